@@ -1,0 +1,91 @@
+//! Books a studio with `booking:create`: the admins hear of it, the user gets a notification.
+use std::hash::{BuildHasher, RandomState};
+
+use mixlab_plugin::prelude::*;
+use time::PrimitiveDateTime;
+use time::format_description::well_known::Iso8601;
+
+mixlab_plugin::export!(plugin);
+
+fn plugin(_config: &Config) -> Result<Plugin, String> {
+    Ok(
+        Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).event(
+            Event::new("booking:create")
+                .authenticated()
+                .limit(Scope::User, "10/1m")
+                .max_bytes(4096)
+                .handle(create),
+        ),
+    )
+}
+
+/// What the client asks for.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Request {
+    #[schemars(length(min = 1, max = 100))]
+    studio: String,
+    /// Local time of the studio or with an offset, in ISO 8601: `2026-12-24T18:00`.
+    #[schemars(length(max = 64))]
+    start: String,
+    #[schemars(range(min = 1, max = 12))]
+    hours: u8,
+}
+
+/// What the client and the admins get.
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+struct Booking {
+    id: String,
+    studio: String,
+    start: String,
+    hours: u8,
+    user_id: String,
+}
+
+/// To the user, on every device.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Notification<'a> {
+    title: &'a str,
+    message: &'a str,
+    r#type: &'a str,
+    booking_id: &'a str,
+}
+
+fn create(cx: &Context, request: Request) -> Result<Booking, Rejection> {
+    if !is_date_time(&request.start) {
+        return Err(Rejection::new(
+            "invalid_start",
+            "`start` is not a date and time in ISO 8601, such as 2026-12-24T18:00",
+        ));
+    }
+    let booking = Booking {
+        id: new_id(),
+        studio: request.studio,
+        start: request.start,
+        hours: request.hours,
+        user_id: cx.user()?.id.clone(),
+    };
+    cx.broadcast_to_role("admin", "new_booking", &booking)?;
+    cx.send_user_notification(
+        &booking.user_id,
+        &Notification {
+            title: "Booking Confirmed",
+            message: "Your studio booking has been confirmed",
+            r#type: "success",
+            booking_id: &booking.id,
+        },
+    )?;
+    Ok(booking)
+}
+
+/// With or without an offset.
+fn is_date_time(text: &str) -> bool {
+    PrimitiveDateTime::parse(text, &Iso8601::PARSING).is_ok()
+}
+
+/// Unique without a store that all instances share: 64 random bits, which std takes from the host.
+fn new_id() -> String {
+    format!("{:016x}", RandomState::new().hash_one(0))
+}

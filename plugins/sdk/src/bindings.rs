@@ -1,0 +1,28 @@
+//! What wit-bindgen makes of the contract. Plugins use the types that the crate root re-exports;
+//! the module is public because the export macros name it, and for guests that must misbehave.
+
+wit_bindgen::generate!({
+    path: "../../wit",
+    world: "mixlab:plugin/plugin",
+    pub_export_macro: true,
+    export_macro_name: "export_plugin",
+    default_bindings_module: "mixlab_plugin::bindings",
+    generate_all,
+});
+
+/// The optional export. It is a world of its own so that `export!` can add it: the linker merges
+/// the worlds of a component, and a plugin without connection hooks does not export them.
+pub mod hooks {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package mixlab:sdk;
+            world hooks { export mixlab:plugin/connections@0.1.0; }
+        ",
+        world: "mixlab:sdk/hooks",
+        with: { "mixlab:plugin/types@0.1.0": super::mixlab::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_hooks",
+        default_bindings_module: "mixlab_plugin::bindings::hooks",
+    });
+}

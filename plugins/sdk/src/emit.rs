@@ -1,0 +1,150 @@
+//! Events to clients.
+use serde::Serialize;
+
+use crate::bindings::mixlab::plugin::emit::{self, Options, Selection, Target};
+use crate::{Context, Error, Message};
+
+impl Context {
+    /// Emits an event with one argument to the sender. Grant: `emit` or `emit:EVENT`.
+    pub fn emit(&self, event: &str, argument: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        self.sender().emit(event, argument)
+    }
+
+    /// Emits an event with several arguments to the sender. Grant: `emit` or `emit:EVENT`.
+    pub fn emit_args(
+        &self,
+        event: &str,
+        arguments: &(impl Serialize + ?Sized),
+    ) -> Result<(), Error> {
+        self.sender().emit_args(event, arguments)
+    }
+
+    /// Emits an event with a ready-made payload to the sender. Grant: `emit` or `emit:EVENT`.
+    pub fn emit_message(&self, event: &str, message: &Message) -> Result<(), Error> {
+        self.sender().emit_message(event, message)
+    }
+
+    /// An emit to the sender that a client may miss: `cx.volatile().emit(…)`.
+    pub fn volatile(&self) -> Emit {
+        self.sender().volatile()
+    }
+
+    /// An emit to everyone in a room, except for the sender. Grant: `room:ROOM`.
+    pub fn to(&self, room: impl Into<String>) -> Emit {
+        self.broadcast().to(room)
+    }
+
+    /// An emit to everyone in the namespace, except for the sender. Grant: `everyone`.
+    pub fn broadcast(&self) -> Emit {
+        Emit {
+            target: everyone_else(),
+            volatile: false,
+        }
+    }
+
+    fn sender(&self) -> Emit {
+        Emit {
+            target: Target::Sender,
+            volatile: false,
+        }
+    }
+}
+
+/// An emit that says whom it is for: `cx.to("studio:7").except("muted").emit("beat", &bpm)?`.
+#[derive(Debug)]
+#[must_use = "nothing is sent without `emit`"]
+pub struct Emit {
+    target: Target,
+    volatile: bool,
+}
+
+impl Emit {
+    /// Also to everyone in this room. Grant: `room:ROOM`.
+    pub fn to(mut self, room: impl Into<String>) -> Self {
+        self.selection().rooms.push(room.into());
+        self
+    }
+
+    /// But not to those in this room.
+    pub fn except(mut self, room: impl Into<String>) -> Self {
+        self.selection().except.push(room.into());
+        self
+    }
+
+    /// The sender as well, if it is among those selected.
+    pub fn include_sender(mut self) -> Self {
+        self.selection().include_sender = true;
+        self
+    }
+
+    /// May be dropped for a client that is not ready to receive.
+    pub fn volatile(mut self) -> Self {
+        self.volatile = true;
+        self
+    }
+
+    /// Emits an event with one argument. Grant: `emit` or `emit:EVENT`.
+    pub fn emit(&self, event: &str, argument: &(impl Serialize + ?Sized)) -> Result<(), Error> {
+        self.emit_message(event, &Message::of(argument)?)
+    }
+
+    /// Emits an event with several arguments, as a tuple or anything else that serialises as an
+    /// array. Grant: `emit` or `emit:EVENT`.
+    pub fn emit_args(
+        &self,
+        event: &str,
+        arguments: &(impl Serialize + ?Sized),
+    ) -> Result<(), Error> {
+        self.emit_message(event, &Message::of_args(arguments)?)
+    }
+
+    /// Emits an event with a ready-made payload. Grant: `emit` or `emit:EVENT`.
+    pub fn emit_message(&self, event: &str, message: &Message) -> Result<(), Error> {
+        emit::emit(
+            &self.target,
+            event,
+            message,
+            Options {
+                volatile: self.volatile,
+            },
+        )
+    }
+
+    /// The sockets selected. An emit to the sender alone becomes one to the rooms that follow.
+    fn selection(&mut self) -> &mut Selection {
+        if matches!(self.target, Target::Sender) {
+            self.target = everyone_else();
+        }
+        match &mut self.target {
+            Target::Sockets(selection) => selection,
+            Target::Sender => unreachable!("replaced above"),
+        }
+    }
+}
+
+fn everyone_else() -> Target {
+    Target::Sockets(Selection {
+        rooms: Vec::new(),
+        except: Vec::new(),
+        include_sender: false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emit_is_for_the_rooms_it_names() {
+        let mut emit = Emit {
+            target: Target::Sender,
+            volatile: false,
+        };
+        emit = emit.volatile().to("a").to("b").except("c").include_sender();
+        let selection = emit.selection();
+        assert_eq!(selection.rooms, ["a", "b"]);
+        assert_eq!(selection.except, ["c"]);
+        assert!(selection.include_sender);
+        assert!(emit.volatile);
+    }
+}

@@ -1,0 +1,145 @@
+//! Write MixLab plugins in Rust: typed Socket.IO event handlers that a running server loads,
+//! checks and replaces as WebAssembly components.
+//!
+//! ```no_run
+//! //! Answers `custom_event` with `custom_response`.
+//! use mixlab_plugin::prelude::*;
+//!
+//! mixlab_plugin::export!(plugin);
+//!
+//! fn plugin(_config: &Config) -> Result<Plugin, String> {
+//!     Ok(Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).event(
+//!         Event::new("custom_event")
+//!             .anyone()
+//!             .limit(Scope::Socket, "100/10s")
+//!             .handle(custom_event),
+//!     ))
+//! }
+//!
+//! fn custom_event(cx: &Context, data: Value) -> Result<Value, Rejection> {
+//!     cx.emit("custom_response", &data)?;
+//!     Ok(data)
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! Build it as a `cdylib` with `cargo build --release --target wasm32-wasip2` and put the `.wasm`
+//! file into the server's plugin folder.
+//!
+//! - **An event is declared beside its handler**: who may send it, how often, how large it may be.
+//!   The JSON Schemas of its arguments and of its ack come from the handler's types, and the host
+//!   checks all of it before the plugin is called. Nobody but authenticated users may send an
+//!   event that does not say otherwise.
+//! - **An event is atomic.** Emits, joins and leaves are recorded during the call and performed
+//!   only if the handler returns `Ok`. A [`Rejection`] or a panic undoes them all.
+//! - **Memory is a cache.** A plugin runs as several instances and is replaced at will. A `static`
+//!   or `thread_local!` is fine for what can be lost, and for nothing else.
+//! - **A capability is asked for by using it.** A plugin that never emits does not import `emit`
+//!   and needs no grant for it in `mixlab.toml`.
+#[doc(hidden)]
+#[allow(
+    missing_docs,
+    unsafe_code,
+    reason = "generated: wit-bindgen writes the foreign calls, and the contract's documentation where it has any"
+)]
+pub mod bindings;
+
+pub mod arguments;
+mod broadcast;
+mod config;
+mod context;
+mod emit;
+mod event;
+mod handlers;
+pub mod log;
+mod message;
+mod plugin;
+mod rate;
+mod rejection;
+pub mod reply;
+mod rooms;
+#[doc(hidden)]
+pub mod runtime;
+pub mod schema;
+
+pub use arguments::Arguments;
+pub use bindings::exports::mixlab::plugin::lifecycle::Scope;
+pub use bindings::mixlab::plugin::types::{Connection, Error, Message, Rejection, User};
+pub use config::Config;
+pub use context::Context;
+pub use emit::Emit;
+pub use event::{Event, HandledEvent};
+pub use message::Placeholder;
+pub use plugin::Plugin;
+pub use reply::{NoAck, Outcome, Reply};
+pub use schemars;
+pub use serde;
+pub use serde_json;
+
+/// What nearly every plugin needs.
+pub mod prelude {
+    pub use crate::{Config, Context, Event, Message, NoAck, Outcome, Plugin, Rejection, Scope};
+    pub use schemars::JsonSchema;
+    pub use serde::{Deserialize, Serialize};
+    pub use serde_json::{Value, value::RawValue};
+}
+
+/// Makes the component out of a function `fn(&Config) -> Result<Plugin, String>`, which runs once
+/// in every instance, before anything else. Its error refuses the plugin at load and is shown to
+/// the admin.
+///
+/// A plugin with [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect)
+/// says so: `export!(plugin, connections)`. Only then does the host ask it about connections.
+#[macro_export]
+macro_rules! export {
+    ($plugin:path) => {
+        $crate::export!(@plugin $plugin, false);
+    };
+    ($plugin:path, connections) => {
+        $crate::export!(@plugin $plugin, true);
+
+        const _: () = {
+            struct Hooks;
+
+            impl $crate::bindings::hooks::exports::mixlab::plugin::connections::Guest for Hooks {
+                fn on_connect(
+                    connection: $crate::Connection,
+                    auth: ::std::string::String,
+                ) -> ::core::result::Result<(), $crate::Rejection> {
+                    $crate::runtime::on_connect(connection, &auth)
+                }
+
+                fn on_disconnect(connection: $crate::Connection, reason: ::std::string::String) {
+                    $crate::runtime::on_disconnect(connection, &reason);
+                }
+            }
+
+            $crate::bindings::hooks::export_hooks!(Hooks with_types_in $crate::bindings::hooks);
+        };
+    };
+    (@plugin $plugin:path, $hooks:literal) => {
+        const _: () = {
+            struct Component;
+
+            impl $crate::bindings::exports::mixlab::plugin::lifecycle::Guest for Component {
+                fn describe(
+                    config: ::std::string::String,
+                ) -> ::core::result::Result<$crate::runtime::Description, ::std::string::String> {
+                    $crate::runtime::describe(config, $plugin, $hooks)
+                }
+            }
+
+            impl $crate::bindings::exports::mixlab::plugin::events::Guest for Component {
+                fn handle(
+                    connection: $crate::Connection,
+                    event: ::std::string::String,
+                    message: $crate::Message,
+                ) -> ::core::result::Result<$crate::Outcome, $crate::Rejection> {
+                    $crate::runtime::handle(connection, event, message)
+                }
+            }
+
+            $crate::bindings::export_plugin!(Component with_types_in $crate::bindings);
+        };
+    };
+}

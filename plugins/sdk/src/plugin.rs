@@ -1,0 +1,92 @@
+//! What a plugin says about itself.
+use serde::de::DeserializeOwned;
+
+use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
+use crate::handlers::Handlers;
+use crate::message::invalid_auth;
+use crate::{Context, HandledEvent, Rejection};
+
+/// What a plugin is and does. [`export!`](crate::export) makes the component out of it.
+#[must_use = "the function given to `export!` returns it"]
+pub struct Plugin {
+    name: String,
+    version: String,
+    namespaces: Vec<String>,
+    events: Vec<HandledEvent>,
+    handlers: Handlers,
+}
+
+impl Plugin {
+    /// A plugin without events. Name and version are for people and logs, usually
+    /// `env!("CARGO_PKG_NAME")` and `env!("CARGO_PKG_VERSION")`.
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            version: version.into(),
+            namespaces: Vec::new(),
+            events: Vec::new(),
+            handlers: Handlers::default(),
+        }
+    }
+
+    /// Handles the events of this namespace; `/` if none is named. May be called several times.
+    pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
+        self.namespaces.push(namespace.into());
+        self
+    }
+
+    /// Handles this event.
+    pub fn event(mut self, event: HandledEvent) -> Self {
+        self.events.push(event);
+        self
+    }
+
+    /// Runs before a client is told that it is connected. The second argument is the client's
+    /// auth object without its token; a rejection refuses the connection, and the client gets
+    /// `connect_error` with the code as message. Needs `export!(plugin, connections)`.
+    pub fn on_connect<T: DeserializeOwned>(
+        mut self,
+        hook: impl Fn(&Context, T) -> Result<(), Rejection> + 'static,
+    ) -> Self {
+        self.handlers.on_connect = Some(Box::new(move |cx, auth| {
+            hook(
+                cx,
+                serde_json::from_str(auth).map_err(|error| invalid_auth(&error))?,
+            )
+        }));
+        self
+    }
+
+    /// Runs after the last event of a connection, with Socket.IO's word for the reason, e.g.
+    /// `transport close`. Needs `export!(plugin, connections)`.
+    pub fn on_disconnect(mut self, hook: impl Fn(&Context, &str) + 'static) -> Self {
+        self.handlers.on_disconnect = Some(Box::new(hook));
+        self
+    }
+
+    /// What the host is told, and what stays here to answer it.
+    pub(crate) fn into_parts(self) -> Result<(Description, Handlers), String> {
+        let mut handlers = self.handlers;
+        let mut events = Vec::with_capacity(self.events.len());
+        for event in self.events {
+            let contract = event.contract?;
+            handlers.insert(contract.name.clone(), event.handler)?;
+            events.push(contract);
+        }
+        let Self {
+            name,
+            version,
+            namespaces,
+            ..
+        } = self;
+        Ok((
+            Description {
+                name,
+                version,
+                namespaces,
+                events,
+            },
+            handlers,
+        ))
+    }
+}

@@ -1,0 +1,65 @@
+//! Building a [`Rejection`], the expected "no" to a client.
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::{Error, Rejection};
+
+impl Rejection {
+    /// A "no" that stays a "no". `code` is a stable word for programs, `[a-z0-9_]{1,64}`;
+    /// `message` is one sentence for people.
+    pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            temporary: false,
+            retry_after_ms: None,
+            details: None,
+        }
+    }
+
+    /// The payload is not what the event takes.
+    pub fn invalid_payload(message: impl Into<String>) -> Self {
+        Self::new("invalid_payload", message)
+    }
+
+    /// The user may not do this.
+    pub fn permission_denied(message: impl Into<String>) -> Self {
+        Self::new("permission_denied", message)
+    }
+
+    /// The same event may succeed later.
+    #[must_use]
+    pub fn temporary(mut self) -> Self {
+        self.temporary = true;
+        self
+    }
+
+    /// The same event may succeed after this long.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after_ms = Some(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
+        self.temporary()
+    }
+
+    /// Anything more that the client should know. What cannot be JSON is left out.
+    #[must_use]
+    pub fn details(mut self, details: &impl Serialize) -> Self {
+        self.details = serde_json::to_string(details).ok();
+        self
+    }
+}
+
+/// What the host refused is the plugin's or the admin's mistake and not the client's.
+impl From<Error> for Rejection {
+    fn from(error: Error) -> Self {
+        let (Error::Denied(text) | Error::Invalid(text) | Error::OverBudget(text)) = error;
+        Self::new("internal", text)
+    }
+}
+
+/// A value that cannot be JSON, such as a map with keys that are no strings.
+pub(crate) fn not_json(error: impl fmt::Display) -> Error {
+    Error::Invalid(format!("cannot be JSON: {error}"))
+}

@@ -1,0 +1,21 @@
+//! The rooms of the connection.
+use crate::bindings::mixlab::plugin::rooms;
+use crate::{Context, Error};
+
+impl Context {
+    /// Puts the connection into a room. Grant: `room:ROOM`.
+    pub fn join(&self, room: &str) -> Result<(), Error> {
+        rooms::join(room)
+    }
+
+    /// Takes the connection out of a room. Grant: `room:ROOM`.
+    pub fn leave(&self, room: &str) -> Result<(), Error> {
+        rooms::leave(room)
+    }
+
+    /// The rooms that the connection is in, with the joins and leaves of this call, as far as a
+    /// `room:` grant covers them.
+    pub fn joined(&self) -> Result<Vec<String>, Error> {
+        rooms::joined()
+    }
+}

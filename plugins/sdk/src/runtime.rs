@@ -1,0 +1,59 @@
+//! The one plugin of the instance, and the calls that its exports pass on to it.
+use std::cell::Cell;
+
+pub use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
+use crate::handlers::Handlers;
+use crate::{Config, Connection, Context, Message, Outcome, Plugin, Rejection};
+
+thread_local! {
+    /// Leaked on purpose: it lives as long as the instance, and a plain reference costs nothing
+    /// to look up.
+    static HANDLERS: Cell<Option<&'static Handlers>> = const { Cell::new(None) };
+}
+
+/// Builds the plugin and keeps its handlers. `hooks`: whether the component exports
+/// `connections`.
+pub fn describe(
+    config: String,
+    plugin: fn(&Config) -> Result<Plugin, String>,
+    hooks: bool,
+) -> Result<Description, String> {
+    let (description, handlers) = plugin(&Config::new(config))?.into_parts()?;
+    if handlers.has_hooks() && !hooks {
+        return Err("on_connect and on_disconnect would never be called: write \
+                    `export!(plugin, connections)`"
+            .to_owned());
+    }
+    HANDLERS.set(Some(Box::leak(Box::new(handlers))));
+    Ok(description)
+}
+
+/// Handles one event.
+pub fn handle(
+    connection: Connection,
+    event: String,
+    message: Message,
+) -> Result<Outcome, Rejection> {
+    handlers().handle(connection, event, message)
+}
+
+/// Asks the plugin whether the connection is welcome.
+pub fn on_connect(connection: Connection, auth: &str) -> Result<(), Rejection> {
+    match &handlers().on_connect {
+        Some(hook) => hook(&Context::of_hook(connection, "connect"), auth),
+        None => Ok(()),
+    }
+}
+
+/// Tells the plugin that the connection is gone.
+pub fn on_disconnect(connection: Connection, reason: &str) {
+    if let Some(hook) = &handlers().on_disconnect {
+        hook(&Context::of_hook(connection, "disconnect"), reason);
+    }
+}
+
+fn handlers() -> &'static Handlers {
+    HANDLERS
+        .get()
+        .expect("the host calls describe before anything else")
+}
