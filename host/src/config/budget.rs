@@ -1,0 +1,81 @@
+//! What one call of a plugin may use up.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use crate::units::{Size, duration};
+
+/// `[budget]`, with the overrides of a plugin where it is that plugin's.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Budget {
+    /// CPU time of one call.
+    pub cpu: Duration,
+    /// Time on the clock of one call, with the host's part of it. Not less than `cpu`.
+    pub wall: Duration,
+    /// Memory of one instance, all its memories and tables together.
+    pub memory: Size,
+    /// Bytes that one call takes and gives, event and effects together.
+    pub boundary: Size,
+    /// Calls to the host in one call.
+    pub host_calls: usize,
+    /// Emits, joins and leaves of one call.
+    pub effects: usize,
+    /// Log text of one call.
+    pub log: Size,
+    /// The component file.
+    pub file: Size,
+    /// How many instances run side by side, at least 1.
+    pub instances: usize,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            cpu: Duration::from_millis(50),
+            wall: Duration::from_secs(5),
+            memory: Size::mib(64),
+            boundary: Size::mib(8),
+            host_calls: 10_000,
+            effects: 1_000,
+            log: Size::kib(64),
+            file: Size::mib(32),
+            instances: 4,
+        }
+    }
+}
+
+/// The keys of a budget that were written: in `[budget]` over the defaults, in a plugin's
+/// `budget` over `[budget]`.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct BudgetFile {
+    #[serde(deserialize_with = "duration::deserialize_some")]
+    pub cpu: Option<Duration>,
+    #[serde(deserialize_with = "duration::deserialize_some")]
+    pub wall: Option<Duration>,
+    pub memory: Option<Size>,
+    pub boundary: Option<Size>,
+    pub host_calls: Option<usize>,
+    pub effects: Option<usize>,
+    pub log: Option<Size>,
+    pub file: Option<Size>,
+    pub instances: Option<usize>,
+}
+
+impl BudgetFile {
+    /// The budget with what was written over `base`.
+    pub fn over(&self, base: &Budget) -> Budget {
+        Budget {
+            cpu: self.cpu.unwrap_or(base.cpu),
+            wall: self.wall.unwrap_or(base.wall),
+            memory: self.memory.unwrap_or(base.memory),
+            boundary: self.boundary.unwrap_or(base.boundary),
+            host_calls: self.host_calls.unwrap_or(base.host_calls),
+            effects: self.effects.unwrap_or(base.effects),
+            log: self.log.unwrap_or(base.log),
+            file: self.file.unwrap_or(base.file),
+            instances: self.instances.unwrap_or(base.instances),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What was written: file and environment together, in the shape of the file.
+
+use std::marker::PhantomData;
+use std::path::PathBuf;
+
+use figment::error::{Actual, Kind};
+use figment::value::{Dict, Map, Value};
+use figment::{Figment, Metadata, Profile, Provider};
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserializer, MapAccess, Visitor};
+
+use super::budget::BudgetFile;
+use super::environment::Environment;
+use super::locate::Document;
+use super::problem::{Fault, Problems};
+use super::{Auth, Cors, Listen, Log, Payments, Reload, Runtime, Secret, Socket, Web};
+use crate::grant::Grants;
+use crate::units::Size;
+
+/// The file. No key is required here: what is missing is found by [`super::resolve`], so that
+/// reading can go on behind any single mistake.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConfigFile {
+    pub listen: Listen,
+    pub log: Table<Log>,
+    pub auth: Table<Auth>,
+    pub payments: Table<Payments>,
+    pub cors: Table<Cors>,
+    pub socket: Table<Socket>,
+    pub api: Table<ApiFile>,
+    pub web: Table<Web>,
+    pub runtime: Table<Runtime>,
+    pub budget: Table<BudgetFile>,
+    pub reload: Table<Reload>,
+    pub plugins: Vec<Table<PluginFile>>,
+}
+
+/// `[api]`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ApiFile {
+    pub keys: Vec<Table<KeyFile>>,
+    pub max_body: Option<Size>,
+}
+
+/// An element of `api.keys`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyFile {
+    pub name: Option<String>,
+    pub key: Option<Secret>,
+    pub key_env: Option<String>,
+    pub rights: Option<Grants>,
+}
+
+/// `[[plugins]]`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PluginFile {
+    pub name: Option<String>,
+    pub path: Option<PathBuf>,
+    pub source: Option<PathBuf>,
+    pub enabled: Option<bool>,
+    pub grants: Grants,
+    pub config: Dict,
+    pub budget: Table<BudgetFile>,
+}
+
+impl ConfigFile {
+    /// Reads what was written. Each mistake becomes a problem and counts as not written.
+    pub fn read(document: &Document, environment: &Environment, problems: &mut Problems) -> Self {
+        let layers = Figment::new()
+            .merge(Layer {
+                name: "file",
+                values: document.values(),
+            })
+            .merge(Layer {
+                name: "environment",
+                values: environment.values(),
+            });
+        let mut written: Value = layers.extract().expect("any value can be taken as such");
+        // serde stops at the first mistake it meets, which is the first in the alphabet.
+        loop {
+            let error = match written.deserialize::<ConfigFile>() {
+                Ok(file) => return file,
+                Err(error) => error,
+            };
+            if let Some(text) = text_taken_for_more(&error, environment) {
+                replace(&mut written, &error.path, Some(text.into()));
+                continue;
+            }
+            let fixed = replace(&mut written, &error.path, None);
+            problems.add(error.path, Fault::of(error.kind));
+            if !fixed {
+                return ConfigFile::default();
+            }
+        }
+    }
+}
+
+/// The text of a variable whose value was taken for a number or the like, although a string is
+/// wanted: `MIXLAB_AUTH__AUDIENCE=42`.
+fn text_taken_for_more<'a>(
+    error: &figment::Error,
+    environment: &'a Environment,
+) -> Option<&'a str> {
+    match &error.kind {
+        Kind::InvalidType(Actual::Str(_), _) => None,
+        Kind::InvalidType(_, wanted) if wanted == "a string" || wanted == "path string" => {
+            environment
+                .setting(&error.path)
+                .filter(|variable| variable.path == error.path)
+                .map(|variable| variable.text.as_str())
+        }
+        _ => None,
+    }
+}
+
+/// Replaces or takes out the value at the path; in a list, the whole list is taken out, since the
+/// elements behind would change their index. Returns whether anything was there.
+fn replace(value: &mut Value, path: &[String], new: Option<Value>) -> bool {
+    let (Value::Dict(_, dict), [step, rest @ ..]) = (value, path) else {
+        return false;
+    };
+    let inner_is_done = match dict.get_mut(step) {
+        None => return false,
+        Some(Value::Array(_, elements)) => match rest {
+            [index, rest @ ..] => index
+                .parse::<usize>()
+                .ok()
+                .and_then(|index| elements.get_mut(index))
+                .is_some_and(|element| replace(element, rest, new.clone())),
+            [] => false,
+        },
+        Some(inner) => replace(inner, rest, new.clone()),
+    };
+    if !inner_is_done {
+        match new {
+            Some(new) => dict.insert(step.clone(), new),
+            None => dict.remove(step),
+        };
+    }
+    true
+}
+
+/// One source of values for figment, which lays one over the other.
+struct Layer {
+    name: &'static str,
+    values: Dict,
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(self.name)
+    }
+
+    fn data(&self) -> figment::Result<Map<Profile, Dict>> {
+        Ok(Profile::Default.collect(self.values.clone()))
+    }
+}
+
+/// A TOML table. serde alone would also take a list for it, its elements for the keys in order.
+#[derive(Default)]
+pub struct Table<T>(pub T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(TableVisitor(PhantomData))
+    }
+}
+
+struct TableVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for TableVisitor<T> {
+    type Value = Table<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str("a table")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Table<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Table)
+    }
+}

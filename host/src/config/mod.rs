@@ -1,0 +1,116 @@
+//! The configuration: defaults, overlaid by `mixlab.toml`, overlaid by environment variables.
+//!
+//! In the order of the work: `locate` reads the file and keeps its lines, `environment` reads
+//! the variables, `file` holds what was written, `resolve` turns it into `Config`, which is
+//! what it means. Whatever is wrong on the way is a `problem` with the key it is about; the
+//! first in the file becomes the `ConfigError`.
+
+mod budget;
+mod environment;
+mod error;
+mod file;
+mod listen;
+mod locate;
+mod origin;
+mod problem;
+mod resolve;
+mod restart;
+mod secret;
+mod sections;
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+pub use budget::Budget;
+pub use error::ConfigError;
+pub use listen::Listen;
+pub use origin::Origin;
+pub use secret::Secret;
+pub use sections::{
+    Api, ApiKey, Auth, Cors, Log, LogFormat, LogLevel, Payments, Plugin, Reload, Runtime, Socket,
+    Web,
+};
+
+use environment::Environment;
+use file::ConfigFile;
+use locate::Document;
+use problem::Problems;
+
+/// Everything that can be configured, checked and with all defaults filled in. The defaults alone
+/// are `Config::default()`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Config {
+    /// The address to listen on.
+    pub listen: Listen,
+    /// What is logged.
+    pub log: Log,
+    /// How tokens are checked and read.
+    pub auth: Auth,
+    /// The payment updates.
+    pub payments: Payments,
+    /// Which other sites' pages may connect.
+    pub cors: Cors,
+    /// The Socket.IO connections.
+    pub socket: Socket,
+    /// The HTTP API for backends.
+    pub api: Api,
+    /// The static files that are served.
+    pub web: Web,
+    /// Where and how plugins run.
+    pub runtime: Runtime,
+    /// What one call of a plugin may use up; each plugin has its own copy, with its overrides.
+    pub budget: Budget,
+    /// How a changed plugin replaces the one that is running.
+    pub reload: Reload,
+    /// The plugins in the order of the file, disabled ones too.
+    pub plugins: Vec<Plugin>,
+}
+
+/// What the command line says over file and environment.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<String>,
+}
+
+impl Config {
+    /// Loads the file with the environment of this process over it.
+    ///
+    /// Relative paths in either are relative to the folder of the file. Nothing but the file is
+    /// touched: whether the plugins and folders it names exist is for those who open them.
+    pub fn load(path: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
+        Self::load_with(path, overrides, std::env::vars_os())
+    }
+
+    /// As [`Config::load`], with these environment variables instead of those of the process.
+    pub fn load_with(
+        path: &Path,
+        overrides: Overrides,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => ConfigError::Missing { path: path.into() },
+            _ => ConfigError::Unreadable {
+                path: path.into(),
+                reason: error.to_string(),
+            },
+        })?;
+        let document = Document::parse(path, &text)?;
+
+        let mut problems = Problems::default();
+        let environment = Environment::read(variables, overrides, &mut problems);
+        let written = ConfigFile::read(&document, &environment, &mut problems);
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let config = resolve::resolve(written, folder, &document, &environment, &mut problems);
+
+        match problems.into_first(&document, &environment) {
+            Some(error) => Err(error),
+            None => Ok(config),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,151 @@
+//! From what was written to what it means: checks that concern several keys, paths, secrets.
+
+mod api;
+mod plugin;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::environment::Environment;
+use super::file::ConfigFile;
+use super::locate::Document;
+use super::problem::{Problems, key};
+use super::{Auth, Budget, Config, Runtime, Socket, Web};
+
+/// Resolves what was written in the file of this folder. Where something is wrong, a problem is
+/// added and what is returned is of no use.
+pub fn resolve(
+    file: ConfigFile,
+    folder: &Path,
+    document: &Document,
+    environment: &Environment,
+    problems: &mut Problems,
+) -> Config {
+    let mut resolver = Resolver {
+        folder,
+        document,
+        environment,
+        problems,
+    };
+    let runtime = resolver.runtime(file.runtime.0);
+    let budget = file.budget.0.over(&Budget::default());
+    resolver.check_budget("budget", &file.budget.0, &budget, &runtime);
+    Config {
+        listen: file.listen,
+        log: file.log.0,
+        auth: resolver.auth(file.auth.0),
+        payments: file.payments.0,
+        cors: file.cors.0,
+        socket: resolver.socket(file.socket.0),
+        api: resolver.api(file.api.0),
+        web: Web {
+            root: resolver.path("web.root", file.web.0.root),
+            client: resolver.path("web.client", file.web.0.client),
+        },
+        plugins: resolver.plugins(file.plugins, &budget, &runtime),
+        runtime,
+        budget,
+        reload: file.reload.0,
+    }
+}
+
+struct Resolver<'a> {
+    folder: &'a Path,
+    document: &'a Document,
+    environment: &'a Environment,
+    problems: &'a mut Problems,
+}
+
+impl Resolver<'_> {
+    fn auth(&mut self, mut auth: Auth) -> Auth {
+        auth.secret = self.environment.jwt_secret.clone();
+        self.check(
+            "auth.id_claims",
+            !auth.id_claims.is_empty(),
+            "a user needs an id: name at least one claim",
+        );
+        auth
+    }
+
+    fn socket(&mut self, socket: Socket) -> Socket {
+        let path_is_good = socket.path.starts_with('/')
+            && socket.path.len() > 1
+            && !socket.path.ends_with('/')
+            && socket
+                .path
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte));
+        let message = format!(
+            "invalid path {:?}: expected one like \"/socket.io\", without a slash at its end",
+            socket.path
+        );
+        self.check("socket.path", path_is_good, &message);
+        for (name, duration) in [
+            ("socket.ping_interval", socket.ping_interval),
+            ("socket.ping_timeout", socket.ping_timeout),
+            ("socket.connect_timeout", socket.connect_timeout),
+            ("socket.write_timeout", socket.write_timeout),
+        ] {
+            // The protocol counts in milliseconds.
+            self.check(
+                name,
+                duration >= Duration::from_millis(1),
+                "must be 1ms or more",
+            );
+        }
+        self.check(
+            "socket.max_payload",
+            socket.max_payload.bytes() > 0,
+            MORE_THAN_ZERO,
+        );
+        self.check("socket.send_buffer", socket.send_buffer > 0, MORE_THAN_ZERO);
+        self.check("socket.queue", socket.queue > 0, MORE_THAN_ZERO);
+        socket
+    }
+
+    fn runtime(&mut self, mut runtime: Runtime) -> Runtime {
+        self.check("runtime.threads", runtime.threads > 0, MORE_THAN_ZERO);
+        self.check("runtime.tick", !runtime.tick.is_zero(), MORE_THAN_ZERO);
+        runtime.cache = match self.path("runtime.cache", runtime.cache) {
+            Some(folder) => Some(folder),
+            None => user_cache(self.environment).map(|folder| folder.join("mixlab")),
+        };
+        runtime
+    }
+
+    /// A path relative to the folder of the file.
+    fn path(&mut self, at: &str, path: Option<PathBuf>) -> Option<PathBuf> {
+        let path = path?;
+        self.check(at, !path.as_os_str().is_empty(), "must not be empty");
+        Some(self.folder.join(path))
+    }
+
+    fn required<T>(&mut self, at: &str, name: &str, value: Option<T>) -> Option<T> {
+        // A value of a wrong type is missing here, too, and has its problem already.
+        if value.is_none() && !self.problems.has(&key(&format!("{at}.{name}"))) {
+            self.problems
+                .invalid(key(at), format!("missing key {name:?}"));
+        }
+        value
+    }
+
+    fn check(&mut self, at: &str, is_good: bool, message: &str) {
+        if !is_good {
+            self.problems.invalid(key(at), message);
+        }
+    }
+}
+
+const MORE_THAN_ZERO: &str = "must be more than 0";
+
+/// The cache folder of the user, by the XDG Base Directory Specification, which wants relative
+/// paths ignored.
+fn user_cache(environment: &Environment) -> Option<PathBuf> {
+    let absolute = |name| {
+        environment
+            .get(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+}

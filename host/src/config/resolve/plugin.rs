@@ -1,0 +1,169 @@
+//! The plugins and their budgets.
+
+use std::collections::HashMap;
+
+use figment::value::{Dict, Value};
+
+use super::{MORE_THAN_ZERO, Resolver};
+use crate::config::budget::BudgetFile;
+use crate::config::file::{PluginFile, Table};
+use crate::config::problem::{KeyPath, key};
+use crate::config::{Budget, Plugin, Runtime};
+use crate::grant::Grant;
+use crate::units::{Size, duration};
+
+impl Resolver<'_> {
+    pub fn plugins(
+        &mut self,
+        files: Vec<Table<PluginFile>>,
+        budget: &Budget,
+        runtime: &Runtime,
+    ) -> Vec<Plugin> {
+        let mut named: HashMap<String, KeyPath> = HashMap::new();
+        let mut plugins = Vec::new();
+        for (index, Table(written)) in files.into_iter().enumerate() {
+            let at = format!("plugins.{index}");
+            if let Some(name) = &written.name {
+                let path = key(&format!("{at}.name"));
+                if let Some(first) = named.get(name) {
+                    let line = self.document.line(first).unwrap_or_default();
+                    let message =
+                        format!("duplicate plugin name {name:?}; the first is in line {line}");
+                    self.problems.invalid(path, message);
+                } else {
+                    named.insert(name.clone(), path);
+                }
+            }
+            plugins.extend(self.plugin(&at, written, budget, runtime));
+        }
+        plugins
+    }
+
+    fn plugin(
+        &mut self,
+        at: &str,
+        written: PluginFile,
+        budget: &Budget,
+        runtime: &Runtime,
+    ) -> Option<Plugin> {
+        // All are looked at before one that is missing ends it, so that each mistake is found.
+        let name = self.required(at, "name", written.name);
+        let path = self.required(at, "path", written.path);
+        if let Some(name) = &name {
+            let is_good = (1..=64).contains(&name.len())
+                && name
+                    .bytes()
+                    .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+            let message =
+                format!("invalid plugin name {name:?}: expected 1 to 64 of a-z, 0-9 and \"-\"");
+            self.check(&format!("{at}.name"), is_good, &message);
+        }
+        for (index, grant) in written.grants.iter().enumerate() {
+            let at = format!("{at}.grants.{index}");
+            self.check(
+                &at,
+                *grant != Grant::Admin,
+                "\"admin\" is for API keys, not for plugins",
+            );
+        }
+        if let Some(path) = not_in_json(&written.config) {
+            let path = [key(&format!("{at}.config")), path].concat();
+            let message = "the plugin gets this as JSON, which knows no nan and no inf";
+            self.problems.invalid(path, message);
+        }
+        let own_budget = written.budget.0.over(budget);
+        // Without overrides it is as good as [budget], which is checked by itself.
+        if written.budget.0 != BudgetFile::default() {
+            self.check_budget(
+                &format!("{at}.budget"),
+                &written.budget.0,
+                &own_budget,
+                runtime,
+            );
+        }
+        let path = self.path(&format!("{at}.path"), path);
+        let source = self.path(&format!("{at}.source"), written.source);
+        let config = serde_json::to_string(&written.config)
+            .expect("keys are strings and all values have a JSON form");
+        Some(Plugin {
+            name: name?,
+            path: path?,
+            source,
+            enabled: written.enabled.unwrap_or(true),
+            grants: written.grants,
+            config,
+            budget: own_budget,
+        })
+    }
+
+    pub fn check_budget(
+        &mut self,
+        at: &str,
+        written: &BudgetFile,
+        budget: &Budget,
+        runtime: &Runtime,
+    ) {
+        for (name, size) in [
+            ("memory", budget.memory),
+            ("boundary", budget.boundary),
+            ("file", budget.file),
+        ] {
+            self.check(&format!("{at}.{name}"), size > Size::new(0), MORE_THAN_ZERO);
+        }
+        self.check(
+            &format!("{at}.instances"),
+            budget.instances > 0,
+            MORE_THAN_ZERO,
+        );
+        let message = format!(
+            "must be at least one runtime.tick ({})",
+            duration::display(runtime.tick)
+        );
+        self.check(&format!("{at}.cpu"), budget.cpu >= runtime.tick, &message);
+        // Said about the one that was written, if only one was.
+        let (name, message) = match written.wall {
+            Some(_) => (
+                "wall",
+                format!(
+                    "must not be less than cpu ({})",
+                    duration::display(budget.cpu)
+                ),
+            ),
+            None => (
+                "cpu",
+                format!(
+                    "must not be more than wall ({})",
+                    duration::display(budget.wall)
+                ),
+            ),
+        };
+        self.check(&format!("{at}.{name}"), budget.cpu <= budget.wall, &message);
+    }
+}
+
+/// The path of a number that JSON cannot write; serde_json would make null of it.
+fn not_in_json(dict: &Dict) -> Option<KeyPath> {
+    dict.iter()
+        .find_map(|(key, value)| within(key, not_in_json_value(value)))
+}
+
+fn not_in_json_value(value: &Value) -> Option<KeyPath> {
+    match value {
+        Value::Num(_, number) => number
+            .to_f64()
+            .filter(|number| !number.is_finite())
+            .map(|_| KeyPath::new()),
+        Value::Dict(_, dict) => not_in_json(dict),
+        Value::Array(_, values) => values
+            .iter()
+            .enumerate()
+            .find_map(|(index, value)| within(&index.to_string(), not_in_json_value(value))),
+        _ => None,
+    }
+}
+
+fn within(step: &str, path: Option<KeyPath>) -> Option<KeyPath> {
+    let mut path = path?;
+    path.insert(0, step.into());
+    Some(path)
+}

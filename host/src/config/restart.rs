@@ -1,0 +1,74 @@
+//! Which changes cannot apply while the server runs.
+
+use super::{Config, Log, Runtime, Socket, Web};
+
+impl Config {
+    /// The keys that differ in `new` and are read at the start only, in the order of the file.
+    /// Everything else applies to the running server.
+    pub fn restart_needed(&self, new: &Config) -> Vec<&'static str> {
+        // Taken apart whole, so that nobody adds a key without deciding on which side it stands.
+        let Config {
+            listen,
+            log: Log { level, format },
+            cors,
+            socket:
+                Socket {
+                    path,
+                    ping_interval,
+                    ping_timeout,
+                    connect_timeout,
+                    max_payload,
+                    send_buffer,
+                    write_timeout,
+                    queue,
+                },
+            web: Web { root, client },
+            runtime:
+                Runtime {
+                    threads,
+                    tick,
+                    cache,
+                },
+            auth: _,
+            payments: _,
+            api: _,
+            budget: _,
+            reload: _,
+            plugins: _,
+        } = self;
+        [
+            ("listen", *listen != new.listen),
+            ("log.level", *level != new.log.level),
+            ("log.format", *format != new.log.format),
+            ("cors.allowed_origins", *cors != new.cors),
+            ("socket.path", *path != new.socket.path),
+            (
+                "socket.ping_interval",
+                *ping_interval != new.socket.ping_interval,
+            ),
+            (
+                "socket.ping_timeout",
+                *ping_timeout != new.socket.ping_timeout,
+            ),
+            (
+                "socket.connect_timeout",
+                *connect_timeout != new.socket.connect_timeout,
+            ),
+            ("socket.max_payload", *max_payload != new.socket.max_payload),
+            ("socket.send_buffer", *send_buffer != new.socket.send_buffer),
+            (
+                "socket.write_timeout",
+                *write_timeout != new.socket.write_timeout,
+            ),
+            ("socket.queue", *queue != new.socket.queue),
+            ("web.root", *root != new.web.root),
+            ("web.client", *client != new.web.client),
+            ("runtime.threads", *threads != new.runtime.threads),
+            ("runtime.tick", *tick != new.runtime.tick),
+            ("runtime.cache", *cache != new.runtime.cache),
+        ]
+        .into_iter()
+        .filter_map(|(key, changed)| changed.then_some(key))
+        .collect()
+    }
+}

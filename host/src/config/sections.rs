@@ -1,0 +1,319 @@
+//! The sections of the configuration and their defaults.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::{Budget, Origin, Secret};
+use crate::access::Access;
+use crate::grant::Grants;
+use crate::suggest;
+use crate::units::{Size, duration};
+
+/// `[log]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least severe lines that are written.
+    pub level: LogLevel,
+    /// How lines are written.
+    pub format: LogFormat,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LogLevel {
+    /// What the host failed to do.
+    Error,
+    /// And what plugins did wrong.
+    Warn,
+    /// And what happened to the server and its plugins.
+    #[default]
+    Info,
+    /// And what clients did wrong.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+impl LogLevel {
+    /// The level as it is written, e.g. `info`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let levels = [
+            LogLevel::Error,
+            LogLevel::Warn,
+            LogLevel::Info,
+            LogLevel::Debug,
+            LogLevel::Trace,
+        ];
+        levels
+            .into_iter()
+            .find(|level| level.as_str() == text)
+            .ok_or_else(|| {
+                format!(
+                    "unknown level {text:?}{}",
+                    suggest::hint(text, &levels.map(LogLevel::as_str))
+                )
+            })
+    }
+}
+
+impl TryFrom<String> for LogLevel {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl TryFrom<String> for LogFormat {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!(
+                "unknown format {text:?}{}",
+                suggest::hint(&text, &["text", "json"])
+            )),
+        }
+    }
+}
+
+/// `[auth]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// `JWT_SECRET`, never in the file: files are committed and copied.
+    #[serde(skip)]
+    pub secret: Option<Secret>,
+    /// Whether a connection without a token is accepted.
+    pub anonymous: bool,
+    /// How long after its expiry a token is still good, for clocks that differ.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub leeway: Duration,
+    /// The claims that may hold the user's id; the first that is there counts.
+    pub id_claims: Vec<String>,
+    /// The claims that may hold the user's name; the first that is there counts.
+    pub username_claims: Vec<String>,
+    /// The claims that may hold a role or a list of roles; all count.
+    pub role_claims: Vec<String>,
+    /// The issuer that tokens must name, if any.
+    pub issuer: Option<String>,
+    /// The audience that tokens must name, if any.
+    pub audience: Option<String>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        let claims = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
+        Self {
+            secret: None,
+            anonymous: true,
+            leeway: Duration::from_secs(5),
+            id_claims: claims(&["sub", "id", "userId"]),
+            username_claims: claims(&["username", "name"]),
+            role_claims: claims(&["role", "roles"]),
+            issuer: None,
+            audience: None,
+        }
+    }
+}
+
+/// `[payments]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Payments {
+    /// Who may subscribe to payment updates.
+    pub subscribe: Access,
+}
+
+impl Default for Payments {
+    fn default() -> Self {
+        Self {
+            subscribe: Access::Authenticated,
+        }
+    }
+}
+
+/// `[cors]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cors {
+    /// Sites whose pages may connect, beside pages from the server itself.
+    pub allowed_origins: Vec<Origin>,
+}
+
+/// `[socket]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Socket {
+    /// The path of the Socket.IO endpoint.
+    pub path: String,
+    /// How often the server asks a client whether it is still there.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub ping_interval: Duration,
+    /// How long it waits for the answer.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub ping_timeout: Duration,
+    /// How long a client may take to join a namespace.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub connect_timeout: Duration,
+    /// The largest message from a client.
+    pub max_payload: Size,
+    /// How many packets may wait for a client that reads slowly, at least 1.
+    pub send_buffer: usize,
+    /// How long one write to a client may take.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub write_timeout: Duration,
+    /// How many events of one socket may wait while an earlier one is handled, at least 1.
+    pub queue: usize,
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self {
+            path: "/socket.io".into(),
+            ping_interval: Duration::from_secs(25),
+            ping_timeout: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(45),
+            max_payload: Size::new(1_000_000),
+            send_buffer: 16_384,
+            write_timeout: Duration::from_secs(20),
+            queue: 8_192,
+        }
+    }
+}
+
+/// `[api]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Api {
+    /// The keys of the file and, if set, `MIXLAB_API_KEY` with all rights. No two are the same.
+    pub keys: Vec<ApiKey>,
+    /// The largest body of a request.
+    pub max_body: Size,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            keys: Vec::new(),
+            max_body: Size::new(1_000_000),
+        }
+    }
+}
+
+/// A key of a backend.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ApiKey {
+    /// For logs, unique.
+    pub name: String,
+    /// What the backend sends, visible ASCII characters.
+    pub key: Secret,
+    /// What it may do.
+    pub rights: Grants,
+}
+
+/// `[web]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Web {
+    /// The folder of static files, if some are served.
+    pub root: Option<PathBuf>,
+    /// The folder of the stock client's bundle, if it is served.
+    pub client: Option<PathBuf>,
+}
+
+/// `[runtime]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// Threads for plugin calls that take long, at least 1.
+    pub threads: usize,
+    /// How often a running plugin is looked at; CPU budgets are counted in ticks.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub tick: Duration,
+    /// The folder for compiled code: as configured, else `mixlab` in the user's cache folder.
+    /// None if there is no such folder either; nothing is cached then, since code from a folder
+    /// that others can write to must not be run.
+    pub cache: Option<PathBuf>,
+}
+
+impl Default for Runtime {
+    fn default() -> Self {
+        Self {
+            threads: 2,
+            tick: Duration::from_millis(1),
+            cache: None,
+        }
+    }
+}
+
+/// `[reload]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Reload {
+    /// How long a file must be left alone before it is read.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub debounce: Duration,
+    /// How long calls under way may go on in a plugin that was replaced.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub drain: Duration,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_millis(100),
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+/// `[[plugins]]`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plugin {
+    /// Unique, `[a-z0-9-]{1,64}`.
+    pub name: String,
+    /// The component, a `.wasm` file.
+    pub path: PathBuf,
+    /// The folder of the crate it is built from, if known.
+    pub source: Option<PathBuf>,
+    /// Whether it is loaded.
+    pub enabled: bool,
+    /// What it may call.
+    pub grants: Grants,
+    /// Its `config` table as the text of a JSON object.
+    pub config: String,
+    /// What one call may use up.
+    pub budget: Budget,
+}

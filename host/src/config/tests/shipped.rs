@@ -1,0 +1,148 @@
+//! The shipped `mixlab.toml` is the reference of all keys, so it is held against the code.
+
+use std::fs;
+use std::path::Path;
+
+use figment::error::Kind;
+use figment::value::{Dict, Value};
+use serde::Deserialize;
+
+use super::super::budget::BudgetFile;
+use super::super::file::{ApiFile, ConfigFile, KeyFile, PluginFile};
+use super::super::locate::Document;
+use super::super::problem::key;
+use super::super::*;
+use super::load;
+
+fn shipped() -> String {
+    fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../mixlab.toml")).unwrap()
+}
+
+/// The keys that a table takes, from serde's complaint about one that it does not.
+fn keys_of<T: for<'de> Deserialize<'de>>() -> &'static [&'static str] {
+    let unknown: Value = Dict::from([("no such key".to_owned(), Value::from(1))]).into();
+    match unknown.deserialize::<T>().err().map(|error| error.kind) {
+        Some(Kind::UnknownField(_, known)) => known,
+        other => panic!("unknown keys are not refused: {other:?}"),
+    }
+}
+
+/// The file with every commented-out key switched on.
+fn switched_on() -> String {
+    let is_key = |rest: &str| rest.starts_with(|c: char| c.is_ascii_lowercase() || c == '[');
+    let switch_on = |line: &str| match line.strip_prefix('#') {
+        Some(rest) if is_key(rest) => rest.to_owned(),
+        _ => line.to_owned(),
+    };
+    shipped()
+        .lines()
+        .map(switch_on)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn every_key_is_in_the_shipped_file() {
+    let document = Document::parse(Path::new("mixlab.toml"), &switched_on()).unwrap();
+    let tables = [
+        ("", keys_of::<ConfigFile>()),
+        ("log.", keys_of::<Log>()),
+        ("auth.", keys_of::<Auth>()),
+        ("payments.", keys_of::<Payments>()),
+        ("cors.", keys_of::<Cors>()),
+        ("socket.", keys_of::<Socket>()),
+        ("api.", keys_of::<ApiFile>()),
+        ("web.", keys_of::<Web>()),
+        ("runtime.", keys_of::<Runtime>()),
+        ("budget.", keys_of::<BudgetFile>()),
+        ("reload.", keys_of::<Reload>()),
+        ("plugins.0.", keys_of::<PluginFile>()),
+    ];
+    // A section that is added without a line here.
+    let sections = tables
+        .iter()
+        .filter(|(table, _)| table.ends_with('.'))
+        .count();
+    assert_eq!(
+        sections,
+        keys_of::<ConfigFile>().len() - 1,
+        "all but listen are sections"
+    );
+    for (table, keys) in tables {
+        for name in keys {
+            assert!(
+                document.has(&key(&format!("{table}{name}"))),
+                "{table}{name} is missing"
+            );
+        }
+    }
+    for name in keys_of::<KeyFile>() {
+        let is_there = |index| document.has(&key(&format!("api.keys.{index}.{name}")));
+        assert!(is_there(0) || is_there(1), "api.keys {name} is missing");
+    }
+}
+
+#[test]
+fn every_key_of_the_shipped_file_is_explained() {
+    let text = shipped();
+    let mut above = "";
+    // Examples of tables in a list are explained once, before or in the first.
+    for line in text
+        .lines()
+        .take_while(|line| !line.contains("\"booking\""))
+    {
+        let is_key = line
+            .trim_start_matches('#')
+            .split_once(" = ")
+            .is_some_and(|(key, _)| !key.contains(' '));
+        let in_example =
+            above.starts_with("#[[") || above.starts_with("#name") || above.starts_with("#key");
+        assert!(
+            !is_key || in_example || above.starts_with("# "),
+            "no explanation above: {line}"
+        );
+        above = line;
+    }
+}
+
+#[test]
+fn commented_out_keys_are_the_defaults() {
+    let mut config = load(&switched_on(), &[("BILLING_KEY", "k")], None).unwrap();
+    // These have no default, as the file says; what stands there must have been an example.
+    assert!(config.auth.issuer.take().is_some());
+    assert!(config.auth.audience.take().is_some());
+    assert!(config.runtime.cache.take().is_some());
+    assert!(config.web.root.take().is_some());
+    assert!(config.web.client.take().is_some());
+    assert_eq!(std::mem::take(&mut config.api.keys).len(), 2);
+    let plugins = std::mem::take(&mut config.plugins);
+    assert_eq!(config, Config::default());
+    assert_eq!(plugins, load(&shipped(), &[], None).unwrap().plugins);
+}
+
+#[test]
+fn the_shipped_file_switches_on_the_shipped_plugins() {
+    let config = load(&shipped(), &[], None).unwrap();
+    let [custom_event, booking] = &config.plugins[..] else {
+        panic!("two plugins")
+    };
+
+    assert_eq!(custom_event.name, "custom-event");
+    assert_eq!(
+        custom_event.path,
+        Path::new("target/plugins/custom-event.wasm")
+    );
+    assert_eq!(
+        custom_event.source.as_deref(),
+        Some(Path::new("plugins/custom-event"))
+    );
+    assert!(custom_event.enabled && custom_event.grants.emit("custom_response"));
+    assert!(!custom_event.grants.emit("other") && !custom_event.grants.any_room());
+
+    assert_eq!(booking.name, "booking");
+    assert_eq!(booking.path, Path::new("target/plugins/booking.wasm"));
+    assert!(booking.grants.role("admin", "new_booking") && booking.grants.notify("7"));
+    assert!(!booking.grants.role("admin", "other") && !booking.grants.any_emit());
+
+    assert_eq!(config.web.root.as_deref(), Some(Path::new("examples/web")));
+}

@@ -1,0 +1,286 @@
+//! Grants: what a plugin, or a backend with an API key, is allowed to call.
+//!
+//! | written | allows |
+//! |---|---|
+//! | `payments` | broadcast a payment update |
+//! | `notify`, `notify:USER` | notify every user, or those whose id matches |
+//! | `role:ROLE`, `role:ROLE:EVENT` | broadcast any event, or those that match, to a role |
+//! | `clients` | ask how many clients are connected |
+//! | `room:ROOM` | join, leave and emit to a room |
+//! | `everyone` | emit to every socket of a namespace |
+//! | `emit`, `emit:EVENT` | emit any event, or those that match |
+//! | `admin` | list the plugins; for API keys only |
+//!
+//! `USER`, `ROLE`, `EVENT` and `ROOM` are names in which `*` stands for any run of characters.
+
+mod pattern;
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+pub use pattern::Pattern;
+
+use crate::suggest;
+
+/// One parsed grant, e.g. `room:booking:*`. Displays as it may be written again.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Grant {
+    /// `payments`
+    Payments,
+    /// `notify` or `notify:USER`
+    Notify(Pattern),
+    /// `role:ROLE` or `role:ROLE:EVENT`
+    Role {
+        /// The roles.
+        role: Pattern,
+        /// The events they may be sent.
+        event: Pattern,
+    },
+    /// `clients`
+    Clients,
+    /// `room:ROOM`
+    Room(Pattern),
+    /// `everyone`
+    Everyone,
+    /// `emit` or `emit:EVENT`
+    Emit(Pattern),
+    /// `admin`
+    Admin,
+}
+
+/// All grants of one plugin or API key. Checks run for every call of a plugin: they walk the
+/// list, which is short, and allocate nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Grants(Vec<Grant>);
+
+/// A grant that is not written as it should be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GrantError {
+    /// No grant has this name.
+    #[error("unknown grant {text:?}{hint}")]
+    Unknown {
+        /// As it was written.
+        text: String,
+        /// What was probably meant, or what there is.
+        hint: String,
+    },
+    /// The part after the name is wrong, missing or too much.
+    #[error("invalid grant {text:?}: {reason}")]
+    Invalid {
+        /// As it was written.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+const NAMES: [&str; 8] = [
+    "payments", "notify", "role", "clients", "room", "everyone", "emit", "admin",
+];
+
+/// Rooms that the host keeps itself. They are reached by `notify` and `role` only; if `room`
+/// could name them, it would allow what those two do not.
+const RESERVED: [(&str, &str); 2] = [("user:", "notify"), ("role:", "role")];
+
+impl FromStr for Grant {
+    type Err = GrantError;
+
+    fn from_str(text: &str) -> Result<Self, GrantError> {
+        let (name, parameter) = match text.split_once(':') {
+            Some((name, parameter)) => (name, Some(parameter)),
+            None => (text, None),
+        };
+        if !NAMES.contains(&name) {
+            return Err(unknown(text, name, parameter));
+        }
+        let grant = match (name, parameter) {
+            (_, Some("")) => Err("nothing stands after the colon".to_owned()),
+            ("payments", None) => Ok(Grant::Payments),
+            ("clients", None) => Ok(Grant::Clients),
+            ("everyone", None) => Ok(Grant::Everyone),
+            ("admin", None) => Ok(Grant::Admin),
+            ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
+            ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
+            ("role", Some(role)) => role_grant(role),
+            ("room", Some(room)) => room_grant(room),
+            (_, None) => Err(format!("say which {name}, like \"{name}:staff\"")),
+            (_, Some(_)) => Err(format!("{name} takes no parameter")),
+        };
+        grant.map_err(|reason| GrantError::Invalid {
+            text: text.into(),
+            reason,
+        })
+    }
+}
+
+fn unknown(text: &str, name: &str, parameter: Option<&str>) -> GrantError {
+    // The suggestion is the whole grant, so that it can be copied.
+    let hint = match (suggest::nearest(name.trim(), &NAMES), parameter) {
+        (Some(near), Some(parameter)) => format!(" (did you mean \"{near}:{parameter}\"?)"),
+        _ => suggest::hint(name.trim(), &NAMES),
+    };
+    GrantError::Unknown {
+        text: text.into(),
+        hint,
+    }
+}
+
+fn role_grant(parameter: &str) -> Result<Grant, String> {
+    // A role ends at the first colon, an event may hold some.
+    let (role, event) = parameter.split_once(':').unwrap_or((parameter, "*"));
+    if role.is_empty() || event.is_empty() {
+        return Err("expected role:ROLE or role:ROLE:EVENT".into());
+    }
+    Ok(Grant::Role {
+        role: Pattern::new(role),
+        event: Pattern::new(event),
+    })
+}
+
+fn room_grant(parameter: &str) -> Result<Grant, String> {
+    let room = Pattern::new(parameter);
+    for (reserved, instead) in RESERVED {
+        if room.literal_prefix().starts_with(reserved) {
+            // What follows the reserved prefix is the parameter of the grant that was meant.
+            let whom = parameter[reserved.len() - 1..].trim_end_matches(':');
+            return Err(format!(
+                "rooms that begin with {reserved:?} are the host's; use \"{instead}{whom}\""
+            ));
+        }
+    }
+    Ok(Grant::Room(room))
+}
+
+impl TryFrom<String> for Grant {
+    type Error = GrantError;
+
+    fn try_from(text: String) -> Result<Self, GrantError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Grant {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let parameter = |pattern: &Pattern| match pattern.as_str() {
+            "*" => String::new(),
+            text => format!(":{text}"),
+        };
+        match self {
+            Grant::Payments => f.write_str("payments"),
+            Grant::Notify(user) => write!(f, "notify{}", parameter(user)),
+            Grant::Role { role, event } => write!(f, "role:{role}{}", parameter(event)),
+            Grant::Clients => f.write_str("clients"),
+            Grant::Room(room) => write!(f, "room:{room}"),
+            Grant::Everyone => f.write_str("everyone"),
+            Grant::Emit(event) => write!(f, "emit{}", parameter(event)),
+            Grant::Admin => f.write_str("admin"),
+        }
+    }
+}
+
+impl Grants {
+    /// Every right there is, for an API key without limits.
+    pub fn all() -> Self {
+        Self(vec![
+            Grant::Payments,
+            Grant::Notify(Pattern::any()),
+            Grant::Role {
+                role: Pattern::any(),
+                event: Pattern::any(),
+            },
+            Grant::Clients,
+            Grant::Room(Pattern::any()),
+            Grant::Everyone,
+            Grant::Emit(Pattern::any()),
+            Grant::Admin,
+        ])
+    }
+
+    /// The grants in the order they were written.
+    pub fn iter(&self) -> std::slice::Iter<'_, Grant> {
+        self.0.iter()
+    }
+
+    /// Whether payment updates may be broadcast.
+    pub fn payments(&self) -> bool {
+        self.0.contains(&Grant::Payments)
+    }
+
+    /// Whether this user may be notified.
+    pub fn notify(&self, user_id: &str) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Notify(user) if user.matches(user_id)))
+    }
+
+    /// Whether some user may be notified.
+    pub fn any_notify(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Notify(_)))
+    }
+
+    /// Whether this event may be broadcast to this role.
+    pub fn role(&self, role: &str, event: &str) -> bool {
+        self.iter().any(
+            |grant| matches!(grant, Grant::Role { role: r, event: e } if r.matches(role) && e.matches(event)),
+        )
+    }
+
+    /// Whether some event may be broadcast to some role.
+    pub fn any_role(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Role { .. }))
+    }
+
+    /// Whether this room may be joined, left and emitted to. Never a room of a user or a role,
+    /// whatever the patterns match.
+    pub fn room(&self, room: &str) -> bool {
+        !RESERVED
+            .iter()
+            .any(|(reserved, _)| room.starts_with(reserved))
+            && self
+                .iter()
+                .any(|grant| matches!(grant, Grant::Room(pattern) if pattern.matches(room)))
+    }
+
+    /// Whether some room may be joined, left and emitted to.
+    pub fn any_room(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Room(_)))
+    }
+
+    /// Whether every socket of a namespace may be emitted to at once.
+    pub fn everyone(&self) -> bool {
+        self.0.contains(&Grant::Everyone)
+    }
+
+    /// Whether this event may be emitted.
+    pub fn emit(&self, event: &str) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Emit(pattern) if pattern.matches(event)))
+    }
+
+    /// Whether some event may be emitted.
+    pub fn any_emit(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Emit(_)))
+    }
+
+    /// Whether the number of clients may be asked for.
+    pub fn clients(&self) -> bool {
+        self.0.contains(&Grant::Clients)
+    }
+
+    /// Whether the plugins may be listed.
+    pub fn admin(&self) -> bool {
+        self.0.contains(&Grant::Admin)
+    }
+}
+
+impl FromIterator<Grant> for Grants {
+    fn from_iter<I: IntoIterator<Item = Grant>>(grants: I) -> Self {
+        Self(grants.into_iter().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests;

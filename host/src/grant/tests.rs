@@ -1,0 +1,193 @@
+use super::*;
+
+fn grants(texts: &[&str]) -> Grants {
+    texts
+        .iter()
+        .map(|text| text.parse::<Grant>().unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_not_granted_is_denied() {
+    let none = Grants::default();
+    assert!(
+        !none.payments() && !none.notify("7") && !none.role("admin", "x") && !none.room("lobby")
+    );
+    assert!(!none.everyone() && !none.emit("x") && !none.clients() && !none.admin());
+    assert!(!none.any_notify() && !none.any_role() && !none.any_room() && !none.any_emit());
+}
+
+#[test]
+fn each_grant_allows_its_own_call_only() {
+    let calls = |grants: &Grants| {
+        [
+            grants.payments(),
+            grants.notify("7"),
+            grants.role("admin", "x"),
+            grants.clients(),
+            grants.room("lobby"),
+            grants.everyone(),
+            grants.emit("x"),
+            grants.admin(),
+        ]
+    };
+    let texts = [
+        "payments",
+        "notify",
+        "role:admin",
+        "clients",
+        "room:lobby",
+        "everyone",
+        "emit",
+        "admin",
+    ];
+    for (index, text) in texts.into_iter().enumerate() {
+        let allowed: Vec<_> = calls(&grants(&[text]))
+            .into_iter()
+            .enumerate()
+            .filter(|(_, yes)| *yes)
+            .collect();
+        assert_eq!(allowed, [(index, true)], "{text}");
+    }
+    assert_eq!(calls(&grants(&texts)), [true; 8]);
+    assert_eq!(calls(&Grants::all()), [true; 8]);
+}
+
+#[test]
+fn a_parameter_narrows_a_grant() {
+    let narrow = grants(&["notify:7", "notify:eu-*", "emit:chat:*", "room:booking:*"]);
+    assert!(narrow.notify("7") && narrow.notify("eu-1") && narrow.any_notify());
+    assert!(!narrow.notify("77") && !narrow.notify("us-1"));
+    assert!(narrow.emit("chat:message") && narrow.any_emit());
+    assert!(!narrow.emit("chat"));
+    assert!(narrow.room("booking:7") && narrow.any_room());
+    assert!(!narrow.room("booking"));
+}
+
+#[test]
+fn a_role_grant_may_name_its_events() {
+    let any = grants(&["role:admin"]);
+    assert!(any.role("admin", "new_booking") && any.role("admin", "a:b") && any.any_role());
+    assert!(!any.role("administrator", "new_booking"));
+
+    let one = grants(&["role:admin:chat:new"]);
+    assert!(
+        one.role("admin", "chat:new"),
+        "the event is all that follows the role"
+    );
+    assert!(!one.role("admin", "chat") && !one.role("admin", "new"));
+
+    let globs = grants(&["role:*:new_*"]);
+    assert!(globs.role("admin", "new_booking") && globs.role("a:b", "new_"));
+    assert!(!globs.role("admin", "old_booking"));
+
+    let pairs = grants(&["role:a:x", "role:b:y"]);
+    assert!(pairs.role("a", "x") && pairs.role("b", "y"));
+    assert!(!pairs.role("a", "y"), "role and event belong together");
+}
+
+#[test]
+fn rooms_of_users_and_roles_are_never_granted_by_room() {
+    for grants in [
+        grants(&["room:*"]),
+        grants(&["room:us*"]),
+        grants(&["room:*:7"]),
+        Grants::all(),
+    ] {
+        assert!(!grants.room("user:7") && !grants.room("role:7") && !grants.room("user:"));
+    }
+    assert!(grants(&["room:*"]).room("users") && grants(&["room:*"]).room("a:user:7"));
+}
+
+#[test]
+fn a_wrong_grant_is_refused_with_what_was_meant() {
+    for (text, message) in [
+        ("notfy", r#"unknown grant "notfy" (did you mean "notify"?)"#),
+        (
+            "rooms:lobby",
+            r#"unknown grant "rooms:lobby" (did you mean "room:lobby"?)"#,
+        ),
+        (
+            " notify",
+            r#"unknown grant " notify" (did you mean "notify"?)"#,
+        ),
+        (
+            "Payments",
+            r#"unknown grant "Payments" (did you mean "payments"?)"#,
+        ),
+        (
+            "filesystem",
+            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "admin""#,
+        ),
+        (
+            "",
+            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "admin""#,
+        ),
+        (
+            "role",
+            r#"invalid grant "role": say which role, like "role:staff""#,
+        ),
+        (
+            "room",
+            r#"invalid grant "room": say which room, like "room:staff""#,
+        ),
+        (
+            "room:",
+            r#"invalid grant "room:": nothing stands after the colon"#,
+        ),
+        (
+            "role:",
+            r#"invalid grant "role:": nothing stands after the colon"#,
+        ),
+        (
+            "role::x",
+            r#"invalid grant "role::x": expected role:ROLE or role:ROLE:EVENT"#,
+        ),
+        (
+            "role:a:",
+            r#"invalid grant "role:a:": expected role:ROLE or role:ROLE:EVENT"#,
+        ),
+        (
+            "notify:",
+            r#"invalid grant "notify:": nothing stands after the colon"#,
+        ),
+        (
+            "payments:all",
+            r#"invalid grant "payments:all": payments takes no parameter"#,
+        ),
+        (
+            "room:user:7",
+            r#"invalid grant "room:user:7": rooms that begin with "user:" are the host's; use "notify:7""#,
+        ),
+        (
+            "room:role:*",
+            r#"invalid grant "room:role:*": rooms that begin with "role:" are the host's; use "role:*""#,
+        ),
+    ] {
+        assert_eq!(text.parse::<Grant>().unwrap_err().to_string(), message);
+    }
+}
+
+#[test]
+fn a_displayed_grant_parses_to_itself() {
+    for text in [
+        "payments",
+        "notify",
+        "notify:7",
+        "role:admin",
+        "role:*:new_*",
+        "role:a:b:c",
+        "clients",
+        "room:*",
+        "room:a:",
+        "everyone",
+        "emit",
+        "emit:x",
+        "emit:a:",
+        "admin",
+    ] {
+        let grant: Grant = text.parse().unwrap();
+        assert_eq!(grant.to_string(), text);
+    }
+    assert_eq!("notify:*".parse::<Grant>().unwrap().to_string(), "notify");
+}

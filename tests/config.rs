@@ -1,0 +1,62 @@
+//! The files of `tests/config`: those in `valid` load, those in `invalid` are refused with the
+//! message in their `expected.txt`, to the letter.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mixlab::config::{Config, Overrides};
+
+/// The folders of one kind of cases. None at all would let every test pass.
+fn cases(kind: &str) -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../tests/config")
+        .join(kind);
+    let mut cases: Vec<_> = fs::read_dir(&folder)
+        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .map(|entry| entry.expect("the folder can be listed").path())
+        .collect();
+    assert!(!cases.is_empty(), "no cases in {}", folder.display());
+    cases.sort();
+    cases
+}
+
+/// Loads the file of a case, with the message as if it were loaded from the case's own folder.
+fn load(case: &Path) -> Result<Config, String> {
+    let path = case.join("mixlab.toml");
+    assert!(path.is_file(), "{} is missing", path.display());
+    let variables = [("BILLING_KEY".into(), "0123456789abcdef".into())];
+    Config::load_with(&path, Overrides::default(), variables).map_err(|error| {
+        error
+            .to_string()
+            .replace(&format!("{}/", case.display()), "")
+    })
+}
+
+#[test]
+fn valid_files_load() {
+    for case in cases("valid") {
+        if let Err(message) = load(&case) {
+            panic!("{} was refused: {message}", case.display());
+        }
+    }
+}
+
+#[test]
+fn invalid_files_are_refused_with_the_line_and_a_hint() {
+    let mut failures = Vec::new();
+    for case in cases("invalid") {
+        let expected = fs::read_to_string(case.join("expected.txt"))
+            .unwrap_or_else(|error| panic!("{}/expected.txt: {error}", case.display()));
+        let message = load(&case)
+            .err()
+            .unwrap_or_else(|| "it was accepted".into());
+        if message != expected.trim_end() {
+            failures.push(format!(
+                "{}\n  expected: {}\n  got:      {message}",
+                case.display(),
+                expected.trim_end()
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
