@@ -1,0 +1,92 @@
+//! What a plugin declares for one event, checked and compiled at load.
+
+use std::sync::Arc;
+
+use super::{
+    rate_limit::{Limit, RateLimits},
+    schema::Schema,
+};
+use crate::{
+    access::Access,
+    capability::is_reserved_event,
+    guest::{self, EventContract},
+};
+
+/// Longer names are refused at load.
+const MAX_EVENT_BYTES: usize = 128;
+
+/// What is checked before an event's handler runs, and what its ack must look like.
+pub struct Contract {
+    /// The event's name.
+    pub event: String,
+    /// Who may send it.
+    pub access: Access,
+    /// What its arguments must look like.
+    pub arguments: Option<Schema>,
+    /// What the ack's arguments must look like.
+    pub reply: Option<Schema>,
+    /// How often it may be sent.
+    pub limits: Vec<Arc<Limit>>,
+    /// How large it may be, in bytes.
+    pub max_bytes: usize,
+}
+
+/// What is wrong with a contract.
+#[derive(Debug, thiserror::Error)]
+#[error("its contract for event {event:?} is not valid: {reason}")]
+pub struct ContractError {
+    event: String,
+    reason: String,
+}
+
+impl Contract {
+    /// Checks and compiles a contract of `plugin`.
+    pub fn compile(
+        plugin: &str,
+        contract: EventContract,
+        limits: &RateLimits,
+    ) -> Result<Self, ContractError> {
+        let EventContract {
+            name: event,
+            access,
+            arguments,
+            reply,
+            limits: declared,
+            max_bytes,
+        } = contract;
+        let error = |reason: String| ContractError {
+            event: event.clone(),
+            reason,
+        };
+        if event.is_empty() || event.len() > MAX_EVENT_BYTES {
+            return Err(error(format!("a name has 1 to {MAX_EVENT_BYTES} bytes")));
+        }
+        if is_reserved_event(&event) || is_host_event(&event) {
+            return Err(error("the name is reserved".to_owned()));
+        }
+        let schema = |what: &str, text: Option<String>| {
+            let compiled = text.map(|text| Schema::compile(&text)).transpose();
+            compiled.map_err(|reason| error(format!("its schema of the {what}: {reason}")))
+        };
+        let limits = declared
+            .iter()
+            .map(|limit| limits.declare(plugin, &event, limit));
+        Ok(Self {
+            access: match access {
+                guest::Access::Anyone => Access::Anyone,
+                guest::Access::Authenticated => Access::Authenticated,
+                guest::Access::Roles(roles) => Access::Roles(roles),
+            },
+            arguments: schema("arguments", arguments)?,
+            reply: schema("reply", reply)?,
+            limits: limits.collect::<Result<_, _>>().map_err(error)?,
+            max_bytes: max_bytes.map_or(usize::MAX, |bytes| bytes as usize),
+            event,
+        })
+    }
+}
+
+/// Events that the host itself answers.
+fn is_host_event(event: &str) -> bool {
+    ["authenticate", "subscribe:payments", "unsubscribe:payments"].contains(&event)
+}

@@ -1,0 +1,77 @@
+//! What is checked before a plugin is called: may this sender, not too often, not too large, and
+//! does it look right. All of it native, in the order of its cost.
+
+mod contract;
+mod rate_limit;
+mod schema;
+
+pub use contract::{Contract, ContractError};
+pub use rate_limit::RateLimits;
+pub use schema::{Schema, Violation};
+
+use crate::{
+    connection::{Connection, Identity},
+    error::WireError,
+    message::Message,
+};
+
+/// An event that was let in: what `dispatch` may call a plugin with.
+pub struct Admitted(Message);
+
+impl Admitted {
+    /// The message.
+    pub fn into_message(self) -> Message {
+        self.0
+    }
+}
+
+/// Checks a message against its event's contract.
+pub fn admit(
+    contract: &Contract,
+    connection: &Connection,
+    identity: &Identity,
+    message: Message,
+) -> Result<Admitted, WireError> {
+    may_send(contract, identity)?;
+    for limit in &contract.limits {
+        limit
+            .check(connection, identity)
+            .map_err(|wait| rate_limited(&contract.event, wait))?;
+    }
+    let size = message.size();
+    if size > contract.max_bytes {
+        let message = format!(
+            "the payload has {size} bytes; {} are allowed",
+            contract.max_bytes
+        );
+        return Err(WireError::new("payload_too_large", message));
+    }
+    if let Some(schema) = &contract.arguments {
+        schema.check(&message.arguments).map_err(invalid_payload)?;
+    }
+    Ok(Admitted(message))
+}
+
+fn may_send(contract: &Contract, identity: &Identity) -> Result<(), WireError> {
+    let user = identity.user.as_ref();
+    let roles = user.map(|user| user.roles.as_slice()).unwrap_or_default();
+    if contract.access.admits(user.is_some(), roles) {
+        return Ok(());
+    }
+    Err(match user {
+        None => WireError::new("unauthorized", "this event needs an authenticated user"),
+        Some(_) => WireError::new("permission_denied", "your roles do not allow this event"),
+    })
+}
+
+fn rate_limited(event: &str, wait: std::time::Duration) -> WireError {
+    let mut error = WireError::temporary("rate_limited", format!("too many {event:?} events"));
+    // Rounded up: whoever waits that long gets through.
+    error.retry_after_ms = Some(wait.as_micros().div_ceil(1000) as u64);
+    error
+}
+
+fn invalid_payload(violation: Violation) -> WireError {
+    let message = format!("{}: {}", violation.path, violation.message);
+    WireError::new("invalid_payload", message).with_details(&violation)
+}

@@ -1,0 +1,132 @@
+//! Token buckets: how often an event may be sent, by whom it counts.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    num::NonZeroU32,
+    sync::{Arc, Mutex, Weak},
+    time::Duration,
+};
+
+use governor::{
+    Quota, RateLimiter,
+    clock::{Clock, MonotonicClock},
+    middleware::NoOpMiddleware,
+    state::keyed::DashMapStateStore,
+};
+
+use crate::{
+    connection::{Connection, Identity},
+    guest::{RateLimit, Scope},
+    transport::SocketKey,
+};
+
+type Buckets = RateLimiter<
+    Subject,
+    DashMapStateStore<Subject>,
+    MonotonicClock,
+    NoOpMiddleware<std::time::Instant>,
+>;
+
+/// Whose bucket it is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Subject {
+    Socket(SocketKey),
+    User(Box<str>),
+    Ip(IpAddr),
+    Everybody,
+}
+
+/// One limit of one event, with its buckets.
+pub struct Limit {
+    scope: Scope,
+    clock: MonotonicClock,
+    buckets: Buckets,
+}
+
+/// All limits that are in force. A limit that a new version of a plugin declares again is the
+/// same limit: a reload refills nobody's bucket.
+#[derive(Default)]
+pub struct RateLimits {
+    limits: Mutex<HashMap<Identifier, Weak<Limit>>>,
+}
+
+/// What makes a limit the same over reloads.
+#[derive(PartialEq, Eq, Hash)]
+struct Identifier {
+    plugin: Box<str>,
+    event: Box<str>,
+    scope: u8,
+    count: u32,
+    interval_ms: u32,
+    burst: u32,
+}
+
+impl RateLimits {
+    /// The limit that a plugin declares for an event.
+    pub fn declare(
+        &self,
+        plugin: &str,
+        event: &str,
+        limit: &RateLimit,
+    ) -> Result<Arc<Limit>, String> {
+        let burst = limit.burst.unwrap_or(limit.count);
+        let quota = quota(limit.count, limit.interval_ms, burst)
+            .ok_or("a rate limit needs a count, an interval and a burst of at least 1")?;
+        let identifier = Identifier {
+            plugin: plugin.into(),
+            event: event.into(),
+            scope: limit.scope as u8,
+            count: limit.count,
+            interval_ms: limit.interval_ms,
+            burst,
+        };
+        let mut limits = self.limits.lock().expect("no holder panics");
+        limits.retain(|_, limit| limit.strong_count() > 0);
+        if let Some(same) = limits.get(&identifier).and_then(Weak::upgrade) {
+            return Ok(same);
+        }
+        let clock = MonotonicClock;
+        let buckets = RateLimiter::dashmap_with_clock(quota, clock.clone());
+        let limit = Arc::new(Limit {
+            scope: limit.scope,
+            clock,
+            buckets,
+        });
+        limits.insert(identifier, Arc::downgrade(&limit));
+        Ok(limit)
+    }
+
+    /// Gives the memory of full buckets back; they are as good as new ones.
+    pub fn forget_idle(&self) {
+        let limits: Vec<_> = {
+            let limits = self.limits.lock().expect("no holder panics");
+            limits.values().filter_map(Weak::upgrade).collect()
+        };
+        for limit in limits {
+            limit.buckets.retain_recent();
+            limit.buckets.shrink_to_fit();
+        }
+    }
+}
+
+impl Limit {
+    /// Takes a token from the sender's bucket, or says how long it stays empty.
+    pub fn check(&self, connection: &Connection, identity: &Identity) -> Result<(), Duration> {
+        let subject = match (self.scope, &identity.user) {
+            (Scope::Socket, _) | (Scope::User, None) => Subject::Socket(connection.key),
+            (Scope::User, Some(user)) => Subject::User(user.id.as_str().into()),
+            (Scope::Ip, _) => Subject::Ip(connection.address),
+            (Scope::Event, _) => Subject::Everybody,
+        };
+        self.buckets
+            .check_key(&subject)
+            .map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+    }
+}
+
+fn quota(count: u32, interval_ms: u32, burst: u32) -> Option<Quota> {
+    let (count, burst) = (NonZeroU32::new(count)?, NonZeroU32::new(burst)?);
+    let interval = Duration::from_millis(interval_ms.into());
+    Quota::with_period(interval / count.get()).map(|quota| quota.allow_burst(burst))
+}

@@ -1,0 +1,91 @@
+//! Which backend is calling, and what it may do.
+
+use std::{fmt, sync::Arc};
+
+use axum::{
+    extract::{FromRef, FromRequestParts},
+    http::{header::AUTHORIZATION, request::Parts},
+};
+use subtle::ConstantTimeEq;
+
+use super::Api;
+use crate::{
+    config::Secret,
+    error::WireError,
+    grant::{Grant, Grants},
+};
+
+/// A caller whose key is known.
+pub struct Backend {
+    /// What its key allows.
+    pub rights: Grants,
+}
+
+/// The key that the server makes for its own command line on this machine, for one run.
+#[derive(Clone)]
+pub struct LocalKey(Arc<(Secret, Grants)>);
+
+impl LocalKey {
+    /// A key that may look at plugins and reload them, or everything.
+    pub fn new(key: String, all_rights: bool) -> Self {
+        let rights = if all_rights {
+            Grants::all()
+        } else {
+            Grants::from_iter([Grant::Admin])
+        };
+        Self(Arc::new((Secret::new(key), rights)))
+    }
+
+    /// The key itself.
+    pub fn key(&self) -> &str {
+        self.0.0.expose()
+    }
+}
+
+impl Backend {
+    /// Refuses unless the key has the right.
+    pub fn may(&self, allowed: bool, right: impl fmt::Display) -> Result<(), WireError> {
+        if allowed {
+            return Ok(());
+        }
+        let message = format!("this API key does not have the right \"{right}\"");
+        Err(WireError::new("permission_denied", message))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Backend
+where
+    Api: FromRef<S>,
+{
+    type Rejection = WireError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, WireError> {
+        let api = Api::from_ref(state);
+        let key = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, key)| key.trim())
+            .ok_or_else(|| WireError::new("unauthorized", "send Authorization: Bearer KEY"))?;
+        let settings = api.settings.load();
+        let mut rights = None;
+        // All keys are compared, each in constant time: the answer's time tells nothing.
+        for known in &settings.api_keys {
+            if equal(known.key.expose(), key) {
+                rights = Some(known.rights.clone());
+            }
+        }
+        if equal(api.local_key.key(), key) {
+            rights = Some(api.local_key.0.1.clone());
+        }
+        let rights =
+            rights.ok_or_else(|| WireError::new("unauthorized", "this API key is not known"))?;
+        Ok(Self { rights })
+    }
+}
+
+fn equal(a: &str, b: &str) -> bool {
+    a.as_bytes().ct_eq(b.as_bytes()).into()
+}

@@ -1,0 +1,210 @@
+//! The HTTP door for backends: the four primitives, and the state of the plugins.
+
+mod auth;
+mod body;
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use axum::{
+    Json, Router,
+    extract::{FromRef, Path, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::sync::{mpsc, oneshot};
+
+use self::{auth::Backend, body::JsonBody};
+use crate::{
+    broadcast::{Broadcast, Notification},
+    capability::is_reserved_event,
+    error::WireError,
+    reload::{Request, Status},
+    settings,
+    transport::Delivery,
+    user::UserId,
+};
+pub use auth::LocalKey;
+
+/// What the handlers need.
+#[derive(Clone, FromRef)]
+pub struct Api {
+    /// Performs the pushes.
+    pub broadcast: Broadcast,
+    /// The API keys.
+    pub settings: settings::Current,
+    /// The key of this machine's own command line.
+    pub local_key: LocalKey,
+    /// The state of the plugins.
+    pub status: Arc<ArcSwap<Status>>,
+    /// Asks for a reload.
+    pub reload: mpsc::Sender<Request>,
+    /// The largest body, in bytes.
+    pub max_body: usize,
+}
+
+/// The answer to a push.
+#[derive(Serialize)]
+struct Pushed {
+    /// Sockets that it was delivered to.
+    delivered: usize,
+}
+
+/// All routes of the API, health among them.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/api/v1/payments/updates", post(payment_update))
+        .route("/api/v1/users/{id}/notifications", post(notification))
+        .route("/api/v1/roles/{role}/events/{event}", post(role_event))
+        .route("/api/v1/clients/count", get(clients_count))
+        .route("/api/v1/plugins", get(plugins))
+        .route("/api/v1/plugins/reload", post(reload))
+        .route("/api/{*unknown}", axum::routing::any(not_found))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .method_not_allowed_fallback(method_not_allowed)
+        .with_state(api)
+}
+
+async fn payment_update(
+    backend: Backend,
+    State(broadcast): State<Broadcast>,
+    JsonBody(data): JsonBody,
+) -> Result<Json<Pushed>, WireError> {
+    backend.may(backend.rights.payments(), "payments")?;
+    Ok(pushed(broadcast.broadcast_payment_update(&data)))
+}
+
+async fn notification(
+    backend: Backend,
+    Path(user): Path<String>,
+    State(broadcast): State<Broadcast>,
+    JsonBody(body): JsonBody,
+) -> Result<Json<Pushed>, WireError> {
+    backend.may(backend.rights.notify(&user), format_args!("notify:{user}"))?;
+    let user = UserId::from_text(&user)
+        .ok_or_else(|| WireError::new("invalid_payload", "the user id in the path is not valid"))?;
+    let notification = Notification::parse(body.get()).map_err(|error| {
+        WireError::new(
+            "invalid_payload",
+            format!("the body is not a JSON object: {error}"),
+        )
+    })?;
+    Ok(pushed(
+        broadcast.send_user_notification(&user, notification),
+    ))
+}
+
+async fn role_event(
+    backend: Backend,
+    Path((role, event)): Path<(String, String)>,
+    State(broadcast): State<Broadcast>,
+    JsonBody(data): JsonBody,
+) -> Result<Json<Pushed>, WireError> {
+    backend.may(
+        backend.rights.role(&role, &event),
+        format_args!("role:{role}:{event}"),
+    )?;
+    if is_reserved_event(&event) {
+        let message = format!("the event name {event:?} is reserved");
+        return Err(WireError::new("invalid_payload", message));
+    }
+    Ok(pushed(broadcast.broadcast_to_role(&role, &event, &data)))
+}
+
+async fn clients_count(
+    backend: Backend,
+    State(broadcast): State<Broadcast>,
+) -> Result<impl IntoResponse, WireError> {
+    backend.may(backend.rights.clients(), "clients")?;
+    Ok(Json(
+        serde_json::json!({ "count": broadcast.connected_clients_count() }),
+    ))
+}
+
+async fn plugins(
+    backend: Backend,
+    State(status): State<Arc<ArcSwap<Status>>>,
+) -> Result<Response, WireError> {
+    backend.may(backend.rights.admin(), "admin")?;
+    Ok(Json(&*status.load_full()).into_response())
+}
+
+/// Answers when every file has been looked at, with the state after that.
+async fn reload(
+    backend: Backend,
+    State(requests): State<mpsc::Sender<Request>>,
+    State(status): State<Arc<ArcSwap<Status>>>,
+) -> Result<Response, WireError> {
+    backend.may(backend.rights.admin(), "admin")?;
+    let (request, done) = oneshot::channel();
+    let stopping = || WireError::temporary("internal", "the server is shutting down");
+    requests.send(request).await.map_err(|_| stopping())?;
+    done.await.map_err(|_| stopping())?;
+    Ok(Json(&*status.load_full()).into_response())
+}
+
+/// Ready means that every plugin that is switched on serves what its file holds, and that
+/// `mixlab.toml` is in force.
+async fn ready(State(status): State<Arc<ArcSwap<Status>>>) -> Response {
+    let status = status.load();
+    let problems = status.problems();
+    if problems.is_empty() {
+        return "ready\n".into_response();
+    }
+    // Names only: the reasons may show paths, and this door needs no key.
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {}\n", problems.join(", ")),
+    )
+        .into_response()
+}
+
+fn pushed(delivery: Delivery) -> Json<Pushed> {
+    Json(Pushed {
+        delivered: delivery.delivered,
+    })
+}
+
+/// The answer where nothing is.
+pub async fn not_found() -> WireError {
+    WireError::new("not_found", "there is nothing at this path")
+}
+
+async fn method_not_allowed() -> WireError {
+    WireError::new("method_not_allowed", "this path does not take this method")
+}
+
+impl IntoResponse for WireError {
+    fn into_response(self) -> Response {
+        let status = match &*self.code {
+            "invalid_payload" => StatusCode::BAD_REQUEST,
+            "unauthorized" => StatusCode::UNAUTHORIZED,
+            "permission_denied" => StatusCode::FORBIDDEN,
+            "not_found" => StatusCode::NOT_FOUND,
+            "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+            "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
+            "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let mut response = (
+            status,
+            [(header::CONTENT_TYPE, "application/json")],
+            self.to_json(),
+        )
+            .into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            let scheme = header::HeaderValue::from_static("Bearer");
+            response
+                .headers_mut()
+                .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        response
+    }
+}
+
+/// A body that is any one JSON value.
+type Body = Box<RawValue>;

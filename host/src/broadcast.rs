@@ -1,0 +1,105 @@
+//! The four broadcast primitives, once for plugins, backends and Rust alike.
+
+use std::{sync::Arc, time::SystemTime};
+
+use indexmap::IndexMap;
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::{
+    connection::Connections,
+    message::{Arguments, Message},
+    transport::{Delivery, Namespaces, Selection},
+    user::UserId,
+};
+
+/// The room of clients that subscribed to payment updates.
+pub const PAYMENTS_ROOM: &str = "payments";
+
+/// The namespace that the primitives reach.
+const NAMESPACE: &str = "/";
+
+/// Pushes to the clients of namespace `/`.
+#[derive(Clone)]
+pub struct Broadcast {
+    namespaces: Arc<Namespaces>,
+    connections: Arc<Connections>,
+}
+
+/// The fields of a notification: a JSON object, values as they were written.
+#[derive(Debug, Clone)]
+pub struct Notification(IndexMap<String, Box<RawValue>>);
+
+impl Notification {
+    /// From the JSON text of an object.
+    pub fn parse(json: &str) -> Result<Self, serde_json::Error> {
+        serde_json::from_str(json).map(Self)
+    }
+}
+
+impl Broadcast {
+    /// Over the sockets of `namespaces`; `connections` counts them.
+    pub fn new(namespaces: Arc<Namespaces>, connections: Arc<Connections>) -> Self {
+        Self {
+            namespaces,
+            connections,
+        }
+    }
+
+    /// Emits `payment_update` with `{"type":"payment_update","data":…,"timestamp":…}` to room
+    /// `payments`.
+    pub fn broadcast_payment_update(&self, data: &RawValue) -> Delivery {
+        #[derive(Serialize)]
+        struct PaymentUpdate<'a> {
+            r#type: &'static str,
+            data: &'a RawValue,
+            timestamp: String,
+        }
+        let update = PaymentUpdate {
+            r#type: "payment_update",
+            data,
+            timestamp: timestamp(),
+        };
+        self.push(PAYMENTS_ROOM.to_owned(), "payment_update", &[&update])
+    }
+
+    /// Emits `notification` with its fields and a timestamp to room `user:ID`.
+    pub fn send_user_notification(&self, user: &UserId, notification: Notification) -> Delivery {
+        let Notification(mut fields) = notification;
+        // As in `{ ...notification, timestamp }`: the server's clock wins.
+        fields.insert("timestamp".to_owned(), raw(&timestamp()));
+        self.push(user.room(), "notification", &[&fields])
+    }
+
+    /// Emits `event` with `data` as its argument to room `role:ROLE`.
+    pub fn broadcast_to_role(&self, role: &str, event: &str, data: &RawValue) -> Delivery {
+        self.push(format!("role:{role}"), event, &[data])
+    }
+
+    /// How many clients are connected.
+    pub fn connected_clients_count(&self) -> usize {
+        self.connections.clients()
+    }
+
+    fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, arguments: &[&T]) -> Delivery {
+        let Some(adapter) = self.namespaces.get(NAMESPACE) else {
+            return Delivery::default();
+        };
+        let arguments = Arguments::from_serialized(arguments);
+        adapter.broadcast(
+            Selection::room(room),
+            event,
+            Message::text(arguments),
+            false,
+        )
+    }
+}
+
+fn raw(text: &str) -> Box<RawValue> {
+    serde_json::value::to_raw_value(text).expect("text always serialises")
+}
+
+/// Now, as JavaScript's `toISOString` writes it.
+fn timestamp() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}

@@ -1,0 +1,80 @@
+//! `mixlab:plugin/emit`: events to clients.
+
+use super::{State, checked, checked_event, denied};
+use crate::{
+    effect::Effect,
+    guest::{Error, Message, emit},
+    transport::Selection,
+};
+
+impl emit::Host for State {
+    fn emit(
+        &mut self,
+        target: emit::Target,
+        event: String,
+        message: Message,
+        options: emit::Options,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        let attachments: usize = message.attachments.iter().map(Vec::len).sum();
+        self.meter
+            .host_call(event.len() + message.arguments.len() + attachments)?;
+        Ok(self.emit_event(target, event, message, options.volatile))
+    }
+}
+
+impl State {
+    fn emit_event(
+        &mut self,
+        target: emit::Target,
+        event: String,
+        message: Message,
+        volatile: bool,
+    ) -> Result<(), Error> {
+        if !self.grants.emit(&event) {
+            return Err(denied(format_args!("emit:{event}")));
+        }
+        checked_event(&event)?;
+        let message =
+            checked(message).map_err(|error| Error::Invalid(format!("message: {error}")))?;
+        self.record(match target {
+            emit::Target::Sender => Effect::Emit {
+                event,
+                message,
+                volatile,
+            },
+            emit::Target::Sockets(selection) => {
+                let selection = self.granted_selection(selection)?;
+                Effect::EmitTo {
+                    selection,
+                    event,
+                    message,
+                    volatile,
+                }
+            }
+        })
+    }
+
+    fn granted_selection(&self, selection: emit::Selection) -> Result<Selection, Error> {
+        let emit::Selection {
+            rooms,
+            except,
+            include_sender,
+        } = selection;
+        if rooms.is_empty() && !self.grants.everyone() {
+            return Err(denied("everyone"));
+        }
+        if let Some(room) = rooms.iter().find(|room| !self.grants.room(room)) {
+            return Err(denied(format_args!("room:{room}")));
+        }
+        let except_socket = if include_sender {
+            None
+        } else {
+            Some(self.connection()?.key)
+        };
+        Ok(Selection {
+            rooms,
+            except,
+            except_socket,
+        })
+    }
+}

@@ -1,0 +1,160 @@
+//! What a call may use, and what it has used.
+
+use wasmtime::ResourceLimiter;
+
+use crate::guest::Error;
+
+/// How much one call may use of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Allowance {
+    /// Bytes of all linear memories and tables of the instance together.
+    pub memory_bytes: usize,
+    /// Bytes that cross the boundary in arguments of imports.
+    pub boundary_bytes: usize,
+    /// Calls of imports.
+    pub host_calls: usize,
+    /// Effects.
+    pub effects: usize,
+    /// Bytes of log lines and of standard output.
+    pub log_bytes: usize,
+}
+
+/// A budget is used up; the call fails as a whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the budget {budget} = {allowed} is used up")]
+pub struct OverBudget {
+    /// The key in `mixlab.toml`.
+    pub budget: &'static str,
+    /// Its value.
+    pub allowed: String,
+}
+
+impl OverBudget {
+    /// For a budget of so many bytes.
+    pub fn bytes(budget: &'static str, allowed: usize) -> Self {
+        Self {
+            budget,
+            allowed: bytesize::ByteSize(allowed as u64)
+                .display()
+                .iec()
+                .to_string(),
+        }
+    }
+}
+
+/// Counts what the current call uses; memory is counted over the instance's life.
+#[derive(Debug)]
+pub struct Meter {
+    allowance: Allowance,
+    memory_bytes: usize,
+    boundary_bytes: usize,
+    host_calls: usize,
+    effects: usize,
+    log_bytes: usize,
+}
+
+impl Meter {
+    /// Nothing used yet.
+    pub fn new(allowance: Allowance) -> Self {
+        Self {
+            allowance,
+            memory_bytes: 0,
+            boundary_bytes: 0,
+            host_calls: 0,
+            effects: 0,
+            log_bytes: 0,
+        }
+    }
+
+    /// Starts the next call.
+    pub fn reset(&mut self) {
+        self.boundary_bytes = 0;
+        self.host_calls = 0;
+        self.effects = 0;
+        self.log_bytes = 0;
+    }
+
+    /// The linear memory and tables of the instance, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.memory_bytes
+    }
+
+    /// Counts a call of an import that brings `bytes` with it. Every import begins with this.
+    pub fn host_call(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        self.host_calls += 1;
+        if self.host_calls > self.allowance.host_calls {
+            let allowed = self.allowance.host_calls.to_string();
+            return Err(OverBudget {
+                budget: "host_calls",
+                allowed,
+            });
+        }
+        self.boundary_bytes = self.boundary_bytes.saturating_add(bytes);
+        if self.boundary_bytes > self.allowance.boundary_bytes {
+            return Err(OverBudget::bytes("boundary", self.allowance.boundary_bytes));
+        }
+        Ok(())
+    }
+
+    /// Counts bytes of the log.
+    pub fn log(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        self.log_bytes = self.log_bytes.saturating_add(bytes);
+        if self.log_bytes > self.allowance.log_bytes {
+            return Err(OverBudget::bytes("log", self.allowance.log_bytes));
+        }
+        Ok(())
+    }
+
+    /// Counts an effect. The guest is told of an overrun and may act on it.
+    pub fn effect(&mut self) -> Result<(), Error> {
+        if self.effects >= self.allowance.effects {
+            let OverBudget { budget, allowed } = OverBudget {
+                budget: "effects",
+                allowed: self.allowance.effects.to_string(),
+            };
+            return Err(Error::OverBudget(format!("{budget} = {allowed}")));
+        }
+        self.effects += 1;
+        Ok(())
+    }
+
+    fn grow(&mut self, bytes: usize) -> Result<(), OverBudget> {
+        let wanted = self.memory_bytes.saturating_add(bytes);
+        if wanted > self.allowance.memory_bytes {
+            return Err(OverBudget::bytes("memory", self.allowance.memory_bytes));
+        }
+        self.memory_bytes = wanted;
+        Ok(())
+    }
+}
+
+/// Bytes that a table element takes in the host.
+const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
+
+/// Sums over all memories and tables of a component. An overrun is an error rather than a failed
+/// `memory.grow`, so that the log names the budget and not some guest's allocator.
+impl ResourceLimiter for Meter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(desired.saturating_sub(current))?;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        self.grow(
+            desired
+                .saturating_sub(current)
+                .saturating_mul(TABLE_ELEMENT_BYTES),
+        )?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,146 @@
+//! What plugins may ask of the host: one file for each interface of `wit/`, and the state that
+//! their functions act on.
+
+mod broadcast;
+mod emit;
+mod log;
+mod meter;
+mod output;
+mod rooms;
+
+use std::sync::Arc;
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+
+pub use meter::{Allowance, Meter, OverBudget};
+pub use output::Output;
+
+use crate::{
+    broadcast::Broadcast,
+    connection::Connection,
+    effect::Effect,
+    grant::Grants,
+    guest::{self, Error, Message as GuestMessage},
+    message::{Arguments, Message},
+};
+
+/// The state of one plugin instance: WASI without any rights, and the call that is under way.
+pub struct State {
+    wasi: WasiCtx,
+    table: ResourceTable,
+    plugin: Arc<str>,
+    grants: Arc<Grants>,
+    broadcast: Broadcast,
+    /// Counts what the current call has used.
+    pub meter: Meter,
+    /// What the guest printed during the current call.
+    pub output: Output,
+    /// Whose event it is; none while the instance is being prepared.
+    connection: Option<Arc<Connection>>,
+    effects: Vec<Effect>,
+}
+
+impl State {
+    /// For a new instance of `plugin`.
+    pub fn new(
+        plugin: Arc<str>,
+        grants: Arc<Grants>,
+        broadcast: Broadcast,
+        allowance: Allowance,
+    ) -> Self {
+        let output = Output::new(allowance.log_bytes);
+        let wasi = WasiCtx::builder()
+            .stdout(output.clone())
+            .stderr(output.clone())
+            .build();
+        Self {
+            wasi,
+            table: ResourceTable::new(),
+            plugin,
+            grants,
+            broadcast,
+            meter: Meter::new(allowance),
+            output,
+            connection: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// Prepares for a call: nothing used, nothing recorded.
+    pub fn begin(&mut self, connection: Option<Arc<Connection>>) {
+        self.connection = connection;
+        self.effects.clear();
+        self.meter.reset();
+        self.output.clear();
+    }
+
+    /// Ends a call and hands over what it recorded.
+    pub fn end(&mut self) -> Vec<Effect> {
+        self.connection = None;
+        std::mem::take(&mut self.effects)
+    }
+
+    /// The connection that an import needs.
+    fn connection(&self) -> Result<&Arc<Connection>, Error> {
+        let absent =
+            || Error::Invalid("there is no connection while the plugin is being loaded".into());
+        self.connection.as_ref().ok_or_else(absent)
+    }
+
+    /// Records an effect, within the budget.
+    fn record(&mut self, effect: Effect) -> Result<(), Error> {
+        self.connection()?;
+        self.meter.effect()?;
+        self.effects.push(effect);
+        Ok(())
+    }
+}
+
+impl guest::types::Host for State {}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView {
+            ctx: &mut self.wasi,
+            table: &mut self.table,
+        }
+    }
+}
+
+/// Checks a message from a guest.
+pub fn checked(message: GuestMessage) -> Result<Message, crate::message::InvalidArguments> {
+    let arguments = Arguments::parse(message.arguments)?;
+    let attachments = message.attachments.into_iter().map(Into::into).collect();
+    Ok(Message {
+        arguments,
+        attachments,
+    })
+}
+
+/// Names that carry meaning in the protocol or belong to the host; no plugin may emit or handle
+/// them.
+pub fn is_reserved_event(event: &str) -> bool {
+    const RESERVED: [&str; 6] = [
+        "connect",
+        "connect_error",
+        "disconnect",
+        "disconnecting",
+        "newListener",
+        "removeListener",
+    ];
+    RESERVED.contains(&event) || event.starts_with("mixlab:")
+}
+
+fn checked_event(event: &str) -> Result<(), Error> {
+    if is_reserved_event(event) {
+        return Err(Error::Invalid(format!(
+            "event: the name {event:?} is reserved"
+        )));
+    }
+    Ok(())
+}
+
+fn denied(grant: impl std::fmt::Display) -> Error {
+    Error::Denied(format!("mixlab.toml does not grant \"{grant}\""))
+}

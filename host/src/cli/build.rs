@@ -1,0 +1,204 @@
+//! `mixlab build`: from the crates that `mixlab.toml` names to components.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use clap::Args;
+use notify::{EventKind, RecursiveMode, Watcher};
+use serde::Deserialize;
+
+use super::{Failure, Global};
+use crate::config::{Config, Plugin};
+
+/// What plugins are compiled for.
+const TARGET: &str = "wasm32-wasip2";
+
+/// An editor writes several files at once; they make one build.
+const SETTLE: Duration = Duration::from_millis(100);
+
+#[derive(Args)]
+pub struct Build {
+    /// The plugins to build; all that name a source if none.
+    names: Vec<String>,
+}
+
+impl Build {
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let config = global.load_config()?;
+        for name in &self.names {
+            if !config
+                .plugins
+                .iter()
+                .any(|plugin| plugin.name == *name && plugin.source.is_some())
+            {
+                let file = global.config.display();
+                return Err(Failure::from(format!(
+                    "{file} names no plugin {name:?} with a source"
+                )));
+            }
+        }
+        let wanted = |plugin: &&Plugin| self.names.is_empty() || self.names.contains(&plugin.name);
+        build(config.plugins.iter().filter(wanted))
+    }
+}
+
+/// Builds all plugins that are switched on and name a source.
+pub fn all(config: &Config) -> Result<(), Failure> {
+    build(config.plugins.iter().filter(|plugin| plugin.enabled))
+}
+
+/// Builds a plugin again whenever a file of its source changes; runs until the process ends.
+pub fn watch(config: &Config) {
+    let (changes, changed) = mpsc::channel();
+    let handler = move |event: notify::Result<notify::Event>| {
+        if let Ok(event) = event
+            && !matches!(event.kind, EventKind::Access(_))
+        {
+            // The receiver is gone only when the process ends.
+            let _ = changes.send(event.paths);
+        }
+    };
+    let sources: Vec<(&Plugin, PathBuf)> = config
+        .plugins
+        .iter()
+        .filter_map(|plugin| Some((plugin, std::path::absolute(plugin.source.as_ref()?).ok()?)))
+        .collect();
+    let mut watcher = match notify::recommended_watcher(handler) {
+        Ok(watcher) => watcher,
+        Err(error) => return tracing::error!(%error, "sources cannot be watched"),
+    };
+    for (plugin, source) in &sources {
+        if let Err(error) = watcher.watch(source, RecursiveMode::Recursive) {
+            tracing::error!(plugin = plugin.name, %error, "the source cannot be watched");
+        }
+    }
+    while let Ok(mut paths) = changed.recv() {
+        while let Ok(more) = changed.recv_timeout(SETTLE) {
+            paths.extend(more);
+        }
+        // A crate with its own workspace is built into a folder of its own, which is no source.
+        let of = |source: &Path| {
+            let output = source.join("target");
+            paths
+                .iter()
+                .any(|path| path.starts_with(source) && !path.starts_with(&output))
+        };
+        for (plugin, _) in sources.iter().filter(|(_, source)| of(source)) {
+            if let Err(error) = build([*plugin]) {
+                tracing::error!(plugin = plugin.name, "{}", error.reason);
+            }
+        }
+    }
+}
+
+fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Failure> {
+    let sources: Vec<_> = plugins
+        .into_iter()
+        .filter_map(|plugin| Some((plugin, plugin.source.as_ref()?)))
+        .collect();
+    if let Some((_, source)) = sources.first() {
+        add_target(source)?;
+    }
+    for (plugin, source) in sources {
+        let component = compile(&plugin.name, source)?;
+        put(&component, &plugin.path)
+            .map_err(|error| format!("{}: {error}", plugin.path.display()))?;
+        eprintln!("built {} -> {}", plugin.name, plugin.path.display());
+    }
+    Ok(())
+}
+
+/// Adds the target where rustup manages the toolchain; elsewhere cargo says what is missing.
+fn add_target(source: &Path) -> Result<(), Failure> {
+    let rustup = |arguments: &[&str]| {
+        Command::new("rustup")
+            .args(arguments)
+            .current_dir(source)
+            .stdin(Stdio::null())
+            .output()
+    };
+    let Ok(installed) = rustup(&["target", "list", "--installed"]) else {
+        return Ok(());
+    };
+    if String::from_utf8_lossy(&installed.stdout)
+        .lines()
+        .any(|line| line.trim() == TARGET)
+    {
+        return Ok(());
+    }
+    let added = rustup(&["target", "add", TARGET])?;
+    if !added.status.success() {
+        let reason = String::from_utf8_lossy(&added.stderr).trim().to_owned();
+        return Err(Failure::from(format!(
+            "rustup target add {TARGET} failed: {reason}"
+        )));
+    }
+    Ok(())
+}
+
+/// Compiles a crate; the path of the component that came out of it.
+fn compile(name: &str, source: &Path) -> Result<PathBuf, Failure> {
+    #[derive(Deserialize)]
+    struct Artifact {
+        reason: String,
+        #[serde(default)]
+        manifest_path: PathBuf,
+        #[serde(default)]
+        filenames: Vec<PathBuf>,
+    }
+    let manifest = source.join("Cargo.toml");
+    let output = Command::new("cargo")
+        .args(["build", "--release", "--target", TARGET])
+        .args([
+            "--message-format",
+            "json-render-diagnostics",
+            "--manifest-path",
+        ])
+        .arg(&manifest)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| format!("cargo cannot be run: {error}"))?;
+    if !output.status.success() {
+        return Err(Failure::from(format!("plugin {name:?} does not compile")));
+    }
+    let manifest = fs::canonicalize(&manifest)?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let artifacts = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
+    artifacts
+        .filter(|artifact| {
+            artifact.reason == "compiler-artifact" && artifact.manifest_path == manifest
+        })
+        .flat_map(|artifact| artifact.filenames)
+        .find(|file| {
+            file.extension()
+                .is_some_and(|extension| extension == "wasm")
+        })
+        .ok_or_else(|| {
+            let manifest = manifest.display();
+            format!("{manifest} makes no component: it needs crate-type = [\"cdylib\"]").into()
+        })
+}
+
+/// Puts a file in place as a whole: whoever reads it sees the old one or the new one. A file with
+/// the same content stays untouched.
+fn put(from: &Path, to: &Path) -> io::Result<()> {
+    let bytes = fs::read(from)?;
+    if fs::read(to).is_ok_and(|old| old == bytes) {
+        return Ok(());
+    }
+    let folder = to.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let mut name = to.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let new = folder.join(name);
+    fs::write(&new, bytes)?;
+    fs::rename(new, to)
+}

@@ -1,0 +1,185 @@
+//! How the command line finds a running server on this machine, and speaks to it.
+
+use std::{
+    fs, io,
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Failure, Global};
+
+/// A server that does not answer for so long is not waited for.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A file, readable by its owner only, that says where the server of a configuration is and with
+/// what key to speak to it. It goes when the server stops.
+pub struct RunFile {
+    path: PathBuf,
+}
+
+/// What the file says, and what a request needs.
+#[derive(Serialize, Deserialize)]
+pub struct Control {
+    address: SocketAddr,
+    key: String,
+}
+
+impl RunFile {
+    /// Writes the file for the server of a configuration.
+    pub fn write(config: &Path, address: SocketAddr, key: &str) -> io::Result<Self> {
+        let path = run_file(config)?;
+        if let Some(folder) = path.parent() {
+            fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder)?;
+        }
+        // A new file: the mode is set only when one is made.
+        let _ = fs::remove_file(&path);
+        let mut file = fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)?;
+        let control = Control {
+            address,
+            key: key.to_owned(),
+        };
+        file.write_all(&serde_json::to_vec(&control)?)?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for RunFile {
+    fn drop(&mut self) {
+        // A file that stays behind names a port where nobody answers, which is said then.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// In the user's runtime folder, else in the cache folder; named after the configuration.
+fn run_file(config: &Path) -> io::Result<PathBuf> {
+    let absolute = |name: &str| {
+        std::env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|p| p.is_absolute())
+    };
+    let folder = absolute("XDG_RUNTIME_DIR")
+        .or_else(|| absolute("XDG_CACHE_HOME"))
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                "neither HOME nor XDG_RUNTIME_DIR is set",
+            )
+        })?;
+    let config = fs::canonicalize(config)?;
+    let hash = Sha256::digest(config.as_os_str().as_encoded_bytes());
+    let name: String = hash
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    Ok(folder.join("mixlab/run").join(format!("{name}.json")))
+}
+
+impl Control {
+    /// Of the server that runs with this configuration: from its run file, or from `--listen`
+    /// and `MIXLAB_API_KEY`.
+    pub fn find(global: &Global) -> Result<Self, Failure> {
+        let config = global.load_config()?;
+        let written = run_file(&global.config).and_then(fs::read).ok();
+        let written = written.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let all_rights = config.api.keys.iter().find(|key| key.rights.admin());
+        let configured = config
+            .listen
+            .resolve()
+            .ok()
+            .and_then(|addresses| addresses.first().copied());
+        match (written, all_rights, configured) {
+            (Some(control), ..)
+                if global.listen.is_none() || configured == Some(control.address) =>
+            {
+                Ok(control)
+            }
+            (_, Some(key), Some(address)) => Ok(Self {
+                address,
+                key: key.key.expose().to_owned(),
+            }),
+            _ => Err(Failure::from(format!(
+                "no server is running with {}; for one elsewhere, give --listen and MIXLAB_API_KEY",
+                global.config.display()
+            ))),
+        }
+    }
+
+    /// `GET` of a path; the JSON that came back.
+    pub fn get(&self, path: &str) -> Result<serde_json::Value, Failure> {
+        self.answer(
+            self.agent()
+                .get(self.url(path))
+                .header("authorization", self.bearer())
+                .call(),
+        )
+    }
+
+    /// `POST` to a path without a body; the JSON that came back.
+    pub fn post(&self, path: &str) -> Result<serde_json::Value, Failure> {
+        let request = self
+            .agent()
+            .post(self.url(path))
+            .header("authorization", self.bearer());
+        self.answer(request.send_empty())
+    }
+
+    fn agent(&self) -> ureq::Agent {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // The server is on this machine or named by its address.
+            .proxy(None)
+            .build();
+        config.into()
+    }
+
+    fn url(&self, path: &str) -> String {
+        let mut address = self.address;
+        if address.ip().is_unspecified() {
+            address.set_ip(match address.ip() {
+                IpAddr::V4(_) => Ipv4Addr::LOCALHOST.into(),
+                IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{address}{path}")
+    }
+
+    fn bearer(&self) -> String {
+        format!("Bearer {}", self.key)
+    }
+
+    fn answer(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<serde_json::Value, Failure> {
+        let failed =
+            |error: ureq::Error| format!("the server at {} does not answer: {error}", self.address);
+        let mut response = response.map_err(failed)?;
+        let body: serde_json::Value = response.body_mut().read_json().map_err(failed)?;
+        if !response.status().is_success() {
+            let reason = body["error"]["message"]
+                .as_str()
+                .unwrap_or("it does not say why");
+            return Err(Failure::from(format!(
+                "the server at {} refused: {reason}",
+                self.address
+            )));
+        }
+        Ok(body)
+    }
+}

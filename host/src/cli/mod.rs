@@ -1,0 +1,127 @@
+//! The command line.
+
+mod build;
+mod check;
+mod control;
+mod logging;
+mod plugin;
+mod token;
+mod up;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{Config, ConfigError, Overrides};
+
+/// Exit code for a configuration or a command line that is wrong.
+const EXIT_BAD_INPUT: u8 = 2;
+
+/// A Socket.IO server whose events are hot-reloaded WebAssembly plugins.
+#[derive(Parser)]
+#[command(name = "mixlab", version)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Args)]
+struct Global {
+    /// The configuration file.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "mixlab.toml"
+    )]
+    config: PathBuf,
+    /// The address to listen on, or of the running server; over the configuration's.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    listen: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve.
+    Up(up::Up),
+    /// Build the plugins whose source is configured, all or the named.
+    Build(build::Build),
+    /// Check the configuration and load every plugin without serving.
+    Check,
+    /// Make and check JSON Web Tokens signed with JWT_SECRET.
+    #[command(subcommand)]
+    Token(token::Token),
+    /// Look at the plugins of the running server.
+    #[command(subcommand)]
+    Plugin(plugin::Plugin),
+}
+
+/// How a command prints its data.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON document.
+    Json,
+}
+
+/// Why a command failed, and the exit code for it.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    reason: String,
+}
+
+impl<E: std::fmt::Display> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self {
+            code: 1,
+            reason: error.to_string(),
+        }
+    }
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let Cli { global, command } = Cli::parse();
+    let result = match command {
+        Command::Up(up) => up.run(&global),
+        Command::Build(build) => build.run(&global),
+        Command::Check => check::run(&global),
+        Command::Token(token) => token.run(&global),
+        Command::Plugin(plugin) => plugin.run(&global),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, reason }) => {
+            eprintln!("error: {reason}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+impl Global {
+    fn overrides(&self) -> Overrides {
+        Overrides {
+            listen: self.listen.clone(),
+        }
+    }
+
+    fn load_config(&self) -> Result<Config, Failure> {
+        Config::load(&self.config, self.overrides()).map_err(|error: ConfigError| Failure {
+            code: EXIT_BAD_INPUT,
+            reason: error.to_string(),
+        })
+    }
+}
+
+/// The runtime for commands that serve or wait.
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+}

@@ -1,0 +1,89 @@
+//! `mixlab token`: make and check JSON Web Tokens signed with `JWT_SECRET`.
+
+use std::{io::Read, time::Duration};
+
+use clap::Subcommand;
+
+use super::{EXIT_BAD_INPUT, Failure, Global};
+use crate::{
+    auth::{self, Verifier},
+    config::{self, Config},
+    units,
+    user::{User, UserId},
+};
+
+#[derive(Subcommand)]
+pub enum Token {
+    /// Print a token, and nothing else.
+    Gen {
+        /// The user's id.
+        #[arg(long, value_parser = user_id)]
+        user: UserId,
+        /// The user's name.
+        #[arg(long)]
+        username: Option<String>,
+        /// A role; may be given several times.
+        #[arg(long = "role", value_name = "ROLE")]
+        roles: Vec<String>,
+        /// How long the token is good.
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = units::duration::parse)]
+        expires: Duration,
+    },
+    /// Say whose a token is, or what is wrong with it.
+    Check {
+        /// The token; without it, or with -, it is read from standard input.
+        token: Option<String>,
+    },
+}
+
+impl Token {
+    pub fn run(self, global: &Global) -> Result<(), Failure> {
+        let config = global.load_config()?;
+        let secret = secret(&config)?;
+        match self {
+            Self::Gen {
+                user,
+                username,
+                roles,
+                expires,
+            } => {
+                let user = User {
+                    id: user,
+                    username,
+                    roles,
+                };
+                println!(
+                    "{}",
+                    auth::sign(&user, secret.expose().as_bytes(), expires, &config.auth)
+                );
+                Ok(())
+            }
+            Self::Check { token } => {
+                let token = match token.filter(|token| token != "-") {
+                    Some(token) => token,
+                    None => {
+                        let mut text = String::new();
+                        std::io::stdin().read_to_string(&mut text)?;
+                        text
+                    }
+                };
+                let verifier = Verifier::new(secret.expose().as_bytes(), &config.auth);
+                let user = verifier.verify(token.trim())?;
+                println!("{}", serde_json::to_string(&user)?);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn user_id(text: &str) -> Result<UserId, String> {
+    UserId::from_text(text)
+        .ok_or_else(|| "a user id has 1 to 128 bytes and no control characters".into())
+}
+
+fn secret(config: &Config) -> Result<&config::Secret, Failure> {
+    config.auth.secret.as_ref().ok_or_else(|| Failure {
+        code: EXIT_BAD_INPUT,
+        reason: "JWT_SECRET is not set: tokens are signed with it".to_owned(),
+    })
+}

@@ -1,0 +1,120 @@
+//! `mixlab up`: serve.
+
+use std::{io::Write, time::Duration};
+
+use clap::Args;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+
+use super::{Failure, Global, build, control::RunFile, logging};
+use crate::{
+    auth,
+    config::{self, Config},
+    reload::ConfigSource,
+    server::Server,
+    user::{User, UserId},
+};
+
+/// How long the tokens that a server without a secret prints are good: as long as the run.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
+
+#[derive(Args)]
+pub struct Up {
+    /// Build the plugins first.
+    #[arg(long)]
+    build: bool,
+    /// Build a plugin again whenever its source changes.
+    #[arg(long)]
+    watch: bool,
+}
+
+impl Up {
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let config = global.load_config()?;
+        logging::start(&config.log);
+        if self.build || self.watch {
+            build::all(&config)?;
+        }
+        super::runtime()?.block_on(self.serve(config, global))
+    }
+
+    async fn serve(&self, config: Config, global: &Global) -> Result<(), Failure> {
+        let source = ConfigSource {
+            path: global.config.clone(),
+            overrides: global.overrides(),
+        };
+        let server = Server::start(config.clone(), Some(source)).await?;
+        announce(&server, &config)?;
+        let run_file = RunFile::write(&global.config, server.address(), server.local_key());
+        let _run_file = run_file
+            .inspect_err(|error| tracing::warn!("`mixlab plugin` will need an API key: {error}"));
+        let _watching = self
+            .watch
+            .then(|| tokio::task::spawn_blocking(move || build::watch(&config)));
+        reload_on_hangup(&server)?;
+        server.run(stop_signal()?).await;
+        Ok(())
+    }
+}
+
+/// Says where the server is; without a secret, also how to get in.
+fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    let url = format!("http://{}", server.address());
+    writeln!(out, "MixLab is listening on {url}")?;
+    if config.auth.secret.is_none() {
+        writeln!(
+            out,
+            "JWT_SECRET is not set: on this machine only, with a secret for this run"
+        )?;
+        let key = server.local_key();
+        for (id, username, role) in [("1", "ada", "admin"), ("2", "grace", "student")] {
+            let token = token(server, &config.auth, id, username, role);
+            let page = format!("{url}/socket-example.html#token={token}&key={key}");
+            writeln!(
+                out,
+                "\n  {username} ({role})\n    page   {page}\n    token  {token}"
+            )?;
+        }
+        writeln!(out, "\n  backends\n    key    {key}\n")?;
+    }
+    out.flush()
+}
+
+fn token(server: &Server, auth: &config::Auth, id: &str, username: &str, role: &str) -> String {
+    let user = User {
+        id: UserId::from_text(id).expect("the ids above are valid"),
+        username: Some(username.to_owned()),
+        roles: vec![role.to_owned()],
+    };
+    auth::sign(&user, server.secret(), TOKEN_LIFETIME, auth)
+}
+
+/// SIGHUP looks at all files at once.
+fn reload_on_hangup(server: &Server) -> std::io::Result<()> {
+    let mut hangups = signal(SignalKind::hangup())?;
+    let requests = server.reload_requests();
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            let (request, _done) = oneshot::channel();
+            if requests.send(request).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// SIGTERM or Ctrl-C.
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,151 @@
+//! One client's connection to one namespace, and the table of all that are live.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arc_swap::ArcSwap;
+
+use crate::{
+    guest,
+    lane::Lane,
+    message::Message,
+    transport::{Adapter, Delivery, SocketKey},
+    user::User,
+};
+
+/// A live connection.
+pub struct Connection {
+    /// The public id: plugins and logs know the connection by it.
+    pub id: String,
+    /// Finds the socket; a secret.
+    pub key: SocketKey,
+    /// The client's address.
+    pub address: IpAddr,
+    /// What arrived from it and waits for its turn.
+    pub lane: Lane,
+    adapter: Arc<Adapter>,
+    identity: ArcSwap<Identity>,
+}
+
+/// Who a connection belongs to right now. Replaced as a whole when it authenticates.
+pub struct Identity {
+    /// None: anonymous.
+    pub user: Option<User>,
+    /// What plugins are told of the connection; built here once and not for every event.
+    pub guest: guest::Connection,
+}
+
+impl Connection {
+    /// A connection of `key` in the namespace of `adapter`.
+    pub fn new(key: SocketKey, address: IpAddr, adapter: Arc<Adapter>) -> Self {
+        let id = format!("{:032x}", rand::random::<u128>());
+        let guest = guest::Connection {
+            id: id.clone(),
+            namespace: adapter.namespace().to_owned(),
+            address: address.to_string(),
+            user: None,
+        };
+        let identity = ArcSwap::from_pointee(Identity { user: None, guest });
+        Self {
+            id,
+            key,
+            address,
+            lane: Lane::closed(),
+            adapter,
+            identity,
+        }
+    }
+
+    /// The namespace's path.
+    pub fn namespace(&self) -> &str {
+        self.adapter.namespace()
+    }
+
+    /// The namespace's door to its sockets.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Who it belongs to right now.
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.load_full()
+    }
+
+    /// Makes it `user`'s: the rooms of the former identity are left, those of the new one joined.
+    pub fn authenticate(&self, user: User) {
+        let rooms = user.rooms();
+        let former = self.identity.load();
+        let mut left = former.user.as_ref().map(User::rooms).unwrap_or_default();
+        left.retain(|room| !rooms.contains(room));
+        let mut guest = former.guest.clone();
+        guest.user = Some(guest::User {
+            id: user.id.as_str().to_owned(),
+            username: user.username.clone(),
+            roles: user.roles.clone(),
+        });
+        self.identity.store(Arc::new(Identity {
+            user: Some(user),
+            guest,
+        }));
+        self.adapter.leave(self.key, left);
+        self.adapter.join(self.key, rooms);
+    }
+
+    /// Emits an event to this connection.
+    pub fn emit(&self, event: &str, message: Message) -> Delivery {
+        self.adapter.emit(self.key, event, message, false)
+    }
+}
+
+/// All live connections, and how many clients they belong to.
+#[derive(Default)]
+pub struct Connections {
+    by_client: Mutex<HashMap<SocketKey, Vec<Arc<Connection>>>>,
+    /// Counted beside the table, so that reading it costs nothing.
+    clients: AtomicUsize,
+}
+
+impl Connections {
+    /// How many clients are connected; one with several namespaces counts once.
+    pub fn clients(&self) -> usize {
+        self.clients.load(Ordering::Relaxed)
+    }
+
+    /// Adds a connection.
+    pub fn insert(&self, connection: Arc<Connection>) {
+        let mut by_client = self.by_client.lock().expect("no holder panics");
+        by_client
+            .entry(connection.key)
+            .or_default()
+            .push(connection);
+        self.clients.store(by_client.len(), Ordering::Relaxed);
+    }
+
+    /// Removes a connection; false if it was not there.
+    pub fn remove(&self, connection: &Arc<Connection>) -> bool {
+        let mut by_client = self.by_client.lock().expect("no holder panics");
+        let Some(connections) = by_client.get_mut(&connection.key) else {
+            return false;
+        };
+        let before = connections.len();
+        connections.retain(|other| !Arc::ptr_eq(other, connection));
+        let removed = connections.len() < before;
+        if connections.is_empty() {
+            by_client.remove(&connection.key);
+        }
+        self.clients.store(by_client.len(), Ordering::Relaxed);
+        removed
+    }
+
+    /// All of them, as they are now.
+    pub fn all(&self) -> Vec<Arc<Connection>> {
+        let by_client = self.by_client.lock().expect("no holder panics");
+        by_client.values().flatten().cloned().collect()
+    }
+}

@@ -1,0 +1,172 @@
+//! What a client is told of its event: one ack, or `mixlab:error` where it asked for none.
+
+use std::sync::Arc;
+
+use serde_json::value::RawValue;
+
+use crate::{
+    capability,
+    connection::Connection,
+    error::{TraceId, WireError},
+    guest,
+    lane::Arrival,
+    message::{Arguments, Message},
+    plugin::CallError,
+    registry::Route,
+};
+
+/// The event that tells a client of a failure when it asked for no ack.
+const ERROR_EVENT: &str = "mixlab:error";
+
+/// How long a client that sent too much at once should wait, in milliseconds.
+const FULL_QUEUE_RETRY_MS: u64 = 1000;
+
+/// The answer that an event is owed.
+pub struct Answer {
+    /// Who sent it.
+    pub connection: Arc<Connection>,
+    /// The event's name.
+    pub event: String,
+    ack: Option<i64>,
+}
+
+impl Answer {
+    pub fn new(connection: Arc<Connection>, event: String, ack: Option<i64>) -> Self {
+        Self {
+            connection,
+            event,
+            ack,
+        }
+    }
+
+    /// Acks, where an ack was asked for.
+    pub fn ack(&self, message: Message) {
+        if let Some(id) = self.ack {
+            self.connection
+                .adapter()
+                .ack(self.connection.key, id, message);
+        }
+    }
+
+    /// Acks a result of the host's own.
+    pub fn give(self, result: Result<Message, WireError>) {
+        match result {
+            Ok(message) => self.ack(message),
+            Err(error) => self.refuse(error),
+        }
+    }
+
+    /// Tells the client of an error. The blame is the client's, or nobody's.
+    pub fn refuse(self, error: WireError) {
+        let Self {
+            connection, event, ..
+        } = &self;
+        tracing::debug!(socket = connection.id, event, code = %error.code, "refused: {}", error.message);
+        self.tell(&error);
+    }
+
+    /// Tells the client that the plugin failed, and the log why.
+    pub fn plugin_failed(self, route: &Route, error: &CallError) {
+        let trace_id = TraceId::random();
+        let plugin = &route.plugin;
+        plugin
+            .health()
+            .failed(self.event.as_str(), error.to_string());
+        let (socket, event) = (&self.connection.id, &self.event);
+        let (name, generation) = (&**plugin.name(), plugin.generation());
+        if let CallError::Host(_) = error {
+            tracing::error!(plugin = name, generation, event, socket, %trace_id, "a call failed: {error}");
+        } else {
+            tracing::warn!(plugin = name, generation, event, socket, %trace_id, "a call failed: {error}");
+        }
+        self.tell(&call_error(error).with_trace(trace_id));
+    }
+
+    fn tell(&self, error: &WireError) {
+        match self.ack {
+            Some(_) => self.ack(error.to_message()),
+            None => {
+                self.connection.emit(ERROR_EVENT, error.to_message());
+            }
+        }
+    }
+}
+
+/// What a client sees of a failed call: never the trap's text.
+pub fn call_error(error: &CallError) -> WireError {
+    match error {
+        CallError::Timeout { .. } => {
+            WireError::temporary("plugin_timeout", "the plugin took too long")
+        }
+        CallError::OverBudget(_) | CallError::Trap(_) | CallError::Invalid(_) => {
+            WireError::new("plugin_error", "the plugin failed")
+        }
+        CallError::Unavailable(_) => {
+            WireError::temporary("plugin_unavailable", "the plugin is not available")
+        }
+        CallError::Host(_) => WireError::new("internal", "the server failed"),
+    }
+}
+
+/// Checks what a plugin wants to ack, against its own contract.
+pub fn checked_reply(route: &Route, message: guest::Message) -> Result<Message, String> {
+    let message = capability::checked(message).map_err(|error| format!("its reply is {error}"))?;
+    if let Some(schema) = &route.contract.reply {
+        schema.check(&message.arguments).map_err(|violation| {
+            format!(
+                "its reply breaks its contract: {}: {}",
+                violation.path, violation.message
+            )
+        })?;
+    }
+    Ok(message)
+}
+
+/// Checks a plugin's "no".
+pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
+    let guest::Rejection {
+        code,
+        message,
+        temporary,
+        retry_after_ms,
+        details,
+    } = rejection;
+    if !is_code(&code) {
+        return Err(format!(
+            "it rejected with code {code:?}; a code is [a-z0-9_]{{1,64}}"
+        ));
+    }
+    let details = details
+        .map(RawValue::from_string)
+        .transpose()
+        .map_err(|error| format!("the details of its rejection are no JSON: {error}"))?;
+    Ok(WireError {
+        code: code.into(),
+        message: message.into(),
+        temporary,
+        retry_after_ms,
+        details,
+        trace_id: None,
+    })
+}
+
+fn is_code(code: &str) -> bool {
+    let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    (1..=64).contains(&code.len()) && code.bytes().all(word)
+}
+
+/// Refuses an event because too many of its connection wait already.
+pub fn refuse_for_queue(connection: &Arc<Connection>, arrival: Arrival) {
+    // The end of a connection is never refused.
+    let Arrival::Event { event, ack, .. } = arrival else {
+        return;
+    };
+    let mut error = WireError::temporary("rate_limited", "too many events wait for their turn");
+    error.retry_after_ms = Some(FULL_QUEUE_RETRY_MS);
+    Answer::new(connection.clone(), event, ack).refuse(error);
+}
+
+/// A message whose only argument is `{"success":true}`.
+pub fn success() -> Message {
+    Message::text(Arguments::parse(r#"[{"success":true}]"#.to_owned()).expect("it is an array"))
+}

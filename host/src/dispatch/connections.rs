@@ -1,0 +1,148 @@
+//! Connections that come and go, and the plugins that want to know.
+
+use std::sync::Arc;
+
+use super::{Dispatcher, Progress, answer, host_events::tell_authenticated};
+use crate::{
+    connection::Connection,
+    effect::{self, Effect},
+    error::{TraceId, WireError},
+    lane::Arrival,
+    plugin::{CallError, Completed, Job, Plugin, Reply, Started},
+};
+
+/// A connection that plugins let in, with what they want done once the client knows.
+#[derive(Clone)]
+pub struct Welcome {
+    /// The connection.
+    pub connection: Arc<Connection>,
+    effects: Arc<std::sync::Mutex<Vec<Effect>>>,
+}
+
+impl Dispatcher {
+    /// Asks the plugins that watch the namespace whether a client may come in.
+    /// `auth` is its auth object as JSON, without the token.
+    pub async fn admit_connection(
+        &self,
+        connection: Arc<Connection>,
+        auth: String,
+    ) -> Result<Welcome, WireError> {
+        let watchers = self
+            .registry
+            .load()
+            .watchers(connection.namespace())
+            .to_vec();
+        let mut effects = Vec::new();
+        for plugin in watchers {
+            let job = Job::Connect {
+                connection: connection.clone(),
+                auth: auth.clone(),
+            };
+            let completed = ended(plugin.start(job)).await;
+            match completed.reply {
+                Ok(Reply::Connect(Ok(()))) => effects.extend(completed.effects),
+                Ok(Reply::Connect(Err(rejection))) => {
+                    return Err(answer::rejection(rejection).unwrap_or_else(|reason| {
+                        failed(
+                            &plugin,
+                            &connection,
+                            "on-connect",
+                            &CallError::Invalid(reason),
+                        )
+                    }));
+                }
+                Ok(_) => unreachable!("a connection's call ends with a connection's reply"),
+                Err(error) => return Err(failed(&plugin, &connection, "on-connect", &error)),
+            }
+        }
+        Ok(Welcome {
+            connection,
+            effects: Arc::new(effects.into()),
+        })
+    }
+
+    /// The client knows that it is connected: tells it who it is, does what the plugins wanted,
+    /// and lets its events through.
+    pub fn welcome(self: &Arc<Self>, welcome: &Welcome) {
+        let Welcome {
+            connection,
+            effects,
+        } = welcome;
+        self.connections.insert(connection.clone());
+        if connection.identity().user.is_some() {
+            tell_authenticated(connection);
+        }
+        let effects = std::mem::take(&mut *effects.lock().expect("no holder panics"));
+        effect::commit(effects, connection, &self.broadcast);
+        self.open(connection);
+    }
+
+    /// A connection has ended.
+    pub fn farewell(self: &Arc<Self>, connection: &Arc<Connection>, reason: &'static str) {
+        // One that was never welcomed, or that a shutdown has ended already, has no end to tell.
+        if self.connections.remove(connection) {
+            self.arrive(connection, Arrival::Disconnect { reason });
+        }
+    }
+
+    /// Ends all connections for the plugins, and waits for what is under way.
+    pub async fn shut_down(self: &Arc<Self>) {
+        for connection in self.connections.all() {
+            self.farewell(&connection, "server shutting down");
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    pub(super) fn disconnected(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        reason: &'static str,
+    ) -> Progress {
+        let watchers = self
+            .registry
+            .load()
+            .watchers(connection.namespace())
+            .to_vec();
+        if watchers.is_empty() {
+            return Progress::Done;
+        }
+        let (this, connection) = (self.clone(), connection.clone());
+        Progress::Moved(Box::pin(async move {
+            for plugin in watchers {
+                let job = Job::Disconnect {
+                    connection: connection.clone(),
+                    reason,
+                };
+                let Completed { reply, effects } = ended(plugin.start(job)).await;
+                match reply {
+                    Ok(_) => effect::commit(effects, &connection, &this.broadcast),
+                    Err(error) => {
+                        failed(&plugin, &connection, "on-disconnect", &error);
+                    }
+                }
+            }
+        }))
+    }
+}
+
+async fn ended(started: Started) -> Completed {
+    match started {
+        Started::Done(completed) => completed,
+        Started::Moved(completed) => completed.await.unwrap_or_else(|_| Completed {
+            reply: Err(CallError::Unavailable(
+                "the server is shutting down".to_owned(),
+            )),
+            effects: Vec::new(),
+        }),
+    }
+}
+
+/// Logs a hook's failure and says what the client sees of it.
+fn failed(plugin: &Plugin, connection: &Connection, during: &str, error: &CallError) -> WireError {
+    let trace_id = TraceId::random();
+    plugin.health().failed(during, error.to_string());
+    let (name, generation, socket) = (&**plugin.name(), plugin.generation(), &connection.id);
+    tracing::warn!(plugin = name, generation, during, socket, %trace_id, "a call failed: {error}");
+    answer::call_error(error).with_trace(trace_id)
+}

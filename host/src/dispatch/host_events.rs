@@ -1,0 +1,135 @@
+//! The events that the host itself answers: `authenticate` and the payment subscriptions.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{
+    Dispatcher,
+    answer::{self, Answer},
+};
+use crate::{
+    broadcast::PAYMENTS_ROOM,
+    connection::Connection,
+    error::WireError,
+    message::{Arguments, Message},
+    user::User,
+};
+
+/// Where the host's own rooms and events live.
+const NAMESPACE: &str = "/";
+
+/// The arguments of `authenticated`.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Authenticated<'a> {
+    Yes { success: bool, user: &'a User },
+    No { success: bool, error: &'a WireError },
+}
+
+impl Dispatcher {
+    /// Answers an event of the host's; none if it is not one.
+    pub(super) fn host_event(
+        &self,
+        answer: &Answer,
+        message: &Message,
+    ) -> Option<Result<Message, WireError>> {
+        let Answer {
+            connection, event, ..
+        } = answer;
+        match event.as_str() {
+            "authenticate" => Some(self.authenticate(connection, message)),
+            "subscribe:payments" if connection.namespace() == NAMESPACE => {
+                Some(self.subscribe_to_payments(connection))
+            }
+            "unsubscribe:payments" if connection.namespace() == NAMESPACE => {
+                connection
+                    .adapter()
+                    .leave(connection.key, vec![PAYMENTS_ROOM.to_owned()]);
+                Some(Ok(answer::success()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Makes the connection the user's whose token is given. A refused token changes nothing.
+    fn authenticate(
+        &self,
+        connection: &Arc<Connection>,
+        message: &Message,
+    ) -> Result<Message, WireError> {
+        let verified = token(message).and_then(|token| {
+            self.settings
+                .load()
+                .verifier
+                .verify(&token)
+                .map_err(|error| {
+                    tracing::debug!(socket = connection.id, "authentication refused: {error}");
+                    error.to_wire()
+                })
+        });
+        match verified {
+            Ok(user) => {
+                connection.authenticate(user);
+                Ok(tell_authenticated(connection))
+            }
+            Err(error) => {
+                let refused = Authenticated::No {
+                    success: false,
+                    error: &error,
+                };
+                connection.emit(
+                    "authenticated",
+                    Message::text(Arguments::from_serialized(&[&refused])),
+                );
+                Err(error)
+            }
+        }
+    }
+
+    fn subscribe_to_payments(&self, connection: &Arc<Connection>) -> Result<Message, WireError> {
+        let identity = connection.identity();
+        let user = identity.user.as_ref();
+        let roles = user.map(|user| user.roles.as_slice()).unwrap_or_default();
+        if !self.settings.load().payments.admits(user.is_some(), roles) {
+            return Err(match user {
+                None => WireError::new("unauthorized", "payments need an authenticated user"),
+                Some(_) => WireError::new("permission_denied", "your roles do not allow payments"),
+            });
+        }
+        connection
+            .adapter()
+            .join(connection.key, vec![PAYMENTS_ROOM.to_owned()]);
+        Ok(answer::success())
+    }
+}
+
+/// Emits `authenticated` to a connection that is a user's; returns what it said.
+pub fn tell_authenticated(connection: &Connection) -> Message {
+    let identity = connection.identity();
+    let user = identity
+        .user
+        .as_ref()
+        .expect("the caller has authenticated the connection");
+    let accepted = Authenticated::Yes {
+        success: true,
+        user,
+    };
+    let message = Message::text(Arguments::from_serialized(&[&accepted]));
+    connection.emit("authenticated", message.clone());
+    message
+}
+
+fn token(message: &Message) -> Result<String, WireError> {
+    let arguments = message.arguments.as_str();
+    match serde_json::from_str::<Vec<serde_json::Value>>(arguments)
+        .ok()
+        .as_deref()
+    {
+        Some([serde_json::Value::String(token)]) => Ok(token.clone()),
+        _ => Err(WireError::new(
+            "invalid_payload",
+            "authenticate takes one argument: the token",
+        )),
+    }
+}

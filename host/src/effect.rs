@@ -1,0 +1,102 @@
+//! What a plugin's call would change, recorded while it runs and performed only if it succeeded.
+
+use serde_json::value::RawValue;
+
+use crate::{
+    broadcast::{Broadcast, Notification},
+    connection::Connection,
+    message::Message,
+    transport::Selection,
+    user::UserId,
+};
+
+/// One recorded change.
+#[derive(Debug)]
+pub enum Effect {
+    /// `broadcast_payment_update`.
+    PaymentUpdate {
+        /// The payment.
+        data: Box<RawValue>,
+    },
+    /// `send_user_notification`.
+    Notify {
+        /// Who gets it.
+        user: UserId,
+        /// What it says.
+        notification: Notification,
+    },
+    /// `broadcast_to_role`.
+    ToRole {
+        /// Users of this role get it.
+        role: String,
+        /// The event's name.
+        event: String,
+        /// Its only argument.
+        data: Box<RawValue>,
+    },
+    /// An event to the connection itself.
+    Emit {
+        /// The event's name.
+        event: String,
+        /// Its arguments.
+        message: Message,
+        /// May be dropped when the client is not ready.
+        volatile: bool,
+    },
+    /// An event to other sockets of the connection's namespace.
+    EmitTo {
+        /// Which ones.
+        selection: Selection,
+        /// The event's name.
+        event: String,
+        /// Its arguments.
+        message: Message,
+        /// May be dropped for clients that are not ready.
+        volatile: bool,
+    },
+    /// The connection joins a room.
+    Join {
+        /// The room's name.
+        room: String,
+    },
+    /// The connection leaves a room.
+    Leave {
+        /// The room's name.
+        room: String,
+    },
+}
+
+/// Performs the effects of a call for `connection`, in the order they were recorded.
+pub fn commit(effects: Vec<Effect>, connection: &Connection, broadcast: &Broadcast) {
+    let adapter = connection.adapter();
+    for effect in effects {
+        match effect {
+            Effect::PaymentUpdate { data } => {
+                broadcast.broadcast_payment_update(&data);
+            }
+            Effect::Notify { user, notification } => {
+                broadcast.send_user_notification(&user, notification);
+            }
+            Effect::ToRole { role, event, data } => {
+                broadcast.broadcast_to_role(&role, &event, &data);
+            }
+            Effect::Emit {
+                event,
+                message,
+                volatile,
+            } => {
+                adapter.emit(connection.key, &event, message, volatile);
+            }
+            Effect::EmitTo {
+                selection,
+                event,
+                message,
+                volatile,
+            } => {
+                adapter.broadcast(selection, &event, message, volatile);
+            }
+            Effect::Join { room } => adapter.join(connection.key, vec![room]),
+            Effect::Leave { room } => adapter.leave(connection.key, vec![room]),
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! The one error shape that clients and backends see, and who is to blame for it.
+
+use std::{borrow::Cow, fmt};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use crate::message::{Arguments, Message};
+
+/// An error as it goes over the wire:
+/// `{"code","message","temporary","retry_after_ms"?,"details"?,"trace_id"?}`.
+///
+/// The message is for people and never holds a trap's text, a token or a path: what went wrong
+/// inside a plugin or the host is in the log, under the trace id.
+#[derive(Debug, Clone, Serialize)]
+pub struct WireError {
+    /// A stable word for programs.
+    pub code: Cow<'static, str>,
+    /// One sentence for people.
+    pub message: Cow<'static, str>,
+    /// Whether the same request may succeed later.
+    pub temporary: bool,
+    /// How long to wait before it is worth trying again, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
+    /// Anything more, as JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Box<RawValue>>,
+    /// Finds the log line that tells the whole story.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<TraceId>,
+}
+
+/// Ties an answer to its log line: 16 hexadecimal digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TraceId(u64);
+
+impl TraceId {
+    /// A new, random id.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for TraceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl Serialize for TraceId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    error: &'a WireError,
+}
+
+impl WireError {
+    /// An error that trying again does not mend.
+    pub fn new(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code: code.into(),
+            message: message.into(),
+            temporary: false,
+            retry_after_ms: None,
+            details: None,
+            trace_id: None,
+        }
+    }
+
+    /// An error that may be gone on the next try.
+    pub fn temporary(code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            temporary: true,
+            ..Self::new(code, message)
+        }
+    }
+
+    /// Adds details that serialise to JSON.
+    pub fn with_details(mut self, details: &impl Serialize) -> Self {
+        self.details = serde_json::value::to_raw_value(details).ok();
+        self
+    }
+
+    /// Adds the id of the log line.
+    pub fn with_trace(mut self, trace_id: TraceId) -> Self {
+        self.trace_id = Some(trace_id);
+        self
+    }
+
+    /// `{"error":{…}}`, as an HTTP body.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string(&Envelope { error: self })
+            .expect("strings and numbers always serialise")
+    }
+
+    /// `[{"error":{…}}]`, as the arguments of an ack or of `mixlab:error`.
+    pub fn to_message(&self) -> Message {
+        Message::text(Arguments::from_serialized(&[&Envelope { error: self }]))
+    }
+}

@@ -1,0 +1,81 @@
+//! What arrives from one connection, one thing at a time and in order.
+
+use std::{collections::VecDeque, sync::Mutex};
+
+use crate::message::Message;
+
+/// Something that a connection's handlers are called for.
+#[derive(Debug)]
+pub enum Arrival {
+    /// An event from the client.
+    Event {
+        /// The event's name.
+        event: String,
+        /// Its arguments.
+        message: Message,
+        /// The ack's id, where the client asked for one.
+        ack: Option<i64>,
+    },
+    /// The end of the connection, with Socket.IO's word for the reason.
+    Disconnect {
+        /// E.g. `transport close`.
+        reason: &'static str,
+    },
+}
+
+/// The queue in front of a connection's handlers. Mostly it is empty: an event is handled where
+/// it is read. While one is under way elsewhere, later ones wait here.
+pub struct Lane(Mutex<State>);
+
+struct State {
+    busy: bool,
+    waiting: VecDeque<Arrival>,
+}
+
+/// What became of an arrival.
+#[derive(Debug)]
+pub enum Turn {
+    /// It is its turn: handle it, then ask [`Lane::next`].
+    Now(Arrival),
+    /// It waits; whoever is busy will come to it.
+    Later,
+    /// Too many wait already.
+    Full(Arrival),
+}
+
+impl Lane {
+    /// A lane where everything waits until the first [`Lane::next`].
+    pub fn closed() -> Self {
+        Self(Mutex::new(State {
+            busy: true,
+            waiting: VecDeque::new(),
+        }))
+    }
+
+    /// Takes the turn if the lane is idle, else queues an arrival behind at most `limit` others.
+    /// The end of a connection always fits.
+    pub fn enter(&self, arrival: Arrival, limit: usize) -> Turn {
+        let mut state = self.0.lock().expect("no holder panics");
+        if !state.busy {
+            state.busy = true;
+            return Turn::Now(arrival);
+        }
+        if state.waiting.len() >= limit && matches!(arrival, Arrival::Event { .. }) {
+            return Turn::Full(arrival);
+        }
+        state.waiting.push_back(arrival);
+        Turn::Later
+    }
+
+    /// The next one to handle; with none the lane is idle again.
+    pub fn next(&self) -> Option<Arrival> {
+        let mut state = self.0.lock().expect("no holder panics");
+        let next = state.waiting.pop_front();
+        state.busy = next.is_some();
+        if next.is_none() && state.waiting.capacity() > 0 {
+            // An idle connection keeps no memory of a busy moment.
+            state.waiting = VecDeque::new();
+        }
+        next
+    }
+}

@@ -1,0 +1,7 @@
+//! The `mixlab` command.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mixlab::cli::run()
+}

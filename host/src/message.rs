@@ -1,0 +1,272 @@
+//! What travels with an event or an ack: the JSON text of an argument array, and attachments.
+//!
+//! Text is checked once, here, and then passed on as it came: numbers keep every digit and
+//! nothing is parsed twice.
+
+use std::{borrow::Cow, fmt};
+
+use bytes::Bytes;
+use serde::{
+    Deserializer as _, Serialize,
+    de::{Error as _, IgnoredAny, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::guest;
+
+/// The checked JSON text of an argument array, e.g. `[{"id":7},"x"]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arguments(String);
+
+/// Arguments and the binary attachments that their placeholders stand for.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// The argument array.
+    pub arguments: Arguments,
+    /// Attachments by the `num` of their placeholders.
+    pub attachments: Vec<Bytes>,
+}
+
+/// The text is not the JSON of an array.
+#[derive(Debug, thiserror::Error)]
+#[error("not a JSON array of arguments: {0}")]
+pub struct InvalidArguments(#[from] serde_json::Error);
+
+impl Arguments {
+    /// No arguments: `[]`.
+    pub fn none() -> Self {
+        Self("[]".to_owned())
+    }
+
+    /// Checks that `text` is exactly one JSON array.
+    pub fn parse(text: String) -> Result<Self, InvalidArguments> {
+        let mut json = serde_json::Deserializer::from_str(&text);
+        json.deserialize_seq(AnyArray)?;
+        json.end()?;
+        let trimmed = text.trim_ascii();
+        if trimmed.len() == text.len() {
+            return Ok(Self(text));
+        }
+        Ok(Self(trimmed.to_owned()))
+    }
+
+    /// From values whose serialisation cannot fail: no map with keys other than strings.
+    pub(crate) fn from_serialized<T: Serialize + ?Sized>(values: &[&T]) -> Self {
+        Self(serde_json::to_string(values).expect("the caller's values always serialise"))
+    }
+
+    /// The JSON text, brackets included.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The JSON text, brackets included.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+impl fmt::Display for Arguments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Message {
+    /// A message without attachments.
+    pub fn text(arguments: Arguments) -> Self {
+        Self {
+            arguments,
+            attachments: Vec::new(),
+        }
+    }
+
+    /// A message without anything.
+    pub fn none() -> Self {
+        Self::text(Arguments::none())
+    }
+
+    /// The size that limits count: JSON and attachments, in bytes.
+    pub fn size(&self) -> usize {
+        self.arguments.0.len() + self.attachments.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
+impl From<Message> for guest::Message {
+    fn from(message: Message) -> Self {
+        Self {
+            arguments: message.arguments.into_string(),
+            attachments: message.attachments.into_iter().map(Vec::from).collect(),
+        }
+    }
+}
+
+/// Splits the array of an EVENT packet, `["name",...]`, into the name and the argument array.
+pub fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArguments> {
+    let mut json = serde_json::Deserializer::from_str(packet);
+    let Split { event, arguments } = json.deserialize_seq(SplitVisitor { packet })?;
+    json.end()?;
+    Ok((event, arguments))
+}
+
+/// The array of an EVENT packet: the inverse of [`split_event`].
+pub fn join_event(event: &str, arguments: &Arguments) -> String {
+    let rest = arguments.0[1..].trim_ascii_start();
+    let mut packet = String::with_capacity(event.len() + rest.len() + 4);
+    packet.push('[');
+    push_json_string(&mut packet, event);
+    if rest != "]" {
+        packet.push(',');
+    }
+    packet.push_str(rest);
+    packet
+}
+
+fn push_json_string(out: &mut String, text: &str) {
+    let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
+    if text.bytes().all(plain) {
+        out.push('"');
+        out.push_str(text);
+        out.push('"');
+    } else {
+        out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+struct Split<'a> {
+    event: Cow<'a, str>,
+    arguments: Arguments,
+}
+
+struct SplitVisitor<'a> {
+    packet: &'a str,
+}
+
+impl<'de> Visitor<'de> for SplitVisitor<'de> {
+    type Value = Split<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array that begins with the event's name")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let name: &RawValue = seq
+            .next_element()?
+            .ok_or_else(|| A::Error::custom("the event's name is missing"))?;
+        let event = event_name(name.get()).map_err(A::Error::custom)?;
+        let mut span: Option<(usize, usize)> = None;
+        while let Some(argument) = seq.next_element::<&RawValue>()? {
+            // The element is a slice of the packet: its address tells where it stands.
+            let start = argument.get().as_ptr().addr() - self.packet.as_ptr().addr();
+            let end = start + argument.get().len();
+            span = Some((span.map_or(start, |(first, _)| first), end));
+        }
+        let arguments = match span {
+            None => Arguments::none(),
+            Some((start, end)) => Arguments(format!("[{}]", &self.packet[start..end])),
+        };
+        Ok(Split { event, arguments })
+    }
+}
+
+fn event_name(json: &str) -> Result<Cow<'_, str>, &'static str> {
+    let inner = json
+        .strip_prefix('"')
+        .and_then(|rest| rest.strip_suffix('"'))
+        .ok_or("the event's name is not a string")?;
+    if !inner.contains('\\') {
+        return Ok(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(json)
+        .map(Cow::Owned)
+        .map_err(|_| "the event's name is not a string")
+}
+
+struct AnyArray;
+
+impl<'de> Visitor<'de> for AnyArray {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn split(packet: &str) -> Result<(String, String), String> {
+        split_event(packet)
+            .map(|(event, arguments)| (event.into_owned(), arguments.into_string()))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn the_name_is_split_from_arguments_that_stay_as_they_were_written() {
+        for (packet, event, arguments) in [
+            (r#"["a"]"#, "a", "[]"),
+            (r#"["a",1]"#, "a", "[1]"),
+            (
+                r#"[ "a" , {"x": 1.10} ,[2] ]"#,
+                "a",
+                r#"[{"x": 1.10} ,[2]]"#,
+            ),
+            (
+                r#"["q\"uo\\te\n😀",12345678901234567890]"#,
+                "q\"uo\\te\n😀",
+                "[12345678901234567890]",
+            ),
+        ] {
+            assert_eq!(
+                split(packet).unwrap(),
+                (event.into(), arguments.into()),
+                "{packet}"
+            );
+        }
+    }
+
+    #[test]
+    fn anything_but_one_array_with_a_name_is_refused() {
+        for packet in [
+            "",
+            "[]",
+            "{}",
+            "[1]",
+            r#"["a""#,
+            r#"["a",]"#,
+            r#"["a",1]garbage"#,
+            r#"["a"] ["b"]"#,
+        ] {
+            assert!(split(packet).is_err(), "{packet}");
+        }
+    }
+
+    #[test]
+    fn joining_is_the_inverse_of_splitting() {
+        for packet in [r#"["a"]"#, r#"["a",1,{"b":[2]}]"#, r#"["q\"\\\n",null]"#] {
+            let (event, arguments) = split_event(packet).unwrap();
+            assert_eq!(join_event(&event, &arguments), packet);
+        }
+        assert_eq!(
+            join_event("a", &Arguments::parse("[ ]".into()).unwrap()),
+            r#"["a"]"#
+        );
+    }
+
+    #[test]
+    fn arguments_are_exactly_one_array() {
+        assert_eq!(
+            Arguments::parse(" [1, 2]\n".into()).unwrap().as_str(),
+            "[1, 2]"
+        );
+        for text in ["", "{}", "1", "[1", "[1] 2", "[NaN]", "[01]"] {
+            assert!(Arguments::parse(text.into()).is_err(), "{text}");
+        }
+    }
+}

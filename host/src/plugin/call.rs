@@ -1,0 +1,312 @@
+//! A call: inline where it is fast, moved away when it is slow, stopped when it is over budget.
+//!
+//! A call into a live instance costs about a microsecond and a hop to another thread ten times
+//! that, so the call is polled once where the event was read. A guest that is not done within
+//! two epoch ticks goes on, in the same future, on the plugin runtime with the rest of its
+//! budget. A plugin that overran lately is not started inline at all.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+use tokio::{sync::oneshot, time::timeout_at};
+
+use super::{
+    load::Plugin,
+    pool::{Ended, Lease},
+};
+use crate::{
+    capability::OverBudget,
+    connection::Connection,
+    effect::Effect,
+    guest::{Message, Outcome, Rejection},
+};
+
+/// CPU time on the plugin runtime that makes a call slow, and its plugin one that is not
+/// started inline for a while.
+const SLOW: Duration = Duration::from_micros(500);
+
+/// What an instance is called for.
+pub enum Job {
+    /// `events.handle`.
+    Event {
+        /// Whose event it is.
+        connection: Arc<Connection>,
+        /// The event's name.
+        event: String,
+        /// Its arguments.
+        message: Message,
+    },
+    /// `connections.on-connect`.
+    Connect {
+        /// The connection that asks to be let in.
+        connection: Arc<Connection>,
+        /// Its auth object as JSON, without the token.
+        auth: String,
+    },
+    /// `connections.on-disconnect`.
+    Disconnect {
+        /// The connection that is gone.
+        connection: Arc<Connection>,
+        /// Socket.IO's word for the reason.
+        reason: &'static str,
+    },
+}
+
+/// What the plugin said.
+#[derive(Debug)]
+pub enum Reply {
+    /// To an event.
+    Event(Result<Outcome, Rejection>),
+    /// To a new connection.
+    Connect(Result<(), Rejection>),
+    /// To the end of one.
+    Disconnect,
+}
+
+/// A call that has ended.
+pub struct Completed {
+    /// What the plugin said, or why it could not.
+    pub reply: Result<Reply, CallError>,
+    /// What it recorded; to be performed if the reply says so.
+    pub effects: Vec<Effect>,
+}
+
+/// A call that has been started.
+pub enum Started {
+    /// It ended at once.
+    Done(Completed),
+    /// It goes on elsewhere. The channel closes without an answer only when the host stops.
+    Moved(oneshot::Receiver<Completed>),
+}
+
+/// Why a plugin gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It took too long.
+    #[error("the budget {budget} = {allowed} is used up")]
+    Timeout {
+        /// `cpu` or `wall`.
+        budget: &'static str,
+        /// Its value.
+        allowed: String,
+    },
+    /// It used too much of something else.
+    #[error(transparent)]
+    OverBudget(OverBudget),
+    /// It trapped.
+    #[error("it trapped: {0}")]
+    Trap(String),
+    /// It answered with something that its contract does not allow.
+    #[error("{0}")]
+    Invalid(String),
+    /// No instance could be had.
+    #[error("no instance: {0}")]
+    Unavailable(String),
+    /// The host's own fault.
+    #[error("the host panicked: {0}")]
+    Host(String),
+}
+
+impl Plugin {
+    /// Starts a call on the current task.
+    pub fn start(self: &Arc<Self>, job: Job) -> Started {
+        self.health().called();
+        let began = Instant::now();
+        let penalty = self.health().in_penalty();
+        if penalty {
+            return self.move_away(None, Some(job), began, penalty);
+        }
+        let Some(mut lease) = self.pool().take_idle() else {
+            return self.move_away(None, Some(job), began, penalty);
+        };
+        let call = lease.begin(|instance| instance.run(job));
+        // The waker does nothing: a call that is moved is polled again where it goes on.
+        let mut cx = Context::from_waker(Waker::noop());
+        match catch_unwind(AssertUnwindSafe(|| call.poll(&mut cx))) {
+            Ok(Poll::Ready(ended)) => Started::Done(self.complete(lease, ended)),
+            Ok(Poll::Pending) => self.move_away(Some(lease), None, began, penalty),
+            Err(panic) => Started::Done(Completed::failed(host_panic(panic))),
+        }
+    }
+
+    fn move_away(
+        self: &Arc<Self>,
+        lease: Option<Lease>,
+        job: Option<Job>,
+        began: Instant,
+        penalty: bool,
+    ) -> Started {
+        let (answer, answered) = oneshot::channel();
+        let plugin = self.clone();
+        self.engine().runtime(penalty).spawn(async move {
+            let completed = plugin.go_on(lease, job, began).await;
+            // Nobody listens any more when the host stops.
+            let _ = answer.send(completed);
+        });
+        Started::Moved(answered)
+    }
+
+    /// Runs the rest of a call that has begun, or the whole of one that has not.
+    async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, began: Instant) -> Completed {
+        let budget = self.budget();
+        let mut cpu = CpuTime::default();
+        let call = async {
+            let mut lease = match lease {
+                Some(lease) => lease,
+                None => self.lease(&mut cpu).await?,
+            };
+            if let Some(job) = job {
+                lease.begin(|instance| instance.run(job));
+            }
+            let ended = Metered {
+                future: Pin::new(lease.future()),
+                cpu: &mut cpu,
+                limit: budget.cpu,
+            }
+            .await;
+            match ended {
+                Some(ended) => Ok((lease, ended)),
+                None => Err(self.out_of_time("cpu", budget.cpu)),
+            }
+        };
+        let deadline = (began + budget.wall).into();
+        let ended = tokio::select! {
+            ended = timeout_at(deadline, call) => {
+                ended.unwrap_or_else(|_| Err(self.out_of_time("wall", budget.wall)))
+            }
+            () = self.retired() => {
+                Err(CallError::Unavailable("replaced, and the call did not end in time".into()))
+            }
+        };
+        if cpu.used > SLOW {
+            self.health().overran();
+        }
+        match ended {
+            Ok((lease, ended)) => self.complete(lease, ended),
+            Err(error) => Completed::failed(error),
+        }
+    }
+
+    /// An instance from the pool, or a new one where there is room.
+    async fn lease(&self, cpu: &mut CpuTime) -> Result<Lease, CallError> {
+        let mut lease = self.pool().take().await;
+        if lease.instance().is_none() {
+            let limit = self.budget().cpu;
+            let creation = std::pin::pin!(self.instantiate());
+            let created = Metered {
+                future: creation,
+                cpu,
+                limit,
+            }
+            .await;
+            let described = created.ok_or_else(|| self.out_of_time("cpu", limit))?;
+            let described =
+                described.map_err(|error| CallError::Unavailable(format!("{error:#}")))?;
+            let (instance, _) = described.map_err(CallError::Unavailable)?;
+            lease.provide(instance);
+        }
+        Ok(lease)
+    }
+
+    fn out_of_time(&self, budget: &'static str, allowed: Duration) -> CallError {
+        self.health().overran();
+        CallError::Timeout {
+            budget,
+            allowed: humantime::format_duration(allowed).to_string(),
+        }
+    }
+
+    /// Puts the instance back after an answer; after a trap it is of no use any more.
+    fn complete(&self, lease: Lease, (mut instance, reply): Ended) -> Completed {
+        let printed = instance.state().output.take();
+        match reply {
+            Ok(reply) => {
+                if let Some(text) = printed {
+                    tracing::info!(target: "plugin", plugin = &**self.name(), "{}", text.trim_end());
+                }
+                let effects = instance.state().end();
+                lease.keep(instance);
+                Completed {
+                    reply: Ok(reply),
+                    effects,
+                }
+            }
+            Err(error) => Completed::failed(trap(&error, printed.as_deref())),
+        }
+    }
+}
+
+impl Completed {
+    fn failed(error: CallError) -> Self {
+        Self {
+            reply: Err(error),
+            effects: Vec::new(),
+        }
+    }
+}
+
+/// The reason of a failed call: a budget by name, else the trap with what the guest printed, which
+/// is where Rust guests say why they panicked.
+pub fn trap(error: &wasmtime::Error, printed: Option<&str>) -> CallError {
+    if let Some(OverBudget { budget, allowed }) = error.downcast_ref() {
+        return CallError::OverBudget(OverBudget {
+            budget,
+            allowed: allowed.clone(),
+        });
+    }
+    let printed = printed
+        .map(|text| format!("\n{}", text.trim_end()))
+        .unwrap_or_default();
+    CallError::Trap(format!("{error:?}{printed}"))
+}
+
+fn host_panic(panic: Box<dyn Any + Send>) -> CallError {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    CallError::Host(text.unwrap_or_else(|| "without a message".to_owned()))
+}
+
+/// CPU time that the polls of a call took, on whatever threads.
+#[derive(Debug, Default)]
+pub struct CpuTime {
+    used: Duration,
+}
+
+/// Ends with none when its polls have used more CPU time than `limit`. Wall time would punish
+/// honest guests for sharing a thread with looping ones.
+pub struct Metered<'a, F: ?Sized> {
+    /// What is being polled.
+    pub future: Pin<&'a mut F>,
+    /// Counts on.
+    pub cpu: &'a mut CpuTime,
+    /// How much is allowed.
+    pub limit: Duration,
+}
+
+impl<F: Future + ?Sized> Future for Metered<'_, F> {
+    type Output = Option<F::Output>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let before = thread_cpu_time();
+        let poll = this.future.as_mut().poll(cx);
+        this.cpu.used += thread_cpu_time().saturating_sub(before);
+        match poll {
+            Poll::Ready(output) => Poll::Ready(Some(output)),
+            Poll::Pending if this.cpu.used > this.limit => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+fn thread_cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}

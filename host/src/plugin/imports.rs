@@ -1,0 +1,186 @@
+//! What a component asks of the host, held against what it is granted.
+
+use wasmtime::component::{Component, types::ComponentItem};
+
+use crate::grant::Grants;
+
+/// The contract's package and the version this host offers.
+pub const PACKAGE: &str = "mixlab:plugin";
+pub const VERSION: &str = "0.1.0";
+
+/// Interfaces that need no grant. WASI is linked without any rights.
+const FREE: [&str; 2] = ["mixlab:plugin/types", "mixlab:plugin/log"];
+
+/// The functions of the contract, and the grant without which each is refused.
+const GRANTED: [(&str, &str, &str, fn(&Grants) -> bool); 8] = [
+    (
+        "mixlab:plugin/broadcast",
+        "broadcast-payment-update",
+        "payments",
+        Grants::payments,
+    ),
+    (
+        "mixlab:plugin/broadcast",
+        "send-user-notification",
+        "notify",
+        Grants::any_notify,
+    ),
+    (
+        "mixlab:plugin/broadcast",
+        "broadcast-to-role",
+        "role:ROLE",
+        Grants::any_role,
+    ),
+    (
+        "mixlab:plugin/broadcast",
+        "connected-clients-count",
+        "clients",
+        Grants::clients,
+    ),
+    ("mixlab:plugin/rooms", "join", "room:ROOM", Grants::any_room),
+    (
+        "mixlab:plugin/rooms",
+        "leave",
+        "room:ROOM",
+        Grants::any_room,
+    ),
+    (
+        "mixlab:plugin/rooms",
+        "joined",
+        "room:ROOM",
+        Grants::any_room,
+    ),
+    ("mixlab:plugin/emit", "emit", "emit", Grants::any_emit),
+];
+
+/// Why a component does not fit this host, or is not let in.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ImportError {
+    /// It was built for another version of the contract.
+    #[error("it is built for {PACKAGE}@{found}; this host offers {PACKAGE}@{VERSION}")]
+    Version {
+        /// The version it was built for.
+        found: String,
+    },
+    /// It exports no plugin.
+    #[error(
+        "it does not export {PACKAGE}/{interface}@{VERSION}: it is a component, but not a plugin"
+    )]
+    NotAPlugin {
+        /// The interface that is missing.
+        interface: &'static str,
+    },
+    /// It imports something that no host of this version offers.
+    #[error("it imports {import}, which this host does not offer")]
+    Unknown {
+        /// The interface or function.
+        import: String,
+    },
+    /// It imports a function that it is not granted.
+    #[error(
+        "it imports {import}, which needs a grant: add \"{grant}\" to its grants in mixlab.toml"
+    )]
+    NotGranted {
+        /// The function.
+        import: String,
+        /// The grant.
+        grant: &'static str,
+    },
+}
+
+/// Which interfaces of the contract to link.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// `broadcast`.
+    pub broadcast: bool,
+    /// `rooms`.
+    pub rooms: bool,
+    /// `emit`.
+    pub emit: bool,
+    /// Whether it exports `connections`.
+    pub connections: bool,
+}
+
+/// Checks exports and imports; deny by default.
+pub fn check(
+    engine: &wasmtime::Engine,
+    component: &Component,
+    grants: &Grants,
+) -> Result<Wanted, ImportError> {
+    let ty = component.component_type();
+    for name in ty
+        .imports(engine)
+        .map(|(name, _)| name)
+        .chain(ty.exports(engine).map(|(name, _)| name))
+    {
+        check_version(name)?;
+    }
+    let exported = |interface: &str| {
+        ty.get_export(engine, &format!("{PACKAGE}/{interface}@{VERSION}"))
+            .is_some()
+    };
+    for interface in ["lifecycle", "events"] {
+        if !exported(interface) {
+            return Err(ImportError::NotAPlugin { interface });
+        }
+    }
+    let mut wanted = Wanted {
+        connections: exported("connections"),
+        ..Wanted::default()
+    };
+    for (name, item) in ty.imports(engine) {
+        let interface = name
+            .split_once('@')
+            .map_or(name, |(interface, _)| interface);
+        if interface.starts_with("wasi:") || FREE.contains(&interface) {
+            continue;
+        }
+        let ComponentItem::ComponentInstance(instance) = item.ty else {
+            return Err(ImportError::Unknown {
+                import: name.to_owned(),
+            });
+        };
+        match interface {
+            "mixlab:plugin/broadcast" => wanted.broadcast = true,
+            "mixlab:plugin/rooms" => wanted.rooms = true,
+            "mixlab:plugin/emit" => wanted.emit = true,
+            _ => {
+                return Err(ImportError::Unknown {
+                    import: name.to_owned(),
+                });
+            }
+        }
+        for (function, item) in instance.exports(engine) {
+            if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
+                check_function(interface, function, grants)?;
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn check_version(name: &str) -> Result<(), ImportError> {
+    let version = name
+        .strip_prefix(PACKAGE)
+        .and_then(|rest| rest.strip_prefix('/'))
+        .and_then(|rest| rest.split_once('@'))
+        .map(|(_, version)| version);
+    match version {
+        Some(found) if found != VERSION => Err(ImportError::Version {
+            found: found.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_function(interface: &str, function: &str, grants: &Grants) -> Result<(), ImportError> {
+    let import = format!("{interface}.{function}");
+    let granted = GRANTED
+        .iter()
+        .find(|(i, f, ..)| (*i, *f) == (interface, function));
+    match granted {
+        None => Err(ImportError::Unknown { import }),
+        Some((_, _, _, allows)) if allows(grants) => Ok(()),
+        Some((_, _, grant, _)) => Err(ImportError::NotGranted { import, grant }),
+    }
+}

@@ -1,0 +1,143 @@
+//! A live instance: a store, its exports, and one call at a time.
+
+use wasmtime::{Store, component::InstancePre};
+
+use super::call::{Job, Reply};
+use crate::{
+    capability::State,
+    guest::{
+        Connections, ConnectionsIndices, Description, Events, EventsIndices, LifecycleIndices,
+    },
+};
+
+/// How many epoch ticks a call may take before it yields for the first time: with one, a call
+/// that merely straddles a tick would be moved away and queue behind the slow.
+const FIRST_YIELD_TICKS: u64 = 2;
+
+/// Ticks between later yields.
+const YIELD_TICKS: u64 = 1;
+
+/// A component that is linked and ready to be instantiated, with its exports looked up.
+pub struct Prepared {
+    pre: InstancePre<State>,
+    lifecycle: LifecycleIndices,
+    events: EventsIndices,
+    connections: Option<ConnectionsIndices>,
+}
+
+/// An instance and its store. After a trap, or when a call's future was dropped, it answers
+/// nothing any more and must be dropped.
+pub struct Instance {
+    store: Store<State>,
+    events: Events,
+    connections: Option<Connections>,
+}
+
+/// What comes of instantiating: the plugin's description, or the plugin's own "no".
+pub type Described = Result<(Box<Instance>, Description), String>;
+
+impl Prepared {
+    /// Looks the exports up; `connections` says whether the optional interface is there.
+    pub fn new(pre: InstancePre<State>, connections: bool) -> wasmtime::Result<Self> {
+        Ok(Self {
+            lifecycle: LifecycleIndices::new(&pre)?,
+            events: EventsIndices::new(&pre)?,
+            connections: connections
+                .then(|| ConnectionsIndices::new(&pre))
+                .transpose()?,
+            pre,
+        })
+    }
+
+    /// Whether the plugin wants to know of connections.
+    pub fn wants_connections(&self) -> bool {
+        self.connections.is_some()
+    }
+
+    /// Instantiates and calls `describe`. The caller bounds its time.
+    pub async fn instantiate(
+        &self,
+        state: State,
+        boundary_bytes: usize,
+        config: &String,
+    ) -> wasmtime::Result<Described> {
+        let mut store = Store::new(self.pre.engine(), state);
+        store.limiter(|state| &mut state.meter);
+        store.epoch_deadline_async_yield_and_update(YIELD_TICKS);
+        store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        // The default lets a guest hand over 128 MiB at once.
+        store.set_hostcall_fuel(boundary_bytes);
+        let instance = self.pre.instantiate_async(&mut store).await?;
+        let lifecycle = self.lifecycle.load(&mut store, &instance)?;
+        let events = self.events.load(&mut store, &instance)?;
+        let connections = match &self.connections {
+            Some(indices) => Some(indices.load(&mut store, &instance)?),
+            None => None,
+        };
+        let described = lifecycle.call_describe(&mut store, config).await?;
+        store.data_mut().end();
+        Ok(described.map(|description| {
+            (
+                Box::new(Instance {
+                    store,
+                    events,
+                    connections,
+                }),
+                description,
+            )
+        }))
+    }
+}
+
+impl Instance {
+    /// The state that imports act on.
+    pub fn state(&mut self) -> &mut State {
+        self.store.data_mut()
+    }
+
+    /// Runs one job. The instance goes in and comes back, so that the future owns all it needs
+    /// and can move to another thread.
+    pub async fn run(mut self: Box<Self>, job: Job) -> (Box<Self>, wasmtime::Result<Reply>) {
+        let reply = self.reply(job).await;
+        (self, reply)
+    }
+
+    async fn reply(&mut self, job: Job) -> wasmtime::Result<Reply> {
+        let store = &mut self.store;
+        store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        match job {
+            Job::Event {
+                connection,
+                event,
+                message,
+            } => {
+                let identity = connection.identity();
+                store.data_mut().begin(Some(connection));
+                let call = self
+                    .events
+                    .call_handle(store, &identity.guest, &event, &message);
+                call.await.map(Reply::Event)
+            }
+            Job::Connect { connection, auth } => {
+                let Some(connections) = &self.connections else {
+                    return Ok(Reply::Connect(Ok(())));
+                };
+                let identity = connection.identity();
+                store.data_mut().begin(Some(connection));
+                connections
+                    .call_on_connect(store, &identity.guest, &auth)
+                    .await
+                    .map(Reply::Connect)
+            }
+            Job::Disconnect { connection, reason } => {
+                let Some(connections) = &self.connections else {
+                    return Ok(Reply::Disconnect);
+                };
+                let identity = connection.identity();
+                store.data_mut().begin(Some(connection));
+                let call = connections.call_on_disconnect(store, &identity.guest, reason);
+                call.await.map(|()| Reply::Disconnect)
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! From a component's bytes to a plugin that is known to work: compile, link what is granted,
+//! instantiate once and ask it to describe itself, all within budgets. Every failure is an
+//! answer with a reason.
+
+use std::{pin::pin, sync::Arc};
+
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use wasmtime::component::HasSelf;
+
+use super::{
+    call::{CallError, CpuTime, Metered, trap},
+    engine::Engine,
+    health::Health,
+    imports::{self, ImportError},
+    instance::{Described, Prepared},
+    pool::Pool,
+};
+use crate::{
+    broadcast::Broadcast,
+    capability::{Allowance, State},
+    config::Budget,
+    grant::Grants,
+    guest::{self, Description},
+};
+
+/// What to load, and what it may do.
+#[derive(Clone)]
+pub struct Source {
+    /// The name in `mixlab.toml`.
+    pub name: Arc<str>,
+    /// The component.
+    pub bytes: Arc<[u8]>,
+    /// What it may ask of the host.
+    pub grants: Arc<Grants>,
+    /// JSON text of its `config` table.
+    pub config: String,
+    /// What a call may use.
+    pub budget: Budget,
+}
+
+/// One generation of a plugin: a version of its code with its grants and budget, ready to be
+/// called. It is dropped when its last call has ended.
+pub struct Plugin {
+    source: Source,
+    generation: u64,
+    prepared: Prepared,
+    pool: Arc<Pool>,
+    health: Arc<Health>,
+    engine: Arc<Engine>,
+    broadcast: Broadcast,
+    retired: CancellationToken,
+}
+
+/// Why a plugin cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file is larger than the budget allows.
+    #[error("it has {size} bytes; the budget file = {allowed} allows no more")]
+    TooLarge {
+        /// Its size in bytes.
+        size: usize,
+        /// The budget.
+        allowed: String,
+    },
+    /// The bytes are not a component.
+    #[error("{0}")]
+    NotAComponent(String),
+    /// It does not fit this host, or is not let in.
+    #[error(transparent)]
+    Imports(ImportError),
+    /// It fits by its names and not by its types.
+    #[error("its types do not fit this host's mixlab:plugin: {0}")]
+    Types(String),
+    /// It could not be started, or failed in `describe`.
+    #[error("describe failed: {0}")]
+    Describe(CallError),
+    /// It refused: `describe` returned an error.
+    #[error("it refused its configuration: {0}")]
+    Refused(String),
+    /// The host stopped meanwhile.
+    #[error("the host is shutting down")]
+    Stopped,
+}
+
+impl Plugin {
+    /// Loads a plugin as generation `generation` and says what it handles.
+    pub async fn load(
+        engine: Arc<Engine>,
+        broadcast: Broadcast,
+        source: Source,
+        generation: u64,
+        health: Arc<Health>,
+    ) -> Result<(Arc<Self>, Description), LoadError> {
+        let runtime = engine.runtime(false).clone();
+        // Compiling blocks for long; describe may be slow or loop. Neither belongs on the
+        // server's threads.
+        let compiling = runtime.spawn_blocking({
+            let (engine, source) = (engine.clone(), source.clone());
+            move || prepare(&engine, &source)
+        });
+        let prepared = compiling.await.map_err(|_| LoadError::Stopped)??;
+        let plugin = Arc::new(Self {
+            generation,
+            prepared,
+            pool: Pool::new(source.budget.instances),
+            health,
+            engine,
+            broadcast,
+            retired: CancellationToken::new(),
+            source,
+        });
+        let describing = runtime.spawn({
+            let plugin = plugin.clone();
+            async move { plugin.describe().await }
+        });
+        let description = describing.await.map_err(|_| LoadError::Stopped)??;
+        Ok((plugin, description))
+    }
+
+    /// The first instance is a trial: only with its description is the plugin worth anything.
+    async fn describe(&self) -> Result<Description, LoadError> {
+        let Budget { cpu, wall, .. } = self.source.budget;
+        let lease = self.pool.take().await;
+        let mut used = CpuTime::default();
+        let creation = pin!(self.instantiate());
+        let metered = Metered {
+            future: creation,
+            cpu: &mut used,
+            limit: cpu,
+        };
+        let out_of_time = |budget, allowed| {
+            let allowed = humantime::format_duration(allowed).to_string();
+            LoadError::Describe(CallError::Timeout { budget, allowed })
+        };
+        let described = tokio::time::timeout(wall, metered)
+            .await
+            .map_err(|_| out_of_time("wall", wall))?
+            .ok_or_else(|| out_of_time("cpu", cpu))?
+            .map_err(|error| LoadError::Describe(trap(&error, None)))?;
+        let (instance, description) = described.map_err(LoadError::Refused)?;
+        lease.keep(instance);
+        Ok(description)
+    }
+
+    /// A new instance, described. Takes as long as the guest likes: the caller bounds it.
+    pub(super) async fn instantiate(&self) -> wasmtime::Result<Described> {
+        let Source {
+            name,
+            grants,
+            config,
+            budget,
+            ..
+        } = &self.source;
+        let allowance = Allowance {
+            memory_bytes: budget.memory.as_usize(),
+            boundary_bytes: budget.boundary.as_usize(),
+            host_calls: budget.host_calls,
+            effects: budget.effects,
+            log_bytes: budget.log.as_usize(),
+        };
+        let state = State::new(
+            name.clone(),
+            grants.clone(),
+            self.broadcast.clone(),
+            allowance,
+        );
+        self.prepared
+            .instantiate(state, allowance.boundary_bytes, config)
+            .await
+    }
+
+    /// The name in `mixlab.toml`.
+    pub fn name(&self) -> &Arc<str> {
+        &self.source.name
+    }
+
+    /// Which load of this plugin it is, counted from 1 since the server started.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether it wants to know of connections.
+    pub fn wants_connections(&self) -> bool {
+        self.prepared.wants_connections()
+    }
+
+    /// How it has been doing, over all generations.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Ends the calls that are still under way; for a generation past its drain deadline.
+    pub fn retire(&self) {
+        self.retired.cancel();
+    }
+
+    pub(super) fn retired(&self) -> WaitForCancellationFuture<'_> {
+        self.retired.cancelled()
+    }
+
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    pub(super) fn budget(&self) -> &Budget {
+        &self.source.budget
+    }
+
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
+    }
+}
+
+fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
+    check_header(&source.bytes, &source.budget)?;
+    let component = engine.compile(&source.bytes).map_err(|error| {
+        LoadError::NotAComponent(format!("it is not a valid component: {error:#}"))
+    })?;
+    let wanted =
+        imports::check(engine.wasm(), &component, &source.grants).map_err(LoadError::Imports)?;
+    let mut linker = engine.base_linker();
+    let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
+    if wanted.broadcast {
+        guest::broadcast::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+            .map_err(types)?;
+    }
+    if wanted.rooms {
+        guest::rooms::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    }
+    if wanted.emit {
+        guest::emit::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    }
+    let pre = linker.instantiate_pre(&component).map_err(types)?;
+    Prepared::new(pre, wanted.connections).map_err(types)
+}
+
+/// Says in plain words what the usual wrong files are, before the compiler sees them.
+fn check_header(bytes: &[u8], budget: &Budget) -> Result<(), LoadError> {
+    const MAGIC: &[u8] = b"\0asm";
+    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    if bytes.len() > budget.file.as_usize() {
+        let allowed = budget.file.to_string();
+        return Err(LoadError::TooLarge {
+            size: bytes.len(),
+            allowed,
+        });
+    }
+    let reason = if bytes.is_empty() {
+        "the file is empty"
+    } else if !bytes.starts_with(MAGIC) {
+        "it is not WebAssembly: the file does not begin with \\0asm"
+    } else if bytes.starts_with(CORE_MODULE) {
+        "it is a core module and not a component: build it for wasm32-wasip2"
+    } else {
+        return Ok(());
+    };
+    Err(LoadError::NotAComponent(reason.to_owned()))
+}

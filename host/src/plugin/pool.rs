@@ -1,0 +1,122 @@
+//! The live instances of one plugin generation.
+
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::ReusableBoxFuture;
+
+use super::{call::Reply, instance::Instance};
+
+/// What the future of a call ends with.
+pub type Ended = (Box<Instance>, wasmtime::Result<Reply>);
+
+/// Idle instances, last in, first out, and the right to have so many at once.
+pub struct Pool {
+    idle: Mutex<Vec<Slot>>,
+    permits: Semaphore,
+}
+
+/// An instance and the box that its calls' futures reuse, once there was a call.
+struct Slot {
+    instance: Box<Instance>,
+    future: Option<ReusableBoxFuture<'static, Ended>>,
+}
+
+/// The right to run one call, with an instance to run it on. Dropping it mid-call drops the
+/// instance with the call's future, and the next lease starts a new one: a panic or a caller
+/// that is gone never shrinks the pool.
+pub struct Lease {
+    pool: Arc<Pool>,
+    instance: Option<Box<Instance>>,
+    future: Option<ReusableBoxFuture<'static, Ended>>,
+}
+
+impl Pool {
+    /// For at most `instances` at once.
+    pub fn new(instances: usize) -> Arc<Self> {
+        Arc::new(Self {
+            idle: Mutex::default(),
+            permits: Semaphore::new(instances),
+        })
+    }
+
+    /// An idle instance, if there is one right now.
+    pub fn take_idle(self: &Arc<Self>) -> Option<Lease> {
+        let permit = self.permits.try_acquire().ok()?;
+        let slot = self.idle.lock().expect("no holder panics").pop()?;
+        permit.forget();
+        Some(Lease {
+            pool: self.clone(),
+            instance: Some(slot.instance),
+            future: slot.future,
+        })
+    }
+
+    /// A lease as soon as one is free; it may come without an instance.
+    pub async fn take(self: &Arc<Self>) -> Lease {
+        self.permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed")
+            .forget();
+        let slot = self.idle.lock().expect("no holder panics").pop();
+        let (instance, future) = slot.map(|slot| (slot.instance, slot.future)).unzip();
+        Lease {
+            pool: self.clone(),
+            instance,
+            future: future.flatten(),
+        }
+    }
+}
+
+impl Lease {
+    /// The instance, while no call is under way.
+    pub fn instance(&mut self) -> Option<&mut Instance> {
+        self.instance.as_deref_mut()
+    }
+
+    /// Gives a lease that came without one its instance.
+    pub fn provide(&mut self, instance: Box<Instance>) {
+        self.instance = Some(instance);
+    }
+
+    /// Begins a call: `run` makes its future from the instance.
+    pub fn begin<F>(
+        &mut self,
+        run: impl FnOnce(Box<Instance>) -> F,
+    ) -> &mut ReusableBoxFuture<'static, Ended>
+    where
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let instance = self.instance.take().expect("a call begins on an instance");
+        let future = run(instance);
+        match &mut self.future {
+            Some(reused) => {
+                reused.set(future);
+                reused
+            }
+            none => none.insert(ReusableBoxFuture::new(future)),
+        }
+    }
+
+    /// The future of the call that was begun.
+    pub fn future(&mut self) -> &mut ReusableBoxFuture<'static, Ended> {
+        self.future.as_mut().expect("a call has begun")
+    }
+
+    /// Puts a healthy instance into the pool, for the next lease.
+    pub fn keep(mut self, instance: Box<Instance>) {
+        let future = self.future.take();
+        self.pool
+            .idle
+            .lock()
+            .expect("no holder panics")
+            .push(Slot { instance, future });
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.pool.permits.add_permits(1);
+    }
+}

@@ -1,0 +1,188 @@
+//! Which plugin handles what: an immutable snapshot, replaced as a whole.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crate::{
+    admission::{Contract, ContractError, RateLimits},
+    guest::Description,
+    plugin::Plugin,
+};
+
+/// The name that takes every event that no contract names.
+const ANY_EVENT: &str = "*";
+
+/// A plugin with what it declared, checked.
+pub struct Served {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// Its version, as it says.
+    pub version: String,
+    /// The namespaces it serves.
+    pub namespaces: Vec<String>,
+    /// The events it handles.
+    pub routes: Vec<Arc<Route>>,
+}
+
+/// An event and who handles it.
+pub struct Route {
+    /// The handler.
+    pub plugin: Arc<Plugin>,
+    /// What is checked first.
+    pub contract: Contract,
+}
+
+/// Why a plugin's description is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum DescriptionError {
+    /// A contract is wrong.
+    #[error(transparent)]
+    Contract(#[from] ContractError),
+    /// It declares an event twice.
+    #[error("it declares event {0:?} twice")]
+    Twice(String),
+    /// A namespace's name is wrong.
+    #[error("{0:?} is not a namespace: one begins with / and holds neither , nor ? nor #")]
+    Namespace(String),
+}
+
+/// Two plugins for one event.
+#[derive(Debug, thiserror::Error)]
+#[error("event {event:?} of namespace {namespace} is already handled by plugin {plugin:?}")]
+pub struct Conflict {
+    event: String,
+    namespace: String,
+    plugin: String,
+}
+
+impl Served {
+    /// Checks what a plugin says of itself.
+    pub fn new(
+        plugin: Arc<Plugin>,
+        description: Description,
+        limits: &RateLimits,
+    ) -> Result<Self, DescriptionError> {
+        let Description {
+            version,
+            mut namespaces,
+            events,
+            ..
+        } = description;
+        if namespaces.is_empty() {
+            namespaces.push("/".to_owned());
+        }
+        namespaces.sort_unstable();
+        namespaces.dedup();
+        if let Some(bad) = namespaces.iter().find(|name| !is_namespace(name)) {
+            return Err(DescriptionError::Namespace(bad.clone()));
+        }
+        let mut routes: Vec<Arc<Route>> = Vec::with_capacity(events.len());
+        for event in events {
+            let contract = Contract::compile(plugin.name(), event, limits)?;
+            if routes
+                .iter()
+                .any(|route| route.contract.event == contract.event)
+            {
+                return Err(DescriptionError::Twice(contract.event));
+            }
+            routes.push(Arc::new(Route {
+                plugin: plugin.clone(),
+                contract,
+            }));
+        }
+        Ok(Self {
+            plugin,
+            version,
+            namespaces,
+            routes,
+        })
+    }
+
+    /// The first event that one of `others` handles already.
+    pub fn conflict<'a>(
+        &self,
+        others: impl IntoIterator<Item = &'a Arc<Self>>,
+    ) -> Option<Conflict> {
+        for other in others {
+            for namespace in self
+                .namespaces
+                .iter()
+                .filter(|n| other.namespaces.contains(n))
+            {
+                let taken = |event: &str| other.routes.iter().any(|r| r.contract.event == event);
+                let taken = self
+                    .routes
+                    .iter()
+                    .find(|route| taken(&route.contract.event));
+                if let Some(route) = taken {
+                    return Some(Conflict {
+                        event: route.contract.event.clone(),
+                        namespace: namespace.clone(),
+                        plugin: other.plugin.name().to_string(),
+                    });
+                }
+            }
+        }
+        None
+    }
+}
+
+fn is_namespace(name: &str) -> bool {
+    name.starts_with('/') && !name.contains([',', '?', '#']) && !name.chars().any(char::is_control)
+}
+
+/// What each namespace serves. Never changes once published.
+#[derive(Default)]
+pub struct Registry {
+    namespaces: HashMap<Box<str>, Namespace>,
+}
+
+#[derive(Default)]
+struct Namespace {
+    events: HashMap<Box<str>, Arc<Route>>,
+    any_event: Option<Arc<Route>>,
+    /// Plugins that want to know of connections, in the order of `mixlab.toml`.
+    watchers: Vec<Arc<Plugin>>,
+}
+
+impl Registry {
+    /// Of plugins without conflicts, in the order of `mixlab.toml`.
+    pub fn new<'a>(served: impl IntoIterator<Item = &'a Arc<Served>>) -> Self {
+        let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
+        for plugin in served {
+            for path in &plugin.namespaces {
+                let namespace = namespaces.entry(path.as_str().into()).or_default();
+                for route in &plugin.routes {
+                    if route.contract.event == ANY_EVENT {
+                        namespace.any_event = Some(route.clone());
+                    } else {
+                        let event = route.contract.event.as_str().into();
+                        namespace.events.insert(event, route.clone());
+                    }
+                }
+                if plugin.plugin.wants_connections() {
+                    namespace.watchers.push(plugin.plugin.clone());
+                }
+            }
+        }
+        Self { namespaces }
+    }
+
+    /// Who handles an event of a namespace.
+    pub fn route(&self, namespace: &str, event: &str) -> Option<&Arc<Route>> {
+        let namespace = self.namespaces.get(namespace)?;
+        namespace.events.get(event).or(namespace.any_event.as_ref())
+    }
+
+    /// The plugins that want to know of a namespace's connections.
+    pub fn watchers(&self, namespace: &str) -> &[Arc<Plugin>] {
+        self.namespaces
+            .get(namespace)
+            .map(|n| n.watchers.as_slice())
+            .unwrap_or_default()
+    }
+
+    /// The namespaces that plugins serve.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.namespaces.keys().map(|path| &**path)
+    }
+}

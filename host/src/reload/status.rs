@@ -1,0 +1,103 @@
+//! What the running server says of its plugins.
+
+use std::{path::PathBuf, sync::Arc};
+
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use crate::{config, plugin::Health};
+
+/// A snapshot for `plugin list` and health.
+#[derive(Default, Serialize)]
+pub struct Status {
+    /// Why the newest `mixlab.toml` is not in force; none if it is.
+    pub config_error: Option<String>,
+    /// In the order of `mixlab.toml`.
+    pub plugins: Vec<PluginStatus>,
+}
+
+impl Status {
+    /// What is not as the files say: `mixlab.toml` and the names of plugins.
+    pub fn problems(&self) -> Vec<&str> {
+        let config = self.config_error.as_ref().map(|_| "mixlab.toml");
+        let refused = self
+            .plugins
+            .iter()
+            .filter(|plugin| plugin.refusal.is_some());
+        config
+            .into_iter()
+            .chain(refused.map(|plugin| plugin.name.as_str()))
+            .collect()
+    }
+}
+
+/// How a plugin stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PluginState {
+    /// The file's content serves.
+    Serving,
+    /// An older content serves, since the file's is refused.
+    ServingOld,
+    /// Nothing serves.
+    Refused,
+    /// It is switched off in `mixlab.toml`.
+    Disabled,
+}
+
+/// One plugin.
+pub struct PluginStatus {
+    /// The name in `mixlab.toml`.
+    pub name: String,
+    /// How it stands.
+    pub state: PluginState,
+    /// The version that serves.
+    pub version: Option<String>,
+    /// Which load serves, counted from 1; 0 if none ever did.
+    pub generation: u64,
+    /// The namespaces it serves.
+    pub namespaces: Vec<String>,
+    /// The events it handles.
+    pub events: Vec<String>,
+    /// Why the file's content does not serve.
+    pub refusal: Option<String>,
+    /// How its calls have been going, read when the status is serialised.
+    pub health: Option<Arc<Health>>,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+impl PluginStatus {
+    /// A plugin that is switched off.
+    pub fn disabled(plugin: &config::Plugin) -> Self {
+        Self {
+            name: plugin.name.clone(),
+            state: PluginState::Disabled,
+            version: None,
+            generation: 0,
+            namespaces: Vec::new(),
+            events: Vec::new(),
+            refusal: None,
+            health: None,
+            path: plugin.path.clone(),
+        }
+    }
+}
+
+impl Serialize for PluginStatus {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let health = self.health.as_deref();
+        let mut fields = serializer.serialize_struct("plugin", 11)?;
+        fields.serialize_field("name", &self.name)?;
+        fields.serialize_field("state", &self.state)?;
+        fields.serialize_field("version", &self.version)?;
+        fields.serialize_field("generation", &self.generation)?;
+        fields.serialize_field("namespaces", &self.namespaces)?;
+        fields.serialize_field("events", &self.events)?;
+        fields.serialize_field("refusal", &self.refusal)?;
+        fields.serialize_field("calls", &health.map_or(0, Health::calls))?;
+        fields.serialize_field("failures", &health.map_or(0, Health::failures))?;
+        fields.serialize_field("last_failure", &health.and_then(Health::last_failure))?;
+        fields.serialize_field("path", &self.path)?;
+        fields.end()
+    }
+}

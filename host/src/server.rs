@@ -1,0 +1,349 @@
+//! The server: everything put together, from a configuration to a port that answers.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use axum::{
+    Router,
+    http::{Method, header},
+};
+use socketioxide::SocketIo;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use crate::{
+    api::{self, Api, LocalKey},
+    broadcast::Broadcast,
+    config::{self, Config},
+    connection::Connections,
+    dispatch::Dispatcher,
+    plugin::Engine,
+    reload::{ConfigSource, Reloader, Request, Status},
+    settings::Settings,
+    socket::Handlers,
+    transport::{Adapter, Listener, Namespaces, Peer},
+    web,
+};
+
+/// How long the end of the connections may take at shutdown, plugins' hooks included.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The namespace that is always served: the host's own events live there.
+const MAIN_NAMESPACE: &str = "/";
+
+/// A server that is bound and has its plugins loaded.
+pub struct Server {
+    address: SocketAddr,
+    listener: Listener,
+    router: Router,
+    io: SocketIo<Adapter>,
+    handlers: Handlers,
+    reloader: Reloader,
+    reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
+    served_namespaces: watch::Receiver<Vec<String>>,
+    secret: Arc<[u8]>,
+    local_key: LocalKey,
+}
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Nobody could tell a good token from a forged one.
+    #[error(
+        "{0} can be reached from other machines and JWT_SECRET is not set: set it, or listen on \
+         127.0.0.1"
+    )]
+    NoSecret(SocketAddr),
+    /// The address cannot be used.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// As configured.
+        address: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The WebAssembly engine does not start on this machine.
+    #[error("the WebAssembly engine does not start: {0}")]
+    Engine(String),
+}
+
+impl Server {
+    /// Binds and loads all plugins. A plugin that is refused does not keep the others from
+    /// serving. `source` is where the configuration came from, to follow its changes.
+    pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<Self, StartError> {
+        let tcp = bind(&config).await?;
+        let address = tcp.local_addr().map_err(|source| StartError::Listen {
+            address: config.listen.to_string(),
+            source,
+        })?;
+        let listener = Listener::new(tcp, config.socket.write_timeout);
+        let secret = secret(&config);
+        let Core {
+            namespaces,
+            dispatcher,
+            mut reloader,
+            served_namespaces,
+        } = Core::new(&config, source, secret.clone())?;
+        let handlers = Handlers {
+            dispatcher: dispatcher.clone(),
+            namespaces: namespaces.clone(),
+        };
+        let (endpoint, io) = endpoint(&config.socket, namespaces);
+        io.ns(MAIN_NAMESPACE, handlers.clone());
+        reloader.refresh().await;
+
+        let reload_requests = mpsc::channel(1);
+        // Without a secret the server is for trying out, by whoever started it.
+        let trying_out = config.auth.secret.is_none();
+        let local_key = LocalKey::new(random_word(), trying_out);
+        let api = Api {
+            broadcast: dispatcher.broadcast.clone(),
+            settings: dispatcher.settings.clone(),
+            local_key: local_key.clone(),
+            status: reloader.status(),
+            reload: reload_requests.0.clone(),
+            max_body: config.api.max_body.as_usize(),
+        };
+        let socket_path = config.socket.path.trim_end_matches('/');
+        let router = Router::new()
+            .merge(api::router(api))
+            .merge(endpoint)
+            .merge(web::router(&config.web, socket_path))
+            .layer(cors(&config.cors));
+        Ok(Self {
+            address,
+            listener,
+            router,
+            io,
+            handlers,
+            reloader,
+            reload_requests,
+            served_namespaces,
+            secret,
+            local_key,
+        })
+    }
+
+    /// The address it is bound to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The four primitives, for Rust programs that embed the server.
+    pub fn broadcast(&self) -> Broadcast {
+        self.handlers.dispatcher.broadcast.clone()
+    }
+
+    /// What tokens are signed with: `JWT_SECRET`, or a secret made for this run.
+    pub fn secret(&self) -> &[u8] {
+        &self.secret
+    }
+
+    /// The key that this machine's command line uses, made for this run.
+    pub fn local_key(&self) -> &str {
+        self.local_key.key()
+    }
+
+    /// The state of the plugins; always the latest.
+    pub fn status(&self) -> Arc<ArcSwap<Status>> {
+        self.reloader.status()
+    }
+
+    /// Asks for a look at all files, as SIGHUP does.
+    pub fn reload_requests(&self) -> mpsc::Sender<Request> {
+        self.reload_requests.0.clone()
+    }
+
+    /// Serves until `shutdown`, then: no new connections, the hooks of those that are open, and
+    /// their end. Clients see the transport close and may reconnect.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) {
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        tasks.spawn(self.reloader.run(self.reload_requests.1, stop.clone()));
+        tasks.spawn(follow_namespaces(
+            self.io.clone(),
+            self.handlers.clone(),
+            self.served_namespaces,
+            stop.clone(),
+        ));
+        let service = self.router.into_make_service_with_connect_info::<Peer>();
+        let serving = axum::serve(self.listener, service)
+            .with_graceful_shutdown(stop.clone().cancelled_owned());
+        tasks.spawn(serving.into_future());
+        tasks.close();
+
+        shutdown.await;
+        tracing::info!("shutting down");
+        stop.cancel();
+        let ended = async {
+            self.handlers.dispatcher.shut_down().await;
+            self.io.close().await;
+            tasks.wait().await;
+        };
+        if timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
+            tracing::warn!("some connections did not end in time");
+        }
+    }
+}
+
+/// Everything but the doors.
+struct Core {
+    namespaces: Arc<Namespaces>,
+    dispatcher: Arc<Dispatcher>,
+    reloader: Reloader,
+    served_namespaces: watch::Receiver<Vec<String>>,
+}
+
+impl Core {
+    fn new(
+        config: &Config,
+        source: Option<ConfigSource>,
+        secret: Arc<[u8]>,
+    ) -> Result<Self, StartError> {
+        let engine = Engine::start(&config.runtime)
+            .map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        let namespaces: Arc<Namespaces> = Arc::default();
+        let connections: Arc<Connections> = Arc::default();
+        let dispatcher = Arc::new(Dispatcher {
+            registry: ArcSwap::default(),
+            settings: Arc::new(ArcSwap::from_pointee(Settings::new(config, &secret))),
+            broadcast: Broadcast::new(namespaces.clone(), connections.clone()),
+            connections,
+            tasks: TaskTracker::new(),
+        });
+        let (publish_namespaces, served_namespaces) = watch::channel(Vec::new());
+        let reloader = Reloader::new(
+            config.clone(),
+            source,
+            secret,
+            Arc::new(engine),
+            dispatcher.clone(),
+            publish_namespaces,
+        );
+        Ok(Self {
+            namespaces,
+            dispatcher,
+            reloader,
+            served_namespaces,
+        })
+    }
+}
+
+/// Loads all plugins as [`Server::start`] does, without serving; says how each of them stands.
+pub async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
+    let mut core = Core::new(config, None, secret(config))?;
+    core.reloader.refresh().await;
+    Ok(core.reloader.status().load_full())
+}
+
+async fn bind(config: &Config) -> Result<TcpListener, StartError> {
+    let error = |source| StartError::Listen {
+        address: config.listen.to_string(),
+        source,
+    };
+    let listen = config.listen.clone();
+    let addresses = tokio::task::spawn_blocking(move || listen.resolve())
+        .await
+        .map_err(|cancelled| error(io::Error::other(cancelled)))?
+        .map_err(error)?;
+    if config.auth.secret.is_none()
+        && let Some(public) = addresses.iter().find(|address| !address.ip().is_loopback())
+    {
+        return Err(StartError::NoSecret(*public));
+    }
+    TcpListener::bind(&*addresses).await.map_err(error)
+}
+
+/// The configured secret, or one for this run.
+fn secret(config: &Config) -> Arc<[u8]> {
+    match &config.auth.secret {
+        Some(secret) => secret.expose().as_bytes().into(),
+        None => random_word().into_bytes().into(),
+    }
+}
+
+/// 256 random bits as text.
+fn random_word() -> String {
+    format!(
+        "{:032x}{:032x}",
+        rand::random::<u128>(),
+        rand::random::<u128>()
+    )
+}
+
+/// The Socket.IO endpoint.
+fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, SocketIo<Adapter>) {
+    let max_payload = config.max_payload.as_usize();
+    let path = config.path.trim_end_matches('/');
+    let (service, io) = SocketIo::builder()
+        .req_path(path.to_owned())
+        .ping_interval(config.ping_interval)
+        .ping_timeout(config.ping_timeout)
+        .connect_timeout(config.connect_timeout)
+        .max_buffer_size(config.send_buffer)
+        // The first bounds polling, the others websocket messages and their parts.
+        .max_payload(max_payload as u64)
+        .ws_max_message_size(max_payload)
+        .ws_max_frame_size(max_payload)
+        .with_adapter::<Adapter>(namespaces)
+        .build_svc();
+    let router = Router::new()
+        .route_service(path, service.clone())
+        .route_service(&format!("{path}/"), service);
+    (router, io)
+}
+
+/// Browsers' requests from other sites: only from those that are listed, with credentials.
+fn cors(config: &config::Cors) -> CorsLayer {
+    let origins = config
+        .allowed_origins
+        .iter()
+        .filter_map(|origin| origin.as_str().parse().ok());
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::list(origins))
+        .allow_methods([Method::GET, Method::POST])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_credentials(true)
+}
+
+/// Serves the namespaces that plugins declare, as they come and go.
+async fn follow_namespaces(
+    io: SocketIo<Adapter>,
+    handlers: Handlers,
+    mut wanted: watch::Receiver<Vec<String>>,
+    stop: CancellationToken,
+) {
+    let mut served = vec![MAIN_NAMESPACE.to_owned()];
+    loop {
+        let next = wanted.borrow_and_update().clone();
+        for path in &next {
+            // Registering a live path again would break its sockets.
+            if !served.contains(path) {
+                io.ns(path.clone(), handlers.clone());
+            }
+        }
+        for path in &served {
+            if path == MAIN_NAMESPACE || next.contains(path) {
+                continue;
+            }
+            if let Some(namespace) = io.of(path) {
+                // Deleting alone would leave clients believing that they are connected.
+                if let Err(error) = namespace.disconnect().await {
+                    tracing::warn!(namespace = path, %error, "some clients were not told of its end");
+                }
+                io.delete_ns(path);
+            }
+        }
+        served = next;
+        served.push(MAIN_NAMESPACE.to_owned());
+        tokio::select! {
+            changed = wanted.changed() => if changed.is_err() { return },
+            () = stop.cancelled() => return,
+        }
+    }
+}

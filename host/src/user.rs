@@ -1,0 +1,100 @@
+//! Who a connection belongs to.
+
+use serde::Serialize;
+
+/// A user's id. Tokens and calls may write it as a number or as a string; `42` and `"42"` are the
+/// same user.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserId {
+    text: String,
+    numeric: bool,
+}
+
+/// Longer ids are refused: they end up in room names and logs.
+const MAX_ID_BYTES: usize = 128;
+
+impl UserId {
+    /// From a JSON string or integer; nothing else is an id.
+    pub fn from_json(value: &serde_json::Value) -> Option<Self> {
+        match value {
+            serde_json::Value::String(text) => Self::from_text(text),
+            serde_json::Value::Number(number) if number.is_i64() || number.is_u64() => Some(Self {
+                text: number.to_string(),
+                numeric: true,
+            }),
+            _ => None,
+        }
+    }
+
+    /// From text: 1 to 128 bytes without control characters.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let fits = (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
+        fits.then(|| Self {
+            text: text.to_owned(),
+            numeric: false,
+        })
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The user's room, `user:ID`.
+    pub fn room(&self) -> String {
+        format!("user:{}", self.text)
+    }
+}
+
+impl Serialize for UserId {
+    /// As the token wrote it: a number stays a number.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let number = self
+            .numeric
+            .then(|| self.text.parse::<serde_json::Number>().ok())
+            .flatten();
+        match number {
+            Some(number) => number.serialize(serializer),
+            None => self.text.serialize(serializer),
+        }
+    }
+}
+
+/// An authenticated user, as its token says. Serialises as the `user` of `authenticated`:
+/// `{ id, username, role, roles }`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// Names room `user:ID`.
+    pub id: UserId,
+    /// For people.
+    pub username: Option<String>,
+    /// Each names a room `role:ROLE`; the first is the primary role.
+    pub roles: Vec<String>,
+}
+
+impl User {
+    /// The rooms that the host keeps the user's sockets in.
+    pub fn rooms(&self) -> Vec<String> {
+        let roles = self.roles.iter().map(|role| format!("role:{role}"));
+        std::iter::once(self.id.room()).chain(roles).collect()
+    }
+}
+
+impl Serialize for User {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[derive(Serialize)]
+        struct Wire<'a> {
+            id: &'a UserId,
+            username: Option<&'a str>,
+            role: Option<&'a str>,
+            roles: &'a [String],
+        }
+        Wire {
+            id: &self.id,
+            username: self.username.as_deref(),
+            role: self.roles.first().map(String::as_str),
+            roles: &self.roles,
+        }
+        .serialize(serializer)
+    }
+}
