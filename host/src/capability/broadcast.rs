@@ -33,7 +33,7 @@ impl broadcast::Host for State {
     ) -> wasmtime::Result<Result<(), Error>> {
         self.meter
             .host_call(role.len() + event.len() + data.len())?;
-        Ok(self.to_role(role, event, data))
+        Ok(self.role_event(role, event, data))
     }
 
     fn connected_clients_count(&mut self) -> wasmtime::Result<Result<u64, Error>> {
@@ -63,7 +63,7 @@ impl State {
         self.record(Effect::Notify { user, notification })
     }
 
-    fn to_role(&mut self, role: String, event: String, data: String) -> Result<(), Error> {
+    fn role_event(&mut self, role: String, event: String, data: String) -> Result<(), Error> {
         if !self.grants.role(&role, &event) {
             return Err(denied(format_args!("role:{role}:{event}")));
         }

@@ -11,8 +11,17 @@ pub const VERSION: &str = "0.1.0";
 /// Interfaces that need no grant. WASI is linked without any rights.
 const FREE: [&str; 2] = ["mixlab:plugin/types", "mixlab:plugin/log"];
 
-/// The functions of the contract, and the grant without which each is refused.
-const GRANTED: [(&str, &str, &str, fn(&Grants) -> bool); 8] = [
+/// A function of the contract: its interface, its name, the grant without which it is refused, and
+/// whether a plugin has it with some parameter.
+type Granted = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Grants) -> bool,
+);
+
+/// The functions of the contract that need grants.
+const GRANTED: [Granted; 8] = [
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
