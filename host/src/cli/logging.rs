@@ -1,5 +1,7 @@
 //! Where the log goes: standard error, as text or JSON.
 
+use std::io::IsTerminal;
+
 use tracing_subscriber::{EnvFilter, fmt};
 
 use crate::config::{Log, LogFormat};
@@ -8,7 +10,8 @@ use crate::config::{Log, LogFormat};
 pub fn start(config: &Log) {
     let level = config.level.as_str();
     let filter = EnvFilter::new(format!("warn,mixlab={level},plugin={level}"));
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
