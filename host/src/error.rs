@@ -1,6 +1,6 @@
 //! The one error shape that clients and backends see, and who is to blame for it.
 
-use std::{borrow::Cow, fmt};
+use std::{borrow::Cow, fmt, time::Duration};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -83,6 +83,12 @@ impl WireError {
     /// Adds details that serialise to JSON.
     pub fn with_details(mut self, details: &impl Serialize) -> Self {
         self.details = serde_json::value::to_raw_value(details).ok();
+        self
+    }
+
+    /// Adds how long to wait, rounded up: whoever waits that long may try again.
+    pub fn with_retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after_ms = Some(wait.as_micros().div_ceil(1000) as u64);
         self
     }
 

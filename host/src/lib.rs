@@ -38,6 +38,7 @@ pub mod grant;
 pub mod guest;
 pub mod lane;
 pub mod message;
+pub mod metrics;
 pub mod plugin;
 pub mod registry;
 pub mod reload;

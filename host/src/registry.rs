@@ -2,9 +2,12 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use prometheus::IntCounter;
+
 use crate::{
     admission::{Contract, ContractError, RateLimits},
     guest::Description,
+    metrics::Metrics,
     plugin::Plugin,
 };
 
@@ -29,6 +32,8 @@ pub struct Route {
     pub plugin: Arc<Plugin>,
     /// What is checked first.
     pub contract: Contract,
+    /// Counts its good answers.
+    pub answered: IntCounter,
 }
 
 /// Why a plugin's description is refused.
@@ -60,6 +65,7 @@ impl Served {
         plugin: Arc<Plugin>,
         description: Description,
         limits: &RateLimits,
+        metrics: &Metrics,
     ) -> Result<Self, DescriptionError> {
         let Description {
             version,
@@ -84,9 +90,11 @@ impl Served {
             {
                 return Err(DescriptionError::Twice(contract.event));
             }
+            let answered = metrics.event_ok(&contract.event);
             routes.push(Arc::new(Route {
                 plugin: plugin.clone(),
                 contract,
+                answered,
             }));
         }
         Ok(Self {

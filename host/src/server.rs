@@ -17,11 +17,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
+    admission::RateLimits,
     api::{self, Api, LocalKey},
     broadcast::Broadcast,
     config::{self, Config},
     connection::Connections,
     dispatch::Dispatcher,
+    metrics::Metrics,
     plugin::Engine,
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
@@ -93,7 +95,7 @@ impl Server {
             dispatcher: dispatcher.clone(),
             namespaces: namespaces.clone(),
         };
-        let (endpoint, io) = endpoint(&config.socket, namespaces);
+        let (endpoint, io) = endpoint(&config.socket, namespaces.clone());
         io.ns(MAIN_NAMESPACE, handlers.clone());
         reloader.refresh().await;
 
@@ -107,7 +109,8 @@ impl Server {
             local_key: local_key.clone(),
             status: reloader.status(),
             reload: reload_requests.0.clone(),
-            max_body: config.api.max_body.as_usize(),
+            metrics: dispatcher.metrics.clone(),
+            namespaces,
         };
         let socket_path = config.socket.path.trim_end_matches('/');
         let router = Router::new()
@@ -209,11 +212,15 @@ impl Core {
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let namespaces: Arc<Namespaces> = Arc::default();
         let connections: Arc<Connections> = Arc::default();
+        let metrics: Arc<Metrics> = Arc::default();
+        let limits = Arc::new(RateLimits::new(metrics.clone()));
+        let settings = Settings::new(config, &secret, &limits);
         let dispatcher = Arc::new(Dispatcher {
             registry: ArcSwap::default(),
-            settings: Arc::new(ArcSwap::from_pointee(Settings::new(config, &secret))),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
             broadcast: Broadcast::new(namespaces.clone(), connections.clone()),
             connections,
+            metrics,
             tasks: TaskTracker::new(),
         });
         let (publish_namespaces, served_namespaces) = watch::channel(Vec::new());
@@ -223,6 +230,7 @@ impl Core {
             secret,
             Arc::new(engine),
             dispatcher.clone(),
+            limits,
             publish_namespaces,
         );
         Ok(Self {

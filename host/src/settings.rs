@@ -6,8 +6,10 @@ use arc_swap::ArcSwap;
 
 use crate::{
     access::Access,
+    admission::{Limit, RateLimits},
     auth::Verifier,
-    config::{ApiKey, Config},
+    config::{self, ApiKey, Config, Network},
+    guest::Scope,
 };
 
 /// A snapshot of those parts of the configuration that apply at once.
@@ -22,6 +24,14 @@ pub struct Settings {
     pub queue: usize,
     /// Backends that may push.
     pub api_keys: Vec<ApiKey>,
+    /// The largest body of a request, in bytes.
+    pub max_body: usize,
+    /// Limits of all events together, whatever plugins allow.
+    pub limits: Vec<Arc<Limit>>,
+    /// The limit of new connections from one address.
+    pub connections: Option<Arc<Limit>>,
+    /// Proxies that are believed.
+    pub trusted_proxies: Vec<Network>,
 }
 
 /// The current snapshot; a reload publishes a new one.
@@ -29,13 +39,34 @@ pub type Current = Arc<ArcSwap<Settings>>;
 
 impl Settings {
     /// From a configuration; `secret` is what tokens are signed with.
-    pub fn new(config: &Config, secret: &[u8]) -> Self {
+    pub fn new(config: &Config, secret: &[u8], limits: &RateLimits) -> Self {
+        let config::Limits {
+            socket,
+            user,
+            ip,
+            connections,
+            trusted_proxies,
+        } = &config.limits;
+        let of_all = [
+            (Scope::Socket, socket),
+            (Scope::User, user),
+            (Scope::Ip, ip),
+        ];
+        let of_all = of_all
+            .into_iter()
+            .filter_map(|(scope, rate)| Some((scope, (*rate)?)));
         Self {
             verifier: Verifier::new(secret, &config.auth),
             anonymous: config.auth.anonymous,
             payments: config.payments.subscribe.clone(),
             queue: config.socket.queue,
             api_keys: config.api.keys.clone(),
+            max_body: config.api.max_body.as_usize(),
+            limits: of_all
+                .map(|(scope, rate)| limits.of_host("events", scope, rate))
+                .collect(),
+            connections: connections.map(|rate| limits.of_host("connections", Scope::Ip, rate)),
+            trusted_proxies: trusted_proxies.clone(),
         }
     }
 }

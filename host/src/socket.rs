@@ -5,6 +5,7 @@
 
 use std::{net::IpAddr, pin::Pin, sync::Arc};
 
+use http::HeaderMap;
 use serde_json::Map;
 use socketioxide::{
     handler::{ConnectHandler, DisconnectHandler, MessageHandler},
@@ -13,6 +14,8 @@ use socketioxide::{
 use socketioxide_core::Value;
 
 use crate::{
+    admission::rate_limited,
+    config::Network,
     connection::Connection,
     dispatch::{Dispatcher, Welcome},
     error::WireError,
@@ -53,7 +56,10 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
         Box::pin(async move {
-            self.connect(socket, auth.as_ref()).await.map_err(|error| {
+            let connected = self.connect(socket, auth.as_ref()).await;
+            let outcome = connected.as_ref().err().map_or("ok", |error| &error.code);
+            self.dispatcher.metrics.connection(outcome);
+            connected.map_err(|error| {
                 // Clients tell errors apart by this text alone, so it is the code.
                 Box::new(error.code) as Refusal
             })
@@ -68,8 +74,14 @@ impl Handlers {
             .namespaces
             .get(socket.ns())
             .ok_or_else(|| WireError::temporary("plugin_unavailable", "the namespace is gone"))?;
-        let connection = Arc::new(Connection::new(socket.id, address(&socket), adapter));
         let settings = self.dispatcher.settings.load_full();
+        let address = address(&socket, &settings.trusted_proxies);
+        if let Some(limit) = &settings.connections {
+            limit
+                .check_address(address)
+                .map_err(|wait| rate_limited("connections", wait))?;
+        }
+        let connection = Arc::new(Connection::new(socket.id, address, adapter));
         match token {
             Some(token) => {
                 let user = settings.verifier.verify(&token).map_err(|error| {
@@ -155,12 +167,31 @@ fn split_auth(auth: Option<&Value>) -> Result<(Option<String>, String), WireErro
     Ok((token, rest))
 }
 
-fn address(socket: &Socket<Adapter>) -> IpAddr {
-    let peer = socket
-        .req_parts()
-        .extensions
-        .get::<axum::extract::ConnectInfo<Peer>>();
-    peer.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.0.ip())
+/// The client's address: the peer's, or what trusted proxies say of it.
+fn address(socket: &Socket<Adapter>, trusted: &[Network]) -> IpAddr {
+    let request = socket.req_parts();
+    let peer = request.extensions.get::<axum::extract::ConnectInfo<Peer>>();
+    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |info| info.0.0.ip());
+    forwarded_for(peer, &request.headers, trusted)
+}
+
+/// Each proxy adds who it heard from at the end of `X-Forwarded-For`; the last one that is not
+/// itself a trusted proxy is the client. What stands before it, anybody could have written.
+fn forwarded_for(peer: IpAddr, headers: &HeaderMap, trusted: &[Network]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
+    let hops = headers.get_all("x-forwarded-for").iter().rev();
+    let hops = hops.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+    let mut client = peer;
+    for hop in hops {
+        if !is_trusted(client) {
+            break;
+        }
+        match hop.trim().parse() {
+            Ok(address) => client = address,
+            Err(_) => break,
+        }
+    }
+    client
 }
 
 /// Socket.IO's words, as `socket.on("disconnect", reason)` has them in Node.
@@ -175,5 +206,27 @@ fn reason_text(reason: DisconnectReason) -> &'static str {
         DisconnectReason::ServerNSDisconnect => "server namespace disconnect",
         DisconnectReason::HeartbeatTimeout => "ping timeout",
         DisconnectReason::ClosingServer => "server shutting down",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_trusted_proxies_are_believed() {
+        let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
+        for (peer, header, client) in [
+            ("1.1.1.1", "2.2.2.2", "1.1.1.1"),
+            ("10.0.0.1", "2.2.2.2", "2.2.2.2"),
+            ("10.0.0.1", "6.6.6.6, 2.2.2.2, 10.0.0.2", "2.2.2.2"),
+            ("10.0.0.1", "2.2.2.2, garbage", "10.0.0.1"),
+            ("10.0.0.1", "10.0.0.3", "10.0.0.3"),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert("x-forwarded-for", header.parse().unwrap());
+            let found = forwarded_for(peer.parse().unwrap(), &headers, &trusted);
+            assert_eq!(found, client.parse::<IpAddr>().unwrap(), "{peer} {header}");
+        }
     }
 }

@@ -6,8 +6,10 @@ mod rate_limit;
 mod schema;
 
 pub use contract::{Contract, ContractError};
-pub use rate_limit::RateLimits;
+pub use rate_limit::{Limit, RateLimits};
 pub use schema::{Schema, Violation};
+
+use std::time::Duration;
 
 use crate::{
     connection::{Connection, Identity},
@@ -36,7 +38,7 @@ pub fn admit(
     for limit in &contract.limits {
         limit
             .check(connection, identity)
-            .map_err(|wait| rate_limited(&contract.event, wait))?;
+            .map_err(|wait| rate_limited(&format!("{:?} events", contract.event), wait))?;
     }
     let size = message.size();
     if size > contract.max_bytes {
@@ -64,11 +66,9 @@ fn may_send(contract: &Contract, identity: &Identity) -> Result<(), WireError> {
     })
 }
 
-fn rate_limited(event: &str, wait: std::time::Duration) -> WireError {
-    let mut error = WireError::temporary("rate_limited", format!("too many {event:?} events"));
-    // Rounded up: whoever waits that long gets through.
-    error.retry_after_ms = Some(wait.as_micros().div_ceil(1000) as u64);
-    error
+/// Too many at once.
+pub fn rate_limited(what: &str, wait: Duration) -> WireError {
+    WireError::temporary("rate_limited", format!("too many {what}")).with_retry_after(wait)
 }
 
 fn invalid_payload(violation: Violation) -> WireError {

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use prometheus::IntCounter;
+
 use governor::{
     Quota, RateLimiter,
     clock::{Clock, MonotonicClock},
@@ -18,7 +20,9 @@ use governor::{
 use crate::{
     connection::{Connection, Identity},
     guest::{RateLimit, Scope},
+    metrics::Metrics,
     transport::SocketKey,
+    units::Rate,
 };
 
 type Buckets = RateLimiter<
@@ -40,14 +44,15 @@ enum Subject {
 /// One limit of one event, with its buckets.
 pub struct Limit {
     scope: Scope,
+    hits: IntCounter,
     clock: MonotonicClock,
     buckets: Buckets,
 }
 
 /// All limits that are in force. A limit that a new version of a plugin declares again is the
 /// same limit: a reload refills nobody's bucket.
-#[derive(Default)]
 pub struct RateLimits {
+    metrics: Arc<Metrics>,
     limits: Mutex<HashMap<Identifier, Weak<Limit>>>,
 }
 
@@ -63,6 +68,27 @@ struct Identifier {
 }
 
 impl RateLimits {
+    /// No limits yet.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self {
+            metrics,
+            limits: Mutex::default(),
+        }
+    }
+
+    /// A limit of `[limits]`, which stands over those of plugins.
+    pub fn of_host(&self, key: &str, scope: Scope, rate: Rate) -> Arc<Limit> {
+        let interval_ms = u32::try_from(rate.interval().as_millis()).unwrap_or(u32::MAX);
+        let limit = RateLimit {
+            scope,
+            count: rate.count(),
+            interval_ms,
+            burst: None,
+        };
+        self.declare("[limits]", key, &limit)
+            .expect("a rate has a count and an interval")
+    }
+
     /// The limit that a plugin declares for an event.
     pub fn declare(
         &self,
@@ -88,8 +114,10 @@ impl RateLimits {
         }
         let clock = MonotonicClock;
         let buckets = RateLimiter::dashmap_with_clock(quota, clock.clone());
+        let hits = self.metrics.rate_limited(scope_name(limit.scope));
         let limit = Arc::new(Limit {
             scope: limit.scope,
+            hits,
             clock,
             buckets,
         });
@@ -119,9 +147,28 @@ impl Limit {
             (Scope::Ip, _) => Subject::Ip(connection.address),
             (Scope::Event, _) => Subject::Everybody,
         };
-        self.buckets
-            .check_key(&subject)
-            .map_err(|not_until| not_until.wait_time_from(self.clock.now()))
+        self.take(&subject)
+    }
+
+    /// Takes a token from an address' bucket, for what has no connection yet.
+    pub fn check_address(&self, address: IpAddr) -> Result<(), Duration> {
+        self.take(&Subject::Ip(address))
+    }
+
+    fn take(&self, subject: &Subject) -> Result<(), Duration> {
+        self.buckets.check_key(subject).map_err(|not_until| {
+            self.hits.inc();
+            not_until.wait_time_from(self.clock.now())
+        })
+    }
+}
+
+fn scope_name(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Socket => "socket",
+        Scope::User => "user",
+        Scope::Ip => "ip",
+        Scope::Event => "event",
     }
 }
 

@@ -19,7 +19,7 @@ where
     type Rejection = WireError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, WireError> {
-        let max = Api::from_ref(state).max_body;
+        let max = Api::from_ref(state).settings.load().max_body;
         let bytes = to_bytes(request.into_body(), max).await.map_err(|error| {
             if is_too_large(&error) {
                 WireError::new(

@@ -22,9 +22,10 @@ use crate::{
     broadcast::{Broadcast, Notification},
     capability::is_reserved_event,
     error::WireError,
+    metrics::Metrics,
     reload::{Request, Status},
     settings,
-    transport::Delivery,
+    transport::{Delivery, Namespaces},
     user::UserId,
 };
 pub use auth::LocalKey;
@@ -42,8 +43,10 @@ pub struct Api {
     pub status: Arc<ArcSwap<Status>>,
     /// Asks for a reload.
     pub reload: mpsc::Sender<Request>,
-    /// The largest body, in bytes.
-    pub max_body: usize,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
+    /// The sockets' doors, which count what they drop.
+    pub namespaces: Arc<Namespaces>,
 }
 
 /// The answer to a push.
@@ -65,6 +68,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/{*unknown}", axum::routing::any(not_found))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(api)
 }
@@ -161,6 +165,22 @@ async fn ready(State(status): State<Arc<ArcSwap<Status>>>) -> Response {
         format!("not ready: {}\n", problems.join(", ")),
     )
         .into_response()
+}
+
+/// In Prometheus' text format. Like health, it needs no key: keep it from the public in the proxy.
+async fn metrics(State(api): State<Api>) -> impl IntoResponse {
+    let status = api.status.load_full();
+    let clients = api.broadcast.connected_clients_count();
+    let text = api
+        .metrics
+        .render(clients, api.namespaces.dropped_emits(), &status.plugins);
+    (
+        [(
+            header::CONTENT_TYPE,
+            "text/plain; version=0.0.4; charset=utf-8",
+        )],
+        text,
+    )
 }
 
 fn pushed(delivery: Delivery) -> Json<Pushed> {

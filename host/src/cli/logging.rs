@@ -10,7 +10,9 @@ use crate::config::{Log, LogFormat};
 pub fn start(config: &Log) {
     let level = config.level.as_str();
     let filter = EnvFilter::new(format!("warn,mixlab={level},plugin={level}"));
-    let builder = fmt().with_env_filter(filter).with_ansi(std::io::stderr().is_terminal())
+    let builder = fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match config.format {
         LogFormat::Text => builder.init(),

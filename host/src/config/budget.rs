@@ -25,6 +25,8 @@ pub struct Budget {
     pub log: Size,
     /// The component file.
     pub file: Size,
+    /// How long it may take to compile.
+    pub compile: Duration,
     /// How many instances run side by side, at least 1.
     pub instances: usize,
 }
@@ -40,6 +42,7 @@ impl Default for Budget {
             effects: 1_000,
             log: Size::kib(64),
             file: Size::mib(32),
+            compile: Duration::from_secs(60),
             instances: 4,
         }
     }
@@ -60,6 +63,8 @@ pub struct BudgetFile {
     pub effects: Option<usize>,
     pub log: Option<Size>,
     pub file: Option<Size>,
+    #[serde(deserialize_with = "duration::deserialize_some")]
+    pub compile: Option<Duration>,
     pub instances: Option<usize>,
 }
 
@@ -75,6 +80,7 @@ impl BudgetFile {
             effects: self.effects.unwrap_or(base.effects),
             log: self.log.unwrap_or(base.log),
             file: self.file.unwrap_or(base.file),
+            compile: self.compile.unwrap_or(base.compile),
             instances: self.instances.unwrap_or(base.instances),
         }
     }

@@ -14,7 +14,10 @@ use super::budget::BudgetFile;
 use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
-use super::{Auth, Cors, Listen, Log, Payments, Reload, Runtime, Secret, Socket, Web};
+use super::{
+    Auth, Breaker, Cors, Limits, Listen, Log, OnFailure, Payments, Reload, Runtime, Secret, Socket,
+    Web,
+};
 use crate::grant::Grants;
 use crate::units::Size;
 
@@ -33,6 +36,8 @@ pub struct ConfigFile {
     pub web: Table<Web>,
     pub runtime: Table<Runtime>,
     pub budget: Table<BudgetFile>,
+    pub limits: Table<Limits>,
+    pub breaker: Table<Breaker>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
 }
@@ -66,6 +71,7 @@ pub struct PluginFile {
     pub grants: Grants,
     pub config: Dict,
     pub budget: Table<BudgetFile>,
+    pub on_failure: OnFailure,
 }
 
 impl ConfigFile {

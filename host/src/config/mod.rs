@@ -11,6 +11,7 @@ mod error;
 mod file;
 mod listen;
 mod locate;
+mod network;
 mod origin;
 mod problem;
 mod resolve;
@@ -26,11 +27,12 @@ use std::path::Path;
 pub use budget::Budget;
 pub use error::ConfigError;
 pub use listen::Listen;
+pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Api, ApiKey, Auth, Cors, Log, LogFormat, LogLevel, Payments, Plugin, Reload, Runtime, Socket,
-    Web,
+    Api, ApiKey, Auth, Breaker, Cors, Limits, Log, LogFormat, LogLevel, OnFailure, Payments,
+    Plugin, Reload, Runtime, Socket, Web,
 };
 
 use environment::Environment;
@@ -62,6 +64,10 @@ pub struct Config {
     pub runtime: Runtime,
     /// What one call of a plugin may use up; each plugin has its own copy, with its overrides.
     pub budget: Budget,
+    /// How often clients may send and connect, whatever plugins say.
+    pub limits: Limits,
+    /// When a plugin that keeps failing is paused.
+    pub breaker: Breaker,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,
     /// The plugins in the order of the file, disabled ones too.

@@ -20,7 +20,7 @@ impl Config {
                     max_payload,
                     send_buffer,
                     write_timeout,
-                    queue,
+                    queue: _,
                 },
             web: Web { root, client },
             runtime:
@@ -33,6 +33,8 @@ impl Config {
             payments: _,
             api: _,
             budget: _,
+            limits: _,
+            breaker: _,
             reload: _,
             plugins: _,
         } = self;
@@ -60,7 +62,6 @@ impl Config {
                 "socket.write_timeout",
                 *write_timeout != new.socket.write_timeout,
             ),
-            ("socket.queue", *queue != new.socket.queue),
             ("web.root", *root != new.web.root),
             ("web.client", *client != new.web.client),
             ("runtime.threads", *threads != new.runtime.threads),

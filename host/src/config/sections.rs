@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::{Budget, Origin, Secret};
+use super::{Budget, Network, Origin, Secret};
 use crate::access::Access;
 use crate::grant::Grants;
 use crate::suggest;
-use crate::units::{Size, duration};
+use crate::units::{Rate, Size, duration};
 
 /// `[log]`
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -278,6 +278,72 @@ impl Default for Runtime {
     }
 }
 
+/// `[limits]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// How often one connection may send events, all events together.
+    pub socket: Option<Rate>,
+    /// How often one user may, over all connections.
+    pub user: Option<Rate>,
+    /// How often one IP address may.
+    pub ip: Option<Rate>,
+    /// How often one IP address may connect.
+    pub connections: Option<Rate>,
+    /// Proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Network>,
+}
+
+/// `[breaker]`
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Breaker {
+    /// So many failed calls in a row pause a plugin; 0 never does.
+    pub failures: u32,
+    /// How long the first pause is. Each further one is twice as long.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub pause: Duration,
+    /// The longest pause.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_pause: Duration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self {
+            failures: 20,
+            pause: Duration::from_secs(1),
+            max_pause: Duration::from_secs(60),
+        }
+    }
+}
+
+/// `plugins.on_failure`: what becomes of a plugin that keeps failing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OnFailure {
+    /// It is paused, and tried again after the pause.
+    #[default]
+    Reject,
+    /// It is switched off until its file or its configuration changes.
+    Disable,
+}
+
+impl TryFrom<String> for OnFailure {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "reject" => Ok(OnFailure::Reject),
+            "disable" => Ok(OnFailure::Disable),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["reject", "disable"])
+            )),
+        }
+    }
+}
+
 /// `[reload]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -316,4 +382,6 @@ pub struct Plugin {
     pub config: String,
     /// What one call may use up.
     pub budget: Budget,
+    /// What becomes of it when it keeps failing.
+    pub on_failure: OnFailure,
 }

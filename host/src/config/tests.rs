@@ -381,8 +381,8 @@ fn a_changed_key_that_needs_a_restart_is_named() {
     for (text, keys) in [
         ("listen = \"127.0.0.1:1\"", &["listen"][..]),
         (
-            "[socket]\nqueue = 1\npath = \"/x\"",
-            &["socket.path", "socket.queue"],
+            "[socket]\nqueue = 1\npath = \"/x\"\nsend_buffer = 1",
+            &["socket.path", "socket.send_buffer"],
         ),
         (
             "[cors]\nallowed_origins = [\"http://a\"]",

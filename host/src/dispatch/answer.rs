@@ -1,25 +1,26 @@
 //! What a client is told of its event: one ack, or `mixlab:error` where it asked for none.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 
+use super::failure;
 use crate::{
     capability,
     connection::Connection,
-    error::{TraceId, WireError},
+    error::WireError,
     guest,
     lane::Arrival,
     message::{Arguments, Message},
-    plugin::CallError,
+    plugin::{CallError, Plugin},
     registry::Route,
 };
 
 /// The event that tells a client of a failure when it asked for no ack.
 const ERROR_EVENT: &str = "mixlab:error";
 
-/// How long a client that sent too much at once should wait, in milliseconds.
-const FULL_QUEUE_RETRY_MS: u64 = 1000;
+/// How long a client that sent too much at once should wait.
+const FULL_QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// The answer that an event is owed.
 pub struct Answer {
@@ -66,20 +67,9 @@ impl Answer {
     }
 
     /// Tells the client that the plugin failed, and the log why.
-    pub fn plugin_failed(self, route: &Route, error: &CallError) {
-        let trace_id = TraceId::random();
-        let plugin = &route.plugin;
-        plugin
-            .health()
-            .failed(self.event.as_str(), error.to_string());
-        let (socket, event) = (&self.connection.id, &self.event);
-        let (name, generation) = (&**plugin.name(), plugin.generation());
-        if let CallError::Host(_) = error {
-            tracing::error!(plugin = name, generation, event, socket, %trace_id, "a call failed: {error}");
-        } else {
-            tracing::warn!(plugin = name, generation, event, socket, %trace_id, "a call failed: {error}");
-        }
-        self.tell(&call_error(error).with_trace(trace_id));
+    pub fn plugin_failed(self, plugin: &Plugin, error: &CallError) {
+        let error = failure::report(plugin, &self.connection, &self.event, error);
+        self.tell(&error);
     }
 
     fn tell(&self, error: &WireError) {
@@ -89,22 +79,6 @@ impl Answer {
                 self.connection.emit(ERROR_EVENT, error.to_message());
             }
         }
-    }
-}
-
-/// What a client sees of a failed call: never the trap's text.
-pub fn call_error(error: &CallError) -> WireError {
-    match error {
-        CallError::Timeout { .. } => {
-            WireError::temporary("plugin_timeout", "the plugin took too long")
-        }
-        CallError::OverBudget(_) | CallError::Trap(_) | CallError::Invalid(_) => {
-            WireError::new("plugin_error", "the plugin failed")
-        }
-        CallError::Unavailable(_) => {
-            WireError::temporary("plugin_unavailable", "the plugin is not available")
-        }
-        CallError::Host(_) => WireError::new("internal", "the server failed"),
     }
 }
 
@@ -161,8 +135,8 @@ pub fn refuse_for_queue(connection: &Arc<Connection>, arrival: Arrival) {
     let Arrival::Event { event, ack, .. } = arrival else {
         return;
     };
-    let mut error = WireError::temporary("rate_limited", "too many events wait for their turn");
-    error.retry_after_ms = Some(FULL_QUEUE_RETRY_MS);
+    let error = WireError::temporary("rate_limited", "too many events wait for their turn")
+        .with_retry_after(FULL_QUEUE_RETRY);
     Answer::new(connection.clone(), event, ack).refuse(error);
 }
 

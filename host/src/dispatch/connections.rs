@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Dispatcher, Progress, answer, host_events::tell_authenticated};
+use super::{Dispatcher, Progress, answer, failure, host_events::tell_authenticated};
 use crate::{
     connection::Connection,
     effect::{self, Effect},
-    error::{TraceId, WireError},
+    error::WireError,
     lane::Arrival,
-    plugin::{CallError, Completed, Job, Plugin, Reply, Started},
+    plugin::{self, CallError, Completed, Job, Reply, Started},
 };
+
+/// The calls' names in logs.
+const ON_CONNECT: &str = "on-connect";
+const ON_DISCONNECT: &str = "on-disconnect";
 
 /// A connection that plugins let in, with what they want done once the client knows.
 #[derive(Clone)]
@@ -40,19 +44,25 @@ impl Dispatcher {
             };
             let completed = ended(plugin.start(job)).await;
             match completed.reply {
-                Ok(Reply::Connect(Ok(()))) => effects.extend(completed.effects),
+                Ok(Reply::Connect(Ok(()))) => {
+                    plugin.succeeded();
+                    effects.extend(completed.effects);
+                }
                 Ok(Reply::Connect(Err(rejection))) => {
+                    plugin.succeeded();
                     return Err(answer::rejection(rejection).unwrap_or_else(|reason| {
-                        failed(
+                        failure::report(
                             &plugin,
                             &connection,
-                            "on-connect",
+                            ON_CONNECT,
                             &CallError::Invalid(reason),
                         )
                     }));
                 }
                 Ok(_) => unreachable!("a connection's call ends with a connection's reply"),
-                Err(error) => return Err(failed(&plugin, &connection, "on-connect", &error)),
+                Err(error) => {
+                    return Err(failure::report(&plugin, &connection, ON_CONNECT, &error));
+                }
             }
         }
         Ok(Welcome {
@@ -116,9 +126,12 @@ impl Dispatcher {
                 };
                 let Completed { reply, effects } = ended(plugin.start(job)).await;
                 match reply {
-                    Ok(_) => effect::commit(effects, &connection, &this.broadcast),
+                    Ok(_) => {
+                        plugin.succeeded();
+                        effect::commit(effects, &connection, &this.broadcast);
+                    }
                     Err(error) => {
-                        failed(&plugin, &connection, "on-disconnect", &error);
+                        failure::report(&plugin, &connection, ON_DISCONNECT, &error);
                     }
                 }
             }
@@ -129,20 +142,6 @@ impl Dispatcher {
 async fn ended(started: Started) -> Completed {
     match started {
         Started::Done(completed) => completed,
-        Started::Moved(completed) => completed.await.unwrap_or_else(|_| Completed {
-            reply: Err(CallError::Unavailable(
-                "the server is shutting down".to_owned(),
-            )),
-            effects: Vec::new(),
-        }),
+        Started::Moved(completed) => plugin::ended(completed).await,
     }
-}
-
-/// Logs a hook's failure and says what the client sees of it.
-fn failed(plugin: &Plugin, connection: &Connection, during: &str, error: &CallError) -> WireError {
-    let trace_id = TraceId::random();
-    plugin.health().failed(during, error.to_string());
-    let (name, generation, socket) = (&**plugin.name(), plugin.generation(), &connection.id);
-    tracing::warn!(plugin = name, generation, during, socket, %trace_id, "a call failed: {error}");
-    answer::call_error(error).with_trace(trace_id)
 }

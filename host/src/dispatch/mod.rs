@@ -5,6 +5,7 @@
 
 mod answer;
 mod connections;
+mod failure;
 mod host_events;
 
 pub use connections::Welcome;
@@ -16,7 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
 use crate::{
-    admission::{Admitted, admit},
+    admission::{Admitted, Contract, admit, rate_limited},
     broadcast::Broadcast,
     connection::{Connection, Connections},
     effect,
@@ -24,7 +25,8 @@ use crate::{
     guest,
     lane::{Arrival, Turn},
     message::Message,
-    plugin::{CallError, Completed, Job, Reply, Started},
+    metrics::{self, Metrics},
+    plugin::{self, CallError, Completed, Job, Reply, Started},
     registry::{Registry, Route},
     settings,
 };
@@ -42,6 +44,8 @@ pub struct Dispatcher {
     pub connections: Arc<Connections>,
     /// Performs broadcasts.
     pub broadcast: Broadcast,
+    /// Counts what happens.
+    pub metrics: Arc<Metrics>,
     /// What goes on after the task that read an event has turned to the next.
     pub tasks: TaskTracker,
 }
@@ -118,13 +122,27 @@ impl Dispatcher {
 
     fn event(self: &Arc<Self>, answer: Answer, message: Message) -> Progress {
         if let Some(result) = self.host_event(&answer, &message) {
+            self.metrics.event_failed(
+                &answer.event,
+                result.as_ref().err().map_or("ok", |e| &e.code),
+            );
             answer.give(result);
             return Progress::Done;
         }
-        let (route, admitted) = match self.admitted(&answer, message) {
+        let registry = self.registry.load();
+        let Some(route) = registry.route(answer.connection.namespace(), &answer.event) else {
+            let error = format!("no plugin handles event {:?}", answer.event);
+            self.refuse(
+                answer,
+                metrics::OTHER,
+                WireError::new("unknown_event", error),
+            );
+            return Progress::Done;
+        };
+        let admitted = match self.admit(&route.contract, &answer.connection, message) {
             Ok(admitted) => admitted,
             Err(error) => {
-                answer.refuse(error);
+                self.refuse(answer, &route.contract.event, error);
                 return Progress::Done;
             }
         };
@@ -135,43 +153,37 @@ impl Dispatcher {
         };
         match route.plugin.start(job) {
             Started::Done(completed) => {
-                self.settle(answer, &route, completed);
+                self.settle(answer, route, completed);
                 Progress::Done
             }
             Started::Moved(completed) => {
-                let this = self.clone();
+                let (this, route) = (self.clone(), route.clone());
                 Progress::Moved(Box::pin(async move {
-                    match completed.await {
-                        Ok(completed) => this.settle(answer, &route, completed),
-                        Err(_) => answer.refuse(WireError::temporary(
-                            "plugin_unavailable",
-                            "the server is shutting down",
-                        )),
-                    }
+                    this.settle(answer, &route, plugin::ended(completed).await);
                 }))
             }
         }
     }
 
-    fn admitted(
+    /// The limits of the host, then what the contract says.
+    fn admit(
         &self,
-        answer: &Answer,
+        contract: &Contract,
+        connection: &Connection,
         message: Message,
-    ) -> Result<(Arc<Route>, Admitted), WireError> {
-        let Answer {
-            connection, event, ..
-        } = answer;
-        let registry = self.registry.load();
-        let route = registry
-            .route(connection.namespace(), event)
-            .ok_or_else(|| {
-                WireError::new(
-                    "unknown_event",
-                    format!("no plugin handles event {event:?}"),
-                )
-            })?;
-        let admitted = admit(&route.contract, connection, &connection.identity(), message)?;
-        Ok((route.clone(), admitted))
+    ) -> Result<Admitted, WireError> {
+        let identity = connection.identity();
+        for limit in &self.settings.load().limits {
+            limit
+                .check(connection, &identity)
+                .map_err(|wait| rate_limited("events", wait))?;
+        }
+        admit(contract, connection, &identity, message)
+    }
+
+    fn refuse(&self, answer: Answer, event: &str, error: WireError) {
+        self.metrics.event_failed(event, &error.code);
+        answer.refuse(error);
     }
 
     /// Performs what a successful call recorded, then answers: all of it, or nothing.
@@ -180,7 +192,7 @@ impl Dispatcher {
         let outcome = match reply {
             Ok(Reply::Event(outcome)) => outcome,
             Ok(_) => unreachable!("an event's call ends with an event's reply"),
-            Err(error) => return answer.plugin_failed(route, &error),
+            Err(error) => return self.plugin_failed(answer, route, &error),
         };
         let reply = match outcome {
             Ok(guest::Outcome::Done) => Ok(Some(Message::none())),
@@ -188,19 +200,31 @@ impl Dispatcher {
             Ok(guest::Outcome::Reply(message)) => answer::checked_reply(route, message).map(Some),
             Err(rejection) => {
                 return match answer::rejection(rejection) {
-                    Ok(error) => answer.refuse(error),
-                    Err(reason) => answer.plugin_failed(route, &CallError::Invalid(reason)),
+                    Ok(error) => {
+                        route.plugin.succeeded();
+                        self.metrics.event_failed(&route.contract.event, "rejected");
+                        answer.refuse(error);
+                    }
+                    Err(reason) => self.plugin_failed(answer, route, &CallError::Invalid(reason)),
                 };
             }
         };
         match reply {
             Ok(reply) => {
+                route.plugin.succeeded();
+                route.answered.inc();
                 effect::commit(effects, &answer.connection, &self.broadcast);
                 if let Some(message) = reply {
                     answer.ack(message);
                 }
             }
-            Err(reason) => answer.plugin_failed(route, &CallError::Invalid(reason)),
+            Err(reason) => self.plugin_failed(answer, route, &CallError::Invalid(reason)),
         }
+    }
+
+    fn plugin_failed(&self, answer: Answer, route: &Route, error: &CallError) {
+        self.metrics
+            .event_failed(&route.contract.event, error.reason());
+        answer.plugin_failed(&route.plugin, error);
     }
 }

@@ -18,6 +18,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
+    breaker::Paused,
     load::Plugin,
     pool::{Ended, Lease},
 };
@@ -106,6 +107,9 @@ pub enum CallError {
     /// It answered with something that its contract does not allow.
     #[error("{0}")]
     Invalid(String),
+    /// It keeps failing and is not called for a while.
+    #[error("it is paused, because its calls kept failing")]
+    Paused(Paused),
     /// No instance could be had.
     #[error("no instance: {0}")]
     Unavailable(String),
@@ -114,9 +118,27 @@ pub enum CallError {
     Host(String),
 }
 
+impl CallError {
+    /// A fixed word for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout { budget, .. } | Self::OverBudget(OverBudget { budget, .. }) => budget,
+            Self::Trap(_) => "trap",
+            Self::Invalid(_) => "invalid",
+            Self::Paused(_) => "paused",
+            Self::Unavailable(_) => "unavailable",
+            Self::Host(_) => "host",
+        }
+    }
+}
+
 impl Plugin {
-    /// Starts a call on the current task.
+    /// Starts a call on the current task. Whoever started it says how it ended, by
+    /// [`Plugin::succeeded`] or [`Plugin::failed`].
     pub fn start(self: &Arc<Self>, job: Job) -> Started {
+        if let Err(paused) = self.breaker().admit() {
+            return Started::Done(Completed::failed(CallError::Paused(paused)));
+        }
         self.health().called();
         let began = Instant::now();
         let penalty = self.health().in_penalty();
@@ -130,9 +152,34 @@ impl Plugin {
         // The waker does nothing: a call that is moved is polled again where it goes on.
         let mut cx = Context::from_waker(Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| call.poll(&mut cx))) {
-            Ok(Poll::Ready(ended)) => Started::Done(self.complete(lease, ended)),
+            Ok(Poll::Ready(ended)) => {
+                self.metrics().called(began.elapsed());
+                Started::Done(self.complete(lease, ended))
+            }
             Ok(Poll::Pending) => self.move_away(Some(lease), None, began, penalty),
             Err(panic) => Started::Done(Completed::failed(host_panic(panic))),
+        }
+    }
+
+    /// A call was answered, and the answer was good.
+    pub fn succeeded(&self) {
+        self.breaker().succeeded();
+    }
+
+    /// A call was not answered, or with something that is not allowed.
+    pub fn failed(&self, during: &str, error: &CallError) {
+        self.metrics().failed(error.reason());
+        if let CallError::Paused(_) = error {
+            return;
+        }
+        self.health().failed(during, error.to_string());
+        if self.breaker().failed() {
+            let (plugin, generation) = (&**self.name(), self.generation());
+            tracing::warn!(
+                plugin,
+                generation,
+                "the plugin is paused: its calls keep failing"
+            );
         }
     }
 
@@ -185,6 +232,7 @@ impl Plugin {
                 Err(CallError::Unavailable("replaced, and the call did not end in time".into()))
             }
         };
+        self.metrics().called(began.elapsed());
         if cpu.used > SLOW {
             self.health().overran();
         }
@@ -241,6 +289,12 @@ impl Plugin {
             Err(error) => Completed::failed(trap(&error, printed.as_deref())),
         }
     }
+}
+
+/// What a call that was moved ends with.
+pub async fn ended(moved: oneshot::Receiver<Completed>) -> Completed {
+    let stopped = |_| Completed::failed(CallError::Unavailable("the host is shutting down".into()));
+    moved.await.unwrap_or_else(stopped)
 }
 
 impl Completed {

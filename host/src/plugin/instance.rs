@@ -90,6 +90,11 @@ impl Prepared {
 }
 
 impl Instance {
+    /// Its linear memories and tables, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.store.data().meter.memory_bytes()
+    }
+
     /// The state that imports act on.
     pub fn state(&mut self) -> &mut State {
         self.store.data_mut()

@@ -8,6 +8,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use wasmtime::component::HasSelf;
 
 use super::{
+    breaker::Breaker,
     call::{CallError, CpuTime, Metered, trap},
     engine::Engine,
     health::Health,
@@ -18,9 +19,11 @@ use super::{
 use crate::{
     broadcast::Broadcast,
     capability::{Allowance, State},
-    config::Budget,
+    config::{self, Budget},
     grant::Grants,
     guest::{self, Description},
+    metrics::CallMetrics,
+    units::duration,
 };
 
 /// What to load, and what it may do.
@@ -36,6 +39,10 @@ pub struct Source {
     pub config: String,
     /// What a call may use.
     pub budget: Budget,
+    /// When it is paused.
+    pub breaker: config::Breaker,
+    /// What becomes of it when it keeps failing.
+    pub on_failure: config::OnFailure,
 }
 
 /// One generation of a plugin: a version of its code with its grants and budget, ready to be
@@ -46,6 +53,8 @@ pub struct Plugin {
     prepared: Prepared,
     pool: Arc<Pool>,
     health: Arc<Health>,
+    breaker: Breaker,
+    metrics: CallMetrics,
     engine: Arc<Engine>,
     broadcast: Broadcast,
     retired: CancellationToken,
@@ -62,6 +71,9 @@ pub enum LoadError {
         /// The budget.
         allowed: String,
     },
+    /// The compiler took too long.
+    #[error("it does not compile within the budget compile = {0}")]
+    CompileTimeout(String),
     /// The bytes are not a component.
     #[error("{0}")]
     NotAComponent(String),
@@ -90,6 +102,7 @@ impl Plugin {
         source: Source,
         generation: u64,
         health: Arc<Health>,
+        metrics: CallMetrics,
     ) -> Result<(Arc<Self>, Description), LoadError> {
         let runtime = engine.runtime(false).clone();
         // Compiling blocks for long; describe may be slow or loop. Neither belongs on the
@@ -98,12 +111,19 @@ impl Plugin {
             let (engine, source) = (engine.clone(), source.clone());
             move || prepare(&engine, &source)
         });
-        let prepared = compiling.await.map_err(|_| LoadError::Stopped)??;
+        // The compiler cannot be stopped; what comes too late is thrown away.
+        let compile = source.budget.compile;
+        let prepared = tokio::time::timeout(compile, compiling)
+            .await
+            .map_err(|_| LoadError::CompileTimeout(duration::display(compile).to_string()))?
+            .map_err(|_| LoadError::Stopped)??;
         let plugin = Arc::new(Self {
             generation,
             prepared,
             pool: Pool::new(source.budget.instances),
             health,
+            breaker: Breaker::new(source.breaker.clone(), source.on_failure),
+            metrics,
             engine,
             broadcast,
             retired: CancellationToken::new(),
@@ -189,6 +209,16 @@ impl Plugin {
         &self.health
     }
 
+    /// Pauses it when it keeps failing.
+    pub fn breaker(&self) -> &Breaker {
+        &self.breaker
+    }
+
+    /// Memory of its instances, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.pool.memory_bytes()
+    }
+
     /// Ends the calls that are still under way; for a generation past its drain deadline.
     pub fn retire(&self) {
         self.retired.cancel();
@@ -196,6 +226,10 @@ impl Plugin {
 
     pub(super) fn retired(&self) -> WaitForCancellationFuture<'_> {
         self.retired.cancelled()
+    }
+
+    pub(super) fn metrics(&self) -> &CallMetrics {
+        &self.metrics
     }
 
     pub(super) fn pool(&self) -> &Arc<Pool> {

@@ -3,6 +3,7 @@
 //! `engine` compiles and owns the threads, `load` turns bytes into a [`Plugin`], `pool` keeps its
 //! live instances, `call` runs them within their budgets, `health` remembers how it went.
 
+mod breaker;
 mod call;
 mod engine;
 mod health;
@@ -11,7 +12,8 @@ mod instance;
 mod load;
 mod pool;
 
-pub use call::{CallError, Completed, Job, Reply, Started};
+pub use breaker::Paused;
+pub use call::{CallError, Completed, Job, Reply, Started, ended};
 pub use engine::Engine;
 pub use health::{Failure, Health};
 pub use load::{LoadError, Plugin, Source};

@@ -40,6 +40,12 @@ impl Pool {
         })
     }
 
+    /// Memory of the idle instances, in bytes: all of them when no call is under way.
+    pub fn memory_bytes(&self) -> usize {
+        let idle = self.idle.lock().expect("no holder panics");
+        idle.iter().map(|slot| slot.instance.memory_bytes()).sum()
+    }
+
     /// An idle instance, if there is one right now.
     pub fn take_idle(self: &Arc<Self>) -> Option<Lease> {
         let permit = self.permits.try_acquire().ok()?;

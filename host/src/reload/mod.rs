@@ -22,7 +22,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 pub use self::status::{PluginState, PluginStatus, Status};
-use self::{slot::Slot, watch::Watch};
+use self::{
+    slot::{Candidate, Slot},
+    watch::Watch,
+};
 use crate::{
     admission::RateLimits,
     config::{Config, Overrides},
@@ -54,7 +57,7 @@ pub struct Reloader {
     source: Option<ConfigSource>,
     secret: Arc<[u8]>,
     slots: Vec<Slot>,
-    limits: RateLimits,
+    limits: Arc<RateLimits>,
     engine: Arc<Engine>,
     dispatcher: Arc<Dispatcher>,
     /// Why the newest `mixlab.toml` is not in force.
@@ -75,6 +78,7 @@ impl Reloader {
         secret: Arc<[u8]>,
         engine: Arc<Engine>,
         dispatcher: Arc<Dispatcher>,
+        limits: Arc<RateLimits>,
         namespaces: channel::Sender<Vec<String>>,
     ) -> Self {
         let config_stamp = source
@@ -85,7 +89,7 @@ impl Reloader {
             source,
             secret,
             slots: Vec::new(),
-            limits: RateLimits::default(),
+            limits,
             engine,
             dispatcher,
             config_error: None,
@@ -176,6 +180,7 @@ impl Reloader {
         match Config::load(&source.path, source.overrides.clone()) {
             Ok(config) => {
                 self.config_error = None;
+                self.dispatcher.metrics.reloaded("mixlab.toml", true);
                 if config == self.config {
                     return;
                 }
@@ -183,13 +188,16 @@ impl Reloader {
                 if !restart.is_empty() {
                     tracing::warn!(keys = restart.join(", "), "these changes need a restart");
                 }
-                self.dispatcher
-                    .settings
-                    .store(Arc::new(Settings::new(&config, &self.secret)));
+                self.dispatcher.settings.store(Arc::new(Settings::new(
+                    &config,
+                    &self.secret,
+                    &self.limits,
+                )));
                 self.config = config;
                 tracing::info!(file = %source.path.display(), "the configuration was reloaded");
             }
             Err(error) => {
+                self.dispatcher.metrics.reloaded("mixlab.toml", false);
                 tracing::error!("the old configuration stays in force: {error}");
                 self.config_error = Some(error.to_string());
             }
@@ -222,22 +230,16 @@ impl Reloader {
 
     /// Loads a plugin's file if it is not the one that was loaded last; true if it now serves.
     async fn load(&mut self, index: usize) -> bool {
-        let Some(candidate) = self.slots[index].candidate() else {
+        let Some(candidate) = self.slots[index].candidate(&self.config.breaker) else {
             return false;
         };
         let began = Instant::now();
         let name = self.slots[index].name().to_owned();
-        let loaded = candidate
-            .load(
-                self.engine.clone(),
-                self.dispatcher.broadcast.clone(),
-                &self.limits,
-            )
-            .await
-            .and_then(|served| match served.conflict(self.others(index)) {
-                Some(conflict) => Err(conflict.to_string()),
-                None => Ok(served),
-            });
+        let loaded = match candidate {
+            Ok(candidate) => self.try_out(candidate, index).await,
+            Err(unreadable) => Err(unreadable),
+        };
+        self.dispatcher.metrics.reloaded(&name, loaded.is_ok());
         match loaded {
             Ok(served) => {
                 tracing::info!(
@@ -262,6 +264,21 @@ impl Reloader {
                 self.slots[index].refuse(reason);
                 false
             }
+        }
+    }
+
+    /// Loads a candidate for a slot and holds it against the other plugins.
+    async fn try_out(&self, candidate: Candidate, index: usize) -> Result<Served, String> {
+        let Dispatcher {
+            broadcast, metrics, ..
+        } = &*self.dispatcher;
+        let engine = self.engine.clone();
+        let served = candidate
+            .load(engine, broadcast.clone(), &self.limits, metrics)
+            .await?;
+        match served.conflict(self.others(index)) {
+            Some(conflict) => Err(conflict.to_string()),
+            None => Ok(served),
         }
     }
 

@@ -12,6 +12,7 @@ use crate::{
     admission::RateLimits,
     broadcast::Broadcast,
     config,
+    metrics::Metrics,
     plugin::{Engine, Health, Plugin, Source},
     registry::Served,
 };
@@ -32,19 +33,11 @@ pub struct Slot {
     health: Arc<Health>,
 }
 
-/// A file that has not been tried yet.
-pub enum Candidate {
-    /// To be loaded.
-    New {
-        /// What to load.
-        source: Source,
-        /// Which load it will be.
-        generation: u64,
-        /// The plugin's record.
-        health: Arc<Health>,
-    },
-    /// It cannot even be read.
-    Unreadable(String),
+/// A file's content that has not been tried yet.
+pub struct Candidate {
+    source: Source,
+    generation: u64,
+    health: Arc<Health>,
 }
 
 impl Slot {
@@ -91,8 +84,9 @@ impl Slot {
         Stamp::of(&self.spec.path) != self.stamp
     }
 
-    /// The file, unless the very same was tried already.
-    pub fn candidate(&mut self) -> Option<Candidate> {
+    /// The file's content, unless the very same was tried already; an error says why the file
+    /// cannot even be read.
+    pub fn candidate(&mut self, breaker: &config::Breaker) -> Option<Result<Candidate, String>> {
         let stamp = Stamp::of(&self.spec.path);
         if stamp.is_some() && stamp == self.stamp && self.tried.is_some() {
             return None;
@@ -103,7 +97,7 @@ impl Slot {
             Err(error) => {
                 let reason = unreadable(&self.spec.path, &error);
                 let known = self.refusal.as_ref() == Some(&reason);
-                return (!known).then_some(Candidate::Unreadable(reason));
+                return (!known).then_some(Err(reason));
             }
         };
         let hash: Hash = Sha256::digest(&bytes).into();
@@ -121,13 +115,15 @@ impl Slot {
             grants: Arc::new(self.spec.grants.clone()),
             config: self.spec.config.clone(),
             budget: self.spec.budget.clone(),
+            breaker: breaker.clone(),
+            on_failure: self.spec.on_failure,
         };
         let (generation, health) = (self.generation + 1, self.health.clone());
-        Some(Candidate::New {
+        Some(Ok(Candidate {
             source,
             generation,
             health,
-        })
+        }))
     }
 
     /// Puts a new version in place; returns the former.
@@ -169,6 +165,7 @@ impl Slot {
                 .unwrap_or_default(),
             refusal: self.refusal.clone(),
             health: Some(self.health.clone()),
+            plugin: served.map(|served| Arc::downgrade(&served.plugin)),
             path: self.spec.path.clone(),
         }
     }
@@ -181,21 +178,19 @@ impl Candidate {
         engine: Arc<Engine>,
         broadcast: Broadcast,
         limits: &RateLimits,
+        metrics: &Metrics,
     ) -> Result<Served, String> {
-        match self {
-            Self::Unreadable(reason) => Err(reason),
-            Self::New {
-                source,
-                generation,
-                health,
-            } => {
-                let (plugin, description) =
-                    Plugin::load(engine, broadcast, source, generation, health)
-                        .await
-                        .map_err(|error| error.to_string())?;
-                Served::new(plugin, description, limits).map_err(|error| error.to_string())
-            }
-        }
+        let Self {
+            source,
+            generation,
+            health,
+        } = self;
+        let calls = metrics.calls_of(&source.name);
+        let (plugin, description) =
+            Plugin::load(engine, broadcast, source, generation, health, calls)
+                .await
+                .map_err(|error| error.to_string())?;
+        Served::new(plugin, description, limits, metrics).map_err(|error| error.to_string())
     }
 }
 

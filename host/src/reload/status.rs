@@ -1,10 +1,16 @@
 //! What the running server says of its plugins.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Weak},
+};
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
-use crate::{config, plugin::Health};
+use crate::{
+    config,
+    plugin::{Health, Paused, Plugin},
+};
 
 /// A snapshot for `plugin list` and health.
 #[derive(Default, Serialize)]
@@ -62,11 +68,39 @@ pub struct PluginStatus {
     pub refusal: Option<String>,
     /// How its calls have been going, read when the status is serialised.
     pub health: Option<Arc<Health>>,
+    /// The generation that serves.
+    pub plugin: Option<Weak<Plugin>>,
     /// Its file.
     pub path: PathBuf,
 }
 
+impl PluginState {
+    /// The word in lists and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::ServingOld => "serving-old",
+            Self::Refused => "refused",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 impl PluginStatus {
+    /// Memory of its instances, in bytes.
+    pub fn memory_bytes(&self) -> usize {
+        self.serving().map_or(0, |plugin| plugin.memory_bytes())
+    }
+
+    /// Whether it is paused right now because its calls kept failing.
+    pub fn paused(&self) -> Option<Paused> {
+        self.serving()?.breaker().paused()
+    }
+
+    fn serving(&self) -> Option<Arc<Plugin>> {
+        self.plugin.as_ref()?.upgrade()
+    }
+
     /// A plugin that is switched off.
     pub fn disabled(plugin: &config::Plugin) -> Self {
         Self {
@@ -78,6 +112,7 @@ impl PluginStatus {
             events: Vec::new(),
             refusal: None,
             health: None,
+            plugin: None,
             path: plugin.path.clone(),
         }
     }
@@ -86,7 +121,7 @@ impl PluginStatus {
 impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
-        let mut fields = serializer.serialize_struct("plugin", 11)?;
+        let mut fields = serializer.serialize_struct("plugin", 13)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
@@ -97,6 +132,8 @@ impl Serialize for PluginStatus {
         fields.serialize_field("calls", &health.map_or(0, Health::calls))?;
         fields.serialize_field("failures", &health.map_or(0, Health::failures))?;
         fields.serialize_field("last_failure", &health.and_then(Health::last_failure))?;
+        fields.serialize_field("paused", &self.paused().is_some())?;
+        fields.serialize_field("memory_bytes", &self.memory_bytes())?;
         fields.serialize_field("path", &self.path)?;
         fields.end()
     }

@@ -7,7 +7,10 @@ use std::{
     borrow::Cow,
     collections::{HashMap, VecDeque},
     convert::Infallible,
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -31,9 +34,15 @@ pub type SocketKey = socketioxide_core::Sid;
 #[derive(Default)]
 pub struct Namespaces {
     adapters: RwLock<HashMap<String, Arc<Adapter>>>,
+    dropped: AtomicU64,
 }
 
 impl Namespaces {
+    /// Packets that found a send buffer full, since the start.
+    pub fn dropped_emits(&self) -> u64 {
+        self.dropped.load(Ordering::Relaxed)
+    }
+
     /// The adapter of a namespace that is being served.
     pub fn get(&self, path: &str) -> Option<Arc<Adapter>> {
         self.adapters
@@ -165,6 +174,9 @@ impl Adapter {
         let packet = Packet::event(self.local.path().clone(), value);
         let delivery = delivery(self.local.broadcast(packet, options), recipients);
         if delivery.dropped > 0 {
+            self.namespaces
+                .dropped
+                .fetch_add(delivery.dropped as u64, Ordering::Relaxed);
             tracing::warn!(
                 namespace = self.namespace(),
                 event,

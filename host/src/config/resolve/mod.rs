@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::file::ConfigFile;
 use super::locate::Document;
 use super::problem::{Problems, key};
-use super::{Auth, Budget, Config, Runtime, Socket, Web};
+use super::{Auth, Breaker, Budget, Config, Runtime, Socket, Web};
 
 /// Resolves what was written in the file of this folder. Where something is wrong, a problem is
 /// added and what is returned is of no use.
@@ -45,6 +45,8 @@ pub fn resolve(
         plugins: resolver.plugins(file.plugins, &budget, &runtime),
         runtime,
         budget,
+        limits: file.limits.0,
+        breaker: resolver.breaker(file.breaker.0),
         reload: file.reload.0,
     }
 }
@@ -111,6 +113,16 @@ impl Resolver<'_> {
             None => user_cache(self.environment).map(|folder| folder.join("mixlab")),
         };
         runtime
+    }
+
+    fn breaker(&mut self, breaker: Breaker) -> Breaker {
+        self.check("breaker.pause", !breaker.pause.is_zero(), MORE_THAN_ZERO);
+        self.check(
+            "breaker.max_pause",
+            breaker.pause <= breaker.max_pause,
+            "must not be less than pause",
+        );
+        breaker
     }
 
     /// A path relative to the folder of the file.

@@ -93,6 +93,7 @@ impl Resolver<'_> {
             grants: written.grants,
             config,
             budget: own_budget,
+            on_failure: written.on_failure,
         })
     }
 

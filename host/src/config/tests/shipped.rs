@@ -55,6 +55,8 @@ fn every_key_is_in_the_shipped_file() {
         ("web.", keys_of::<Web>()),
         ("runtime.", keys_of::<Runtime>()),
         ("budget.", keys_of::<BudgetFile>()),
+        ("limits.", keys_of::<Limits>()),
+        ("breaker.", keys_of::<Breaker>()),
         ("reload.", keys_of::<Reload>()),
         ("plugins.0.", keys_of::<PluginFile>()),
     ];
@@ -112,6 +114,10 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.auth.issuer.take().is_some());
     assert!(config.auth.audience.take().is_some());
     assert!(config.runtime.cache.take().is_some());
+    assert!(config.limits.socket.take().is_some());
+    assert!(config.limits.user.take().is_some());
+    assert!(config.limits.ip.take().is_some());
+    assert!(config.limits.connections.take().is_some());
     assert!(config.web.root.take().is_some());
     assert!(config.web.client.take().is_some());
     assert_eq!(std::mem::take(&mut config.api.keys).len(), 2);

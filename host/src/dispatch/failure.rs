@@ -1,0 +1,53 @@
+//! A plugin that gave no answer: who hears what of it.
+
+use crate::{
+    connection::Connection,
+    error::{TraceId, WireError},
+    plugin::{CallError, Paused, Plugin},
+};
+
+/// Counts and logs a failed call. Returns what the client sees of it: never the trap's text, but
+/// the trace id of the log line.
+pub fn report(
+    plugin: &Plugin,
+    connection: &Connection,
+    during: &str,
+    error: &CallError,
+) -> WireError {
+    plugin.failed(during, error);
+    let wire = wire(error);
+    if let CallError::Paused(_) = error {
+        // Logged when the pause began.
+        return wire;
+    }
+    let trace_id = TraceId::random();
+    let (name, generation, socket) = (&**plugin.name(), plugin.generation(), &connection.id);
+    if let CallError::Host(_) = error {
+        tracing::error!(plugin = name, generation, event = during, socket, %trace_id, "a call failed: {error}");
+    } else {
+        tracing::warn!(plugin = name, generation, event = during, socket, %trace_id, "a call failed: {error}");
+    }
+    wire.with_trace(trace_id)
+}
+
+fn wire(error: &CallError) -> WireError {
+    match error {
+        CallError::Timeout { .. } => {
+            WireError::temporary("plugin_timeout", "the plugin took too long")
+        }
+        CallError::OverBudget(_) | CallError::Trap(_) | CallError::Invalid(_) => {
+            WireError::new("plugin_error", "the plugin failed")
+        }
+        CallError::Paused(Paused::For(wait)) => {
+            let error = WireError::temporary("plugin_unavailable", "the plugin is paused");
+            error.with_retry_after(*wait)
+        }
+        CallError::Paused(Paused::Disabled) => {
+            WireError::new("plugin_unavailable", "the plugin is switched off")
+        }
+        CallError::Unavailable(_) => {
+            WireError::temporary("plugin_unavailable", "the plugin is not available")
+        }
+        CallError::Host(_) => WireError::new("internal", "the server failed"),
+    }
+}

@@ -1,0 +1,210 @@
+//! What `/metrics` shows, in Prometheus' text format.
+//!
+//! Counters that the path of an event touches are looked up once, at load. Labels are declared
+//! events, plugins and fixed words only, so that clients cannot make up new series.
+
+use std::time::Duration;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use crate::reload::PluginStatus;
+
+/// The label of events that no plugin declares.
+pub const OTHER: &str = "other";
+
+/// From a fast call to the usual wall-clock budget, in seconds.
+const CALL_BUCKETS: [f64; 12] = [
+    2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 5e-4, 2e-3, 1e-2, 5e-2, 0.5, 5.0,
+];
+
+/// All metrics of one server.
+pub struct Metrics {
+    registry: Registry,
+    clients: IntGauge,
+    connections: IntCounterVec,
+    events: IntCounterVec,
+    rate_limited: IntCounterVec,
+    dropped_emits: IntGauge,
+    calls: HistogramVec,
+    call_failures: IntCounterVec,
+    plugin_memory: IntGaugeVec,
+    plugin_state: IntGaugeVec,
+    reloads: IntCounterVec,
+}
+
+/// What is counted for one plugin's calls.
+#[derive(Clone)]
+pub struct CallMetrics {
+    duration: Histogram,
+    failures: IntCounterVec,
+    plugin: String,
+}
+
+impl CallMetrics {
+    /// Counts a call that took so long.
+    pub fn called(&self, took: Duration) {
+        self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts a call that failed, by a fixed word for the reason.
+    pub fn failed(&self, reason: &str) {
+        self.failures
+            .with_label_values(&[self.plugin.as_str(), reason])
+            .inc();
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let registry = Registry::new();
+        let gauge = |name: &str, help: &str| {
+            let gauge = IntGauge::new(name, help).expect("the name is valid");
+            registered(&registry, gauge)
+        };
+        let gauges = |name: &str, help: &str, labels: &[&str]| {
+            let gauges =
+                IntGaugeVec::new(Opts::new(name, help), labels).expect("the names are valid");
+            registered(&registry, gauges)
+        };
+        let counters = |name: &str, help: &str, labels: &[&str]| {
+            let counters =
+                IntCounterVec::new(Opts::new(name, help), labels).expect("the names are valid");
+            registered(&registry, counters)
+        };
+        let calls = HistogramOpts::new("mixlab_plugin_call_seconds", "Time of calls into a plugin")
+            .buckets(CALL_BUCKETS.to_vec());
+        let calls = HistogramVec::new(calls, &["plugin"]).expect("the names are valid");
+        Self {
+            clients: gauge("mixlab_clients", "Connected clients"),
+            connections: counters(
+                "mixlab_connections_total",
+                "Connections to namespaces, by outcome: ok or the code of the refusal",
+                &["outcome"],
+            ),
+            events: counters(
+                "mixlab_events_total",
+                "Events by declared name and outcome: ok, rejected or the code of the error",
+                &["event", "outcome"],
+            ),
+            rate_limited: counters(
+                "mixlab_rate_limited_total",
+                "Events and connections over a rate limit, by its scope",
+                &["scope"],
+            ),
+            dropped_emits: gauge(
+                "mixlab_dropped_emits",
+                "Packets that found a client's send buffer full, since the start",
+            ),
+            calls: registered(&registry, calls),
+            call_failures: counters(
+                "mixlab_plugin_call_failures_total",
+                "Calls that a plugin did not answer, by reason",
+                &["plugin", "reason"],
+            ),
+            plugin_memory: gauges(
+                "mixlab_plugin_memory_bytes",
+                "Linear memory and tables of a plugin's instances",
+                &["plugin"],
+            ),
+            plugin_state: gauges(
+                "mixlab_plugin_state",
+                "1 for the state that a plugin is in",
+                &["plugin", "state"],
+            ),
+            reloads: counters(
+                "mixlab_reloads_total",
+                "Loads of plugins and of mixlab.toml, by result: ok or refused",
+                &["what", "result"],
+            ),
+            registry,
+        }
+    }
+}
+
+fn registered<C: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: C,
+) -> C {
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("every name is registered once");
+    metric
+}
+
+impl Metrics {
+    /// The counter of an event's good answers, to be kept for the event.
+    pub fn event_ok(&self, event: &str) -> IntCounter {
+        self.events.with_label_values(&[event, "ok"])
+    }
+
+    /// Counts an event that was not answered as hoped.
+    pub fn event_failed(&self, event: &str, outcome: &str) {
+        self.events.with_label_values(&[event, outcome]).inc();
+    }
+
+    /// Counts a connection that was let in, or refused with a code.
+    pub fn connection(&self, outcome: &str) {
+        // A plugin may refuse with any word.
+        let known = [
+            "ok",
+            "unauthorized",
+            "token_expired",
+            "rate_limited",
+            "plugin_timeout",
+            "plugin_error",
+            "plugin_unavailable",
+        ];
+        let outcome = if known.contains(&outcome) {
+            outcome
+        } else {
+            "rejected"
+        };
+        self.connections.with_label_values(&[outcome]).inc();
+    }
+
+    /// The counter of a scope's limits that were hit, to be kept for the limit.
+    pub fn rate_limited(&self, scope: &str) -> IntCounter {
+        self.rate_limited.with_label_values(&[scope])
+    }
+
+    /// What is counted for a plugin's calls, to be kept for the plugin.
+    pub fn calls_of(&self, plugin: &str) -> CallMetrics {
+        CallMetrics {
+            duration: self.calls.with_label_values(&[plugin]),
+            failures: self.call_failures.clone(),
+            plugin: plugin.to_owned(),
+        }
+    }
+
+    /// Counts a load of a plugin, or of `mixlab.toml`.
+    pub fn reloaded(&self, what: &str, ok: bool) {
+        self.reloads
+            .with_label_values(&[what, if ok { "ok" } else { "refused" }])
+            .inc();
+    }
+
+    /// Everything as text, with what is not counted but looked at.
+    pub fn render(&self, clients: usize, dropped_emits: u64, plugins: &[PluginStatus]) -> String {
+        self.clients.set(clients as i64);
+        self.dropped_emits.set(dropped_emits as i64);
+        self.plugin_memory.reset();
+        self.plugin_state.reset();
+        for plugin in plugins {
+            let name = plugin.name.as_str();
+            self.plugin_memory
+                .with_label_values(&[name])
+                .set(plugin.memory_bytes() as i64);
+            self.plugin_state
+                .with_label_values(&[name, plugin.state.as_str()])
+                .set(1);
+        }
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("metrics always encode into memory");
+        String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
