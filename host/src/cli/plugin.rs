@@ -1,15 +1,45 @@
 //! `mixlab plugin`: the plugins of the running server.
 
+use std::path::{Path, PathBuf};
+
 use clap::Subcommand;
 use serde_json::Value;
 
 use super::{Failure, Format, Global, control::Control};
+use crate::inspection::{Change, Inspection, diff, inspect};
+
+/// Exit code of a diff that may break clients.
+const EXIT_BREAKING: u8 = 3;
 
 #[derive(Subcommand)]
 pub enum Plugin {
     /// List them: state, version, events, generation and the last failure.
     List {
         /// How to print them.
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
+    /// Print what a component asks for and what it handles.
+    Inspect {
+        /// The component.
+        file: PathBuf,
+        /// The JSON that it is configured with.
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        plugin_config: String,
+        /// How to print it.
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
+    /// Print what changes from one component to another; exits 3 if clients may break.
+    Diff {
+        /// The component that clients work with.
+        old: PathBuf,
+        /// The one to replace it.
+        new: PathBuf,
+        /// The JSON that both are configured with.
+        #[arg(long, value_name = "JSON", default_value = "{}")]
+        plugin_config: String,
+        /// How to print it.
         #[arg(long, default_value = "text")]
         format: Format,
     },
@@ -23,17 +53,113 @@ pub enum Plugin {
 
 impl Plugin {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
-        let control = Control::find(global)?;
-        let (status, format) = match self {
-            Self::List { format } => (control.get("/api/v1/plugins")?, format),
-            Self::Reload { format } => (control.post("/api/v1/plugins/reload")?, format),
-        };
-        match format {
-            Format::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-            Format::Text => print(&status),
+        match self {
+            Self::List { format } => show(&Control::find(global)?.get("/api/v1/plugins")?, format),
+            Self::Reload { format } => show(
+                &Control::find(global)?.post("/api/v1/plugins/reload")?,
+                format,
+            ),
+            Self::Inspect {
+                file,
+                plugin_config,
+                format,
+            } => {
+                let inspection = load(&file, &plugin_config)?;
+                match format {
+                    Format::Json => println!("{}", serde_json::to_string_pretty(&inspection)?),
+                    Format::Text => print_inspection(&inspection),
+                }
+                Ok(())
+            }
+            Self::Diff {
+                old,
+                new,
+                plugin_config,
+                format,
+            } => {
+                let changes = diff(&load(&old, &plugin_config)?, &load(&new, &plugin_config)?);
+                match format {
+                    Format::Json => println!("{}", serde_json::to_string_pretty(&changes)?),
+                    Format::Text => print_changes(&changes),
+                }
+                let breaking = changes.iter().filter(|change| change.breaking).count();
+                if breaking == 0 {
+                    return Ok(());
+                }
+                let reason = format!("{breaking} of the changes may break clients");
+                Err(Failure {
+                    code: EXIT_BREAKING,
+                    reason,
+                })
+            }
         }
-        Ok(())
     }
+}
+
+fn load(file: &Path, config: &str) -> Result<Inspection, Failure> {
+    super::runtime()?
+        .block_on(inspect(file, config))
+        .map_err(Failure::from)
+}
+
+fn print_inspection(plugin: &Inspection) {
+    println!("{} {}", plugin.name, plugin.version);
+    println!("    namespaces   {}", plugin.namespaces.join(", "));
+    println!(
+        "    needs        {}",
+        if plugin.requests.is_empty() {
+            "no grants".into()
+        } else {
+            plugin.requests.join(", ")
+        }
+    );
+    println!(
+        "    connections  {}",
+        if plugin.connections {
+            "watched"
+        } else {
+            "not watched"
+        }
+    );
+    for event in &plugin.events {
+        println!("event {}", event.name);
+        println!("    access       {}", event.access);
+        if !event.limits.is_empty() {
+            println!("    limits       {}", event.limits.join(", "));
+        }
+        if let Some(bytes) = event.max_bytes {
+            println!("    size         {bytes} bytes");
+        }
+        for (what, schema) in [
+            ("arguments  ", &event.arguments),
+            ("reply      ", &event.reply),
+        ] {
+            if let Some(schema) = schema {
+                println!("    {what}  {}", schema.get());
+            }
+        }
+    }
+}
+
+fn print_changes(changes: &[Change]) {
+    if changes.is_empty() {
+        println!("nothing changes");
+    }
+    for change in changes {
+        println!(
+            "{}  {}",
+            if change.breaking { "BREAKS" } else { "      " },
+            change.what
+        );
+    }
+}
+
+fn show(status: &Value, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(status)?),
+        Format::Text => print(status),
+    }
+    Ok(())
 }
 
 fn print(status: &Value) {

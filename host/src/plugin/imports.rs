@@ -108,6 +108,8 @@ pub struct Wanted {
     pub emit: bool,
     /// Whether it exports `connections`.
     pub connections: bool,
+    /// The grants that its functions need, each once.
+    pub requests: Vec<&'static str>,
 }
 
 /// Checks exports and imports; deny by default.
@@ -161,7 +163,10 @@ pub fn check(
         }
         for (function, item) in instance.exports(engine) {
             if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
-                check_function(interface, function, grants)?;
+                let grant = check_function(interface, function, grants)?;
+                if !wanted.requests.contains(&grant) {
+                    wanted.requests.push(grant);
+                }
             }
         }
     }
@@ -182,14 +187,19 @@ fn check_version(name: &str) -> Result<(), ImportError> {
     }
 }
 
-fn check_function(interface: &str, function: &str, grants: &Grants) -> Result<(), ImportError> {
+/// The grant that a function needs, if the plugin has it.
+fn check_function(
+    interface: &str,
+    function: &str,
+    grants: &Grants,
+) -> Result<&'static str, ImportError> {
     let import = format!("{interface}.{function}");
     let granted = GRANTED
         .iter()
         .find(|(i, f, ..)| (*i, *f) == (interface, function));
     match granted {
         None => Err(ImportError::Unknown { import }),
-        Some((_, _, _, allows)) if allows(grants) => Ok(()),
+        Some((_, _, grant, allows)) if allows(grants) => Ok(grant),
         Some((_, _, grant, _)) => Err(ImportError::NotGranted { import, grant }),
     }
 }

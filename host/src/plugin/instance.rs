@@ -2,7 +2,10 @@
 
 use wasmtime::{Store, component::InstancePre};
 
-use super::call::{Job, Reply};
+use super::{
+    call::{Job, Reply},
+    imports::Wanted,
+};
 use crate::{
     capability::State,
     guest::{
@@ -23,6 +26,7 @@ pub struct Prepared {
     lifecycle: LifecycleIndices,
     events: EventsIndices,
     connections: Option<ConnectionsIndices>,
+    requests: Vec<&'static str>,
 }
 
 /// An instance and its store. After a trap, or when a call's future was dropped, it answers
@@ -37,16 +41,23 @@ pub struct Instance {
 pub type Described = Result<(Box<Instance>, Description), String>;
 
 impl Prepared {
-    /// Looks the exports up; `connections` says whether the optional interface is there.
-    pub fn new(pre: InstancePre<State>, connections: bool) -> wasmtime::Result<Self> {
+    /// Looks up the exports that are `wanted`.
+    pub fn new(pre: InstancePre<State>, wanted: Wanted) -> wasmtime::Result<Self> {
         Ok(Self {
+            requests: wanted.requests,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
-            connections: connections
+            connections: wanted
+                .connections
                 .then(|| ConnectionsIndices::new(&pre))
                 .transpose()?,
             pre,
         })
+    }
+
+    /// The grants that it cannot be loaded without.
+    pub fn requests(&self) -> &[&'static str] {
+        &self.requests
     }
 
     /// Whether the plugin wants to know of connections.

@@ -199,6 +199,11 @@ impl Plugin {
         self.generation
     }
 
+    /// The grants that it cannot be loaded without.
+    pub fn requests(&self) -> &[&'static str] {
+        self.prepared.requests()
+    }
+
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.prepared.wants_connections()
@@ -265,7 +270,7 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
         guest::emit::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(&component).map_err(types)?;
-    Prepared::new(pre, wanted.connections).map_err(types)
+    Prepared::new(pre, wanted).map_err(types)
 }
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.

@@ -1,0 +1,148 @@
+//! What a component says of itself, without a server: what it asks for and what it handles.
+
+mod diff;
+mod schema_diff;
+
+use std::{path::Path, sync::Arc};
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+pub use diff::{Change, diff};
+
+use crate::{
+    admission::RateLimits,
+    broadcast::Broadcast,
+    config,
+    grant::Grants,
+    guest::{Access, Description, EventContract, RateLimit, Scope},
+    metrics::Metrics,
+    plugin::{Engine, Health, Plugin, Source},
+    registry::Served,
+};
+
+/// A component's own words, checked as at load.
+#[derive(Debug, Serialize)]
+pub struct Inspection {
+    /// Its name for itself.
+    pub name: String,
+    /// Its version.
+    pub version: String,
+    /// The namespaces it serves.
+    pub namespaces: Vec<String>,
+    /// The grants that it cannot be loaded without.
+    pub requests: Vec<&'static str>,
+    /// Whether it wants to know of connections.
+    pub connections: bool,
+    /// The events it handles, by name.
+    pub events: Vec<Event>,
+}
+
+/// An event's contract.
+#[derive(Debug, Serialize)]
+pub struct Event {
+    /// The event's name.
+    pub name: String,
+    /// `anyone`, `authenticated` or roles.
+    pub access: String,
+    /// JSON Schema of the argument array.
+    pub arguments: Option<Box<RawValue>>,
+    /// JSON Schema of the ack's argument array.
+    pub reply: Option<Box<RawValue>>,
+    /// E.g. `100/10s by socket`.
+    pub limits: Vec<String>,
+    /// In bytes.
+    pub max_bytes: Option<u32>,
+}
+
+/// Loads a component as a server would that grants everything. `config` is the JSON text that it
+/// is described with.
+pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
+    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let bytes = std::fs::read(path).map_err(|error| named(&error))?;
+    let engine = Engine::start(&config::Runtime::default()).map_err(|error| named(&error))?;
+    let source = Source {
+        name: path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .as_ref()
+            .into(),
+        bytes: bytes.into(),
+        grants: Arc::new(Grants::all()),
+        config: config.to_owned(),
+        budget: config::Budget::default(),
+        breaker: config::Breaker::default(),
+        on_failure: config::OnFailure::default(),
+    };
+    let metrics: Arc<Metrics> = Arc::default();
+    let calls = metrics.calls_of(&source.name);
+    let broadcast = Broadcast::new(Arc::default(), Arc::default());
+    let health: Arc<Health> = Arc::default();
+    let (plugin, description) = Plugin::load(Arc::new(engine), broadcast, source, 1, health, calls)
+        .await
+        .map_err(|error| named(&error))?;
+    let requests = plugin.requests().to_vec();
+    let connections = plugin.wants_connections();
+    let inspection = Inspection::new(&description, requests, connections);
+    let limits = RateLimits::new(metrics.clone());
+    Served::new(plugin, description, &limits, &metrics).map_err(|error| named(&error))?;
+    Ok(inspection)
+}
+
+impl Inspection {
+    fn new(description: &Description, requests: Vec<&'static str>, connections: bool) -> Self {
+        let mut events: Vec<Event> = description.events.iter().map(Event::new).collect();
+        events.sort_by(|a, b| a.name.cmp(&b.name));
+        let mut namespaces = description.namespaces.clone();
+        if namespaces.is_empty() {
+            namespaces.push("/".to_owned());
+        }
+        Self {
+            name: description.name.clone(),
+            version: description.version.clone(),
+            namespaces,
+            requests,
+            connections,
+            events,
+        }
+    }
+}
+
+impl Event {
+    fn new(contract: &EventContract) -> Self {
+        // Text that is no JSON is refused right after, when the contract is compiled.
+        let schema = |text: &Option<String>| {
+            text.as_ref()
+                .and_then(|text| RawValue::from_string(text.clone()).ok())
+        };
+        Self {
+            name: contract.name.clone(),
+            access: match &contract.access {
+                Access::Anyone => "anyone".to_owned(),
+                Access::Authenticated => "authenticated".to_owned(),
+                Access::Roles(roles) => format!("roles {}", roles.join(", ")),
+            },
+            arguments: schema(&contract.arguments),
+            reply: schema(&contract.reply),
+            limits: contract.limits.iter().map(limit_text).collect(),
+            max_bytes: contract.max_bytes,
+        }
+    }
+}
+
+fn limit_text(limit: &RateLimit) -> String {
+    let interval =
+        humantime::format_duration(std::time::Duration::from_millis(limit.interval_ms.into()));
+    let burst = limit
+        .burst
+        .map(|burst| format!(" burst {burst}"))
+        .unwrap_or_default();
+    let scope = match limit.scope {
+        Scope::Socket => "socket",
+        Scope::User => "user",
+        Scope::Ip => "ip",
+        Scope::Event => "event",
+    };
+    format!("{}/{interval}{burst} by {scope}", limit.count)
+}
