@@ -60,3 +60,30 @@ fn invalid_files_are_refused_with_the_line_and_a_hint() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// The blocks of a document that are marked as TOML.
+fn toml_blocks(document: &Path) -> Vec<String> {
+    let text = fs::read_to_string(document)
+        .unwrap_or_else(|error| panic!("{}: {error}", document.display()));
+    let blocks = text.split("```toml\n").skip(1);
+    blocks
+        .map(|rest| rest.split("```").next().unwrap_or(rest).to_owned())
+        .collect()
+}
+
+#[test]
+fn examples_in_the_documents_load() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = tempfile::tempdir().expect("a folder can be made");
+    for document in ["README.md", "plugins/README.md", "host/README.md"] {
+        let blocks = toml_blocks(&root.join(document));
+        assert!(!blocks.is_empty(), "{document} has no example");
+        for block in blocks {
+            let path = folder.path().join("mixlab.toml");
+            fs::write(&path, &block).expect("the folder can be written to");
+            if let Err(error) = Config::load_with(&path, Overrides::default(), []) {
+                panic!("{document}: {error}\n{block}");
+            }
+        }
+    }
+}

@@ -1,11 +1,13 @@
 //! What a plugin's call would change, recorded while it runs and performed only if it succeeded.
 
+use std::borrow::Cow;
+
 use serde_json::value::RawValue;
 
 use crate::{
     broadcast::{Broadcast, Notification},
     connection::Connection,
-    message::Message,
+    message::{Arguments, Message},
     transport::Selection,
     user::UserId,
 };
@@ -64,6 +66,21 @@ pub enum Effect {
         /// The room's name.
         room: String,
     },
+}
+
+impl Effect {
+    /// The event that it emits under a name of the plugin's choice, with its arguments.
+    pub fn emitted(&self) -> Option<(&str, Cow<'_, Arguments>)> {
+        match self {
+            Self::ToRole { event, data, .. } => {
+                Some((event, Cow::Owned(Arguments::from_serialized(&[data]))))
+            }
+            Self::Emit { event, message, .. } | Self::EmitTo { event, message, .. } => {
+                Some((event, Cow::Borrowed(&message.arguments)))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Performs the effects of a call for `connection`, in the order they were recorded.

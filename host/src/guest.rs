@@ -21,7 +21,8 @@ pub use bindings::{
         connections::{Guest as Connections, GuestIndices as ConnectionsIndices},
         events::{Guest as Events, GuestIndices as EventsIndices, Outcome},
         lifecycle::{
-            Access, Description, EventContract, GuestIndices as LifecycleIndices, RateLimit, Scope,
+            Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,
+            RateLimit, Scope,
         },
     },
     mixlab::plugin::{

@@ -5,8 +5,8 @@ use std::{collections::HashMap, sync::Arc};
 use prometheus::IntCounter;
 
 use crate::{
-    admission::{Contract, ContractError, RateLimits},
-    guest::Description,
+    admission::{Contract, ContractError, RateLimits, Schema},
+    guest::{Description, EmitContract},
     metrics::Metrics,
     plugin::Plugin,
 };
@@ -24,7 +24,12 @@ pub struct Served {
     pub namespaces: Vec<String>,
     /// The events it handles.
     pub routes: Vec<Arc<Route>>,
+    /// What it emits.
+    pub emits: Arc<Emits>,
 }
+
+/// The schemas of the events that a plugin declares to emit.
+pub type Emits = HashMap<String, Schema>;
 
 /// An event and who handles it.
 pub struct Route {
@@ -32,6 +37,8 @@ pub struct Route {
     pub plugin: Arc<Plugin>,
     /// What is checked first.
     pub contract: Contract,
+    /// What the plugin must keep to when it emits.
+    pub emits: Arc<Emits>,
     /// Counts its good answers.
     pub answered: IntCounter,
 }
@@ -45,6 +52,14 @@ pub enum DescriptionError {
     /// It declares an event twice.
     #[error("it declares event {0:?} twice")]
     Twice(String),
+    /// The schema of an event that it emits is wrong.
+    #[error("its schema of the event {event:?} that it emits is not valid: {reason}")]
+    Emit {
+        /// The event.
+        event: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A namespace's name is wrong.
     #[error("{0:?} is not a namespace: one begins with / and holds neither , nor ? nor #")]
     Namespace(String),
@@ -71,8 +86,10 @@ impl Served {
             version,
             mut namespaces,
             events,
+            emits,
             ..
         } = description;
+        let emits = Arc::new(compile_emits(emits)?);
         if namespaces.is_empty() {
             namespaces.push("/".to_owned());
         }
@@ -94,6 +111,7 @@ impl Served {
             routes.push(Arc::new(Route {
                 plugin: plugin.clone(),
                 contract,
+                emits: emits.clone(),
                 answered,
             }));
         }
@@ -102,6 +120,7 @@ impl Served {
             version,
             namespaces,
             routes,
+            emits,
         })
     }
 
@@ -132,6 +151,23 @@ impl Served {
         }
         None
     }
+}
+
+fn compile_emits(contracts: Vec<EmitContract>) -> Result<Emits, DescriptionError> {
+    let mut emits = Emits::new();
+    for EmitContract { name, arguments } in contracts {
+        let Some(arguments) = arguments else { continue };
+        match Schema::compile(&arguments) {
+            Ok(schema) => emits.insert(name, schema),
+            Err(reason) => {
+                return Err(DescriptionError::Emit {
+                    event: name,
+                    reason,
+                });
+            }
+        };
+    }
+    Ok(emits)
 }
 
 fn is_namespace(name: &str) -> bool {

@@ -6,7 +6,7 @@ mod rate_limit;
 mod schema;
 
 pub use contract::{Contract, ContractError};
-pub use rate_limit::{Limit, RateLimits};
+pub use rate_limit::{Limit, RateLimits, scope_name};
 pub use schema::{Schema, Violation};
 
 use std::time::Duration;

@@ -38,6 +38,7 @@ enum Subject {
     Socket(SocketKey),
     User(Box<str>),
     Ip(IpAddr),
+    Role(Option<Box<str>>),
     Everybody,
 }
 
@@ -145,6 +146,11 @@ impl Limit {
             (Scope::Socket, _) | (Scope::User, None) => Subject::Socket(connection.key),
             (Scope::User, Some(user)) => Subject::User(user.id.as_str().into()),
             (Scope::Ip, _) => Subject::Ip(connection.address),
+            (Scope::Role, user) => Subject::Role(
+                user.as_ref()
+                    .and_then(|user| user.roles.first())
+                    .map(|role| role.as_str().into()),
+            ),
             (Scope::Event, _) => Subject::Everybody,
         };
         self.take(&subject)
@@ -163,11 +169,13 @@ impl Limit {
     }
 }
 
-fn scope_name(scope: Scope) -> &'static str {
+/// The word for a scope, in metrics and tools.
+pub fn scope_name(scope: Scope) -> &'static str {
     match scope {
         Scope::Socket => "socket",
         Scope::User => "user",
         Scope::Ip => "ip",
+        Scope::Role => "role",
         Scope::Event => "event",
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
-    extract::{FromRef, Path, State},
+    extract::{FromRef, FromRequestParts, Path, State, rejection::PathRejection},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -84,7 +84,7 @@ async fn payment_update(
 
 async fn notification(
     backend: Backend,
-    Path(user): Path<String>,
+    InPath(user): InPath<String>,
     State(broadcast): State<Broadcast>,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
@@ -104,7 +104,7 @@ async fn notification(
 
 async fn role_event(
     backend: Backend,
-    Path((role, event)): Path<(String, String)>,
+    InPath((role, event)): InPath<(String, String)>,
     State(broadcast): State<Broadcast>,
     JsonBody(data): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
@@ -223,6 +223,17 @@ impl IntoResponse for WireError {
                 .insert(header::WWW_AUTHENTICATE, scheme);
         }
         response
+    }
+}
+
+/// Parameters in the path; what is wrong with them is said in the one error shape.
+#[derive(FromRequestParts)]
+#[from_request(via(Path), rejection(WireError))]
+struct InPath<T>(T);
+
+impl From<PathRejection> for WireError {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new("invalid_payload", rejection.body_text())
     }
 }
 

@@ -6,8 +6,10 @@ use serde_json::value::RawValue;
 
 use super::failure;
 use crate::{
+    admission::Violation,
     capability,
     connection::Connection,
+    effect::Effect,
     error::WireError,
     guest,
     lane::Arrival,
@@ -94,6 +96,22 @@ pub fn checked_reply(route: &Route, message: guest::Message) -> Result<Message, 
         })?;
     }
     Ok(message)
+}
+
+/// Checks what a plugin wants to emit, against its own contract.
+pub fn checked_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
+    if route.emits.is_empty() {
+        return Ok(());
+    }
+    for (event, arguments) in effects.iter().filter_map(Effect::emitted) {
+        if let Some(schema) = route.emits.get(event) {
+            schema.check(&arguments).map_err(|violation| {
+                let Violation { path, message } = violation;
+                format!("its emit of {event:?} breaks its contract: {path}: {message}")
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Checks a plugin's "no".

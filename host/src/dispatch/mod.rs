@@ -209,6 +209,7 @@ impl Dispatcher {
                 };
             }
         };
+        let reply = reply.and_then(|reply| answer::checked_emits(route, &effects).map(|()| reply));
         match reply {
             Ok(reply) => {
                 route.plugin.succeeded();

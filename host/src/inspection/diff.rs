@@ -63,6 +63,22 @@ pub fn diff(old: &Inspection, new: &Inspection) -> Vec<Change> {
             change(false, format!("event {} is new", added.name));
         }
     }
+    for new_emit in &new.emits {
+        if let Some(old_emit) = old.emits.iter().find(|emit| emit.name == new_emit.name) {
+            let (old, new) = (value(&old_emit.arguments), value(&new_emit.arguments));
+            for reason in narrows(&old, &new, Direction::ToClient) {
+                change(
+                    true,
+                    format!("emitted event {}: arguments{reason}", new_emit.name),
+                );
+            }
+        }
+    }
+    for gone in &old.emits {
+        if !new.emits.iter().any(|emit| emit.name == gone.name) {
+            change(true, format!("event {} is no longer emitted", gone.name));
+        }
+    }
     changes
 }
 
@@ -141,6 +157,7 @@ mod tests {
             requests: vec![],
             connections: false,
             events,
+            emits: vec![],
         }
     }
 

@@ -11,11 +11,11 @@ use serde_json::value::RawValue;
 pub use diff::{Change, diff};
 
 use crate::{
-    admission::RateLimits,
+    admission::{RateLimits, scope_name},
     broadcast::Broadcast,
     config,
     grant::Grants,
-    guest::{Access, Description, EventContract, RateLimit, Scope},
+    guest::{Access, Description, EventContract, RateLimit},
     metrics::Metrics,
     plugin::{Engine, Health, Plugin, Source},
     registry::Served,
@@ -36,6 +36,17 @@ pub struct Inspection {
     pub connections: bool,
     /// The events it handles, by name.
     pub events: Vec<Event>,
+    /// The events it says it emits, by name.
+    pub emits: Vec<Emit>,
+}
+
+/// An event that the plugin emits.
+#[derive(Debug, Serialize)]
+pub struct Emit {
+    /// The event's name.
+    pub name: String,
+    /// JSON Schema of the argument array.
+    pub arguments: Option<Box<RawValue>>,
 }
 
 /// An event's contract.
@@ -94,6 +105,12 @@ impl Inspection {
     fn new(description: &Description, requests: Vec<&'static str>, connections: bool) -> Self {
         let mut events: Vec<Event> = description.events.iter().map(Event::new).collect();
         events.sort_by(|a, b| a.name.cmp(&b.name));
+        let emits = description.emits.iter().map(|emit| Emit {
+            name: emit.name.clone(),
+            arguments: schema(&emit.arguments),
+        });
+        let mut emits: Vec<Emit> = emits.collect();
+        emits.sort_by(|a, b| a.name.cmp(&b.name));
         let mut namespaces = description.namespaces.clone();
         if namespaces.is_empty() {
             namespaces.push("/".to_owned());
@@ -105,17 +122,13 @@ impl Inspection {
             requests,
             connections,
             events,
+            emits,
         }
     }
 }
 
 impl Event {
     fn new(contract: &EventContract) -> Self {
-        // Text that is no JSON is refused right after, when the contract is compiled.
-        let schema = |text: &Option<String>| {
-            text.as_ref()
-                .and_then(|text| RawValue::from_string(text.clone()).ok())
-        };
         Self {
             name: contract.name.clone(),
             access: match &contract.access {
@@ -131,6 +144,11 @@ impl Event {
     }
 }
 
+/// Text that is no JSON is refused right after, when the contract is compiled.
+fn schema(text: &Option<String>) -> Option<Box<RawValue>> {
+    RawValue::from_string(text.clone()?).ok()
+}
+
 fn limit_text(limit: &RateLimit) -> String {
     let interval =
         humantime::format_duration(std::time::Duration::from_millis(limit.interval_ms.into()));
@@ -138,11 +156,6 @@ fn limit_text(limit: &RateLimit) -> String {
         .burst
         .map(|burst| format!(" burst {burst}"))
         .unwrap_or_default();
-    let scope = match limit.scope {
-        Scope::Socket => "socket",
-        Scope::User => "user",
-        Scope::Ip => "ip",
-        Scope::Event => "event",
-    };
+    let scope = scope_name(limit.scope);
     format!("{}/{interval}{burst} by {scope}", limit.count)
 }

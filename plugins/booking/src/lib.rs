@@ -8,14 +8,15 @@ use time::format_description::well_known::Iso8601;
 mixlab_plugin::export!(plugin);
 
 fn plugin(_config: &Config) -> Result<Plugin, String> {
+    let create = Event::new("booking:create")
+        .authenticated()
+        .limit(Scope::User, "10/1m")
+        .max_bytes(4096)
+        .handle(create);
     Ok(
-        Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).event(
-            Event::new("booking:create")
-                .authenticated()
-                .limit(Scope::User, "10/1m")
-                .max_bytes(4096)
-                .handle(create),
-        ),
+        Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+            .event(create)
+            .emits::<Booking>("new_booking"),
     )
 }
 

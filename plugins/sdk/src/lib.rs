@@ -143,3 +143,13 @@ macro_rules! export {
         };
     };
 }
+
+/// The examples of the documents, compiled by `cargo test`.
+#[cfg(doctest)]
+mod documents {
+    #[doc = include_str!("../../README.md")]
+    struct Plugins;
+
+    #[doc = include_str!("../../../README.md")]
+    struct Front;
+}

@@ -1,10 +1,11 @@
 //! What a plugin says about itself.
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
+use crate::bindings::exports::mixlab::plugin::lifecycle::{Description, EmitContract};
 use crate::handlers::Handlers;
 use crate::message::invalid_auth;
-use crate::{Context, HandledEvent, Rejection};
+use crate::{Context, HandledEvent, Rejection, schema};
 
 /// What a plugin is and does. [`export!`](crate::export) makes the component out of it.
 #[must_use = "the function given to `export!` returns it"]
@@ -13,6 +14,7 @@ pub struct Plugin {
     version: String,
     namespaces: Vec<String>,
     events: Vec<HandledEvent>,
+    emits: Vec<EmitContract>,
     handlers: Handlers,
 }
 
@@ -25,6 +27,7 @@ impl Plugin {
             version: version.into(),
             namespaces: Vec::new(),
             events: Vec::new(),
+            emits: Vec::new(),
             handlers: Handlers::default(),
         }
     }
@@ -38,6 +41,16 @@ impl Plugin {
     /// Handles this event.
     pub fn event(mut self, event: HandledEvent) -> Self {
         self.events.push(event);
+        self
+    }
+
+    /// Says that the plugin emits this event with one argument of type `T`. The host holds it to
+    /// that: an emit of this event that does not fit the type's schema fails the call.
+    pub fn emits<T: JsonSchema + 'static>(mut self, event: impl Into<String>) -> Self {
+        self.emits.push(EmitContract {
+            name: event.into(),
+            arguments: schema::of_reply::<T>(),
+        });
         self
     }
 
@@ -77,6 +90,7 @@ impl Plugin {
             name,
             version,
             namespaces,
+            emits,
             ..
         } = self;
         Ok((
@@ -85,6 +99,7 @@ impl Plugin {
                 version,
                 namespaces,
                 events,
+                emits,
             },
             handlers,
         ))

@@ -16,7 +16,7 @@ pub fn of_arguments<A: Arguments>() -> String {
     finish(schema, generator)
 }
 
-/// The schema of an ack with one argument of this type, as JSON text. None if anything goes, so
+/// The schema of an ack or an emit with one argument of this type, as JSON text. None if anything goes, so
 /// that the host does not check what cannot be wrong.
 #[must_use]
 pub fn of_reply<T: JsonSchema + 'static>() -> Option<String> {

@@ -27,6 +27,7 @@ impl lifecycle::Guest for Component {
             version: "1.0.0".to_owned(),
             namespaces: Vec::new(),
             events: vec![event],
+            emits: Vec::new(),
         })
     }
 }

@@ -1,0 +1,92 @@
+//! Calls the functions of the host that the client names, and answers with what each of them said.
+use mixlab_guests::prelude::*;
+use mixlab_plugin::Error;
+
+mixlab_plugin::export!(plugin);
+
+fn plugin(_: &Config) -> Result<Plugin, String> {
+    Ok(guest("capabilities", |event| event.handle(capabilities)))
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields)]
+enum Call {
+    BroadcastPaymentUpdate {
+        data: Value,
+    },
+    SendUserNotification {
+        user: String,
+        notification: Value,
+    },
+    BroadcastToRole {
+        role: String,
+        event: String,
+        data: Value,
+    },
+    ConnectedClientsCount,
+    Join {
+        room: String,
+    },
+    Leave {
+        room: String,
+    },
+    Joined,
+    /// To the sender, if there are no `rooms`; to everyone else, if they are empty.
+    Emit {
+        event: String,
+        rooms: Option<Vec<String>>,
+        data: Value,
+    },
+    Log {
+        message: String,
+    },
+}
+
+#[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Granted(Value),
+    Denied(String),
+    Invalid(String),
+    OverBudget(String),
+}
+
+fn capabilities(cx: &Context, calls: Vec<Call>) -> Result<Vec<Answer>, Rejection> {
+    Ok(calls
+        .into_iter()
+        .map(|call| match perform(cx, call) {
+            Ok(value) => Answer::Granted(value),
+            Err(Error::Denied(text)) => Answer::Denied(text),
+            Err(Error::Invalid(text)) => Answer::Invalid(text),
+            Err(Error::OverBudget(text)) => Answer::OverBudget(text),
+        })
+        .collect())
+}
+
+fn perform(cx: &Context, call: Call) -> Result<Value, Error> {
+    match call {
+        Call::BroadcastPaymentUpdate { data } => cx.broadcast_payment_update(&data)?,
+        Call::SendUserNotification { user, notification } => {
+            cx.send_user_notification(user, &notification)?;
+        }
+        Call::BroadcastToRole { role, event, data } => {
+            cx.broadcast_to_role(&role, &event, &data)?
+        }
+        Call::ConnectedClientsCount => return Ok(cx.connected_clients_count()?.into()),
+        Call::Join { room } => cx.join(&room)?,
+        Call::Leave { room } => cx.leave(&room)?,
+        Call::Joined => return Ok(cx.joined()?.into()),
+        Call::Emit { event, rooms, data } => match rooms {
+            None => cx.emit(&event, &data)?,
+            Some(rooms) => {
+                let everyone_else = cx.broadcast();
+                let emit = rooms
+                    .into_iter()
+                    .fold(everyone_else, |emit, room| emit.to(room));
+                emit.emit(&event, &data)?;
+            }
+        },
+        Call::Log { message } => mixlab_plugin::log::info!("{message}"),
+    }
+    Ok(Value::Null)
+}

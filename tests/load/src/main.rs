@@ -1,0 +1,168 @@
+//! Loads a Socket.IO server over real sockets: what a message costs, and whether anything gets
+//! lost when a plugin is replaced under load.
+//!
+//! A scenario ([`scenario`]) runs against a [`target`]: a server that is started here as a process
+//! of its own ([`peer`], [`server`]), or one that runs already. Its clients ([`client`]) write
+//! their packets by hand, to be cheaper than any server.
+
+mod asking;
+mod backend;
+mod client;
+mod conversation;
+mod cores;
+mod crowd;
+#[cfg(test)]
+mod fake;
+mod faults;
+mod http;
+mod latency;
+mod meter;
+mod options;
+mod outstanding;
+mod pacer;
+mod packet;
+mod peer;
+mod placements;
+mod polling;
+mod procfs;
+mod report;
+mod running;
+mod sandbox;
+mod scenario;
+mod server;
+mod subscriber;
+mod swapper;
+mod target;
+mod token;
+mod usage;
+mod versions;
+mod websocket;
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::{Context, Result, bail};
+use clap::{Parser, Subcommand};
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    time::timeout,
+};
+
+use crate::{
+    options::{ServerOptions, duration},
+    report::{Format, Report},
+    running::Running,
+    scenario::{Connect, Exchange, Fanout, Idle, Mixed, Reload},
+};
+
+/// Something happened that must not.
+const EXIT_FAULTS: u8 = 1;
+
+/// The test itself did not work.
+const EXIT_FAILED: u8 = 2;
+
+/// Loads a Socket.IO server on this machine, checks every answer, and says what it costs.
+#[derive(Parser)]
+#[command(name = "mixlab-load", version)]
+struct Cli {
+    #[command(flatten)]
+    server: ServerOptions,
+    /// How the result is printed. With `json` it is the last line of stdout.
+    #[arg(long, global = true, default_value = "text")]
+    format: Format,
+    /// The core that this tool runs on.
+    #[arg(long, global = true, value_name = "N")]
+    load_core: Option<usize>,
+    /// Threads of this tool.
+    #[arg(long, global = true, default_value_t = 2)]
+    threads: usize,
+    /// When to give up.
+    #[arg(long, global = true, default_value = "30m", value_parser = duration)]
+    max_time: Duration,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Replace a plugin again and again under load, and look for anything lost.
+    Reload(Reload),
+    /// Connect many users.
+    Connect(Connect),
+    /// Send custom_event and await custom_response.
+    Echo(Exchange),
+    /// Send custom_event and await custom_response and the ack.
+    Ack(Exchange),
+    /// Push payment updates to many subscribers over HTTP.
+    Fanout(Fanout),
+    /// Hold connections that do nothing.
+    Idle(Idle),
+    /// Everything at once, among a plugin that loops and one that is replaced.
+    Mixed(Mixed),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(faults) => {
+            eprintln!("{faults} faults");
+            ExitCode::from(EXIT_FAULTS)
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Runs the command; returns how many faults it found.
+fn run(cli: &Cli) -> Result<u64> {
+    cores::allow_many_files()?;
+    if let Some(core) = cli.load_core {
+        cores::pin_to(core)?;
+    }
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(cli.threads.max(1))
+        .enable_all()
+        .build()?;
+    let done = runtime.block_on(async {
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            done = timeout(cli.max_time, perform(cli)) => done.context("the time is up")?,
+            _ = terminated.recv() => bail!("terminated"),
+            interrupted = tokio::signal::ctrl_c() => {
+                interrupted?;
+                bail!("interrupted")
+            }
+        }
+    });
+    // Sockets that hang must not keep the tool from ending.
+    runtime.shutdown_background();
+    done
+}
+
+async fn perform(cli: &Cli) -> Result<u64> {
+    let report = match &cli.command {
+        Command::Reload(reload) => reload.run(&cli.server).await?,
+        Command::Mixed(mixed) => mixed.run(&cli.server).await?,
+        command => against_target(command, &cli.server).await?,
+    };
+    report.print(cli.format);
+    Ok(report.faults())
+}
+
+/// Runs a scenario that any server can take.
+async fn against_target(command: &Command, options: &ServerOptions) -> Result<Report> {
+    let running = Running::from_options(options).await?;
+    let target = &running.target;
+    let report = match command {
+        Command::Connect(connect) => connect.run(target).await,
+        Command::Echo(exchange) => exchange.run(target, false).await,
+        Command::Ack(exchange) => exchange.run(target, true).await,
+        Command::Fanout(fanout) => fanout.run(target).await,
+        Command::Idle(idle) => idle.run(target).await,
+        Command::Reload(_) | Command::Mixed(_) => bail!("it starts a server of its own"),
+    };
+    running.stop_after(report).await
+}

@@ -1,0 +1,66 @@
+//! How each kind of server is started.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::options::Peer;
+
+/// The command that starts a server on a free port of 127.0.0.1. `binary` is for those that are
+/// programs of their own; `config` is MixLab's.
+pub fn command(peer: Peer, binary: Option<&Path>, config: &Path) -> Result<Command> {
+    let program = |name| match binary {
+        Some(binary) => Ok(binary.to_owned()),
+        None => built(name),
+    };
+    Ok(match peer {
+        Peer::Mixlab => {
+            ensure!(config.is_file(), "there is no {}", config.display());
+            let mut command = Command::new(program("mixlab")?);
+            command
+                .args(["up", "--listen", "127.0.0.1:0", "--config"])
+                .arg(config);
+            command
+        }
+        Peer::Native => Command::new(program("mixlab-load-native")?),
+        Peer::Node => {
+            let folder = load_folder().join("peers/node");
+            ensure!(
+                folder.join("node_modules").is_dir(),
+                "the Node server is not installed: npm ci --prefix {}",
+                folder.display()
+            );
+            let mut command = Command::new("node");
+            command.arg(folder.join("server.mjs"));
+            command
+        }
+    })
+}
+
+/// The repository's folder.
+pub fn root() -> PathBuf {
+    let root = load_folder().join("../..");
+    root.canonicalize().unwrap_or(root)
+}
+
+/// The folder of this tool.
+pub fn load_folder() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A program of this repository, optimised if it was built so.
+fn built(name: &str) -> Result<PathBuf> {
+    let target = root().join("target");
+    let mut candidates = ["release", "debug"]
+        .map(|profile| target.join(profile).join(name))
+        .into_iter();
+    candidates.find(|path| path.is_file()).with_context(|| {
+        format!(
+            "no {name} in {}: cargo build --release -p {name}, or --server PATH",
+            target.display()
+        )
+    })
+}

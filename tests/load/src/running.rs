@@ -1,0 +1,88 @@
+//! A running server: started here, or found running.
+
+use std::{path::Path, sync::Arc};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::{
+    options::{Peer, ServerOptions},
+    peer,
+    report::Report,
+    server::Server,
+    target::{Target, loopback},
+    token,
+};
+
+/// A server, and its process if it is ours. Dropping it ends that process.
+pub struct Running {
+    /// What clients need to know of it.
+    pub target: Arc<Target>,
+    server: Option<Server>,
+}
+
+impl Running {
+    /// What the options name: a server that runs already, or a new one.
+    pub async fn from_options(options: &ServerOptions) -> Result<Self> {
+        let Some(url) = &options.attach else {
+            return Self::start(options, &options.config()).await;
+        };
+        let missing = "--attach needs --pid, --secret and --api-key";
+        let target = Target {
+            name: url.clone(),
+            address: loopback(url)?,
+            pid: options.pid.context(missing)?,
+            secret: options.secret.clone().context(missing)?,
+            api_key: options.api_key.clone().context(missing)?,
+        };
+        Ok(Self {
+            target: Arc::new(target),
+            server: None,
+        })
+    }
+
+    /// Starts a MixLab with a configuration of the scenario's own.
+    pub async fn start_mixlab(options: &ServerOptions, config: &Path) -> Result<Self> {
+        ensure!(
+            options.attach.is_none() && options.peer == Peer::Mixlab,
+            "this scenario changes plugins while they run: it starts a MixLab of its own"
+        );
+        Self::start(options, config).await
+    }
+
+    async fn start(options: &ServerOptions, config: &Path) -> Result<Self> {
+        let (secret, api_key) = (token::random_secret()?, token::random_secret()?);
+        let mut command = peer::command(options.peer, options.server.as_deref(), config)?;
+        command
+            .env("JWT_SECRET", &secret)
+            .env("MIXLAB_API_KEY", &api_key)
+            // Where it is set, every trap of a plugin costs a look at the debug information.
+            .env_remove("RUST_BACKTRACE");
+        let server = Server::start(command, options.server_core).await?;
+        let target = Target {
+            name: options.peer.to_string(),
+            address: server.address(),
+            pid: server.pid(),
+            secret,
+            api_key,
+        };
+        Ok(Self {
+            target: Arc::new(target),
+            server: Some(server),
+        })
+    }
+
+    /// Ends the server if it was started here, and hands the scenario's result on. If something
+    /// went wrong, the server's log is shown.
+    pub async fn stop_after(self, result: Result<Report>) -> Result<Report> {
+        let Some(server) = self.server else {
+            return result;
+        };
+        if result.as_ref().map_or(true, |report| report.faults() > 0) {
+            eprintln!("{}", server.log());
+        }
+        let stopped = server.stop().await;
+        let report = result?;
+        stopped?;
+        Ok(report)
+    }
+}

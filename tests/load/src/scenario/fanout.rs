@@ -1,0 +1,109 @@
+//! A backend pushes payment updates over HTTP to many subscribers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use tokio::{
+    task::JoinSet,
+    time::{MissedTickBehavior, interval, sleep},
+};
+
+use super::sockets;
+use crate::{
+    backend::Backend,
+    crowd,
+    meter::Meter,
+    options::duration,
+    report::Report,
+    subscriber::{Subscriber, Updates},
+    target::Target,
+    usage::{PER_MESSAGE, Stopwatch, report_memory},
+};
+
+/// How many updates come before those that are measured, and how long they may take.
+const WARM_UP: u64 = 20;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Push to many, and check that all of them get everything.
+#[derive(Args, Debug, Clone)]
+pub struct Fanout {
+    /// Sockets that have subscribed to payments.
+    #[arg(long, default_value = "200", value_parser = sockets())]
+    pub subscribers: usize,
+    /// Updates that are pushed and measured.
+    #[arg(long, default_value_t = 100)]
+    pub pushes: u64,
+    /// Time from one push to the next, or longer where the server's answer takes longer.
+    #[arg(long, default_value = "20ms", value_parser = duration)]
+    pub every: Duration,
+    /// Length of the text in each update.
+    #[arg(long, default_value_t = 64)]
+    pub bytes: usize,
+}
+
+impl Fanout {
+    /// Runs it.
+    pub async fn run(&self, target: &Arc<Target>) -> Result<Report> {
+        let updates = Updates::new(self.bytes);
+        let meter = Meter::new();
+        let mut tasks = JoinSet::new();
+        for mut client in crowd::connect(target, 0, self.subscribers).await? {
+            let subscriber = Subscriber::subscribe(&mut client, updates.clone()).await?;
+            tasks.spawn(subscriber.run(client, meter.clone()));
+        }
+        let mut backend = Backend::connect(target).await?;
+        let mut miscounted = self.push(WARM_UP, &updates, &mut backend).await?;
+        self.wait_for_all(&meter).await?;
+
+        meter.latencies().clear();
+        let before = meter.total();
+        let stopwatch = Stopwatch::start(target)?;
+        miscounted += self.push(self.pushes, &updates, &mut backend).await?;
+        meter.stop();
+        let faults = crowd::faults(tasks).await?;
+        let usage = stopwatch.stop()?;
+
+        let mut report = Report::new("fanout", &target.name);
+        report.set("subscribers", self.subscribers);
+        report.set("pushes", self.pushes);
+        report.set("bytes", self.bytes);
+        faults.report(&mut report);
+        report.set("miscounted_pushes", miscounted);
+        report.add_faults(miscounted);
+        usage.report(&mut report, meter.total() - before, &PER_MESSAGE);
+        meter.latencies().report(&mut report);
+        report_memory(&mut report, target)?;
+        Ok(report)
+    }
+
+    /// Pushes so many; returns how often the server named another number of recipients.
+    async fn push(&self, count: u64, updates: &Updates, backend: &mut Backend) -> Result<u64> {
+        let mut ticks = interval(self.every.max(Duration::from_millis(1)));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut miscounted = 0;
+        for _ in 0..count {
+            ticks.tick().await;
+            let delivered = updates.push(backend).await?;
+            miscounted += u64::from(delivered != self.subscribers as u64);
+        }
+        Ok(miscounted)
+    }
+
+    async fn wait_for_all(&self, meter: &Meter) -> Result<()> {
+        let began = Instant::now();
+        while meter.total() < WARM_UP * self.subscribers as u64 {
+            ensure!(
+                began.elapsed() < PATIENCE,
+                "only {} of {} first copies came",
+                meter.total(),
+                WARM_UP * self.subscribers as u64
+            );
+            sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
+    }
+}
