@@ -27,6 +27,17 @@ pub struct Message {
     pub attachments: Vec<Bytes>,
 }
 
+/// A message that a client could not read.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidMessage {
+    /// The arguments are no array.
+    #[error(transparent)]
+    Arguments(#[from] InvalidArguments),
+    /// Placeholders and attachments do not belong together. Clients close the connection over it.
+    #[error("the placeholders in the arguments do not fit the {0} attachments")]
+    Placeholders(usize),
+}
+
 /// The text is not the JSON of an array.
 #[derive(Debug, thiserror::Error)]
 #[error("not a JSON array of arguments: {0}")]
@@ -73,6 +84,21 @@ impl fmt::Display for Arguments {
 }
 
 impl Message {
+    /// A message with attachments, and placeholders for none but them.
+    pub fn new(arguments: Arguments, attachments: Vec<Bytes>) -> Result<Self, InvalidMessage> {
+        if !attachments.is_empty() {
+            let value: serde_json::Value =
+                serde_json::from_str(arguments.as_str()).map_err(InvalidArguments)?;
+            if !placeholders_fit(&value, attachments.len()) {
+                return Err(InvalidMessage::Placeholders(attachments.len()));
+            }
+        }
+        Ok(Self {
+            arguments,
+            attachments,
+        })
+    }
+
     /// A message without attachments.
     pub fn text(arguments: Arguments) -> Self {
         Self {
@@ -130,6 +156,23 @@ fn push_json_string(out: &mut String, text: &str) {
         out.push('"');
     } else {
         out.push_str(&serde_json::Value::from(text).to_string());
+    }
+}
+
+/// Whether every placeholder stands for one of so many attachments.
+fn placeholders_fit(value: &serde_json::Value, attachments: usize) -> bool {
+    match value {
+        serde_json::Value::Array(items) => {
+            items.iter().all(|item| placeholders_fit(item, attachments))
+        }
+        serde_json::Value::Object(fields) if fields.get("_placeholder") == Some(&true.into()) => {
+            let number = fields.get("num").and_then(serde_json::Value::as_u64);
+            number.is_some_and(|number| number < attachments as u64)
+        }
+        serde_json::Value::Object(fields) => fields
+            .values()
+            .all(|field| placeholders_fit(field, attachments)),
+        _ => true,
     }
 }
 
@@ -257,6 +300,22 @@ mod tests {
             join_event("a", &Arguments::parse("[ ]".into()).unwrap()),
             r#"["a"]"#
         );
+    }
+
+    #[test]
+    fn placeholders_stand_for_attachments() {
+        let message = |arguments: &str, attachments: usize| {
+            let arguments = Arguments::parse(arguments.to_owned()).unwrap();
+            Message::new(arguments, vec![Bytes::from_static(b"x"); attachments]).is_ok()
+        };
+        let placeholder = |num: u8| format!(r#"{{"_placeholder":true,"num":{num}}}"#);
+        assert!(message(
+            &format!("[{},[{{\"a\":{}}}]]", placeholder(1), placeholder(0)),
+            2
+        ));
+        assert!(!message(&format!("[{}]", placeholder(5)), 1));
+        assert!(message("[]", 1));
+        assert!(!message(r#"[{"_placeholder":true}]"#, 1));
     }
 
     #[test]

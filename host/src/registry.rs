@@ -49,6 +49,9 @@ pub enum DescriptionError {
     /// A contract is wrong.
     #[error(transparent)]
     Contract(#[from] ContractError),
+    /// It handles nothing.
+    #[error("it handles no event and watches no connections")]
+    Nothing,
     /// It declares an event twice.
     #[error("it declares event {0:?} twice")]
     Twice(String),
@@ -90,6 +93,9 @@ impl Served {
             ..
         } = description;
         let emits = Arc::new(compile_emits(emits)?);
+        if events.is_empty() && !plugin.wants_connections() {
+            return Err(DescriptionError::Nothing);
+        }
         if namespaces.is_empty() {
             namespaces.push("/".to_owned());
         }

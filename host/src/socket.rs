@@ -20,7 +20,7 @@ use crate::{
     dispatch::{Dispatcher, Welcome},
     error::WireError,
     lane::Arrival,
-    message::{Message, split_event},
+    message::{InvalidMessage, Message, split_event},
     transport::{Adapter, Namespaces, Peer},
 };
 
@@ -118,15 +118,17 @@ impl MessageHandler<Adapter, Ours> for Events {
         let Value::Str(text, attachments) = packet else {
             return;
         };
-        match split_event(&text) {
-            Ok((event, arguments)) => {
-                let attachments = attachments.map(Vec::from).unwrap_or_default();
-                let message = Message {
-                    arguments,
-                    attachments,
-                };
+        let attachments = attachments.map(Vec::from).unwrap_or_default();
+        let packet =
+            split_event(&text)
+                .map_err(InvalidMessage::from)
+                .and_then(|(event, arguments)| {
+                    Ok((event.into_owned(), Message::new(arguments, attachments)?))
+                });
+        match packet {
+            Ok((event, message)) => {
                 let arrival = Arrival::Event {
-                    event: event.into_owned(),
+                    event,
                     message,
                     ack,
                 };

@@ -32,6 +32,9 @@ type Buckets = RateLimiter<
     NoOpMiddleware<std::time::Instant>,
 >;
 
+/// No bucket takes longer to fill up.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// Whose bucket it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Subject {
@@ -98,8 +101,10 @@ impl RateLimits {
         limit: &RateLimit,
     ) -> Result<Arc<Limit>, String> {
         let burst = limit.burst.unwrap_or(limit.count);
-        let quota = quota(limit.count, limit.interval_ms, burst)
-            .ok_or("a rate limit needs a count, an interval and a burst of at least 1")?;
+        let quota = quota(limit.count, limit.interval_ms, burst).ok_or(
+            "a rate limit needs a count, an interval and a burst of at least 1, and an empty \
+             bucket must be full again within a year",
+        )?;
         let identifier = Identifier {
             plugin: plugin.into(),
             event: event.into(),
@@ -183,5 +188,10 @@ pub fn scope_name(scope: Scope) -> &'static str {
 fn quota(count: u32, interval_ms: u32, burst: u32) -> Option<Quota> {
     let (count, burst) = (NonZeroU32::new(count)?, NonZeroU32::new(burst)?);
     let interval = Duration::from_millis(interval_ms.into());
+    // The clock counts nanoseconds in 64 bits.
+    let fill_up = (interval / count.get()).checked_mul(burst.get())?;
+    if fill_up > LONGEST {
+        return None;
+    }
     Quota::with_period(interval / count.get()).map(|quota| quota.allow_burst(burst))
 }

@@ -44,7 +44,7 @@ impl broadcast::Host for State {
 
 impl State {
     fn payment_update(&mut self, data: String) -> Result<(), Error> {
-        if !self.grants.payments() {
+        if !self.grants().payments() {
             return Err(denied("payments"));
         }
         self.record(Effect::PaymentUpdate {
@@ -53,7 +53,7 @@ impl State {
     }
 
     fn user_notification(&mut self, user_id: &str, notification: &str) -> Result<(), Error> {
-        if !self.grants.notify(user_id) {
+        if !self.grants().notify(user_id) {
             return Err(denied(format_args!("notify:{user_id}")));
         }
         let user = UserId::from_text(user_id)
@@ -64,7 +64,7 @@ impl State {
     }
 
     fn role_event(&mut self, role: String, event: String, data: String) -> Result<(), Error> {
-        if !self.grants.role(&role, &event) {
+        if !self.grants().role(&role, &event) {
             return Err(denied(format_args!("role:{role}:{event}")));
         }
         checked_event(&event)?;
@@ -73,7 +73,7 @@ impl State {
     }
 
     fn clients_count(&self) -> Result<u64, Error> {
-        if !self.grants.clients() {
+        if !self.grants().clients() {
             return Err(denied("clients"));
         }
         Ok(self.broadcast.connected_clients_count() as u64)

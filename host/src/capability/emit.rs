@@ -30,7 +30,7 @@ impl State {
         message: Message,
         volatile: bool,
     ) -> Result<(), Error> {
-        if !self.grants.emit(&event) {
+        if !self.grants().emit(&event) {
             return Err(denied(format_args!("emit:{event}")));
         }
         checked_event(&event)?;
@@ -60,10 +60,10 @@ impl State {
             except,
             include_sender,
         } = selection;
-        if rooms.is_empty() && !self.grants.everyone() {
+        if rooms.is_empty() && !self.grants().everyone() {
             return Err(denied("everyone"));
         }
-        if let Some(room) = rooms.iter().find(|room| !self.grants.room(room)) {
+        if let Some(room) = rooms.iter().find(|room| !self.grants().room(room)) {
             return Err(denied(format_args!("room:{room}")));
         }
         let except_socket = if include_sender {

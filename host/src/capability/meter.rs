@@ -89,6 +89,17 @@ impl Meter {
                 allowed,
             });
         }
+        if self.effects > self.allowance.effects {
+            return Err(OverBudget {
+                budget: "effects",
+                allowed: self.allowance.effects.to_string(),
+            });
+        }
+        self.boundary(bytes)
+    }
+
+    /// Counts bytes that cross the boundary.
+    pub fn boundary(&mut self, bytes: usize) -> Result<(), OverBudget> {
         self.boundary_bytes = self.boundary_bytes.saturating_add(bytes);
         if self.boundary_bytes > self.allowance.boundary_bytes {
             return Err(OverBudget::bytes("boundary", self.allowance.boundary_bytes));
@@ -105,16 +116,16 @@ impl Meter {
         Ok(())
     }
 
-    /// Counts an effect. The guest is told of an overrun and may act on it.
+    /// Counts an effect. The guest is told of the first one over the budget and may leave it at
+    /// that; if it goes on trying, the next import fails the call.
     pub fn effect(&mut self) -> Result<(), Error> {
-        if self.effects >= self.allowance.effects {
-            let OverBudget { budget, allowed } = OverBudget {
-                budget: "effects",
-                allowed: self.allowance.effects.to_string(),
-            };
-            return Err(Error::OverBudget(format!("{budget} = {allowed}")));
-        }
         self.effects += 1;
+        if self.effects > self.allowance.effects {
+            return Err(Error::OverBudget(format!(
+                "effects = {}",
+                self.allowance.effects
+            )));
+        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ mod rooms;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -22,7 +23,7 @@ use crate::{
     effect::Effect,
     grant::Grants,
     guest::{self, Error, Message as GuestMessage},
-    message::{Arguments, Message},
+    message::{Arguments, InvalidMessage, Message},
 };
 
 /// The state of one plugin instance: WASI without any rights, and the call that is under way.
@@ -30,7 +31,7 @@ pub struct State {
     wasi: WasiCtx,
     table: ResourceTable,
     plugin: Arc<str>,
-    grants: Arc<Grants>,
+    grants: Arc<ArcSwap<Grants>>,
     broadcast: Broadcast,
     /// Counts what the current call has used.
     pub meter: Meter,
@@ -45,7 +46,7 @@ impl State {
     /// For a new instance of `plugin`.
     pub fn new(
         plugin: Arc<str>,
-        grants: Arc<Grants>,
+        grants: Arc<ArcSwap<Grants>>,
         broadcast: Broadcast,
         allowance: Allowance,
     ) -> Self {
@@ -95,6 +96,11 @@ impl State {
         self.effects.push(effect);
         Ok(())
     }
+
+    /// What it may do right now.
+    fn grants(&self) -> arc_swap::Guard<Arc<Grants>> {
+        self.grants.load()
+    }
 }
 
 impl guest::types::Host for State {}
@@ -109,13 +115,10 @@ impl WasiView for State {
 }
 
 /// Checks a message from a guest.
-pub fn checked(message: GuestMessage) -> Result<Message, crate::message::InvalidArguments> {
+pub fn checked(message: GuestMessage) -> Result<Message, InvalidMessage> {
     let arguments = Arguments::parse(message.arguments)?;
     let attachments = message.attachments.into_iter().map(Into::into).collect();
-    Ok(Message {
-        arguments,
-        attachments,
-    })
+    Message::new(arguments, attachments)
 }
 
 /// Names that carry meaning in the protocol or belong to the host; no plugin may emit or handle

@@ -29,7 +29,7 @@ impl rooms::Host for State {
 
 impl State {
     fn granted_room(&self, room: &str) -> Result<(), Error> {
-        if self.grants.room(room) {
+        if self.grants().room(room) {
             Ok(())
         } else {
             Err(denied(format_args!("room:{room}")))
@@ -40,7 +40,7 @@ impl State {
     fn joined_rooms(&self) -> Result<Vec<String>, Error> {
         let connection = self.connection()?;
         let mut rooms = connection.adapter().rooms(connection.key);
-        rooms.retain(|room| self.grants.room(room));
+        rooms.retain(|room| self.grants().room(room));
         for effect in &self.effects {
             match effect {
                 Effect::Join { room } if !rooms.contains(room) => rooms.push(room.clone()),

@@ -93,21 +93,21 @@ impl Control {
     /// Of the server that runs with this configuration: from its run file, or from `--listen`
     /// and `MIXLAB_API_KEY`.
     pub fn find(global: &Global) -> Result<Self, Failure> {
-        let config = global.load_config()?;
         let written = run_file(&global.config).and_then(fs::read).ok();
         let written = written.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        // Before the configuration is read: it may be the very thing that is broken.
+        if let (Some(control), None) = (&written, &global.listen) {
+            return Ok(Self {
+                address: control.address,
+                key: control.key.clone(),
+            });
+        }
+        let config = global.load_config()?;
         let all_rights = config.api.keys.iter().find(|key| key.rights.admin());
-        let configured = config
-            .listen
-            .resolve()
-            .ok()
-            .and_then(|addresses| addresses.first().copied());
+        let configured = config.listen.resolve().ok();
+        let configured = configured.and_then(|addresses| addresses.first().copied());
         match (written, all_rights, configured) {
-            (Some(control), ..)
-                if global.listen.is_none() || configured == Some(control.address) =>
-            {
-                Ok(control)
-            }
+            (Some(control), _, address) if address == Some(control.address) => Ok(control),
             (_, Some(key), Some(address)) => Ok(Self {
                 address,
                 key: key.key.expose().to_owned(),

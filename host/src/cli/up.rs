@@ -46,6 +46,9 @@ impl Up {
             overrides: global.overrides(),
         };
         let server = Server::start(config.clone(), Some(source)).await?;
+        // Whoever reads that the server listens may signal it at once.
+        let stop = stop_signal()?;
+        reload_on_hangup(&server)?;
         announce(&server, &config)?;
         let run_file = RunFile::write(&global.config, server.address(), server.local_key());
         let _run_file = run_file
@@ -53,8 +56,7 @@ impl Up {
         let _watching = self
             .watch
             .then(|| tokio::task::spawn_blocking(move || build::watch(&config)));
-        reload_on_hangup(&server)?;
-        server.run(stop_signal()?).await;
+        server.run(stop).await;
         Ok(())
     }
 }

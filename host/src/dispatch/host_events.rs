@@ -70,7 +70,14 @@ impl Dispatcher {
         });
         match verified {
             Ok(user) => {
+                let may_subscribe = self.settings.load().payments.admits(true, &user.roles);
                 connection.authenticate(user);
+                if !may_subscribe {
+                    // A subscription does not outlive the right to it.
+                    connection
+                        .adapter()
+                        .leave(connection.key, vec![PAYMENTS_ROOM.to_owned()]);
+                }
                 Ok(tell_authenticated(connection))
             }
             Err(error) => {

@@ -34,6 +34,9 @@ use crate::{
 /// How many waiting arrivals of one connection are handled before others get their turn.
 const ARRIVALS_IN_A_ROW: usize = 64;
 
+/// How much of an unknown event's name an answer repeats.
+const MAX_SHOWN_CHARS: usize = 100;
+
 /// Sends what arrives to who handles it.
 pub struct Dispatcher {
     /// Who handles what. Loaded once for each event, so that an event sees one version of it.
@@ -131,7 +134,8 @@ impl Dispatcher {
         }
         let registry = self.registry.load();
         let Some(route) = registry.route(answer.connection.namespace(), &answer.event) else {
-            let error = format!("no plugin handles event {:?}", answer.event);
+            let name: String = answer.event.chars().take(MAX_SHOWN_CHARS).collect();
+            let error = format!("no plugin handles event {name:?}");
             self.refuse(
                 answer,
                 metrics::OTHER,

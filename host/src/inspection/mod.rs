@@ -5,6 +5,7 @@ mod schema_diff;
 
 use std::{path::Path, sync::Arc};
 
+use arc_swap::ArcSwap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
@@ -80,7 +81,7 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
             .as_ref()
             .into(),
         bytes: bytes.into(),
-        grants: Arc::new(Grants::all()),
+        grants: Arc::new(ArcSwap::from_pointee(Grants::all())),
         config: config.to_owned(),
         budget: config::Budget::default(),
         breaker: config::Breaker::default(),

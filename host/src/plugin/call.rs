@@ -9,7 +9,10 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
@@ -204,11 +207,13 @@ impl Plugin {
     async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, began: Instant) -> Completed {
         let budget = self.budget();
         let mut cpu = CpuTime::default();
+        let waiting = AtomicBool::new(true);
         let call = async {
             let mut lease = match lease {
                 Some(lease) => lease,
-                None => self.lease(&mut cpu).await?,
+                None => self.lease(&mut cpu, &waiting).await?,
             };
+            waiting.store(false, Ordering::Relaxed);
             if let Some(job) = job {
                 lease.begin(|instance| instance.run(job));
             }
@@ -225,9 +230,13 @@ impl Plugin {
         };
         let deadline = (began + budget.wall).into();
         let ended = tokio::select! {
-            ended = timeout_at(deadline, call) => {
-                ended.unwrap_or_else(|_| Err(self.out_of_time("wall", budget.wall)))
-            }
+            ended = timeout_at(deadline, call) => ended.unwrap_or_else(|_| {
+                if waiting.load(Ordering::Relaxed) {
+                    // Others hold the instances; this call has done nothing that was slow.
+                    return Err(CallError::Unavailable("all instances were busy".into()));
+                }
+                Err(self.out_of_time("wall", budget.wall))
+            }),
             () = self.retired() => {
                 Err(CallError::Unavailable("replaced, and the call did not end in time".into()))
             }
@@ -243,8 +252,9 @@ impl Plugin {
     }
 
     /// An instance from the pool, or a new one where there is room.
-    async fn lease(&self, cpu: &mut CpuTime) -> Result<Lease, CallError> {
+    async fn lease(&self, cpu: &mut CpuTime, waiting: &AtomicBool) -> Result<Lease, CallError> {
         let mut lease = self.pool().take().await;
+        waiting.store(false, Ordering::Relaxed);
         if lease.instance().is_none() {
             let limit = self.budget().cpu;
             let creation = std::pin::pin!(self.instantiate());
@@ -255,12 +265,32 @@ impl Plugin {
             }
             .await;
             let described = created.ok_or_else(|| self.out_of_time("cpu", limit))?;
-            let described =
-                described.map_err(|error| CallError::Unavailable(format!("{error:#}")))?;
+            let described = described.map_err(|error| CallError::Unavailable(error.to_string()))?;
             let (instance, _) = described.map_err(CallError::Unavailable)?;
             lease.provide(instance);
         }
         Ok(lease)
+    }
+
+    /// The reason of a failed call: a budget by name, else the trap with what the guest printed,
+    /// which is where Rust guests say why they panicked.
+    pub(super) fn trap(&self, error: &wasmtime::Error, printed: Option<&str>) -> CallError {
+        if let Some(OverBudget { budget, allowed }) = error.downcast_ref() {
+            return CallError::OverBudget(OverBudget {
+                budget,
+                allowed: allowed.clone(),
+            });
+        }
+        let mut text = format!("{error:?}");
+        // wasmtime has no type for this one.
+        if text.contains("fuel allocated for hostcalls has been exhausted") {
+            let allowed = self.budget().boundary.as_usize();
+            return CallError::OverBudget(OverBudget::bytes("boundary", allowed));
+        }
+        if let Some(printed) = printed {
+            text = format!("{text}\n{}", printed.trim_end());
+        }
+        CallError::Trap(text)
     }
 
     fn out_of_time(&self, budget: &'static str, allowed: Duration) -> CallError {
@@ -286,7 +316,7 @@ impl Plugin {
                     effects,
                 }
             }
-            Err(error) => Completed::failed(trap(&error, printed.as_deref())),
+            Err(error) => Completed::failed(self.trap(&error, printed.as_deref())),
         }
     }
 }
@@ -304,21 +334,6 @@ impl Completed {
             effects: Vec::new(),
         }
     }
-}
-
-/// The reason of a failed call: a budget by name, else the trap with what the guest printed, which
-/// is where Rust guests say why they panicked.
-pub fn trap(error: &wasmtime::Error, printed: Option<&str>) -> CallError {
-    if let Some(OverBudget { budget, allowed }) = error.downcast_ref() {
-        return CallError::OverBudget(OverBudget {
-            budget,
-            allowed: allowed.clone(),
-        });
-    }
-    let printed = printed
-        .map(|text| format!("\n{}", text.trim_end()))
-        .unwrap_or_default();
-    CallError::Trap(format!("{error:?}{printed}"))
 }
 
 fn host_panic(panic: Box<dyn Any + Send>) -> CallError {

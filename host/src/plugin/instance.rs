@@ -129,6 +129,9 @@ impl Instance {
             } => {
                 let identity = connection.identity();
                 store.data_mut().begin(Some(connection));
+                let attachments: usize = message.attachments.iter().map(Vec::len).sum();
+                let bytes = message.arguments.len() + attachments;
+                store.data_mut().meter.boundary(bytes)?;
                 let call = self
                     .events
                     .call_handle(store, &identity.guest, &event, &message);

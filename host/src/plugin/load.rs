@@ -4,12 +4,13 @@
 
 use std::{pin::pin, sync::Arc};
 
+use arc_swap::ArcSwap;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use wasmtime::component::HasSelf;
 
 use super::{
     breaker::Breaker,
-    call::{CallError, CpuTime, Metered, trap},
+    call::{CallError, CpuTime, Metered},
     engine::Engine,
     health::Health,
     imports::{self, ImportError},
@@ -33,8 +34,8 @@ pub struct Source {
     pub name: Arc<str>,
     /// The component.
     pub bytes: Arc<[u8]>,
-    /// What it may ask of the host.
-    pub grants: Arc<Grants>,
+    /// What it may ask of the host. What is taken away while it runs is refused at the next call.
+    pub grants: Arc<ArcSwap<Grants>>,
     /// JSON text of its `config` table.
     pub config: String,
     /// What a call may use.
@@ -156,14 +157,14 @@ impl Plugin {
             .await
             .map_err(|_| out_of_time("wall", wall))?
             .ok_or_else(|| out_of_time("cpu", cpu))?
-            .map_err(|error| LoadError::Describe(trap(&error, None)))?;
+            .map_err(LoadError::Describe)?;
         let (instance, description) = described.map_err(LoadError::Refused)?;
         lease.keep(instance);
         Ok(description)
     }
 
     /// A new instance, described. Takes as long as the guest likes: the caller bounds it.
-    pub(super) async fn instantiate(&self) -> wasmtime::Result<Described> {
+    pub(super) async fn instantiate(&self) -> Result<Described, CallError> {
         let Source {
             name,
             grants,
@@ -184,9 +185,12 @@ impl Plugin {
             self.broadcast.clone(),
             allowance,
         );
-        self.prepared
+        let output = state.output.clone();
+        let described = self
+            .prepared
             .instantiate(state, allowance.boundary_bytes, config)
-            .await
+            .await;
+        described.map_err(|error| self.trap(&error, output.take().as_deref()))
     }
 
     /// The name in `mixlab.toml`.
@@ -255,8 +259,8 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
     let component = engine.compile(&source.bytes).map_err(|error| {
         LoadError::NotAComponent(format!("it is not a valid component: {error:#}"))
     })?;
-    let wanted =
-        imports::check(engine.wasm(), &component, &source.grants).map_err(LoadError::Imports)?;
+    let wanted = imports::check(engine.wasm(), &component, &source.grants.load())
+        .map_err(LoadError::Imports)?;
     let mut linker = engine.base_linker();
     let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
     if wanted.broadcast {

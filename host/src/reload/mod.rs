@@ -9,12 +9,14 @@ mod status;
 mod watch;
 
 use std::{
+    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt;
 use tokio::{
     sync::{mpsc, oneshot, watch as channel},
     time::{MissedTickBehavior, interval, sleep_until},
@@ -23,12 +25,12 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::status::{PluginState, PluginStatus, Status};
 use self::{
-    slot::{Candidate, Slot},
+    slot::{Candidate, Refusal, Slot},
     watch::Watch,
 };
 use crate::{
     admission::RateLimits,
-    config::{Config, Overrides},
+    config::{self, Config, Overrides},
     dispatch::Dispatcher,
     plugin::Engine,
     registry::{Registry, Served},
@@ -54,6 +56,8 @@ pub struct ConfigSource {
 /// Loads plugins and keeps them current. To be driven by [`Reloader::run`].
 pub struct Reloader {
     config: Config,
+    /// What the server was started with: what needs a restart is held against this.
+    started: Config,
     source: Option<ConfigSource>,
     secret: Arc<[u8]>,
     slots: Vec<Slot>,
@@ -85,6 +89,7 @@ impl Reloader {
             .as_ref()
             .and_then(|source| watch::Stamp::of(&source.path));
         Self {
+            started: config.clone(),
             config,
             source,
             secret,
@@ -107,10 +112,17 @@ impl Reloader {
     /// Brings everything in line with the files as they are now.
     pub async fn refresh(&mut self) {
         self.follow_config();
-        self.match_slots();
-        let mut changed = false;
-        for index in 0..self.slots.len() {
-            changed |= self.load(index).await;
+        let Matched {
+            reordered,
+            switched_off,
+        } = self.match_slots();
+        let loaded = self.load_all().await;
+        let mut changed = reordered || switched_off || loaded.any;
+        if switched_off || loaded.replaced {
+            for slot in &mut self.slots {
+                slot.unblock();
+            }
+            changed |= self.load_all().await.any;
         }
         if changed {
             self.publish();
@@ -184,7 +196,7 @@ impl Reloader {
                 if config == self.config {
                     return;
                 }
-                let restart = self.config.restart_needed(&config);
+                let restart = self.started.restart_needed(&config);
                 if !restart.is_empty() {
                     tracing::warn!(keys = restart.join(", "), "these changes need a restart");
                 }
@@ -205,12 +217,16 @@ impl Reloader {
     }
 
     /// One slot for each plugin that is switched on, in the order of the file.
-    fn match_slots(&mut self) {
+    fn match_slots(&mut self) -> Matched {
         let mut former = std::mem::take(&mut self.slots);
+        let names = |slots: &[Slot]| -> Vec<String> {
+            slots.iter().map(|slot| slot.name().to_owned()).collect()
+        };
+        let former_order = names(&former);
         for plugin in self.config.plugins.iter().filter(|plugin| plugin.enabled) {
             let same = former.iter().position(|slot| slot.name() == plugin.name);
             let slot = match same {
-                Some(index) => former.swap_remove(index).with_spec(plugin.clone()),
+                Some(index) => former.remove(index).with_spec(plugin.clone()),
                 None => Slot::new(plugin.clone()),
             };
             self.slots.push(slot);
@@ -218,26 +234,38 @@ impl Reloader {
         for slot in &former {
             tracing::info!(plugin = slot.name(), "the plugin was switched off");
         }
-        if former.iter().any(|slot| slot.served().is_some()) {
-            let retired = former
-                .iter()
-                .filter_map(|slot| slot.served().cloned())
-                .collect();
-            self.retire(retired);
-            self.publish();
+        let retired: Vec<_> = former
+            .iter()
+            .filter_map(|slot| slot.served().cloned())
+            .collect();
+        let switched_off = !retired.is_empty();
+        self.retire(retired);
+        Matched {
+            reordered: names(&self.slots) != former_order,
+            switched_off,
         }
     }
 
-    /// Loads a plugin's file if it is not the one that was loaded last; true if it now serves.
-    async fn load(&mut self, index: usize) -> bool {
+    async fn load_all(&mut self) -> Loaded {
+        let mut all = Loaded::default();
+        for index in 0..self.slots.len() {
+            let one = self.load(index).await;
+            all.any |= one.any;
+            all.replaced |= one.replaced;
+        }
+        all
+    }
+
+    /// Loads a plugin's file if it is not the one that was loaded last.
+    async fn load(&mut self, index: usize) -> Loaded {
         let Some(candidate) = self.slots[index].candidate(&self.config.breaker) else {
-            return false;
+            return Loaded::default();
         };
         let began = Instant::now();
         let name = self.slots[index].name().to_owned();
         let loaded = match candidate {
             Ok(candidate) => self.try_out(candidate, index).await,
-            Err(unreadable) => Err(unreadable),
+            Err(unreadable) => Err(Refusal::Unreadable(unreadable)),
         };
         self.dispatcher.metrics.reloaded(&name, loaded.is_ok());
         match loaded {
@@ -251,33 +279,40 @@ impl Reloader {
                     served.routes.len()
                 );
                 let former = self.slots[index].serve(Arc::new(served));
+                let replaced = former.is_some();
                 self.retire(former.into_iter().collect());
-                true
+                Loaded {
+                    any: true,
+                    replaced,
+                }
             }
-            Err(reason) => {
+            Err(refusal) => {
                 let serving = if self.slots[index].served().is_some() {
                     "the old version goes on serving"
                 } else {
                     "it does not serve"
                 };
+                let reason = refusal.reason();
                 tracing::warn!(plugin = name, "the plugin was refused, {serving}: {reason}");
-                self.slots[index].refuse(reason);
-                false
+                self.slots[index].refuse(refusal);
+                Loaded::default()
             }
         }
     }
 
     /// Loads a candidate for a slot and holds it against the other plugins.
-    async fn try_out(&self, candidate: Candidate, index: usize) -> Result<Served, String> {
+    async fn try_out(&self, candidate: Candidate, index: usize) -> Result<Served, Refusal> {
         let Dispatcher {
             broadcast, metrics, ..
         } = &*self.dispatcher;
         let engine = self.engine.clone();
-        let served = candidate
-            .load(engine, broadcast.clone(), &self.limits, metrics)
-            .await?;
+        let loading = candidate.load(engine, broadcast.clone(), &self.limits, metrics);
+        // The task that follows the files must outlive whatever a file makes a library do.
+        let loaded = AssertUnwindSafe(loading).catch_unwind().await;
+        let loaded = loaded.unwrap_or_else(|_| Err("the host panicked while loading it".into()));
+        let served = loaded.map_err(Refusal::Content)?;
         match served.conflict(self.others(index)) {
-            Some(conflict) => Err(conflict.to_string()),
+            Some(conflict) => Err(Refusal::Conflict(conflict.to_string())),
             None => Ok(served),
         }
     }
@@ -318,18 +353,31 @@ impl Reloader {
     }
 
     fn report(&self) {
-        let disabled = self.config.plugins.iter().filter(|plugin| !plugin.enabled);
-        let plugins = self
-            .slots
-            .iter()
-            .map(Slot::status)
-            .chain(disabled.map(PluginStatus::disabled));
-        let status = Status {
-            config_error: self.config_error.clone(),
-            plugins: plugins.collect(),
+        let status = |plugin: &config::Plugin| {
+            let slot = self.slots.iter().find(|slot| slot.name() == plugin.name);
+            slot.map_or_else(|| PluginStatus::disabled(plugin), Slot::status)
         };
-        self.status.store(Arc::new(status));
+        let plugins = self.config.plugins.iter().map(status).collect();
+        self.status.store(Arc::new(Status {
+            config_error: self.config_error.clone(),
+            plugins,
+        }));
     }
+}
+
+/// How the slots changed with `mixlab.toml`.
+struct Matched {
+    reordered: bool,
+    switched_off: bool,
+}
+
+/// What loading brought.
+#[derive(Default)]
+struct Loaded {
+    /// Some plugin serves that did not before, or a new version of it.
+    any: bool,
+    /// Some version was replaced.
+    replaced: bool,
 }
 
 /// Changes that wait for the files to come to rest.

@@ -1,7 +1,13 @@
 //! One plugin of `mixlab.toml`: its file, the version that serves, and why a newer one does not.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{self, Read},
+    path::Path,
+    sync::Arc,
+};
 
+use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -12,21 +18,35 @@ use crate::{
     admission::RateLimits,
     broadcast::Broadcast,
     config,
+    grant::Grants,
     metrics::Metrics,
     plugin::{Engine, Health, Plugin, Source},
     registry::Served,
+    units::Size,
 };
 
 type Hash = [u8; 32];
+
+/// What came of a content.
+#[derive(Clone)]
+enum Verdict {
+    /// It is being tried.
+    Open,
+    Serves,
+    Refused(String),
+    /// Another plugin handles one of its events; to be tried again when others change.
+    Blocked(String),
+}
 
 /// The place of a plugin, kept over all its generations.
 pub struct Slot {
     spec: config::Plugin,
     /// The file as it was when it was last looked at.
     stamp: Option<Stamp>,
-    /// The content that was tried last, with the specification of then; the same content is not
-    /// tried twice.
-    tried: Option<Hash>,
+    /// The content that was tried last and what came of it; the same content is not tried twice.
+    tried: Option<(Hash, Verdict)>,
+    /// Shared by all generations: what is taken away is taken from the one that serves, too.
+    grants: Arc<ArcSwap<Grants>>,
     generation: u64,
     served: Option<Arc<Served>>,
     refusal: Option<String>,
@@ -44,6 +64,7 @@ impl Slot {
     /// Nothing loaded yet.
     pub fn new(spec: config::Plugin) -> Self {
         Self {
+            grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
             stamp: None,
             tried: None,
@@ -59,6 +80,7 @@ impl Slot {
         if self.spec != spec {
             // Other grants, budgets or settings: to be loaded again, whatever the file holds.
             self.tried = None;
+            self.grants.store(Arc::new(spec.grants.clone()));
             self.spec = spec;
         }
         self
@@ -92,27 +114,29 @@ impl Slot {
             return None;
         }
         self.stamp = stamp;
-        let bytes = match fs::read(&self.spec.path) {
+        let bytes = match read(&self.spec.path, self.spec.budget.file) {
             Ok(bytes) => bytes,
-            Err(error) => {
-                let reason = unreadable(&self.spec.path, &error);
+            Err(reason) => {
                 let known = self.refusal.as_ref() == Some(&reason);
                 return (!known).then_some(Err(reason));
             }
         };
         let hash: Hash = Sha256::digest(&bytes).into();
-        if self.tried == Some(hash) {
+        if let Some((tried, verdict)) = &self.tried
+            && *tried == hash
+        {
             // Touched, or put back after it was gone.
-            if self.served.is_some() {
-                self.refusal = None;
-            }
+            self.refusal = match verdict {
+                Verdict::Refused(reason) | Verdict::Blocked(reason) => Some(reason.clone()),
+                Verdict::Open | Verdict::Serves => None,
+            };
             return None;
         }
-        self.tried = Some(hash);
+        self.tried = Some((hash, Verdict::Open));
         let source = Source {
             name: self.spec.name.as_str().into(),
             bytes: bytes.into(),
-            grants: Arc::new(self.spec.grants.clone()),
+            grants: self.grants.clone(),
             config: self.spec.config.clone(),
             budget: self.spec.budget.clone(),
             breaker: breaker.clone(),
@@ -130,13 +154,35 @@ impl Slot {
     pub fn serve(&mut self, served: Arc<Served>) -> Option<Arc<Served>> {
         self.generation = served.plugin.generation();
         self.refusal = None;
+        self.conclude(Verdict::Serves);
         self.served.replace(served)
     }
 
     /// Remembers why the newest file does not serve.
-    pub fn refuse(&mut self, reason: String) {
+    pub fn refuse(&mut self, refusal: Refusal) {
+        let (reason, verdict) = match refusal {
+            Refusal::Content(reason) => (reason.clone(), Some(Verdict::Refused(reason))),
+            Refusal::Conflict(reason) => (reason.clone(), Some(Verdict::Blocked(reason))),
+            Refusal::Unreadable(reason) => (reason, None),
+        };
+        if let Some(verdict) = verdict {
+            self.conclude(verdict);
+        }
         self.health.failed("load", reason.as_str());
         self.refusal = Some(reason);
+    }
+
+    /// Others have changed: what another plugin stood in the way of is worth another try.
+    pub fn unblock(&mut self) {
+        if let Some((_, Verdict::Blocked(_))) = self.tried {
+            self.tried = None;
+        }
+    }
+
+    fn conclude(&mut self, verdict: Verdict) {
+        if let Some((_, open)) = &mut self.tried {
+            *open = verdict;
+        }
     }
 
     /// For `plugin list` and health.
@@ -171,6 +217,25 @@ impl Slot {
     }
 }
 
+/// Why a file does not serve.
+pub enum Refusal {
+    /// It cannot be read.
+    Unreadable(String),
+    /// What is in it is no good.
+    Content(String),
+    /// Another plugin handles one of its events.
+    Conflict(String),
+}
+
+impl Refusal {
+    /// In words.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Unreadable(reason) | Self::Content(reason) | Self::Conflict(reason) => reason,
+        }
+    }
+}
+
 impl Candidate {
     /// Loads it; an error says why it is refused.
     pub async fn load(
@@ -194,9 +259,36 @@ impl Candidate {
     }
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> String {
-    match error.kind() {
+/// The file's content, within its budget. A larger file is refused without being read.
+fn read(path: &Path, budget: Size) -> Result<Vec<u8>, String> {
+    let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => format!("{}: no such file", path.display()),
         _ => format!("{}: {error}", path.display()),
+    };
+    // Before it is opened: a pipe would wait for somebody to write.
+    let metadata = fs::metadata(path).map_err(unreadable)?;
+    if metadata.is_dir() {
+        return Err(format!("{}: Is a directory", path.display()));
     }
+    if !metadata.is_file() {
+        return Err(format!("{}: not a file", path.display()));
+    }
+    let file = fs::File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more tells a file that grows meanwhile.
+    let limit = budget.bytes().saturating_add(1);
+    let size = metadata.len();
+    if size < limit {
+        bytes.reserve_exact(size as usize);
+        file.take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+    }
+    if size >= limit || bytes.len() as u64 >= limit {
+        let size = size.max(bytes.len() as u64);
+        return Err(format!(
+            "it has {size} bytes; the budget file = {budget} allows no more"
+        ));
+    }
+    Ok(bytes)
 }

@@ -16,6 +16,9 @@ use tokio::sync::mpsc;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     modified: Option<SystemTime>,
+    /// Seconds and nanoseconds of the last change of content or metadata; unlike `modified`, it
+    /// cannot be set back.
+    changed: (i64, i64),
     len: u64,
     inode: u64,
 }
@@ -26,6 +29,7 @@ impl Stamp {
         let metadata = fs::metadata(path).ok()?;
         Some(Self {
             modified: metadata.modified().ok(),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
             len: metadata.len(),
             inode: metadata.ino(),
         })

@@ -189,9 +189,11 @@ impl Client {
 /// Checks that the server took the token for what it is.
 pub fn check_authenticated(arguments: &[u8], user: Option<u64>) -> Result<()> {
     let answer: serde_json::Value = serde_json::from_slice(arguments)?;
+    let id = answer[1]["user"]["id"].as_str();
     let right = answer[0] == "authenticated"
         && answer[1]["success"] == true
-        && user.is_some_and(|id| answer[1]["user"]["id"] == id.to_string());
+        && user.is_some()
+        && id.and_then(|id| id.parse().ok()) == user;
     ensure!(right, "user {user:?} was told {answer}");
     Ok(())
 }

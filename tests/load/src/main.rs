@@ -8,6 +8,7 @@
 mod asking;
 mod backend;
 mod client;
+mod compare;
 mod conversation;
 mod cores;
 mod crowd;
@@ -49,6 +50,7 @@ use tokio::{
 };
 
 use crate::{
+    compare::Compare,
     options::{ServerOptions, duration},
     report::{Format, Report},
     running::Running,
@@ -70,10 +72,10 @@ struct Cli {
     /// How the result is printed. With `json` it is the last line of stdout.
     #[arg(long, global = true, default_value = "text")]
     format: Format,
-    /// The core that this tool runs on.
+    /// The core that this tool runs on, with one thread.
     #[arg(long, global = true, value_name = "N")]
     load_core: Option<usize>,
-    /// Threads of this tool.
+    /// Threads of this tool where it has no core of its own.
     #[arg(long, global = true, default_value_t = 2)]
     threads: usize,
     /// When to give up.
@@ -99,6 +101,8 @@ enum Command {
     Idle(Idle),
     /// Everything at once, among a plugin that loops and one that is replaced.
     Mixed(Mixed),
+    /// Compare MixLab with Node's server and with a native one.
+    Compare(Compare),
 }
 
 fn main() -> ExitCode {
@@ -119,11 +123,19 @@ fn main() -> ExitCode {
 /// Runs the command; returns how many faults it found.
 fn run(cli: &Cli) -> Result<u64> {
     cores::allow_many_files()?;
-    if let Some(core) = cli.load_core {
-        cores::pin_to(core)?;
+    let core = match cli.command {
+        Command::Compare(_) => Some(cli.load_core.unwrap_or(compare::LOAD_CORE)),
+        _ => cli.load_core,
+    };
+    if let Some(core) = core {
+        cores::pin_to(core).with_context(|| format!("core {core} is not there"))?;
     }
     let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(cli.threads.max(1))
+        .worker_threads(if core.is_some() {
+            1
+        } else {
+            cli.threads.max(1)
+        })
         .enable_all()
         .build()?;
     let done = runtime.block_on(async {
@@ -146,6 +158,7 @@ async fn perform(cli: &Cli) -> Result<u64> {
     let report = match &cli.command {
         Command::Reload(reload) => reload.run(&cli.server).await?,
         Command::Mixed(mixed) => mixed.run(&cli.server).await?,
+        Command::Compare(compare) => return compare.run(&cli.server, cli.format).await,
         command => against_target(command, &cli.server).await?,
     };
     report.print(cli.format);
@@ -162,7 +175,9 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         Command::Ack(exchange) => exchange.run(target, true).await,
         Command::Fanout(fanout) => fanout.run(target).await,
         Command::Idle(idle) => idle.run(target).await,
-        Command::Reload(_) | Command::Mixed(_) => bail!("it starts a server of its own"),
+        Command::Reload(_) | Command::Mixed(_) | Command::Compare(_) => {
+            bail!("it starts servers of its own")
+        }
     };
     running.stop_after(report).await
 }

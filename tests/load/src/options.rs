@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
-use clap::{Args, ValueEnum};
+use clap::{Args, Command, ValueEnum};
 
 use crate::peer::{self, load_folder};
 
@@ -64,14 +64,27 @@ pub enum Peer {
     Native,
 }
 
-impl fmt::Display for Peer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Peer {
+    /// As it is written.
+    pub fn name(self) -> &'static str {
+        match self {
             Self::Mixlab => "mixlab",
             Self::Node => "node",
             Self::Native => "native",
-        })
+        }
     }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Arguments as they are when nothing is given.
+pub fn defaults<T: Args>() -> T {
+    let matches = T::augment_args(Command::new("defaults")).get_matches_from(["defaults"]);
+    T::from_arg_matches(&matches).expect("every argument has a default")
 }
 
 /// Compiled plugins: those that change or misbehave, and those that are shipped.

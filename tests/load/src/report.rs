@@ -18,6 +18,7 @@ pub enum Format {
 /// A scenario's result. Units are in the names.
 #[derive(Debug, Clone)]
 pub struct Report {
+    scenario: &'static str,
     fields: Vec<(&'static str, Value)>,
     faults: u64,
 }
@@ -26,6 +27,7 @@ impl Report {
     /// Of a scenario against a server.
     pub fn new(scenario: &'static str, server: &str) -> Self {
         Self {
+            scenario,
             fields: vec![("scenario", scenario.into()), ("server", server.into())],
             faults: 0,
         }
@@ -61,6 +63,32 @@ impl Report {
         self.faults
     }
 
+    /// The scenario's name.
+    pub fn scenario(&self) -> &'static str {
+        self.scenario
+    }
+
+    /// All values with their names, as text.
+    pub fn values(&self) -> impl Iterator<Item = (&'static str, String)> {
+        let fields = self.fields.iter();
+        fields.map(|(name, value)| {
+            (
+                *name,
+                value.as_str().map_or(value.to_string(), str::to_owned),
+            )
+        })
+    }
+
+    /// The same as a JSON object.
+    pub fn to_value(&self) -> Value {
+        let fields = self.fields.iter();
+        Value::Object(
+            fields
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+        )
+    }
+
     /// A value that is a number.
     pub fn number(&self, name: &str) -> Option<f64> {
         let (_, value) = self.fields.iter().find(|(field, _)| *field == name)?;
@@ -72,11 +100,8 @@ impl Report {
         match format {
             Format::Json => println!("{}", self.json()),
             Format::Text => {
-                for (name, value) in &self.fields {
-                    println!(
-                        "{name:<28} {}",
-                        value.as_str().map_or(value.to_string(), str::to_owned)
-                    );
+                for (name, value) in self.values() {
+                    println!("{name:<28} {value}");
                 }
             }
         }

@@ -29,7 +29,7 @@ use crate::{
     faults::{Faults, error_code},
     latency::Latencies,
     meter::Meter,
-    options::{PluginOptions, ServerOptions, duration},
+    options::{PluginOptions, ServerOptions, defaults, duration},
     report::Report,
     sandbox::Sandbox,
     subscriber::{Subscriber, Updates},
@@ -93,6 +93,14 @@ struct Scene {
 }
 
 impl Mixed {
+    /// With the numbers that stand when nothing else is said.
+    pub fn standard(plugins: &PluginOptions) -> Self {
+        Self {
+            plugins: plugins.clone(),
+            ..defaults()
+        }
+    }
+
     /// Runs it against a server of its own.
     pub async fn run(&self, options: &ServerOptions) -> Result<Report> {
         let (good, looping) = (

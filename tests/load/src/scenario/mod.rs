@@ -8,7 +8,12 @@ mod mixed;
 mod reload;
 
 pub use self::{
-    connect::Connect, exchange::Exchange, fanout::Fanout, idle::Idle, mixed::Mixed, reload::Reload,
+    connect::{Connect, Transport},
+    exchange::Exchange,
+    fanout::Fanout,
+    idle::Idle,
+    mixed::Mixed,
+    reload::Reload,
 };
 
 use clap::builder::{RangedI64ValueParser, TypedValueParser};

@@ -12,7 +12,7 @@ use crate::{
     asking::Asking,
     crowd,
     meter::Meter,
-    options::{PluginOptions, ServerOptions, duration},
+    options::{PluginOptions, ServerOptions, defaults, duration},
     procfs,
     report::Report,
     sandbox::Sandbox,
@@ -47,6 +47,14 @@ pub struct Reload {
 }
 
 impl Reload {
+    /// With the numbers that stand when nothing else is said.
+    pub fn standard(plugins: &PluginOptions) -> Self {
+        Self {
+            plugins: plugins.clone(),
+            ..defaults()
+        }
+    }
+
     /// Runs it against a server of its own.
     pub async fn run(&self, options: &ServerOptions) -> Result<Report> {
         let (sandbox, mut swapper) = Sandbox::start(options, &self.plugins, &[]).await?;

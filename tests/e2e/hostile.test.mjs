@@ -1,0 +1,572 @@
+// Every guest of tests/guests does its bad thing in a server that has other things to do. The
+// client is told a code, the admin why, and nobody else notices.
+import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { ask, connect, nextEvent, open } from '../support/client.mjs';
+import { assertFailed, editConfig, notReady, plugin, reload, status } from '../support/plugins.mjs';
+import { ROOT, startServer } from '../support/server.mjs';
+import { token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
+
+const GUESTS = join(ROOT, 'tests/guests');
+
+/** Small, so that the tests are quick. */
+const CONFIG = `
+[budget]
+cpu = "30ms"
+wall = "1s"
+memory = "16MiB"
+`;
+
+const CUSTOM_EVENT = { wasm: 'custom-event', grants: ['emit:custom_response'] };
+/** Tells which rooms its sender is in. */
+const CAPABILITIES = {
+  wasm: 'capabilities',
+  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit'],
+};
+
+const NUMBERS = Array.from({ length: 1000 }, (_, index) => index + 1);
+
+/**
+ * What each guest is for.
+ *
+ * - `refused`: why it is refused at load with the keys `without` in mixlab.toml.
+ * - `fails`: arguments of its event, with the code that the client is told and the reason for the log.
+ * - `works`: what else is to be seen of it, given `{ server, socket, witness }`.
+ * - `connects`: a test of its own, since it looks at every connection.
+ *
+ * All other keys are those of [[plugins]].
+ */
+const TABLE = {
+  // Loading
+  describe_fails: { refused: /it refused its configuration: config\.studio: there is no such studio/ },
+  describe_traps: { refused: /describe failed: [^]*unreachable/, log: /describe_traps panics on purpose/ },
+  describe_loops: { refused: /describe failed: the budget cpu = 30ms is used up/ },
+  start_loops: { refused: /the budget cpu = 30ms is used up/ },
+  empty_description: { refused: /no event/ },
+  reserved_event: { refused: /"mixlab:x".*reserved/ },
+  bad_schema: { refused: /"bad_schema".*schema of the arguments/ },
+  bad_rate: { refused: /"bad_rate".*rate limit/ },
+  wrong_version: { refused: /mixlab:plugin@0\.2\.0.*mixlab:plugin@0\.1\.0/ },
+  unknown_import: { refused: /elsewhere:studio\/teleport/ },
+  ungranted: {
+    refused: /broadcast-payment-update.*"payments"/,
+    group: 'events',
+    grants: ['payments'],
+    async works({ socket, witness }) {
+      await ask(socket, 'ungranted');
+      const [update] = await nextEvent(witness, 'payment_update');
+      assert.equal(update.data, 'unwanted');
+    },
+  },
+  versioned: {
+    refused: /config: missing field `version`/,
+    group: 'events',
+    config: { version: 7 },
+    works: async ({ socket }) => assert.deepEqual(await ask(socket, 'versioned'), { version: 7 }),
+  },
+  contracts: {
+    refused: /config: missing field `events`/,
+    group: 'events',
+    config: { events: [{ name: 'contracts' }, { name: 'contracts:ping' }], answer: 'pong' },
+    works: async ({ socket }) => assert.equal(await ask(socket, 'contracts'), 'pong'),
+  },
+  stamped: {
+    group: 'events',
+    works: async ({ socket }) => assert.deepEqual(await ask(socket, 'stamped', 'x'), { version: 1, data: 'x' }),
+  },
+
+  // Events
+  echo: {
+    group: 'events',
+    async works({ socket }) {
+      const sent = [{ a: [1.5, 'x', null] }, Buffer.from([0, 255]), 'ü'];
+      const answer = await new Promise((resolve) => socket.emit('echo', ...sent, (...args) => resolve(args)));
+      assert.deepEqual(answer, sent);
+    },
+  },
+  handler_loops: { group: 'events', fails: [{ code: 'plugin_timeout', reason: /the budget cpu = 30ms is used up/ }] },
+  sleeps: {
+    group: 'events',
+    budget: { wall: '300ms', instances: 1 },
+    fails: [{ code: 'plugin_timeout', reason: /the budget wall = 300ms is used up/ }],
+  },
+  slow: {
+    group: 'events',
+    // It counts time on the clock, in which a busy machine may give it little CPU.
+    budget: { wall: '20s' },
+    fails: [{ args: [9000], code: 'plugin_timeout', reason: /the budget cpu = 30ms is used up/ }],
+    works: async ({ socket }) => assert.equal(await ask(socket, 'slow', 5), 5),
+  },
+  slow_under_load: {
+    group: 'events',
+    async works({ socket, witness }) {
+      let answered = 0;
+      const calls = NUMBERS.slice(0, 40).map(() => ask(socket, 'slow_under_load').then(() => (answered += 1)));
+      assert.equal(await ask(witness, 'custom_event', 1), 1);
+      assert.ok(answered < calls.length, 'another plugin does not wait for all of them');
+      await Promise.all(calls);
+    },
+  },
+  traps: { group: 'events', fails: [{ code: 'plugin_error', reason: /traps panics on purpose/ }] },
+  traps_at_1000: {
+    group: 'events',
+    budget: { instances: 1 },
+    async works({ server, socket }) {
+      const answers = await Promise.all([...NUMBERS, 1001].map(() => ask(socket, 'traps_at_1000')));
+      const [failed] = answers.splice(999, 1);
+      assert.deepEqual(answers, [...NUMBERS.slice(0, 999), 1]);
+      assert.match(await assertFailed(server, failed, 'plugin_error'), /traps_at_1000 panics on purpose/);
+    },
+  },
+  traps_after_emits: {
+    group: 'events',
+    grants: ['payments', 'emit', 'room:traps_after_emits'],
+    fails: [{ code: 'plugin_error', reason: /traps_after_emits panics on purpose/ }],
+  },
+  rejects: {
+    group: 'events',
+    grants: ['payments', 'emit', 'room:rejects'],
+    async works({ server, socket, witness }) {
+      const error = {
+        code: 'slot_taken',
+        message: 'The slot is taken',
+        temporary: true,
+        retry_after_ms: 1500,
+        details: ['10:00', '11:00'],
+      };
+      assert.deepEqual(await ask(socket, 'rejects'), { error });
+      socket.emit('rejects');
+      assert.deepEqual(await nextEvent(socket, 'mixlab:error'), [{ error }]);
+      await assertNothingSeen(socket, witness);
+      assert.equal((await plugin(server, 'rejects')).failures, 0, 'a rejection is no failure');
+    },
+  },
+
+  // Memory and size
+  memory_linear: { group: 'memory', fails: [{ code: 'plugin_error', reason: /the budget memory = 16.* is used up/ }] },
+  memory_grow_then_ok: {
+    group: 'memory',
+    fails: [{ args: [32], code: 'plugin_error', reason: /the budget memory = 16.* is used up/ }],
+    async works({ socket }) {
+      for (let round = 0; round < 5; round += 1) assert.equal(await ask(socket, 'memory_grow_then_ok', 8), 8);
+    },
+  },
+  stack_overflow: { group: 'memory', fails: [{ code: 'plugin_error', reason: /call stack exhausted/ }] },
+  huge_string: {
+    group: 'memory',
+    fails: [
+      { code: 'plugin_error', reason: /the budget memory = 16.* is used up/ },
+      { args: [9_000_000], code: 'plugin_error', reason: /the budget boundary = 8.* is used up/ },
+    ],
+    works: async ({ socket }) => assert.equal((await ask(socket, 'huge_string', 1_000_000)).length, 1_000_000),
+  },
+  million_items: {
+    group: 'memory',
+    budget: { cpu: '500ms', memory: '64MiB' },
+    fails: [{ code: 'plugin_error', reason: /the budget boundary = 8.* is used up/ }],
+    works: async ({ socket }) => assert.equal(await ask(socket, 'million_items', 3), undefined),
+  },
+  host_call_flood: {
+    group: 'memory',
+    grants: ['room:*'],
+    budget: { host_calls: 500 },
+    fails: [{ code: 'plugin_error', reason: /the budget host_calls = 500 is used up/ }],
+  },
+  emit_storm: {
+    group: 'memory',
+    grants: ['emit'],
+    budget: { effects: 10, host_calls: 1_000_000, cpu: '1s' },
+    fails: [{ code: 'plugin_error', reason: /the budget effects = 10 is used up/ }],
+  },
+  log_flood: {
+    group: 'memory',
+    budget: { log: '4KiB' },
+    fails: [{ code: 'plugin_error', reason: /the budget log = 4.* is used up/ }],
+    works: (clients) => assertLogIsBounded(clients, 'log_flood', 4096),
+  },
+  stdout_flood: {
+    group: 'memory',
+    budget: { log: '4KiB' },
+    fails: [{ code: 'plugin_error', reason: /the budget log = 4.* is used up/ }],
+    works: (clients) => assertLogIsBounded(clients, 'stdout_flood', 4096),
+  },
+
+  // Answers that are none
+  invalid_reply_json: {
+    group: 'answers',
+    fails: ['', 'null', '{}', '"x"', '[', '[1,]', '[1] 2', '[1][2]', '[NaN]', "['x']"].map((text) => ({
+      args: [text],
+      code: 'plugin_error',
+      reason: /its reply is not a JSON array/,
+    })),
+    async works({ socket }) {
+      assert.equal(await ask(socket, 'invalid_reply_json', ' [ 1 , "x" ] '), 1);
+      assert.equal(await ask(socket, 'invalid_reply_json', '[]'), undefined);
+    },
+  },
+  emit_invalid_json: {
+    group: 'answers',
+    grants: ['emit'],
+    async works({ socket, witness }) {
+      for (const text of ['', '{}', '[1', '[NaN]']) {
+        const { error } = await ask(socket, 'emit_invalid_json', text);
+        assert.equal(error.code, 'internal');
+        assert.match(error.message, /^message: not a JSON array/);
+      }
+      await assertNothingSeen(socket, witness);
+      await ask(socket, 'emit_invalid_json', '["x",1]');
+      assert.deepEqual(await nextEvent(socket, 'emit_invalid_json:seen'), ['x', 1]);
+    },
+  },
+  nan_and_deep: {
+    group: 'answers',
+    fails: [{ args: [0], code: 'plugin_error', reason: /its reply is not a JSON array/ }],
+    async works({ socket }) {
+      for (const depth of [1, 100, 100_000]) {
+        let found = 1;
+        for (let value = await ask(socket, 'nan_and_deep', depth); Array.isArray(value); value = value[0]) found += 1;
+        assert.equal(found, depth);
+      }
+    },
+  },
+  reply_breaks_schema: {
+    group: 'answers',
+    fails: [{ code: 'plugin_error', reason: /its reply breaks its contract: \/0: / }],
+  },
+  broken_attachments: { group: 'answers', fails: [{ code: 'plugin_error', reason: /attachment/ }] },
+
+  // Reaching out
+  capabilities: {
+    refused: /which needs a grant/,
+    group: 'answers',
+    grants: CAPABILITIES.grants,
+    async works({ socket }) {
+      const calls = [{ call: 'join', room: 'lobby' }, { call: 'joined' }];
+      assert.deepEqual(await ask(socket, 'capabilities', calls), [{ granted: null }, { granted: ['lobby'] }]);
+    },
+  },
+  leaves: {
+    refused: /mixlab:plugin\/rooms\.leave.*"room:ROOM"/,
+    group: 'answers',
+    grants: ['room:a'],
+    async works({ socket }) {
+      assert.equal(await ask(socket, 'leaves', 'a'), undefined);
+      const { error } = await ask(socket, 'leaves', 'b');
+      assert.deepEqual([error.code, error.message], ['internal', 'mixlab.toml does not grant "room:b"']);
+    },
+  },
+  reads_file: { group: 'answers', works: ({ socket }) => assertRefusedInside(socket, 'reads_file') },
+  opens_socket: { group: 'answers', works: ({ socket }) => assertRefusedInside(socket, 'opens_socket') },
+  reads_env: {
+    group: 'answers',
+    works: async ({ socket }) =>
+      assert.deepEqual(await ask(socket, 'reads_env'), { variables: [], command_line: [] }),
+  },
+
+  // Connections
+  greets: {
+    async connects(t, server) {
+      const first = await connect(t, server, { auth: { hello: ['x'] } });
+      assert.deepEqual(await nextEvent(first, 'greets:welcome'), [{ hello: ['x'] }]);
+      const second = await connect(t, server, { token: token({ sub: '1' }) });
+      assert.deepEqual(await nextEvent(second, 'greets:welcome'), [{}], 'without the token');
+      const id = await ask(second, 'greets');
+      second.disconnect();
+      assert.deepEqual(await nextEvent(first, 'greets:left'), [id, 'client namespace disconnect']);
+    },
+    grants: ['emit', 'room:greets'],
+  },
+  on_connect_refuses: {
+    async connects(t, server) {
+      assert.equal(await refusal(t, server, { auth: { room: 'closed' } }), 'room_closed');
+      assert.equal(await refusal(t, server, { auth: { room: 7 } }), 'invalid_payload');
+      for (const auth of [undefined, {}, { room: 'open' }]) {
+        const socket = await connect(t, server, { auth });
+        assert.equal(await ask(socket, 'on_connect_refuses:ping'), 'pong');
+      }
+      assert.equal((await plugin(server, 'on-connect-refuses')).failures, 0, 'a rejection is no failure');
+    },
+  },
+  on_connect_loops: {
+    connects: (t, server) =>
+      assertConnectFails(t, server, {
+        name: 'on-connect-loops',
+        code: 'plugin_timeout',
+        reason: /the budget cpu = 30ms is used up/,
+      }),
+  },
+  on_connect_traps: {
+    connects: (t, server) =>
+      assertConnectFails(t, server, {
+        name: 'on-connect-traps',
+        code: 'plugin_error',
+        reason: /on_connect_traps panics on purpose/,
+      }),
+  },
+  on_disconnect_loops: {
+    // Long enough to see that nobody waits for it.
+    budget: { cpu: '500ms', wall: '5s' },
+    async connects(t, server) {
+      const [leaver, stayer] = [await connect(t, server), await connect(t, server)];
+      leaver.disconnect();
+      await until(async () => (await server.api('GET', '/api/v1/clients/count')).body.count === 1);
+      assert.equal(await ask(stayer, 'custom_event', 1), 1);
+      assert.equal(await ask(stayer, 'on_disconnect_loops:ping'), 'pong');
+      assert.doesNotMatch(server.log(), /is used up/, 'it loops on, and nobody waited');
+      const [line] = await server.waitForLog(/.*the budget cpu = 500ms is used up.*/);
+      assert.match(line, /event="on-disconnect".*trace_id=/);
+      const { during, reason } = (await plugin(server, 'on-disconnect-loops')).last_failure;
+      assert.deepEqual([during, reason], ['on-disconnect', 'the budget cpu = 500ms is used up']);
+      assert.equal(await ask(stayer, 'on_disconnect_loops:ping'), 'pong');
+    },
+  },
+};
+
+const entries = Object.entries(TABLE);
+const nameOf = (guest) => guest.replaceAll('_', '-');
+const table = (guest, { refused, log, fails, works, connects, group, ...keys }) => ({ wasm: guest, ...keys });
+
+/** One call writes no more than so many bytes into the log. */
+async function assertLogIsBounded({ server, socket }, guest, bytes) {
+  const written = () => {
+    const lines = server.log().matchAll(new RegExp(`^.* INFO plugin: ([^]*?) plugin="${nameOf(guest)}"`, 'gm'));
+    return [...lines].reduce((sum, [, text]) => sum + text.length, 0);
+  };
+  const before = written();
+  await assertFailed(server, await ask(socket, guest), 'plugin_error');
+  const added = written() - before;
+  assert.ok(added <= bytes, `${added} bytes`);
+}
+
+async function assertRefusedInside(socket, event) {
+  const { refused, ...rest } = await ask(socket, event);
+  assert.deepEqual(rest, {});
+  assert.ok(refused.length > 0);
+}
+
+/** Neither of both, nor anybody in a room, has seen anything but answers. */
+async function assertNothingSeen(socket, witness) {
+  assert.deepEqual(await ask(socket, 'capabilities', [{ call: 'joined' }]), [{ granted: [] }]);
+  // What was emitted before comes before an answer.
+  await ask(witness, 'custom_event', 0);
+  for (const { collected } of [socket, witness]) {
+    const names = new Set(collected.map(({ name }) => name));
+    for (const name of ['custom_response', 'mixlab:error', 'authenticated']) names.delete(name);
+    assert.deepEqual([...names], []);
+  }
+}
+
+/** The message of the `connect_error` that refuses a client. */
+const refusal = async (t, server, options = {}) =>
+  new Promise((resolve, reject) => {
+    const socket = open(t, server, options);
+    socket.once('connect', () => reject(new Error('it was let in')));
+    socket.once('connect_error', ({ message }) => resolve(message));
+  });
+
+async function assertConnectFails(t, server, { name, code, reason }) {
+  assert.equal(await refusal(t, server), code);
+  assert.equal(await refusal(t, server, { transports: ['polling'] }), code);
+  const [line] = await server.waitForLog(/^.*event="on-connect".*trace_id=[0-9a-f]{16}$/m);
+  assert.match(server.log(), reason);
+  assert.match(line, new RegExp(`plugin="${name}"`));
+  const { failures, last_failure: last } = await plugin(server, name);
+  assert.deepEqual([failures, last.during], [2, 'on-connect']);
+  assert.match(last.reason, reason);
+  assert.equal((await server.api('GET', '/api/v1/clients/count')).body.count, 0);
+  // The server is as alive as ever: without the plugin everybody gets in.
+  editConfig(server, (toml) => toml.replace(`name = "${name}"`, `name = "${name}"\nenabled = false`));
+  await reload(server);
+  const socket = await connect(t, server);
+  assert.equal(await ask(socket, 'custom_event', 1), 1);
+}
+
+// In a few servers, so that none of them has to compile all; started before the first test, as
+// node:test takes a pause between tests for their end.
+const groups = [...new Set(entries.map(([, { group }]) => group).filter(Boolean))].map((name) => [
+  name,
+  entries.filter(([, { group }]) => group === name),
+]);
+const servers = new Map();
+for (const [group, members] of groups) {
+  const needed = members.some(([guest]) => guest === 'capabilities') ? [] : [CAPABILITIES];
+  const plugins = [CUSTOM_EVENT, ...needed, ...members.map(([guest, entry]) => table(guest, entry))];
+  servers.set(group, await startServer({ after }, { config: CONFIG, plugins }));
+}
+
+/** Of guests that are not let in, all at once. */
+const intruders = entries.filter(([, { refused }]) => refused);
+const refusing = await startServer(
+  { after },
+  { config: CONFIG, plugins: [CUSTOM_EVENT, ...intruders.map(([guest]) => guest)] },
+);
+
+/** For the plugin that keeps failing. */
+const pausing = await startServer(
+  { after },
+  {
+    config: `${CONFIG}\n[breaker]\nfailures = 3\npause = "500ms"`,
+    plugins: [CUSTOM_EVENT, 'traps', { wasm: 'sleeps', budget: { wall: '50ms' }, on_failure: 'disable' }],
+  },
+);
+
+test('every guest has an entry here and a row in README.md', () => {
+  const guests = readdirSync(join(GUESTS, 'examples'))
+    .filter((file) => file.endsWith('.rs'))
+    .map((file) => file.slice(0, -'.rs'.length));
+  assert.deepEqual(Object.keys(TABLE).sort(), guests.sort());
+  const readme = readFileSync(join(GUESTS, 'README.md'), 'utf8');
+  assert.deepEqual(guests.filter((guest) => !readme.includes(`| \`${guest}\` |`)), []);
+  const untested = entries.filter(([, { refused, fails, works, connects }]) => !(refused || fails || works || connects));
+  assert.deepEqual(untested, []);
+});
+
+for (const [group, members] of groups) {
+  const server = servers.get(group);
+
+  test(`all guests of the group ${group} are loaded`, async () => {
+    const { plugins } = await status(server);
+    const refused = plugins.filter(({ state }) => state !== 'serving');
+    assert.deepEqual(refused.map(({ name, refusal }) => `${name}: ${refusal}`), []);
+    assert.deepEqual(await notReady(server), []);
+  });
+
+  for (const [guest, { fails = [], works }] of members) {
+    const clients = async (t) => {
+      const socket = await connect(t, server);
+      const witness = await connect(t, server, { token: token({ sub: 'witness' }) });
+      assert.deepEqual(await ask(witness, 'subscribe:payments'), { success: true });
+      return { server, socket, witness };
+    };
+
+    for (const { args = [], code, reason } of fails) {
+      test(`${guest}(${args.map((arg) => JSON.stringify(arg))}) fails with ${code} and nobody else notices`, async (t) => {
+        const { socket, witness } = await clients(t);
+        const order = [];
+        const send = async (who, event, ...args) => {
+          const answer = await ask(who, event, ...args);
+          if (who === socket) order.push(event);
+          return answer;
+        };
+        const [failed, ...others] = await Promise.all([
+          send(socket, guest, ...args),
+          send(socket, 'custom_event', 1),
+          send(socket, `${guest}:ping`),
+          send(witness, 'custom_event', 2),
+        ]);
+        const line = await assertFailed(server, failed, code);
+        assert.match(line, reason);
+        assert.match(line, new RegExp(`plugin="${nameOf(guest)}".*event="${guest}"`));
+        assert.deepEqual(others, [1, 'pong', 2]);
+        assert.deepEqual(order, [guest, 'custom_event', `${guest}:ping`], 'in the order they were sent');
+
+        socket.emit(guest, ...args);
+        const [told] = await nextEvent(socket, 'mixlab:error');
+        assert.match(await assertFailed(server, told, code), reason);
+        assert.equal(await ask(socket, `${guest}:ping`), 'pong');
+        await assertNothingSeen(socket, witness);
+
+        const { state, last_failure: last } = await plugin(server, nameOf(guest));
+        assert.deepEqual([state, last.during], ['serving', guest]);
+        assert.match(last.reason, reason);
+        const { stdout } = await server.mixlab('plugin', 'list');
+        assert.ok(stdout.includes(`last failure  ${last.at} in ${guest}: ${last.reason}`), stdout);
+      });
+    }
+
+    if (works) {
+      test(`${guest} does what it may`, async (t) => {
+        const all = await clients(t);
+        await works(all);
+        assert.equal(await ask(all.socket, 'custom_event', 1), 1);
+        assert.equal(await ask(all.socket, `${guest}:ping`), 'pong');
+      });
+    }
+  }
+
+  if (group === 'events') {
+    test('a call that finds no instance free in time is told so, and not blamed for the time', async (t) => {
+      const sockets = await Promise.all([1, 2, 3].map(() => connect(t, server)));
+      const answers = await Promise.all(sockets.map((socket) => ask(socket, 'sleeps')));
+      const codes = answers.map(({ error }) => error.code);
+      assert.ok(codes.includes('plugin_timeout'), `the one that sleeps: ${codes}`);
+      assert.ok(codes.includes('plugin_unavailable'), `those that waited for it: ${codes}`);
+      assert.equal(await ask(sockets[0], 'sleeps:ping'), 'pong');
+    });
+  }
+}
+
+for (const [guest, { refused, log = refused }] of intruders) {
+  test(`${guest} is refused at load with the reason`, async (t) => {
+    const { state, refusal, generation, events, last_failure: last } = await plugin(refusing, nameOf(guest));
+    assert.deepEqual([state, generation, events], ['refused', 0, []], refusal);
+    assert.match(refusal, refused);
+    assert.deepEqual([last.during, last.reason], ['load', refusal]);
+    assert.match(refusing.log(), refused);
+    assert.match(refusing.log(), log);
+    const { stdout } = await refusing.mixlab('plugin', 'list');
+    assert.ok(stdout.includes(`refused       ${refusal}`), stdout);
+    const socket = await connect(t, refusing);
+    assert.equal((await ask(socket, guest)).error.code, 'unknown_event');
+    assert.equal(await ask(socket, 'custom_event', 1), 1);
+  });
+}
+
+test('a server that refused plugins serves the others and is not ready', async () => {
+  assert.deepEqual(await notReady(refusing), intruders.map(([guest]) => nameOf(guest)));
+  assert.equal((await refusing.api('GET', '/healthz', undefined, null)).status, 200);
+});
+
+test('mixlab check tells of every plugin that would be refused', async () => {
+  const { code, stdout, stderr } = await refusing.mixlab('check');
+  assert.equal(code, 1);
+  assert.match(stdout, /^custom-event 0\.1\.0: custom_event$/m);
+  for (const [guest, { refused }] of intruders) {
+    assert.match(stderr, new RegExp(`^error: ${nameOf(guest)}: .*${refused.source}`, 'm'));
+  }
+});
+
+test('a plugin that keeps failing is paused, and comes back when it is good again', async (t) => {
+  const socket = await connect(t, pausing);
+  for (let count = 0; count < 3; count += 1) await assertFailed(pausing, await ask(socket, 'traps'), 'plugin_error');
+  const { error } = await ask(socket, 'traps:ping');
+  const told = performance.now();
+  const { retry_after_ms: wait, ...rest } = error;
+  assert.deepEqual(rest, { code: 'plugin_unavailable', message: 'the plugin is paused', temporary: true });
+  assert.ok(wait > 0 && wait <= 500, `${wait}`);
+  await pausing.waitForLog(/the plugin is paused: its calls keep failing plugin="traps"/);
+  const { calls, paused } = await plugin(pausing, 'traps');
+  assert.equal(paused, true);
+  await ask(socket, 'traps:ping');
+  assert.equal((await plugin(pausing, 'traps')).calls, calls, 'it is not called');
+  assert.equal(await ask(socket, 'custom_event', 1), 1);
+
+  // Time is the subject. A timer may be early by a millisecond.
+  const left = () => wait - (performance.now() - told);
+  while (left() > 0) await pause(left());
+  assert.equal(await ask(socket, 'traps:ping'), 'pong');
+  assert.equal((await plugin(pausing, 'traps')).paused, false);
+  await assertFailed(pausing, await ask(socket, 'traps'), 'plugin_error');
+});
+
+test('a plugin that keeps failing may be switched off, until it changes', async (t) => {
+  const socket = await connect(t, pausing);
+  for (let count = 0; count < 3; count += 1) await assertFailed(pausing, await ask(socket, 'sleeps'), 'plugin_timeout');
+  const { error } = await ask(socket, 'sleeps:ping');
+  assert.deepEqual(error, { code: 'plugin_unavailable', message: 'the plugin is switched off', temporary: false });
+  editConfig(pausing, (toml) => toml.replace('"wall" = "50ms"', '"wall" = "60ms"'));
+  await reload(pausing);
+  assert.equal(await ask(socket, 'sleeps:ping'), 'pong');
+});
+
+for (const [guest, entry] of entries.filter(([, { connects }]) => connects)) {
+  test(`${guest} hears of connections, and the server goes on`, async (t) => {
+    const server = await startServer(t, { config: CONFIG, plugins: [CUSTOM_EVENT, table(guest, entry)] });
+    await entry.connects(t, server);
+    assert.deepEqual(await notReady(server), []);
+  });
+}
