@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    guest,
+    guest, id,
     lane::Lane,
     message::Message,
     transport::{Adapter, Delivery, SocketKey},
@@ -21,7 +21,7 @@ use crate::{
 
 /// A live connection.
 pub struct Connection {
-    /// The public id: plugins and logs know the connection by it.
+    /// The public id: the client's `socket.id`, and what plugins and logs know the connection by.
     pub id: String,
     /// Finds the socket; a secret.
     pub key: SocketKey,
@@ -44,7 +44,7 @@ pub struct Identity {
 impl Connection {
     /// A connection of `key` in the namespace of `adapter`.
     pub fn new(key: SocketKey, address: IpAddr, adapter: Arc<Adapter>) -> Self {
-        let id = format!("{:032x}", rand::random::<u128>());
+        let id = id::random();
         let guest = guest::Connection {
             id: id.clone(),
             namespace: adapter.namespace().to_owned(),

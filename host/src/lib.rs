@@ -36,6 +36,7 @@ pub mod effect;
 pub mod error;
 pub mod grant;
 pub mod guest;
+mod id;
 pub mod lane;
 pub mod message;
 pub mod metrics;
