@@ -21,7 +21,7 @@ use crate::{
     error::WireError,
     lane::Arrival,
     message::{Message, split_event},
-    transport::{Adapter, Namespaces, Peer},
+    transport::{Adapter, Introduction, Namespaces, Peer, Session, without_stand_in},
 };
 
 type SocketRef = Arc<Socket<Adapter>>;
@@ -100,8 +100,17 @@ impl Handlers {
         };
         socket.on_disconnect(handler.clone());
         socket.on_fallback(handler);
-        let welcome = self.dispatcher.admit_connection(connection, auth).await?;
+        let welcome = self
+            .dispatcher
+            .admit_connection(connection.clone(), auth)
+            .await?;
         socket.extensions.insert(welcome);
+        if let Some(session) = socket.req_parts().extensions.get::<Arc<Session>>() {
+            session.introduce(Introduction {
+                namespace: connection.namespace().to_owned(),
+                sid: connection.id.clone(),
+            });
+        }
         Ok(())
     }
 }
@@ -118,7 +127,7 @@ impl MessageHandler<Adapter, Ours> for Events {
         let Value::Str(text, attachments) = packet else {
             return;
         };
-        match split_event(&text) {
+        match split_event(&without_stand_in(&text)) {
             Ok((event, arguments)) => {
                 let attachments = attachments.map(Vec::from).unwrap_or_default();
                 let message = Message {
