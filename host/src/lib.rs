@@ -41,6 +41,7 @@ pub mod lane;
 pub mod message;
 pub mod metrics;
 pub mod plugin;
+pub mod recovery;
 pub mod registry;
 pub mod reload;
 pub mod server;

@@ -63,14 +63,15 @@ impl Dispatcher {
                 .load()
                 .verifier
                 .verify(&token)
+                .map(|user| (user, token))
                 .map_err(|error| {
                     tracing::debug!(socket = connection.id, "authentication refused: {error}");
                     error.to_wire()
                 })
         });
         match verified {
-            Ok(user) => {
-                connection.authenticate(user);
+            Ok((user, token)) => {
+                connection.authenticate(user, token);
                 Ok(tell_authenticated(connection))
             }
             Err(error) => {

@@ -19,12 +19,20 @@ use super::{
 };
 
 /// Begins a session.
-pub async fn open(front: &Front, origin: Origin) -> Result<Response, Refusal> {
+pub async fn open(front: &Arc<Front>, origin: Origin) -> Result<Response, Refusal> {
     let session = front.sessions.begin();
     let request = front.opening_request("polling", origin, session.clone(), Body::empty());
     let packet = front.ask(request).await?;
     if let Some(id) = session_id(&packet) {
         front.sessions.enter(&session, id.clone());
+        // Weak: the front holds socketioxide, which holds the session.
+        let (weak, ended) = (Arc::downgrade(front), id.clone());
+        let end = move || {
+            if let Some(front) = weak.upgrade() {
+                close(front, ended.clone());
+            }
+        };
+        session.end_polling.get_or_init(|| Box::new(end));
         answer_first_ping(front, &id).await;
     }
     Ok(payload(packet))
@@ -144,19 +152,23 @@ impl Drop for EndIfAborted {
         let Some((front, session, id)) = self.0.take() else {
             return;
         };
-        // Without a runtime the server has ended, and the session with it.
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
-            return;
-        };
-        if session.is_on_websocket() {
-            return;
+        if !session.is_on_websocket() {
+            tracing::debug!("a session ends because a request of it was aborted");
+            close(front, id);
         }
-        // Ends by itself, at once: socketioxide takes a POST without waiting for anything.
-        runtime.spawn(async move {
-            let close = front.request(Method::POST, "polling", Some(&id), Body::from("1"));
-            if front.ask(close).await.is_ok() {
-                tracing::debug!("a session ended because a request of it was aborted");
-            }
-        });
     }
+}
+
+/// Ends a session as the client itself would.
+fn close(front: Arc<Front>, id: String) {
+    // Without a runtime the server has ended, and the session with it.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    // Ends at once: socketioxide takes a POST without waiting for anything.
+    runtime.spawn(async move {
+        let close = front.request(Method::POST, "polling", Some(&id), Body::from("1"));
+        // A refusal means that it has ended already.
+        front.ask(close).await.ok();
+    });
 }

@@ -8,6 +8,7 @@ use std::{
     },
 };
 
+use futures_util::task::AtomicWaker;
 use serde::Serialize;
 use tokio::sync::Notify;
 
@@ -27,6 +28,10 @@ impl Sessions {
             release_poll: Notify::new(),
             poll: tokio::sync::Mutex::new(()),
             introductions: Mutex::default(),
+            is_ended: AtomicBool::new(false),
+            reader: AtomicWaker::new(),
+            writer: AtomicWaker::new(),
+            end_polling: OnceLock::new(),
         })
     }
 
@@ -55,6 +60,13 @@ pub struct Session {
     /// Held by the poll that waits.
     pub poll: tokio::sync::Mutex<()>,
     introductions: Mutex<Vec<Introduction>>,
+    is_ended: AtomicBool,
+    /// Who waits for bytes from the websocket.
+    pub reader: AtomicWaker,
+    /// Who waits for room to write to it.
+    pub writer: AtomicWaker,
+    /// Ends the session while it is with polling.
+    pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
 /// How a connection is introduced to its client, in the answer to its CONNECT packet.
@@ -66,6 +78,9 @@ pub struct Introduction {
     /// What the client sees as `socket.id`. Not the session's id: whoever knows that one can take
     /// a polling session over, and clients show `socket.id` to each other.
     pub sid: String,
+    /// What the client shows when it comes back; none if it need not try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<String>,
 }
 
 impl Session {
@@ -77,6 +92,23 @@ impl Session {
     /// It goes on over a websocket, for good.
     pub fn set_on_websocket(&self) {
         self.on_websocket.store(true, Ordering::Release);
+    }
+
+    /// Ends it. The client sees the transport close, and may come back.
+    pub fn end(&self) {
+        self.is_ended.store(true, Ordering::Release);
+        self.reader.wake();
+        self.writer.wake();
+        if let Some(end_polling) = self.end_polling.get()
+            && !self.is_on_websocket()
+        {
+            end_polling();
+        }
+    }
+
+    /// Whether it must not go on.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended.load(Ordering::Acquire)
     }
 
     /// Claims the upgrade; false if another websocket has it already.
@@ -145,6 +177,7 @@ mod tests {
         Introduction {
             namespace: namespace.to_owned(),
             sid: sid.to_owned(),
+            pid: None,
         }
     }
 

@@ -7,7 +7,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,8 +24,6 @@ pub struct Stream<S> {
     io: S,
     incoming: Incoming,
     outgoing: Outgoing,
-    /// Whoever waits for bytes to read, while there may be some that are not the client's.
-    reader: Option<Waker>,
 }
 
 impl<S> Stream<S> {
@@ -35,7 +33,6 @@ impl<S> Stream<S> {
             io,
             incoming: Incoming::new(max_frame, Vec::new()),
             outgoing: Outgoing::new(session, Some(Expected::FirstPing), Vec::new()),
-            reader: None,
         }
     }
 
@@ -57,7 +54,6 @@ impl<S> Stream<S> {
             io,
             incoming,
             outgoing: Outgoing::new(session, Some(Expected::ProbeAnswer), unsent),
-            reader: None,
         }
     }
 }
@@ -72,8 +68,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
             io,
             incoming,
             outgoing,
-            reader,
         } = &mut *self;
+        outgoing.session.reader.register(cx.waker());
+        if outgoing.session.is_ended() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         loop {
             if outgoing.swallowed_ping && incoming.is_between_frames() {
                 outgoing.swallowed_ping = false;
@@ -87,9 +86,6 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
                     incoming.ready = Vec::new();
                 }
                 return Poll::Ready(Ok(()));
-            }
-            if outgoing.expected.is_some() || outgoing.swallowed_ping {
-                *reader = Some(cx.waker().clone());
             }
             if incoming.held.is_empty() {
                 let before = buffer.filled().len();
@@ -121,12 +117,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_unsent(cx))?;
-        let Self {
-            io,
-            outgoing,
-            reader,
-            ..
-        } = &mut *self;
+        let Self { io, outgoing, .. } = &mut *self;
         let passing = outgoing.follow(bytes);
         if passing > 0 {
             let written = ready!(Pin::new(io).poll_write(cx, &bytes[..passing]))?;
@@ -134,10 +125,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
             return Poll::Ready(Ok(written));
         }
         let taken = outgoing.take(bytes);
-        if outgoing.swallowed_ping
-            && let Some(reader) = reader.take()
-        {
-            reader.wake();
+        if outgoing.swallowed_ping {
+            outgoing.session.reader.wake();
         }
         Poll::Ready(Ok(taken))
     }
@@ -156,6 +145,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
 impl<S: AsyncWrite + Unpin> Stream<S> {
     /// Writes the frames that are not socketioxide's.
     fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let session = &self.outgoing.session;
+        session.writer.register(cx.waker());
+        if session.is_ended() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let unsent = &mut self.outgoing.unsent;
         while !unsent.is_empty() {
             let written = ready!(Pin::new(&mut self.io).poll_write(cx, unsent))?;
@@ -487,6 +481,7 @@ mod tests {
                 session.introduce(Introduction {
                     namespace: namespace.to_owned(),
                     sid: "public".to_owned(),
+                    pid: None,
                 });
             }
             let mut stream = Stream::new(server, session, MAX_FRAME);
