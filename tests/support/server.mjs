@@ -1,0 +1,224 @@
+// The real server binary, with a folder and a configuration of its own.
+import { spawn } from 'node:child_process';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir, userInfo } from 'node:os';
+import { join, resolve } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SECRET } from './tokens.mjs';
+import { PATIENCE, until, within } from './wait.mjs';
+
+/** The repository's folder. */
+export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
+
+/** MIXLAB_API_KEY of every test server: a key with all rights. */
+export const API_KEY = 'test-key';
+
+const BINARY = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
+const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));
+const SHIPPED = join(ROOT, 'target/plugins');
+
+/** Compiled guests are reused by all servers of all test files. */
+const CACHE = join(tmpdir(), `mixlab-tests-cache-${userInfo().uid}`);
+
+// What is left if a test file ends before its hooks have run.
+const running = new Set();
+const folders = new Set();
+process.on('exit', () => {
+  for (const child of running) child.kill('SIGKILL');
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+});
+for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
+
+/** The file of a guest (tests/guests) or of a shipped plugin. */
+export function wasm(name) {
+  for (const folder of [GUESTS, SHIPPED]) {
+    const file = join(folder, `${name}.wasm`);
+    if (existsSync(file)) return file;
+  }
+  throw new Error(`no ${name}.wasm in ${GUESTS} (MIXLAB_GUESTS) or ${SHIPPED}`);
+}
+
+/**
+ * A folder with `mixlab.toml` and .wasm files, removed when `t` ends. `t` is a test's context, or
+ * node:test's `{ after }` for what all tests of a file share.
+ *
+ * - `config`: the TOML text without plugins.
+ * - `plugins`: for each one the name of its .wasm, or `{ wasm, name, …keys of [[plugins]] }`. The
+ *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_".
+ * - `env`: variables over the defaults; `undefined` takes one away.
+ */
+export function makeFolder(t, { config = '', plugins = [], env = {} } = {}) {
+  const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
+  const files = new Map(tables.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
+
+  const folder = mkdtempSync(join(tmpdir(), 'mixlab-test-'));
+  folders.add(folder);
+  const processes = [];
+  const remove = async () => {
+    await Promise.all(processes.map((process) => process.kill()));
+    rmSync(folder, { recursive: true, force: true });
+    folders.delete(folder);
+  };
+  t.after(async () => {
+    // A server that nobody stopped has to be there still.
+    const crashed = processes.filter((process) => process.mustLive && process.hasEnded());
+    await remove();
+    for (const process of crashed) throw new Error(`the server ended by itself:\n${process.stderr()}`);
+  });
+
+  for (const [name, source] of files) cpSync(source, join(folder, name));
+  const configPath = join(folder, 'mixlab.toml');
+  writeFileSync(configPath, [config, ...tables.map(pluginTable)].join('\n'));
+  const runtime = join(folder, 'run');
+  mkdirSync(runtime, { mode: 0o700 });
+  mkdirSync(CACHE, { mode: 0o700, recursive: true });
+  const environment = {
+    PATH: process.env.PATH,
+    HOME: folder,
+    XDG_RUNTIME_DIR: runtime,
+    MIXLAB_RUNTIME__CACHE: CACHE,
+    JWT_SECRET: SECRET,
+    MIXLAB_API_KEY: API_KEY,
+    NO_COLOR: '1',
+    ...env,
+  };
+  for (const key of Object.keys(environment)) {
+    if (environment[key] === undefined) delete environment[key];
+  }
+
+  return {
+    folder,
+    configPath,
+    /** Ends its processes and removes it, before `t` ends. */
+    remove,
+    /** Starts the command line; see [`start`]. */
+    start: (...args) => {
+      const process = start([...args, '-c', configPath], environment, folder);
+      processes.push(process);
+      return process;
+    },
+    /** Runs the command line to its end; resolves to `{ code, stdout, stderr }`. */
+    async mixlab(...args) {
+      const process = this.start(...args);
+      const code = await within(process.exited, `the end of mixlab ${args.join(' ')}`, 3 * PATIENCE);
+      return { code, stdout: process.stdout(), stderr: process.stderr() };
+    },
+  };
+}
+
+/** One [[plugins]] table as TOML; what `name` and `path` are not given follows from `wasm`. */
+export function pluginTable({ wasm: source, ...keys }) {
+  const table = { name: source.replaceAll('_', '-'), path: `${source}.wasm`, ...keys };
+  const lines = Object.entries(table).map(([key, value]) => `${key} = ${toml(value)}`);
+  return ['[[plugins]]', ...lines, ''].join('\n');
+}
+
+function toml(value) {
+  if (Array.isArray(value)) return `[${value.map(toml).join(', ')}]`;
+  if (value === null || typeof value !== 'object') return JSON.stringify(value);
+  const fields = Object.entries(value).map(([key, field]) => `${JSON.stringify(key)} = ${toml(field)}`);
+  return `{ ${fields.join(', ')} }`;
+}
+
+/** A process whose output is kept. */
+function start(args, env, cwd) {
+  const child = spawn(BINARY, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  running.add(child);
+  const output = { stdout: '', stderr: '' };
+  for (const stream of ['stdout', 'stderr']) {
+    child[stream].setEncoding('utf8').on('data', (text) => (output[stream] += text));
+  }
+  const exited = new Promise((resolve, reject) => {
+    child.once('error', reject);
+    child.once('close', (code, signal) => resolve(code ?? signal));
+  }).finally(() => running.delete(child));
+  // Whoever waits for the end hears of the error; nobody else has to.
+  exited.catch(() => {});
+  return {
+    pid: child.pid,
+    exited,
+    hasEnded: () => !running.has(child),
+    signal: (name) => child.kill(name),
+    kill() {
+      child.kill('SIGKILL');
+      return exited.catch(() => {});
+    },
+    stdout: () => output.stdout,
+    stderr: () => output.stderr,
+  };
+}
+
+/**
+ * A serving server with the folder of [`makeFolder`], stopped when `t` ends. `listen` is an
+ * address for a server that needs the port of another; `args` are more arguments for `up`.
+ */
+export async function startServer(t, { listen = '127.0.0.1:0', args = [], ...options } = {}) {
+  const home = makeFolder(t, options);
+  const child = home.start('up', '--listen', listen, ...args);
+  const listening = () => child.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
+  try {
+    await until(() => listening() || child.hasEnded(), { message: 'the server listens' });
+    if (!listening()) throw new Error(`the server ended with ${await child.exited}`);
+    // It is bound; only when it answers does it listen to signals, too.
+    await fetch(`${listening()[1]}/healthz`);
+  } catch (error) {
+    // A test file that fails while it is loaded runs no hooks.
+    await home.remove();
+    throw new Error(`${error.message}\n${child.stdout()}${child.stderr()}`);
+  }
+  const url = listening()[1];
+  child.mustLive = true;
+
+  return {
+    ...home,
+    url,
+    address: new URL(url).host,
+    port: Number(new URL(url).port),
+    pid: child.pid,
+    /** What it has written to standard error so far. */
+    log: child.stderr,
+    /** What it has written to standard output so far. */
+    output: child.stdout,
+    /** Waits until its log matches; resolves to the match. */
+    waitForLog: (pattern, { timeout = PATIENCE } = {}) =>
+      until(() => child.stderr().match(pattern), {
+        timeout,
+        message: () => `${pattern} in the log:\n${child.stderr().slice(-4000)}`,
+      }),
+    /**
+     * A request of a backend: `{ status, headers, body }`. The body goes as JSON unless it is a
+     * text or bytes, and comes back parsed if it is JSON. `key: null` sends no key.
+     */
+    api: (method, path, body, key = API_KEY, headers = {}) => request(url, { method, path, body, key, headers }),
+    /** SIGTERM; resolves to the exit code. */
+    async stop({ signal = 'SIGTERM', timeout = 15_000 } = {}) {
+      child.mustLive = false;
+      child.signal(signal);
+      return within(child.exited, `the server ends:\n${child.stderr().slice(-4000)}`, timeout);
+    },
+    /** SIGKILL; resolves when it is gone. */
+    async kill() {
+      child.mustLive = false;
+      await child.kill();
+    },
+    /** Sends it a signal, e.g. SIGHUP. */
+    signal: child.signal,
+  };
+}
+
+async function request(url, { method, path, body, key, headers }) {
+  const raw = body === undefined || typeof body === 'string' || body instanceof Uint8Array;
+  const response = await fetch(url + path, {
+    method,
+    headers: {
+      ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+      ...(key === null ? {} : { authorization: `Bearer ${key}` }),
+      ...headers,
+    },
+    body: raw ? body : JSON.stringify(body),
+    redirect: 'manual',
+  });
+  const text = await response.text();
+  const isJson = response.headers.get('content-type')?.startsWith('application/json');
+  return { status: response.status, headers: response.headers, body: isJson ? JSON.parse(text) : text };
+}
