@@ -12,17 +12,20 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
-    guest,
+    guest, id,
     lane::Lane,
     message::Message,
-    transport::{Adapter, Delivery, SocketKey},
+    recovery::Former,
+    transport::{Adapter, Delivery, SessionKey, SocketKey},
     user::User,
 };
 
 /// A live connection.
 pub struct Connection {
-    /// The public id: plugins and logs know the connection by it.
+    /// The public id: the client's `socket.id`, and what plugins and logs know the connection by.
     pub id: String,
+    /// What its client shows when it comes back; a secret.
+    pub pid: String,
     /// Finds the socket; a secret.
     pub key: SocketKey,
     /// The client's address.
@@ -37,6 +40,8 @@ pub struct Connection {
 pub struct Identity {
     /// None: anonymous.
     pub user: Option<User>,
+    /// The token that said so.
+    token: Option<String>,
     /// What plugins are told of the connection; built here once and not for every event.
     pub guest: guest::Connection,
 }
@@ -44,16 +49,35 @@ pub struct Identity {
 impl Connection {
     /// A connection of `key` in the namespace of `adapter`.
     pub fn new(key: SocketKey, address: IpAddr, adapter: Arc<Adapter>) -> Self {
-        let id = format!("{:032x}", rand::random::<u128>());
+        Self::with_ids(id::random(), id::random(), key, address, adapter)
+    }
+
+    /// `former`, which has come back with `key`.
+    pub fn back(former: &Former, key: SocketKey, address: IpAddr, adapter: Arc<Adapter>) -> Self {
+        Self::with_ids(former.id.clone(), former.pid.clone(), key, address, adapter)
+    }
+
+    fn with_ids(
+        id: String,
+        pid: String,
+        key: SocketKey,
+        address: IpAddr,
+        adapter: Arc<Adapter>,
+    ) -> Self {
         let guest = guest::Connection {
             id: id.clone(),
             namespace: adapter.namespace().to_owned(),
             address: address.to_string(),
             user: None,
         };
-        let identity = ArcSwap::from_pointee(Identity { user: None, guest });
+        let identity = ArcSwap::from_pointee(Identity {
+            user: None,
+            token: None,
+            guest,
+        });
         Self {
             id,
+            pid,
             key,
             address,
             lane: Lane::closed(),
@@ -77,8 +101,8 @@ impl Connection {
         self.identity.load_full()
     }
 
-    /// Makes it `user`'s: the rooms of the former identity are left, those of the new one joined.
-    pub fn authenticate(&self, user: User) {
+    /// Makes it `user`'s, as `token` says: the rooms of the former identity are left, those of the new one joined.
+    pub fn authenticate(&self, user: User, token: String) {
         let rooms = user.rooms();
         let former = self.identity.load();
         let mut left = former.user.as_ref().map(User::rooms).unwrap_or_default();
@@ -91,10 +115,27 @@ impl Connection {
         });
         self.identity.store(Arc::new(Identity {
             user: Some(user),
+            token: Some(token),
             guest,
         }));
         self.adapter.leave(self.key, left);
         self.adapter.join(self.key, rooms);
+    }
+
+    /// Keeps what is needed if its client comes back. Called before it leaves its rooms.
+    pub fn keep(&self) {
+        if !self.adapter.recovers() {
+            return;
+        }
+        let identity = self.identity.load();
+        let user = identity.user.as_ref().zip(identity.token.as_ref());
+        self.adapter.keep(Former {
+            pid: self.pid.clone(),
+            id: self.id.clone(),
+            key: self.key,
+            rooms: self.adapter.rooms(self.key),
+            user: user.map(|(user, token)| (user.id.clone(), token.clone())),
+        });
     }
 
     /// Emits an event to this connection.
@@ -106,7 +147,7 @@ impl Connection {
 /// All live connections, and how many clients they belong to.
 #[derive(Default)]
 pub struct Connections {
-    by_client: Mutex<HashMap<SocketKey, Vec<Arc<Connection>>>>,
+    by_client: Mutex<HashMap<SessionKey, Vec<Arc<Connection>>>>,
     /// Counted beside the table, so that reading it costs nothing.
     clients: AtomicUsize,
 }
@@ -121,7 +162,7 @@ impl Connections {
     pub fn insert(&self, connection: Arc<Connection>) {
         let mut by_client = self.by_client.lock().expect("no holder panics");
         by_client
-            .entry(connection.key)
+            .entry(connection.key.session)
             .or_default()
             .push(connection);
         self.clients.store(by_client.len(), Ordering::Relaxed);
@@ -130,14 +171,14 @@ impl Connections {
     /// Removes a connection; false if it was not there.
     pub fn remove(&self, connection: &Arc<Connection>) -> bool {
         let mut by_client = self.by_client.lock().expect("no holder panics");
-        let Some(connections) = by_client.get_mut(&connection.key) else {
+        let Some(connections) = by_client.get_mut(&connection.key.session) else {
             return false;
         };
         let before = connections.len();
         connections.retain(|other| !Arc::ptr_eq(other, connection));
         let removed = connections.len() < before;
         if connections.is_empty() {
-            by_client.remove(&connection.key);
+            by_client.remove(&connection.key.session);
         }
         self.clients.store(by_client.len(), Ordering::Relaxed);
         removed

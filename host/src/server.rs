@@ -28,7 +28,7 @@ use crate::{
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
     socket::Handlers,
-    transport::{Adapter, Listener, Namespaces, Peer},
+    transport::{Adapter, Front, Listener, Namespaces, Peer},
     web,
 };
 
@@ -210,7 +210,7 @@ impl Core {
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let namespaces: Arc<Namespaces> = Arc::default();
+        let namespaces = Arc::new(Namespaces::new(config.recovery.clone()));
         let connections: Arc<Connections> = Arc::default();
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
@@ -300,10 +300,7 @@ fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, So
         .ws_max_frame_size(max_payload)
         .with_adapter::<Adapter>(namespaces)
         .build_svc();
-    let router = Router::new()
-        .route_service(path, service.clone())
-        .route_service(&format!("{path}/"), service);
-    (router, io)
+    (Front::router(service, config), io)
 }
 
 /// Browsers' requests from other sites: only from those that are listed, with credentials.

@@ -3,7 +3,11 @@
 //! socketioxide's closure handlers spawn a task for every event and lose the order; handlers of
 //! our own are called where the packet is read.
 
-use std::{net::IpAddr, pin::Pin, sync::Arc};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, Mutex},
+};
 
 use http::HeaderMap;
 use serde_json::Map;
@@ -21,7 +25,12 @@ use crate::{
     error::WireError,
     lane::Arrival,
     message::{InvalidMessage, Message, split_event},
-    transport::{Adapter, Namespaces, Peer},
+    recovery::Former,
+    settings::Settings,
+    transport::{
+        Adapter, Introduction, Namespaces, Peer, Replay, Session, SocketKey, without_stand_in,
+    },
+    user::User,
 };
 
 type SocketRef = Arc<Socket<Adapter>>;
@@ -44,9 +53,22 @@ pub enum Ours {}
 impl ConnectHandler<Adapter, Ours> for Handlers {
     /// The client has been told that it is connected.
     fn call(&self, socket: SocketRef, _auth: Option<Value>) {
-        if let Some(welcome) = socket.extensions.remove::<Welcome>() {
-            self.dispatcher.welcome(&welcome);
+        let Some(welcome) = socket.extensions.remove::<Welcome>() else {
+            return;
+        };
+        if let Some(replay) = socket.extensions.remove::<Missed>() {
+            let replay = replay.0.lock().expect("no holder panics").take();
+            let connection = &welcome.connection;
+            let adapter = connection.adapter();
+            if !replay.is_some_and(|replay| adapter.catch_up(connection.key, replay)) {
+                tracing::warn!(
+                    socket = connection.id,
+                    "a client that came back missed more than is kept; it has to start afresh"
+                );
+                session(&socket).inspect(|session| session.end());
+            }
         }
+        self.dispatcher.welcome(&welcome);
     }
 
     /// The client asks to be let in.
@@ -69,7 +91,11 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
 
 impl Handlers {
     async fn connect(&self, socket: SocketRef, auth: Option<&Value>) -> Result<(), WireError> {
-        let (token, auth) = split_auth(auth)?;
+        let Auth {
+            token,
+            resume,
+            rest,
+        } = Auth::parse(auth)?;
         let adapter = self
             .namespaces
             .get(socket.ns())
@@ -81,17 +107,34 @@ impl Handlers {
                 .check_address(address)
                 .map_err(|wait| rate_limited("connections", wait))?;
         }
-        let connection = Arc::new(Connection::new(socket.id, address, adapter));
-        match token {
-            Some(token) => {
-                let user = settings.verifier.verify(&token).map_err(|error| {
-                    tracing::debug!(address = %connection.address, "connection refused: {error}");
-                    error.to_wire()
-                })?;
-                connection.authenticate(user);
-            }
-            None if settings.anonymous => {}
+        let verified = match token {
+            Some(token) => match settings.verifier.verify(&token) {
+                Ok(user) => Some((user, token)),
+                Err(error) => {
+                    tracing::debug!(%address, "connection refused: {error}");
+                    return Err(error.to_wire());
+                }
+            },
+            None if settings.anonymous => None,
             None => return Err(WireError::new("unauthorized", "a token is needed")),
+        };
+        let resumed = resume.and_then(|resume| {
+            self.resume(&socket, &adapter, resume, verified.as_ref(), &settings)
+        });
+        let (connection, identity, missed) = match resumed {
+            Some(resumed) => {
+                let former = &resumed.former;
+                let connection = Connection::back(former, resumed.key, address, adapter);
+                (connection, resumed.identity, Some(resumed.missed))
+            }
+            None => {
+                let key = SocketKey::new(socket.id);
+                (Connection::new(key, address, adapter), verified, None)
+            }
+        };
+        let connection = Arc::new(connection);
+        if let Some((user, token)) = identity {
+            connection.authenticate(user, token);
         }
         // Before the client knows that it is connected: its first events may come at once.
         let handler = Events {
@@ -100,10 +143,70 @@ impl Handlers {
         };
         socket.on_disconnect(handler.clone());
         socket.on_fallback(handler);
-        let welcome = self.dispatcher.admit_connection(connection, auth).await?;
+        let welcome = self
+            .dispatcher
+            .admit_connection(connection.clone(), rest)
+            .await?;
         socket.extensions.insert(welcome);
+        if let Some(missed) = missed {
+            socket.extensions.insert(Missed::new(missed));
+        }
+        if let Some(session) = session(&socket) {
+            let recovers = connection.adapter().recovers();
+            session.introduce(Introduction {
+                namespace: connection.namespace().to_owned(),
+                sid: connection.id.clone(),
+                pid: recovers.then(|| connection.pid.clone()),
+            });
+        }
         Ok(())
     }
+
+    /// Gives a client the connection that it has had, if it may have it still.
+    fn resume(
+        &self,
+        socket: &Socket<Adapter>,
+        adapter: &Adapter,
+        resume: Resume,
+        verified: Option<&(User, String)>,
+        settings: &Settings,
+    ) -> Option<Resumed> {
+        let (mut former, next) = adapter.take_former(&resume.pid, &resume.offset)?;
+        let identity = former.identity(verified, &settings.verifier)?;
+        let user = identity.as_ref().map(|(user, _)| user);
+        former.retain_rooms(user, settings);
+        let key = former.key.back_in(socket.id);
+        let missed = adapter.resume(key, former.clone(), next)?;
+        Some(Resumed {
+            former,
+            key,
+            identity,
+            missed,
+        })
+    }
+}
+
+/// A connection that a client has back.
+struct Resumed {
+    former: Former,
+    key: SocketKey,
+    identity: Option<(User, String)>,
+    missed: Replay,
+}
+
+/// What a connection missed, until the client knows that it is connected.
+#[derive(Clone)]
+struct Missed(Arc<Mutex<Option<Replay>>>);
+
+impl Missed {
+    fn new(replay: Replay) -> Self {
+        Self(Arc::new(Mutex::new(Some(replay))))
+    }
+}
+
+/// The front's part of a socket.
+fn session(socket: &Socket<Adapter>) -> Option<&Arc<Session>> {
+    socket.req_parts().extensions.get()
 }
 
 /// One connection's events.
@@ -119,12 +222,11 @@ impl MessageHandler<Adapter, Ours> for Events {
             return;
         };
         let attachments = attachments.map(Vec::from).unwrap_or_default();
-        let packet =
-            split_event(&text)
-                .map_err(InvalidMessage::from)
-                .and_then(|(event, arguments)| {
-                    Ok((event.into_owned(), Message::new(arguments, attachments)?))
-                });
+        let packet = split_event(&without_stand_in(&text))
+            .map_err(InvalidMessage::from)
+            .and_then(|(event, arguments)| {
+                Ok((event.into_owned(), Message::new(arguments, attachments)?))
+            });
         match packet {
             Ok((event, message)) => {
                 let arrival = Arrival::Event {
@@ -144,29 +246,70 @@ impl MessageHandler<Adapter, Ours> for Events {
 
 impl DisconnectHandler<Adapter, Ours> for Events {
     fn call_with_defer(&self, socket: SocketRef, reason: DisconnectReason, defer: fn(SocketRef)) {
+        if may_come_back(reason) {
+            self.connection.keep();
+        }
         defer(socket);
         self.dispatcher
             .farewell(&self.connection, reason_text(reason));
     }
 }
 
-/// The token of an auth object, and the JSON of the rest.
-fn split_auth(auth: Option<&Value>) -> Result<(Option<String>, String), WireError> {
-    let text = match auth {
-        Some(Value::Str(text, _)) => text.as_str(),
-        _ => "{}",
-    };
-    // Browsers may send `null` or a bare value; only an object can hold a token.
-    let Ok(mut fields) = serde_json::from_str::<Map<String, serde_json::Value>>(text) else {
-        return Ok((None, "{}".to_owned()));
-    };
-    let token = match fields.remove("token") {
-        None | Some(serde_json::Value::Null) => None,
-        Some(serde_json::Value::String(token)) => Some(token),
-        Some(_) => return Err(WireError::new("unauthorized", "auth.token is not a text")),
-    };
-    let rest = serde_json::to_string(&fields).expect("a JSON object always serialises");
-    Ok((token, rest))
+/// Whether it is the connection that ended, and not the client or the server that wanted it to.
+fn may_come_back(reason: DisconnectReason) -> bool {
+    !matches!(
+        reason,
+        DisconnectReason::ClientNSDisconnect | DisconnectReason::ServerNSDisconnect
+    )
+}
+
+/// What a client says of itself when it connects.
+struct Auth {
+    token: Option<String>,
+    resume: Option<Resume>,
+    /// The JSON of the rest, for plugins.
+    rest: String,
+}
+
+/// The connection that a client wants back: its private id, and the last event that it has seen.
+struct Resume {
+    pid: String,
+    offset: String,
+}
+
+impl Auth {
+    fn parse(auth: Option<&Value>) -> Result<Self, WireError> {
+        let text = match auth {
+            Some(Value::Str(text, _)) => text.as_str(),
+            _ => "{}",
+        };
+        // Browsers may send `null` or a bare value; only an object can hold a token.
+        let Ok(mut fields) = serde_json::from_str::<Map<String, serde_json::Value>>(text) else {
+            return Ok(Self {
+                token: None,
+                resume: None,
+                rest: "{}".to_owned(),
+            });
+        };
+        let token = match fields.remove("token") {
+            None | Some(serde_json::Value::Null) => None,
+            Some(serde_json::Value::String(token)) => Some(token),
+            Some(_) => return Err(WireError::new("unauthorized", "auth.token is not a text")),
+        };
+        let resume = match (fields.remove("pid"), fields.remove("offset")) {
+            (Some(serde_json::Value::String(pid)), Some(serde_json::Value::String(offset))) => {
+                Some(Resume { pid, offset })
+            }
+            // A client that has seen no event has no offset, and nothing to recover.
+            _ => None,
+        };
+        let rest = serde_json::to_string(&fields).expect("a JSON object always serialises");
+        Ok(Self {
+            token,
+            resume,
+            rest,
+        })
+    }
 }
 
 /// The client's address: the peer's, or what trusted proxies say of it.

@@ -73,6 +73,11 @@ pub struct User {
 }
 
 impl User {
+    /// Whether the host keeps some user's sockets in this room.
+    pub fn is_own_room(room: &str) -> bool {
+        room.starts_with("user:") || room.starts_with("role:")
+    }
+
     /// The rooms that the host keeps the user's sockets in.
     pub fn rooms(&self) -> Vec<String> {
         let roles = self.roles.iter().map(|role| format!("role:{role}"));

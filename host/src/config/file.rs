@@ -15,8 +15,8 @@ use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
-    Auth, Breaker, Cors, Limits, Listen, Log, OnFailure, Payments, Reload, Runtime, Secret, Socket,
-    Web,
+    Auth, Breaker, Cors, Limits, Listen, Log, OnFailure, Payments, Recovery, Reload, Runtime,
+    Secret, Socket, Web,
 };
 use crate::grant::Grants;
 use crate::units::Size;
@@ -38,6 +38,7 @@ pub struct ConfigFile {
     pub budget: Table<BudgetFile>,
     pub limits: Table<Limits>,
     pub breaker: Table<Breaker>,
+    pub recovery: Table<Recovery>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
 }

@@ -32,7 +32,7 @@ pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
     Api, ApiKey, Auth, Breaker, Cors, Limits, Log, LogFormat, LogLevel, OnFailure, Payments,
-    Plugin, Reload, Runtime, Socket, Web,
+    Plugin, Recovery, Reload, Runtime, Socket, Web,
 };
 
 use environment::Environment;
@@ -68,6 +68,8 @@ pub struct Config {
     pub limits: Limits,
     /// When a plugin that keeps failing is paused.
     pub breaker: Breaker,
+    /// What clients that come back get.
+    pub recovery: Recovery,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,
     /// The plugins in the order of the file, disabled ones too.

@@ -1,6 +1,6 @@
 //! Which changes cannot apply while the server runs.
 
-use super::{Config, Log, Runtime, Socket, Web};
+use super::{Config, Log, Recovery, Runtime, Socket, Web};
 
 impl Config {
     /// The keys that differ in `new` and are read at the start only, in the order of the file.
@@ -35,6 +35,13 @@ impl Config {
             budget: _,
             limits: _,
             breaker: _,
+            recovery:
+                Recovery {
+                    enabled,
+                    max_age,
+                    max_events,
+                    max_bytes,
+                },
             reload: _,
             plugins: _,
         } = self;
@@ -67,6 +74,13 @@ impl Config {
             ("runtime.threads", *threads != new.runtime.threads),
             ("runtime.tick", *tick != new.runtime.tick),
             ("runtime.cache", *cache != new.runtime.cache),
+            ("recovery.enabled", *enabled != new.recovery.enabled),
+            ("recovery.max_age", *max_age != new.recovery.max_age),
+            (
+                "recovery.max_events",
+                *max_events != new.recovery.max_events,
+            ),
+            ("recovery.max_bytes", *max_bytes != new.recovery.max_bytes),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -344,6 +344,32 @@ impl TryFrom<String> for OnFailure {
     }
 }
 
+/// `[recovery]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recovery {
+    /// Whether a client that comes back gets what it missed.
+    pub enabled: bool,
+    /// How long it may be away.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_age: Duration,
+    /// How many events of a namespace are kept, at least 1.
+    pub max_events: usize,
+    /// How much memory they may take.
+    pub max_bytes: Size,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            max_age: Duration::from_secs(120),
+            max_events: 10_000,
+            max_bytes: Size::mib(16),
+        }
+    }
+}
+
 /// `[reload]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -63,15 +63,16 @@ impl Dispatcher {
                 .load()
                 .verifier
                 .verify(&token)
+                .map(|user| (user, token))
                 .map_err(|error| {
                     tracing::debug!(socket = connection.id, "authentication refused: {error}");
                     error.to_wire()
                 })
         });
         match verified {
-            Ok(user) => {
+            Ok((user, token)) => {
                 let may_subscribe = self.settings.load().payments.admits(true, &user.roles);
-                connection.authenticate(user);
+                connection.authenticate(user, token);
                 if !may_subscribe {
                     // A subscription does not outlive the right to it.
                     connection

@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     plugin::{Engine, Health, Plugin, Source},
     registry::Served,
+    transport::Namespaces,
 };
 
 /// A component's own words, checked as at load.
@@ -89,7 +90,10 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
     };
     let metrics: Arc<Metrics> = Arc::default();
     let calls = metrics.calls_of(&source.name);
-    let broadcast = Broadcast::new(Arc::default(), Arc::default());
+    let broadcast = Broadcast::new(
+        Arc::new(Namespaces::new(config::Recovery::default())),
+        Arc::default(),
+    );
     let health: Arc<Health> = Arc::default();
     let (plugin, description) = Plugin::load(Arc::new(engine), broadcast, source, 1, health, calls)
         .await

@@ -8,15 +8,16 @@ use std::{
     collections::{HashMap, VecDeque},
     convert::Infallible,
     sync::{
-        Arc, RwLock,
+        Arc, Mutex, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
+use bytes::Bytes;
 use socketioxide::adapter::Emitter;
 use socketioxide_core::{
-    Value,
+    Sid, Value,
     adapter::{
         BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
         SocketEmitter, errors::SocketError,
@@ -24,20 +25,65 @@ use socketioxide_core::{
     packet::Packet,
 };
 
-use crate::message::{Message, join_event};
+use crate::{
+    config,
+    message::{Message, join_event},
+    recovery::{self, Former, Log, Target},
+};
 
-/// What finds a client's sockets: its engine.io session. It is a secret, since whoever knows it
-/// can take a polling session over, so it never leaves the host.
-pub type SocketKey = socketioxide_core::Sid;
+/// What finds a client: its engine.io session.
+pub type SessionKey = Sid;
+
+/// What finds a client's socket in a namespace. It is a secret, since whoever knows an engine.io session can take
+/// it over, so it never leaves the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SocketKey {
+    /// Its engine.io session.
+    pub session: SessionKey,
+    /// The first session of a connection that has come back.
+    origin: SessionKey,
+}
+
+impl SocketKey {
+    /// The key of a client that connects.
+    pub fn new(session: SessionKey) -> Self {
+        Self {
+            session,
+            origin: session,
+        }
+    }
+
+    /// The key of a client that has come back in `session`.
+    pub fn back_in(self, session: SessionKey) -> Self {
+        Self { session, ..self }
+    }
+
+    /// Whether both are keys of the same connection, before or after it came back.
+    pub fn is_same_client(&self, other: &Self) -> bool {
+        self.origin == other.origin
+    }
+}
+
+/// Sockets in this room get nothing but what they missed.
+const CATCHING_UP: &str = "mixlab:catching-up";
 
 /// The adapters of all namespaces by path.
-#[derive(Default)]
 pub struct Namespaces {
     adapters: RwLock<HashMap<String, Arc<Adapter>>>,
     dropped: AtomicU64,
+    recovery: config::Recovery,
 }
 
 impl Namespaces {
+    /// No namespaces yet.
+    pub fn new(recovery: config::Recovery) -> Self {
+        Self {
+            adapters: RwLock::default(),
+            dropped: AtomicU64::new(0),
+            recovery,
+        }
+    }
+
     /// Packets that found a send buffer full, since the start.
     pub fn dropped_emits(&self) -> u64 {
         self.dropped.load(Ordering::Relaxed)
@@ -88,7 +134,12 @@ pub struct Delivery {
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
     namespaces: Arc<Namespaces>,
+    /// None if nothing is recovered.
+    log: Option<Mutex<Log<Packet>>>,
 }
+
+/// What a connection that has come back missed.
+pub type Replay = recovery::Replay<Packet>;
 
 impl Adapter {
     /// The namespace's path.
@@ -104,7 +155,11 @@ impl Adapter {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        self.send(event, message, one_socket(socket, volatile), 1)
+        let mut options = BroadcastOptions::new(socket.session);
+        if volatile {
+            options.add_flag(BroadcastFlags::Volatile);
+        }
+        self.send(event, message, options, || Target::Socket(socket))
     }
 
     /// Emits an event to every socket of a selection; it is encoded once.
@@ -116,19 +171,18 @@ impl Adapter {
         volatile: bool,
     ) -> Delivery {
         let mut options = BroadcastOptions::default();
-        options.rooms = to.rooms.into_iter().map(Cow::Owned).collect();
-        options.except = to.except.into_iter().map(Cow::Owned).collect();
-        options.sid = to.except_socket;
+        options.rooms = to.rooms.iter().cloned().map(Cow::Owned).collect();
+        options.except = to.except.iter().cloned().map(Cow::Owned).collect();
+        options.sid = to.except_socket.map(|socket| socket.session);
+        if self.log.is_some() {
+            options.except.push(CATCHING_UP.into());
+        }
         // The flag means "not to `sid`"; without rooms it is also what selects everybody.
         options.add_flag(BroadcastFlags::Broadcast);
         if volatile {
             options.add_flag(BroadcastFlags::Volatile);
         }
-        let recipients = self.local.sockets(options.clone()).len();
-        if recipients == 0 {
-            return Delivery::default();
-        }
-        self.send(event, message, options, recipients)
+        self.send(event, message, options, || Target::Selection(to))
     }
 
     /// Answers an event that asked for an ack.
@@ -136,31 +190,82 @@ impl Adapter {
         let value = value(message.arguments.into_string(), message.attachments);
         let packet = Packet::ack(self.local.path().clone(), value, id);
         delivery(
-            self.local.broadcast(packet, BroadcastOptions::new(socket)),
+            self.local
+                .broadcast(packet, BroadcastOptions::new(socket.session)),
             1,
         )
     }
 
     /// Adds a socket to rooms.
     pub fn join(&self, socket: SocketKey, rooms: Vec<String>) {
-        self.local.add_all(socket, rooms);
+        self.local.add_all(socket.session, rooms);
     }
 
     /// Removes a socket from rooms.
     pub fn leave(&self, socket: SocketKey, rooms: Vec<String>) {
-        self.local.del(socket, rooms);
+        self.local.del(socket.session, rooms);
     }
 
     /// The rooms of a socket, sorted.
     pub fn rooms(&self, socket: SocketKey) -> Vec<String> {
         let mut rooms: Vec<String> = self
             .local
-            .socket_rooms(socket)
+            .socket_rooms(socket.session)
             .into_iter()
+            .filter(|room| room != CATCHING_UP)
             .map(Cow::into_owned)
             .collect();
         rooms.sort_unstable();
         rooms
+    }
+
+    /// Whether connections can come back here.
+    pub fn recovers(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Keeps a connection that dropped. Called before it leaves its rooms.
+    pub fn keep(&self, former: Former) {
+        if let Some(log) = &self.log {
+            log.lock().expect("no holder panics").keep(former);
+        }
+    }
+
+    /// The connection of a client that is back and has seen the events up to `place`, with the
+    /// number of the next one; see [`Log::take`].
+    pub fn take_former(&self, pid: &str, place: &str) -> Option<(Former, u64)> {
+        let mut log = self.log.as_ref()?.lock().expect("no holder panics");
+        log.take(pid, place)
+    }
+
+    /// Puts a connection that has come back into its rooms. It gets nothing before
+    /// [`Adapter::catch_up`].
+    pub fn resume(&self, socket: SocketKey, former: Former, next: u64) -> Option<Replay> {
+        let log = self.log.as_ref()?.lock().expect("no holder panics");
+        let mut rooms = former.rooms.clone();
+        rooms.push(CATCHING_UP.to_owned());
+        self.join(socket, rooms);
+        log.missed(former, next)
+    }
+
+    /// Sends a connection what it missed; from now on it gets what others get. False if some of
+    /// it is gone, so that the connection must end: a part would pass for the whole.
+    pub fn catch_up(&self, socket: SocketKey, replay: Replay) -> bool {
+        let Some(log) = &self.log else { return false };
+        // Held to the end, so that whatever is sent meanwhile comes behind.
+        let log = log.lock().expect("no holder panics");
+        let Some(packets) = log.finish(replay) else {
+            return false;
+        };
+        let send = |packet| {
+            let sent = self
+                .local
+                .broadcast(packet, BroadcastOptions::new(socket.session));
+            delivery(sent, 1).dropped == 0
+        };
+        let complete = packets.into_iter().all(send);
+        self.leave(socket, vec![CATCHING_UP.to_owned()]);
+        complete
     }
 
     fn send(
@@ -168,11 +273,32 @@ impl Adapter {
         event: &str,
         message: Message,
         options: BroadcastOptions,
-        recipients: usize,
+        target: impl FnOnce() -> Target,
     ) -> Delivery {
-        let value = value(join_event(event, &message.arguments), message.attachments);
-        let packet = Packet::event(self.local.path().clone(), value);
+        let volatile = options.has_flag(BroadcastFlags::Volatile);
+        // Held while the event is sent: every client gets events in the order of the log.
+        let mut log = match &self.log {
+            Some(log) if !volatile => Some(log.lock().expect("no holder panics")),
+            _ => None,
+        };
+        let recipients = match options.has_flag(BroadcastFlags::Broadcast) {
+            true => self.local.sockets(options.clone()).len(),
+            false => 1,
+        };
+        if recipients == 0 && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
+            return Delivery::default();
+        }
+        let mut json = join_event(event, &message.arguments);
+        if let Some(log) = &log {
+            push_argument(&mut json, &log.place());
+        }
+        let size = json.len() + message.attachments.iter().map(Bytes::len).sum::<usize>();
+        let packet = Packet::event(self.local.path().clone(), value(json, message.attachments));
+        if let Some(log) = &mut log {
+            log.push(target(), packet.clone(), size);
+        }
         let delivery = delivery(self.local.broadcast(packet, options), recipients);
+        drop(log);
         if delivery.dropped > 0 {
             self.namespaces
                 .dropped
@@ -188,15 +314,15 @@ impl Adapter {
     }
 }
 
-fn one_socket(socket: SocketKey, volatile: bool) -> BroadcastOptions {
-    let mut options = BroadcastOptions::new(socket);
-    if volatile {
-        options.add_flag(BroadcastFlags::Volatile);
-    }
-    options
+/// Adds a plain text to the array of an EVENT packet.
+fn push_argument(json: &mut String, text: &str) {
+    json.pop();
+    json.push_str(",\"");
+    json.push_str(text);
+    json.push_str("\"]");
 }
 
-fn value(json: String, attachments: Vec<bytes::Bytes>) -> Value {
+fn value(json: String, attachments: Vec<Bytes>) -> Value {
     let attachments = (!attachments.is_empty()).then(|| VecDeque::from(attachments));
     Value::Str(json.into(), attachments)
 }
@@ -221,9 +347,12 @@ impl CoreAdapter<Emitter> for Adapter {
     type InitRes = ();
 
     fn new(namespaces: &Arc<Namespaces>, local: CoreLocalAdapter<Emitter>) -> Self {
+        let recovery = &namespaces.recovery;
+        let log = || Mutex::new(Log::new(recovery.clone()));
         Self {
             local,
             namespaces: namespaces.clone(),
+            log: recovery.enabled.then(log),
         }
     }
 

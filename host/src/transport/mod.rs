@@ -1,9 +1,26 @@
-//! Bytes in and out: the TCP listener, and raw packets to sockets and rooms.
+//! Bytes in and out: the TCP listener, the HTTP service in front of socketioxide, and raw packets
+//! to sockets and rooms.
 //!
 //! Beside `socket` and `server`, only this module knows socketioxide.
 
 mod adapter;
+mod event_name;
+mod frame;
+mod front;
 mod listener;
+mod polling;
+mod refusal;
+mod session;
+mod stream;
+mod upgrade;
+mod websocket;
 
-pub use adapter::{Adapter, Delivery, Namespaces, Selection, SocketKey};
+pub use adapter::{Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, SocketKey};
+pub use event_name::without_stand_in;
+pub use front::Front;
 pub use listener::{Listener, Peer};
+pub use session::{Introduction, Session};
+
+/// socketioxide's service, without anything behind it.
+pub type SocketIoService =
+    socketioxide::service::SocketIoService<engineioxide::service::NotFoundService, Adapter>;

@@ -39,7 +39,7 @@ mod usage;
 mod versions;
 mod websocket;
 
-use std::{process::ExitCode, time::Duration};
+use std::{io::Write, process::ExitCode, time::Duration};
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -158,11 +158,20 @@ async fn perform(cli: &Cli) -> Result<u64> {
     let report = match &cli.command {
         Command::Reload(reload) => reload.run(&cli.server).await?,
         Command::Mixed(mixed) => mixed.run(&cli.server).await?,
-        Command::Compare(compare) => return compare.run(&cli.server, cli.format).await,
+        Command::Compare(compare) => {
+            let (result, faults) = compare.run(&cli.server, cli.format).await?;
+            print(&result)?;
+            return Ok(faults);
+        }
         command => against_target(command, &cli.server).await?,
     };
-    report.print(cli.format);
+    print(&report.text(cli.format))?;
     Ok(report.faults())
+}
+
+/// Writes the result to stdout, where somebody may have stopped reading.
+fn print(result: &str) -> std::io::Result<()> {
+    writeln!(std::io::stdout(), "{result}")
 }
 
 /// Runs a scenario that any server can take.

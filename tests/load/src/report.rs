@@ -95,14 +95,15 @@ impl Report {
         value.as_f64()
     }
 
-    /// Prints it to stdout.
-    pub fn print(&self, format: Format) {
+    /// As it is printed.
+    pub fn text(&self, format: Format) -> String {
         match format {
-            Format::Json => println!("{}", self.json()),
+            Format::Json => self.json(),
             Format::Text => {
-                for (name, value) in self.values() {
-                    println!("{name:<28} {value}");
-                }
+                let lines = self
+                    .values()
+                    .map(|(name, value)| format!("{name:<28} {value}"));
+                lines.collect::<Vec<_>>().join("\n")
             }
         }
     }

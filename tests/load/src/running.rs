@@ -77,12 +77,14 @@ impl Running {
         let Some(server) = self.server else {
             return result;
         };
-        if result.as_ref().map_or(true, |report| report.faults() > 0) {
+        if result.as_ref().is_ok_and(|report| report.faults() > 0) {
             eprintln!("{}", server.log());
         }
-        let stopped = server.stop().await;
-        let report = result?;
-        stopped?;
-        Ok(report)
+        match (result, server.stop().await) {
+            (result, Ok(())) => result,
+            (Ok(_), Err(stopped)) => Err(stopped),
+            // A server that has crashed explains what else went wrong.
+            (Err(error), Err(stopped)) => Err(stopped.context(format!("{error:#}"))),
+        }
     }
 }

@@ -10,7 +10,7 @@ use super::environment::Environment;
 use super::file::ConfigFile;
 use super::locate::Document;
 use super::problem::{Problems, key};
-use super::{Auth, Breaker, Budget, Config, Runtime, Socket, Web};
+use super::{Auth, Breaker, Budget, Config, Recovery, Runtime, Socket, Web};
 
 /// Resolves what was written in the file of this folder. Where something is wrong, a problem is
 /// added and what is returned is of no use.
@@ -47,6 +47,7 @@ pub fn resolve(
         budget,
         limits: file.limits.0,
         breaker: resolver.breaker(file.breaker.0),
+        recovery: resolver.recovery(file.recovery.0),
         reload: file.reload.0,
     }
 }
@@ -103,6 +104,15 @@ impl Resolver<'_> {
         self.check("socket.send_buffer", socket.send_buffer > 0, MORE_THAN_ZERO);
         self.check("socket.queue", socket.queue > 0, MORE_THAN_ZERO);
         socket
+    }
+
+    fn recovery(&mut self, recovery: Recovery) -> Recovery {
+        self.check(
+            "recovery.max_events",
+            recovery.max_events > 0,
+            MORE_THAN_ZERO,
+        );
+        recovery
     }
 
     fn runtime(&mut self, mut runtime: Runtime) -> Runtime {

@@ -57,6 +57,7 @@ fn every_key_is_in_the_shipped_file() {
         ("budget.", keys_of::<BudgetFile>()),
         ("limits.", keys_of::<Limits>()),
         ("breaker.", keys_of::<Breaker>()),
+        ("recovery.", keys_of::<Recovery>()),
         ("reload.", keys_of::<Reload>()),
         ("plugins.0.", keys_of::<PluginFile>()),
     ];

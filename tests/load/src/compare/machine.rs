@@ -24,7 +24,11 @@ impl Machine {
             processor: processor.map_or_else(unknown, |name| {
                 name.trim_matches([' ', '\t', ':']).to_owned()
             }),
-            cores: std::thread::available_parallelism().map_or(0, Into::into),
+            // Of the machine: this process is pinned to one.
+            cores: cpuinfo
+                .lines()
+                .filter(|line| line.starts_with("processor"))
+                .count(),
             kernel: kernel.map_or_else(|_| unknown(), |kernel| kernel.trim().to_owned()),
             mixlab: version(mixlab).unwrap_or_else(unknown),
             node: version(Path::new("node")).unwrap_or_else(unknown),

@@ -55,8 +55,8 @@ pub const LOAD_CORE: usize = 1;
 const PEERS: [Peer; 3] = [Peer::Mixlab, Peer::Node, Peer::Native];
 
 impl Compare {
-    /// Runs it all; returns how much went wrong.
-    pub async fn run(&self, options: &ServerOptions, format: Format) -> Result<u64> {
+    /// Runs it all; returns what is to be printed, and how much went wrong.
+    pub async fn run(&self, options: &ServerOptions, format: Format) -> Result<(String, u64)> {
         ensure!(
             options.attach.is_none() && options.server.is_none(),
             "the servers to compare are given with --mixlab and --native"
@@ -88,9 +88,10 @@ impl Compare {
             }
         }
         let own = self.own(&servers[0]).await?;
-        self.write(&servers[0], &results, &own, format)?;
+        let text = self.write(&servers[0], &results, &own, format)?;
         let faults = results.iter().flat_map(|result| result.faults.values());
-        Ok(faults.sum::<u64>() + own.iter().map(Report::faults).sum::<u64>())
+        let own_faults = own.iter().map(Report::faults);
+        Ok((text, faults.sum::<u64>() + own_faults.sum::<u64>()))
     }
 
     fn cases(&self) -> Result<Vec<Case>> {
@@ -147,7 +148,7 @@ impl Compare {
         results: &[Results],
         own: &[Report],
         format: Format,
-    ) -> Result<()> {
+    ) -> Result<String> {
         let folder = match &self.output {
             Some(folder) => folder.clone(),
             None => load_folder().join("results"),
@@ -160,11 +161,10 @@ impl Compare {
         fs::write(folder.join("compare.svg"), chart::svg(results))?;
         fs::write(folder.join("compare.json"), format!("{values:#}\n"))?;
         eprintln!("written to {}", folder.display());
-        match format {
-            Format::Text => println!("{table}"),
-            Format::Json => println!("{values}"),
-        }
-        Ok(())
+        Ok(match format {
+            Format::Text => table,
+            Format::Json => values.to_string(),
+        })
     }
 }
 

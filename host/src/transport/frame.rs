@@ -1,0 +1,146 @@
+//! The frames of a websocket, as far as they must be told apart (RFC 6455, section 5.2).
+
+/// The first byte of a text frame that is a whole message.
+pub const TEXT: u8 = 0x81;
+/// The first byte of a text frame that further ones continue.
+pub const FIRST_TEXT: u8 = 0x01;
+/// The first byte of a whole binary message.
+pub const BINARY: u8 = 0x82;
+/// The first byte of a closing frame.
+pub const CLOSE: u8 = 0x88;
+/// The first byte of a ping.
+pub const PING: u8 = 0x89;
+/// The first byte of a pong.
+pub const PONG: u8 = 0x8a;
+
+/// The bit of the second byte that says that the payload is masked, as clients' always is.
+const MASKED: u8 = 0x80;
+
+/// What stands in front of a payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// Flags and opcode: one of the constants above, or something else.
+    pub first: u8,
+    /// What the payload is masked with.
+    pub mask: Option<[u8; 4]>,
+    /// The length of the payload in bytes.
+    pub length: u64,
+    /// The length of the header itself in bytes.
+    pub size: usize,
+}
+
+impl Header {
+    /// Reads the header at the start of `bytes`; none if it is not all there yet.
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let (&[first, second], rest) = bytes.split_first_chunk()?;
+        let (length, rest) = match second & !MASKED {
+            126 => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (u64::from(u16::from_be_bytes(*length)), rest)
+            }
+            127 => {
+                let (length, rest) = rest.split_first_chunk()?;
+                (u64::from_be_bytes(*length), rest)
+            }
+            short => (u64::from(short), rest),
+        };
+        let (mask, rest) = match second & MASKED {
+            0 => (None, rest),
+            _ => {
+                let (mask, rest) = rest.split_first_chunk()?;
+                (Some(*mask), rest)
+            }
+        };
+        Some(Self {
+            first,
+            mask,
+            length,
+            size: bytes.len() - rest.len(),
+        })
+    }
+
+    /// The length of the whole frame in bytes.
+    pub fn frame_length(&self) -> u64 {
+        self.length.saturating_add(self.size as u64)
+    }
+
+    /// The payload's bytes without the mask.
+    pub fn unmask<'a>(&self, payload: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
+        let mask = self.mask.unwrap_or_default();
+        let masked = payload.iter().zip(mask.into_iter().cycle());
+        masked.map(|(byte, mask)| byte ^ mask)
+    }
+}
+
+/// Appends a frame as a server sends it.
+pub fn push(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    push_header(out, first, 0, payload.len());
+    out.extend_from_slice(payload);
+}
+
+/// Appends a frame as a client sends it, under a mask of zeros, which leaves bytes as they are.
+pub fn push_masked(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
+    push_header(out, first, MASKED, payload.len());
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(payload);
+}
+
+fn push_header(out: &mut Vec<u8>, first: u8, masked: u8, length: usize) {
+    out.push(first);
+    match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ ..=125), _) => out.push(masked | short),
+        (_, Ok(medium)) => {
+            out.push(masked | 126);
+            out.extend_from_slice(&medium.to_be_bytes());
+        }
+        _ => {
+            out.push(masked | 127);
+            out.extend_from_slice(&(length as u64).to_be_bytes());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_pushed_is_parsed() {
+        for length in [0, 125, 126, 65_535, 65_536] {
+            let payload = vec![b'x'; length];
+            let mut frame = Vec::new();
+            push(&mut frame, TEXT, &payload);
+            let header = Header::parse(&frame).unwrap();
+            assert_eq!((header.first, header.mask), (TEXT, None));
+            assert_eq!(header.frame_length(), frame.len() as u64);
+            for cut in 0..header.size {
+                assert_eq!(Header::parse(&frame[..cut]), None, "{length} cut at {cut}");
+            }
+
+            frame.clear();
+            push_masked(&mut frame, BINARY, &payload);
+            let header = Header::parse(&frame).unwrap();
+            assert_eq!((header.first, header.mask), (BINARY, Some([0; 4])));
+            assert!(header.unmask(&frame[header.size..]).eq(payload));
+        }
+    }
+
+    #[test]
+    fn a_mask_is_taken_off() {
+        let frame = [
+            TEXT,
+            0x85,
+            1,
+            2,
+            3,
+            4,
+            b'h' ^ 1,
+            b'e' ^ 2,
+            b'l' ^ 3,
+            b'l' ^ 4,
+            b'o' ^ 1,
+        ];
+        let header = Header::parse(&frame).unwrap();
+        assert!(header.unmask(&frame[header.size..]).eq(*b"hello"));
+    }
+}

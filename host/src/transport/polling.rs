@@ -1,0 +1,174 @@
+//! Long polling: a GET waits for packets, a POST brings some.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::Request,
+    http::{HeaderValue, Method, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+
+use super::{
+    event_name::{self, SEPARATOR},
+    front::{Front, Origin},
+    refusal::Refusal,
+    session::Session,
+};
+
+/// Begins a session.
+pub async fn open(front: &Arc<Front>, origin: Origin) -> Result<Response, Refusal> {
+    let session = front.sessions.begin();
+    let request = front.opening_request("polling", origin, session.clone(), Body::empty());
+    let packet = front.ask(request).await?;
+    if let Some(id) = session_id(&packet) {
+        front.sessions.enter(&session, id.clone());
+        // Weak: the front holds socketioxide, which holds the session.
+        let (weak, ended) = (Arc::downgrade(front), id.clone());
+        let end = move || {
+            if let Some(front) = weak.upgrade() {
+                close(front, ended.clone());
+            }
+        };
+        session.end_polling.get_or_init(|| Box::new(end));
+        answer_first_ping(front, &id).await;
+    }
+    Ok(payload(packet))
+}
+
+/// The id in an OPEN packet.
+fn session_id(packet: &[u8]) -> Option<String> {
+    #[derive(serde::Deserialize)]
+    struct Open {
+        sid: String,
+    }
+    let open: Open = serde_json::from_slice(packet.strip_prefix(b"0")?).ok()?;
+    Some(open.sid)
+}
+
+/// Takes and answers the ping that socketioxide sends at once. Nobody else can know the session
+/// yet, so the ping is all there is.
+async fn answer_first_ping(front: &Front, id: &str) {
+    let ping = front.request(Method::GET, "polling", Some(id), Body::empty());
+    if front.ask(ping).await.is_ok_and(|packet| *packet == *b"2") {
+        let pong = front.request(Method::POST, "polling", Some(id), Body::from("3"));
+        if let Err(refusal) = front.ask(pong).await {
+            tracing::debug!(?refusal, "a session ended as it began");
+        }
+    }
+}
+
+/// Waits for packets.
+pub async fn poll(
+    front: Arc<Front>,
+    session: Arc<Session>,
+    id: String,
+) -> Result<Response, Refusal> {
+    // Of two polls at once, socketioxide refuses the second and ends the session.
+    let _waiting = session.poll.try_lock();
+    let request = front.request(Method::GET, "polling", Some(&id), Body::empty());
+    let end_if_aborted = EndIfAborted::new(&front, &session, id);
+    let packets = tokio::select! {
+        biased;
+        packets = front.ask(request) => packets,
+        () = session.release_poll.notified() => Ok(Bytes::from_static(b"6")),
+    };
+    end_if_aborted.disarm();
+    packets.map(|packets| payload(with_connect_answers(&session, packets)))
+}
+
+/// Takes packets from the client.
+pub async fn post(
+    front: Arc<Front>,
+    session: Arc<Session>,
+    id: String,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let end_if_aborted = EndIfAborted::new(&front, &session, id.clone());
+    let body = match Limited::new(request.into_body(), front.max_payload)
+        .collect()
+        .await
+    {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            end_if_aborted.disarm();
+            return Err(Refusal::PayloadTooLarge);
+        }
+        Err(_) => return Err(Refusal::BadRequest),
+    };
+    end_if_aborted.disarm();
+    let body = Body::from(event_name::escape_payload(body));
+    let request = front.request(Method::POST, "polling", Some(&id), body);
+    front.ask(request).await.map(payload)
+}
+
+/// The packets with the answers to CONNECT that the client is to see.
+pub fn with_connect_answers(session: &Session, packets: Bytes) -> Bytes {
+    if !session.has_introductions() {
+        return packets;
+    }
+    let mut out = Vec::with_capacity(packets.len());
+    for (index, packet) in packets.split(|byte| *byte == SEPARATOR).enumerate() {
+        if index > 0 {
+            out.push(SEPARATOR);
+        }
+        match session.connect_answer(packet) {
+            Some(answer) => out.extend_from_slice(answer.as_bytes()),
+            None => out.extend_from_slice(packet),
+        }
+    }
+    out.into()
+}
+
+fn payload(packets: Bytes) -> Response {
+    let mut response = packets.into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=UTF-8"),
+    );
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Ends a session when the client aborts a request of it: what was on its way is lost, so the
+/// client must not go on as if nothing had happened.
+struct EndIfAborted(Option<(Arc<Front>, Arc<Session>, String)>);
+
+impl EndIfAborted {
+    fn new(front: &Arc<Front>, session: &Arc<Session>, id: String) -> Self {
+        Self(Some((front.clone(), session.clone(), id)))
+    }
+
+    fn disarm(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for EndIfAborted {
+    fn drop(&mut self) {
+        let Some((front, session, id)) = self.0.take() else {
+            return;
+        };
+        if !session.is_on_websocket() {
+            tracing::debug!("a session ends because a request of it was aborted");
+            close(front, id);
+        }
+    }
+}
+
+/// Ends a session as the client itself would.
+fn close(front: Arc<Front>, id: String) {
+    // Without a runtime the server has ended, and the session with it.
+    let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+        return;
+    };
+    // Ends at once: socketioxide takes a POST without waiting for anything.
+    runtime.spawn(async move {
+        let close = front.request(Method::POST, "polling", Some(&id), Body::from("1"));
+        // A refusal means that it has ended already.
+        front.ask(close).await.ok();
+    });
+}

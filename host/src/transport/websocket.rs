@@ -1,0 +1,109 @@
+//! The websocket handshake, for sessions that begin with it and for those that move to it.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use hyper::{
+    service::Service,
+    upgrade::{OnUpgrade, Upgraded},
+};
+use hyper_util::rt::TokioIo;
+use tungstenite::handshake::derive_accept_key;
+
+use super::{
+    front::{Front, Origin},
+    refusal::Refusal,
+    session::Session,
+    stream::Stream,
+    upgrade,
+};
+
+/// The version of the protocol (RFC 6455).
+pub const VERSION: &str = "13";
+
+/// A key is 16 bytes in base64.
+const KEY_LENGTH: usize = 24;
+
+/// The connection behind an accepted websocket.
+pub type Io = TokioIo<Upgraded>;
+
+/// Whether the client wants to leave HTTP for a websocket.
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    has_token(headers, header::UPGRADE, "websocket")
+        && has_token(headers, header::CONNECTION, "upgrade")
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Begins a session.
+pub fn open(front: Arc<Front>, request: Request) -> Result<Response, Refusal> {
+    let origin = Origin::of(&request);
+    let (response, connection) = accept(request)?;
+    // Ends with the handshake: socketioxide has tasks of its own for what follows.
+    tokio::spawn(async move {
+        let Ok(io) = connection.await else { return };
+        let session = front.sessions.begin();
+        session.set_on_websocket();
+        let request = front.opening_request("websocket", origin, session.clone(), ());
+        let stream = Stream::new(TokioIo::new(io), session, front.max_payload as u64);
+        if let Err(error) = front.service.call((stream, request)).await {
+            tracing::debug!(%error, "a websocket could not begin a session");
+        }
+    });
+    Ok(response)
+}
+
+/// Moves a session from polling to a websocket.
+pub fn upgrade(
+    front: Arc<Front>,
+    session: Arc<Session>,
+    id: String,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (response, connection) = accept(request)?;
+    // Ends with the upgrade, which has a deadline.
+    tokio::spawn(async move {
+        if let Ok(io) = connection.await {
+            upgrade::run(&front, session, &id, TokioIo::new(io)).await;
+        }
+    });
+    Ok(response)
+}
+
+/// Checks the handshake; the connection is there once the response has been sent.
+fn accept(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(Refusal::BadRequest);
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != VERSION)
+    {
+        return Err(Refusal::UnsupportedWebSocketVersion);
+    }
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .filter(|key| key.len() == KEY_LENGTH)
+        .ok_or(Refusal::BadRequest)?;
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .expect("base64 is good for a header");
+    let connection = hyper::upgrade::on(&mut request);
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    let response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    Ok((response, connection))
+}

@@ -1,0 +1,247 @@
+// Connection state recovery, as the stock client does it.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { TRANSPORTS, ask, connect, nextEvent, open, received } from '../support/client.mjs';
+import { startServer } from '../support/server.mjs';
+import { seconds, sign, token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
+
+const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*'] }];
+const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 50, randomizationFactor: 0 };
+const ALL = { websocket: ['websocket'], polling: ['polling'], upgrade: ['polling', 'websocket'] };
+
+/** A server with the conformance plugin. */
+const serve = (t, config = '', options = {}) =>
+  startServer(t, { config, plugins: PLUGINS, ...options });
+
+/** A socket that has joined a room and seen an event, so that it has something to come back to. */
+async function member(t, server, options = {}) {
+  const socket = await connect(t, server, { ...AUTO, ...options });
+  await nextEvent(socket, 'auth');
+  if (options.transports?.length === 2) await until(() => socket.io.engine.transport.name === 'websocket');
+  await ask(socket, 'join', 'studio');
+  return socket;
+}
+
+/** Cuts the connection without a goodbye; the client does not come back before `resume` is called. */
+function cut(socket) {
+  socket.io.reconnection(false);
+  socket.io.engine.close();
+  return until(() => !socket.connected);
+}
+
+async function resume(socket) {
+  socket.io.reconnection(true);
+  socket.connect();
+  await until(() => socket.connected);
+}
+
+const texts = (socket) => received(socket, 'told').map(([text]) => text);
+
+for (const [name, transports] of Object.entries(ALL)) {
+  test(`a client over ${name} comes back as itself and gets what it missed, once and in order`, async (t) => {
+    const server = await serve(t);
+    const socket = await member(t, server, { transports });
+    const other = await connect(t, server);
+    assert.equal(socket.recovered, false);
+    const { id } = socket;
+    assert.equal(await ask(socket, 'id'), id);
+    await ask(other, 'tell', 'studio', 'before');
+    await until(() => texts(socket).length === 1);
+
+    await cut(socket);
+    await ask(other, 'tell', 'studio', 'first');
+    await ask(other, 'tell', 'elsewhere', 'not for it');
+    await ask(other, 'tell', 'studio', 'second');
+    await resume(socket);
+    assert.equal(socket.recovered, true);
+    assert.equal(socket.id, id);
+    await ask(other, 'tell', 'studio', 'after');
+    await until(() => texts(socket).includes('after'));
+    assert.deepEqual(texts(socket), ['before', 'first', 'second', 'after']);
+    assert.equal(await ask(socket, 'id'), id);
+    assert.deepEqual(await ask(socket, 'rooms'), ['studio']);
+
+    // And once more: what came by replay has a place in the log as well.
+    await cut(socket);
+    await ask(other, 'tell', 'studio', 'third');
+    await resume(socket);
+    assert.equal(socket.recovered, true);
+    assert.equal(socket.id, id);
+    await until(() => texts(socket).includes('third'));
+    assert.deepEqual(texts(socket), ['before', 'first', 'second', 'after', 'third']);
+  });
+}
+
+test('events to a single socket are replayed, too', async (t) => {
+  const server = await serve(t);
+  const socket = await member(t, server, { token: token({ sub: '7', role: 'admin' }) });
+  const notify = (title) => server.api('POST', '/api/v1/users/7/notifications', { title });
+  await cut(socket);
+  await notify('missed');
+  await resume(socket);
+  assert.equal(socket.recovered, true);
+  const [notification] = await nextEvent(socket, 'notification');
+  assert.equal(notification.title, 'missed');
+});
+
+test('live events never overtake missed ones', async (t) => {
+  const server = await serve(t);
+  const socket = await member(t, server);
+  const other = await connect(t, server);
+  let sent = 0;
+  const tell = () => other.emit('tell', 'studio', String(sent++));
+  for (let round = 0; round < 5; round++) {
+    await cut(socket);
+    for (let count = 0; count < 200; count++) tell();
+    socket.io.reconnection(true);
+    socket.connect();
+    while (!socket.connected) {
+      tell();
+      await new Promise(setImmediate);
+    }
+    for (let count = 0; count < 200; count++) tell();
+    assert.equal(socket.recovered, true);
+  }
+  const count = sent;
+  await until(() => texts(socket).length >= count);
+  assert.deepEqual(texts(socket), Array.from({ length: count }, (_, index) => String(index)));
+});
+
+test('a client that says goodbye, or is sent away, recovers nothing', async (t) => {
+  const server = await serve(t);
+  const socket = await member(t, server);
+  const { id } = socket;
+  socket.disconnect();
+  socket.connect();
+  await until(() => socket.connected);
+  assert.equal(socket.recovered, false);
+  assert.notEqual(socket.id, id);
+  assert.deepEqual(await ask(socket, 'rooms'), []);
+});
+
+test('with a gap nothing is recovered', async (t) => {
+  const server = await serve(t, '[recovery]\nmax_events = 5');
+  const socket = await member(t, server);
+  const other = await connect(t, server);
+  await cut(socket);
+  for (let count = 0; count < 10; count++) await ask(other, 'tell', 'studio', 'too many');
+  await resume(socket);
+  assert.equal(socket.recovered, false);
+  assert.deepEqual(texts(socket), []);
+});
+
+test('the log is bounded by its size', async (t) => {
+  const server = await serve(t, '[recovery]\nmax_bytes = "10KiB"');
+  const socket = await member(t, server);
+  const other = await connect(t, server);
+  await cut(socket);
+  await ask(other, 'tell', 'studio', 'small');
+  await resume(socket);
+  assert.equal(socket.recovered, true);
+  await cut(socket);
+  for (let count = 0; count < 3; count++) await ask(other, 'tell', 'studio', 'x'.repeat(5000));
+  await resume(socket);
+  assert.equal(socket.recovered, false);
+});
+
+test('who stays away for too long recovers nothing', async (t) => {
+  const server = await serve(t, '[recovery]\nmax_age = "200ms"');
+  const socket = await member(t, server);
+  await cut(socket);
+  const left = performance.now();
+  await until(() => performance.now() - left > 300);
+  await resume(socket);
+  assert.equal(socket.recovered, false);
+});
+
+test('nothing is recovered where recovery is switched off', async (t) => {
+  const server = await serve(t, '[recovery]\nenabled = false');
+  const socket = await member(t, server);
+  assert.deepEqual(received(socket, 'auth'), [[{}]], 'no argument is added');
+  await cut(socket);
+  await resume(socket);
+  assert.ok(!socket.recovered);
+});
+
+test('a foreign or made-up private id opens nothing, and each can be used once', async (t) => {
+  const server = await serve(t);
+  const socket = await member(t, server);
+  const { _pid: pid, _lastOffset: offset, id } = socket;
+  await cut(socket);
+  for (const auth of [{ pid: 'A'.repeat(20), offset }, { pid, offset: 'nonsense' }, { pid, offset: `${offset}0` }]) {
+    const stranger = await connect(t, server, { auth });
+    assert.notEqual(stranger.id, id);
+  }
+  const first = await connect(t, server, { auth: { pid, offset } });
+  assert.equal(first.id, id);
+  const second = await connect(t, server, { auth: { pid, offset } });
+  assert.notEqual(second.id, id);
+});
+
+test('the user of then is the user of now, or nobody', async (t) => {
+  const server = await serve(t);
+  const user = token({ sub: '7', role: 'admin' });
+  const missed = () => server.api('POST', '/api/v1/users/7/notifications', { title: 'secret' });
+  const seen = (socket) => received(socket, 'notification').length;
+
+  const socket = await member(t, server, { token: user });
+  const { _pid: pid, _lastOffset: offset, id } = socket;
+  await cut(socket);
+  await missed();
+  const other = await connect(t, server, { token: token({ sub: '8' }), auth: { pid, offset } });
+  assert.notEqual(other.id, id);
+  await ask(other, 'id');
+  assert.equal(seen(other), 0);
+  const expired = sign({ sub: '7', exp: seconds(-60) });
+  await assert.rejects(connect(t, server, { token: expired, auth: { pid, offset } }), /token_expired/);
+});
+
+test('a token that expires while the client is away recovers nothing', async (t) => {
+  const server = await serve(t, '[auth]\nleeway = "0s"');
+  const socket = await member(t, server);
+  const brief = sign({ sub: '7', exp: seconds(2) });
+  await ask(socket, 'authenticate', brief);
+  await nextEvent(socket, 'authenticated');
+  const { id } = socket;
+  await cut(socket);
+  await server.api('POST', '/api/v1/users/7/notifications', { title: 'secret' });
+  await resume(socket);
+  assert.equal(socket.recovered, true, 'while the token is good');
+  assert.equal(socket.id, id);
+  await nextEvent(socket, 'notification');
+
+  await cut(socket);
+  await server.api('POST', '/api/v1/users/7/notifications', { title: 'secret' });
+  await until(() => Date.now() / 1000 > seconds(0) && seconds(0) >= JSON.parse(atob(brief.split('.')[1])).exp + 1);
+  await resume(socket);
+  assert.equal(socket.recovered, false);
+  assert.equal(received(socket, 'notification').length, 1);
+});
+
+test('a role that is lost meanwhile brings no events any more', async (t) => {
+  const server = await serve(t);
+  const socket = await member(t, server, { token: token({ sub: '7', role: 'admin' }) });
+  await cut(socket);
+  await server.api('POST', '/api/v1/roles/admin/events/secret', {});
+  await server.api('POST', '/api/v1/users/7/notifications', { title: 'yours' });
+  socket.auth = { token: token({ sub: '7', role: 'student' }) };
+  await resume(socket);
+  assert.equal(socket.recovered, true);
+  await nextEvent(socket, 'notification');
+  assert.equal(received(socket, 'secret').length, 0);
+});
+
+test('each namespace recovers for itself', async (t) => {
+  const server = await serve(t);
+  const main = await member(t, server);
+  const custom = main.io.socket('/custom', {});
+  await new Promise((resolve) => custom.once('auth', resolve));
+  const ids = [main.id, custom.id];
+  assert.notEqual(...ids);
+  main.io.engine.close();
+  await until(() => !main.connected && !custom.connected);
+  await until(() => main.connected && custom.connected);
+  assert.deepEqual([main.recovered, custom.recovered], [true, true]);
+  assert.deepEqual([main.id, custom.id], ids);
+});
