@@ -1,6 +1,7 @@
 // What becomes of a plugin before and between its calls: files that are none, grants, contracts,
 // configuration, budgets, connections.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:http';
 import { availableParallelism } from 'node:os';
@@ -24,7 +25,9 @@ const component = readFileSync(wasm('custom-event'));
 // Each kind of file that is no plugin: how it is made, and why it is refused.
 const NO_PLUGINS = {
   missing: [() => {}, /missing\.wasm: no such file$/],
-  folder: [(path) => mkdirSync(path), /folder\.wasm: Is a directory/],
+  folder: [(path) => mkdirSync(path), /folder\.wasm: not a file$/],
+  // Reading it would wait for ever.
+  pipe: [(path) => execFileSync('mkfifo', [path]), /pipe\.wasm: not a file$/],
   empty: [(path) => writeFileSync(path, ''), /the file is empty/],
   text: [(path) => writeFileSync(path, '(component)'), /it is not WebAssembly/],
   'core-module': [
