@@ -239,6 +239,7 @@ test('each namespace recovers for itself', async (t) => {
   const server = await serve(t);
   const main = await member(t, server);
   const custom = main.io.socket('/custom', {});
+  t.after(() => custom.disconnect());
   await new Promise((resolve) => custom.once('auth', resolve));
   const ids = [main.id, custom.id];
   assert.notEqual(...ids);
