@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { TRANSPORTS, ask, connect, nextEvent } from '../support/client.mjs';
-import { joined, poller, websocket } from '../support/raw.mjs';
+import { joined, poller, websocket } from '../support/protocol.mjs';
 import { startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
