@@ -210,7 +210,10 @@ impl Core {
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let namespaces = Arc::new(Namespaces::new(config.recovery.clone()));
+        let namespaces = Arc::new(Namespaces::new(
+            config.recovery.clone(),
+            config.socket.slow_client,
+        ));
         let connections: Arc<Connections> = Arc::default();
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
@@ -288,6 +291,7 @@ fn random_word() -> String {
 fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, SocketIo<Adapter>) {
     let max_payload = config.max_payload.as_usize();
     let path = config.path.trim_end_matches('/');
+    let sessions = namespaces.sessions().clone();
     let (service, io) = SocketIo::builder()
         .req_path(path.to_owned())
         .ping_interval(config.ping_interval)
@@ -300,7 +304,7 @@ fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, So
         .ws_max_frame_size(max_payload)
         .with_adapter::<Adapter>(namespaces)
         .build_svc();
-    (Front::router(service, config), io)
+    (Front::router(service, sessions, config), io)
 }
 
 /// Browsers' requests from other sites: only from those that are listed, with credentials.

@@ -152,6 +152,9 @@ impl Handlers {
             socket.extensions.insert(Missed::new(missed));
         }
         if let Some(session) = session(&socket) {
+            self.namespaces
+                .sessions()
+                .enter(session, socket.id.to_string());
             let recovers = connection.adapter().recovers();
             session.introduce(Introduction {
                 namespace: connection.namespace().to_owned(),

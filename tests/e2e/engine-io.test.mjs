@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { request } from 'node:http';
 import { after, test } from 'node:test';
 import { startServer } from '../support/server.mjs';
-import { http, joined, poller, websocket } from '../support/wire.mjs';
+import { http, joined, poller, websocket } from '../support/protocol.mjs';
 import { until } from '../support/wait.mjs';
 
 const INTERVAL = 300;

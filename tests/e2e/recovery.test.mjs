@@ -1,7 +1,7 @@
 // Connection state recovery, as the stock client does it.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { TRANSPORTS, ask, connect, nextEvent, open, received } from '../support/client.mjs';
+import { ask, connect, nextEvent, received } from '../support/client.mjs';
 import { startServer } from '../support/server.mjs';
 import { seconds, sign, token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -10,9 +10,9 @@ const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*'] }];
 const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 50, randomizationFactor: 0 };
 const ALL = { websocket: ['websocket'], polling: ['polling'], upgrade: ['polling', 'websocket'] };
 
-/** A server with the conformance plugin. */
+/** A server with the conformance plugin, and with recovery, which is to be switched on. */
 const serve = (t, config = '', options = {}) =>
-  startServer(t, { config, plugins: PLUGINS, ...options });
+  startServer(t, { config, plugins: PLUGINS, env: { MIXLAB_RECOVERY__ENABLED: 'true' }, ...options });
 
 /** A socket that has joined a room and seen an event, so that it has something to come back to. */
 async function member(t, server, options = {}) {
@@ -96,15 +96,18 @@ test('live events never overtake missed ones', async (t) => {
     for (let count = 0; count < 200; count++) tell();
     socket.io.reconnection(true);
     socket.connect();
-    while (!socket.connected) {
-      tell();
+    for (let burst = 0; !socket.connected; burst++) {
+      // There is a limit to how much may wait on the server.
+      if (burst < 1000) tell();
       await new Promise(setImmediate);
     }
     for (let count = 0; count < 200; count++) tell();
     assert.equal(socket.recovered, true);
   }
   const count = sent;
-  await until(() => texts(socket).length >= count);
+  await until(() => texts(socket).length >= count, {
+    message: () => `${count} events; there were ${texts(socket).length}, and ${received(other, 'mixlab:error').length} refused`,
+  });
   assert.deepEqual(texts(socket), Array.from({ length: count }, (_, index) => String(index)));
 });
 
@@ -156,7 +159,7 @@ test('who stays away for too long recovers nothing', async (t) => {
 });
 
 test('nothing is recovered where recovery is switched off', async (t) => {
-  const server = await serve(t, '[recovery]\nenabled = false');
+  const server = await serve(t, '', { env: {} });
   const socket = await member(t, server);
   assert.deepEqual(received(socket, 'auth'), [[{}]], 'no argument is added');
   await cut(socket);
@@ -236,6 +239,7 @@ test('each namespace recovers for itself', async (t) => {
   const server = await serve(t);
   const main = await member(t, server);
   const custom = main.io.socket('/custom', {});
+  t.after(() => custom.disconnect());
   await new Promise((resolve) => custom.once('auth', resolve));
   const ids = [main.id, custom.id];
   assert.notEqual(...ids);

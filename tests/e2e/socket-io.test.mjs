@@ -2,8 +2,9 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { TRANSPORTS, ask, connect, nextEvent } from '../support/client.mjs';
-import { joined, poller, websocket } from '../support/wire.mjs';
+import { joined, poller, websocket } from '../support/protocol.mjs';
 import { startServer } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
 
 const server = await startServer(
   { after },
@@ -169,3 +170,32 @@ test('events are handled in the order they were sent', async (t) => {
     assert.deepEqual(order, Array.from({ length: count }, (_, index) => index));
   }
 });
+
+for (const policy of ['disconnect', 'drop']) {
+  test(`a client that reads too slowly: ${policy}`, async (t) => {
+    const strict = await startServer(t, {
+      config: `[socket]\nsend_buffer = 16\nslow_client = "${policy}"\n[recovery]\nenabled = false`,
+      plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*'] }],
+    });
+    const slow = await joined(t, strict);
+    slow.send('421["join","studio"]');
+    await slow.nextMessage();
+    const other = await connect(t, strict);
+    const quick = await connect(t, strict);
+    await ask(quick, 'join', 'studio');
+    slow.socket.pause();
+    let sent = 0;
+    const full = () => /missed an event/.test(strict.log());
+    while (!full() && sent < 10_000) {
+      await ask(other, 'tell', 'studio', `${sent++} ${'x'.repeat(50_000)}`);
+      await nextEvent(quick, 'told');
+    }
+    assert.ok(full(), `${sent} events were sent`);
+    slow.socket.resume();
+    if (policy === 'disconnect') return slow.closed();
+    await until(() => slow.waiting.length > 0);
+    slow.waiting.length = 0;
+    slow.send('42["message","still there"]');
+    while (!(await slow.nextMessage()).includes('still there'));
+  });
+}

@@ -32,7 +32,7 @@ pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
     Api, ApiKey, Auth, Breaker, Cors, Limits, Log, LogFormat, LogLevel, OnFailure, Payments,
-    Plugin, Recovery, Reload, Runtime, Socket, Web,
+    Plugin, Recovery, Reload, Runtime, SlowClient, Socket, Web,
 };
 
 use environment::Environment;

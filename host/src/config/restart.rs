@@ -19,6 +19,7 @@ impl Config {
                     connect_timeout,
                     max_payload,
                     send_buffer,
+                    slow_client,
                     write_timeout,
                     queue: _,
                 },
@@ -65,6 +66,7 @@ impl Config {
             ),
             ("socket.max_payload", *max_payload != new.socket.max_payload),
             ("socket.send_buffer", *send_buffer != new.socket.send_buffer),
+            ("socket.slow_client", *slow_client != new.socket.slow_client),
             (
                 "socket.write_timeout",
                 *write_timeout != new.socket.write_timeout,

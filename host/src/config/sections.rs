@@ -192,6 +192,8 @@ pub struct Socket {
     pub max_payload: Size,
     /// How many packets may wait for a client that reads slowly, at least 1.
     pub send_buffer: usize,
+    /// What becomes of a client when one more would have to wait.
+    pub slow_client: SlowClient,
     /// How long one write to a client may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub write_timeout: Duration,
@@ -208,6 +210,7 @@ impl Default for Socket {
             connect_timeout: Duration::from_secs(45),
             max_payload: Size::new(1_000_000),
             send_buffer: 16_384,
+            slow_client: SlowClient::default(),
             write_timeout: Duration::from_secs(20),
             queue: 8_192,
         }
@@ -344,6 +347,32 @@ impl TryFrom<String> for OnFailure {
     }
 }
 
+/// `socket.slow_client`: what becomes of a client whose send buffer is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum SlowClient {
+    /// It is disconnected, and learns by that that it missed something.
+    #[default]
+    Disconnect,
+    /// It does not get the packet.
+    Drop,
+}
+
+impl TryFrom<String> for SlowClient {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "disconnect" => Ok(SlowClient::Disconnect),
+            "drop" => Ok(SlowClient::Drop),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["disconnect", "drop"])
+            )),
+        }
+    }
+}
+
 /// `[recovery]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -362,7 +391,7 @@ pub struct Recovery {
 impl Default for Recovery {
     fn default() -> Self {
         Self {
-            enabled: true,
+            enabled: false,
             max_age: Duration::from_secs(120),
             max_events: 10_000,
             max_bytes: Size::mib(16),

@@ -91,7 +91,10 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
     let metrics: Arc<Metrics> = Arc::default();
     let calls = metrics.calls_of(&source.name);
     let broadcast = Broadcast::new(
-        Arc::new(Namespaces::new(config::Recovery::default())),
+        Arc::new(Namespaces::new(
+            config::Recovery::default(),
+            config::SlowClient::default(),
+        )),
         Arc::default(),
     );
     let health: Arc<Health> = Arc::default();

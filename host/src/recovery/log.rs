@@ -91,9 +91,9 @@ impl<P: Clone> Log<P> {
         }
     }
 
-    /// Whether anybody may come back for an event that is sent to nobody now.
+    /// Whether anybody may come back for an event that is sent to nobody now, or is just coming.
     pub fn is_waited_for(&self) -> bool {
-        !self.former.is_empty()
+        !self.dropped.is_empty()
     }
 
     /// The place of the next event, for its last argument.
@@ -138,7 +138,8 @@ impl<P: Clone> Log<P> {
     /// The connection of a client that is back and has seen the events up to `place`, if nothing
     /// is missing since. It can come back once.
     pub fn take(&mut self, pid: &str, place: &str) -> Option<(Former, u64)> {
-        self.forget(Instant::now());
+        let now = Instant::now();
+        self.forget(now);
         let digits = place.strip_prefix(self.tag.as_str())?;
         let number = u64::from_str_radix(digits, 16).ok()?;
         let next = number.checked_add(1)?;
@@ -150,6 +151,8 @@ impl<P: Clone> Log<P> {
             return None;
         }
         let (_, former) = self.former.remove(pid)?;
+        // Until it has caught up, events must be kept although nobody is there for them.
+        self.dropped.push_back((now, pid.to_owned()));
         Some((former, next))
     }
 
@@ -300,6 +303,7 @@ mod tests {
         log.keep(former("p", 1, &["a"]));
         push(&mut log, to("a"), 1);
         let (back, next) = log.take("p", &place).unwrap();
+        assert!(log.is_waited_for(), "while it comes back");
         let replay = log.missed(back, next).unwrap();
         for packet in 2..5 {
             push(&mut log, to("a"), packet);

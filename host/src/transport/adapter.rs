@@ -26,9 +26,10 @@ use socketioxide_core::{
 };
 
 use crate::{
-    config,
+    config::{self, SlowClient},
     message::{Message, join_event},
     recovery::{self, Former, Log, Target},
+    transport::Sessions,
 };
 
 /// What finds a client: its engine.io session.
@@ -71,16 +72,42 @@ const CATCHING_UP: &str = "mixlab:catching-up";
 pub struct Namespaces {
     adapters: RwLock<HashMap<String, Arc<Adapter>>>,
     dropped: AtomicU64,
+    sessions: Arc<Sessions>,
     recovery: config::Recovery,
+    slow_client: SlowClient,
 }
 
 impl Namespaces {
     /// No namespaces yet.
-    pub fn new(recovery: config::Recovery) -> Self {
+    pub fn new(recovery: config::Recovery, slow_client: SlowClient) -> Self {
         Self {
             adapters: RwLock::default(),
             dropped: AtomicU64::new(0),
+            sessions: Arc::default(),
             recovery,
+            slow_client,
+        }
+    }
+
+    /// The sessions of the clients.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Counts packets that found send buffers full, and deals with the clients behind them.
+    /// socketioxide does not say who they are: they are among `clients`, and take nothing.
+    fn dropped(&self, dropped: usize, clients: &[SessionKey]) {
+        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
+        if self.slow_client == SlowClient::Drop {
+            return;
+        }
+        let sessions = clients
+            .iter()
+            .filter_map(|client| self.sessions.get(&client.to_string()));
+        for session in sessions {
+            if clients.len() == 1 || session.is_blocked() {
+                session.end();
+            }
         }
     }
 
@@ -189,11 +216,12 @@ impl Adapter {
     pub fn ack(&self, socket: SocketKey, id: i64, message: Message) -> Delivery {
         let value = value(message.arguments.into_string(), message.attachments);
         let packet = Packet::ack(self.local.path().clone(), value, id);
-        delivery(
-            self.local
-                .broadcast(packet, BroadcastOptions::new(socket.session)),
-            1,
-        )
+        let options = BroadcastOptions::new(socket.session);
+        let delivery = delivery(self.local.broadcast(packet, options), 1);
+        if delivery.dropped > 0 {
+            self.namespaces.dropped(delivery.dropped, &[socket.session]);
+        }
+        delivery
     }
 
     /// Adds a socket to rooms.
@@ -281,11 +309,8 @@ impl Adapter {
             Some(log) if !volatile => Some(log.lock().expect("no holder panics")),
             _ => None,
         };
-        let recipients = match options.has_flag(BroadcastFlags::Broadcast) {
-            true => self.local.sockets(options.clone()).len(),
-            false => 1,
-        };
-        if recipients == 0 && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
+        let recipients = self.local.sockets(options.clone());
+        if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
             return Delivery::default();
         }
         let mut json = join_event(event, &message.arguments);
@@ -297,12 +322,10 @@ impl Adapter {
         if let Some(log) = &mut log {
             log.push(target(), packet.clone(), size);
         }
-        let delivery = delivery(self.local.broadcast(packet, options), recipients);
+        let delivery = delivery(self.local.broadcast(packet, options), recipients.len());
         drop(log);
         if delivery.dropped > 0 {
-            self.namespaces
-                .dropped
-                .fetch_add(delivery.dropped as u64, Ordering::Relaxed);
+            self.namespaces.dropped(delivery.dropped, &recipients);
             tracing::warn!(
                 namespace = self.namespace(),
                 event,

@@ -63,11 +63,15 @@ impl<'a> Query<'a> {
 
 impl Front {
     /// The routes of the endpoint that `service` serves.
-    pub fn router(service: SocketIoService, config: &config::Socket) -> Router {
+    pub fn router(
+        service: SocketIoService,
+        sessions: Arc<Sessions>,
+        config: &config::Socket,
+    ) -> Router {
         let path = config.path.trim_end_matches('/').to_owned();
         let front = Arc::new(Self {
             service,
-            sessions: Arc::default(),
+            sessions,
             max_payload: config.max_payload.as_usize(),
             path: path.clone(),
         });

@@ -19,7 +19,7 @@ pub use adapter::{Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, 
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};
-pub use session::{Introduction, Session};
+pub use session::{Introduction, Session, Sessions};
 
 /// socketioxide's service, without anything behind it.
 pub type SocketIoService =

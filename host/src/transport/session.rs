@@ -12,8 +12,8 @@ use futures_util::task::AtomicWaker;
 use serde::Serialize;
 use tokio::sync::Notify;
 
-/// The sessions that began with polling, by the id that their requests carry. A session leaves the
-/// table when socketioxide lets go of it.
+/// The sessions by the id that their requests carry: those that began with polling, and those that
+/// have joined a namespace. A session leaves the table when socketioxide lets go of it.
 #[derive(Default)]
 pub struct Sessions(Mutex<HashMap<String, Weak<Session>>>);
 
@@ -29,6 +29,7 @@ impl Sessions {
             poll: tokio::sync::Mutex::new(()),
             introductions: Mutex::default(),
             is_ended: AtomicBool::new(false),
+            is_blocked: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             writer: AtomicWaker::new(),
             end_polling: OnceLock::new(),
@@ -61,6 +62,8 @@ pub struct Session {
     pub poll: tokio::sync::Mutex<()>,
     introductions: Mutex<Vec<Introduction>>,
     is_ended: AtomicBool,
+    /// The client takes nothing at the moment.
+    is_blocked: AtomicBool,
     /// Who waits for bytes from the websocket.
     pub reader: AtomicWaker,
     /// Who waits for room to write to it.
@@ -109,6 +112,19 @@ impl Session {
     /// Whether it must not go on.
     pub fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)
+    }
+
+    /// Notes whether the websocket takes what is written to it.
+    pub fn set_blocked(&self, is_blocked: bool) {
+        self.is_blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// Whether packets have to wait for the client: its websocket takes nothing, or no poll waits.
+    pub fn is_blocked(&self) -> bool {
+        match self.is_on_websocket() {
+            true => self.is_blocked.load(Ordering::Relaxed),
+            false => self.poll.try_lock().is_ok(),
+        }
     }
 
     /// Claims the upgrade; false if another websocket has it already.

@@ -120,7 +120,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         let Self { io, outgoing, .. } = &mut *self;
         let passing = outgoing.follow(bytes);
         if passing > 0 {
-            let written = ready!(Pin::new(io).poll_write(cx, &bytes[..passing]))?;
+            let poll = Pin::new(io).poll_write(cx, &bytes[..passing]);
+            outgoing.session.set_blocked(poll.is_pending());
+            let written = ready!(poll)?;
             outgoing.passing -= written as u64;
             return Poll::Ready(Ok(written));
         }
