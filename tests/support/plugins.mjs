@@ -1,6 +1,7 @@
 // What tests of plugins share: their state, their files, and how a call that failed must look.
 import assert from 'node:assert/strict';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { nextEvent } from './client.mjs';
 import { wasm } from './server.mjs';
 
 /** The state of all plugins: `{ config_error, plugins: [{ name, state, generation, … }] }`. */
@@ -41,6 +42,9 @@ export function editConfig({ configPath }, edit) {
   replaceFile(configPath, edited);
   return former;
 }
+
+/** The first argument of the next event of this name. The last one may be its place in the recovery log. */
+export const nextArgument = async (socket, name) => (await nextEvent(socket, name))[0];
 
 /** The guest `stamped` as this version of itself. */
 export function stamped(version) {

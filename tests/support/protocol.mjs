@@ -1,77 +1,82 @@
-// Packets as they are on the wire, for what the stock client does not send or hides.
+// The protocols packet by packet: raw websockets and raw HTTP requests.
+import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import WebSocket from 'ws';
-import { PATIENCE, until, within } from './wait.mjs';
+import { until, within } from './wait.mjs';
 
-const PING = '2';
-const PONG = '3';
+const endpoint = (server, query) => `${server.url}/socket.io/?${new URLSearchParams(query)}`;
 
-/**
- * A WebSocket to the Socket.IO endpoint that has joined namespace `/`, closed when `t` ends.
- * `auth` goes with it; `join: false` leaves the joining, `pong: false` the heartbeat to the test.
- */
-export async function rawSocket(t, server, { auth, join = true, pong = true } = {}) {
-  const ws = new WebSocket(`${server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`, {
-    perMessageDeflate: false,
-  });
-  t.after(() => ws.terminate());
-  const socket = {
-    ws,
-    /** Every frame so far but for pings: a text, or a Buffer. */
-    frames: [],
-    get closed() {
-      return ws.readyState === WebSocket.CLOSED;
-    },
-    /** The frames for a message. */
-    get shown() {
-      return JSON.stringify(socket.frames).slice(0, 2000);
-    },
-    /** Sends frames as they are. */
-    send(...frames) {
-      for (const frame of frames) if (ws.readyState === WebSocket.OPEN) ws.send(frame);
-    },
-    /** Waits for a text frame that matches, and returns the match. */
-    async frame(pattern, { timeout = PATIENCE } = {}) {
-      const find = () => socket.frames.map((frame) => typeof frame === 'string' && frame.match(pattern)).find(Boolean);
-      // What has not come when the connection is closed will not come.
-      await until(() => find() || socket.closed, { timeout, message: () => `${pattern} among ${socket.shown}` });
-      const found = find();
-      if (!found) throw new Error(`the connection was closed without ${pattern} among ${socket.shown}`);
-      return found;
-    },
-    /** Waits for the end; resolves to the close code. */
-    async end() {
-      if (!socket.closed) await within(once(ws, 'close'), 'the server closes the connection');
-      return socket.code;
-    },
-  };
-  ws.on('message', (data, isBinary) => {
-    const frame = isBinary ? data : data.toString();
-    if (frame !== PING) socket.frames.push(frame);
-    else if (pong) socket.send(PONG);
-  });
-  ws.on('close', (code) => (socket.code = code));
-  // A connection that is cut off is closed, too; the test looks at that.
-  ws.on('error', () => {});
-  await socket.frame(/^0\{/);
-  if (join) {
-    socket.send(`40${auth ? JSON.stringify(auth) : ''}`);
-    await socket.frame(/^40/);
-  }
-  return socket;
+/** A GET or POST of the endpoint: `{ status, body, headers }`. */
+export async function http(server, query, options) {
+  const response = await fetch(endpoint(server, query), options);
+  return { status: response.status, body: await response.text(), headers: response.headers };
 }
 
-/** A long-polling session without a client: what each request is answered with. */
-export async function rawPolling(server) {
-  const base = `${server.url}/socket.io/?EIO=4&transport=polling`;
-  const opened = await fetch(base);
-  const { sid } = JSON.parse((await opened.text()).slice(1));
-  const url = `${base}&sid=${sid}`;
-  const answer = async (response) => ({ status: response.status, text: await response.text() });
+/** A polling session. */
+export async function poller(server) {
+  const opened = await http(server, { EIO: 4, transport: 'polling' });
+  assert.equal(opened.status, 200);
+  assert.equal(opened.body[0], '0');
+  const handshake = JSON.parse(opened.body.slice(1));
+  const query = { EIO: 4, transport: 'polling', sid: handshake.sid };
   return {
-    url,
-    sid,
-    post: async (body) => answer(await fetch(url, { method: 'POST', body })),
-    get: async (options) => answer(await fetch(url, options)),
+    handshake,
+    sid: handshake.sid,
+    query,
+    get: (options) => http(server, query, options),
+    post: (body) => http(server, query, { method: 'POST', body }),
+    /** The packets of one poll. */
+    packets: async () => (await http(server, query)).body.split('\x1e'),
+    /** Connects to a namespace; resolves to the answer. */
+    async join(packet = '40') {
+      assert.equal((await this.post(packet)).body, 'ok');
+      const packets = [];
+      while (!packets.some((answer) => answer.startsWith('40') || answer.startsWith('44'))) {
+        packets.push(...(await this.packets()));
+      }
+      return packets;
+    },
   };
+}
+
+/** A websocket; its packets are collected as they come. */
+export async function websocket(t, server, query = {}) {
+  const socket = new WebSocket(endpoint(server, { EIO: 4, transport: 'websocket', ...query }).replace('http', 'ws'));
+  t.after(() => socket.terminate());
+  const packets = [];
+  const state = { closed: false };
+  socket.on('message', (data, isBinary) => packets.push(isBinary ? data : data.toString()));
+  socket.on('close', () => (state.closed = true));
+  socket.on('error', () => {});
+  await within(once(socket, 'open'), 'the websocket opens');
+  return {
+    socket,
+    send: (...sent) => sent.forEach((packet) => socket.send(packet)),
+    /** The next packet. */
+    async next() {
+      await until(() => packets.length > 0, { message: 'a packet' });
+      return packets.shift();
+    },
+    /** The next packet that is no ping; pings are answered. */
+    async nextMessage() {
+      for (;;) {
+        const packet = await this.next();
+        if (packet !== '2') return packet;
+        socket.send('3');
+      }
+    },
+    waiting: packets,
+    closed: () => until(() => state.closed, { message: 'the websocket is closed' }),
+    isClosed: () => state.closed,
+  };
+}
+
+/** A websocket that is connected to a namespace, after the event `auth`. */
+export async function joined(t, server, packet = '40') {
+  const client = await websocket(t, server);
+  await client.next();
+  client.send(packet);
+  const answer = await client.nextMessage();
+  await client.nextMessage();
+  return { ...client, answer };
 }

@@ -110,6 +110,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
     }
 }
 
+/// A write that fails, because the client stopped reading or is gone, ends the session at once:
+/// engineioxide would not look at it before the heartbeat fails.
 impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -122,7 +124,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
         if passing > 0 {
             let poll = Pin::new(io).poll_write(cx, &bytes[..passing]);
             outgoing.session.set_blocked(poll.is_pending());
-            let written = ready!(poll)?;
+            let written = ready!(poll).inspect_err(|_| outgoing.session.end())?;
             outgoing.passing -= written as u64;
             return Poll::Ready(Ok(written));
         }
@@ -154,7 +156,8 @@ impl<S: AsyncWrite + Unpin> Stream<S> {
         }
         let unsent = &mut self.outgoing.unsent;
         while !unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, unsent))?;
+            let written = ready!(Pin::new(&mut self.io).poll_write(cx, unsent))
+                .inspect_err(|_| session.end())?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    packet::{self, Packet},
+    packet::{self, Packet, without_offset},
     target::Target,
     websocket::{self, Kind},
 };
@@ -22,6 +22,8 @@ pub struct Client {
     stream: TcpStream,
     input: Vec<u8>,
     output: Output,
+    /// Whether events end with their place in the server's log.
+    recovery: bool,
 }
 
 /// What is to be sent; it goes out with [`Client::flush`].
@@ -63,7 +65,7 @@ impl Client {
             client.read().await?;
             client.packets(|packet, _| {
                 match packet {
-                    Packet::Connected => connected = true,
+                    Packet::Connected { .. } => connected = true,
                     Packet::Event(arguments) => {
                         let user = token.map(|(id, _)| id);
                         check_authenticated(arguments, user)?;
@@ -103,6 +105,7 @@ impl Client {
             stream,
             input,
             output: Output::default(),
+            recovery: false,
         })
     }
 
@@ -125,7 +128,17 @@ impl Client {
             ensure!(frame.kind == Kind::Text, "the server closed the websocket");
             let payload = start + frame.payload.start..start + frame.payload.end;
             start = payload.end;
-            match Packet::parse(&self.input[payload])? {
+            let packet = match Packet::parse(&self.input[payload])? {
+                Packet::Connected { recovery } => {
+                    self.recovery = recovery;
+                    Packet::Connected { recovery }
+                }
+                Packet::Event(arguments) if self.recovery => {
+                    Packet::Event(without_offset(arguments))
+                }
+                packet => packet,
+            };
+            match packet {
                 Packet::Ping => self.output.packet(packet::PONG),
                 Packet::Disconnected => bail!("the server disconnected the client"),
                 Packet::Refused(reason) => bail!("refused: {}", String::from_utf8_lossy(reason)),
@@ -188,7 +201,8 @@ impl Client {
 
 /// Checks that the server took the token for what it is.
 pub fn check_authenticated(arguments: &[u8], user: Option<u64>) -> Result<()> {
-    let answer: serde_json::Value = serde_json::from_slice(arguments)?;
+    let answer = [b"[", arguments, b"]"].concat();
+    let answer: serde_json::Value = serde_json::from_slice(&answer)?;
     let id = answer[1]["user"]["id"].as_str();
     let right = answer[0] == "authenticated"
         && answer[1]["success"] == true

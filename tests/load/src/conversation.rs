@@ -63,7 +63,7 @@ impl Conversation {
     pub fn new(socket: usize, with_ack: bool, bytes: usize) -> Self {
         Self {
             head: format!("{{\"socket\":{socket},\"n\":"),
-            tail: format!(",\"text\":\"{}\"}}]", "x".repeat(bytes)),
+            tail: format!(",\"text\":\"{}\"}}", "x".repeat(bytes)),
             with_ack,
             responses: Outstanding::default(),
             acks: Outstanding::default(),
@@ -129,7 +129,7 @@ impl Conversation {
         let number = self.responses.ask(moment);
         self.scratch.clear();
         let (head, tail) = (&self.head, &self.tail);
-        write!(self.scratch, "[\"custom_event\",{head}{number}{tail}")
+        write!(self.scratch, "[\"custom_event\",{head}{number}{tail}]")
             .expect("a Vec takes everything");
         if self.with_ack {
             let id = self.acks.ask(moment);
@@ -155,8 +155,8 @@ impl Conversation {
     }
 
     fn take_event(&mut self, arguments: &[u8]) -> bool {
-        let lead = b"[\"custom_response\",";
-        let number = self.number(arguments, lead).unwrap_or_else(|| {
+        let data = arguments.strip_prefix(b"\"custom_response\",");
+        let number = data.and_then(|data| self.number(data)).unwrap_or_else(|| {
             self.faults.wrong_answer(arguments);
             // Something was answered: go on with the next question.
             self.responses.due()
@@ -167,7 +167,9 @@ impl Conversation {
     }
 
     fn take_ack(&mut self, id: u64, arguments: &[u8]) -> bool {
-        if self.number(arguments, b"[") != Some(id) {
+        let data = arguments.strip_prefix(b"[");
+        let data = data.and_then(|data| data.strip_suffix(b"]"));
+        if data.and_then(|data| self.number(data)) != Some(id) {
             self.faults.wrong_answer(arguments);
             // An event that failed has no other effect.
             if arguments.starts_with(br#"[{"error":"#) {
@@ -196,10 +198,9 @@ impl Conversation {
         counts
     }
 
-    /// The number in an answer that repeats a question; none if it differs in anything else.
-    fn number(&self, arguments: &[u8], lead: &[u8]) -> Option<u64> {
-        let number = arguments
-            .strip_prefix(lead)?
+    /// The number in data that repeats a question; none if it differs in anything else.
+    fn number(&self, data: &[u8]) -> Option<u64> {
+        let number = data
             .strip_prefix(self.head.as_bytes())?
             .strip_suffix(self.tail.as_bytes())?;
         std::str::from_utf8(number).ok()?.parse().ok()
@@ -223,16 +224,15 @@ mod tests {
     #[test]
     fn an_answer_must_repeat_its_question() {
         let conversation = Conversation::new(7, false, 2);
-        let answer = br#"["custom_response",{"socket":7,"n":12,"text":"xx"}]"#;
-        let lead = b"[\"custom_response\",";
-        assert_eq!(conversation.number(answer, lead), Some(12));
+        let data = br#"{"socket":7,"n":12,"text":"xx"}"#;
+        assert_eq!(conversation.number(data), Some(12));
         for wrong in [
-            br#"["custom_response",{"socket":8,"n":12,"text":"xx"}]"#.as_slice(),
-            br#"["custom_response",{"socket":7,"n":12,"text":"xy"}]"#,
-            br#"["custom_response",{"socket":7,"n":,"text":"xx"}]"#,
-            br#"["other",{"socket":7,"n":12,"text":"xx"}]"#,
+            br#"{"socket":8,"n":12,"text":"xx"}"#.as_slice(),
+            br#"{"socket":7,"n":12,"text":"xy"}"#,
+            br#"{"socket":7,"n":,"text":"xx"}"#,
+            br#"{"socket":7,"n":12,"text":"xx"},1"#,
         ] {
-            assert_eq!(conversation.number(wrong, lead), None);
+            assert_eq!(conversation.number(wrong), None);
         }
     }
 

@@ -39,6 +39,9 @@ pub struct ServerOptions {
     /// Its API key.
     #[arg(long, global = true, requires = "attach")]
     pub api_key: Option<String>,
+    /// Switch connection state recovery on, which costs MixLab and Node something.
+    #[arg(long, global = true, conflicts_with = "attach")]
+    pub recovery: bool,
     /// The core that the server runs on.
     #[arg(long, global = true, value_name = "N")]
     pub server_core: Option<usize>,

@@ -7,25 +7,29 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::options::Peer;
+use crate::options::{Peer, ServerOptions};
 
-/// The command that starts a server on a free port of 127.0.0.1. `binary` is for those that are
-/// programs of their own; `config` is MixLab's.
-pub fn command(peer: Peer, binary: Option<&Path>, config: &Path) -> Result<Command> {
-    let program = |name| match binary {
-        Some(binary) => Ok(binary.to_owned()),
+/// The command that starts a server on a free port of 127.0.0.1. `config` is MixLab's.
+pub fn command(options: &ServerOptions, config: &Path) -> Result<Command> {
+    let program = |name| match &options.server {
+        Some(program) => Ok(program.clone()),
         None => built(name),
     };
-    Ok(match peer {
+    let recovery = options.recovery.to_string();
+    Ok(match options.peer {
         Peer::Mixlab => {
             ensure!(config.is_file(), "there is no {}", config.display());
             let mut command = Command::new(program("mixlab")?);
             command
                 .args(["up", "--listen", "127.0.0.1:0", "--config"])
-                .arg(config);
+                .arg(config)
+                .env("MIXLAB_RECOVERY__ENABLED", recovery);
             command
         }
-        Peer::Native => Command::new(program("mixlab-load-native")?),
+        Peer::Native => {
+            ensure!(!options.recovery, "the native server has no recovery");
+            Command::new(program("mixlab-load-native")?)
+        }
         Peer::Node => {
             let folder = load_folder().join("peers/node");
             ensure!(
@@ -34,7 +38,9 @@ pub fn command(peer: Peer, binary: Option<&Path>, config: &Path) -> Result<Comma
                 folder.display()
             );
             let mut command = Command::new("node");
-            command.arg(folder.join("server.mjs"));
+            command
+                .arg(folder.join("server.mjs"))
+                .env("RECOVERY", recovery);
             command
         }
     })

@@ -37,7 +37,7 @@ impl PollingClient {
         while !(connected && authenticated) {
             for text in client.poll().await?.split(|byte| *byte == SEPARATOR) {
                 match Packet::parse(text)? {
-                    Packet::Connected => connected = true,
+                    Packet::Connected { .. } => connected = true,
                     Packet::Event(arguments) => {
                         check_authenticated(arguments, Some(id))?;
                         authenticated = true;

@@ -51,7 +51,7 @@ impl Running {
 
     async fn start(options: &ServerOptions, config: &Path) -> Result<Self> {
         let (secret, api_key) = (token::random_secret()?, token::random_secret()?);
-        let mut command = peer::command(options.peer, options.server.as_deref(), config)?;
+        let mut command = peer::command(options, config)?;
         command
             .env("JWT_SECRET", &secret)
             .env("MIXLAB_API_KEY", &api_key)

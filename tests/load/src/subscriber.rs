@@ -65,11 +65,11 @@ impl Updates {
     }
 
     /// The number in
-    /// `["payment_update",{"type":"payment_update","data":{"n":1,…},"timestamp":"…"}]`; none if
-    /// it is anything else.
+    /// `"payment_update",{"type":"payment_update","data":{"n":1,…},"timestamp":"…"}`; none if it
+    /// is anything else.
     fn number(&self, arguments: &[u8]) -> Option<u64> {
-        let update = arguments
-            .strip_prefix(br#"["payment_update",{"type":"payment_update","data":{"n":"#)?;
+        let update =
+            arguments.strip_prefix(br#""payment_update",{"type":"payment_update","data":{"n":"#)?;
         let digits = update
             .iter()
             .take_while(|byte| byte.is_ascii_digit())
@@ -78,7 +78,7 @@ impl Updates {
         let timestamp = rest
             .strip_prefix(self.tail.as_bytes())?
             .strip_prefix(br#","timestamp":""#)?
-            .strip_suffix(br#""}]"#)?;
+            .strip_suffix(br#""}"#)?;
         // As toISOString writes it.
         let is_time = timestamp.len() == "2000-01-01T00:00:00.000Z".len();
         let number = std::str::from_utf8(number).ok()?.parse().ok()?;
@@ -173,7 +173,7 @@ mod tests {
         let updates = Updates::new(1);
         let update = |data: &str, time: &str| {
             let text = format!(
-                r#"["payment_update",{{"type":"payment_update","data":{data},"timestamp":"{time}"}}]"#
+                r#""payment_update",{{"type":"payment_update","data":{data},"timestamp":"{time}"}}"#
             );
             updates.number(text.as_bytes())
         };

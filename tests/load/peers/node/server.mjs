@@ -4,14 +4,17 @@ import { createServer } from 'node:http';
 import jwt from 'jsonwebtoken';
 import { Server } from 'socket.io';
 
-const { JWT_SECRET, MIXLAB_API_KEY } = process.env;
+const { JWT_SECRET, MIXLAB_API_KEY, RECOVERY } = process.env;
 if (!JWT_SECRET || !MIXLAB_API_KEY) {
   console.error('JWT_SECRET and MIXLAB_API_KEY must be set');
   process.exit(2);
 }
 
 const http = createServer(answer);
-const io = new Server(http, { serveClient: false });
+const io = new Server(http, {
+  serveClient: false,
+  ...(RECOVERY === 'true' && { connectionStateRecovery: {} }),
+});
 
 /** The user that a token names. */
 function verify(token) {
