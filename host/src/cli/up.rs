@@ -53,9 +53,11 @@ impl Up {
         let run_file = RunFile::write(&global.config, server.address(), server.local_key());
         let _run_file = run_file
             .inspect_err(|error| tracing::warn!("`mixlab plugin` will need an API key: {error}"));
-        let _watching = self
-            .watch
-            .then(|| tokio::task::spawn_blocking(move || build::watch(&config)));
+        if self.watch {
+            // A thread of its own: it waits for changes for ever, and the runtime waits for its own
+            // threads before it ends.
+            std::thread::spawn(move || build::watch(&config));
+        }
         server.run(stop).await;
         Ok(())
     }

@@ -3,7 +3,7 @@
 //!
 //! Each event carries its place in the [`Log`] as its last argument. The client keeps the last one
 //! that it has seen and shows it, with its private id, when it connects again. What it may have
-//! back is decided anew ([`Former::admit`]); what it missed is replayed before anything else
+//! back is decided anew ([`Former::identity`]); what it missed is replayed before anything else
 //! reaches it. With a gap in between nothing is recovered.
 
 mod former;
