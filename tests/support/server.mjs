@@ -20,6 +20,9 @@ const SHIPPED = join(ROOT, 'target/plugins');
 /** Compiled guests are reused by all servers of all test files, in a folder that is nobody else's. */
 const CACHE = join(ROOT, 'tests/node_modules/.cache/mixlab');
 
+/** A server listens when its plugins are compiled: forty of them, where nothing is cached yet. */
+const START_PATIENCE = 120_000;
+
 // What is left if a test file ends before its hooks have run.
 const running = new Set();
 const folders = new Set();
@@ -100,7 +103,7 @@ export function makeFolder(t, { config = '', plugins = [], env = {} } = {}) {
     /** Runs the command line to its end; resolves to `{ code, stdout, stderr }`. */
     async mixlab(...args) {
       const process = this.start(...args);
-      const code = await within(process.exited, `the end of mixlab ${args.join(' ')}`, 3 * PATIENCE);
+      const code = await within(process.exited, `the end of mixlab ${args.join(' ')}`, START_PATIENCE);
       return { code, stdout: process.stdout(), stderr: process.stderr() };
     },
   };
@@ -157,7 +160,10 @@ export async function startServer(t, { listen = '127.0.0.1:0', args = [], ...opt
   const child = home.start('up', '--listen', listen, ...args);
   const listening = () => child.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
   try {
-    await until(() => listening() || child.hasEnded(), { message: 'the server listens' });
+    await until(() => listening() || child.hasEnded(), {
+      timeout: START_PATIENCE,
+      message: 'the server listens',
+    });
     if (!listening()) throw new Error(`the server ended with ${await child.exited}`);
     // It is bound; only when it answers does it listen to signals, too.
     await fetch(`${listening()[1]}/healthz`);

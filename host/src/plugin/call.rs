@@ -211,7 +211,8 @@ impl Plugin {
         let call = async {
             let mut lease = match lease {
                 Some(lease) => lease,
-                None => self.lease(&mut cpu, &waiting).await?,
+                // What a new instance costs is not held against the plugin.
+                None => self.lease(&mut CpuTime::default(), &waiting).await?,
             };
             waiting.store(false, Ordering::Relaxed);
             if let Some(job) = job {
