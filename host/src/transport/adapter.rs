@@ -15,7 +15,8 @@ use std::{
 };
 
 use bytes::Bytes;
-use socketioxide::adapter::Emitter;
+use futures_util::{Stream, StreamExt};
+use socketioxide::{AckError, adapter::Emitter};
 use socketioxide_core::{
     Sid, Value,
     adapter::{
@@ -27,7 +28,7 @@ use socketioxide_core::{
 
 use crate::{
     config::{self, SlowClient},
-    message::{Message, join_event},
+    message::{Arguments, InvalidMessage, Message, join_event},
     recovery::{self, Former, Log, Target},
     transport::Sessions,
 };
@@ -157,6 +158,19 @@ pub struct Delivery {
     pub dropped: usize,
 }
 
+/// What a client that was asked answered.
+pub type Answer = (SessionKey, Result<Message, Unanswered>);
+
+/// Why a client did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Not in time, or with nothing that can be read. Nor does one that did not get the event
+    /// because its send buffer was full.
+    TimedOut,
+    /// Its connection ended.
+    Disconnected,
+}
+
 /// One namespace's door to its sockets.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
@@ -197,19 +211,39 @@ impl Adapter {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let mut options = BroadcastOptions::default();
-        options.rooms = to.rooms.iter().cloned().map(Cow::Owned).collect();
-        options.except = to.except.iter().cloned().map(Cow::Owned).collect();
-        options.sid = to.except_socket.map(|socket| socket.session);
-        if self.log.is_some() {
-            options.except.push(CATCHING_UP.into());
-        }
-        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
-        options.add_flag(BroadcastFlags::Broadcast);
+        let mut options = self.options(&to);
         if volatile {
             options.add_flag(BroadcastFlags::Volatile);
         }
         self.send(event, message, options, || Target::Selection(to))
+    }
+
+    /// Emits an event to one socket, for its ack: the stream's only item, if it is still there.
+    pub fn ask(
+        &self,
+        socket: SocketKey,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        let options = BroadcastOptions::new(socket.session);
+        self.send_for_acks(event, message, options, timeout)
+    }
+
+    /// Emits an event to every socket of a selection. Each of them is one item of the stream.
+    pub fn ask_all(
+        &self,
+        to: &Selection,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        self.send_for_acks(event, message, self.options(to), timeout)
+    }
+
+    /// The sockets of a selection.
+    pub fn selected(&self, selection: &Selection) -> Vec<SessionKey> {
+        self.local.sockets(self.options(selection))
     }
 
     /// Answers an event that asked for an ack.
@@ -296,6 +330,42 @@ impl Adapter {
         complete
     }
 
+    fn options(&self, selection: &Selection) -> BroadcastOptions {
+        let mut options = BroadcastOptions::default();
+        options.rooms = selection.rooms.iter().cloned().map(Cow::Owned).collect();
+        options.except = selection.except.iter().cloned().map(Cow::Owned).collect();
+        options.sid = selection.except_socket.map(|socket| socket.session);
+        if self.log.is_some() {
+            options.except.push(CATCHING_UP.into());
+        }
+        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
+        options.add_flag(BroadcastFlags::Broadcast);
+        options
+    }
+
+    /// Events with acks are not logged for clients that come back: as in Node, there would be
+    /// nobody left who waits for the ack.
+    fn send_for_acks(
+        &self,
+        event: &str,
+        message: Message,
+        options: BroadcastOptions,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        let json = join_event(event, &message.arguments);
+        let packet = Packet::event(self.local.path().clone(), value(json, message.attachments));
+        let (acks, _) = self
+            .local
+            .broadcast_with_ack(packet, options, Some(timeout));
+        let namespaces = self.namespaces.clone();
+        acks.map(move |(client, ack)| {
+            if let Err(AckError::Socket(SocketError::InternalChannelFull)) = ack {
+                namespaces.dropped(1, &[client]);
+            }
+            (client, answered(ack))
+        })
+    }
+
     fn send(
         &self,
         event: &str,
@@ -334,6 +404,23 @@ impl Adapter {
             );
         }
         delivery
+    }
+}
+
+fn answered(ack: Result<Value, AckError>) -> Result<Message, Unanswered> {
+    match ack {
+        Ok(Value::Str(text, attachments)) => {
+            let attachments = attachments.map(Vec::from).unwrap_or_default();
+            let message = Arguments::parse(text.as_str().to_owned())
+                .map_err(InvalidMessage::from)
+                .and_then(|arguments| Message::new(arguments, attachments));
+            message.map_err(|error| {
+                tracing::debug!(%error, "an ack cannot be read");
+                Unanswered::TimedOut
+            })
+        }
+        Err(AckError::Socket(SocketError::Closed)) => Err(Unanswered::Disconnected),
+        Ok(Value::Bytes(_)) | Err(_) => Err(Unanswered::TimedOut),
     }
 }
 
