@@ -259,7 +259,7 @@ const TABLE = {
     },
   },
   asks: {
-    refused: /mixlab:plugin\/ask\.ask.*"ask"/,
+    refused: /needs a grant/,
     group: 'answers',
     grants: ['ask', 'emit'],
     async works({ socket }) {

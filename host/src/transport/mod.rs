@@ -8,6 +8,8 @@ mod event_name;
 mod frame;
 mod front;
 mod listener;
+mod outbox;
+mod packet;
 mod polling;
 mod refusal;
 mod session;
