@@ -16,7 +16,7 @@ use crate::{
     lane::Lane,
     message::Message,
     recovery::Former,
-    transport::{Adapter, Delivery, Replay, Session, SessionKey, SocketKey},
+    transport::{Adapter, Delivery, Receiver, Replay, Session, SessionKey, SocketKey},
     user::User,
 };
 
@@ -153,13 +153,15 @@ impl Connection {
         });
     }
 
-    /// The client is told that it is connected.
-    pub fn enter(&self) {
+    /// The client is told that it is connected; `receiver` takes its events.
+    pub fn enter(&self, receiver: Arc<dyn Receiver>) {
+        self.session.add_receiver(self.namespace(), receiver);
         self.adapter.enter(self.key, &self.session);
     }
 
     /// The socket has ended.
     pub fn leave(&self) {
+        self.session.remove_receiver(self.namespace());
         self.adapter.remove(self.key);
     }
 

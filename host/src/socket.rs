@@ -4,11 +4,13 @@
 //! our own are called where the packet is read.
 
 use std::{
+    borrow::Cow,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, Mutex},
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Map;
 use socketioxide::{
@@ -28,7 +30,8 @@ use crate::{
     recovery::Former,
     settings::Settings,
     transport::{
-        Adapter, Introduction, Namespaces, Peer, Replay, Session, SocketKey, without_stand_in,
+        Adapter, Introduction, Namespaces, Peer, Receiver, Replay, Session, SocketKey,
+        without_stand_in,
     },
     user::User,
 };
@@ -57,7 +60,11 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             return;
         };
         let connection = &welcome.connection;
-        connection.enter();
+        let events = Events {
+            dispatcher: self.dispatcher.clone(),
+            connection: connection.clone(),
+        };
+        connection.enter(Arc::new(events));
         if let Some(replay) = socket.extensions.remove::<Missed>() {
             let replay = replay.0.lock().expect("no holder panics").take();
             if !replay.is_some_and(|replay| connection.catch_up(replay)) {
@@ -69,6 +76,11 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             }
         }
         self.dispatcher.welcome(&welcome);
+        if !socket.connected() {
+            // It ended meanwhile, perhaps before there was anything to end.
+            connection.leave();
+            self.dispatcher.farewell(connection, "transport close");
+        }
     }
 
     /// The client asks to be let in.
@@ -221,31 +233,44 @@ struct Events {
     connection: Arc<Connection>,
 }
 
+impl Receiver for Events {
+    fn receive(&self, array: &str, ack: Option<i64>) -> bool {
+        let Ok((event, arguments)) = split_event(array) else {
+            return false;
+        };
+        self.arrive(event, Message::text(arguments), ack);
+        true
+    }
+}
+
 impl MessageHandler<Adapter, Ours> for Events {
     fn call(&self, _socket: SocketRef, packet: Value, ack: Option<i64>) {
-        let Value::Str(text, attachments) = packet else {
+        let Value::Str(array, attachments) = packet else {
             return;
         };
+        let array = without_stand_in(&array);
         let attachments = attachments.map(Vec::from).unwrap_or_default();
-        let packet = split_event(&without_stand_in(&text))
+        let packet = split_event(&array)
             .map_err(InvalidMessage::from)
-            .and_then(|(event, arguments)| {
-                Ok((event.into_owned(), Message::new(arguments, attachments)?))
-            });
+            .and_then(|(event, arguments)| Ok((event, Message::new(arguments, attachments)?)));
         match packet {
-            Ok((event, message)) => {
-                let arrival = Arrival::Event {
-                    event,
-                    message,
-                    ack,
-                };
-                self.dispatcher.arrive(&self.connection, arrival);
-            }
+            Ok((event, message)) => self.arrive(event, message, ack),
             Err(error) => {
                 let error = WireError::new("invalid_payload", error.to_string());
                 self.dispatcher.refuse_packet(&self.connection, ack, error);
             }
         }
+    }
+}
+
+impl Events {
+    fn arrive(&self, event: Cow<'_, str>, message: Message, ack: Option<i64>) {
+        let arrival = Arrival::Event {
+            event: event.into_owned(),
+            message,
+            ack,
+        };
+        self.dispatcher.arrive(&self.connection, arrival);
     }
 }
 

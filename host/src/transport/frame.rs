@@ -67,6 +67,21 @@ impl Header {
         self.length.saturating_add(self.size as u64)
     }
 
+    /// Takes the mask off a payload.
+    pub fn unmask_in_place(&self, payload: &mut [u8]) {
+        let Some(mask) = self.mask else { return };
+        // Eight bytes at a time; the compiler makes more of it.
+        let half = u32::from_ne_bytes(mask) as u64;
+        let word = half << 32 | half;
+        let (words, rest) = payload.as_chunks_mut();
+        for bytes in words {
+            *bytes = (u64::from_ne_bytes(*bytes) ^ word).to_ne_bytes();
+        }
+        for (byte, mask) in rest.iter_mut().zip(mask.into_iter().cycle()) {
+            *byte ^= mask;
+        }
+    }
+
     /// The payload's bytes without the mask.
     pub fn unmask<'a>(&self, payload: &'a [u8]) -> impl Iterator<Item = u8> + 'a {
         let mask = self.mask.unwrap_or_default();
@@ -165,5 +180,11 @@ mod tests {
         ];
         let header = Header::parse(&frame).unwrap();
         assert!(header.unmask(&frame[header.size..]).eq(*b"hello"));
+        let masked: Vec<u8> = (0..40).collect();
+        for length in 0..masked.len() {
+            let mut payload = masked[..length].to_vec();
+            header.unmask_in_place(&mut payload);
+            assert!(header.unmask(&masked[..length]).eq(payload));
+        }
     }
 }

@@ -7,6 +7,7 @@ mod adapter;
 mod event_name;
 mod frame;
 mod front;
+mod incoming;
 mod listener;
 mod outbox;
 mod packet;
@@ -23,7 +24,7 @@ pub use adapter::{
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};
-pub use session::{Introduction, Session, Sessions};
+pub use session::{Introduction, Receiver, Session, Sessions};
 
 /// socketioxide's service, without anything behind it.
 pub type SocketIoService =

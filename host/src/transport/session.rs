@@ -33,6 +33,7 @@ impl Sessions {
             poll: tokio::sync::Mutex::new(()),
             introductions: Mutex::default(),
             outbox: Outbox::default(),
+            receivers: Mutex::default(),
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             end_polling: OnceLock::new(),
@@ -67,11 +68,20 @@ pub struct Session {
     introductions: Mutex<Introductions>,
     /// What goes out over the websocket.
     pub outbox: Outbox,
+    /// Who takes the events that come over it, by namespace.
+    receivers: Mutex<Vec<(String, Arc<dyn Receiver>)>>,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
     pub reader: AtomicWaker,
     /// Ends the session while it is with polling.
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// Takes the events of a connection, in the order in which they came.
+pub trait Receiver: Send + Sync {
+    /// An event without attachments: the array of its packet, and the id of the ack where one is
+    /// asked for. False if it cannot be read, which socketioxide may judge.
+    fn receive(&self, array: &str, ack: Option<i64>) -> bool;
 }
 
 /// How a connection is introduced to its client, in the answer to its CONNECT packet.
@@ -186,9 +196,71 @@ impl Session {
         }
     }
 
+    /// Has the events of a namespace taken by `receiver`. Without one they are socketioxide's.
+    pub fn add_receiver(&self, namespace: &str, receiver: Arc<dyn Receiver>) {
+        let mut receivers = self.receivers.lock().expect("no holder panics");
+        receivers.retain(|(other, _)| other != namespace);
+        receivers.push((namespace.to_owned(), receiver));
+    }
+
+    /// Events of a namespace are not taken any more.
+    pub fn remove_receiver(&self, namespace: &str) {
+        let mut receivers = self.receivers.lock().expect("no holder panics");
+        receivers.retain(|(other, _)| other != namespace);
+    }
+
+    /// No event is taken any more.
+    pub fn forget_receivers(&self) {
+        self.receivers.lock().expect("no holder panics").clear();
+    }
+
+    /// Hands an engine.io packet to who takes it; false if nobody does.
+    pub fn deliver(&self, packet: &[u8]) -> bool {
+        let Some(event) = Event::parse(packet) else {
+            return false;
+        };
+        let receiver = {
+            let receivers = self.receivers.lock().expect("no holder panics");
+            let mut receivers = receivers.iter();
+            let receiver = receivers.find(|(namespace, _)| namespace == event.namespace);
+            receiver.map(|(_, receiver)| receiver.clone())
+        };
+        receiver.is_some_and(|receiver| receiver.receive(event.array, event.ack))
+    }
+
     /// The connections that the client does not know of yet.
     pub fn introductions(&self) -> MutexGuard<'_, Introductions> {
         self.introductions.lock().expect("no holder panics")
+    }
+}
+
+/// An event without attachments.
+struct Event<'a> {
+    namespace: &'a str,
+    ack: Option<i64>,
+    array: &'a str,
+}
+
+impl<'a> Event<'a> {
+    /// Reads `42`, the namespace unless it is `/`, the ack's id if there is one, and the array.
+    /// None for everything else, and for what only socketioxide can refuse as it must be.
+    fn parse(packet: &'a [u8]) -> Option<Self> {
+        let packet = str::from_utf8(packet.strip_prefix(b"42")?).ok()?;
+        let (namespace, rest) = match packet.starts_with('/') {
+            true => packet.split_once(',')?,
+            false => ("/", packet),
+        };
+        let (id, array) = rest.split_at(rest.find('[')?);
+        let ack = match id {
+            "" => None,
+            id if id.bytes().all(|byte| byte.is_ascii_digit()) => Some(id.parse().ok()?),
+            _ => return None,
+        };
+        Some(Self {
+            namespace,
+            ack,
+            array,
+        })
     }
 }
 

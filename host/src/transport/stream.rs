@@ -1,10 +1,8 @@
 //! The bytes of a websocket on their way between the client and socketioxide.
-//!
-//! Frames are followed, not parsed: each is passed on as it is, where it is, unless it is one of
-//! the few that must be changed.
 
 use std::{
     io,
+    mem::MaybeUninit,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -14,14 +12,12 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::tcp::OwnedReadHalf,
 };
-use tokio_util::io::poll_read_buf;
 
-use super::{
-    event_name::{self, Name},
-    frame::{self, Header},
-    listener::Fairness,
-    session::Session,
-};
+use super::{frame::Header, incoming::Incoming, listener::Fairness, session::Session};
+
+/// How much is read from a client at once, in bytes. Events that come together are answered
+/// together.
+const READ_AT_ONCE: usize = 8192;
 
 /// A websocket's stream as socketioxide sees it. What it writes joins what the host itself sends,
 /// in the session's [`Outbox`](super::outbox::Outbox).
@@ -55,7 +51,7 @@ impl Stream {
     ) -> Self {
         let mut stream = Self::new(socket, session, max_frame, read);
         for packet in ["2probe", "5"] {
-            frame::push_masked(&mut stream.incoming.ready, frame::TEXT, packet.as_bytes());
+            stream.incoming.insert(packet.as_bytes());
         }
         stream.outgoing = Outgoing::new(Expected::ProbeAnswer);
         stream
@@ -76,18 +72,35 @@ impl AsyncRead for Stream {
             outgoing,
         } = &mut *self;
         session.reader.register(cx.waker());
-        if session.is_ended() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        if let Poll::Ready(Err(error)) = session.outbox.poll_flush(cx) {
-            session.end();
-            return Poll::Ready(Err(error));
-        }
-        let poll = incoming.poll_read(socket, fairness, outgoing, cx, buffer);
-        if poll.is_ready() {
+        loop {
+            if session.is_ended() {
+                return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+            }
+            // Among what waits are the answers to the events of the last round.
+            if let Poll::Ready(Err(error)) = session.outbox.poll_flush(cx) {
+                session.end();
+                return Poll::Ready(Err(error));
+            }
+            if outgoing.swallowed_ping {
+                outgoing.swallowed_ping = !incoming.insert(b"3");
+            }
+            if incoming.read(buffer) {
+                session.outbox.reader_left();
+                return Poll::Ready(Ok(()));
+            }
+            if incoming.go_on(session) {
+                continue;
+            }
+            let mut space = [MaybeUninit::uninit(); READ_AT_ONCE];
+            let mut read = ReadBuf::uninit(&mut space);
+            ready!(fairness.poll_read(Pin::new(&mut *socket), cx, &mut read))?;
             session.outbox.reader_left();
+            match read.filled_mut() {
+                [] if !incoming.end() => return Poll::Ready(Ok(())),
+                [] => {}
+                bytes => incoming.take(bytes, session),
+            }
         }
-        poll
     }
 }
 
@@ -126,127 +139,7 @@ impl AsyncWrite for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.session.outbox.close();
-    }
-}
-
-/// The frames of the client.
-struct Incoming {
-    /// Larger frames are socketioxide's to refuse; they are not held.
-    max_frame: u64,
-    /// How much of the frame under way is still to be passed on.
-    passing: u64,
-    /// A frame that must be changed or cannot be judged yet, and what came behind it.
-    held: Vec<u8>,
-    /// What socketioxide reads next.
-    ready: Vec<u8>,
-}
-
-impl Incoming {
-    fn new(max_frame: u64, held: Vec<u8>) -> Self {
-        Self {
-            max_frame,
-            passing: 0,
-            held,
-            ready: Vec::new(),
-        }
-    }
-
-    fn poll_read(
-        &mut self,
-        socket: &mut OwnedReadHalf,
-        fairness: &mut Fairness,
-        outgoing: &mut Outgoing,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        loop {
-            if outgoing.swallowed_ping && self.passing == 0 {
-                outgoing.swallowed_ping = false;
-                frame::push_masked(&mut self.ready, frame::TEXT, b"3");
-            }
-            if !self.ready.is_empty() {
-                let length = self.ready.len().min(buffer.remaining());
-                buffer.put_slice(&self.ready[..length]);
-                self.ready.drain(..length);
-                if self.ready.is_empty() {
-                    self.ready = Vec::new();
-                }
-                return Poll::Ready(Ok(()));
-            }
-            if self.held.is_empty() {
-                let before = buffer.filled().len();
-                ready!(fairness.poll_read(Pin::new(&mut *socket), cx, buffer))?;
-                let read = &buffer.filled()[before..];
-                if read.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-                let passed = self.follow(read);
-                self.held.extend_from_slice(&read[passed..]);
-                buffer.set_filled(before + passed);
-                if passed > 0 {
-                    return Poll::Ready(Ok(()));
-                }
-            } else if !self.judge_held()
-                && ready!(poll_read_buf(Pin::new(&mut *socket), cx, &mut self.held))? == 0
-            {
-                // Nothing more will come: whatever it is, socketioxide may judge it.
-                self.ready = std::mem::take(&mut self.held);
-            }
-        }
-    }
-
-    /// How many of the bytes can be passed on as they are. What follows is a frame that cannot,
-    /// or not yet.
-    fn follow(&mut self, bytes: &[u8]) -> usize {
-        let mut at = skip(&mut self.passing, bytes);
-        while let Some(header) = Header::parse(&bytes[at..]) {
-            if name(&header, &bytes[at..]) != Name::Plain && header.length <= self.max_frame {
-                break;
-            }
-            self.passing = header.frame_length();
-            at += skip(&mut self.passing, &bytes[at..]);
-        }
-        at
-    }
-
-    /// Moves what can be judged from `held` to `ready`; false if more bytes are needed first.
-    fn judge_held(&mut self) -> bool {
-        let held = std::mem::take(&mut self.held);
-        let mut at = self.follow(&held);
-        self.ready.extend_from_slice(&held[..at]);
-        if let Some(header) = Header::parse(&held[at..])
-            && let Name::Escaped(place) = name(&header, &held[at..])
-            // It fits: frames over the limit are not held.
-            && let Some(frame) = held.get(at..at + header.frame_length() as usize)
-        {
-            let packet: Vec<u8> = header.unmask(&frame[header.size..]).collect();
-            let mut escaped = Vec::with_capacity(packet.len());
-            event_name::insert_stand_in(&mut escaped, &packet[..place], &packet[place..]);
-            frame::push_masked(&mut self.ready, header.first, &escaped);
-            at += frame.len();
-        }
-        self.held.extend_from_slice(&held[at..]);
-        at > 0
-    }
-}
-
-/// What is to be done about the event name in a frame, of which the end may be missing.
-fn name(header: &Header, frame: &[u8]) -> Name {
-    let is_text = matches!(header.first, frame::TEXT | frame::FIRST_TEXT);
-    if !is_text || header.mask.is_none() {
-        return Name::Plain;
-    }
-    let payload = &frame[header.size..];
-    let is_whole = payload.len() as u64 >= header.length;
-    let length = if is_whole {
-        header.length as usize
-    } else {
-        payload.len()
-    };
-    match Name::of(header.unmask(&payload[..length])) {
-        // Clients that cut messages into fragments do so far behind the name.
-        Name::Cut if is_whole => Name::Plain,
-        name => name,
+        self.session.forget_receivers();
     }
 }
 
@@ -300,15 +193,6 @@ impl Outgoing {
     }
 }
 
-/// Counts `remaining` down by what there is of `bytes`; returns how many those are.
-fn skip(remaining: &mut u64, bytes: &[u8]) -> usize {
-    let skipped = bytes
-        .len()
-        .min(usize::try_from(*remaining).unwrap_or(usize::MAX));
-    *remaining -= skipped as u64;
-    skipped
-}
-
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
@@ -322,6 +206,7 @@ mod tests {
 
     use super::*;
     use crate::transport::{
+        frame,
         outbox::{Capacity, Pushed},
         session::{Introduction, Sessions},
     };
