@@ -35,6 +35,9 @@ use crate::{
 /// How long the end of the connections may take at shutdown, plugins' hooks included.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
+/// What socketioxide reads of a websocket at once, in bytes.
+const WS_READ_BUFFER: usize = 512;
+
 /// The namespace that is always served: the host's own events live there.
 const MAIN_NAMESPACE: &str = "/";
 
@@ -299,6 +302,8 @@ fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, So
         .max_payload(max_payload as u64)
         .ws_max_message_size(max_payload)
         .ws_max_frame_size(max_payload)
+        // Few packets from websockets come this way, and every connection has a buffer.
+        .ws_read_buffer_size(WS_READ_BUFFER)
         .with_adapter::<Adapter>(namespaces)
         .build_svc();
     (Front::router(service, sessions, config), io)

@@ -10,7 +10,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Map;
 use socketioxide::{
