@@ -195,7 +195,7 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Mutex, time::Duration};
 
     use bytes::Bytes;
     use futures_util::FutureExt;
@@ -208,7 +208,7 @@ mod tests {
     use crate::transport::{
         frame,
         outbox::{Capacity, Pushed},
-        session::{Introduction, Sessions},
+        session::{Introduction, Receiver, Sessions},
     };
 
     const CAPACITY: Capacity = Capacity {
@@ -273,7 +273,11 @@ mod tests {
 
     /// What socketioxide reads when `bytes` come from the network in pieces of `size`.
     async fn read(bytes: Vec<u8>, size: usize) -> Vec<u8> {
-        let (mut client, mut stream) = open(session()).await;
+        read_from(session(), bytes, size).await
+    }
+
+    async fn read_from(session: Arc<Session>, bytes: Vec<u8>, size: usize) -> Vec<u8> {
+        let (mut client, mut stream) = open(session).await;
         let writing = tokio::spawn(async move {
             for piece in bytes.chunks(size) {
                 client.write_all(piece).await.unwrap();
@@ -471,5 +475,86 @@ mod tests {
                 );
             }
         }
+    }
+
+    /// Notes the events that it gets.
+    #[derive(Default)]
+    struct Noting(Mutex<Vec<String>>);
+
+    impl Receiver for Noting {
+        fn receive(&self, array: &str, ack: Option<i64>) -> bool {
+            let is_readable = array.ends_with(']');
+            if is_readable {
+                self.0.lock().unwrap().push(format!("{ack:?} {array}"));
+            }
+            is_readable
+        }
+    }
+
+    #[tokio::test]
+    async fn events_go_to_their_receivers_and_the_rest_to_socketioxide_in_order() {
+        let large = format!("42[\"{}\"]", "x".repeat(2000));
+        let sent = [
+            (frame::TEXT, r#"42["a"]"#),
+            (frame::TEXT, r#"42/n,7["b","\"\\"]"#),
+            (frame::TEXT, "3"),
+            (frame::TEXT, r#"42["after a pong"]"#),
+            (frame::TEXT, r#"42/other,["c"]"#),
+            (frame::TEXT, r#"42["cut"#),
+            (frame::TEXT, r#"42x["d"]"#),
+            (frame::TEXT, r#"452-["e",{"_placeholder":true,"num":0}]"#),
+            (frame::BINARY, "one"),
+            (frame::TEXT, r#"42["between attachments"]"#),
+            (frame::BINARY, "two"),
+            (frame::TEXT, r#"42["after attachments"]"#),
+            (frame::FIRST_TEXT, r#"42["#),
+            (frame::PING, ""),
+            (0x80, r#""in parts"]"#),
+            (frame::TEXT, r#"42["after parts"]"#),
+            (frame::TEXT, &large),
+            (frame::TEXT, r#"42["after a large one"]"#),
+        ];
+        let bytes: Vec<u8> = sent
+            .iter()
+            .flat_map(|(first, payload)| from_client(*first, payload))
+            .collect();
+        for size in [1, 2, 3, 7, 64, 10_000] {
+            let session = session();
+            let (main, other) = (Arc::new(Noting::default()), Arc::new(Noting::default()));
+            session.add_receiver("/", main.clone());
+            session.add_receiver("/n", other.clone());
+            let passed = read_from(session, bytes.clone(), size).await;
+            let expected =
+                [2, 4, 5, 6, 7, 8, 9, 10, 12, 13, 14, 16].map(|index: usize| sent[index].1);
+            assert_eq!(payloads(&passed), expected, "in pieces of {size}");
+            assert_eq!(
+                *main.0.lock().unwrap(),
+                [
+                    r#"None ["a"]"#,
+                    r#"None ["after a pong"]"#,
+                    r#"None ["after attachments"]"#,
+                    r#"None ["after parts"]"#,
+                    r#"None ["after a large one"]"#,
+                ],
+                "in pieces of {size}"
+            );
+            assert_eq!(*other.0.lock().unwrap(), [r#"Some(7) ["b","\"\\"]"#]);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_event_waits_until_socketioxide_has_dealt_with_what_came_before() {
+        let session = session();
+        let receiver = Arc::new(Noting::default());
+        session.add_receiver("/", receiver.clone());
+        let (mut client, mut stream) = open(session).await;
+        let packets = ["41", r#"42["a"]"#].map(|packet| from_client(frame::TEXT, packet));
+        client.write_all(&packets.concat()).await.unwrap();
+        let mut passed = [0; 8];
+        stream.read_exact(&mut passed).await.unwrap();
+        assert_eq!(payloads(&passed), ["41"]);
+        assert!(receiver.0.lock().unwrap().is_empty());
+        assert!(stream.read(&mut passed).now_or_never().is_none());
+        assert_eq!(*receiver.0.lock().unwrap(), [r#"None ["a"]"#]);
     }
 }
