@@ -75,7 +75,12 @@ fn toml_blocks(document: &Path) -> Vec<String> {
 fn examples_in_the_documents_load() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = tempfile::tempdir().expect("a folder can be made");
-    for document in ["README.md", "plugins/README.md", "host/README.md"] {
+    for document in [
+        "README.md",
+        "plugins/README.md",
+        "host/README.md",
+        "examples/migration/README.md",
+    ] {
         let blocks = toml_blocks(&root.join(document));
         assert!(!blocks.is_empty(), "{document} has no example");
         for block in blocks {

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -36,6 +36,8 @@ pub struct Connection {
     pub lane: Lane,
     adapter: Arc<Adapter>,
     identity: ArcSwap<Identity>,
+    /// The rooms that it was in when it ended.
+    last_rooms: OnceLock<Vec<String>>,
 }
 
 /// Who a connection belongs to right now. Replaced as a whole when it authenticates.
@@ -98,6 +100,7 @@ impl Connection {
             lane: Lane::closed(),
             adapter,
             identity,
+            last_rooms: OnceLock::new(),
         }
     }
 
@@ -159,9 +162,18 @@ impl Connection {
         self.adapter.enter(self.key, &self.session);
     }
 
+    /// The rooms that it is in, or was in when it ended.
+    pub fn rooms(&self) -> Vec<String> {
+        match self.last_rooms.get() {
+            Some(rooms) => rooms.clone(),
+            None => self.adapter.rooms(self.key),
+        }
+    }
+
     /// The socket has ended.
     pub fn leave(&self) {
         self.session.remove_receiver(self.namespace());
+        self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
         self.adapter.remove(self.key);
     }
 

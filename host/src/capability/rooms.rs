@@ -39,7 +39,7 @@ impl State {
     /// A call sees its own joins and leaves.
     fn joined_rooms(&self) -> Result<Vec<String>, Error> {
         let connection = self.connection()?;
-        let mut rooms = connection.adapter().rooms(connection.key);
+        let mut rooms = connection.rooms();
         rooms.retain(|room| self.grants().room(room));
         for effect in &self.effects {
             match effect {

@@ -71,7 +71,8 @@ impl Plugin {
     }
 
     /// Runs after the last event of a connection, with Socket.IO's word for the reason, e.g.
-    /// `transport close`. Needs `export!(plugin, connections)`.
+    /// `transport close`. [`Context::joined`] still has the rooms of the connection. Needs
+    /// `export!(plugin, connections)`.
     pub fn on_disconnect(mut self, hook: impl Fn(&Context, &str) + 'static) -> Self {
         self.handlers.on_disconnect = Some(Box::new(hook));
         self
