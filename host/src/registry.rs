@@ -231,6 +231,11 @@ impl Registry {
             .unwrap_or_default()
     }
 
+    /// Whether a plugin serves a namespace.
+    pub fn serves(&self, namespace: &str) -> bool {
+        self.namespaces.contains_key(namespace)
+    }
+
     /// The namespaces that plugins serve.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.namespaces.keys().map(|path| &**path)

@@ -27,16 +27,13 @@ use crate::{
     plugin::Engine,
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
-    socket::Handlers,
+    socket::{Handlers, MAIN_NAMESPACE},
     transport::{Adapter, Front, Listener, Namespaces, Peer},
     web,
 };
 
 /// How long the end of the connections may take at shutdown, plugins' hooks included.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
-
-/// The namespace that is always served: the host's own events live there.
-const MAIN_NAMESPACE: &str = "/";
 
 /// A server that is bound and has its plugins loaded.
 pub struct Server {

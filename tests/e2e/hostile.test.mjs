@@ -326,6 +326,14 @@ const TABLE = {
       assert.equal((await plugin(server, 'on-connect-refuses')).failures, 0, 'a rejection is no failure');
     },
   },
+  places: {
+    config: { name: 'here', namespaces: ['/'] },
+    async connects(t, server) {
+      const socket = await connect(t, server);
+      assert.deepEqual(await ask(socket, 'places'), ['here', '/']);
+      await server.waitForLog(/somebody comes to \//);
+    },
+  },
   on_connect_loops: {
     connects: (t, server) =>
       assertConnectFails(t, server, {
