@@ -308,7 +308,7 @@ const TABLE = {
     grants: ['emit', 'room:greets'],
   },
   conformance: {
-    grants: ['emit', 'room:*'],
+    grants: ['emit', 'room:*', 'namespace:/*'],
     async connects(t, server) {
       const socket = await connect(t, server, { auth: { hello: 1 } });
       assert.deepEqual(await nextArgument(socket, 'auth'), { hello: 1 });

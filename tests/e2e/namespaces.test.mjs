@@ -7,9 +7,14 @@ import { startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 /** A plugin that answers `places` with its name and the connection's namespace. */
-const places = (name, ...namespaces) => ({ wasm: 'places', name, config: { name, namespaces } });
+const places = (name, ...namespaces) => ({
+  wasm: 'places',
+  name,
+  grants: ['namespace:/*'],
+  config: { name, namespaces },
+});
 
-const PLUGINS = [places('one', '/', '/first', '/both'), { wasm: 'conformance', grants: ['emit', 'room:*'] }];
+const PLUGINS = [places('one', '/', '/first', '/both'), { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }];
 
 const server = await startServer({ after }, { plugins: PLUGINS });
 
