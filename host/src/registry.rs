@@ -20,8 +20,8 @@ pub struct Served {
     pub plugin: Arc<Plugin>,
     /// Its version, as it says.
     pub version: String,
-    /// The namespaces it serves.
-    pub namespaces: Vec<String>,
+    /// The namespaces it declares.
+    namespaces: Vec<String>,
     /// The events it handles.
     pub routes: Vec<Arc<Route>>,
     /// What it emits.
@@ -66,6 +66,12 @@ pub enum DescriptionError {
     /// A namespace's name is wrong.
     #[error("{0:?} is not a namespace: one begins with / and holds neither , nor ? nor #")]
     Namespace(String),
+    /// It serves a namespace that it is not granted.
+    #[error(
+        "it serves the namespace {0}, which needs a grant: add \"namespace:{0}\" to its grants in \
+         mixlab.toml"
+    )]
+    NotGranted(String),
 }
 
 /// Two plugins for one event.
@@ -104,6 +110,9 @@ impl Served {
         if let Some(bad) = namespaces.iter().find(|name| !is_namespace(name)) {
             return Err(DescriptionError::Namespace(bad.clone()));
         }
+        if let Some(ungranted) = namespaces.iter().find(|name| !plugin.may_serve(name)) {
+            return Err(DescriptionError::NotGranted(ungranted.clone()));
+        }
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(events.len());
         for event in events {
             let contract = Contract::compile(plugin.name(), event, limits)?;
@@ -130,17 +139,21 @@ impl Served {
         })
     }
 
+    /// The namespaces it serves: those it declares, without those that have been taken from its
+    /// grants since.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        let namespaces = self.namespaces.iter().map(String::as_str);
+        namespaces.filter(|path| self.plugin.may_serve(path))
+    }
+
     /// The first event that one of `others` handles already.
     pub fn conflict<'a>(
         &self,
         others: impl IntoIterator<Item = &'a Arc<Self>>,
     ) -> Option<Conflict> {
         for other in others {
-            for namespace in self
-                .namespaces
-                .iter()
-                .filter(|n| other.namespaces.contains(n))
-            {
+            let is_others = |namespace: &str| other.namespaces().any(|its| its == namespace);
+            for namespace in self.namespaces().filter(|namespace| is_others(namespace)) {
                 let taken = |event: &str| other.routes.iter().any(|r| r.contract.event == event);
                 let taken = self
                     .routes
@@ -149,7 +162,7 @@ impl Served {
                 if let Some(route) = taken {
                     return Some(Conflict {
                         event: route.contract.event.clone(),
-                        namespace: namespace.clone(),
+                        namespace: namespace.to_owned(),
                         plugin: other.plugin.name().to_string(),
                     });
                 }
@@ -199,8 +212,8 @@ impl Registry {
     pub fn new<'a>(served: impl IntoIterator<Item = &'a Arc<Served>>) -> Self {
         let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
         for plugin in served {
-            for path in &plugin.namespaces {
-                let namespace = namespaces.entry(path.as_str().into()).or_default();
+            for path in plugin.namespaces() {
+                let namespace = namespaces.entry(path.into()).or_default();
                 for route in &plugin.routes {
                     if route.contract.event == ANY_EVENT {
                         namespace.any_event = Some(route.clone());
@@ -229,6 +242,11 @@ impl Registry {
             .get(namespace)
             .map(|n| n.watchers.as_slice())
             .unwrap_or_default()
+    }
+
+    /// Whether a plugin serves a namespace.
+    pub fn serves(&self, namespace: &str) -> bool {
+        self.namespaces.contains_key(namespace)
     }
 
     /// The namespaces that plugins serve.

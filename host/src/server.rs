@@ -27,7 +27,7 @@ use crate::{
     plugin::Engine,
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
-    socket::Handlers,
+    socket::{Handlers, MAIN_NAMESPACE},
     transport::{Adapter, Front, Listener, Namespaces, Peer},
     web,
 };
@@ -37,9 +37,6 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 
 /// What socketioxide reads of a websocket at once, in bytes.
 const WS_READ_BUFFER: usize = 512;
-
-/// The namespace that is always served: the host's own events live there.
-const MAIN_NAMESPACE: &str = "/";
 
 /// A server that is bound and has its plugins loaded.
 pub struct Server {

@@ -40,6 +40,9 @@ type SocketRef = Arc<Socket<Adapter>>;
 /// What socketioxide takes for a handler's refusal: the text of `connect_error`.
 type Refusal = Box<dyn std::fmt::Display + Send>;
 
+/// The namespace that is always served: the host's own events live there.
+pub const MAIN_NAMESPACE: &str = "/";
+
 /// Handles the sockets of every namespace.
 #[derive(Clone)]
 pub struct Handlers {
@@ -64,6 +67,12 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             connection: connection.clone(),
         };
         connection.enter(Arc::new(events));
+        if !self.serves(connection.adapter()) {
+            // The namespace ended behind the check of `connect`. Whoever deletes one tells those
+            // of its clients only that are in it already.
+            socket.disconnect().ok();
+            return;
+        }
         if let Some(replay) = socket.extensions.remove::<Missed>() {
             let replay = replay.0.lock().expect("no holder panics").take();
             if !replay.is_some_and(|replay| connection.catch_up(replay)) {
@@ -107,10 +116,7 @@ impl Handlers {
             resume,
             rest,
         } = Auth::parse(auth)?;
-        let adapter = self
-            .namespaces
-            .get(socket.ns())
-            .ok_or_else(|| WireError::temporary("plugin_unavailable", "the namespace is gone"))?;
+        let adapter = self.namespaces.get(socket.ns()).ok_or_else(gone)?;
         let settings = self.dispatcher.settings.load_full();
         let address = address(&socket, &settings.trusted_proxies);
         if let Some(limit) = &settings.connections {
@@ -161,6 +167,9 @@ impl Handlers {
             .dispatcher
             .admit_connection(connection.clone(), rest)
             .await?;
+        if !self.serves(connection.adapter()) {
+            return Err(gone());
+        }
         socket.extensions.insert(welcome);
         if let Some(missed) = missed {
             socket.extensions.insert(Missed::new(missed));
@@ -175,6 +184,14 @@ impl Handlers {
             pid: recovers.then(|| connection.pid.clone()),
         });
         Ok(())
+    }
+
+    /// Whether a namespace is to be served still, and by this adapter of its.
+    fn serves(&self, adapter: &Adapter) -> bool {
+        let path = adapter.namespace();
+        let is_wanted = || path == MAIN_NAMESPACE || self.dispatcher.registry.load().serves(path);
+        let current = self.namespaces.get(path);
+        current.is_some_and(|current| std::ptr::eq(&*current, adapter)) && is_wanted()
     }
 
     /// Gives a client the connection that it has had, if it may have it still.
@@ -199,6 +216,11 @@ impl Handlers {
             missed,
         })
     }
+}
+
+/// The refusal of a client that asked for a namespace as it ended.
+fn gone() -> WireError {
+    WireError::temporary("plugin_unavailable", "the namespace is gone")
 }
 
 /// A connection that a client has back.

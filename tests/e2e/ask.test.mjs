@@ -195,7 +195,7 @@ test('the wait for a room ends when all have answered or are gone', async (t) =>
 test('clients of another namespace are asked there', async (t) => {
   const custom = await startServer(t, {
     config: CONFIG,
-    plugins: [{ wasm: 'asks', grants: GRANTS, config: { namespaces: ['/', '/custom'] } }],
+    plugins: [{ wasm: 'asks', grants: [...GRANTS, 'namespace:/custom'], config: { namespaces: ['/', '/custom'] } }],
   });
   const main = await connect(t, custom);
   const socket = await connect(t, custom, { namespace: '/custom' });

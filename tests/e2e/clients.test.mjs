@@ -26,7 +26,7 @@ const WAYS = { websocket: ['websocket'], polling: ['polling'], upgrade: ['pollin
 const OPTIONS = {
   config: '[recovery]\nenabled = true',
   plugins: [
-    { wasm: 'conformance', grants: ['emit', 'room:*'] },
+    { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] },
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
   ],
 };

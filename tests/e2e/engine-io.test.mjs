@@ -19,7 +19,7 @@ ping_timeout = "${TIMEOUT}ms"
 max_payload = "100kB"
 [recovery]
 enabled = false`;
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*'] }];
+const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }];
 const server = await startServer({ after }, { config: CONFIG, plugins: PLUGINS });
 /** For tests that must not be cut short by a heartbeat. */
 const calm = await startServer({ after }, { config: '[recovery]\nenabled = false', plugins: PLUGINS });

@@ -308,7 +308,7 @@ const TABLE = {
     grants: ['emit', 'room:greets'],
   },
   conformance: {
-    grants: ['emit', 'room:*'],
+    grants: ['emit', 'room:*', 'namespace:/*'],
     async connects(t, server) {
       const socket = await connect(t, server, { auth: { hello: 1 } });
       assert.deepEqual(await nextArgument(socket, 'auth'), { hello: 1 });
@@ -324,6 +324,14 @@ const TABLE = {
         assert.equal(await ask(socket, 'on_connect_refuses:ping'), 'pong');
       }
       assert.equal((await plugin(server, 'on-connect-refuses')).failures, 0, 'a rejection is no failure');
+    },
+  },
+  places: {
+    config: { name: 'here', namespaces: ['/'] },
+    async connects(t, server) {
+      const socket = await connect(t, server);
+      assert.deepEqual(await ask(socket, 'places'), ['here', '/']);
+      await server.waitForLog(/somebody comes to \//);
     },
   },
   on_connect_loops: {

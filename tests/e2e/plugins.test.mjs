@@ -278,7 +278,7 @@ test('of two plugins for one event the first in the file serves, and the other i
     plugins: [
       { wasm: 'contracts', name: 'first', config: answer('first', 'a', 'shared') },
       { wasm: 'contracts', name: 'second', config: answer('second', 'shared', 'b') },
-      { wasm: 'contracts', name: 'elsewhere', config: { namespaces: ['/other'], ...answer('elsewhere', 'shared') } },
+      { wasm: 'contracts', name: 'elsewhere', grants: ['namespace:/other'], config: { namespaces: ['/other'], ...answer('elsewhere', 'shared') } },
       { wasm: 'contracts', name: 'any', config: answer('any', '*') },
       { wasm: 'contracts', name: 'any-too', config: answer('any-too', '*') },
     ],

@@ -13,7 +13,7 @@ const server = await startServer(
   {
     plugins: [
       { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own'] },
-      { wasm: 'contracts', config: { namespaces: NAMESPACES, events: [{ name: 'here' }], answer: 'here' } },
+      { wasm: 'contracts', grants: ['namespace:/*'], config: { namespaces: NAMESPACES, events: [{ name: 'here' }], answer: 'here' } },
     ],
   },
 );

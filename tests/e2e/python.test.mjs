@@ -12,7 +12,7 @@ import { until } from '../support/wait.mjs';
 const OPTIONS = {
   config: '[recovery]\nenabled = true',
   plugins: [
-    { wasm: 'conformance', grants: ['emit', 'room:*'] },
+    { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] },
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
   ],
 };

@@ -410,7 +410,7 @@ test('a namespace comes and goes with the plugin that serves it', async (t) => {
     config: CONFIG,
     plugins: [
       CUSTOM_EVENT,
-      { wasm: 'contracts', config: { namespaces: ['/studio'], events: [{ name: 'x' }], answer: 1 } },
+      { wasm: 'contracts', grants: ['namespace:/studio'], config: { namespaces: ['/studio'], events: [{ name: 'x' }], answer: 1 } },
     ],
   });
   const main = await connect(t, own);

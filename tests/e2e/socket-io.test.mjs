@@ -10,7 +10,7 @@ const server = await startServer(
   { after },
   {
     config: '[recovery]\nenabled = false',
-    plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*'] }],
+    plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }],
   },
 );
 
@@ -175,7 +175,7 @@ for (const policy of ['disconnect', 'drop']) {
   test(`a client that reads too slowly: ${policy}`, async (t) => {
     const strict = await startServer(t, {
       config: `[socket]\nsend_buffer = 16\nslow_client = "${policy}"\n[recovery]\nenabled = false`,
-      plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*'] }],
+      plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }],
     });
     const slow = await joined(t, strict);
     slow.send('421["join","studio"]');

@@ -7,12 +7,13 @@
 //! | `role:ROLE`, `role:ROLE:EVENT` | broadcast any event, or those that match, to a role |
 //! | `clients` | ask how many clients are connected |
 //! | `room:ROOM` | join, leave and emit to a room |
+//! | `namespace:/PATH` | serve a namespace, or those that match; `/` needs none |
 //! | `everyone` | emit to every socket of a namespace |
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
 //! | `admin` | list the plugins; for API keys only |
 //!
-//! `USER`, `ROLE`, `EVENT` and `ROOM` are names in which `*` stands for any run of characters.
+//! `USER`, `ROLE`, `EVENT`, `ROOM` and `/PATH` are names in which `*` stands for any run of characters.
 
 mod pattern;
 
@@ -44,6 +45,8 @@ pub enum Grant {
     Clients,
     /// `room:ROOM`
     Room(Pattern),
+    /// `namespace:/PATH`
+    Namespace(Pattern),
     /// `everyone`
     Everyone,
     /// `emit` or `emit:EVENT`
@@ -81,8 +84,17 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 9] = [
-    "payments", "notify", "role", "clients", "room", "everyone", "emit", "ask", "admin",
+const NAMES: [&str; 10] = [
+    "payments",
+    "notify",
+    "role",
+    "clients",
+    "room",
+    "namespace",
+    "everyone",
+    "emit",
+    "ask",
+    "admin",
 ];
 
 /// Rooms that the host keeps itself. They are reached by `notify` and `role` only; if `room`
@@ -111,6 +123,10 @@ impl FromStr for Grant {
             ("ask", event) => Ok(Grant::Ask(event.map_or_else(Pattern::any, Pattern::new))),
             ("role", Some(role)) => role_grant(role),
             ("room", Some(room)) => room_grant(room),
+            ("namespace", Some(path)) if path.starts_with('/') => {
+                Ok(Grant::Namespace(Pattern::new(path)))
+            }
+            ("namespace", _) => Err("say which namespace, like \"namespace:/staff\"".to_owned()),
             (_, None) => Err(format!("say which {name}, like \"{name}:staff\"")),
             (_, Some(_)) => Err(format!("{name} takes no parameter")),
         };
@@ -179,6 +195,7 @@ impl fmt::Display for Grant {
             Grant::Role { role, event } => write!(f, "role:{role}{}", parameter(event)),
             Grant::Clients => f.write_str("clients"),
             Grant::Room(room) => write!(f, "room:{room}"),
+            Grant::Namespace(path) => write!(f, "namespace:{path}"),
             Grant::Everyone => f.write_str("everyone"),
             Grant::Emit(event) => write!(f, "emit{}", parameter(event)),
             Grant::Ask(event) => write!(f, "ask{}", parameter(event)),
@@ -199,6 +216,7 @@ impl Grants {
             },
             Grant::Clients,
             Grant::Room(Pattern::any()),
+            Grant::Namespace(Pattern::any()),
             Grant::Everyone,
             Grant::Emit(Pattern::any()),
             Grant::Ask(Pattern::any()),
@@ -253,6 +271,16 @@ impl Grants {
     /// Whether some room may be joined, left and emitted to.
     pub fn any_room(&self) -> bool {
         self.iter().any(|grant| matches!(grant, Grant::Room(_)))
+    }
+
+    /// Whether this namespace, or all that match this pattern, may be served. Everybody may serve
+    /// `/`. A star of a pattern is covered by stars only, so no name is matched as a pattern that
+    /// is not granted.
+    pub fn namespace(&self, path: &str) -> bool {
+        path == "/"
+            || self
+                .iter()
+                .any(|grant| matches!(grant, Grant::Namespace(granted) if granted.matches(path)))
     }
 
     /// Whether every socket of a namespace may be emitted to at once.

@@ -13,6 +13,7 @@ fn what_is_not_granted_is_denied() {
     assert!(
         !none.payments() && !none.notify("7") && !none.role("admin", "x") && !none.room("lobby")
     );
+    assert!(!none.namespace("/x") && none.namespace("/"));
     assert!(!none.everyone() && !none.emit("x") && !none.ask("x"));
     assert!(!none.clients() && !none.admin());
     assert!(!none.any_notify() && !none.any_role() && !none.any_room());
@@ -28,6 +29,7 @@ fn each_grant_allows_its_own_call_only() {
             grants.role("admin", "x"),
             grants.clients(),
             grants.room("lobby"),
+            grants.namespace("/x"),
             grants.everyone(),
             grants.emit("x"),
             grants.ask("x"),
@@ -40,6 +42,7 @@ fn each_grant_allows_its_own_call_only() {
         "role:admin",
         "clients",
         "room:lobby",
+        "namespace:/x",
         "everyone",
         "emit",
         "ask",
@@ -53,8 +56,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 9]);
-    assert_eq!(calls(&Grants::all()), [true; 9]);
+    assert_eq!(calls(&grants(&texts)), [true; 10]);
+    assert_eq!(calls(&Grants::all()), [true; 10]);
 }
 
 #[test]
@@ -91,6 +94,23 @@ fn a_role_grant_may_name_its_events() {
 }
 
 #[test]
+fn a_namespace_grant_covers_patterns_that_are_no_wider() {
+    let rooms = grants(&["namespace:/room-*"]);
+    for (path, expected) in [
+        ("/room-7", true),
+        ("/room-*", true),
+        ("/room-eu-*", true),
+        ("/room-*-eu", true),
+        ("/room", false),
+        ("/*", false),
+        ("/r*", false),
+    ] {
+        assert_eq!(rooms.namespace(path), expected, "{path}");
+    }
+    assert!(!grants(&["namespace:/room-7"]).namespace("/room-*"));
+}
+
+#[test]
 fn rooms_of_users_and_roles_are_never_granted_by_room() {
     for grants in [
         grants(&["room:*"]),
@@ -121,11 +141,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "ask", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "ask", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "admin""#,
         ),
         (
             "role",
@@ -134,6 +154,14 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         (
             "room",
             r#"invalid grant "room": say which room, like "room:staff""#,
+        ),
+        (
+            "namespace",
+            r#"invalid grant "namespace": say which namespace, like "namespace:/staff""#,
+        ),
+        (
+            "namespace:x",
+            r#"invalid grant "namespace:x": say which namespace, like "namespace:/staff""#,
         ),
         (
             "room:",
@@ -184,6 +212,7 @@ fn a_displayed_grant_parses_to_itself() {
         "clients",
         "room:*",
         "room:a:",
+        "namespace:/room-*",
         "everyone",
         "emit",
         "emit:x",

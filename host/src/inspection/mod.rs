@@ -33,7 +33,7 @@ pub struct Inspection {
     /// The namespaces it serves.
     pub namespaces: Vec<String>,
     /// The grants that it cannot be loaded without.
-    pub requests: Vec<&'static str>,
+    pub requests: Vec<String>,
     /// Whether it wants to know of connections.
     pub connections: bool,
     /// The events it handles, by name.
@@ -101,16 +101,14 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
     let (plugin, description) = Plugin::load(Arc::new(engine), broadcast, source, 1, health, calls)
         .await
         .map_err(|error| named(&error))?;
-    let requests = plugin.requests().to_vec();
-    let connections = plugin.wants_connections();
-    let inspection = Inspection::new(&description, requests, connections);
+    let inspection = Inspection::new(&description, plugin.requests(), plugin.wants_connections());
     let limits = RateLimits::new(metrics.clone());
     Served::new(plugin, description, &limits, &metrics).map_err(|error| named(&error))?;
     Ok(inspection)
 }
 
 impl Inspection {
-    fn new(description: &Description, requests: Vec<&'static str>, connections: bool) -> Self {
+    fn new(description: &Description, requests: &[&str], connections: bool) -> Self {
         let mut events: Vec<Event> = description.events.iter().map(Event::new).collect();
         events.sort_by(|a, b| a.name.cmp(&b.name));
         let emits = description.emits.iter().map(|emit| Emit {
@@ -123,6 +121,10 @@ impl Inspection {
         if namespaces.is_empty() {
             namespaces.push("/".to_owned());
         }
+        let requests = requests.iter().copied().map(str::to_owned);
+        let named = namespaces.iter().filter(|path| *path != "/");
+        let requests = requests.chain(named.map(|path| format!("namespace:{path}")));
+        let requests = requests.collect();
         Self {
             name: description.name.clone(),
             version: description.version.clone(),

@@ -219,6 +219,11 @@ impl Plugin {
         self.prepared.requests()
     }
 
+    /// Whether it is granted this namespace, or all that match this pattern, right now.
+    pub fn may_serve(&self, namespace: &str) -> bool {
+        self.source.grants.load().namespace(namespace)
+    }
+
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.prepared.wants_connections()

@@ -115,10 +115,12 @@ impl Reloader {
         let Matched {
             reordered,
             switched_off,
+            regranted,
         } = self.match_slots();
         let loaded = self.load_all().await;
-        let mut changed = reordered || switched_off || loaded.any;
-        if switched_off || loaded.replaced {
+        // Namespaces that are no longer granted are no longer served, whether it loads or not.
+        let mut changed = reordered || switched_off || regranted || loaded.any;
+        if switched_off || regranted || loaded.replaced {
             for slot in &mut self.slots {
                 slot.unblock();
             }
@@ -223,10 +225,15 @@ impl Reloader {
             slots.iter().map(|slot| slot.name().to_owned()).collect()
         };
         let former_order = names(&former);
+        let mut regranted = false;
         for plugin in self.config.plugins.iter().filter(|plugin| plugin.enabled) {
             let same = former.iter().position(|slot| slot.name() == plugin.name);
             let slot = match same {
-                Some(index) => former.remove(index).with_spec(plugin.clone()),
+                Some(index) => {
+                    let slot = former.remove(index);
+                    regranted |= *slot.grants() != plugin.grants;
+                    slot.with_spec(plugin.clone())
+                }
                 None => Slot::new(plugin.clone()),
             };
             self.slots.push(slot);
@@ -243,6 +250,7 @@ impl Reloader {
         Matched {
             reordered: names(&self.slots) != former_order,
             switched_off,
+            regranted,
         }
     }
 
@@ -369,6 +377,8 @@ impl Reloader {
 struct Matched {
     reordered: bool,
     switched_off: bool,
+    /// Some plugin has other grants.
+    regranted: bool,
 }
 
 /// What loading brought.

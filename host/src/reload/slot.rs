@@ -91,6 +91,11 @@ impl Slot {
         &self.spec.name
     }
 
+    /// What `mixlab.toml` grants it.
+    pub fn grants(&self) -> &Grants {
+        &self.spec.grants
+    }
+
     /// The component's file.
     pub fn path(&self) -> &Path {
         &self.spec.path
@@ -198,7 +203,7 @@ impl Slot {
             version: served.map(|served| served.version.clone()),
             generation: self.generation,
             namespaces: served
-                .map(|served| served.namespaces.clone())
+                .map(|served| served.namespaces().map(str::to_owned).collect())
                 .unwrap_or_default(),
             events: served
                 .map(|served| {

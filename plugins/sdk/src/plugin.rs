@@ -32,7 +32,9 @@ impl Plugin {
         }
     }
 
-    /// Handles the events of this namespace; `/` if none is named. May be called several times.
+    /// Handles the events of this namespace; `/` if none is named. May be called several times. A
+    /// `*` in it, one at most, stands for 1 to 128 bytes without `/` and control characters.
+    /// Grant: `namespace:/PATH` for each but `/`.
     pub fn namespace(mut self, namespace: impl Into<String>) -> Self {
         self.namespaces.push(namespace.into());
         self

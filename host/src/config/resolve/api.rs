@@ -61,7 +61,11 @@ impl Resolver<'_> {
             // These speak of the sockets and namespaces of an event, and a backend has none.
             let is_good = !matches!(
                 right,
-                Grant::Room(_) | Grant::Everyone | Grant::Emit(_) | Grant::Ask(_)
+                Grant::Room(_)
+                    | Grant::Namespace(_)
+                    | Grant::Everyone
+                    | Grant::Emit(_)
+                    | Grant::Ask(_)
             );
             let message = format!("{:?} is for plugins, not for API keys", right.to_string());
             self.check(&format!("{at}.rights.{index}"), is_good, &message);
