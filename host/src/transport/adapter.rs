@@ -1,35 +1,40 @@
-//! Raw packets to sockets and rooms: our own socketioxide adapter, one for each namespace.
+//! Packets to sockets and rooms: our own socketioxide adapter, one for each namespace.
 //!
-//! Packets go out as the JSON text they came as. socketioxide's own emit functions would
-//! serialise it a second time.
+//! Packets go out as the JSON text they came as, encoded once for all who get them. socketioxide
+//! knows the rooms, and serves the clients that poll; packets for websockets do not pass it.
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
-use socketioxide::adapter::Emitter;
+use futures_util::{Stream, StreamExt};
+use socketioxide::{AckError, adapter::Emitter};
 use socketioxide_core::{
     Sid, Value,
     adapter::{
         BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
         SocketEmitter, errors::SocketError,
     },
-    packet::Packet,
+    packet,
 };
+use tokio::runtime::Handle;
 
+use super::{
+    outbox::{Capacity, Pushed},
+    packet::Packet,
+    session::{Session, Sessions},
+};
 use crate::{
     config::{self, SlowClient},
-    message::{Message, join_event},
+    message::{Arguments, InvalidMessage, Message},
     recovery::{self, Former, Log, Target},
-    transport::Sessions,
 };
 
 /// What finds a client: its engine.io session.
@@ -65,6 +70,11 @@ impl SocketKey {
     }
 }
 
+const SEND_BUFFER_BYTES: usize = 16 << 20;
+
+/// So many clients are written to by whoever sends; with more, tasks do it, for so many each.
+const WRITTEN_AT_ONCE: usize = 64;
+
 /// Sockets in this room get nothing but what they missed.
 const CATCHING_UP: &str = "mixlab:catching-up";
 
@@ -74,18 +84,23 @@ pub struct Namespaces {
     dropped: AtomicU64,
     sessions: Arc<Sessions>,
     recovery: config::Recovery,
+    capacity: Capacity,
     slow_client: SlowClient,
 }
 
 impl Namespaces {
     /// No namespaces yet.
-    pub fn new(recovery: config::Recovery, slow_client: SlowClient) -> Self {
+    pub fn new(recovery: config::Recovery, socket: &config::Socket) -> Self {
         Self {
             adapters: RwLock::default(),
             dropped: AtomicU64::new(0),
             sessions: Arc::default(),
             recovery,
-            slow_client,
+            capacity: Capacity {
+                packets: socket.send_buffer,
+                bytes: SEND_BUFFER_BYTES,
+            },
+            slow_client: socket.slow_client,
         }
     }
 
@@ -94,20 +109,11 @@ impl Namespaces {
         &self.sessions
     }
 
-    /// Counts packets that found send buffers full, and deals with the clients behind them.
-    /// socketioxide does not say who they are: they are among `clients`, and take nothing.
-    fn dropped(&self, dropped: usize, clients: &[SessionKey]) {
-        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
-        if self.slow_client == SlowClient::Drop {
-            return;
-        }
-        let sessions = clients
-            .iter()
-            .filter_map(|client| self.sessions.get(&client.to_string()));
-        for session in sessions {
-            if clients.len() == 1 || session.is_blocked() {
-                session.end();
-            }
+    /// Counts a packet that found a client's send buffer full, and deals with the client.
+    fn dropped(&self, client: &Session) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.slow_client == SlowClient::Disconnect {
+            client.end();
         }
     }
 
@@ -157,9 +163,24 @@ pub struct Delivery {
     pub dropped: usize,
 }
 
+/// What a client that was asked answered.
+pub type Answer = (SessionKey, Result<Message, Unanswered>);
+
+/// Why a client did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Not in time, or with nothing that can be read. Nor does one that did not get the event
+    /// because its send buffer was full.
+    TimedOut,
+    /// Its connection ended.
+    Disconnected,
+}
+
 /// One namespace's door to its sockets.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
+    /// The sockets that have been told that they are connected. Others get nothing.
+    members: RwLock<HashMap<SessionKey, Arc<Session>>>,
     namespaces: Arc<Namespaces>,
     /// None if nothing is recovered.
     log: Option<Mutex<Log<Packet>>>,
@@ -174,19 +195,38 @@ impl Adapter {
         self.local.path()
     }
 
+    /// Tells a client that its socket is connected, and sends it from now on what is for it.
+    pub fn enter(&self, socket: SocketKey, session: &Arc<Session>) {
+        session.introduce(self.namespace());
+        let mut members = self.members.write().expect("no holder panics");
+        members.insert(socket.session, session.clone());
+    }
+
+    /// A socket has ended.
+    pub fn remove(&self, socket: SocketKey) {
+        let mut members = self.members.write().expect("no holder panics");
+        members.remove(&socket.session);
+    }
+
     /// Emits an event to one socket.
     pub fn emit(
         &self,
         socket: SocketKey,
+        session: &Session,
         event: &str,
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let mut options = BroadcastOptions::new(socket.session);
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
+        let mut log = self.log(volatile);
+        let packet = self.encode(log.as_deref_mut(), event, message, || {
+            Target::Socket(socket)
+        });
+        let pushed = self.push(&packet, socket.session, session, volatile);
+        drop(log);
+        if pushed == Pushed::Waiting {
+            session.flush();
         }
-        self.send(event, message, options, || Target::Socket(socket))
+        self.account(event, [(pushed, session)])
     }
 
     /// Emits an event to every socket of a selection; it is encoded once.
@@ -197,31 +237,62 @@ impl Adapter {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let mut options = BroadcastOptions::default();
-        options.rooms = to.rooms.iter().cloned().map(Cow::Owned).collect();
-        options.except = to.except.iter().cloned().map(Cow::Owned).collect();
-        options.sid = to.except_socket.map(|socket| socket.session);
-        if self.log.is_some() {
-            options.except.push(CATCHING_UP.into());
+        // Held while the event is sent: every client gets events in the order of the log.
+        let mut log = self.log(volatile);
+        let recipients = self.members(&self.local.sockets(self.options(&to)));
+        if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
+            return Delivery::default();
         }
-        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
-        options.add_flag(BroadcastFlags::Broadcast);
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
-        }
-        self.send(event, message, options, || Target::Selection(to))
+        let packet = self.encode(log.as_deref_mut(), event, message, || Target::Selection(to));
+        let pushed: Vec<_> = recipients
+            .iter()
+            .map(|(socket, session)| self.push(&packet, *socket, session, volatile))
+            .collect();
+        drop(log);
+        let sessions = recipients.iter().map(|(_, session)| &**session);
+        let delivery = self.account(event, pushed.iter().copied().zip(sessions));
+        let waiting = recipients.into_iter().zip(pushed);
+        let waiting = waiting.filter(|(_, pushed)| *pushed == Pushed::Waiting);
+        write(waiting.map(|((_, session), _)| session).collect());
+        delivery
+    }
+
+    /// Emits an event to one socket, for its ack: the stream's only item, if it is still there.
+    pub fn ask(
+        &self,
+        socket: SocketKey,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        let options = BroadcastOptions::new(socket.session);
+        self.send_for_acks(event, message, options, timeout)
+    }
+
+    /// Emits an event to every socket of a selection. Each of them is one item of the stream.
+    pub fn ask_all(
+        &self,
+        to: &Selection,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        self.send_for_acks(event, message, self.options(to), timeout)
+    }
+
+    /// The sockets of a selection.
+    pub fn selected(&self, selection: &Selection) -> Vec<SessionKey> {
+        self.local.sockets(self.options(selection))
     }
 
     /// Answers an event that asked for an ack.
-    pub fn ack(&self, socket: SocketKey, id: i64, message: Message) -> Delivery {
-        let value = value(message.arguments.into_string(), message.attachments);
-        let packet = Packet::ack(self.local.path().clone(), value, id);
-        let options = BroadcastOptions::new(socket.session);
-        let delivery = delivery(self.local.broadcast(packet, options), 1);
-        if delivery.dropped > 0 {
-            self.namespaces.dropped(delivery.dropped, &[socket.session]);
+    pub fn ack(&self, socket: SocketKey, session: &Session, id: i64, message: Message) {
+        let packet = Packet::ack(self.namespace(), id, message);
+        let pushed = self.push(&packet, socket.session, session, false);
+        if pushed == Pushed::Waiting {
+            session.flush();
         }
-        delivery
+        self.account("(ack)", [(pushed, session)]);
     }
 
     /// Adds a socket to rooms.
@@ -278,54 +349,134 @@ impl Adapter {
 
     /// Sends a connection what it missed; from now on it gets what others get. False if some of
     /// it is gone, so that the connection must end: a part would pass for the whole.
-    pub fn catch_up(&self, socket: SocketKey, replay: Replay) -> bool {
+    pub fn catch_up(&self, socket: SocketKey, session: &Session, replay: Replay) -> bool {
         let Some(log) = &self.log else { return false };
         // Held to the end, so that whatever is sent meanwhile comes behind.
         let log = log.lock().expect("no holder panics");
         let Some(packets) = log.finish(replay) else {
             return false;
         };
-        let send = |packet| {
-            let sent = self
-                .local
-                .broadcast(packet, BroadcastOptions::new(socket.session));
-            delivery(sent, 1).dropped == 0
+        let send = |packet: Packet| {
+            let pushed = self.push(&packet, socket.session, session, false);
+            matches!(pushed, Pushed::Taken | Pushed::Waiting)
         };
         let complete = packets.into_iter().all(send);
+        session.flush();
         self.leave(socket, vec![CATCHING_UP.to_owned()]);
         complete
     }
 
-    fn send(
+    fn options(&self, selection: &Selection) -> BroadcastOptions {
+        let mut options = BroadcastOptions::default();
+        options.rooms = selection.rooms.iter().cloned().map(Cow::Owned).collect();
+        options.except = selection.except.iter().cloned().map(Cow::Owned).collect();
+        options.sid = selection.except_socket.map(|socket| socket.session);
+        if self.log.is_some() {
+            options.except.push(CATCHING_UP.into());
+        }
+        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
+        options.add_flag(BroadcastFlags::Broadcast);
+        options
+    }
+
+    /// socketioxide sends these, as it knows who has acked. What was emitted before is on its way
+    /// already. They are not logged for clients that come back: as in Node, there would be nobody
+    /// left who waits for the ack.
+    fn send_for_acks(
         &self,
         event: &str,
         message: Message,
         options: BroadcastOptions,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        let packet = Packet::event(self.namespace(), event, message, None);
+        let packet = packet.to_socketioxide(self.local.path());
+        let (acks, _) = self
+            .local
+            .broadcast_with_ack(packet, options, Some(timeout));
+        acks.map(|(client, ack)| (client, answered(ack)))
+    }
+
+    /// The log, for an event that may have to be replayed.
+    fn log(&self, volatile: bool) -> Option<MutexGuard<'_, Log<Packet>>> {
+        let log = self.log.as_ref().filter(|_| !volatile);
+        log.map(|log| log.lock().expect("no holder panics"))
+    }
+
+    /// Those of the sockets that are connected.
+    fn members(&self, sockets: &[SessionKey]) -> Vec<(SessionKey, Arc<Session>)> {
+        let members = self.members.read().expect("no holder panics");
+        let member = |socket: &SessionKey| Some((*socket, members.get(socket)?.clone()));
+        sockets.iter().filter_map(member).collect()
+    }
+
+    /// The packet of an event, put into the log if there is one.
+    fn encode(
+        &self,
+        log: Option<&mut Log<Packet>>,
+        event: &str,
+        message: Message,
         target: impl FnOnce() -> Target,
+    ) -> Packet {
+        let place = log.as_ref().map(|log| log.place());
+        let packet = Packet::event(self.namespace(), event, message, place.as_deref());
+        if let Some(log) = log {
+            log.push(target(), packet.clone(), packet.size());
+        }
+        packet
+    }
+
+    /// Hands a packet over to a client's transport.
+    fn push(
+        &self,
+        packet: &Packet,
+        socket: SessionKey,
+        session: &Session,
+        volatile: bool,
+    ) -> Pushed {
+        let outbox = &session.outbox;
+        let push = || outbox.push(packet.frames(), volatile, self.namespaces.capacity);
+        match push() {
+            Pushed::Polling => outbox
+                .while_polling(|| self.push_to_poll(packet, socket, volatile))
+                // It has got a websocket meanwhile.
+                .unwrap_or_else(push),
+            pushed => pushed,
+        }
+    }
+
+    fn push_to_poll(&self, packet: &Packet, socket: SessionKey, volatile: bool) -> Pushed {
+        let mut options = BroadcastOptions::new(socket);
+        if volatile {
+            options.add_flag(BroadcastFlags::Volatile);
+        }
+        let packet = packet.to_socketioxide(self.local.path());
+        match self.local.broadcast(packet, options).err().as_deref() {
+            None | Some([]) => Pushed::Taken,
+            Some([SocketError::InternalChannelFull, ..]) => Pushed::Full,
+            Some(_) => Pushed::Closed,
+        }
+    }
+
+    /// Counts what became of a packet. A client that is gone is no loss: nobody was there to
+    /// receive.
+    fn account<'a>(
+        &self,
+        event: &str,
+        pushed: impl IntoIterator<Item = (Pushed, &'a Session)>,
     ) -> Delivery {
-        let volatile = options.has_flag(BroadcastFlags::Volatile);
-        // Held while the event is sent: every client gets events in the order of the log.
-        let mut log = match &self.log {
-            Some(log) if !volatile => Some(log.lock().expect("no holder panics")),
-            _ => None,
-        };
-        let recipients = self.local.sockets(options.clone());
-        if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
-            return Delivery::default();
+        let mut delivery = Delivery::default();
+        for (pushed, session) in pushed {
+            match pushed {
+                Pushed::Taken | Pushed::Waiting => delivery.delivered += 1,
+                Pushed::Full => {
+                    delivery.dropped += 1;
+                    self.namespaces.dropped(session);
+                }
+                Pushed::Skipped | Pushed::Closed | Pushed::Polling => {}
+            }
         }
-        let mut json = join_event(event, &message.arguments);
-        if let Some(log) = &log {
-            push_argument(&mut json, &log.place());
-        }
-        let size = json.len() + message.attachments.iter().map(Bytes::len).sum::<usize>();
-        let packet = Packet::event(self.local.path().clone(), value(json, message.attachments));
-        if let Some(log) = &mut log {
-            log.push(target(), packet.clone(), size);
-        }
-        let delivery = delivery(self.local.broadcast(packet, options), recipients.len());
-        drop(log);
         if delivery.dropped > 0 {
-            self.namespaces.dropped(delivery.dropped, &recipients);
             tracing::warn!(
                 namespace = self.namespace(),
                 event,
@@ -337,30 +488,32 @@ impl Adapter {
     }
 }
 
-/// Adds a plain text to the array of an EVENT packet.
-fn push_argument(json: &mut String, text: &str) {
-    json.pop();
-    json.push_str(",\"");
-    json.push_str(text);
-    json.push_str("\"]");
-}
-
-fn value(json: String, attachments: Vec<Bytes>) -> Value {
-    let attachments = (!attachments.is_empty()).then(|| VecDeque::from(attachments));
-    Value::Str(json.into(), attachments)
-}
-
-/// A socket that is gone is no loss: nobody was there to receive.
-fn delivery(result: Result<(), Vec<SocketError>>, recipients: usize) -> Delivery {
-    let errors = result.err().unwrap_or_default();
-    let dropped = errors
-        .iter()
-        .filter(|error| matches!(error, SocketError::InternalChannelFull))
-        .count();
-    Delivery {
-        delivered: recipients.saturating_sub(errors.len()),
-        dropped,
+fn answered(ack: Result<Value, AckError>) -> Result<Message, Unanswered> {
+    match ack {
+        Ok(Value::Str(text, attachments)) => {
+            let attachments = attachments.map(Vec::from).unwrap_or_default();
+            let message = Arguments::parse(text.as_str().to_owned())
+                .map_err(InvalidMessage::from)
+                .and_then(|arguments| Message::new(arguments, attachments));
+            message.map_err(|error| {
+                tracing::debug!(%error, "an ack cannot be read");
+                Unanswered::TimedOut
+            })
+        }
+        Err(AckError::Socket(SocketError::Closed)) => Err(Unanswered::Disconnected),
+        Ok(Value::Bytes(_)) | Err(_) => Err(Unanswered::TimedOut),
     }
+}
+
+/// Writes to many clients without keeping the sender from its own work for long.
+fn write(mut waiting: Vec<Arc<Session>>) {
+    while waiting.len() > WRITTEN_AT_ONCE
+        && let Ok(runtime) = Handle::try_current()
+    {
+        let part = waiting.split_off(waiting.len() - WRITTEN_AT_ONCE);
+        runtime.spawn(async move { part.iter().for_each(|session| session.flush()) });
+    }
+    waiting.iter().for_each(|session| session.flush());
 }
 
 impl CoreAdapter<Emitter> for Adapter {
@@ -374,6 +527,7 @@ impl CoreAdapter<Emitter> for Adapter {
         let log = || Mutex::new(Log::new(recovery.clone()));
         Self {
             local,
+            members: RwLock::default(),
             namespaces: namespaces.clone(),
             log: recovery.enabled.then(log),
         }
@@ -401,7 +555,7 @@ impl CoreAdapter<Emitter> for Adapter {
 
     async fn broadcast_with_ack(
         &self,
-        packet: Packet,
+        packet: packet::Packet,
         options: BroadcastOptions,
         timeout: Option<Duration>,
     ) -> Result<Self::AckStream, Infallible> {

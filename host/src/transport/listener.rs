@@ -18,8 +18,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How many reads in a row may find data before the task gives way to others, among them the
-/// one that writes this client's answers.
+/// How many reads in a row may find data before the task gives way to others.
 const READS_IN_A_ROW: u8 = 4;
 
 /// Pause after a failed accept, e.g. when the process is out of file descriptors.
@@ -54,7 +53,7 @@ impl serve::Listener for Listener {
                         tcp,
                         write_timeout: self.write_timeout,
                         stalled: None,
-                        reads: 0,
+                        fairness: Fairness::default(),
                     };
                     return (stream, address);
                 }
@@ -87,11 +86,41 @@ pub struct Stream {
     write_timeout: Duration,
     /// Runs while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
+    fairness: Fairness,
+}
+
+/// Keeps a client that sends without end from keeping a thread.
+#[derive(Default)]
+pub struct Fairness {
     /// Reads that found data since the last one that did not.
     reads: u8,
 }
 
+impl Fairness {
+    /// Reads, unless it is others' turn.
+    pub fn poll_read(
+        &mut self,
+        tcp: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.reads >= READS_IN_A_ROW {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let poll = tcp.poll_read(cx, buffer);
+        self.reads = if poll.is_ready() { self.reads + 1 } else { 0 };
+        poll
+    }
+}
+
 impl Stream {
+    /// The connection itself, and how long one write to it may take.
+    pub fn into_parts(self) -> (TcpStream, Duration) {
+        (self.tcp, self.write_timeout)
+    }
+
     /// Turns "pending for too long" into an error: engine.io's heartbeat cannot evict a client
     /// that stops reading, because it waits for the lock of the blocked writer.
     fn progress<T>(
@@ -120,14 +149,8 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.reads >= READS_IN_A_ROW {
-            self.reads = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let poll = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        self.reads = if poll.is_ready() { self.reads + 1 } else { 0 };
-        poll
+        let Self { tcp, fairness, .. } = &mut *self;
+        fairness.poll_read(Pin::new(tcp), cx, buffer)
     }
 }
 

@@ -8,6 +8,8 @@ mod event_name;
 mod frame;
 mod front;
 mod listener;
+mod outbox;
+mod packet;
 mod polling;
 mod refusal;
 mod session;
@@ -15,7 +17,9 @@ mod stream;
 mod upgrade;
 mod websocket;
 
-pub use adapter::{Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, SocketKey};
+pub use adapter::{
+    Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, SocketKey, Unanswered,
+};
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};
