@@ -244,6 +244,17 @@ test('files that are no plugins are refused by what they are, and come in when t
   assert.equal(await ask(socket, 'custom_event', 1), 1);
 });
 
+test('custom_event has the limit and the schema of its configuration', async (t) => {
+  const config = { limit: '1/1h', arguments: { type: 'array', items: { type: 'number' } } };
+  const server = await startServer(t, { plugins: [{ ...CUSTOM_EVENT, config }] });
+  const socket = await connect(t, server);
+  assert.equal(await ask(socket, 'custom_event', 1), 1);
+  const limited = await ask(socket, 'custom_event', 1);
+  assert.equal(limited.error.code, 'rate_limited');
+  const other = await ask(await connect(t, server), 'custom_event', 'one');
+  assert.equal(other.error.code, 'invalid_payload');
+});
+
 test('mixlab check names what is wrong with each file', async () => {
   const { code, stderr } = await refusing.mixlab('check');
   assert.equal(code, 1);

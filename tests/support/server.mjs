@@ -13,8 +13,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 /** MIXLAB_API_KEY of every test server: a key with all rights. */
 export const API_KEY = 'test-key';
 
-const BINARY = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
-const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));
+export const PROGRAM = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
+export const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));
 const SHIPPED = join(ROOT, 'target/plugins');
 
 /** Compiled guests are reused by all servers of all test files, in a folder that is nobody else's. */
@@ -125,7 +125,7 @@ function toml(value) {
 
 /** A process whose output is kept. */
 function start(args, env, cwd) {
-  const child = spawn(BINARY, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  const child = spawn(PROGRAM, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr']) {

@@ -3,12 +3,37 @@ use mixlab_plugin::prelude::*;
 
 mixlab_plugin::export!(plugin);
 
-fn plugin(_config: &Config) -> Result<Plugin, String> {
-    let custom_event = Event::new("custom_event")
+/// The `config` table in `mixlab.toml`.
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Settings {
+    /// How often one connection may send it.
+    limit: String,
+    /// The JSON Schema of its argument array. Any arguments are accepted without one.
+    arguments: Option<Box<RawValue>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limit: "5000/1s".to_owned(),
+            arguments: None,
+        }
+    }
+}
+
+fn plugin(config: &Config) -> Result<Plugin, String> {
+    let Settings { limit, arguments } = config.get()?;
+    let mut custom_event = Event::new("custom_event")
         .anyone()
-        .limit(Scope::Socket, "5000/1s")
-        .handle_message(answer);
-    Ok(Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).event(custom_event))
+        .limit(Scope::Socket, &limit);
+    if let Some(schema) = arguments {
+        custom_event = custom_event.arguments(schema.get());
+    }
+    Ok(
+        Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+            .event(custom_event.handle_message(answer)),
+    )
 }
 
 /// Whatever the client sends comes back, as an event and in the ack: the message is passed on as it

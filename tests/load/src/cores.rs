@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
-    thread::{CpuSet, sched_setaffinity},
+    thread::{CpuSet, sched_getaffinity, sched_setaffinity},
 };
 
 /// Pins the calling thread, and what it starts from now on, to one core.
@@ -12,6 +12,16 @@ pub fn pin_to(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
+}
+
+/// The cores that the calling thread may run on.
+pub fn current() -> io::Result<CpuSet> {
+    Ok(sched_getaffinity(None)?)
+}
+
+/// Lets the calling thread, and what it starts from now on, run on these cores.
+pub fn pin_to_all(cores: &CpuSet) -> io::Result<()> {
+    Ok(sched_setaffinity(None, cores)?)
 }
 
 /// As many open files as the system allows, for this process and those that it starts: every

@@ -1,4 +1,5 @@
-//! HTTP/1.1 over one kept connection, by hand: enough for a backend's calls and for polling.
+//! HTTP/1.1 over one connection, kept for as long as the server does, by hand: enough for a
+//! backend's calls and for polling.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,8 +19,10 @@ const MAX_BODY: usize = 16 << 20;
 /// A connection.
 pub struct Http {
     stream: TcpStream,
-    host: String,
+    address: SocketAddr,
     input: Vec<u8>,
+    /// The server has said that it ends the connection.
+    closed: bool,
 }
 
 /// An answer.
@@ -38,8 +41,9 @@ impl Http {
         stream.set_nodelay(true)?;
         Ok(Self {
             stream,
-            host: address.to_string(),
+            address,
             input: Vec::new(),
+            closed: false,
         })
     }
 
@@ -51,9 +55,12 @@ impl Http {
         headers: &str,
         body: &[u8],
     ) -> Result<Response> {
+        if self.closed {
+            *self = Self::connect(self.address).await?;
+        }
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\n{headers}",
-            self.host
+            self.address
         );
         if method != "GET" {
             request += &format!("Content-Length: {}\r\n", body.len());
@@ -83,18 +90,23 @@ impl Http {
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1));
         let status = status.context("no status line")?.parse()?;
-        let length = lines.find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-length")
-                .then(|| value.trim())
-        });
-        let length: usize = length.context("an answer without a length")?.parse()?;
+        let headers: Vec<(&str, &str)> = lines.filter_map(|line| line.split_once(':')).collect();
+        let header = |name: &str| {
+            let found = headers
+                .iter()
+                .find(|(key, _)| key.eq_ignore_ascii_case(name));
+            found.map(|(_, value)| value.trim())
+        };
+        let length = header("content-length").context("an answer without a length")?;
+        let length: usize = length.parse()?;
+        let closed = header("connection").is_some_and(|value| value.eq_ignore_ascii_case("close"));
         ensure!(length <= MAX_BODY, "an answer of {length} bytes");
         while self.input.len() < end + length {
             self.read().await?;
         }
         let body = self.input[end..end + length].to_vec();
         self.input.drain(..end + length);
+        self.closed = closed;
         Ok(Response { status, body })
     }
 

@@ -12,11 +12,13 @@ mod compare;
 mod conversation;
 mod cores;
 mod crowd;
+mod drive;
 #[cfg(test)]
 mod fake;
 mod faults;
 mod http;
 mod latency;
+mod machine;
 mod meter;
 mod options;
 mod outstanding;
@@ -32,6 +34,7 @@ mod sandbox;
 mod scenario;
 mod server;
 mod subscriber;
+mod svg;
 mod swapper;
 mod target;
 mod token;
@@ -41,16 +44,12 @@ mod websocket;
 
 use std::{io::Write, process::ExitCode, time::Duration};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
-use tokio::{
-    runtime,
-    signal::unix::{SignalKind, signal},
-    time::timeout,
-};
 
 use crate::{
     compare::Compare,
+    drive::Drive,
     options::{ServerOptions, duration},
     report::{Format, Report},
     running::Running,
@@ -123,50 +122,27 @@ fn main() -> ExitCode {
 /// Runs the command; returns how many faults it found.
 fn run(cli: &Cli) -> Result<u64> {
     cores::allow_many_files()?;
-    let core = match cli.command {
-        Command::Compare(_) => Some(cli.load_core.unwrap_or(compare::LOAD_CORE)),
-        _ => cli.load_core,
+    let drive = Drive {
+        core: cli.load_core,
+        threads: cli.threads,
+        max_time: cli.max_time,
     };
-    if let Some(core) = core {
-        cores::pin_to(core).with_context(|| format!("core {core} is not there"))?;
+    if let Command::Compare(compare) = &cli.command {
+        let (result, faults) = compare.run(&cli.server, &drive, cli.format)?;
+        print(&result)?;
+        return Ok(faults);
     }
-    let runtime = runtime::Builder::new_multi_thread()
-        .worker_threads(if core.is_some() {
-            1
-        } else {
-            cli.threads.max(1)
-        })
-        .enable_all()
-        .build()?;
-    let done = runtime.block_on(async {
-        let mut terminated = signal(SignalKind::terminate())?;
-        tokio::select! {
-            done = timeout(cli.max_time, perform(cli)) => done.context("the time is up")?,
-            _ = terminated.recv() => bail!("terminated"),
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                bail!("interrupted")
-            }
-        }
-    });
-    // Sockets that hang must not keep the tool from ending.
-    runtime.shutdown_background();
-    done
-}
-
-async fn perform(cli: &Cli) -> Result<u64> {
-    let report = match &cli.command {
-        Command::Reload(reload) => reload.run(&cli.server).await?,
-        Command::Mixed(mixed) => mixed.run(&cli.server).await?,
-        Command::Compare(compare) => {
-            let (result, faults) = compare.run(&cli.server, cli.format).await?;
-            print(&result)?;
-            return Ok(faults);
-        }
-        command => against_target(command, &cli.server).await?,
-    };
+    let report = drive.run(perform(cli))?;
     print(&report.text(cli.format))?;
     Ok(report.faults())
+}
+
+async fn perform(cli: &Cli) -> Result<Report> {
+    match &cli.command {
+        Command::Reload(reload) => reload.run(&cli.server).await,
+        Command::Mixed(mixed) => mixed.run(&cli.server).await,
+        command => against_target(command, &cli.server).await,
+    }
 }
 
 /// Writes the result to stdout, where somebody may have stopped reading.

@@ -63,6 +63,8 @@ pub enum Peer {
     Mixlab,
     /// Node's Socket.IO server with the same events written in JavaScript.
     Node,
+    /// The same in two processes, with sticky sessions and the cluster adapter.
+    NodeCluster,
     /// socketioxide with the same events compiled in.
     Native,
 }
@@ -73,6 +75,7 @@ impl Peer {
         match self {
             Self::Mixlab => "mixlab",
             Self::Node => "node",
+            Self::NodeCluster => "node-cluster",
             Self::Native => "native",
         }
     }
@@ -123,6 +126,18 @@ impl PluginOptions {
             BUILD_GUESTS,
         )
     }
+}
+
+/// An optimised program of this repository, or the one given: the figures of others mean nothing.
+pub fn optimised(given: &Option<PathBuf>, name: &str) -> Result<PathBuf> {
+    let release = || peer::root().join("target/release").join(name);
+    let program = given.clone().unwrap_or_else(release);
+    ensure!(
+        program.is_file(),
+        "there is no {}: cargo build --release -p {name}",
+        program.display()
+    );
+    Ok(program)
 }
 
 fn existing(path: &Path, made_by: &str) -> Result<PathBuf> {

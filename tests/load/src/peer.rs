@@ -30,16 +30,21 @@ pub fn command(options: &ServerOptions, config: &Path) -> Result<Command> {
             ensure!(!options.recovery, "the native server has no recovery");
             Command::new(program("mixlab-load-native")?)
         }
-        Peer::Node => {
+        Peer::Node | Peer::NodeCluster => {
+            let clustered = options.peer == Peer::NodeCluster;
             let folder = load_folder().join("peers/node");
             ensure!(
-                folder.join("node_modules").is_dir(),
-                "the Node server is not installed: npm ci --prefix {}",
+                folder.join("node_modules/@socket.io/sticky").is_dir(),
+                "the Node servers are not installed: npm ci --prefix {}",
                 folder.display()
             );
             let mut command = Command::new("node");
             command
-                .arg(folder.join("server.mjs"))
+                .arg(folder.join(if clustered {
+                    "cluster.mjs"
+                } else {
+                    "server.mjs"
+                }))
                 .env("RECOVERY", recovery);
             command
         }

@@ -9,7 +9,7 @@ use crate::{procfs, report::Report, target::Target};
 /// The beginning of a measurement.
 pub struct Stopwatch {
     began: Instant,
-    server_pid: u32,
+    server: Vec<u32>,
     server_cpu: Duration,
     own_cpu: Duration,
 }
@@ -28,10 +28,11 @@ pub struct Usage {
 impl Stopwatch {
     /// Begins.
     pub fn start(target: &Target) -> Result<Self> {
+        let server = procfs::tree(target.pid)?;
         Ok(Self {
-            server_pid: target.pid,
-            server_cpu: procfs::cpu_time(target.pid)?,
-            own_cpu: procfs::cpu_time(std::process::id())?,
+            server_cpu: procfs::cpu_time(&server)?,
+            server,
+            own_cpu: own_cpu()?,
             began: Instant::now(),
         })
     }
@@ -40,10 +41,14 @@ impl Stopwatch {
     pub fn stop(&self) -> Result<Usage> {
         Ok(Usage {
             elapsed: self.began.elapsed(),
-            server_cpu: procfs::cpu_time(self.server_pid)?.saturating_sub(self.server_cpu),
-            own_cpu: procfs::cpu_time(std::process::id())?.saturating_sub(self.own_cpu),
+            server_cpu: procfs::cpu_time(&self.server)?.saturating_sub(self.server_cpu),
+            own_cpu: own_cpu()?.saturating_sub(self.own_cpu),
         })
     }
+}
+
+fn own_cpu() -> Result<Duration> {
+    procfs::cpu_time(&[std::process::id()])
 }
 
 /// What is counted, by the names that it has in a report.

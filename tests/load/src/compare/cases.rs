@@ -11,10 +11,10 @@ use crate::{
 };
 
 /// Node's compiler needs some time until it has warmed up.
-const WARM_UP: Duration = Duration::from_secs(2);
+const WARM_UP: Duration = Duration::from_secs(1);
 
-/// CPU time is counted in hundredths of a second: this long, that is less than a percent.
-const TIME: Duration = Duration::from_secs(5);
+/// Tens of thousands of messages.
+const TIME: Duration = Duration::from_secs(2);
 
 /// Length of the texts in messages.
 const BYTES: usize = 64;
@@ -29,6 +29,8 @@ pub struct Case {
     pub figure: Figure,
     /// What is worth knowing beside it.
     pub more: &'static [Figure],
+    /// About how long it takes against one server, with its start and end.
+    pub seconds: f64,
     scenario: Scenario,
 }
 
@@ -53,9 +55,17 @@ const CPU_PER_MESSAGE: Figure = Figure {
     field: "cpu_us_per_message",
     unit: "CPU µs per message",
 };
+const CPU_PER_COPY: Figure = Figure {
+    unit: "CPU µs per copy",
+    ..CPU_PER_MESSAGE
+};
 const CPU_PER_CONNECT: Figure = Figure {
     field: "cpu_us_per_connect",
     unit: "CPU µs per connection",
+};
+const LOAD: Figure = Figure {
+    field: "load_cpu_us_per_message",
+    unit: "CPU µs of this tool",
 };
 const P50: Figure = Figure {
     field: "p50_us",
@@ -78,93 +88,128 @@ const BASE: Figure = Figure {
     unit: "KiB without connections",
 };
 
-/// All cases, in the order of the table.
-pub fn all() -> Vec<Case> {
-    let connect = |clients, transport| {
-        Scenario::Connect(Connect {
-            clients,
-            at_once: 16,
-            transport,
-        })
-    };
-    let exchange = |sockets, in_flight, rate| Exchange {
-        sockets,
-        in_flight,
-        rate,
-        bytes: BYTES,
-        warm_up: WARM_UP,
-        time: TIME,
-    };
+/// With a core each for server and load, in the order of the table.
+pub fn pinned() -> Vec<Case> {
     vec![
-        Case {
-            name: "echo",
-            title: "echo, 64 sockets, 1 in flight each",
-            figure: CPU_PER_MESSAGE,
-            more: &[PER_SECOND, P50, P99],
-            scenario: Scenario::Echo(exchange(64, 1, None)),
-        },
-        Case {
-            name: "echo-deep",
-            title: "echo, 256 sockets, 8 in flight each",
-            figure: CPU_PER_MESSAGE,
-            more: &[PER_SECOND],
-            scenario: Scenario::Echo(exchange(256, 8, None)),
-        },
+        echo(),
+        echo_deep(),
         Case {
             name: "ack",
             title: "echo with ack, 64 sockets, 1 in flight each",
             figure: CPU_PER_MESSAGE,
-            more: &[PER_SECOND, P50, P99],
-            scenario: Scenario::Ack(exchange(64, 1, None)),
+            more: &[LOAD, PER_SECOND, P50, P99],
+            seconds: 3.7,
+            scenario: Scenario::Ack(exchange(64, 1)),
         },
-        Case {
-            name: "steady",
-            title: "echo at 5,000 a second, 64 sockets",
-            figure: CPU_PER_MESSAGE,
-            more: &[P50, P99],
-            scenario: Scenario::Echo(exchange(64, 1, Some(5000.0))),
-        },
-        Case {
-            name: "fanout",
-            title: "payment update to 1,000 subscribers",
-            figure: Figure {
-                unit: "CPU µs per copy",
-                ..CPU_PER_MESSAGE
-            },
-            more: &[P50, P99],
-            scenario: Scenario::Fanout(Fanout {
-                subscribers: 1000,
-                pushes: 100,
-                every: Duration::from_millis(50),
-                bytes: BYTES,
-            }),
-        },
-        Case {
-            name: "connect",
-            title: "connecting with a token, websocket",
-            figure: CPU_PER_CONNECT,
-            more: &[PER_SECOND],
-            scenario: connect(2000, Transport::Websocket),
-        },
-        Case {
-            name: "connect-polling",
-            title: "connecting with a token, polling",
-            figure: CPU_PER_CONNECT,
-            more: &[PER_SECOND],
-            scenario: connect(2000, Transport::Polling),
-        },
+        fanout(),
+        connect(
+            "connect",
+            "1,000 users connect, websocket",
+            Transport::Websocket,
+        ),
+        connect(
+            "connect-polling",
+            "1,000 users connect, polling",
+            Transport::Polling,
+        ),
         Case {
             name: "idle",
             title: "2,000 idle connections",
             figure: KIB_PER_CONNECTION,
             more: &[BASE],
+            seconds: 7.0,
             scenario: Scenario::Idle(Idle {
                 sockets: 2000,
-                rest: Duration::from_secs(2),
-                hold: Duration::from_secs(1),
+                rest: Duration::from_millis(1500),
+                hold: Duration::from_millis(500),
             }),
         },
+        open_loop(),
     ]
+}
+
+/// With all cores for both.
+pub fn unpinned() -> Vec<Case> {
+    vec![echo(), echo_deep(), fanout(), open_loop()]
+}
+
+fn echo() -> Case {
+    Case {
+        name: "echo",
+        title: "echo, 64 sockets, 1 in flight each",
+        figure: CPU_PER_MESSAGE,
+        more: &[LOAD, PER_SECOND, P50, P99],
+        seconds: 3.7,
+        scenario: Scenario::Echo(exchange(64, 1)),
+    }
+}
+
+fn echo_deep() -> Case {
+    Case {
+        name: "echo-deep",
+        title: "echo, 16 sockets, 32 in flight each",
+        figure: CPU_PER_MESSAGE,
+        more: &[LOAD, PER_SECOND],
+        seconds: 3.7,
+        scenario: Scenario::Echo(exchange(16, 32)),
+    }
+}
+
+fn fanout() -> Case {
+    Case {
+        name: "fanout",
+        title: "payment update to 1,000 subscribers",
+        figure: CPU_PER_COPY,
+        more: &[LOAD, P50, P99],
+        seconds: 5.0,
+        scenario: Scenario::Fanout(Fanout {
+            subscribers: 1000,
+            pushes: 100,
+            every: Duration::from_millis(25),
+            bytes: BYTES,
+        }),
+    }
+}
+
+fn connect(name: &'static str, title: &'static str, transport: Transport) -> Case {
+    Case {
+        name,
+        title,
+        figure: CPU_PER_CONNECT,
+        more: &[PER_SECOND],
+        seconds: 2.5,
+        scenario: Scenario::Connect(Connect {
+            clients: 1000,
+            at_once: 16,
+            transport,
+        }),
+    }
+}
+
+fn open_loop() -> Case {
+    Case {
+        name: "open-loop",
+        title: "20,000 events a second over 200 connections",
+        figure: P99,
+        more: &[P50, CPU_PER_MESSAGE],
+        seconds: 5.0,
+        scenario: Scenario::Echo(Exchange {
+            rate: Some(20_000.0),
+            time: Duration::from_secs(3),
+            ..exchange(200, 1)
+        }),
+    }
+}
+
+fn exchange(sockets: usize, in_flight: usize) -> Exchange {
+    Exchange {
+        sockets,
+        in_flight,
+        rate: None,
+        bytes: BYTES,
+        warm_up: WARM_UP,
+        time: TIME,
+    }
 }
 
 impl Case {
@@ -177,5 +222,10 @@ impl Case {
             Scenario::Fanout(fanout) => fanout.run(target).await,
             Scenario::Idle(idle) => idle.run(target).await,
         }
+    }
+
+    /// All its figures.
+    pub fn figures(&self) -> impl Iterator<Item = &Figure> {
+        [&self.figure].into_iter().chain(self.more)
     }
 }

@@ -1,63 +1,72 @@
-//! The comparison as a chart: for each case a bar for each server, the shorter the better.
+//! The comparison as a chart: a panel for each case, a bar for each server, the shorter the better.
 
-use std::fmt::Write;
+use super::{
+    aims,
+    figures::{Results, short},
+};
+use crate::svg::{Anchor, Drawing, colour};
 
-use super::figures::{Results, short};
-use crate::options::Peer;
+const COLUMNS: usize = 2;
+const COLUMN: f64 = 390.0;
+const LONGEST: f64 = 270.0;
+const BAR: f64 = 15.0;
+const STEP: f64 = 20.0;
+const HEAD: f64 = 40.0;
+const LEGEND: f64 = 34.0;
+const GAP: f64 = 22.0;
 
-/// Everything in pixels.
-const WIDTH: f64 = 760.0;
-const LEFT: f64 = 70.0;
-const LONGEST: f64 = 560.0;
-const BAR: f64 = 16.0;
-const TITLE: f64 = 26.0;
-const GAP: f64 = 14.0;
-const TOP: f64 = 16.0;
-
-/// Readable on white for people who see no difference between red and green.
-const COLOURS: [(Peer, &str); 3] = [
-    (Peer::Mixlab, "#0072b2"),
-    (Peer::Node, "#e69f00"),
-    (Peer::Native, "#999999"),
-];
-
-/// The chart as SVG. The bars of a case are to scale with each other, not with those of others.
+/// The chart. The bars of a panel are to scale with each other, not with those of other panels.
 pub fn svg(results: &[Results]) -> String {
-    let mut bars = String::new();
-    let mut y = TOP;
-    for result in results {
-        let figure = &result.case.figure;
-        let medians = COLOURS.map(|(peer, colour)| (peer, colour, result.spread(figure, peer)));
-        let longest = medians
-            .iter()
-            .filter_map(|(.., spread)| spread.map(|spread| spread.median))
-            .fold(f64::MIN_POSITIVE, f64::max);
-        _ = writeln!(
-            bars,
-            r#"<text x="0" y="{:.0}" font-weight="bold">{}: {}</text>"#,
-            y + BAR,
-            result.case.title,
-            figure.unit
-        );
-        y += TITLE;
-        for (peer, colour, spread) in medians {
-            let Some(spread) = spread else { continue };
-            let length = LONGEST * spread.median / longest;
-            let text = y + BAR - 4.0;
-            _ = writeln!(
-                bars,
-                r#"<text x="0" y="{text:.0}">{peer}</text><rect x="{LEFT}" y="{y:.0}" width="{length:.1}" height="{:.0}" fill="{colour}"/><text x="{:.1}" y="{text:.0}">{}</text>"#,
-                BAR - 2.0,
-                LEFT + length + 6.0,
-                short(spread.median)
-            );
-            y += BAR;
-        }
-        y += GAP;
+    let Some(first) = results.first() else {
+        return Drawing::new(COLUMN).finish(0.0);
+    };
+    let mut drawing = Drawing::new(COLUMN * COLUMNS as f64);
+    let x = drawing.legend((4.0, 16.0), first.peers);
+    drawing.line((x, 5.0), (x, 19.0), true);
+    let rest = "aim: no longer than this; thin lines: least to greatest";
+    drawing.text((x + 6.0, 16.0), Anchor::Start, rest);
+    let height = HEAD + STEP * first.peers.len() as f64 + GAP;
+    for (number, result) in results.iter().enumerate() {
+        let x = 4.0 + COLUMN * (number % COLUMNS) as f64;
+        let y = LEGEND + height * (number / COLUMNS) as f64;
+        panel(&mut drawing, (x, y), result);
     }
-    format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"-10 0 {WIDTH} {y:.0}\" \
-         font-family=\"sans-serif\" font-size=\"13\">\n\
-         <rect x=\"-10\" width=\"{WIDTH}\" height=\"{y:.0}\" fill=\"white\"/>\n{bars}</svg>\n"
-    )
+    drawing.finish(LEGEND + height * results.len().div_ceil(COLUMNS) as f64)
+}
+
+fn panel(drawing: &mut Drawing, (x, y): (f64, f64), result: &Results) {
+    let figure = &result.case.figure;
+    drawing.title((x, y + 14.0), result.case.title);
+    drawing.text((x, y + 30.0), Anchor::Start, figure.unit);
+    let spreads = result
+        .peers
+        .iter()
+        .map(|peer| (*peer, result.spread(figure, *peer)));
+    let spreads: Vec<_> = spreads
+        .filter_map(|(peer, spread)| Some((peer, spread?)))
+        .collect();
+    let greatest = spreads
+        .iter()
+        .map(|(_, spread)| spread.greatest)
+        .fold(f64::MIN_POSITIVE, f64::max);
+    let length = |value: f64| LONGEST * value / greatest;
+    let top = y + HEAD;
+    for (row, (peer, spread)) in spreads.iter().enumerate() {
+        let y = top + STEP * row as f64;
+        let middle = y + BAR / 2.0;
+        drawing.bar((x, y), length(spread.median), BAR, colour(*peer));
+        let (least, greatest) = (x + length(spread.least), x + length(spread.greatest));
+        drawing.line((least, middle), (greatest, middle), false);
+        drawing.text(
+            (greatest + 6.0, y + 12.0),
+            Anchor::Start,
+            short(spread.median),
+        );
+    }
+    let limits = aims::of(result.case.name).filter_map(|aim| aim.limit(result));
+    if let Some(limit) = limits.reduce(f64::min) {
+        let x = x + length(limit.min(greatest));
+        let bottom = top + STEP * result.peers.len() as f64 - STEP + BAR;
+        drawing.line((x, top - 4.0), (x, bottom + 4.0), true);
+    }
 }

@@ -11,6 +11,8 @@ use crate::{options::Peer, report::Report};
 pub struct Results {
     /// What was run.
     pub case: Case,
+    /// Against whom.
+    pub peers: &'static [Peer],
     /// By field and server, one value for each round.
     values: BTreeMap<(&'static str, &'static str), Vec<f64>>,
     /// What went wrong, by server.
@@ -22,15 +24,18 @@ pub struct Results {
 pub struct Spread {
     /// Half of the values are not above it.
     pub median: f64,
-    least: f64,
-    greatest: f64,
+    /// The least value.
+    pub least: f64,
+    /// The greatest.
+    pub greatest: f64,
 }
 
 impl Results {
     /// Of no round yet.
-    pub fn new(case: Case) -> Self {
+    pub fn new(case: Case, peers: &'static [Peer]) -> Self {
         Self {
             case,
+            peers,
             values: BTreeMap::new(),
             faults: BTreeMap::new(),
         }
@@ -38,7 +43,7 @@ impl Results {
 
     /// Adds a round of one server.
     pub fn add(&mut self, peer: Peer, report: &Report) -> Result<()> {
-        for figure in [&self.case.figure].into_iter().chain(self.case.more) {
+        for figure in self.case.figures() {
             let value = report.number(figure.field);
             let value = value.with_context(|| format!("no {} in the report", figure.field))?;
             let values = self.values.entry((figure.field, peer.name()));
@@ -63,17 +68,29 @@ impl Results {
     /// How many times as much one server needs as another, round by round: what disturbs the
     /// machine for a while disturbs both.
     pub fn ratio(&self, figure: &Figure, of: Peer, to: Peer) -> Option<Spread> {
-        let pairs = self.values(figure, of).iter().zip(self.values(figure, to));
+        let pairs = self.pairs(figure, of, to);
         let ratios: Vec<f64> = pairs
-            .filter(|(_, to)| **to > 0.0)
+            .filter(|(_, to)| *to > 0.0)
             .map(|(of, to)| of / to)
             .collect();
         Spread::of(&ratios)
     }
+
+    /// How much more one server needs than another, round by round.
+    pub fn difference(&self, figure: &Figure, of: Peer, to: Peer) -> Option<Spread> {
+        let differences: Vec<f64> = self.pairs(figure, of, to).map(|(of, to)| of - to).collect();
+        Spread::of(&differences)
+    }
+
+    fn pairs(&self, figure: &Figure, of: Peer, to: Peer) -> impl Iterator<Item = (f64, f64)> {
+        let pairs = self.values(figure, of).iter().zip(self.values(figure, to));
+        pairs.map(|(of, to)| (*of, *to))
+    }
 }
 
 impl Spread {
-    fn of(values: &[f64]) -> Option<Self> {
+    /// Of values; none without any.
+    pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
         sorted.sort_unstable_by(f64::total_cmp);
         let (least, greatest) = (*sorted.first()?, *sorted.last()?);

@@ -1,30 +1,49 @@
-//! The comparison as a Markdown table.
+//! The comparison as Markdown tables.
 
 use std::fmt::Write;
 
 use super::{
+    Comparison, aims,
     cases::Figure,
     figures::{Results, Spread},
-    machine::Machine,
 };
-use crate::{options::Peer, report::Report};
+use crate::{machine::Machine, options::Peer};
 
 /// The whole text.
-pub fn text(machine: &Machine, rounds: usize, results: &[Results], own: &[Report]) -> String {
+pub fn text(machine: &Machine, comparison: &Comparison) -> String {
+    let Comparison {
+        rounds,
+        pinned,
+        unpinned,
+        own,
+    } = comparison;
     let mut text = format!(
         "# Comparison\n\n\
          Made by `mixlab-load compare --rounds {rounds}`; what it means is in ../README.md.\n\n\
          {machine}\n\n\
-         Server and load have a core each. Values are medians of {rounds} rounds, in which the \
-         servers took turns, with the least and the greatest in brackets. Ratios are medians of \
-         the ratios of each round.\n\n"
+         Values are medians of {rounds} rounds, in which the servers took turns, with the least \
+         and the greatest in brackets. Ratios are medians of the ratios of each round. Lower is \
+         better, except in what is per second.\n"
     );
-    table(&mut text, results, |results| vec![&results.case.figure]);
-    text += "\n## Beside it\n\n";
-    table(&mut text, results, |results| {
-        results.case.more.iter().collect()
-    });
-    text += "\n## Of MixLab alone\n";
+    if !pinned.is_empty() {
+        text += "\n## A core each for server and load\n\n![](compare.svg)\n\n";
+        table(&mut text, pinned, |results| vec![&results.case.figure]);
+        text += "\n### Aims\n\n";
+        aims(&mut text, pinned);
+        text += "\n### Beside it\n\n";
+        table(&mut text, pinned, |results| {
+            results.case.more.iter().collect()
+        });
+    }
+    if !unpinned.is_empty() {
+        text += "\n## All cores for both\n\n![](compare-unpinned.svg)\n\n";
+        table(&mut text, unpinned, |results| {
+            results.case.figures().collect()
+        });
+    }
+    if !own.is_empty() {
+        text += "\n## Of MixLab alone\n";
+    }
     for report in own {
         _ = write!(text, "\n| {} | |\n|---|---|\n", report.scenario());
         for (name, value) in report.values() {
@@ -35,22 +54,44 @@ pub fn text(machine: &Machine, rounds: usize, results: &[Results], own: &[Report
 }
 
 fn table(text: &mut String, results: &[Results], figures: impl Fn(&Results) -> Vec<&Figure>) {
-    *text += "| | | MixLab | Node | native | Node ÷ MixLab | MixLab ÷ native |\n\
-              |---|---|---|---|---|---|---|\n";
+    let Some(Results { peers, .. }) = results.first() else {
+        return;
+    };
+    *text += "| | |";
+    for peer in *peers {
+        _ = write!(text, " {peer} |");
+    }
+    *text += " mixlab ÷ node | mixlab ÷ native |\n|---|---|";
+    *text += &"---|".repeat(peers.len() + 2);
+    *text += "\n";
     for result in results {
         for figure in figures(result) {
-            let spread = |peer| cell(result.spread(figure, peer));
-            let ratio = |of, to| cell(result.ratio(figure, of, to));
+            _ = write!(text, "| {} | {} |", result.case.title, figure.unit);
+            for peer in *peers {
+                _ = write!(text, " {} |", cell(result.spread(figure, *peer)));
+            }
+            for other in [Peer::Node, Peer::Native] {
+                let ratio = result.ratio(figure, Peer::Mixlab, other);
+                _ = write!(text, " {} |", cell(ratio));
+            }
+            *text += "\n";
+        }
+    }
+}
+
+fn aims(text: &mut String, results: &[Results]) {
+    *text += "| | aim | measured | |\n|---|---|---|---|\n";
+    for result in results {
+        let verdicts = aims::of(result.case.name).filter_map(|aim| aim.judge(result));
+        for verdict in verdicts {
             _ = writeln!(
                 text,
-                "| {} | {} | {} | {} | {} | {} | {} |",
+                "| {}, {} | {} | {} | {} |",
                 result.case.title,
-                figure.unit,
-                spread(Peer::Mixlab),
-                spread(Peer::Node),
-                spread(Peer::Native),
-                ratio(Peer::Node, Peer::Mixlab),
-                ratio(Peer::Mixlab, Peer::Native),
+                result.case.figure.unit,
+                verdict.aim,
+                verdict.measured,
+                verdict.text()
             );
         }
     }

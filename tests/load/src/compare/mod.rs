@@ -1,9 +1,9 @@
 //! The same scenarios against MixLab, Node and native, in turns.
 
+mod aims;
 mod cases;
 mod chart;
 mod figures;
-mod machine;
 mod markdown;
 
 use std::{fs, path::PathBuf};
@@ -12,10 +12,12 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use self::{cases::Case, figures::Results, machine::Machine};
+use self::{cases::Case, figures::Results};
 use crate::{
-    options::{Peer, PluginOptions, ServerOptions},
-    peer::{self, load_folder},
+    drive::Drive,
+    machine::Machine,
+    options::{Peer, PluginOptions, ServerOptions, optimised},
+    peer::load_folder,
     report::{Format, Report},
     running::Running,
     scenario::{Mixed, Reload},
@@ -36,105 +38,151 @@ pub struct Compare {
     /// The native server's program [default: target/release/mixlab-load-native].
     #[arg(long, value_name = "PATH")]
     native: Option<PathBuf>,
-    /// Where compare.md, compare.svg and compare.json go [default: results in this tool's folder].
+    /// Where compare.md and its companions go [default: results in this tool's folder].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     #[command(flatten)]
     plugins: PluginOptions,
+    /// Leave out the rounds in which servers and load share all cores.
+    #[arg(long)]
+    without_unpinned: bool,
     /// Leave out the scenarios that only MixLab can take: reload and mixed.
     #[arg(long)]
     without_own: bool,
 }
 
 /// The servers' core and the load's, where the command line does not say others.
-pub const SERVER_CORE: usize = 0;
-/// See [`SERVER_CORE`].
-pub const LOAD_CORE: usize = 1;
+const SERVER_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
 
-/// Those that are compared.
-const PEERS: [Peer; 3] = [Peer::Mixlab, Peer::Node, Peer::Native];
+/// Those that are compared on one core, and those that can use more.
+const PINNED: [Peer; 3] = [Peer::Mixlab, Peer::Node, Peer::Native];
+const UNPINNED: [Peer; 4] = [Peer::Mixlab, Peer::Node, Peer::NodeCluster, Peer::Native];
+
+/// About how long the scenarios take that only MixLab can take.
+const OWN_SECONDS: f64 = 150.0;
+
+/// All that was measured.
+pub struct Comparison {
+    rounds: usize,
+    pinned: Vec<Results>,
+    unpinned: Vec<Results>,
+    own: Vec<Report>,
+}
 
 impl Compare {
     /// Runs it all; returns what is to be printed, and how much went wrong.
-    pub async fn run(&self, options: &ServerOptions, format: Format) -> Result<(String, u64)> {
+    pub fn run(
+        &self,
+        options: &ServerOptions,
+        drive: &Drive,
+        format: Format,
+    ) -> Result<(String, u64)> {
         ensure!(
             options.attach.is_none() && options.server.is_none(),
             "the servers to compare are given with --mixlab and --native"
         );
-        let cases = self.cases()?;
+        let results = |cases: Vec<Case>, peers: &'static [Peer]| -> Vec<Results> {
+            let cases = cases.into_iter().filter(|case| self.is_wanted(case));
+            cases.map(|case| Results::new(case, peers)).collect()
+        };
+        self.check_names()?;
+        let mut comparison = Comparison {
+            rounds: self.rounds,
+            pinned: results(cases::pinned(), &PINNED),
+            unpinned: results(cases::unpinned(), &UNPINNED),
+            own: Vec::new(),
+        };
+        if self.without_unpinned {
+            comparison.unpinned.clear();
+        }
+        let pinned = ServerOptions {
+            server_core: options.server_core.or(Some(SERVER_CORE)),
+            ..options.clone()
+        };
+        let unpinned = ServerOptions {
+            server_core: None,
+            ..options.clone()
+        };
         // A mistake should show before the first round.
-        let servers: Vec<ServerOptions> = PEERS
-            .into_iter()
-            .map(|peer| self.server(peer, options))
-            .collect::<Result<_>>()?;
-        let mut results: Vec<Results> = cases.into_iter().map(Results::new).collect();
+        let mixlab = self.server(Peer::Mixlab, &pinned)?;
+        self.server(Peer::Native, &pinned)?;
+        eprintln!("about {:.0} minutes", self.seconds(&comparison) / 60.0);
+
+        let on_core = Drive {
+            core: drive.core.or(Some(LOAD_CORE)),
+            ..*drive
+        };
+        on_core.run(self.rounds(&mut comparison.pinned, &pinned))?;
+        let anywhere = Drive {
+            core: None,
+            ..*drive
+        };
+        anywhere.run(self.rounds(&mut comparison.unpinned, &unpinned))?;
+        if !self.without_own {
+            comparison.own = on_core.run(self.own(&mixlab))?;
+        }
+        let text = self.write(&mixlab, &comparison, format)?;
+        Ok((text, comparison.faults()))
+    }
+
+    /// Runs every case against every server, again and again.
+    async fn rounds(&self, results: &mut [Results], options: &ServerOptions) -> Result<()> {
         for round in 0..self.rounds {
-            for result in &mut results {
-                eprintln!(
-                    "round {} of {}: {}",
-                    round + 1,
-                    self.rounds,
-                    result.case.title
-                );
-                for turn in 0..servers.len() {
+            for result in &mut *results {
+                let title = result.case.title;
+                eprintln!("round {} of {}: {title}", round + 1, self.rounds);
+                for turn in 0..result.peers.len() {
                     // Nobody is always the first.
-                    let server = &servers[(turn + round) % servers.len()];
-                    let running = Running::from_options(server).await?;
+                    let peer = result.peers[(turn + round) % result.peers.len()];
+                    let running = Running::from_options(&self.server(peer, options)?).await?;
                     let report = result.case.run(&running.target).await;
                     let report = running.stop_after(report).await;
-                    let what = || format!("{} of {}", result.case.name, server.peer);
-                    result.add(server.peer, &report.with_context(what)?)?;
+                    let what = || format!("{} of {peer}", result.case.name);
+                    result.add(peer, &report.with_context(what)?)?;
                 }
             }
         }
-        let own = self.own(&servers[0]).await?;
-        let text = self.write(&servers[0], &results, &own, format)?;
-        let faults = results.iter().flat_map(|result| result.faults.values());
-        let own_faults = own.iter().map(Report::faults);
-        Ok((text, faults.sum::<u64>() + own_faults.sum::<u64>()))
+        Ok(())
     }
 
-    fn cases(&self) -> Result<Vec<Case>> {
-        let mut cases = cases::all();
+    fn check_names(&self) -> Result<()> {
+        let names: Vec<&str> = cases::pinned().iter().map(|case| case.name).collect();
         for name in &self.only {
-            if !cases.iter().any(|case| case.name == name) {
-                let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
+            if !names.contains(&name.as_str()) {
                 bail!("there is no case {name:?}; there are {}", names.join(", "));
             }
         }
-        cases.retain(|case| self.only.is_empty() || self.only.iter().any(|name| name == case.name));
-        Ok(cases)
+        Ok(())
     }
 
-    /// Optimised programs only: the figures of others mean nothing.
+    fn is_wanted(&self, case: &Case) -> bool {
+        self.only.is_empty() || self.only.iter().any(|name| name == case.name)
+    }
+
+    fn seconds(&self, comparison: &Comparison) -> f64 {
+        let results = comparison.pinned.iter().chain(&comparison.unpinned);
+        let round: f64 = results
+            .map(|result| result.case.seconds * result.peers.len() as f64)
+            .sum();
+        let own = if self.without_own { 0.0 } else { OWN_SECONDS };
+        round * self.rounds as f64 + own
+    }
+
     fn server(&self, peer: Peer, options: &ServerOptions) -> Result<ServerOptions> {
-        let program = |given: &Option<PathBuf>, name: &str| {
-            let release = || peer::root().join("target/release").join(name);
-            let program = given.clone().unwrap_or_else(release);
-            ensure!(
-                program.is_file(),
-                "there is no {}: cargo build --release -p {name}",
-                program.display()
-            );
-            Ok(program)
-        };
         Ok(ServerOptions {
             peer,
             server: match peer {
-                Peer::Mixlab => Some(program(&self.mixlab, "mixlab")?),
-                Peer::Native => Some(program(&self.native, "mixlab-load-native")?),
-                Peer::Node => None,
+                Peer::Mixlab => Some(optimised(&self.mixlab, "mixlab")?),
+                Peer::Native => Some(optimised(&self.native, "mixlab-load-native")?),
+                Peer::Node | Peer::NodeCluster => None,
             },
-            server_core: options.server_core.or(Some(SERVER_CORE)),
             ..options.clone()
         })
     }
 
     /// What only MixLab can do, once.
     async fn own(&self, mixlab: &ServerOptions) -> Result<Vec<Report>> {
-        if self.without_own {
-            return Ok(Vec::new());
-        }
         eprintln!("reload and mixed");
         Ok(vec![
             Reload::standard(&self.plugins).run(mixlab).await?,
@@ -145,8 +193,7 @@ impl Compare {
     fn write(
         &self,
         mixlab: &ServerOptions,
-        results: &[Results],
-        own: &[Report],
+        comparison: &Comparison,
         format: Format,
     ) -> Result<String> {
         let folder = match &self.output {
@@ -155,10 +202,14 @@ impl Compare {
         };
         fs::create_dir_all(&folder)?;
         let machine = Machine::this(mixlab.server.as_deref().context("it was checked")?);
-        let table = markdown::text(&machine, self.rounds, results, own);
-        let values = json(self.rounds, results, own);
+        let table = markdown::text(&machine, comparison);
+        let values = comparison.json(&machine);
         fs::write(folder.join("compare.md"), &table)?;
-        fs::write(folder.join("compare.svg"), chart::svg(results))?;
+        fs::write(folder.join("compare.svg"), chart::svg(&comparison.pinned))?;
+        if !comparison.unpinned.is_empty() {
+            let chart = chart::svg(&comparison.unpinned);
+            fs::write(folder.join("compare-unpinned.svg"), chart)?;
+        }
         fs::write(folder.join("compare.json"), format!("{values:#}\n"))?;
         eprintln!("written to {}", folder.display());
         Ok(match format {
@@ -168,27 +219,48 @@ impl Compare {
     }
 }
 
-/// Every value of every round.
-fn json(rounds: usize, results: &[Results], own: &[Report]) -> Value {
-    let cases = results.iter().map(|result| {
-        let figures = [&result.case.figure].into_iter().chain(result.case.more);
-        let figures = figures.map(|figure| {
-            let values = PEERS.map(|peer| (peer.to_string(), result.values(figure, peer).into()));
-            (
-                figure.field.to_owned(),
-                Value::Object(values.into_iter().collect()),
-            )
-        });
+impl Comparison {
+    fn faults(&self) -> u64 {
+        let results = self.pinned.iter().chain(&self.unpinned);
+        let faults = results.flat_map(|result| result.faults.values());
+        faults.sum::<u64>() + self.own.iter().map(Report::faults).sum::<u64>()
+    }
+
+    /// Every value of every round.
+    fn json(&self, machine: &Machine) -> Value {
+        let cases = |results: &[Results]| -> Value {
+            let cases = results.iter().map(|result| {
+                let figures = result.case.figures().map(|figure| {
+                    let values = result.peers.iter();
+                    let values =
+                        values.map(|peer| (peer.to_string(), result.values(figure, *peer).into()));
+                    (figure.field.to_owned(), Value::Object(values.collect()))
+                });
+                let aims = aims::of(result.case.name)
+                    .filter_map(|aim| aim.judge(result))
+                    .map(|verdict| {
+                        json!({
+                            "aim": verdict.aim,
+                            "measured": verdict.measured.median,
+                            "met": verdict.is_met(),
+                        })
+                    });
+                json!({
+                    "case": result.case.name,
+                    "figures": figures.collect::<serde_json::Map<_, _>>(),
+                    "faults": result.faults,
+                    "aims": aims.collect::<Vec<_>>(),
+                })
+            });
+            cases.collect()
+        };
         json!({
-            "case": result.case.name,
-            "figures": figures.collect::<serde_json::Map<_, _>>(),
-            "faults": result.faults,
+            "scenario": "compare",
+            "machine": machine.to_string(),
+            "rounds": self.rounds,
+            "pinned": cases(&self.pinned),
+            "unpinned": cases(&self.unpinned),
+            "mixlab": self.own.iter().map(Report::to_value).collect::<Vec<_>>(),
         })
-    });
-    json!({
-        "scenario": "compare",
-        "rounds": rounds,
-        "cases": cases.collect::<Vec<_>>(),
-        "mixlab": own.iter().map(Report::to_value).collect::<Vec<_>>(),
-    })
+    }
 }

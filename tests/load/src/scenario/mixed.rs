@@ -1,5 +1,5 @@
-//! Everything at once, and in the middle of it a plugin that never returns and one that is
-//! replaced: does a good plugin notice?
+//! Everything at once, and in the middle of it plugins that loop, sleep and take all the memory
+//! they get, and one that is replaced: does a good plugin notice?
 //!
 //! Quiet and troubled times take turns, so that a machine that is busy with something else
 //! disturbs both alike.
@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, anyhow, ensure};
 use clap::Args;
 use tokio::{
     task::JoinSet,
@@ -45,7 +45,35 @@ const CONNECT_EVERY: Duration = Duration::from_millis(100);
 /// Between a socket's questions to the plugin that is replaced.
 const THINK: Duration = Duration::from_millis(100);
 
-/// Between a quiet and a troubled time; longer than any call may last.
+/// A plugin that makes trouble.
+struct Bad {
+    /// Its guest and its event.
+    name: &'static str,
+    /// What its calls end with.
+    code: &'static str,
+    /// Their number in the report.
+    field: &'static str,
+}
+
+const BAD: [Bad; 3] = [
+    Bad {
+        name: "handler_loops",
+        code: "plugin_timeout",
+        field: "loops_stopped",
+    },
+    Bad {
+        name: "sleeps",
+        code: "plugin_timeout",
+        field: "sleeps_stopped",
+    },
+    Bad {
+        name: "memory_linear",
+        code: "plugin_error",
+        field: "memory_stopped",
+    },
+];
+
+/// Between a quiet and a troubled time; longer than any call may use CPU.
 const SETTLE: Duration = Duration::from_millis(500);
 
 /// How often a socket looks whether there is trouble to be made.
@@ -54,7 +82,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// Length of the text in events and updates.
 const BYTES: usize = 64;
 
-/// A good plugin among a looping one and one that is replaced.
+/// A good plugin among bad ones and one that is replaced.
 #[derive(Args, Debug, Clone)]
 pub struct Mixed {
     /// Sockets of each kind: asking the good plugin, asking the one that is replaced, subscribed
@@ -64,9 +92,9 @@ pub struct Mixed {
     /// Questions a second to the good plugin.
     #[arg(long, default_value_t = 500.0)]
     rate: f64,
-    /// Sockets that call the looping plugin all the time while there is trouble.
+    /// Sockets that call each of the bad plugins all the time while there is trouble.
     #[arg(long, default_value = "4", value_parser = sockets())]
-    loopers: usize,
+    troublemakers: usize,
     /// How often a quiet and a troubled time take turns.
     #[arg(long, default_value_t = 3)]
     turns: usize,
@@ -85,8 +113,8 @@ struct Scene {
     others: Arc<Meter>,
     updates: Arc<Updates>,
     trouble: AtomicBool,
-    loops_stopped: AtomicU64,
-    loops_refused: AtomicU64,
+    calls_stopped: [AtomicU64; BAD.len()],
+    calls_refused: AtomicU64,
     connects: AtomicU64,
     /// Pushes that went to another number of sockets than have subscribed.
     miscounted: AtomicU64,
@@ -103,14 +131,13 @@ impl Mixed {
 
     /// Runs it against a server of its own.
     pub async fn run(&self, options: &ServerOptions) -> Result<Report> {
-        let (good, looping) = (
-            self.plugins.shipped("custom-event")?,
-            self.plugins.named("handler_loops")?,
-        );
-        let plugins = [
-            ("custom-event", good.as_path(), "emit:custom_response"),
-            ("handler-loops", looping.as_path(), ""),
-        ];
+        let good = self.plugins.shipped("custom-event")?;
+        let bad = BAD.map(|bad| (bad.name.replace('_', "-"), self.plugins.named(bad.name)));
+        let mut plugins = vec![("custom-event", good.as_path(), "emit:custom_response")];
+        for (name, file) in &bad {
+            let file = file.as_ref().map_err(|error| anyhow!("{error:#}"))?;
+            plugins.push((name, file, ""));
+        }
         let (sandbox, swapper) = Sandbox::start(options, &self.plugins, &plugins).await?;
         let report = self.play(&sandbox, swapper).await;
         sandbox.stop_after(report).await
@@ -123,8 +150,8 @@ impl Mixed {
             others: Meter::new(),
             updates: Updates::new(BYTES),
             trouble: AtomicBool::new(false),
-            loops_stopped: AtomicU64::new(0),
-            loops_refused: AtomicU64::new(0),
+            calls_stopped: Default::default(),
+            calls_refused: AtomicU64::new(0),
             connects: AtomicU64::new(0),
             miscounted: AtomicU64::new(0),
         });
@@ -143,15 +170,19 @@ impl Mixed {
         let mut report = Report::new("mixed", &scene.target.name);
         faults.report(&mut report);
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let (loops, miscounted) = (count(&scene.loops_stopped), count(&scene.miscounted));
-        ensure!(
-            loops > 0,
-            "the looping plugin was never stopped: nothing was tested"
-        );
+        let miscounted = count(&scene.miscounted);
+        for (bad, stopped) in BAD.iter().zip(&scene.calls_stopped) {
+            let stopped = count(stopped);
+            ensure!(
+                stopped > 0,
+                "{} was never stopped: nothing was tested",
+                bad.name
+            );
+            report.set(bad.field, stopped);
+        }
         report.set("miscounted_pushes", miscounted);
         report.add_faults(miscounted);
-        report.set("loops_stopped", loops);
-        report.set("loops_refused", count(&scene.loops_refused));
+        report.set("calls_refused", count(&scene.calls_refused));
         report.set("swaps", swapper.swaps());
         swapper.report(&mut report);
         report.set("connects", count(&scene.connects));
@@ -171,7 +202,7 @@ impl Mixed {
 
     /// Starts everybody. They end when the meters do.
     async fn people(&self, scene: &Arc<Scene>, sandbox: &Sandbox) -> Result<JoinSet<Faults>> {
-        let mut ids = (0..).step_by(self.sockets.max(self.loopers));
+        let mut ids = (0..).step_by(self.sockets.max(self.troublemakers));
         let mut crowd = async |count| {
             let first = ids.next().expect("there is no last one");
             crowd::connect(&scene.target, first, count).await
@@ -190,9 +221,11 @@ impl Mixed {
             let subscriber = Subscriber::subscribe(&mut client, scene.updates.clone()).await?;
             tasks.spawn(subscriber.run(client, scene.others.clone()));
         }
-        for client in crowd(self.loopers).await? {
-            let scene = scene.clone();
-            tasks.spawn(async move { scene.call_loops(client).await });
+        for bad in 0..BAD.len() {
+            for client in crowd(self.troublemakers).await? {
+                let scene = scene.clone();
+                tasks.spawn(async move { scene.call(bad, client).await });
+            }
         }
         let (pusher, comers, subscribers) = (scene.clone(), scene.clone(), self.sockets as u64);
         tasks.spawn(async move { ending(pusher.push_updates(subscribers).await) });
@@ -231,9 +264,10 @@ impl Mixed {
 }
 
 impl Scene {
-    /// Calls the plugin that never returns, while there is trouble to be made.
-    async fn call_loops(&self, mut client: Client) -> Faults {
+    /// Calls a bad plugin, while there is trouble to be made.
+    async fn call(&self, bad: usize, mut client: Client) -> Faults {
         let mut faults = Faults::default();
+        let question = format!("[{:?}]", BAD[bad].name);
         while !self.others.is_over() {
             if !self.trouble.load(Ordering::Relaxed) {
                 tokio::select! {
@@ -241,17 +275,17 @@ impl Scene {
                     () = sleep(LOOK) => continue,
                 }
             }
-            let answer = match client.ask("[\"handler_loops\"]").await {
+            let answer = match client.ask(&question).await {
                 Ok(answer) => answer,
                 Err(error) => return ending(Err(error)),
             };
             match error_code(&answer) {
-                Some("plugin_timeout") => {
-                    self.loops_stopped.fetch_add(1, Ordering::Relaxed);
+                Some(code) if code == BAD[bad].code => {
+                    self.calls_stopped[bad].fetch_add(1, Ordering::Relaxed);
                 }
                 // It failed so often that the server does not even call it for a while.
                 Some("plugin_unavailable") => {
-                    self.loops_refused.fetch_add(1, Ordering::Relaxed);
+                    self.calls_refused.fetch_add(1, Ordering::Relaxed);
                     sleep(LOOK).await;
                 }
                 _ => faults.wrong_answer(answer.as_bytes()),

@@ -1,0 +1,73 @@
+// The load tool, in short: it counts what it should, and nothing is lost, double or out of order. What
+// anything costs is not asserted here.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { FULL } from '../support/full.mjs';
+import { GUESTS, PROGRAM, ROOT } from '../support/server.mjs';
+
+const TOOL = process.env.MIXLAB_LOAD ?? join(ROOT, 'target/debug/mixlab-load');
+const GUEST = ['--guest', join(GUESTS, 'stamped.wasm')];
+const SHORT = ['--warm-up', '200ms', '--time', '500ms'];
+
+/** Runs a scenario against a server of its own; resolves to its result. */
+async function load(scenario, ...args) {
+  const { stdout } = await promisify(execFile)(TOOL, [scenario, ...args, '--server', PROGRAM, '--format', 'json']);
+  return JSON.parse(stdout.trim().split('\n').at(-1));
+}
+
+function assertFaultless(result) {
+  const names = ['disconnects', 'lost', 'lost_acks', 'double', 'double_acks', 'out_of_order', 'wrong_answers', 'wrong_version', 'errors'];
+  const faults = names.filter((name) => name in result);
+  assert.ok(faults.length >= 5, JSON.stringify(result));
+  for (const name of faults) assert.equal(result[name], 0, `${name} in ${JSON.stringify(result)}`);
+}
+
+describe('mixlab-load', { concurrency: 1 }, () => {
+  for (const [name, args] of Object.entries({
+    'one question after the other': ['echo', '--sockets', '8', ...SHORT],
+    'many questions at once': ['echo', '--sockets', '4', '--in-flight', '32', ...SHORT],
+    'questions at a fixed rate': ['echo', '--sockets', '8', '--rate', '500', ...SHORT],
+    'questions with acks': ['ack', '--sockets', '8', ...SHORT],
+    'pushes to many': ['fanout', '--subscribers', '50', '--pushes', '20', '--every', '5ms'],
+  })) {
+    test(name, async () => {
+      const result = await load(...args);
+      assertFaultless(result);
+      assert.ok(result.messages > 0);
+      assert.equal(result.miscounted_pushes ?? 0, 0);
+    });
+  }
+
+  for (const transport of ['websocket', 'polling']) {
+    test(`clients connect and leave, ${transport}`, async () => {
+      const result = await load('connect', '--clients', '50', '--transport', transport);
+      assertFaultless(result);
+      assert.equal(result.left_at_end, 0);
+    });
+  }
+
+  test('connections at rest', async () => {
+    const result = await load('idle', '--sockets', '50', '--rest', '100ms', '--hold', '100ms');
+    assertFaultless(result);
+    assert.ok(result.kib_per_connection >= 0);
+  });
+
+  test('a plugin is replaced under load', async () => {
+    const [sockets, swaps] = FULL ? [1000, 50] : [20, 5];
+    const result = await load('reload', '--sockets', `${sockets}`, '--swaps', `${swaps}`, ...GUEST);
+    assertFaultless(result);
+    assert.deepEqual([result.sockets, result.swaps, result.connected_at_end], [sockets, swaps, sockets]);
+    assert.ok(result.events > 0 && result.refused_swaps > 0);
+  });
+
+  test('a good plugin among bad ones', async (t) => {
+    const size = FULL ? [] : ['--sockets', '10', '--rate', '100', '--troublemakers', '2', '--turns', '1', '--time', '2s'];
+    const result = await load('mixed', ...size, ...GUEST);
+    assertFaultless(result);
+    assert.ok(result.good_events > 0 && result.loops_stopped > 0);
+    t.diagnostic(`its 99th percentile is ${result.good_p99_ratio} times what it is without them`);
+  });
+});
