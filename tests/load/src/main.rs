@@ -9,13 +9,16 @@ mod asking;
 mod backend;
 mod client;
 mod compare;
+mod configuration;
 mod conversation;
 mod cores;
 mod crowd;
+mod curves;
 mod drive;
 #[cfg(test)]
 mod fake;
 mod faults;
+mod figure;
 mod http;
 mod latency;
 mod machine;
@@ -28,6 +31,7 @@ mod peer;
 mod placements;
 mod polling;
 mod procfs;
+mod programs;
 mod report;
 mod running;
 mod sandbox;
@@ -36,6 +40,7 @@ mod server;
 mod subscriber;
 mod svg;
 mod swapper;
+mod talk;
 mod target;
 mod token;
 mod usage;
@@ -49,6 +54,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     compare::Compare,
+    curves::Curves,
     drive::Drive,
     options::{ServerOptions, duration},
     report::{Format, Report},
@@ -102,6 +108,8 @@ enum Command {
     Mixed(Mixed),
     /// Compare MixLab with Node's server and with a native one.
     Compare(Compare),
+    /// Measure what costs do when something grows.
+    Curves(Curves),
 }
 
 fn main() -> ExitCode {
@@ -127,8 +135,12 @@ fn run(cli: &Cli) -> Result<u64> {
         threads: cli.threads,
         max_time: cli.max_time,
     };
-    if let Command::Compare(compare) = &cli.command {
-        let (result, faults) = compare.run(&cli.server, &drive, cli.format)?;
+    let study = match &cli.command {
+        Command::Compare(compare) => Some(compare.run(&cli.server, &drive, cli.format)?),
+        Command::Curves(curves) => Some(curves.run(&cli.server, &drive, cli.format)?),
+        _ => None,
+    };
+    if let Some((result, faults)) = study {
         print(&result)?;
         return Ok(faults);
     }
@@ -160,7 +172,7 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         Command::Ack(exchange) => exchange.run(target, true).await,
         Command::Fanout(fanout) => fanout.run(target).await,
         Command::Idle(idle) => idle.run(target).await,
-        Command::Reload(_) | Command::Mixed(_) | Command::Compare(_) => {
+        Command::Reload(_) | Command::Mixed(_) | Command::Compare(_) | Command::Curves(_) => {
             bail!("it starts servers of its own")
         }
     };
