@@ -5,6 +5,7 @@
 //! of its own ([`peer`], [`server`]), or one that runs already. Its clients ([`client`]) write
 //! their packets by hand, to be cheaper than any server.
 
+mod admission;
 mod asking;
 mod backend;
 mod client;
@@ -33,10 +34,12 @@ mod polling;
 mod procfs;
 mod programs;
 mod report;
+mod rows;
 mod running;
 mod sandbox;
 mod scenario;
 mod server;
+mod start;
 mod subscriber;
 mod svg;
 mod swapper;
@@ -53,6 +56,7 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    admission::Admission,
     compare::Compare,
     curves::Curves,
     drive::Drive,
@@ -60,6 +64,7 @@ use crate::{
     report::{Format, Report},
     running::Running,
     scenario::{Connect, Exchange, Fanout, Idle, Mixed, Reload},
+    start::Start,
 };
 
 /// Something happened that must not.
@@ -110,6 +115,10 @@ enum Command {
     Compare(Compare),
     /// Measure what costs do when something grows.
     Curves(Curves),
+    /// Measure starts, reloads and the memory of plugins.
+    Start(Start),
+    /// Measure what the checks before a call cost.
+    Admission(Admission),
 }
 
 fn main() -> ExitCode {
@@ -138,6 +147,8 @@ fn run(cli: &Cli) -> Result<u64> {
     let study = match &cli.command {
         Command::Compare(compare) => Some(compare.run(&cli.server, &drive, cli.format)?),
         Command::Curves(curves) => Some(curves.run(&cli.server, &drive, cli.format)?),
+        Command::Start(start) => Some((start.run(&cli.server, &drive, cli.format)?, 0)),
+        Command::Admission(admission) => Some(admission.run(&cli.server, &drive, cli.format)?),
         _ => None,
     };
     if let Some((result, faults)) = study {
@@ -172,7 +183,12 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         Command::Ack(exchange) => exchange.run(target, true).await,
         Command::Fanout(fanout) => fanout.run(target).await,
         Command::Idle(idle) => idle.run(target).await,
-        Command::Reload(_) | Command::Mixed(_) | Command::Compare(_) | Command::Curves(_) => {
+        Command::Reload(_)
+        | Command::Mixed(_)
+        | Command::Compare(_)
+        | Command::Curves(_)
+        | Command::Start(_)
+        | Command::Admission(_) => {
             bail!("it starts servers of its own")
         }
     };
