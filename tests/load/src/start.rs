@@ -167,11 +167,11 @@ impl Start {
             sleep(REST).await;
             let kib = procfs::memory(running.target.pid)?.resident_kib as f64;
             running.stop().await?;
-            rows.add(&format!("memory with {count} plugins"), "KiB", kib);
+            rows.add(&format!("memory, plugins: {count}"), "KiB", kib);
             match first {
                 None => first = Some(kib),
                 Some(first) => rows.add(
-                    &format!("memory per plugin, of {count}"),
+                    &format!("memory per plugin, plugins: {count}"),
                     "KiB",
                     (kib - first) / (count - PLUGINS[0]) as f64,
                 ),
