@@ -147,7 +147,11 @@ impl Admission {
             }
         }
         let machine = self.programs.machine()?;
-        let table = rows.markdown("Admission", "admission", &machine);
+        let table = rows.markdown(
+            "Admission",
+            &format!("admission --rounds {}", self.rounds),
+            &machine,
+        );
         self.programs.write(&[("admission.md", &table)])?;
         let values = rows.json("admission", &machine);
         Ok((printed(format, table, &values), faults))

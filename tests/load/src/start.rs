@@ -71,7 +71,11 @@ impl Start {
             Ok(())
         })?;
         let machine = self.programs.machine()?;
-        let table = rows.markdown("Start and reload", "start", &machine);
+        let table = rows.markdown(
+            "Start and reload",
+            &format!("start --rounds {}", self.rounds),
+            &machine,
+        );
         self.programs.write(&[("start.md", &table)])?;
         Ok(printed(format, table, &rows.json("start", &machine)))
     }
