@@ -96,6 +96,18 @@ const TABLE = {
       assert.deepEqual(answer, sent);
     },
   },
+  named: {
+    refused: /config: missing field `event`/,
+    group: 'events',
+    grants: ['emit:custom_response'],
+    config: { event: 'named', limit: '1/1h' },
+    async works({ socket }) {
+      const [response, answer] = await Promise.all([nextArgument(socket, 'custom_response'), ask(socket, 'named', 'x')]);
+      assert.deepEqual([response, answer], ['x', 'x']);
+      const { error } = await ask(socket, 'named', 'x');
+      assert.equal(error.code, 'rate_limited');
+    },
+  },
   handler_loops: { group: 'events', fails: [{ code: 'plugin_timeout', reason: /the budget cpu = 30ms is used up/ }] },
   sleeps: {
     group: 'events',

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    packet::{self, Packet, without_offset},
+    packet::{self, Packet, is_event, without_offset},
     target::Target,
     websocket::{self, Kind},
 };
@@ -180,6 +180,25 @@ impl Client {
             self.flush().await?;
         }
         answer.context("the loop ends with an answer")
+    }
+
+    /// Sends an event and waits for whatever event comes back; for preparations.
+    pub async fn say(&mut self, arguments: &str) -> Result<()> {
+        self.output.event(arguments.as_bytes());
+        self.flush().await?;
+        let mut answered = false;
+        while !answered {
+            self.read().await?;
+            self.packets(|packet, _| match packet {
+                Packet::Event(arguments) if !is_event(arguments, "mixlab:error") => {
+                    answered = true;
+                    Ok(())
+                }
+                other => bail!("unexpected instead of an answer: {other:?}"),
+            })?;
+            self.flush().await?;
+        }
+        Ok(())
     }
 
     /// Reads, and answers pings, until there is an error or something else comes.

@@ -45,6 +45,9 @@ impl Pace {
 
 /// A socket's questions and answers.
 pub struct Conversation {
+    /// The event of the questions, and how the answer's arguments begin: `"custom_response",`.
+    event: String,
+    answer: Vec<u8>,
     /// What surrounds the number in the argument: `{"socket":1,"n":`…`,"text":"…"}`.
     head: String,
     tail: String,
@@ -62,6 +65,8 @@ impl Conversation {
     /// counts is that of the ack where there is one.
     pub fn new(socket: usize, with_ack: bool, bytes: usize) -> Self {
         Self {
+            event: "custom_event".to_owned(),
+            answer: name_of("custom_response"),
             head: format!("{{\"socket\":{socket},\"n\":"),
             tail: format!(",\"text\":\"{}\"}}", "x".repeat(bytes)),
             with_ack,
@@ -70,6 +75,15 @@ impl Conversation {
             latencies: Vec::new(),
             faults: Faults::default(),
             scratch: Vec::new(),
+        }
+    }
+
+    /// The same by other events.
+    pub fn by(self, event: &str, answer: &str) -> Self {
+        Self {
+            event: event.to_owned(),
+            answer: name_of(answer),
+            ..self
         }
     }
 
@@ -128,9 +142,8 @@ impl Conversation {
     fn ask(&mut self, output: &mut Output, moment: Instant) {
         let number = self.responses.ask(moment);
         self.scratch.clear();
-        let (head, tail) = (&self.head, &self.tail);
-        write!(self.scratch, "[\"custom_event\",{head}{number}{tail}]")
-            .expect("a Vec takes everything");
+        let (event, head, tail) = (&self.event, &self.head, &self.tail);
+        write!(self.scratch, "[\"{event}\",{head}{number}{tail}]").expect("a Vec takes everything");
         if self.with_ack {
             let id = self.acks.ask(moment);
             output.event_with_ack(id, &self.scratch);
@@ -155,7 +168,7 @@ impl Conversation {
     }
 
     fn take_event(&mut self, arguments: &[u8]) -> bool {
-        let data = arguments.strip_prefix(b"\"custom_response\",");
+        let data = arguments.strip_prefix(self.answer.as_slice());
         let number = data.and_then(|data| self.number(data)).unwrap_or_else(|| {
             self.faults.wrong_answer(arguments);
             // Something was answered: go on with the next question.
@@ -205,6 +218,10 @@ impl Conversation {
             .strip_suffix(self.tail.as_bytes())?;
         std::str::from_utf8(number).ok()?.parse().ok()
     }
+}
+
+fn name_of(event: &str) -> Vec<u8> {
+    format!("\"{event}\",").into_bytes()
 }
 
 async fn ticks(

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use anyhow::{Result, ensure};
+
 use rustix::{
     process::{Resource, Rlimit, getrlimit, setrlimit},
     thread::{CpuSet, sched_getaffinity, sched_setaffinity},
@@ -33,4 +35,17 @@ pub fn allow_many_files() -> io::Result<()> {
         maximum,
     };
     Ok(setrlimit(Resource::Nofile, limit)?)
+}
+
+/// Fails where so many connections would not fit, with some files for everything else.
+pub fn check_room_for(connections: usize) -> Result<()> {
+    const OTHERS: u64 = 200;
+    let needed = connections as u64 + OTHERS;
+    let allowed = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    ensure!(
+        allowed >= needed,
+        "{connections} connections need {needed} open files and the system allows {allowed}: \
+         raise the hard limit (ulimit -Hn)"
+    );
+    Ok(())
 }

@@ -8,13 +8,14 @@ use std::sync::{
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
-use crate::{client::Client, faults::Faults, target::Target};
+use crate::{client::Client, cores, faults::Faults, target::Target};
 
 /// How many handshakes are under way at once.
 const AT_ONCE: usize = 32;
 
 /// Connects so many users, numbered from `first`.
 pub async fn connect(target: &Arc<Target>, first: u64, count: usize) -> Result<Vec<Client>> {
+    cores::check_room_for(count)?;
     let next = Arc::new(AtomicU64::new(first));
     let end = first + count as u64;
     let mut tasks = JoinSet::new();

@@ -22,7 +22,18 @@ pub struct Drive {
     pub max_time: Duration,
 }
 
+/// The load's core where the command line does not say another.
+const LOAD_CORE: usize = 1;
+
 impl Drive {
+    /// The same, on a core of its own.
+    pub fn on_core(&self) -> Self {
+        Self {
+            core: self.core.or(Some(LOAD_CORE)),
+            ..*self
+        }
+    }
+
     /// Runs work to its end, on a runtime of its own.
     pub fn run<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
         let before = cores::current()?;

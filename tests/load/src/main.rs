@@ -5,17 +5,21 @@
 //! of its own ([`peer`], [`server`]), or one that runs already. Its clients ([`client`]) write
 //! their packets by hand, to be cheaper than any server.
 
+mod admission;
 mod asking;
 mod backend;
 mod client;
 mod compare;
+mod configuration;
 mod conversation;
 mod cores;
 mod crowd;
+mod curves;
 mod drive;
 #[cfg(test)]
 mod fake;
 mod faults;
+mod figure;
 mod http;
 mod latency;
 mod machine;
@@ -28,14 +32,18 @@ mod peer;
 mod placements;
 mod polling;
 mod procfs;
+mod programs;
 mod report;
+mod rows;
 mod running;
 mod sandbox;
 mod scenario;
 mod server;
+mod start;
 mod subscriber;
 mod svg;
 mod swapper;
+mod talk;
 mod target;
 mod token;
 mod usage;
@@ -48,12 +56,15 @@ use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 
 use crate::{
+    admission::Admission,
     compare::Compare,
+    curves::Curves,
     drive::Drive,
     options::{ServerOptions, duration},
     report::{Format, Report},
     running::Running,
     scenario::{Connect, Exchange, Fanout, Idle, Mixed, Reload},
+    start::Start,
 };
 
 /// Something happened that must not.
@@ -102,6 +113,12 @@ enum Command {
     Mixed(Mixed),
     /// Compare MixLab with Node's server and with a native one.
     Compare(Compare),
+    /// Measure what costs do when something grows.
+    Curves(Curves),
+    /// Measure starts, reloads and the memory of plugins.
+    Start(Start),
+    /// Measure what the checks before a call cost.
+    Admission(Admission),
 }
 
 fn main() -> ExitCode {
@@ -127,8 +144,14 @@ fn run(cli: &Cli) -> Result<u64> {
         threads: cli.threads,
         max_time: cli.max_time,
     };
-    if let Command::Compare(compare) = &cli.command {
-        let (result, faults) = compare.run(&cli.server, &drive, cli.format)?;
+    let study = match &cli.command {
+        Command::Compare(compare) => Some(compare.run(&cli.server, &drive, cli.format)?),
+        Command::Curves(curves) => Some(curves.run(&cli.server, &drive, cli.format)?),
+        Command::Start(start) => Some((start.run(&cli.server, &drive, cli.format)?, 0)),
+        Command::Admission(admission) => Some(admission.run(&cli.server, &drive, cli.format)?),
+        _ => None,
+    };
+    if let Some((result, faults)) = study {
         print(&result)?;
         return Ok(faults);
     }
@@ -160,7 +183,12 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         Command::Ack(exchange) => exchange.run(target, true).await,
         Command::Fanout(fanout) => fanout.run(target).await,
         Command::Idle(idle) => idle.run(target).await,
-        Command::Reload(_) | Command::Mixed(_) | Command::Compare(_) => {
+        Command::Reload(_)
+        | Command::Mixed(_)
+        | Command::Compare(_)
+        | Command::Curves(_)
+        | Command::Start(_)
+        | Command::Admission(_) => {
             bail!("it starts servers of its own")
         }
     };

@@ -15,6 +15,9 @@ use crate::peer::{self, load_folder};
 const BUILD_GUESTS: &str =
     "cargo build --release --target wasm32-wasip2 -p mixlab-guests --examples";
 
+/// The servers' core where the command line does not say another.
+const SERVER_CORE: usize = 0;
+
 /// The server under test.
 #[derive(Args, Debug, Clone)]
 pub struct ServerOptions {
@@ -53,6 +56,14 @@ impl ServerOptions {
         self.config
             .clone()
             .unwrap_or_else(|| load_folder().join("mixlab.toml"))
+    }
+
+    /// The same, on a core of its own.
+    pub fn on_core(&self) -> Self {
+        Self {
+            server_core: self.server_core.or(Some(SERVER_CORE)),
+            ..self.clone()
+        }
     }
 }
 

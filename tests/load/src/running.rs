@@ -71,6 +71,14 @@ impl Running {
         })
     }
 
+    /// Ends the server if it was started here.
+    pub async fn stop(self) -> Result<()> {
+        match self.server {
+            Some(server) => server.stop().await,
+            None => Ok(()),
+        }
+    }
+
     /// Ends the server if it was started here, and hands the scenario's result on. If something
     /// went wrong, the server's log is shown.
     pub async fn stop_after(self, result: Result<Report>) -> Result<Report> {

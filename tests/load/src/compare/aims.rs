@@ -1,7 +1,10 @@
 //! Where MixLab should stand. Nowhere else are these numbers.
 
-use super::figures::{Results, Spread, short};
-use crate::options::Peer;
+use super::figures::Results;
+use crate::{
+    figure::{Spread, short},
+    options::Peer,
+};
 
 /// What is asked of MixLab in one case, by the case's first figure.
 pub struct Aim {

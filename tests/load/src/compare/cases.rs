@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Result;
 
 use crate::{
+    figure::{CPU_PER_COPY, CPU_PER_MESSAGE, Figure, KIB_PER_CONNECTION},
     report::Report,
     scenario::{Connect, Exchange, Fanout, Idle, Transport},
     target::Target,
@@ -34,15 +35,6 @@ pub struct Case {
     scenario: Scenario,
 }
 
-/// A value of a report.
-#[derive(Debug, Clone, Copy)]
-pub struct Figure {
-    /// Its name there.
-    pub field: &'static str,
-    /// Its unit, for people.
-    pub unit: &'static str,
-}
-
 enum Scenario {
     Connect(Connect),
     Echo(Exchange),
@@ -51,14 +43,6 @@ enum Scenario {
     Idle(Idle),
 }
 
-const CPU_PER_MESSAGE: Figure = Figure {
-    field: "cpu_us_per_message",
-    unit: "CPU µs per message",
-};
-const CPU_PER_COPY: Figure = Figure {
-    unit: "CPU µs per copy",
-    ..CPU_PER_MESSAGE
-};
 const CPU_PER_CONNECT: Figure = Figure {
     field: "cpu_us_per_connect",
     unit: "CPU µs per connection",
@@ -78,10 +62,6 @@ const P99: Figure = Figure {
 const PER_SECOND: Figure = Figure {
     field: "per_second",
     unit: "per second",
-};
-const KIB_PER_CONNECTION: Figure = Figure {
-    field: "kib_per_connection",
-    unit: "KiB per connection",
 };
 const BASE: Figure = Figure {
     field: "base_rss_kib",

@@ -1,10 +1,10 @@
 //! The comparison as a chart: a panel for each case, a bar for each server, the shorter the better.
 
-use super::{
-    aims,
-    figures::{Results, short},
+use super::{aims, figures::Results};
+use crate::{
+    figure::short,
+    svg::{Anchor, Drawing, colour},
 };
-use crate::svg::{Anchor, Drawing, colour};
 
 const COLUMNS: usize = 2;
 const COLUMN: f64 = 390.0;

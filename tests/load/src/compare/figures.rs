@@ -1,11 +1,15 @@
-//! Figures of many rounds: medians, and how far they spread.
+//! The figures of one case in many rounds.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 
-use super::cases::{Case, Figure};
-use crate::{options::Peer, report::Report};
+use super::cases::Case;
+use crate::{
+    figure::{Figure, Spread},
+    options::Peer,
+    report::Report,
+};
 
 /// The figures of one case, of all servers and rounds.
 pub struct Results {
@@ -17,17 +21,6 @@ pub struct Results {
     values: BTreeMap<(&'static str, &'static str), Vec<f64>>,
     /// What went wrong, by server.
     pub faults: BTreeMap<&'static str, u64>,
-}
-
-/// A median, between the least and the greatest value.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Spread {
-    /// Half of the values are not above it.
-    pub median: f64,
-    /// The least value.
-    pub least: f64,
-    /// The greatest.
-    pub greatest: f64,
 }
 
 impl Results {
@@ -85,64 +78,5 @@ impl Results {
     fn pairs(&self, figure: &Figure, of: Peer, to: Peer) -> impl Iterator<Item = (f64, f64)> {
         let pairs = self.values(figure, of).iter().zip(self.values(figure, to));
         pairs.map(|(of, to)| (*of, *to))
-    }
-}
-
-impl Spread {
-    /// Of values; none without any.
-    pub fn of(values: &[f64]) -> Option<Self> {
-        let mut sorted = values.to_vec();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (least, greatest) = (*sorted.first()?, *sorted.last()?);
-        let middle = sorted.len() / 2;
-        let median = if sorted.len().is_multiple_of(2) {
-            f64::midpoint(sorted[middle - 1], sorted[middle])
-        } else {
-            sorted[middle]
-        };
-        Some(Self {
-            median,
-            least,
-            greatest,
-        })
-    }
-}
-
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            median,
-            least,
-            greatest,
-        } = self;
-        write!(
-            f,
-            "{} ({}–{})",
-            short(*median),
-            short(*least),
-            short(*greatest)
-        )
-    }
-}
-
-/// Three digits that count, or all before the point.
-pub fn short(value: f64) -> String {
-    match value.abs() {
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        _ => format!("{value:.2}"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_median_lies_in_the_middle() {
-        let spread = Spread::of(&[30.0, 1.0, 200.0]).unwrap();
-        assert_eq!(spread.to_string(), "30.0 (1.00–200)");
-        assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
-        assert_eq!(Spread::of(&[]), None);
     }
 }

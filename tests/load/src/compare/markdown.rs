@@ -2,12 +2,12 @@
 
 use std::fmt::Write;
 
-use super::{
-    Comparison, aims,
-    cases::Figure,
-    figures::{Results, Spread},
+use super::{Comparison, aims, figures::Results};
+use crate::{
+    figure::{Figure, Spread},
+    machine::Machine,
+    options::Peer,
 };
-use crate::{machine::Machine, options::Peer};
 
 /// The whole text.
 pub fn text(machine: &Machine, comparison: &Comparison) -> String {

@@ -6,8 +6,6 @@ mod chart;
 mod figures;
 mod markdown;
 
-use std::{fs, path::PathBuf};
-
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
@@ -16,8 +14,8 @@ use self::{cases::Case, figures::Results};
 use crate::{
     drive::Drive,
     machine::Machine,
-    options::{Peer, PluginOptions, ServerOptions, optimised},
-    peer::load_folder,
+    options::{Peer, PluginOptions, ServerOptions},
+    programs::{Programs, printed},
     report::{Format, Report},
     running::Running,
     scenario::{Mixed, Reload},
@@ -32,15 +30,8 @@ pub struct Compare {
     /// Only this case, e.g. `echo`; may be given more than once.
     #[arg(long, value_name = "CASE")]
     only: Vec<String>,
-    /// MixLab's program [default: target/release/mixlab].
-    #[arg(long, value_name = "PATH")]
-    mixlab: Option<PathBuf>,
-    /// The native server's program [default: target/release/mixlab-load-native].
-    #[arg(long, value_name = "PATH")]
-    native: Option<PathBuf>,
-    /// Where compare.md and its companions go [default: results in this tool's folder].
-    #[arg(long, value_name = "DIR")]
-    output: Option<PathBuf>,
+    #[command(flatten)]
+    programs: Programs,
     #[command(flatten)]
     plugins: PluginOptions,
     /// Leave out the rounds in which servers and load share all cores.
@@ -50,10 +41,6 @@ pub struct Compare {
     #[arg(long)]
     without_own: bool,
 }
-
-/// The servers' core and the load's, where the command line does not say others.
-const SERVER_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
 
 /// Those that are compared on one core, and those that can use more.
 const PINNED: [Peer; 3] = [Peer::Mixlab, Peer::Node, Peer::Native];
@@ -96,23 +83,17 @@ impl Compare {
         if self.without_unpinned {
             comparison.unpinned.clear();
         }
-        let pinned = ServerOptions {
-            server_core: options.server_core.or(Some(SERVER_CORE)),
-            ..options.clone()
-        };
+        let pinned = options.on_core();
         let unpinned = ServerOptions {
             server_core: None,
             ..options.clone()
         };
         // A mistake should show before the first round.
-        let mixlab = self.server(Peer::Mixlab, &pinned)?;
-        self.server(Peer::Native, &pinned)?;
+        let mixlab = self.programs.server(Peer::Mixlab, &pinned)?;
+        self.programs.server(Peer::Native, &pinned)?;
         eprintln!("about {:.0} minutes", self.seconds(&comparison) / 60.0);
 
-        let on_core = Drive {
-            core: drive.core.or(Some(LOAD_CORE)),
-            ..*drive
-        };
+        let on_core = drive.on_core();
         on_core.run(self.rounds(&mut comparison.pinned, &pinned))?;
         let anywhere = Drive {
             core: None,
@@ -122,7 +103,7 @@ impl Compare {
         if !self.without_own {
             comparison.own = on_core.run(self.own(&mixlab))?;
         }
-        let text = self.write(&mixlab, &comparison, format)?;
+        let text = self.write(&comparison, format)?;
         Ok((text, comparison.faults()))
     }
 
@@ -135,7 +116,8 @@ impl Compare {
                 for turn in 0..result.peers.len() {
                     // Nobody is always the first.
                     let peer = result.peers[(turn + round) % result.peers.len()];
-                    let running = Running::from_options(&self.server(peer, options)?).await?;
+                    let running =
+                        Running::from_options(&self.programs.server(peer, options)?).await?;
                     let report = result.case.run(&running.target).await;
                     let report = running.stop_after(report).await;
                     let what = || format!("{} of {peer}", result.case.name);
@@ -169,18 +151,6 @@ impl Compare {
         round * self.rounds as f64 + own
     }
 
-    fn server(&self, peer: Peer, options: &ServerOptions) -> Result<ServerOptions> {
-        Ok(ServerOptions {
-            peer,
-            server: match peer {
-                Peer::Mixlab => Some(optimised(&self.mixlab, "mixlab")?),
-                Peer::Native => Some(optimised(&self.native, "mixlab-load-native")?),
-                Peer::Node | Peer::NodeCluster => None,
-            },
-            ..options.clone()
-        })
-    }
-
     /// What only MixLab can do, once.
     async fn own(&self, mixlab: &ServerOptions) -> Result<Vec<Report>> {
         eprintln!("reload and mixed");
@@ -190,32 +160,25 @@ impl Compare {
         ])
     }
 
-    fn write(
-        &self,
-        mixlab: &ServerOptions,
-        comparison: &Comparison,
-        format: Format,
-    ) -> Result<String> {
-        let folder = match &self.output {
-            Some(folder) => folder.clone(),
-            None => load_folder().join("results"),
-        };
-        fs::create_dir_all(&folder)?;
-        let machine = Machine::this(mixlab.server.as_deref().context("it was checked")?);
+    fn write(&self, comparison: &Comparison, format: Format) -> Result<String> {
+        let machine = self.programs.machine()?;
         let table = markdown::text(&machine, comparison);
         let values = comparison.json(&machine);
-        fs::write(folder.join("compare.md"), &table)?;
-        fs::write(folder.join("compare.svg"), chart::svg(&comparison.pinned))?;
+        let (pinned, unpinned) = (
+            chart::svg(&comparison.pinned),
+            chart::svg(&comparison.unpinned),
+        );
+        let json = format!("{values:#}\n");
+        let mut files = vec![
+            ("compare.md", table.as_str()),
+            ("compare.svg", &pinned),
+            ("compare.json", &json),
+        ];
         if !comparison.unpinned.is_empty() {
-            let chart = chart::svg(&comparison.unpinned);
-            fs::write(folder.join("compare-unpinned.svg"), chart)?;
+            files.push(("compare-unpinned.svg", &unpinned));
         }
-        fs::write(folder.join("compare.json"), format!("{values:#}\n"))?;
-        eprintln!("written to {}", folder.display());
-        Ok(match format {
-            Format::Text => table,
-            Format::Json => values.to_string(),
-        })
+        self.programs.write(&files)?;
+        Ok(printed(format, table, &values))
     }
 }
 

@@ -1,0 +1,68 @@
+//! The servers that are compared, and where the figures go.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::Value;
+
+use crate::{
+    machine::Machine,
+    options::{Peer, ServerOptions, optimised},
+    peer::load_folder,
+    report::Format,
+};
+
+/// Optimised programs, and a folder.
+#[derive(Args, Debug, Clone)]
+pub struct Programs {
+    /// MixLab's program [default: target/release/mixlab].
+    #[arg(long, value_name = "PATH")]
+    mixlab: Option<PathBuf>,
+    /// The native server's program [default: target/release/mixlab-load-native].
+    #[arg(long, value_name = "PATH")]
+    native: Option<PathBuf>,
+    /// Where the results go [default: results in this tool's folder].
+    #[arg(long, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Options to start a server with.
+    pub fn server(&self, peer: Peer, options: &ServerOptions) -> Result<ServerOptions> {
+        Ok(ServerOptions {
+            peer,
+            server: match peer {
+                Peer::Mixlab => Some(optimised(&self.mixlab, "mixlab")?),
+                Peer::Native => Some(optimised(&self.native, "mixlab-load-native")?),
+                Peer::Node | Peer::NodeCluster => None,
+            },
+            ..options.clone()
+        })
+    }
+
+    /// What the figures are measured on.
+    pub fn machine(&self) -> Result<Machine> {
+        Ok(Machine::this(&optimised(&self.mixlab, "mixlab")?))
+    }
+
+    /// Writes files into the folder of results: their names and texts.
+    pub fn write(&self, files: &[(&str, &str)]) -> Result<()> {
+        let default = || load_folder().join("results");
+        let folder = self.output.clone().unwrap_or_else(default);
+        fs::create_dir_all(&folder)?;
+        for (name, text) in files {
+            fs::write(folder.join(name), text)?;
+        }
+        eprintln!("written to {}", folder.display());
+        Ok(())
+    }
+}
+
+/// What is printed: the table, or the values in one line.
+pub fn printed(format: Format, table: String, values: &Value) -> String {
+    match format {
+        Format::Text => table,
+        Format::Json => values.to_string(),
+    }
+}
