@@ -1,4 +1,4 @@
-//! Bytes in and out: the TCP listener, the HTTP service in front of socketioxide, and raw packets
+//! Bytes in and out: the TCP listener, the HTTP server, the service in front of socketioxide, and raw packets
 //! to sockets and rooms.
 //!
 //! Beside `socket` and `server`, only this module knows socketioxide.
@@ -10,6 +10,7 @@ mod front;
 mod listener;
 mod polling;
 mod refusal;
+mod serve;
 mod session;
 mod stream;
 mod upgrade;
@@ -19,6 +20,7 @@ pub use adapter::{Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, 
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};
+pub use serve::serve;
 pub use session::{Introduction, Session, Sessions};
 
 /// socketioxide's service, without anything behind it.
