@@ -16,7 +16,7 @@ use crate::{
     lane::Lane,
     message::Message,
     recovery::Former,
-    transport::{Adapter, Delivery, SessionKey, SocketKey},
+    transport::{Adapter, Delivery, Replay, Session, SessionKey, SocketKey},
     user::User,
 };
 
@@ -28,6 +28,8 @@ pub struct Connection {
     pub pid: String,
     /// Finds the socket; a secret.
     pub key: SocketKey,
+    /// The client's side of it.
+    session: Arc<Session>,
     /// The client's address.
     pub address: IpAddr,
     /// What arrived from it and waits for its turn.
@@ -48,19 +50,31 @@ pub struct Identity {
 
 impl Connection {
     /// A connection of `key` in the namespace of `adapter`.
-    pub fn new(key: SocketKey, address: IpAddr, adapter: Arc<Adapter>) -> Self {
-        Self::with_ids(id::random(), id::random(), key, address, adapter)
+    pub fn new(
+        key: SocketKey,
+        session: Arc<Session>,
+        address: IpAddr,
+        adapter: Arc<Adapter>,
+    ) -> Self {
+        Self::with_ids((id::random(), id::random()), key, session, address, adapter)
     }
 
     /// `former`, which has come back with `key`.
-    pub fn back(former: &Former, key: SocketKey, address: IpAddr, adapter: Arc<Adapter>) -> Self {
-        Self::with_ids(former.id.clone(), former.pid.clone(), key, address, adapter)
+    pub fn back(
+        former: &Former,
+        key: SocketKey,
+        session: Arc<Session>,
+        address: IpAddr,
+        adapter: Arc<Adapter>,
+    ) -> Self {
+        let ids = (former.id.clone(), former.pid.clone());
+        Self::with_ids(ids, key, session, address, adapter)
     }
 
     fn with_ids(
-        id: String,
-        pid: String,
+        (id, pid): (String, String),
         key: SocketKey,
+        session: Arc<Session>,
         address: IpAddr,
         adapter: Arc<Adapter>,
     ) -> Self {
@@ -79,6 +93,7 @@ impl Connection {
             id,
             pid,
             key,
+            session,
             address,
             lane: Lane::closed(),
             adapter,
@@ -138,9 +153,35 @@ impl Connection {
         });
     }
 
+    /// The client is told that it is connected.
+    pub fn enter(&self) {
+        self.adapter.enter(self.key, &self.session);
+    }
+
+    /// The socket has ended.
+    pub fn leave(&self) {
+        self.adapter.remove(self.key);
+    }
+
+    /// Sends what it missed while it was away; false if that is not all there any more.
+    pub fn catch_up(&self, missed: Replay) -> bool {
+        self.adapter.catch_up(self.key, &self.session, missed)
+    }
+
+    /// Ends the client's transport; it may come back.
+    pub fn end_transport(&self) {
+        self.session.end();
+    }
+
     /// Emits an event to this connection.
-    pub fn emit(&self, event: &str, message: Message) -> Delivery {
-        self.adapter.emit(self.key, event, message, false)
+    pub fn emit(&self, event: &str, message: Message, volatile: bool) -> Delivery {
+        self.adapter
+            .emit(self.key, &self.session, event, message, volatile)
+    }
+
+    /// Answers an event of this connection that asked for an ack.
+    pub fn ack(&self, id: i64, message: Message) {
+        self.adapter.ack(self.key, &self.session, id, message);
     }
 }
 

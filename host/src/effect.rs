@@ -102,7 +102,7 @@ pub fn commit(effects: Vec<Effect>, connection: &Connection, broadcast: &Broadca
                 message,
                 volatile,
             } => {
-                adapter.emit(connection.key, &event, message, volatile);
+                connection.emit(&event, message, volatile);
             }
             Effect::EmitTo {
                 selection,

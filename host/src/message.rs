@@ -135,27 +135,31 @@ pub fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArg
     Ok((event, arguments))
 }
 
-/// The array of an EVENT packet: the inverse of [`split_event`].
-pub fn join_event(event: &str, arguments: &Arguments) -> String {
-    let rest = arguments.0[1..].trim_ascii_start();
-    let mut packet = String::with_capacity(event.len() + rest.len() + 4);
-    packet.push('[');
-    push_json_string(&mut packet, event);
-    if rest != "]" {
-        packet.push(',');
+/// Appends the array of an EVENT packet, the inverse of [`split_event`], with `last` as one more
+/// argument.
+pub fn push_event(out: &mut Vec<u8>, event: &str, arguments: &Arguments, last: Option<&str>) {
+    let inner = arguments.0[1..arguments.0.len() - 1].trim_ascii();
+    out.push(b'[');
+    push_json_string(out, event);
+    if !inner.is_empty() {
+        out.push(b',');
+        out.extend_from_slice(inner.as_bytes());
     }
-    packet.push_str(rest);
-    packet
+    if let Some(last) = last {
+        out.push(b',');
+        push_json_string(out, last);
+    }
+    out.push(b']');
 }
 
-fn push_json_string(out: &mut String, text: &str) {
+fn push_json_string(out: &mut Vec<u8>, text: &str) {
     let plain = |byte: u8| byte >= 0x20 && byte != b'"' && byte != b'\\';
     if text.bytes().all(plain) {
-        out.push('"');
-        out.push_str(text);
-        out.push('"');
+        out.push(b'"');
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'"');
     } else {
-        out.push_str(&serde_json::Value::from(text).to_string());
+        serde_json::to_writer(out, text).expect("a text is written to a vector");
     }
 }
 
@@ -292,14 +296,18 @@ mod tests {
 
     #[test]
     fn joining_is_the_inverse_of_splitting() {
+        let join = |event: &str, arguments: &Arguments, last| {
+            let mut out = Vec::new();
+            push_event(&mut out, event, arguments, last);
+            String::from_utf8(out).unwrap()
+        };
         for packet in [r#"["a"]"#, r#"["a",1,{"b":[2]}]"#, r#"["q\"\\\n",null]"#] {
             let (event, arguments) = split_event(packet).unwrap();
-            assert_eq!(join_event(&event, &arguments), packet);
+            assert_eq!(join(&event, &arguments, None), packet);
         }
-        assert_eq!(
-            join_event("a", &Arguments::parse("[ ]".into()).unwrap()),
-            r#"["a"]"#
-        );
+        let empty = Arguments::parse("[ ]".into()).unwrap();
+        assert_eq!(join("a", &empty, None), r#"["a"]"#);
+        assert_eq!(join("a", &empty, Some("x")), r#"["a","x"]"#);
     }
 
     #[test]

@@ -218,10 +218,7 @@ impl Core {
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let namespaces = Arc::new(Namespaces::new(
-            config.recovery.clone(),
-            config.socket.slow_client,
-        ));
+        let namespaces = Arc::new(Namespaces::new(config.recovery.clone(), &config.socket));
         let connections: Arc<Connections> = Arc::default();
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));

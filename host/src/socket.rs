@@ -56,16 +56,16 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
         let Some(welcome) = socket.extensions.remove::<Welcome>() else {
             return;
         };
+        let connection = &welcome.connection;
+        connection.enter();
         if let Some(replay) = socket.extensions.remove::<Missed>() {
             let replay = replay.0.lock().expect("no holder panics").take();
-            let connection = &welcome.connection;
-            let adapter = connection.adapter();
-            if !replay.is_some_and(|replay| adapter.catch_up(connection.key, replay)) {
+            if !replay.is_some_and(|replay| connection.catch_up(replay)) {
                 tracing::warn!(
                     socket = connection.id,
                     "a client that came back missed more than is kept; it has to start afresh"
                 );
-                session(&socket).inspect(|session| session.end());
+                connection.end_transport();
             }
         }
         self.dispatcher.welcome(&welcome);
@@ -118,18 +118,21 @@ impl Handlers {
             None if settings.anonymous => None,
             None => return Err(WireError::new("unauthorized", "a token is needed")),
         };
+        let session = session(&socket)?;
         let resumed = resume.and_then(|resume| {
             self.resume(&socket, &adapter, resume, verified.as_ref(), &settings)
         });
         let (connection, identity, missed) = match resumed {
             Some(resumed) => {
                 let former = &resumed.former;
-                let connection = Connection::back(former, resumed.key, address, adapter);
+                let connection =
+                    Connection::back(former, resumed.key, session.clone(), address, adapter);
                 (connection, resumed.identity, Some(resumed.missed))
             }
             None => {
                 let key = SocketKey::new(socket.id);
-                (Connection::new(key, address, adapter), verified, None)
+                let connection = Connection::new(key, session.clone(), address, adapter);
+                (connection, verified, None)
             }
         };
         let connection = Arc::new(connection);
@@ -151,17 +154,15 @@ impl Handlers {
         if let Some(missed) = missed {
             socket.extensions.insert(Missed::new(missed));
         }
-        if let Some(session) = session(&socket) {
-            self.namespaces
-                .sessions()
-                .enter(session, socket.id.to_string());
-            let recovers = connection.adapter().recovers();
-            session.introduce(Introduction {
-                namespace: connection.namespace().to_owned(),
-                sid: connection.id.clone(),
-                pid: recovers.then(|| connection.pid.clone()),
-            });
-        }
+        self.namespaces
+            .sessions()
+            .enter(session, socket.id.to_string());
+        let recovers = connection.adapter().recovers();
+        session.announce(Introduction {
+            namespace: connection.namespace().to_owned(),
+            sid: connection.id.clone(),
+            pid: recovers.then(|| connection.pid.clone()),
+        });
         Ok(())
     }
 
@@ -208,8 +209,9 @@ impl Missed {
 }
 
 /// The front's part of a socket.
-fn session(socket: &Socket<Adapter>) -> Option<&Arc<Session>> {
-    socket.req_parts().extensions.get()
+fn session(socket: &Socket<Adapter>) -> Result<&Arc<Session>, WireError> {
+    let session = socket.req_parts().extensions.get();
+    session.ok_or_else(|| WireError::new("internal", "a socket that the front did not open"))
 }
 
 /// One connection's events.
@@ -252,6 +254,7 @@ impl DisconnectHandler<Adapter, Ours> for Events {
         if may_come_back(reason) {
             self.connection.keep();
         }
+        self.connection.leave();
         defer(socket);
         self.dispatcher
             .farewell(&self.connection, reason_text(reason));

@@ -1,5 +1,5 @@
 // The stock Socket.IO client, with its events collected so that none is missed.
-import { io } from 'socket.io-client';
+import * as newest from 'socket.io-client';
 import { PATIENCE, until, within } from './wait.mjs';
 
 /** For tests of what must be the same over both. */
@@ -7,8 +7,9 @@ export const TRANSPORTS = ['websocket', 'polling'];
 
 /**
  * A connected socket, disconnected when `t` ends; rejects with the `connect_error` if it is
- * refused. `token` and `auth` make up the handshake's auth object; everything else is an option
- * of the client. Connections are not shared and not renewed unless the options say so.
+ * refused. `token` and `auth` make up the handshake's auth object; `client` is the package to
+ * connect with if it is not the newest; everything else is an option of the client. Connections
+ * are not shared and not renewed unless the options say so.
  */
 export async function connect(t, server, options = {}) {
   const socket = open(t, server, options);
@@ -20,9 +21,13 @@ export async function connect(t, server, options = {}) {
 }
 
 /** The same without waiting: a socket that is about to connect. */
-export function open(t, server, { token, auth, transports = ['websocket'], namespace = '/', ...options } = {}) {
+export function open(
+  t,
+  server,
+  { client = newest, token, auth, transports = ['websocket'], namespace = '/', ...options } = {},
+) {
   const credentials = token === undefined ? auth : { token, ...auth };
-  const socket = io(server.url + namespace, {
+  const socket = client.io(server.url + namespace, {
     auth: credentials,
     transports,
     forceNew: true,

@@ -45,9 +45,7 @@ impl Answer {
     /// Acks, where an ack was asked for.
     pub fn ack(&self, message: Message) {
         if let Some(id) = self.ack {
-            self.connection
-                .adapter()
-                .ack(self.connection.key, id, message);
+            self.connection.ack(id, message);
         }
     }
 
@@ -78,7 +76,7 @@ impl Answer {
         match self.ack {
             Some(_) => self.ack(error.to_message()),
             None => {
-                self.connection.emit(ERROR_EVENT, error.to_message());
+                self.connection.emit(ERROR_EVENT, error.to_message(), false);
             }
         }
     }

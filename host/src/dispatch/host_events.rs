@@ -89,6 +89,7 @@ impl Dispatcher {
                 connection.emit(
                     "authenticated",
                     Message::text(Arguments::from_serialized(&[&refused])),
+                    false,
                 );
                 Err(error)
             }
@@ -124,7 +125,7 @@ pub fn tell_authenticated(connection: &Connection) -> Message {
         user,
     };
     let message = Message::text(Arguments::from_serialized(&[&accepted]));
-    connection.emit("authenticated", message.clone());
+    connection.emit("authenticated", message.clone(), false);
     message
 }
 

@@ -93,7 +93,7 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
     let broadcast = Broadcast::new(
         Arc::new(Namespaces::new(
             config::Recovery::default(),
-            config::SlowClient::default(),
+            &config::Socket::default(),
         )),
         Arc::default(),
     );

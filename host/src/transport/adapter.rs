@@ -1,35 +1,39 @@
-//! Raw packets to sockets and rooms: our own socketioxide adapter, one for each namespace.
+//! Packets to sockets and rooms: our own socketioxide adapter, one for each namespace.
 //!
-//! Packets go out as the JSON text they came as. socketioxide's own emit functions would
-//! serialise it a second time.
+//! Packets go out as the JSON text they came as, encoded once for all who get them. socketioxide
+//! knows the rooms, and serves the clients that poll; packets for websockets do not pass it.
 
 use std::{
     borrow::Cow,
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, Mutex, RwLock,
+        Arc, Mutex, MutexGuard, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use socketioxide::adapter::Emitter;
 use socketioxide_core::{
-    Sid, Value,
+    Sid,
     adapter::{
         BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
         SocketEmitter, errors::SocketError,
     },
-    packet::Packet,
+    packet,
 };
+use tokio::runtime::Handle;
 
+use super::{
+    outbox::{Capacity, Pushed},
+    packet::Packet,
+    session::{Session, Sessions},
+};
 use crate::{
     config::{self, SlowClient},
-    message::{Message, join_event},
+    message::Message,
     recovery::{self, Former, Log, Target},
-    transport::Sessions,
 };
 
 /// What finds a client: its engine.io session.
@@ -65,6 +69,11 @@ impl SocketKey {
     }
 }
 
+const SEND_BUFFER_BYTES: usize = 16 << 20;
+
+/// So many clients are written to by whoever sends; with more, tasks do it, for so many each.
+const WRITTEN_AT_ONCE: usize = 64;
+
 /// Sockets in this room get nothing but what they missed.
 const CATCHING_UP: &str = "mixlab:catching-up";
 
@@ -74,18 +83,23 @@ pub struct Namespaces {
     dropped: AtomicU64,
     sessions: Arc<Sessions>,
     recovery: config::Recovery,
+    capacity: Capacity,
     slow_client: SlowClient,
 }
 
 impl Namespaces {
     /// No namespaces yet.
-    pub fn new(recovery: config::Recovery, slow_client: SlowClient) -> Self {
+    pub fn new(recovery: config::Recovery, socket: &config::Socket) -> Self {
         Self {
             adapters: RwLock::default(),
             dropped: AtomicU64::new(0),
             sessions: Arc::default(),
             recovery,
-            slow_client,
+            capacity: Capacity {
+                packets: socket.send_buffer,
+                bytes: SEND_BUFFER_BYTES,
+            },
+            slow_client: socket.slow_client,
         }
     }
 
@@ -94,20 +108,11 @@ impl Namespaces {
         &self.sessions
     }
 
-    /// Counts packets that found send buffers full, and deals with the clients behind them.
-    /// socketioxide does not say who they are: they are among `clients`, and take nothing.
-    fn dropped(&self, dropped: usize, clients: &[SessionKey]) {
-        self.dropped.fetch_add(dropped as u64, Ordering::Relaxed);
-        if self.slow_client == SlowClient::Drop {
-            return;
-        }
-        let sessions = clients
-            .iter()
-            .filter_map(|client| self.sessions.get(&client.to_string()));
-        for session in sessions {
-            if clients.len() == 1 || session.is_blocked() {
-                session.end();
-            }
+    /// Counts a packet that found a client's send buffer full, and deals with the client.
+    fn dropped(&self, client: &Session) {
+        self.dropped.fetch_add(1, Ordering::Relaxed);
+        if self.slow_client == SlowClient::Disconnect {
+            client.end();
         }
     }
 
@@ -160,6 +165,8 @@ pub struct Delivery {
 /// One namespace's door to its sockets.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
+    /// The sockets that have been told that they are connected. Others get nothing.
+    members: RwLock<HashMap<SessionKey, Arc<Session>>>,
     namespaces: Arc<Namespaces>,
     /// None if nothing is recovered.
     log: Option<Mutex<Log<Packet>>>,
@@ -174,19 +181,38 @@ impl Adapter {
         self.local.path()
     }
 
+    /// Tells a client that its socket is connected, and sends it from now on what is for it.
+    pub fn enter(&self, socket: SocketKey, session: &Arc<Session>) {
+        session.introduce(self.namespace());
+        let mut members = self.members.write().expect("no holder panics");
+        members.insert(socket.session, session.clone());
+    }
+
+    /// A socket has ended.
+    pub fn remove(&self, socket: SocketKey) {
+        let mut members = self.members.write().expect("no holder panics");
+        members.remove(&socket.session);
+    }
+
     /// Emits an event to one socket.
     pub fn emit(
         &self,
         socket: SocketKey,
+        session: &Session,
         event: &str,
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let mut options = BroadcastOptions::new(socket.session);
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
+        let mut log = self.log(volatile);
+        let packet = self.encode(log.as_deref_mut(), event, message, || {
+            Target::Socket(socket)
+        });
+        let pushed = self.push(&packet, socket.session, session, volatile);
+        drop(log);
+        if pushed == Pushed::Waiting {
+            session.flush();
         }
-        self.send(event, message, options, || Target::Socket(socket))
+        self.account(event, [(pushed, session)])
     }
 
     /// Emits an event to every socket of a selection; it is encoded once.
@@ -206,22 +232,34 @@ impl Adapter {
         }
         // The flag means "not to `sid`"; without rooms it is also what selects everybody.
         options.add_flag(BroadcastFlags::Broadcast);
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
+        // Held while the event is sent: every client gets events in the order of the log.
+        let mut log = self.log(volatile);
+        let recipients = self.members(&self.local.sockets(options));
+        if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
+            return Delivery::default();
         }
-        self.send(event, message, options, || Target::Selection(to))
+        let packet = self.encode(log.as_deref_mut(), event, message, || Target::Selection(to));
+        let pushed: Vec<_> = recipients
+            .iter()
+            .map(|(socket, session)| self.push(&packet, *socket, session, volatile))
+            .collect();
+        drop(log);
+        let sessions = recipients.iter().map(|(_, session)| &**session);
+        let delivery = self.account(event, pushed.iter().copied().zip(sessions));
+        let waiting = recipients.into_iter().zip(pushed);
+        let waiting = waiting.filter(|(_, pushed)| *pushed == Pushed::Waiting);
+        write(waiting.map(|((_, session), _)| session).collect());
+        delivery
     }
 
     /// Answers an event that asked for an ack.
-    pub fn ack(&self, socket: SocketKey, id: i64, message: Message) -> Delivery {
-        let value = value(message.arguments.into_string(), message.attachments);
-        let packet = Packet::ack(self.local.path().clone(), value, id);
-        let options = BroadcastOptions::new(socket.session);
-        let delivery = delivery(self.local.broadcast(packet, options), 1);
-        if delivery.dropped > 0 {
-            self.namespaces.dropped(delivery.dropped, &[socket.session]);
+    pub fn ack(&self, socket: SocketKey, session: &Session, id: i64, message: Message) {
+        let packet = Packet::ack(self.namespace(), id, message);
+        let pushed = self.push(&packet, socket.session, session, false);
+        if pushed == Pushed::Waiting {
+            session.flush();
         }
-        delivery
+        self.account("(ack)", [(pushed, session)]);
     }
 
     /// Adds a socket to rooms.
@@ -278,54 +316,103 @@ impl Adapter {
 
     /// Sends a connection what it missed; from now on it gets what others get. False if some of
     /// it is gone, so that the connection must end: a part would pass for the whole.
-    pub fn catch_up(&self, socket: SocketKey, replay: Replay) -> bool {
+    pub fn catch_up(&self, socket: SocketKey, session: &Session, replay: Replay) -> bool {
         let Some(log) = &self.log else { return false };
         // Held to the end, so that whatever is sent meanwhile comes behind.
         let log = log.lock().expect("no holder panics");
         let Some(packets) = log.finish(replay) else {
             return false;
         };
-        let send = |packet| {
-            let sent = self
-                .local
-                .broadcast(packet, BroadcastOptions::new(socket.session));
-            delivery(sent, 1).dropped == 0
+        let send = |packet: Packet| {
+            let pushed = self.push(&packet, socket.session, session, false);
+            matches!(pushed, Pushed::Taken | Pushed::Waiting)
         };
         let complete = packets.into_iter().all(send);
+        session.flush();
         self.leave(socket, vec![CATCHING_UP.to_owned()]);
         complete
     }
 
-    fn send(
+    /// The log, for an event that may have to be replayed.
+    fn log(&self, volatile: bool) -> Option<MutexGuard<'_, Log<Packet>>> {
+        let log = self.log.as_ref().filter(|_| !volatile);
+        log.map(|log| log.lock().expect("no holder panics"))
+    }
+
+    /// Those of the sockets that are connected.
+    fn members(&self, sockets: &[SessionKey]) -> Vec<(SessionKey, Arc<Session>)> {
+        let members = self.members.read().expect("no holder panics");
+        let member = |socket: &SessionKey| Some((*socket, members.get(socket)?.clone()));
+        sockets.iter().filter_map(member).collect()
+    }
+
+    /// The packet of an event, put into the log if there is one.
+    fn encode(
         &self,
+        log: Option<&mut Log<Packet>>,
         event: &str,
         message: Message,
-        options: BroadcastOptions,
         target: impl FnOnce() -> Target,
+    ) -> Packet {
+        let place = log.as_ref().map(|log| log.place());
+        let packet = Packet::event(self.namespace(), event, message, place.as_deref());
+        if let Some(log) = log {
+            log.push(target(), packet.clone(), packet.size());
+        }
+        packet
+    }
+
+    /// Hands a packet over to a client's transport.
+    fn push(
+        &self,
+        packet: &Packet,
+        socket: SessionKey,
+        session: &Session,
+        volatile: bool,
+    ) -> Pushed {
+        let outbox = &session.outbox;
+        let push = || outbox.push(packet.frames(), volatile, self.namespaces.capacity);
+        match push() {
+            Pushed::Polling => outbox
+                .while_polling(|| self.push_to_poll(packet, socket, volatile))
+                // It has got a websocket meanwhile.
+                .unwrap_or_else(push),
+            pushed => pushed,
+        }
+    }
+
+    fn push_to_poll(&self, packet: &Packet, socket: SessionKey, volatile: bool) -> Pushed {
+        let mut options = BroadcastOptions::new(socket);
+        if volatile {
+            options.add_flag(BroadcastFlags::Volatile);
+        }
+        let packet = packet.to_socketioxide(self.local.path());
+        match self.local.broadcast(packet, options).err().as_deref() {
+            None | Some([]) => Pushed::Taken,
+            Some([SocketError::InternalChannelFull, ..]) => Pushed::Full,
+            Some(_) => Pushed::Closed,
+        }
+    }
+
+    /// Counts what became of a packet. A client that is gone is no loss: nobody was there to
+    /// receive.
+    fn account<'a>(
+        &self,
+        event: &str,
+        pushed: impl IntoIterator<Item = (Pushed, &'a Session)>,
     ) -> Delivery {
-        let volatile = options.has_flag(BroadcastFlags::Volatile);
-        // Held while the event is sent: every client gets events in the order of the log.
-        let mut log = match &self.log {
-            Some(log) if !volatile => Some(log.lock().expect("no holder panics")),
-            _ => None,
-        };
-        let recipients = self.local.sockets(options.clone());
-        if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
-            return Delivery::default();
+        let mut delivery = Delivery::default();
+        for (pushed, session) in pushed {
+            match pushed {
+                Pushed::Taken | Pushed::Waiting => delivery.delivered += 1,
+                Pushed::Full => {
+                    delivery.dropped += 1;
+                    self.namespaces.dropped(session);
+                }
+                Pushed::Skipped | Pushed::Closed | Pushed::Polling => {}
+            }
         }
-        let mut json = join_event(event, &message.arguments);
-        if let Some(log) = &log {
-            push_argument(&mut json, &log.place());
-        }
-        let size = json.len() + message.attachments.iter().map(Bytes::len).sum::<usize>();
-        let packet = Packet::event(self.local.path().clone(), value(json, message.attachments));
-        if let Some(log) = &mut log {
-            log.push(target(), packet.clone(), size);
-        }
-        let delivery = delivery(self.local.broadcast(packet, options), recipients.len());
-        drop(log);
         if delivery.dropped > 0 {
-            self.namespaces.dropped(delivery.dropped, &recipients);
             tracing::warn!(
                 namespace = self.namespace(),
                 event,
@@ -337,30 +424,15 @@ impl Adapter {
     }
 }
 
-/// Adds a plain text to the array of an EVENT packet.
-fn push_argument(json: &mut String, text: &str) {
-    json.pop();
-    json.push_str(",\"");
-    json.push_str(text);
-    json.push_str("\"]");
-}
-
-fn value(json: String, attachments: Vec<Bytes>) -> Value {
-    let attachments = (!attachments.is_empty()).then(|| VecDeque::from(attachments));
-    Value::Str(json.into(), attachments)
-}
-
-/// A socket that is gone is no loss: nobody was there to receive.
-fn delivery(result: Result<(), Vec<SocketError>>, recipients: usize) -> Delivery {
-    let errors = result.err().unwrap_or_default();
-    let dropped = errors
-        .iter()
-        .filter(|error| matches!(error, SocketError::InternalChannelFull))
-        .count();
-    Delivery {
-        delivered: recipients.saturating_sub(errors.len()),
-        dropped,
+/// Writes to many clients without keeping the sender from its own work for long.
+fn write(mut waiting: Vec<Arc<Session>>) {
+    while waiting.len() > WRITTEN_AT_ONCE
+        && let Ok(runtime) = Handle::try_current()
+    {
+        let part = waiting.split_off(waiting.len() - WRITTEN_AT_ONCE);
+        runtime.spawn(async move { part.iter().for_each(|session| session.flush()) });
     }
+    waiting.iter().for_each(|session| session.flush());
 }
 
 impl CoreAdapter<Emitter> for Adapter {
@@ -374,6 +446,7 @@ impl CoreAdapter<Emitter> for Adapter {
         let log = || Mutex::new(Log::new(recovery.clone()));
         Self {
             local,
+            members: RwLock::default(),
             namespaces: namespaces.clone(),
             log: recovery.enabled.then(log),
         }
@@ -401,7 +474,7 @@ impl CoreAdapter<Emitter> for Adapter {
 
     async fn broadcast_with_ack(
         &self,
-        packet: Packet,
+        packet: packet::Packet,
         options: BroadcastOptions,
         timeout: Option<Duration>,
     ) -> Result<Self::AckStream, Infallible> {

@@ -13,6 +13,9 @@ pub const PING: u8 = 0x89;
 /// The first byte of a pong.
 pub const PONG: u8 = 0x8a;
 
+/// The longest header that a server sends, in bytes.
+pub const MAX_HEADER: usize = 10;
+
 /// The bit of the second byte that says that the payload is masked, as clients' always is.
 const MASKED: u8 = 0x80;
 
@@ -74,30 +77,50 @@ impl Header {
 
 /// Appends a frame as a server sends it.
 pub fn push(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
-    push_header(out, first, 0, payload.len());
+    let (header, size) = header(first, 0, payload.len());
+    out.extend_from_slice(&header[..size]);
     out.extend_from_slice(payload);
+}
+
+/// Writes the header of a frame as a server sends it right in front of its payload, for which
+/// there are [`MAX_HEADER`] bytes. Returns where the frame begins.
+pub fn set_header(frame: &mut [u8], first: u8) -> usize {
+    let (room, payload) = frame.split_at_mut(MAX_HEADER);
+    let (header, size) = header(first, 0, payload.len());
+    let start = MAX_HEADER - size;
+    room[start..].copy_from_slice(&header[..size]);
+    start
 }
 
 /// Appends a frame as a client sends it, under a mask of zeros, which leaves bytes as they are.
 pub fn push_masked(out: &mut Vec<u8>, first: u8, payload: &[u8]) {
-    push_header(out, first, MASKED, payload.len());
+    let (header, size) = header(first, MASKED, payload.len());
+    out.extend_from_slice(&header[..size]);
     out.extend_from_slice(&[0; 4]);
     out.extend_from_slice(payload);
 }
 
-fn push_header(out: &mut Vec<u8>, first: u8, masked: u8, length: usize) {
-    out.push(first);
-    match (u8::try_from(length), u16::try_from(length)) {
-        (Ok(short @ ..=125), _) => out.push(masked | short),
+/// A header without a mask, and how many bytes of it count.
+fn header(first: u8, masked: u8, length: usize) -> ([u8; MAX_HEADER], usize) {
+    let mut header = [0; MAX_HEADER];
+    header[0] = first;
+    let size = match (u8::try_from(length), u16::try_from(length)) {
+        (Ok(short @ ..=125), _) => {
+            header[1] = masked | short;
+            2
+        }
         (_, Ok(medium)) => {
-            out.push(masked | 126);
-            out.extend_from_slice(&medium.to_be_bytes());
+            header[1] = masked | 126;
+            header[2..4].copy_from_slice(&medium.to_be_bytes());
+            4
         }
         _ => {
-            out.push(masked | 127);
-            out.extend_from_slice(&(length as u64).to_be_bytes());
+            header[1] = masked | 127;
+            header[2..].copy_from_slice(&(length as u64).to_be_bytes());
+            MAX_HEADER
         }
-    }
+    };
+    (header, size)
 }
 
 #[cfg(test)]

@@ -20,8 +20,7 @@ use tokio::{
 
 use crate::config;
 
-/// How many reads in a row may find data before the task gives way to others, among them the
-/// one that writes this client's answers.
+/// How many reads in a row may find data before the task gives way to others.
 const READS_IN_A_ROW: u8 = 4;
 
 /// Pause after a failed accept, e.g. when the process is out of file descriptors.
@@ -89,8 +88,8 @@ impl Listener {
                 tcp,
                 write_timeout: self.write_timeout,
                 stalled: None,
-                reads: 0,
-                _place: place,
+                fairness: Fairness::default(),
+                place,
             };
             return (stream, address);
         }
@@ -139,13 +138,45 @@ pub struct Stream {
     write_timeout: Duration,
     /// Runs while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
+    fairness: Fairness,
+    place: Place,
+}
+
+/// A place among the connections that there may be, for as long as it is held.
+pub type Place = OwnedSemaphorePermit;
+
+/// Keeps a client that sends without end from keeping a thread.
+#[derive(Default)]
+pub struct Fairness {
     /// Reads that found data since the last one that did not.
     reads: u8,
-    /// Among the connections that there may be.
-    _place: OwnedSemaphorePermit,
+}
+
+impl Fairness {
+    /// Reads, unless it is others' turn.
+    pub fn poll_read(
+        &mut self,
+        tcp: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.reads >= READS_IN_A_ROW {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let poll = tcp.poll_read(cx, buffer);
+        self.reads = if poll.is_ready() { self.reads + 1 } else { 0 };
+        poll
+    }
 }
 
 impl Stream {
+    /// The connection itself, how long one write to it may take, and its place.
+    pub fn into_parts(self) -> (TcpStream, Duration, Place) {
+        (self.tcp, self.write_timeout, self.place)
+    }
+
     /// Turns "pending for too long" into an error: engine.io's heartbeat cannot evict a client
     /// that stops reading, because it waits for the lock of the blocked writer.
     fn progress<T>(
@@ -174,14 +205,8 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.reads >= READS_IN_A_ROW {
-            self.reads = 0;
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        let poll = Pin::new(&mut self.tcp).poll_read(cx, buffer);
-        self.reads = if poll.is_ready() { self.reads + 1 } else { 0 };
-        poll
+        let Self { tcp, fairness, .. } = &mut *self;
+        fairness.poll_read(Pin::new(tcp), cx, buffer)
     }
 }
 

@@ -1,5 +1,5 @@
-//! Bytes in and out: the TCP listener, the HTTP server, the service in front of socketioxide, and raw packets
-//! to sockets and rooms.
+//! Bytes in and out: the TCP listener, the HTTP server, the service in front of socketioxide, and
+//! raw packets to sockets and rooms.
 //!
 //! Beside `socket` and `server`, only this module knows socketioxide.
 
@@ -8,6 +8,8 @@ mod event_name;
 mod frame;
 mod front;
 mod listener;
+mod outbox;
+mod packet;
 mod polling;
 mod refusal;
 mod serve;

@@ -15,7 +15,7 @@ use super::{
     event_name::{self, SEPARATOR},
     front::{Front, Origin},
     refusal::Refusal,
-    session::Session,
+    session::{Answer, Session},
 };
 
 /// Begins a session.
@@ -105,8 +105,9 @@ pub async fn post(
 }
 
 /// The packets with the answers to CONNECT that the client is to see.
-pub fn with_connect_answers(session: &Session, packets: Bytes) -> Bytes {
-    if !session.has_introductions() {
+fn with_connect_answers(session: &Session, packets: Bytes) -> Bytes {
+    let mut introductions = session.introductions();
+    if introductions.is_empty() {
         return packets;
     }
     let mut out = Vec::with_capacity(packets.len());
@@ -114,9 +115,10 @@ pub fn with_connect_answers(session: &Session, packets: Bytes) -> Bytes {
         if index > 0 {
             out.push(SEPARATOR);
         }
-        match session.connect_answer(packet) {
-            Some(answer) => out.extend_from_slice(answer.as_bytes()),
-            None => out.extend_from_slice(packet),
+        match introductions.answer(packet) {
+            Some(Answer::Instead(answer)) => out.extend_from_slice(answer.as_bytes()),
+            // What was given already was given over a websocket.
+            Some(Answer::Given) | None => out.extend_from_slice(packet),
         }
     }
     out.into()

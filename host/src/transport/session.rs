@@ -3,14 +3,18 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, Weak,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use serde::Serialize;
-use tokio::sync::Notify;
+use tokio::{net::tcp::OwnedWriteHalf, sync::Notify};
+
+use super::{frame, outbox::Outbox};
 
 /// The sessions by the id that their requests carry: those that began with polling, and those that
 /// have joined a namespace. A session leaves the table when socketioxide lets go of it.
@@ -28,10 +32,9 @@ impl Sessions {
             release_poll: Notify::new(),
             poll: tokio::sync::Mutex::new(()),
             introductions: Mutex::default(),
+            outbox: Outbox::default(),
             is_ended: AtomicBool::new(false),
-            is_blocked: AtomicBool::new(false),
             reader: AtomicWaker::new(),
-            writer: AtomicWaker::new(),
             end_polling: OnceLock::new(),
         })
     }
@@ -60,14 +63,13 @@ pub struct Session {
     pub release_poll: Notify,
     /// Held by the poll that waits.
     pub poll: tokio::sync::Mutex<()>,
-    introductions: Mutex<Vec<Introduction>>,
+    /// Locked before the outbox, where both are.
+    introductions: Mutex<Introductions>,
+    /// What goes out over the websocket.
+    pub outbox: Outbox,
     is_ended: AtomicBool,
-    /// The client takes nothing at the moment.
-    is_blocked: AtomicBool,
     /// Who waits for bytes from the websocket.
     pub reader: AtomicWaker,
-    /// Who waits for room to write to it.
-    pub writer: AtomicWaker,
     /// Ends the session while it is with polling.
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
@@ -92,16 +94,38 @@ impl Session {
         self.on_websocket.load(Ordering::Acquire)
     }
 
-    /// It goes on over a websocket, for good.
-    pub fn set_on_websocket(&self) {
+    /// Polls are over: it goes on over a websocket, for good.
+    pub fn leave_polling(&self) {
         self.on_websocket.store(true, Ordering::Release);
+    }
+
+    /// From now on packets go out over a websocket, those that `first` makes before all others.
+    /// Until then they went to socketioxide, so `first` takes what waits there.
+    pub fn open_websocket(
+        &self,
+        writer: OwnedWriteHalf,
+        write_timeout: Duration,
+        first: impl FnOnce(&mut Introductions) -> Bytes,
+    ) {
+        let mut introductions = self.introductions();
+        let first = || first(&mut introductions);
+        self.outbox.open(writer, write_timeout, first);
+    }
+
+    /// Writes what waits for the client, as far as it takes it.
+    pub fn flush(&self) {
+        match self.outbox.flush() {
+            Ok(false) => {}
+            // The reader goes on when the client takes more.
+            Ok(true) => self.reader.wake(),
+            Err(_) => self.end(),
+        }
     }
 
     /// Ends it. The client sees the transport close, and may come back.
     pub fn end(&self) {
         self.is_ended.store(true, Ordering::Release);
         self.reader.wake();
-        self.writer.wake();
         if let Some(end_polling) = self.end_polling.get()
             && !self.is_on_websocket()
         {
@@ -114,15 +138,10 @@ impl Session {
         self.is_ended.load(Ordering::Acquire)
     }
 
-    /// Notes whether the websocket takes what is written to it.
-    pub fn set_blocked(&self, is_blocked: bool) {
-        self.is_blocked.store(is_blocked, Ordering::Relaxed);
-    }
-
     /// Whether packets have to wait for the client: its websocket takes nothing, or no poll waits.
     pub fn is_blocked(&self) -> bool {
         match self.is_on_websocket() {
-            true => self.is_blocked.load(Ordering::Relaxed),
+            true => self.outbox.is_blocked(),
             false => self.poll.try_lock().is_ok(),
         }
     }
@@ -139,40 +158,117 @@ impl Session {
 
     /// Announces how a connection is to be introduced. Called before socketioxide answers the
     /// CONNECT packet.
-    pub fn introduce(&self, introduction: Introduction) {
-        let mut introductions = self.introductions.lock().expect("no holder panics");
+    pub fn announce(&self, introduction: Introduction) {
+        self.introductions().announce(introduction);
+    }
+
+    /// Introduces a connection now, so that what is sent to it next comes behind. A client that
+    /// polls gets everything through socketioxide, in order already.
+    pub fn introduce(&self, namespace: &str) {
+        if !self.outbox.is_open() {
+            return;
+        }
+        let mut introductions = self.introductions();
+        if let Some(answer) = introductions.give(namespace) {
+            self.outbox.push_frames(text_frame(&answer));
+            self.flush();
+        }
+    }
+
+    /// Sends a frame of socketioxide's, with what the client is to see instead of an answer to
+    /// CONNECT.
+    pub fn pass_on(&self, frame: &[u8], payload: &[u8]) {
+        let mut introductions = self.introductions();
+        match introductions.answer(payload) {
+            Some(Answer::Instead(answer)) => self.outbox.push_frames(text_frame(&answer)),
+            Some(Answer::Given) => {}
+            None => self.outbox.push_frames(Bytes::copy_from_slice(frame)),
+        }
+    }
+
+    /// The connections that the client does not know of yet.
+    pub fn introductions(&self) -> MutexGuard<'_, Introductions> {
+        self.introductions.lock().expect("no holder panics")
+    }
+}
+
+fn text_frame(packet: &str) -> Bytes {
+    let mut frame = Vec::new();
+    frame::push(&mut frame, frame::TEXT, packet.as_bytes());
+    frame.into()
+}
+
+/// Connections whose CONNECT packets have not been answered by socketioxide.
+#[derive(Default)]
+pub struct Introductions(Vec<Pending>);
+
+struct Pending {
+    introduction: Introduction,
+    /// The client has got the answer, socketioxide's is still on its way.
+    is_given: bool,
+}
+
+/// What the client gets instead of socketioxide's answer to CONNECT.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// This packet.
+    Instead(String),
+    /// Nothing: it has got its answer.
+    Given,
+}
+
+impl Introductions {
+    /// Whether socketioxide has answered all CONNECT packets.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn announce(&mut self, introduction: Introduction) {
         // A former answer that never went out is out of date.
-        introductions.retain(|other| other.namespace != introduction.namespace);
-        introductions.push(introduction);
+        self.0
+            .retain(|other| other.introduction.namespace != introduction.namespace);
+        self.0.push(Pending {
+            introduction,
+            is_given: false,
+        });
     }
 
-    /// Whether a connection is still to be introduced.
-    pub fn has_introductions(&self) -> bool {
-        !self
-            .introductions
-            .lock()
-            .expect("no holder panics")
-            .is_empty()
+    fn give(&mut self, namespace: &str) -> Option<String> {
+        let pending = self
+            .0
+            .iter_mut()
+            .find(|pending| pending.introduction.namespace == namespace)?;
+        (!std::mem::replace(&mut pending.is_given, true)).then(|| pending.introduction.packet())
     }
 
-    /// The answer that the client gets instead of socketioxide's, if `packet` is the engine.io
-    /// packet of an answer to CONNECT.
-    pub fn connect_answer(&self, packet: &[u8]) -> Option<String> {
+    /// What the client gets if `packet` is an engine.io packet of socketioxide's that answers
+    /// CONNECT.
+    pub fn answer(&mut self, packet: &[u8]) -> Option<Answer> {
         let rest = packet.strip_prefix(b"40")?;
         let namespace = match rest.first()? {
             b'/' => rest.split(|byte| *byte == b',').next()?,
             _ => b"/",
         };
-        let mut introductions = self.introductions.lock().expect("no holder panics");
-        let index = introductions
-            .iter()
-            .position(|introduction| introduction.namespace.as_bytes() == namespace)?;
-        let introduction = introductions.swap_remove(index);
-        let json = serde_json::to_string(&introduction).expect("texts always serialise");
-        Some(match introduction.namespace.as_str() {
+        let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
+        let index = self.0.iter().position(is_its)?;
+        let pending = self.0.swap_remove(index);
+        if self.0.is_empty() {
+            self.0 = Vec::new();
+        }
+        Some(match pending.is_given {
+            true => Answer::Given,
+            false => Answer::Instead(pending.introduction.packet()),
+        })
+    }
+}
+
+impl Introduction {
+    fn packet(&self) -> String {
+        let json = serde_json::to_string(self).expect("texts always serialise");
+        match self.namespace.as_str() {
             "/" => format!("40{json}"),
             namespace => format!("40{namespace},{json}"),
-        })
+        }
     }
 }
 
@@ -213,28 +309,31 @@ mod tests {
         assert!(session.begin_upgrade() && !session.begin_upgrade());
         session.abandon_upgrade();
         assert!(session.begin_upgrade());
-        session.set_on_websocket();
+        session.leave_polling();
         session.abandon_upgrade();
         assert!(!session.begin_upgrade());
     }
 
     #[test]
     fn each_connection_is_introduced_once_in_its_own_namespace() {
-        let session = Arc::<Sessions>::default().begin();
-        session.introduce(introduction("/", "old"));
-        session.introduce(introduction("/", "main"));
-        session.introduce(introduction("/admin", "other"));
-        assert_eq!(session.connect_answer(b"42[\"a\"]"), None);
-        assert_eq!(session.connect_answer(b"40/foo,{\"sid\":\"x\"}"), None);
+        let mut introductions = Introductions::default();
+        introductions.announce(introduction("/", "old"));
+        introductions.announce(introduction("/", "main"));
+        introductions.announce(introduction("/admin", "other"));
+        assert_eq!(introductions.answer(b"42[\"a\"]"), None);
+        assert_eq!(introductions.answer(b"40/foo,{\"sid\":\"x\"}"), None);
         assert_eq!(
-            session.connect_answer(b"40/admin,{\"sid\":\"x\"}").unwrap(),
-            "40/admin,{\"sid\":\"other\"}"
+            introductions.answer(b"40/admin,{\"sid\":\"x\"}"),
+            Some(Answer::Instead("40/admin,{\"sid\":\"other\"}".to_owned()))
         );
+        assert_eq!(introductions.give("/admin"), None);
+        assert_eq!(introductions.give("/").unwrap(), "40{\"sid\":\"main\"}");
+        assert_eq!(introductions.give("/"), None);
         assert_eq!(
-            session.connect_answer(b"40{\"sid\":\"x\"}").unwrap(),
-            "40{\"sid\":\"main\"}"
+            introductions.answer(b"40{\"sid\":\"x\"}"),
+            Some(Answer::Given)
         );
-        assert!(!session.has_introductions());
-        assert_eq!(session.connect_answer(b"40{\"sid\":\"x\"}"), None);
+        assert!(introductions.is_empty());
+        assert_eq!(introductions.answer(b"40{\"sid\":\"x\"}"), None);
     }
 }

@@ -10,163 +10,131 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::tcp::OwnedReadHalf,
+};
 use tokio_util::io::poll_read_buf;
 
 use super::{
     event_name::{self, Name},
     frame::{self, Header},
+    listener::{Fairness, Place},
     session::Session,
 };
 
-/// A websocket's stream as socketioxide sees it.
-pub struct Stream<S> {
-    io: S,
+/// A websocket's stream as socketioxide sees it. What it writes joins what the host itself sends,
+/// in the session's [`Outbox`](super::outbox::Outbox).
+pub struct Stream {
+    socket: OwnedReadHalf,
+    fairness: Fairness,
+    session: Arc<Session>,
     incoming: Incoming,
     outgoing: Outgoing,
+    place: Option<Place>,
 }
 
-impl<S> Stream<S> {
-    /// The stream of a session that begins with it.
-    pub fn new(io: S, session: Arc<Session>, max_frame: u64) -> Self {
+impl Stream {
+    /// The stream of a session that begins with it. `read` is what the client has sent already.
+    pub fn new(socket: OwnedReadHalf, session: Arc<Session>, max_frame: u64, read: &[u8]) -> Self {
         Self {
-            io,
-            incoming: Incoming::new(max_frame, Vec::new()),
-            outgoing: Outgoing::new(session, Some(Expected::FirstPing), Vec::new()),
+            socket,
+            fairness: Fairness::default(),
+            session,
+            incoming: Incoming::new(max_frame, read.to_vec()),
+            outgoing: Outgoing::new(Expected::FirstPing),
+            place: None,
         }
+    }
+
+    /// Holds its place among the connections to its end.
+    pub fn in_place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// The stream of a session that began with polling. The client's part of the upgrade is over,
-    /// socketioxide's is still to come. `read` is what the client has sent since, `unsent` are the
-    /// frames that it has to get before anything else.
+    /// socketioxide's is still to come.
     pub fn upgraded(
-        io: S,
+        socket: OwnedReadHalf,
         session: Arc<Session>,
         max_frame: u64,
         read: &[u8],
-        unsent: Vec<u8>,
     ) -> Self {
-        let mut incoming = Incoming::new(max_frame, read.to_vec());
+        let mut stream = Self::new(socket, session, max_frame, read);
         for packet in ["2probe", "5"] {
-            frame::push_masked(&mut incoming.ready, frame::TEXT, packet.as_bytes());
+            frame::push_masked(&mut stream.incoming.ready, frame::TEXT, packet.as_bytes());
         }
-        Self {
-            io,
-            incoming,
-            outgoing: Outgoing::new(session, Some(Expected::ProbeAnswer), unsent),
-        }
+        stream.outgoing = Outgoing::new(Expected::ProbeAnswer);
+        stream
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Stream<S> {
+impl AsyncRead for Stream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let Self {
-            io,
+            socket,
+            fairness,
+            session,
             incoming,
             outgoing,
+            ..
         } = &mut *self;
-        outgoing.session.reader.register(cx.waker());
-        if outgoing.session.is_ended() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        loop {
-            if outgoing.swallowed_ping && incoming.is_between_frames() {
-                outgoing.swallowed_ping = false;
-                frame::push_masked(&mut incoming.ready, frame::TEXT, b"3");
-            }
-            if !incoming.ready.is_empty() {
-                let length = incoming.ready.len().min(buffer.remaining());
-                buffer.put_slice(&incoming.ready[..length]);
-                incoming.ready.drain(..length);
-                if incoming.ready.is_empty() {
-                    incoming.ready = Vec::new();
-                }
-                return Poll::Ready(Ok(()));
-            }
-            if incoming.held.is_empty() {
-                let before = buffer.filled().len();
-                ready!(Pin::new(&mut *io).poll_read(cx, buffer))?;
-                let read = &buffer.filled()[before..];
-                if read.is_empty() {
-                    return Poll::Ready(Ok(()));
-                }
-                let passed = incoming.follow(read);
-                incoming.held.extend_from_slice(&read[passed..]);
-                buffer.set_filled(before + passed);
-                if passed > 0 {
-                    return Poll::Ready(Ok(()));
-                }
-            } else if !incoming.judge_held()
-                && ready!(poll_read_buf(Pin::new(&mut *io), cx, &mut incoming.held))? == 0
-            {
-                // Nothing more will come: whatever it is, socketioxide may judge it.
-                incoming.ready = std::mem::take(&mut incoming.held);
-            }
-        }
-    }
-}
-
-/// A write that fails, because the client stopped reading or is gone, ends the session at once:
-/// engineioxide would not look at it before the heartbeat fails.
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_unsent(cx))?;
-        let Self { io, outgoing, .. } = &mut *self;
-        let passing = outgoing.follow(bytes);
-        if passing > 0 {
-            let poll = Pin::new(io).poll_write(cx, &bytes[..passing]);
-            outgoing.session.set_blocked(poll.is_pending());
-            let written = ready!(poll).inspect_err(|_| outgoing.session.end())?;
-            outgoing.passing -= written as u64;
-            return Poll::Ready(Ok(written));
-        }
-        let taken = outgoing.take(bytes);
-        if outgoing.swallowed_ping {
-            outgoing.session.reader.wake();
-        }
-        Poll::Ready(Ok(taken))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_unsent(cx))?;
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.poll_unsent(cx))?;
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-}
-
-impl<S: AsyncWrite + Unpin> Stream<S> {
-    /// Writes the frames that are not socketioxide's.
-    fn poll_unsent(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let session = &self.outgoing.session;
-        session.writer.register(cx.waker());
+        session.reader.register(cx.waker());
         if session.is_ended() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
-        let unsent = &mut self.outgoing.unsent;
-        while !unsent.is_empty() {
-            let written = ready!(Pin::new(&mut self.io).poll_write(cx, unsent))
-                .inspect_err(|_| session.end())?;
-            if written == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            unsent.drain(..written);
+        if let Poll::Ready(Err(error)) = session.outbox.poll_flush(cx) {
+            session.end();
+            return Poll::Ready(Err(error));
         }
-        if unsent.capacity() > 0 {
-            *unsent = Vec::new();
+        let poll = incoming.poll_read(socket, fairness, outgoing, cx, buffer);
+        if poll.is_ready() {
+            session.outbox.reader_left();
         }
+        poll
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self {
+            session, outgoing, ..
+        } = &mut *self;
+        if session.is_ended() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
+        outgoing.take(bytes, session);
+        if outgoing.swallowed_ping {
+            session.reader.wake();
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        // What the client does not take now, the reader writes when it does.
+        self.session.flush();
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let flushed = ready!(self.session.outbox.poll_flush(cx));
+        self.session.outbox.close();
+        Poll::Ready(flushed)
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.session.outbox.close();
     }
 }
 
@@ -192,8 +160,48 @@ impl Incoming {
         }
     }
 
-    fn is_between_frames(&self) -> bool {
-        self.passing == 0
+    fn poll_read(
+        &mut self,
+        socket: &mut OwnedReadHalf,
+        fairness: &mut Fairness,
+        outgoing: &mut Outgoing,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            if outgoing.swallowed_ping && self.passing == 0 {
+                outgoing.swallowed_ping = false;
+                frame::push_masked(&mut self.ready, frame::TEXT, b"3");
+            }
+            if !self.ready.is_empty() {
+                let length = self.ready.len().min(buffer.remaining());
+                buffer.put_slice(&self.ready[..length]);
+                self.ready.drain(..length);
+                if self.ready.is_empty() {
+                    self.ready = Vec::new();
+                }
+                return Poll::Ready(Ok(()));
+            }
+            if self.held.is_empty() {
+                let before = buffer.filled().len();
+                ready!(fairness.poll_read(Pin::new(&mut *socket), cx, buffer))?;
+                let read = &buffer.filled()[before..];
+                if read.is_empty() {
+                    return Poll::Ready(Ok(()));
+                }
+                let passed = self.follow(read);
+                self.held.extend_from_slice(&read[passed..]);
+                buffer.set_filled(before + passed);
+                if passed > 0 {
+                    return Poll::Ready(Ok(()));
+                }
+            } else if !self.judge_held()
+                && ready!(poll_read_buf(Pin::new(&mut *socket), cx, &mut self.held))? == 0
+            {
+                // Nothing more will come: whatever it is, socketioxide may judge it.
+                self.ready = std::mem::take(&mut self.held);
+            }
+        }
     }
 
     /// How many of the bytes can be passed on as they are. What follows is a frame that cannot,
@@ -261,94 +269,43 @@ enum Expected {
 
 /// The frames of socketioxide.
 struct Outgoing {
-    session: Arc<Session>,
-    /// How much of the frames under way is still to be written as it is.
-    passing: u64,
-    /// A frame that may have to be changed.
+    /// A frame whose end is missing.
     held: Vec<u8>,
-    /// What the client gets before anything else.
-    unsent: Vec<u8>,
     expected: Option<Expected>,
     /// A ping was swallowed and has no answer yet.
     swallowed_ping: bool,
 }
 
 impl Outgoing {
-    fn new(session: Arc<Session>, expected: Option<Expected>, unsent: Vec<u8>) -> Self {
+    fn new(expected: Expected) -> Self {
         Self {
-            session,
-            passing: 0,
             held: Vec::new(),
-            unsent,
-            expected,
+            expected: Some(expected),
             swallowed_ping: false,
         }
     }
 
-    /// How many of the bytes can be written as they are. With none, it is for [`Outgoing::take`].
-    fn follow(&mut self, bytes: &[u8]) -> usize {
-        if !self.held.is_empty() {
-            return 0;
-        }
-        // Frames that were followed before but not written, as the client reads slowly.
-        let mut at = bytes
-            .len()
-            .min(usize::try_from(self.passing).unwrap_or(usize::MAX));
-        while at < bytes.len() {
-            let Some(header) = Header::parse(&bytes[at..]) else {
-                break;
-            };
-            if self.is_special(&header, &bytes[at + header.size..]) {
-                break;
-            }
-            self.passing = (at as u64).saturating_add(header.frame_length());
-            at = bytes
-                .len()
-                .min(usize::try_from(self.passing).unwrap_or(usize::MAX));
-        }
-        at
-    }
-
-    /// Whether a frame may have to be changed; `payload` may lack its end.
-    fn is_special(&self, header: &Header, payload: &[u8]) -> bool {
-        if header.first != frame::TEXT {
-            return false;
-        }
-        match payload {
-            [b'4', b'0', ..] => true,
-            [b'4'] | [] => header.length > payload.len() as u64,
-            [b'2', ..] => self.expected.is_some() && header.length == 1,
-            [b'3', ..] => matches!(self.expected, Some(Expected::ProbeAnswer)),
-            _ => false,
-        }
-    }
-
-    /// Takes bytes of the one frame at the front; when it is whole, puts what the client gets for
-    /// it into `unsent`. Returns how many bytes it took.
-    fn take(&mut self, bytes: &[u8]) -> usize {
-        let held = self.held.len();
+    /// Takes bytes, and sends the frames that are whole as the client is to get them.
+    fn take(&mut self, bytes: &[u8], session: &Session) {
         self.held.extend_from_slice(bytes);
-        let Some((header, frame)) = Header::parse(&self.held).and_then(|header| {
-            let length = usize::try_from(header.frame_length()).ok()?;
-            Some((header, self.held.get(..length)?))
-        }) else {
-            return bytes.len();
-        };
-        let length = frame.len();
-        let packet = &frame[header.size..];
-        match (packet, &self.expected) {
-            (b"2", Some(Expected::FirstPing)) => {
-                self.expected = None;
-                self.swallowed_ping = true;
+        let held = std::mem::take(&mut self.held);
+        let mut rest = &held[..];
+        while let Some(header) = Header::parse(rest)
+            && let Ok(length) = usize::try_from(header.frame_length())
+            && let Some((frame, behind)) = rest.split_at_checked(length)
+        {
+            let packet = &frame[header.size..];
+            match (packet, &self.expected) {
+                (b"2", Some(Expected::FirstPing)) => {
+                    self.expected = None;
+                    self.swallowed_ping = true;
+                }
+                (b"3probe", Some(Expected::ProbeAnswer)) => self.expected = None,
+                _ => session.pass_on(frame, packet),
             }
-            (b"3probe", Some(Expected::ProbeAnswer)) => self.expected = None,
-            _ => match self.session.connect_answer(packet) {
-                Some(answer) => frame::push(&mut self.unsent, frame::TEXT, answer.as_bytes()),
-                None => self.unsent.extend_from_slice(frame),
-            },
+            rest = behind;
         }
-        self.held = Vec::new();
-        length - held
+        self.held = rest.to_vec();
     }
 }
 
@@ -363,10 +320,25 @@ fn skip(remaining: &mut u64, bytes: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    };
 
     use super::*;
-    use crate::transport::session::{Introduction, Sessions};
+    use crate::transport::{
+        outbox::{Capacity, Pushed},
+        session::{Introduction, Sessions},
+    };
+
+    const CAPACITY: Capacity = Capacity {
+        packets: 1000,
+        bytes: usize::MAX,
+    };
 
     const MASK: [u8; 4] = [7, 99, 0, 255];
     const MAX_FRAME: u64 = 1000;
@@ -405,18 +377,33 @@ mod tests {
         payloads
     }
 
+    /// A client, and both halves of the server's side.
+    async fn connected() -> (TcpStream, OwnedReadHalf, OwnedWriteHalf) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (reader, writer) = accepted.unwrap().0.into_split();
+        let client = client.unwrap();
+        client.set_nodelay(true).unwrap();
+        (client, reader, writer)
+    }
+
+    /// A client, and the stream of its session with a websocket.
+    async fn open(session: Arc<Session>) -> (TcpStream, Stream) {
+        let (client, reader, writer) = connected().await;
+        session.open_websocket(writer, Duration::from_secs(5), |_| Bytes::new());
+        (client, Stream::new(reader, session, MAX_FRAME, &[]))
+    }
+
     /// What socketioxide reads when `bytes` come from the network in pieces of `size`.
-    async fn read(
-        mut stream: Stream<DuplexStream>,
-        mut client: DuplexStream,
-        bytes: Vec<u8>,
-        size: usize,
-    ) -> Vec<u8> {
+    async fn read(bytes: Vec<u8>, size: usize) -> Vec<u8> {
+        let (mut client, mut stream) = open(session()).await;
         let writing = tokio::spawn(async move {
             for piece in bytes.chunks(size) {
                 client.write_all(piece).await.unwrap();
                 tokio::task::yield_now().await;
             }
+            client.shutdown().await.unwrap();
         });
         let mut read = Vec::new();
         stream.read_to_end(&mut read).await.unwrap();
@@ -447,9 +434,7 @@ mod tests {
             .flat_map(|(first, payload)| from_client(*first, payload))
             .collect();
         for size in [1, 2, 3, 7, 64, 10_000] {
-            let (client, server) = duplex(10_000);
-            let stream = Stream::new(server, session(), MAX_FRAME);
-            let read = read(stream, client, bytes.clone(), size).await;
+            let read = read(bytes.clone(), size).await;
             assert_eq!(payloads(&read), expected, "in pieces of {size}");
         }
     }
@@ -458,9 +443,7 @@ mod tests {
     async fn what_ends_in_a_frame_is_passed_on_as_far_as_it_goes() {
         let bytes = from_client(frame::TEXT, r#"42["a\"b",1]"#);
         for length in 0..bytes.len() {
-            let (client, server) = duplex(1000);
-            let stream = Stream::new(server, session(), MAX_FRAME);
-            let read = read(stream, client, bytes[..length].to_vec(), 5).await;
+            let read = read(bytes[..length].to_vec(), 5).await;
             assert_eq!(read, bytes[..length]);
         }
     }
@@ -480,16 +463,15 @@ mod tests {
             .flat_map(|packet| from_server(frame::TEXT, packet))
             .collect();
         for size in [1, 2, 3, 7, 10_000] {
-            let (mut client, server) = duplex(1000);
             let session = session();
             for namespace in ["/", "/b"] {
-                session.introduce(Introduction {
+                session.announce(Introduction {
                     namespace: namespace.to_owned(),
                     sid: "public".to_owned(),
                     pid: None,
                 });
             }
-            let mut stream = Stream::new(server, session, MAX_FRAME);
+            let (mut client, mut stream) = open(session).await;
             for piece in bytes.chunks(size) {
                 stream.write_all(piece).await.unwrap();
             }
@@ -516,10 +498,12 @@ mod tests {
 
     #[tokio::test]
     async fn after_an_upgrade_waiting_packets_go_out_first_and_the_probe_stays_inside() {
-        let (mut client, server) = duplex(1000);
+        let (mut client, reader, writer) = connected().await;
         let early = from_client(frame::TEXT, "42[\"early\"]");
-        let unsent = from_server(frame::TEXT, "42[\"waiting\"]");
-        let mut stream = Stream::upgraded(server, session(), MAX_FRAME, &early, unsent);
+        let waiting = from_server(frame::TEXT, "42[\"waiting\"]");
+        let session = session();
+        session.open_websocket(writer, Duration::from_secs(5), |_| waiting.into());
+        let mut stream = Stream::upgraded(reader, session, MAX_FRAME, &early);
         let mut read = vec![0; 12 + 7 + early.len()];
         stream.read_exact(&mut read).await.unwrap();
         assert_eq!(payloads(&read), ["2probe", "5", "42[\"early\"]"]);
@@ -529,9 +513,87 @@ mod tests {
                 .await
                 .unwrap();
         }
-        drop(stream);
+        stream.shutdown().await.unwrap();
         let mut written = Vec::new();
         client.read_to_end(&mut written).await.unwrap();
         assert_eq!(payloads(&written), ["42[\"waiting\"]", "42[\"new\"]", "2"]);
+    }
+
+    #[tokio::test]
+    async fn answers_wait_for_the_reader_and_leave_together() {
+        let session = session();
+        let (mut client, mut stream) = open(session.clone()).await;
+        client
+            .write_all(&from_client(frame::TEXT, "42[]"))
+            .await
+            .unwrap();
+        let mut read = [0; 10];
+        stream.read_exact(&mut read).await.unwrap();
+        let push = |packet: &str| {
+            let frame = from_server(frame::TEXT, packet);
+            session.outbox.push(&frame.into(), false, CAPACITY)
+        };
+        // The reader is busy with the event.
+        assert_eq!([push("one"), push("two")], [Pushed::Taken, Pushed::Taken]);
+        let mut written = [0; 10];
+        assert!(client.try_read(&mut written).is_err());
+        assert!(stream.read(&mut read).now_or_never().is_none());
+        client.read_exact(&mut written).await.unwrap();
+        assert_eq!(payloads(&written), ["one", "two"]);
+        // Now it waits, and whoever sends writes.
+        assert_eq!(push("three"), Pushed::Waiting);
+        session.flush();
+        client.read_exact(&mut written[..7]).await.unwrap();
+        assert_eq!(payloads(&written[..7]), ["three"]);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_again_gets_what_waited_and_one_that_does_not_is_let_go() {
+        for reads_again in [true, false] {
+            let session = session();
+            let (mut client, reader, writer) = connected().await;
+            session.open_websocket(writer, Duration::from_millis(300), |_| Bytes::new());
+            let mut stream = Stream::new(reader, session.clone(), MAX_FRAME, &[]);
+            let reading = tokio::spawn(async move { stream.read(&mut [0; 10]).await });
+            let packet = Bytes::from(from_server(frame::TEXT, &"x".repeat(60_000)));
+            let mut sent = 0;
+            while !session.outbox.is_blocked() {
+                assert_eq!(
+                    session.outbox.push(&packet, false, CAPACITY),
+                    Pushed::Waiting
+                );
+                session.flush();
+                sent += packet.len();
+            }
+            assert_eq!(
+                session.outbox.push(&packet, true, CAPACITY),
+                Pushed::Skipped
+            );
+            assert_eq!(
+                session.outbox.push(
+                    &packet,
+                    false,
+                    Capacity {
+                        packets: 1,
+                        bytes: 1
+                    }
+                ),
+                Pushed::Full
+            );
+            if reads_again {
+                let mut received = vec![0; sent];
+                client.read_exact(&mut received).await.unwrap();
+                assert_eq!(payloads(&received).len(), sent / packet.len());
+                reading.abort();
+            } else {
+                let error = reading.await.unwrap().unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+                assert!(session.is_ended());
+                assert_eq!(
+                    session.outbox.push(&packet, false, CAPACITY),
+                    Pushed::Closed
+                );
+            }
+        }
     }
 }

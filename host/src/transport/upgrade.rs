@@ -20,10 +20,10 @@ use super::{
     event_name::SEPARATOR,
     frame::{self, Header},
     front::Front,
-    polling,
-    session::Session,
+    listener,
+    session::{Answer, Introductions, Session},
     stream::Stream,
-    websocket::Io,
+    websocket::Accepted,
 };
 
 /// How long the client may take, as in the Node server.
@@ -36,10 +36,10 @@ const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_PAYLOAD: u64 = 125;
 
 /// Upgrades the session `id` to the websocket behind `io`, or leaves it with polling.
-pub async fn run(front: &Front, session: Arc<Session>, id: &str, io: Io) {
+pub async fn run(front: &Front, session: Arc<Session>, id: &str, accepted: Accepted) {
     let mut probe = Probe {
-        io,
-        read: Vec::new(),
+        io: accepted.io,
+        read: accepted.read.into(),
     };
     if !session.begin_upgrade() {
         probe.close().await;
@@ -52,44 +52,64 @@ pub async fn run(front: &Front, session: Arc<Session>, id: &str, io: Io) {
         probe.close().await;
         return;
     }
-    session.set_on_websocket();
+    session.leave_polling();
     session.release_poll.notify_one();
-    let poll = session.poll.lock().await;
-    let unsent = waiting_packets(front, &session, id);
-    drop(poll);
     let Probe { io, read } = probe;
-    let max_frame = front.max_payload as u64;
-    let stream = Stream::upgraded(io, session, max_frame, &read, unsent);
+    let (tcp, write_timeout, place) = io.into_parts();
+    let (reader, writer) = tcp.into_split();
+    let poll = session.poll.lock().await;
+    session.open_websocket(writer, write_timeout, |introductions| {
+        frames(&waiting_payloads(front, id), introductions)
+    });
+    drop(poll);
+    let stream = Stream::upgraded(reader, session, front.max_payload as u64, &read);
+    let stream = stream.in_place(place);
     let request = front.request(Method::GET, "websocket", Some(id), ());
     if let Err(error) = front.service.call((stream, request)).await {
         tracing::debug!(%error, "a session ended during its upgrade");
     }
 }
 
-/// The packets that no poll has fetched, as frames. socketioxide would lose the first of them if
-/// it did not fit into the last poll's payload.
-fn waiting_packets(front: &Front, session: &Session, id: &str) -> Vec<u8> {
-    let mut frames = Vec::new();
+/// What no poll has fetched. socketioxide would lose the first packet of it if that did not fit into
+/// the last poll's payload.
+fn waiting_payloads(front: &Front, id: &str) -> Vec<Bytes> {
+    let mut payloads = Vec::new();
     let poll = || front.request(Method::GET, "polling", Some(id), Body::empty());
     // A poll that would wait is dropped, and nothing with it.
-    while let Some(Ok(packets)) = front.ask(poll()).now_or_never() {
-        let packets: Bytes = polling::with_connect_answers(session, packets);
-        if packets.is_empty() {
-            break;
-        }
-        for packet in packets.split(|byte| *byte == SEPARATOR) {
-            match packet.strip_prefix(b"b").map(|text| BASE64.decode(text)) {
-                Some(Ok(attachment)) => frame::push(&mut frames, frame::BINARY, &attachment),
-                _ => frame::push(&mut frames, frame::TEXT, packet),
+    while let Some(Ok(payload)) = front.ask(poll()).now_or_never()
+        && !payload.is_empty()
+    {
+        payloads.push(payload);
+    }
+    payloads
+}
+
+/// The packets of polling payloads as frames.
+fn frames(payloads: &[Bytes], introductions: &mut Introductions) -> Bytes {
+    let mut frames = Vec::new();
+    let packets = payloads
+        .iter()
+        .flat_map(|payload| payload.split(|byte| *byte == SEPARATOR));
+    for packet in packets {
+        match (introductions.answer(packet), packet.strip_prefix(b"b")) {
+            (Some(Answer::Instead(answer)), _) => {
+                frame::push(&mut frames, frame::TEXT, answer.as_bytes());
             }
+            (Some(Answer::Given), _) => {}
+            (None, Some(attachment)) => {
+                // socketioxide has encoded it.
+                let attachment = BASE64.decode(attachment).unwrap_or_default();
+                frame::push(&mut frames, frame::BINARY, &attachment);
+            }
+            (None, None) => frame::push(&mut frames, frame::TEXT, packet),
         }
     }
-    frames
+    frames.into()
 }
 
 /// A websocket that is being probed.
 struct Probe {
-    io: Io,
+    io: listener::Stream,
     /// What the client has sent and nobody has looked at.
     read: Vec<u8>,
 }

@@ -7,15 +7,17 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use hyper::{
     service::Service,
-    upgrade::{OnUpgrade, Upgraded},
+    upgrade::{OnUpgrade, Parts},
 };
 use hyper_util::rt::TokioIo;
 use tungstenite::handshake::derive_accept_key;
 
 use super::{
     front::{Front, Origin},
+    listener,
     refusal::Refusal,
     session::Session,
     stream::Stream,
@@ -28,8 +30,13 @@ pub const VERSION: &str = "13";
 /// A key is 16 bytes in base64.
 const KEY_LENGTH: usize = 24;
 
-/// The connection behind an accepted websocket.
-pub type Io = TokioIo<Upgraded>;
+/// The connection behind an accepted websocket, and what has been read from it already.
+pub struct Accepted {
+    /// The connection.
+    pub io: listener::Stream,
+    /// What the client sent right behind its request.
+    pub read: Bytes,
+}
 
 /// Whether the client wants to leave HTTP for a websocket.
 pub fn is_wanted(headers: &HeaderMap) -> bool {
@@ -51,11 +58,17 @@ pub fn open(front: Arc<Front>, request: Request) -> Result<Response, Refusal> {
     let (response, connection) = accept(request)?;
     // Ends with the handshake: socketioxide has tasks of its own for what follows.
     tokio::spawn(async move {
-        let Ok(io) = connection.await else { return };
+        let Some(Accepted { io, read }) = accepted(connection).await else {
+            return;
+        };
         let session = front.sessions.begin();
-        session.set_on_websocket();
         let request = front.opening_request("websocket", origin, session.clone(), ());
-        let stream = Stream::new(TokioIo::new(io), session, front.max_payload as u64);
+        let (tcp, write_timeout, place) = io.into_parts();
+        let (reader, writer) = tcp.into_split();
+        session.leave_polling();
+        session.open_websocket(writer, write_timeout, |_| Bytes::new());
+        let stream = Stream::new(reader, session, front.max_payload as u64, &read);
+        let stream = stream.in_place(place);
         if let Err(error) = front.service.call((stream, request)).await {
             tracing::debug!(%error, "a websocket could not begin a session");
         }
@@ -73,11 +86,27 @@ pub fn upgrade(
     let (response, connection) = accept(request)?;
     // Ends with the upgrade, which has a deadline.
     tokio::spawn(async move {
-        if let Ok(io) = connection.await {
-            upgrade::run(&front, session, &id, TokioIo::new(io)).await;
+        if let Some(accepted) = accepted(connection).await {
+            upgrade::run(&front, session, &id, accepted).await;
         }
     });
     Ok(response)
+}
+
+/// The connection, once the answer to the handshake has been sent; none if it ended before. Taken
+/// out of what hyper has wrapped it in, with its buffers, which would last as long.
+async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
+    let parts = connection
+        .await
+        .ok()?
+        .downcast::<TokioIo<listener::Stream>>();
+    let Parts { io, read_buf, .. } = parts
+        .inspect_err(|_| tracing::error!("not our listener"))
+        .ok()?;
+    Some(Accepted {
+        io: io.into_inner(),
+        read: read_buf,
+    })
 }
 
 /// Checks the handshake; the connection is there once the response has been sent.

@@ -1,17 +1,40 @@
-//! Does what tests of the protocol need of a server, in the namespaces `/` and `/custom`.
+//! Does what tests of the protocol need of a server, in the namespaces `/` and `/custom`, and what
+//! the stock client's own tests need, in more of them. Those want a server that says nothing by
+//! itself: `quiet = true` in the `config` leaves out greetings and answers to unknown events.
 use mixlab_guests::prelude::*;
+
+#[path = "conformance/stock_client.rs"]
+mod stock_client;
 
 mixlab_plugin::export!(plugin, connections);
 
 /// A name that needs every kind of JSON escape.
 const ODD_NAME: &str = "quote\" backslash\\ newline\n bell\u{7} ünï😀";
 
-fn plugin(_: &Config) -> Result<Plugin, String> {
+/// The `config` table.
+#[derive(Deserialize)]
+struct Settings {
+    #[serde(default)]
+    quiet: bool,
+}
+
+fn plugin(config: &Config) -> Result<Plugin, String> {
+    let Settings { quiet } = config.get()?;
     let anyone = |name: &str| Event::new(name).anyone();
-    Ok(Plugin::new("conformance", "1.0.0")
+    let mut plugin = stock_client::add(Plugin::new("conformance", "1.0.0"));
+    if quiet {
+        plugin = plugin.event(anyone("*").handle_message(|_: &Context, _: Message| Ok(NoAck)));
+    }
+    Ok(plugin
         .namespace("/")
         .namespace("/custom")
-        .on_connect(|cx, auth: Value| Ok(cx.emit("auth", &auth)?))
+        .on_connect(
+            move |cx, auth: Value| match cx.connection().namespace.as_str() {
+                "/" | "/custom" if quiet => Ok(()),
+                "/" | "/custom" => Ok(cx.emit("auth", &auth)?),
+                _ => stock_client::greet(cx, &auth),
+            },
+        )
         .event(
             anyone("message").handle_message(|cx: &Context, message: Message| {
                 cx.emit_message("message-back", &message)?;

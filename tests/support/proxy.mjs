@@ -1,0 +1,49 @@
+// A way to the server that can be cut: connections end without a goodbye, as in a tunnel.
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+
+/** Passes bytes on to `server` until `t` ends; `url` is where to connect instead. */
+export async function startProxy(t, server) {
+  let passes = true;
+  const open = new Set();
+  const waiting = new Set();
+  const listener = createServer((near) => {
+    if (!passes) return near.destroy();
+    const far = connect(server.port, '127.0.0.1');
+    near.on('data', (bytes) => bytes.toString('latin1', 0, 4) === 'GET ' && waiting.add(near));
+    far.on('data', () => waiting.delete(near));
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ]) {
+      open.add(socket);
+      socket.setNoDelay(true);
+      socket.pipe(other);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        open.delete(socket);
+        waiting.delete(socket);
+        other.destroy();
+      });
+    }
+  });
+  const cut = () => {
+    passes = false;
+    open.forEach((socket) => socket.destroy());
+  };
+  t.after(() => {
+    listener.close();
+    cut();
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  return {
+    url: `http://127.0.0.1:${listener.address().port}`,
+    /** Whether a GET waits for its answer: with long polling, the server hears of a cut only then. */
+    hasPoll: () => waiting.size > 0,
+    /** Destroys every connection, and those that are yet to come. */
+    cut,
+    /** Lets connections through again. */
+    mend: () => (passes = true),
+  };
+}
