@@ -81,6 +81,11 @@ impl Broadcast {
         self.connections.clients()
     }
 
+    /// The live connections.
+    pub(crate) fn connections(&self) -> &Connections {
+        &self.connections
+    }
+
     fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, arguments: &[&T]) -> Delivery {
         let Some(adapter) = self.namespaces.get(NAMESPACE) else {
             return Delivery::default();

@@ -225,6 +225,17 @@ impl Connections {
         removed
     }
 
+    /// The public ids of those of `clients` that are connected to a namespace.
+    pub fn ids(&self, clients: &[SessionKey], namespace: &str) -> HashMap<SessionKey, String> {
+        let by_client = self.by_client.lock().expect("no holder panics");
+        let id = |client: &SessionKey| {
+            let connections = by_client.get(client)?;
+            let connection = connections.iter().find(|c| c.namespace() == namespace)?;
+            Some((*client, connection.id.clone()))
+        };
+        clients.iter().filter_map(id).collect()
+    }
+
     /// All of them, as they are now.
     pub fn all(&self) -> Vec<Arc<Connection>> {
         let by_client = self.by_client.lock().expect("no holder panics");

@@ -10,7 +10,12 @@ mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
         world: "connection-plugin",
-        imports: { default: trappable },
+        imports: {
+            // The only ones that wait for anything; the others stay as cheap as a call can be.
+            "mixlab:plugin/ask.ask": async | trappable,
+            "mixlab:plugin/ask.ask-sockets": async | trappable,
+            default: trappable,
+        },
         exports: { default: async },
         additional_derives: [PartialEq],
     });
@@ -26,7 +31,7 @@ pub use bindings::{
         },
     },
     mixlab::plugin::{
-        broadcast, emit, log, rooms, types,
+        ask, broadcast, emit, log, rooms, types,
         types::{Connection, Error, Message, Rejection, User},
     },
 };

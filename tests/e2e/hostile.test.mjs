@@ -33,7 +33,7 @@ const CUSTOM_EVENT = { wasm: 'custom-event', grants: ['emit:custom_response'] };
 /** Tells which rooms its sender is in. */
 const CAPABILITIES = {
   wasm: 'capabilities',
-  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit'],
+  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask'],
 };
 
 const NUMBERS = Array.from({ length: 1000 }, (_, index) => index + 1);
@@ -256,6 +256,23 @@ const TABLE = {
     async works({ socket }) {
       const calls = [{ call: 'join', room: 'lobby' }, { call: 'joined' }];
       assert.deepEqual(await ask(socket, 'capabilities', calls), [{ granted: null }, { granted: ['lobby'] }]);
+    },
+  },
+  asks: {
+    refused: /needs a grant/,
+    group: 'answers',
+    grants: ['ask', 'emit'],
+    async works({ socket }) {
+      const questions = [{ event: 'never-answered', arguments: [], wait_ms: 20 }];
+      assert.deepEqual(await ask(socket, 'asks', questions), ['timed_out']);
+    },
+  },
+  votes: {
+    refused: /needs a grant/,
+    group: 'answers',
+    grants: ['ask', 'room:*'],
+    async works({ socket }) {
+      assert.deepEqual(await ask(socket, 'votes', 'nobody', 20), { given: [], missing: [] });
     },
   },
   leaves: {

@@ -62,7 +62,7 @@ const noPlugins = Object.entries(NO_PLUGINS).map(([name, [, , keys]]) => ({
   ...keys,
 }));
 
-const ALL_GRANTS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit'];
+const ALL_GRANTS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask'];
 const without = (name) => ALL_GRANTS.filter((grant) => grant !== name);
 
 // What each function needs at load: [the guest, its grants, the function, the grant it lacks].
@@ -75,6 +75,8 @@ const UNGRANTED = [
   ['leaves', without('room:*'), 'rooms.leave', 'room:ROOM'],
   ['host_call_flood', without('room:*'), 'rooms.joined', 'room:ROOM'],
   ['capabilities', without('emit'), 'emit.emit', 'emit'],
+  ['capabilities', without('ask'), 'ask.ask', 'ask'],
+  ['votes', without('ask'), 'ask.ask-sockets', 'ask'],
 ];
 
 // What each function does at a call: [arguments, a grant that covers them, grants that do not,
@@ -119,6 +121,25 @@ const CALLS = {
     ['emit', 'room:*'],
     'everyone',
   ],
+  'ask the sender': [{ call: 'ask', event: 'news', data: 1 }, ['ask:news'], ['ask:olds', 'emit'], 'ask:news'],
+  'ask a room': [
+    { call: 'ask', event: 'news', rooms: ['a'], data: 1 },
+    ['ask:n*', 'room:a'],
+    ['ask:news', 'room:b'],
+    'room:a',
+  ],
+  'ask a room for an event that is not granted': [
+    { call: 'ask', event: 'news', rooms: ['a'], data: 1 },
+    ['ask', 'room:*'],
+    ['ask:olds', 'room:a', 'emit'],
+    'ask:news',
+  ],
+  'ask everyone': [
+    { call: 'ask', event: 'news', rooms: [], data: 1 },
+    ['ask', 'everyone'],
+    ['ask', 'room:*'],
+    'everyone',
+  ],
   'join the room of a user': [{ call: 'join', room: 'user:7' }, null, ['room:*'], 'room:user:7'],
   'join the room of a role': [{ call: 'join', room: 'role:admin' }, null, ['room:*'], 'room:role:admin'],
   'emit to the room of a user': [
@@ -129,7 +150,7 @@ const CALLS = {
   ],
 };
 /** A grant of every kind, so that the guest is loaded, and of no use to any call above. */
-const OF_NO_USE = ['payments', 'notify:none', 'role:none', 'clients', 'room:none', 'emit:none'];
+const OF_NO_USE = ['payments', 'notify:none', 'role:none', 'clients', 'room:none', 'emit:none', 'ask:none'];
 
 // The contracts that are tested below, all of one plugin.
 const hoursUpTo = (maximum) => ({
@@ -349,6 +370,8 @@ test('arguments that the host cannot take are told as such, and change nothing',
   const socket = await connect(t, ungranting, { token: token({ sub: '7', role: 'admin' }) });
   for (const [call, reason] of [
     [{ call: 'emit', event: 'connect', data: 1 }, /^event: the name "connect" is reserved/],
+    [{ call: 'ask', event: 'connect', data: 1 }, /^event: the name "connect" is reserved/],
+    [{ call: 'ask', event: 'mixlab:error', rooms: [], data: 1 }, /^event: the name "mixlab:error" is reserved/],
     [{ call: 'emit', event: 'mixlab:error', data: 1 }, /^event: the name "mixlab:error" is reserved/],
     [{ call: 'broadcast_to_role', role: 'admin', event: 'disconnect', data: 1 }, /^event: .* reserved/],
     [{ call: 'send_user_notification', user: '', notification: {} }, /^user-id: "" is no user id/],

@@ -12,7 +12,7 @@ const server = await startServer(
   { after },
   {
     plugins: [
-      { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own'] },
+      { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own'] },
       { wasm: 'contracts', config: { namespaces: NAMESPACES, events: [{ name: 'here' }], answer: 'here' } },
     ],
   },

@@ -3,7 +3,7 @@
 use super::{State, checked, checked_event, denied};
 use crate::{
     effect::Effect,
-    guest::{Error, Message, emit},
+    guest::{Error, Message, emit, types},
     transport::Selection,
 };
 
@@ -54,8 +54,11 @@ impl State {
         })
     }
 
-    fn granted_selection(&self, selection: emit::Selection) -> Result<Selection, Error> {
-        let emit::Selection {
+    pub(super) fn granted_selection(
+        &self,
+        selection: types::Selection,
+    ) -> Result<Selection, Error> {
+        let types::Selection {
             rooms,
             except,
             include_sender,

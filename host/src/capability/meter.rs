@@ -107,6 +107,18 @@ impl Meter {
         Ok(())
     }
 
+    /// Counts bytes that a client has sent meanwhile, if there is room for them: how many they are
+    /// is not the guest's doing, so they do not fail the call.
+    pub fn answer(&mut self, bytes: usize) -> Result<(), Error> {
+        let wanted = self.boundary_bytes.saturating_add(bytes);
+        if wanted > self.allowance.boundary_bytes {
+            let over = OverBudget::bytes("boundary", self.allowance.boundary_bytes);
+            return Err(Error::OverBudget(format!("boundary = {}", over.allowed)));
+        }
+        self.boundary_bytes = wanted;
+        Ok(())
+    }
+
     /// Counts bytes of the log.
     pub fn log(&mut self, bytes: usize) -> Result<(), OverBudget> {
         self.log_bytes = self.log_bytes.saturating_add(bytes);

@@ -1,6 +1,7 @@
 //! What plugins may ask of the host: one file for each interface of `wit/`, and the state that
 //! their functions act on.
 
+mod ask;
 mod broadcast;
 mod emit;
 mod log;
@@ -8,9 +9,10 @@ mod meter;
 mod output;
 mod rooms;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
@@ -40,6 +42,10 @@ pub struct State {
     /// Whose event it is; none while the instance is being prepared.
     connection: Option<Arc<Connection>>,
     effects: Vec<Effect>,
+    /// The right of a plugin's calls to wait for acks.
+    asks: Arc<Semaphore>,
+    /// When the call must have ended; none if it may not wait for acks.
+    ask_until: Option<Instant>,
 }
 
 impl State {
@@ -48,6 +54,7 @@ impl State {
         plugin: Arc<str>,
         grants: Arc<ArcSwap<Grants>>,
         broadcast: Broadcast,
+        asks: Arc<Semaphore>,
         allowance: Allowance,
     ) -> Self {
         let output = Output::new(allowance.log_bytes);
@@ -65,12 +72,16 @@ impl State {
             output,
             connection: None,
             effects: Vec::new(),
+            asks,
+            ask_until: None,
         }
     }
 
-    /// Prepares for a call: nothing used, nothing recorded.
-    pub fn begin(&mut self, connection: Option<Arc<Connection>>) {
-        self.connection = connection;
+    /// Prepares for a call: nothing used, nothing recorded. It may wait for acks of clients if
+    /// there is an `ask_until`, when it has to end.
+    pub fn begin(&mut self, connection: Arc<Connection>, ask_until: Option<Instant>) {
+        self.connection = Some(connection);
+        self.ask_until = ask_until;
         self.effects.clear();
         self.meter.reset();
         self.output.clear();

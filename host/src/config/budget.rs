@@ -29,6 +29,16 @@ pub struct Budget {
     pub compile: Duration,
     /// How many instances run side by side, at least 1.
     pub instances: usize,
+    /// How many of them may wait for acks of clients at once, if not half of them.
+    pub asks: Option<usize>,
+}
+
+impl Budget {
+    /// How many instances may wait for acks of clients at once. Never all of them unless that was
+    /// written: clients that answer nothing would stop the plugin.
+    pub fn asks(&self) -> usize {
+        self.asks.unwrap_or(self.instances / 2)
+    }
 }
 
 impl Default for Budget {
@@ -44,6 +54,7 @@ impl Default for Budget {
             file: Size::mib(32),
             compile: Duration::from_secs(60),
             instances: 4,
+            asks: None,
         }
     }
 }
@@ -66,6 +77,7 @@ pub struct BudgetFile {
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub compile: Option<Duration>,
     pub instances: Option<usize>,
+    pub asks: Option<usize>,
 }
 
 impl BudgetFile {
@@ -82,6 +94,7 @@ impl BudgetFile {
             file: self.file.unwrap_or(base.file),
             compile: self.compile.unwrap_or(base.compile),
             instances: self.instances.unwrap_or(base.instances),
+            asks: self.asks.or(base.asks),
         }
     }
 }

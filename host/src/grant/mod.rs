@@ -9,6 +9,7 @@
 //! | `room:ROOM` | join, leave and emit to a room |
 //! | `everyone` | emit to every socket of a namespace |
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
+//! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
 //! | `admin` | list the plugins; for API keys only |
 //!
 //! `USER`, `ROLE`, `EVENT` and `ROOM` are names in which `*` stands for any run of characters.
@@ -47,6 +48,8 @@ pub enum Grant {
     Everyone,
     /// `emit` or `emit:EVENT`
     Emit(Pattern),
+    /// `ask` or `ask:EVENT`
+    Ask(Pattern),
     /// `admin`
     Admin,
 }
@@ -78,8 +81,8 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 8] = [
-    "payments", "notify", "role", "clients", "room", "everyone", "emit", "admin",
+const NAMES: [&str; 9] = [
+    "payments", "notify", "role", "clients", "room", "everyone", "emit", "ask", "admin",
 ];
 
 /// Rooms that the host keeps itself. They are reached by `notify` and `role` only; if `room`
@@ -105,6 +108,7 @@ impl FromStr for Grant {
             ("admin", None) => Ok(Grant::Admin),
             ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
+            ("ask", event) => Ok(Grant::Ask(event.map_or_else(Pattern::any, Pattern::new))),
             ("role", Some(role)) => role_grant(role),
             ("room", Some(room)) => room_grant(room),
             (_, None) => Err(format!("say which {name}, like \"{name}:staff\"")),
@@ -177,6 +181,7 @@ impl fmt::Display for Grant {
             Grant::Room(room) => write!(f, "room:{room}"),
             Grant::Everyone => f.write_str("everyone"),
             Grant::Emit(event) => write!(f, "emit{}", parameter(event)),
+            Grant::Ask(event) => write!(f, "ask{}", parameter(event)),
             Grant::Admin => f.write_str("admin"),
         }
     }
@@ -196,6 +201,7 @@ impl Grants {
             Grant::Room(Pattern::any()),
             Grant::Everyone,
             Grant::Emit(Pattern::any()),
+            Grant::Ask(Pattern::any()),
             Grant::Admin,
         ])
     }
@@ -263,6 +269,17 @@ impl Grants {
     /// Whether some event may be emitted.
     pub fn any_emit(&self) -> bool {
         self.iter().any(|grant| matches!(grant, Grant::Emit(_)))
+    }
+
+    /// Whether this event may be emitted to wait for its acks.
+    pub fn ask(&self, event: &str) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Ask(pattern) if pattern.matches(event)))
+    }
+
+    /// Whether some event may be emitted to wait for its acks.
+    pub fn any_ask(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Ask(_)))
     }
 
     /// Whether the number of clients may be asked for.

@@ -13,8 +13,10 @@ fn what_is_not_granted_is_denied() {
     assert!(
         !none.payments() && !none.notify("7") && !none.role("admin", "x") && !none.room("lobby")
     );
-    assert!(!none.everyone() && !none.emit("x") && !none.clients() && !none.admin());
-    assert!(!none.any_notify() && !none.any_role() && !none.any_room() && !none.any_emit());
+    assert!(!none.everyone() && !none.emit("x") && !none.ask("x"));
+    assert!(!none.clients() && !none.admin());
+    assert!(!none.any_notify() && !none.any_role() && !none.any_room());
+    assert!(!none.any_emit() && !none.any_ask());
 }
 
 #[test]
@@ -28,6 +30,7 @@ fn each_grant_allows_its_own_call_only() {
             grants.room("lobby"),
             grants.everyone(),
             grants.emit("x"),
+            grants.ask("x"),
             grants.admin(),
         ]
     };
@@ -39,6 +42,7 @@ fn each_grant_allows_its_own_call_only() {
         "room:lobby",
         "everyone",
         "emit",
+        "ask",
         "admin",
     ];
     for (index, text) in texts.into_iter().enumerate() {
@@ -49,8 +53,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 8]);
-    assert_eq!(calls(&Grants::all()), [true; 8]);
+    assert_eq!(calls(&grants(&texts)), [true; 9]);
+    assert_eq!(calls(&Grants::all()), [true; 9]);
 }
 
 #[test]
@@ -117,11 +121,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "ask", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "everyone", "emit", "ask", "admin""#,
         ),
         (
             "role",
@@ -184,6 +188,8 @@ fn a_displayed_grant_parses_to_itself() {
         "emit",
         "emit:x",
         "emit:a:",
+        "ask",
+        "ask:x",
         "admin",
     ] {
         let grant: Grant = text.parse().unwrap();

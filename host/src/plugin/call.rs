@@ -151,7 +151,8 @@ impl Plugin {
         let Some(mut lease) = self.pool().take_idle() else {
             return self.move_away(None, Some(job), began, penalty);
         };
-        let call = lease.begin(|instance| instance.run(job));
+        let deadline = began + self.budget().wall;
+        let call = lease.begin(|instance| instance.run(job, deadline));
         // The waker does nothing: a call that is moved is polled again where it goes on.
         let mut cx = Context::from_waker(Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| call.poll(&mut cx))) {
@@ -206,6 +207,7 @@ impl Plugin {
     /// Runs the rest of a call that has begun, or the whole of one that has not.
     async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, began: Instant) -> Completed {
         let budget = self.budget();
+        let deadline = began + budget.wall;
         let mut cpu = CpuTime::default();
         let waiting = AtomicBool::new(true);
         let call = async {
@@ -216,7 +218,7 @@ impl Plugin {
             };
             waiting.store(false, Ordering::Relaxed);
             if let Some(job) = job {
-                lease.begin(|instance| instance.run(job));
+                lease.begin(|instance| instance.run(job, deadline));
             }
             let ended = Metered {
                 future: Pin::new(lease.future()),
@@ -229,9 +231,8 @@ impl Plugin {
                 None => Err(self.out_of_time("cpu", budget.cpu)),
             }
         };
-        let deadline = (began + budget.wall).into();
         let ended = tokio::select! {
-            ended = timeout_at(deadline, call) => ended.unwrap_or_else(|_| {
+            ended = timeout_at(deadline.into(), call) => ended.unwrap_or_else(|_| {
                 if waiting.load(Ordering::Relaxed) {
                     // Others hold the instances; this call has done nothing that was slow.
                     return Err(CallError::Unavailable("all instances were busy".into()));

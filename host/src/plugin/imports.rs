@@ -21,7 +21,7 @@ type Granted = (
 );
 
 /// The functions of the contract that need grants.
-const GRANTED: [Granted; 8] = [
+const GRANTED: [Granted; 10] = [
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
@@ -60,6 +60,8 @@ const GRANTED: [Granted; 8] = [
         Grants::any_room,
     ),
     ("mixlab:plugin/emit", "emit", "emit", Grants::any_emit),
+    ("mixlab:plugin/ask", "ask", "ask", Grants::any_ask),
+    ("mixlab:plugin/ask", "ask-sockets", "ask", Grants::any_ask),
 ];
 
 /// Why a component does not fit this host, or is not let in.
@@ -106,6 +108,8 @@ pub struct Wanted {
     pub rooms: bool,
     /// `emit`.
     pub emit: bool,
+    /// `ask`.
+    pub ask: bool,
     /// Whether it exports `connections`.
     pub connections: bool,
     /// The grants that its functions need, each once.
@@ -155,6 +159,7 @@ pub fn check(
             "mixlab:plugin/broadcast" => wanted.broadcast = true,
             "mixlab:plugin/rooms" => wanted.rooms = true,
             "mixlab:plugin/emit" => wanted.emit = true,
+            "mixlab:plugin/ask" => wanted.ask = true,
             _ => {
                 return Err(ImportError::Unknown {
                     import: name.to_owned(),

@@ -1,5 +1,7 @@
 //! A live instance: a store, its exports, and one call at a time.
 
+use std::time::Instant;
+
 use wasmtime::{Store, component::InstancePre};
 
 use super::{
@@ -111,14 +113,18 @@ impl Instance {
         self.store.data_mut()
     }
 
-    /// Runs one job. The instance goes in and comes back, so that the future owns all it needs
-    /// and can move to another thread.
-    pub async fn run(mut self: Box<Self>, job: Job) -> (Box<Self>, wasmtime::Result<Reply>) {
-        let reply = self.reply(job).await;
+    /// Runs one job, which the caller ends at the `deadline`. The instance goes in and comes back,
+    /// so that the future owns all it needs and can move to another thread.
+    pub async fn run(
+        mut self: Box<Self>,
+        job: Job,
+        deadline: Instant,
+    ) -> (Box<Self>, wasmtime::Result<Reply>) {
+        let reply = self.reply(job, deadline).await;
         (self, reply)
     }
 
-    async fn reply(&mut self, job: Job) -> wasmtime::Result<Reply> {
+    async fn reply(&mut self, job: Job, deadline: Instant) -> wasmtime::Result<Reply> {
         let store = &mut self.store;
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
         match job {
@@ -128,7 +134,7 @@ impl Instance {
                 message,
             } => {
                 let identity = connection.identity();
-                store.data_mut().begin(Some(connection));
+                store.data_mut().begin(connection, Some(deadline));
                 let attachments: usize = message.attachments.iter().map(Vec::len).sum();
                 let bytes = message.arguments.len() + attachments;
                 store.data_mut().meter.boundary(bytes)?;
@@ -142,7 +148,7 @@ impl Instance {
                     return Ok(Reply::Connect(Ok(())));
                 };
                 let identity = connection.identity();
-                store.data_mut().begin(Some(connection));
+                store.data_mut().begin(connection, None);
                 connections
                     .call_on_connect(store, &identity.guest, &auth)
                     .await
@@ -153,7 +159,7 @@ impl Instance {
                     return Ok(Reply::Disconnect);
                 };
                 let identity = connection.identity();
-                store.data_mut().begin(Some(connection));
+                store.data_mut().begin(connection, None);
                 let call = connections.call_on_disconnect(store, &identity.guest, reason);
                 call.await.map(|()| Reply::Disconnect)
             }

@@ -5,6 +5,7 @@
 use std::{pin::pin, sync::Arc};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use wasmtime::component::HasSelf;
 
@@ -53,6 +54,8 @@ pub struct Plugin {
     generation: u64,
     prepared: Prepared,
     pool: Arc<Pool>,
+    /// How many more calls may wait for acks of clients.
+    asks: Arc<Semaphore>,
     health: Arc<Health>,
     breaker: Breaker,
     metrics: CallMetrics,
@@ -81,6 +84,12 @@ pub enum LoadError {
     /// It does not fit this host, or is not let in.
     #[error(transparent)]
     Imports(ImportError),
+    /// It asks clients, and none of its instances may wait for them.
+    #[error(
+        "it imports mixlab:plugin/ask, and instances = {0} leaves none that may wait for clients: \
+         add asks = 1 to its budget, if clients that do not answer may stop it meanwhile"
+    )]
+    NoAsks(usize),
     /// It fits by its names and not by its types.
     #[error("its types do not fit this host's mixlab:plugin: {0}")]
     Types(String),
@@ -122,6 +131,7 @@ impl Plugin {
             generation,
             prepared,
             pool: Pool::new(source.budget.instances),
+            asks: Arc::new(Semaphore::new(source.budget.asks())),
             health,
             breaker: Breaker::new(source.breaker.clone(), source.on_failure),
             metrics,
@@ -183,6 +193,7 @@ impl Plugin {
             name.clone(),
             grants.clone(),
             self.broadcast.clone(),
+            self.asks.clone(),
             allowance,
         );
         let output = state.output.clone();
@@ -272,6 +283,12 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
     }
     if wanted.emit {
         guest::emit::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    }
+    if wanted.ask {
+        if source.budget.asks() == 0 {
+            return Err(LoadError::NoAsks(source.budget.instances));
+        }
+        guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(&component).map_err(types)?;
     Prepared::new(pre, wanted).map_err(types)

@@ -14,9 +14,10 @@ use std::{
     time::Duration,
 };
 
-use socketioxide::adapter::Emitter;
+use futures_util::{Stream, StreamExt};
+use socketioxide::{AckError, adapter::Emitter};
 use socketioxide_core::{
-    Sid,
+    Sid, Value,
     adapter::{
         BroadcastFlags, BroadcastOptions, CoreAdapter, CoreLocalAdapter, DefinedAdapter,
         SocketEmitter, errors::SocketError,
@@ -32,7 +33,7 @@ use super::{
 };
 use crate::{
     config::{self, SlowClient},
-    message::Message,
+    message::{Arguments, InvalidMessage, Message},
     recovery::{self, Former, Log, Target},
 };
 
@@ -162,6 +163,19 @@ pub struct Delivery {
     pub dropped: usize,
 }
 
+/// What a client that was asked answered.
+pub type Answer = (SessionKey, Result<Message, Unanswered>);
+
+/// Why a client did not answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unanswered {
+    /// Not in time, or with nothing that can be read. Nor does one that did not get the event
+    /// because its send buffer was full.
+    TimedOut,
+    /// Its connection ended.
+    Disconnected,
+}
+
 /// One namespace's door to its sockets.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
@@ -223,18 +237,9 @@ impl Adapter {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let mut options = BroadcastOptions::default();
-        options.rooms = to.rooms.iter().cloned().map(Cow::Owned).collect();
-        options.except = to.except.iter().cloned().map(Cow::Owned).collect();
-        options.sid = to.except_socket.map(|socket| socket.session);
-        if self.log.is_some() {
-            options.except.push(CATCHING_UP.into());
-        }
-        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
-        options.add_flag(BroadcastFlags::Broadcast);
         // Held while the event is sent: every client gets events in the order of the log.
         let mut log = self.log(volatile);
-        let recipients = self.members(&self.local.sockets(options));
+        let recipients = self.members(&self.local.sockets(self.options(&to)));
         if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
             return Delivery::default();
         }
@@ -250,6 +255,34 @@ impl Adapter {
         let waiting = waiting.filter(|(_, pushed)| *pushed == Pushed::Waiting);
         write(waiting.map(|((_, session), _)| session).collect());
         delivery
+    }
+
+    /// Emits an event to one socket, for its ack: the stream's only item, if it is still there.
+    pub fn ask(
+        &self,
+        socket: SocketKey,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        let options = BroadcastOptions::new(socket.session);
+        self.send_for_acks(event, message, options, timeout)
+    }
+
+    /// Emits an event to every socket of a selection. Each of them is one item of the stream.
+    pub fn ask_all(
+        &self,
+        to: &Selection,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        self.send_for_acks(event, message, self.options(to), timeout)
+    }
+
+    /// The sockets of a selection.
+    pub fn selected(&self, selection: &Selection) -> Vec<SessionKey> {
+        self.local.sockets(self.options(selection))
     }
 
     /// Answers an event that asked for an ack.
@@ -331,6 +364,37 @@ impl Adapter {
         session.flush();
         self.leave(socket, vec![CATCHING_UP.to_owned()]);
         complete
+    }
+
+    fn options(&self, selection: &Selection) -> BroadcastOptions {
+        let mut options = BroadcastOptions::default();
+        options.rooms = selection.rooms.iter().cloned().map(Cow::Owned).collect();
+        options.except = selection.except.iter().cloned().map(Cow::Owned).collect();
+        options.sid = selection.except_socket.map(|socket| socket.session);
+        if self.log.is_some() {
+            options.except.push(CATCHING_UP.into());
+        }
+        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
+        options.add_flag(BroadcastFlags::Broadcast);
+        options
+    }
+
+    /// socketioxide sends these, as it knows who has acked. What was emitted before is on its way
+    /// already. They are not logged for clients that come back: as in Node, there would be nobody
+    /// left who waits for the ack.
+    fn send_for_acks(
+        &self,
+        event: &str,
+        message: Message,
+        options: BroadcastOptions,
+        timeout: Duration,
+    ) -> impl Stream<Item = Answer> + Send + use<> {
+        let packet = Packet::event(self.namespace(), event, message, None);
+        let packet = packet.to_socketioxide(self.local.path());
+        let (acks, _) = self
+            .local
+            .broadcast_with_ack(packet, options, Some(timeout));
+        acks.map(|(client, ack)| (client, answered(ack)))
     }
 
     /// The log, for an event that may have to be replayed.
@@ -421,6 +485,23 @@ impl Adapter {
             );
         }
         delivery
+    }
+}
+
+fn answered(ack: Result<Value, AckError>) -> Result<Message, Unanswered> {
+    match ack {
+        Ok(Value::Str(text, attachments)) => {
+            let attachments = attachments.map(Vec::from).unwrap_or_default();
+            let message = Arguments::parse(text.as_str().to_owned())
+                .map_err(InvalidMessage::from)
+                .and_then(|arguments| Message::new(arguments, attachments));
+            message.map_err(|error| {
+                tracing::debug!(%error, "an ack cannot be read");
+                Unanswered::TimedOut
+            })
+        }
+        Err(AckError::Socket(SocketError::Closed)) => Err(Unanswered::Disconnected),
+        Ok(Value::Bytes(_)) | Err(_) => Err(Unanswered::TimedOut),
     }
 }
 

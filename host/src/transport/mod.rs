@@ -18,7 +18,9 @@ mod stream;
 mod upgrade;
 mod websocket;
 
-pub use adapter::{Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, SocketKey};
+pub use adapter::{
+    Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, SocketKey, Unanswered,
+};
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};

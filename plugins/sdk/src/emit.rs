@@ -1,8 +1,12 @@
 //! Events to clients.
-use serde::Serialize;
+use std::time::Duration;
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::ask::ask_sockets;
 use crate::bindings::mixlab::plugin::emit::{self, Options, Selection, Target};
-use crate::{Context, Error, Message};
+use crate::{Answers, Context, Error, Message};
 
 impl Context {
     /// Emits an event with one argument to the sender. Grant: `emit` or `emit:EVENT`.
@@ -108,6 +112,47 @@ impl Emit {
                 volatile: self.volatile,
             },
         )
+    }
+
+    /// Emits an event with one argument and waits until everyone selected has answered, or the
+    /// time is over. It acts at once, like [`Context::ask`]. Grant: `ask` or `ask:EVENT`.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// use mixlab_plugin::prelude::*;
+    ///
+    /// fn vote(cx: &Context, motion: String) -> Result<usize, Rejection> {
+    ///     let votes = cx.to("board").ask::<bool>("vote", &motion, Duration::from_secs(3))?;
+    ///     Ok(votes.given.iter().filter(|(_, yes)| *yes).count())
+    /// }
+    /// ```
+    pub fn ask<T: DeserializeOwned>(
+        &self,
+        event: &str,
+        argument: &(impl Serialize + ?Sized),
+        timeout: Duration,
+    ) -> Result<Answers<T>, Error> {
+        let answers = self.ask_message(event, &Message::of(argument)?, timeout)?;
+        Ok(answers.typed())
+    }
+
+    /// Emits an event with a ready-made payload and waits for all acks, with their attachments.
+    /// Grant: `ask` or `ask:EVENT`.
+    pub fn ask_message(
+        &self,
+        event: &str,
+        message: &Message,
+        timeout: Duration,
+    ) -> Result<Answers<Message>, Error> {
+        if self.volatile {
+            return Err(Error::Invalid("a volatile emit has no acks".to_owned()));
+        }
+        match &self.target {
+            Target::Sockets(selection) => ask_sockets(selection, event, message, timeout),
+            Target::Sender => Err(Error::Invalid(
+                "no rooms: ask the sender by cx.ask".to_owned(),
+            )),
+        }
     }
 
     /// The sockets selected. An emit to the sender alone becomes one to the rooms that follow.

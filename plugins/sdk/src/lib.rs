@@ -31,7 +31,8 @@
 //!   checks all of it before the plugin is called. Nobody but authenticated users may send an
 //!   event that does not say otherwise.
 //! - **An event is atomic.** Emits, joins and leaves are recorded during the call and performed
-//!   only if the handler returns `Ok`. A [`Rejection`] or a panic undoes them all.
+//!   only if the handler returns `Ok`. A [`Rejection`] or a panic undoes them all. Only
+//!   [`Context::ask`], which waits for a client's ack, acts at once.
 //! - **Memory is a cache.** A plugin runs as several instances and is replaced at will. A `static`
 //!   or `thread_local!` is fine for what can be lost, and for nothing else.
 //! - **A capability is asked for by using it.** A plugin that never emits does not import `emit`
@@ -45,6 +46,7 @@
 pub mod bindings;
 
 pub mod arguments;
+mod ask;
 mod broadcast;
 mod config;
 mod context;
@@ -63,6 +65,7 @@ pub mod runtime;
 pub mod schema;
 
 pub use arguments::Arguments;
+pub use ask::{Answers, AskError};
 pub use bindings::exports::mixlab::plugin::lifecycle::Scope;
 pub use bindings::mixlab::plugin::types::{Connection, Error, Message, Rejection, User};
 pub use config::Config;

@@ -48,6 +48,12 @@ pub(crate) fn invalid_arguments(error: &serde_json::Error) -> Rejection {
     Rejection::invalid_payload(format!("arguments: {error}"))
 }
 
+/// What is said of an ack that is not of the type that was asked for.
+#[cold]
+pub(crate) fn not_an_answer(error: &serde_json::Error) -> String {
+    format!("ack: {error}")
+}
+
 /// What a client is told whose auth object is not what a connection hook takes.
 #[cold]
 pub(crate) fn invalid_auth(error: &serde_json::Error) -> Rejection {

@@ -1,8 +1,11 @@
 //! Calls the functions of the host that the client names, and answers with what each of them said.
 use mixlab_guests::prelude::*;
-use mixlab_plugin::Error;
+use mixlab_plugin::{AskError, Error};
 
 mixlab_plugin::export!(plugin);
+
+/// How long it waits for an ack.
+const ASK: Duration = Duration::from_millis(20);
 
 fn plugin(_: &Config) -> Result<Plugin, String> {
     Ok(guest("capabilities", |event| event.handle(capabilities)))
@@ -33,6 +36,12 @@ enum Call {
     Joined,
     /// To the sender, if there are no `rooms`; to everyone else, if they are empty.
     Emit {
+        event: String,
+        rooms: Option<Vec<String>>,
+        data: Value,
+    },
+    /// The sender, if there are no `rooms`; everyone else, if they are empty.
+    Ask {
         event: String,
         rooms: Option<Vec<String>>,
         data: Value,
@@ -86,6 +95,25 @@ fn perform(cx: &Context, call: Call) -> Result<Value, Error> {
                 emit.emit(&event, &data)?;
             }
         },
+        Call::Ask { event, rooms, data } => {
+            let asked = match rooms {
+                None => cx.ask::<Value>(&event, &data, ASK).map(|_| ()),
+                Some(rooms) => {
+                    let everyone_else = cx.broadcast();
+                    let emit = rooms
+                        .into_iter()
+                        .fold(everyone_else, |emit, room| emit.to(room));
+                    emit.ask::<Value>(&event, &data, ASK).map(|_| ())?;
+                    Ok(())
+                }
+            };
+            match asked {
+                // Nobody listens; what counts is that the event was sent.
+                Ok(()) | Err(AskError::TimedOut | AskError::Disconnected) => {}
+                Err(AskError::Refused(error)) => return Err(error),
+                Err(AskError::Invalid(text)) => return Err(Error::Invalid(text)),
+            }
+        }
         Call::Log { message } => mixlab_plugin::log::info!("{message}"),
     }
     Ok(Value::Null)

@@ -59,7 +59,10 @@ impl Resolver<'_> {
         }
         for (index, right) in rights.iter().flat_map(Grants::iter).enumerate() {
             // These speak of the sockets and namespaces of an event, and a backend has none.
-            let is_good = !matches!(right, Grant::Room(_) | Grant::Everyone | Grant::Emit(_));
+            let is_good = !matches!(
+                right,
+                Grant::Room(_) | Grant::Everyone | Grant::Emit(_) | Grant::Ask(_)
+            );
             let message = format!("{:?} is for plugins, not for API keys", right.to_string());
             self.check(&format!("{at}.rights.{index}"), is_good, &message);
         }

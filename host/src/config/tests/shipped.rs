@@ -115,6 +115,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.auth.issuer.take().is_some());
     assert!(config.auth.audience.take().is_some());
     assert!(config.runtime.cache.take().is_some());
+    assert!(config.budget.asks.take().is_some());
     assert!(config.limits.socket.take().is_some());
     assert!(config.limits.user.take().is_some());
     assert!(config.limits.ip.take().is_some());
@@ -122,7 +123,10 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.web.root.take().is_some());
     assert!(config.web.client.take().is_some());
     assert_eq!(std::mem::take(&mut config.api.keys).len(), 2);
-    let plugins = std::mem::take(&mut config.plugins);
+    let mut plugins = std::mem::take(&mut config.plugins);
+    for plugin in &mut plugins {
+        assert!(plugin.budget.asks.take().is_some());
+    }
     assert_eq!(config, Config::default());
     assert_eq!(plugins, load(&shipped(), &[], None).unwrap().plugins);
 }

@@ -1,0 +1,168 @@
+//! `mixlab:plugin/ask`: events that clients answer. They are sent at once, and the call waits.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use futures_util::StreamExt;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::{State, checked, checked_event, denied};
+use crate::{
+    guest::{
+        Error, Message as GuestMessage,
+        ask::{self, Answer, Answers, Failure},
+        types,
+    },
+    message::Message,
+    transport::Unanswered,
+    units::duration,
+};
+
+/// What a wait leaves of the wall-clock budget, for the call to end: a client that does not answer
+/// must not make the call fail.
+const RESERVE: Duration = Duration::from_millis(100);
+
+/// An ask that may be sent.
+struct Question {
+    event: String,
+    message: Message,
+    timeout: Duration,
+    /// Held while the call waits.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl ask::Host for State {
+    async fn ask(
+        &mut self,
+        event: String,
+        message: GuestMessage,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<GuestMessage, Failure>> {
+        self.count(&event, &message)?;
+        Ok(match self.question(event, message, timeout_ms) {
+            Ok(question) => self.ask_connection(question).await,
+            Err(error) => Err(Failure::Refused(error)),
+        })
+    }
+
+    async fn ask_sockets(
+        &mut self,
+        selection: types::Selection,
+        event: String,
+        message: GuestMessage,
+        timeout_ms: u32,
+    ) -> wasmtime::Result<Result<Answers, Error>> {
+        self.count(&event, &message)?;
+        Ok(match self.question(event, message, timeout_ms) {
+            Ok(question) => self.ask_selection(selection, question).await,
+            Err(error) => Err(error),
+        })
+    }
+}
+
+impl State {
+    fn count(&mut self, event: &str, message: &GuestMessage) -> wasmtime::Result<()> {
+        let attachments: usize = message.attachments.iter().map(Vec::len).sum();
+        self.meter
+            .host_call(event.len() + message.arguments.len() + attachments)?;
+        Ok(())
+    }
+
+    fn question(
+        &mut self,
+        event: String,
+        message: GuestMessage,
+        timeout_ms: u32,
+    ) -> Result<Question, Error> {
+        if !self.grants().ask(&event) {
+            return Err(denied(format_args!("ask:{event}")));
+        }
+        checked_event(&event)?;
+        let Some(until) = self.ask_until else {
+            let reason = "clients can be asked only while one of their events is handled";
+            return Err(Error::Invalid(reason.into()));
+        };
+        let message =
+            checked(message).map_err(|error| Error::Invalid(format!("message: {error}")))?;
+        let timeout = Duration::from_millis(timeout_ms.into());
+        let left = until.saturating_duration_since(Instant::now() + RESERVE);
+        if timeout > left {
+            let left = duration::display(Duration::from_millis(left.as_millis() as u64));
+            return Err(Error::OverBudget(format!(
+                "wall: it leaves {left} to wait for clients"
+            )));
+        }
+        self.meter.effect()?;
+        let permit = self.asks.clone().try_acquire_owned().map_err(|_| {
+            Error::OverBudget("asks: too many calls of the plugin wait for clients".into())
+        })?;
+        Ok(Question {
+            event,
+            message,
+            timeout,
+            _permit: permit,
+        })
+    }
+
+    async fn ask_connection(&mut self, question: Question) -> Result<GuestMessage, Failure> {
+        let connection = self.connection().map_err(Failure::Refused)?;
+        let Question {
+            event,
+            message,
+            timeout,
+            _permit,
+        } = question;
+        let answers = connection
+            .adapter()
+            .ask(connection.key, &event, message, timeout);
+        match pin!(answers).next().await {
+            Some((_, Ok(message))) => {
+                let counted = self.meter.answer(message.size());
+                counted.map_err(Failure::Refused)?;
+                Ok(message.into())
+            }
+            Some((_, Err(Unanswered::TimedOut))) => Err(Failure::TimedOut),
+            Some((_, Err(Unanswered::Disconnected))) | None => Err(Failure::Disconnected),
+        }
+    }
+
+    async fn ask_selection(
+        &mut self,
+        selection: types::Selection,
+        question: Question,
+    ) -> Result<Answers, Error> {
+        let selection = self.granted_selection(selection)?;
+        let connection = self.connection()?;
+        let adapter = connection.adapter();
+        let selected = adapter.selected(&selection);
+        let connections = self.broadcast.connections();
+        let mut ids = connections.ids(&selected, connection.namespace());
+        let Question {
+            event,
+            message,
+            timeout,
+            _permit,
+        } = question;
+        let mut acks = pin!(adapter.ask_all(&selection, &event, message, timeout));
+        let mut answers = Vec::new();
+        let mut missing = Vec::new();
+        while let Some((client, answer)) = acks.next().await {
+            // Without an id, it is just connecting and was not one of the selection.
+            let Some(socket) = ids.remove(&client) else {
+                continue;
+            };
+            match answer {
+                Ok(message) if self.meter.answer(message.size()).is_ok() => answers.push(Answer {
+                    socket,
+                    message: message.into(),
+                }),
+                _ => missing.push(socket),
+            }
+        }
+        // They were gone before the event was sent.
+        missing.extend(ids.into_values());
+        Ok(Answers { answers, missing })
+    }
+}
