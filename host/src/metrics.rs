@@ -28,6 +28,7 @@ pub struct Metrics {
     events: IntCounterVec,
     rate_limited: IntCounterVec,
     dropped_emits: IntGauge,
+    refused_connections: IntCounter,
     calls: HistogramVec,
     call_failures: IntCounterVec,
     plugin_memory: IntGaugeVec,
@@ -97,6 +98,14 @@ impl Default for Metrics {
             dropped_emits: gauge(
                 "mixlab_dropped_emits",
                 "Packets that found a client's send buffer full, since the start",
+            ),
+            refused_connections: registered(
+                &registry,
+                IntCounter::new(
+                    "mixlab_refused_connections_total",
+                    "Connections that came when all that there may be were taken",
+                )
+                .expect("the name is valid"),
             ),
             calls: registered(&registry, calls),
             call_failures: counters(
@@ -168,6 +177,11 @@ impl Metrics {
     /// The counter of a scope's limits that were hit, to be kept for the limit.
     pub fn rate_limited(&self, scope: &str) -> IntCounter {
         self.rate_limited.with_label_values(&[scope])
+    }
+
+    /// The counter of TCP connections over the configured number.
+    pub fn refused_connections(&self) -> IntCounter {
+        self.refused_connections.clone()
     }
 
     /// What is counted for a plugin's calls, to be kept for the plugin.

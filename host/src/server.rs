@@ -28,7 +28,7 @@ use crate::{
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
     socket::{Handlers, MAIN_NAMESPACE},
-    transport::{Adapter, Front, Listener, Namespaces, Peer},
+    transport::{Adapter, Front, Listener, Namespaces, serve},
     web,
 };
 
@@ -42,6 +42,7 @@ const WS_READ_BUFFER: usize = 512;
 pub struct Server {
     address: SocketAddr,
     listener: Listener,
+    request_timeout: Duration,
     router: Router,
     io: SocketIo<Adapter>,
     handlers: Handlers,
@@ -83,7 +84,6 @@ impl Server {
             address: config.listen.to_string(),
             source,
         })?;
-        let listener = Listener::new(tcp, config.socket.write_timeout);
         let secret = secret(&config);
         let Core {
             namespaces,
@@ -95,6 +95,11 @@ impl Server {
             dispatcher: dispatcher.clone(),
             namespaces: namespaces.clone(),
         };
+        let listener = Listener::new(
+            tcp,
+            &config.socket,
+            dispatcher.metrics.refused_connections(),
+        );
         let (endpoint, io) = endpoint(&config.socket, namespaces.clone());
         io.ns(MAIN_NAMESPACE, handlers.clone());
         reloader.refresh().await;
@@ -121,6 +126,7 @@ impl Server {
         Ok(Self {
             address,
             listener,
+            request_timeout: config.socket.request_timeout,
             router,
             io,
             handlers,
@@ -174,10 +180,12 @@ impl Server {
             self.served_namespaces,
             stop.clone(),
         ));
-        let service = self.router.into_make_service_with_connect_info::<Peer>();
-        let serving = axum::serve(self.listener, service)
-            .with_graceful_shutdown(stop.clone().cancelled_owned());
-        tasks.spawn(serving.into_future());
+        tasks.spawn(serve(
+            self.listener,
+            self.router,
+            self.request_timeout,
+            stop.clone(),
+        ));
         tasks.close();
 
         shutdown.await;

@@ -192,11 +192,18 @@ pub struct Socket {
     pub max_payload: Size,
     /// How many packets may wait for a client that reads slowly, at least 1.
     pub send_buffer: usize,
+    /// How many bytes may wait for it; one packet always may.
+    pub send_buffer_bytes: Size,
     /// What becomes of a client when one more would have to wait.
     pub slow_client: SlowClient,
     /// How long one write to a client may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub write_timeout: Duration,
+    /// How long a request may take to come in full, its head and its body each.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub request_timeout: Duration,
+    /// How many TCP connections there may be, at least 1.
+    pub max_connections: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
     pub queue: usize,
 }
@@ -210,8 +217,11 @@ impl Default for Socket {
             connect_timeout: Duration::from_secs(45),
             max_payload: Size::new(1_000_000),
             send_buffer: 16_384,
+            send_buffer_bytes: Size::mib(16),
             slow_client: SlowClient::default(),
             write_timeout: Duration::from_secs(20),
+            request_timeout: Duration::from_secs(30),
+            max_connections: 100_000,
             queue: 8_192,
         }
     }

@@ -1,5 +1,5 @@
-//! Bytes in and out: the TCP listener, the HTTP service in front of socketioxide, and raw packets
-//! to sockets and rooms.
+//! Bytes in and out: the TCP listener, the HTTP server, the service in front of socketioxide, and
+//! raw packets to sockets and rooms.
 //!
 //! Beside `socket` and `server`, only this module knows socketioxide.
 
@@ -13,6 +13,7 @@ mod outbox;
 mod packet;
 mod polling;
 mod refusal;
+mod serve;
 mod session;
 mod stream;
 mod upgrade;
@@ -24,6 +25,7 @@ pub use adapter::{
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};
+pub use serve::serve;
 pub use session::{Introduction, Receiver, Session, Sessions};
 
 /// socketioxide's service, without anything behind it.

@@ -13,7 +13,12 @@ use tokio::{
     net::tcp::OwnedReadHalf,
 };
 
-use super::{frame::Header, incoming::Incoming, listener::Fairness, session::Session};
+use super::{
+    frame::Header,
+    incoming::Incoming,
+    listener::{Fairness, Place},
+    session::Session,
+};
 
 /// How much is read from a client at once, in bytes. Events that come together are answered
 /// together.
@@ -27,6 +32,7 @@ pub struct Stream {
     session: Arc<Session>,
     incoming: Incoming,
     outgoing: Outgoing,
+    place: Option<Place>,
 }
 
 impl Stream {
@@ -38,7 +44,14 @@ impl Stream {
             session,
             incoming: Incoming::new(max_frame, read.to_vec()),
             outgoing: Outgoing::new(Expected::FirstPing),
+            place: None,
         }
+    }
+
+    /// Holds its place among the connections to its end.
+    pub fn in_place(mut self, place: Place) -> Self {
+        self.place = Some(place);
+        self
     }
 
     /// The stream of a session that began with polling. The client's part of the upgrade is over,
@@ -70,6 +83,7 @@ impl AsyncRead for Stream {
             session,
             incoming,
             outgoing,
+            ..
         } = &mut *self;
         session.reader.register(cx.waker());
         loop {

@@ -55,7 +55,7 @@ pub async fn run(front: &Front, session: Arc<Session>, id: &str, accepted: Accep
     session.leave_polling();
     session.release_poll.notify_one();
     let Probe { io, read } = probe;
-    let (tcp, write_timeout) = io.into_parts();
+    let (tcp, write_timeout, place) = io.into_parts();
     let (reader, writer) = tcp.into_split();
     let poll = session.poll.lock().await;
     session.open_websocket(writer, write_timeout, |introductions| {
@@ -63,6 +63,7 @@ pub async fn run(front: &Front, session: Arc<Session>, id: &str, accepted: Accep
     });
     drop(poll);
     let stream = Stream::upgraded(reader, session, front.max_payload as u64, &read);
+    let stream = stream.in_place(place);
     let request = front.request(Method::GET, "websocket", Some(id), ());
     if let Err(error) = front.service.call((stream, request)).await {
         tracing::debug!(%error, "a session ended during its upgrade");

@@ -8,11 +8,11 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
-use hyper::{service::Service, upgrade::OnUpgrade};
-use hyper_util::{
-    rt::TokioIo,
-    server::conn::auto::upgrade::{Parts, downcast},
+use hyper::{
+    service::Service,
+    upgrade::{OnUpgrade, Parts},
 };
+use hyper_util::rt::TokioIo;
 use tungstenite::handshake::derive_accept_key;
 
 use super::{
@@ -63,11 +63,12 @@ pub fn open(front: Arc<Front>, request: Request) -> Result<Response, Refusal> {
         };
         let session = front.sessions.begin();
         let request = front.opening_request("websocket", origin, session.clone(), ());
-        let (tcp, write_timeout) = io.into_parts();
+        let (tcp, write_timeout, place) = io.into_parts();
         let (reader, writer) = tcp.into_split();
         session.leave_polling();
         session.open_websocket(writer, write_timeout, |_| Bytes::new());
         let stream = Stream::new(reader, session, front.max_payload as u64, &read);
+        let stream = stream.in_place(place);
         if let Err(error) = front.service.call((stream, request)).await {
             tracing::debug!(%error, "a websocket could not begin a session");
         }
@@ -95,7 +96,10 @@ pub fn upgrade(
 /// The connection, once the answer to the handshake has been sent; none if it ended before. Taken
 /// out of what hyper has wrapped it in, with its buffers, which would last as long.
 async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
-    let parts = downcast::<TokioIo<listener::Stream>>(connection.await.ok()?);
+    let parts = connection
+        .await
+        .ok()?
+        .downcast::<TokioIo<listener::Stream>>();
     let Parts { io, read_buf, .. } = parts
         .inspect_err(|_| tracing::error!("not our listener"))
         .ok()?;

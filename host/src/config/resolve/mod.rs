@@ -88,6 +88,7 @@ impl Resolver<'_> {
             ("socket.ping_timeout", socket.ping_timeout),
             ("socket.connect_timeout", socket.connect_timeout),
             ("socket.write_timeout", socket.write_timeout),
+            ("socket.request_timeout", socket.request_timeout),
         ] {
             // The protocol counts in milliseconds.
             self.check(
@@ -102,6 +103,11 @@ impl Resolver<'_> {
             MORE_THAN_ZERO,
         );
         self.check("socket.send_buffer", socket.send_buffer > 0, MORE_THAN_ZERO);
+        self.check(
+            "socket.max_connections",
+            socket.max_connections > 0,
+            MORE_THAN_ZERO,
+        );
         self.check("socket.queue", socket.queue > 0, MORE_THAN_ZERO);
         socket
     }

@@ -1,0 +1,33 @@
+// Plain TCP connections, for requests that no HTTP client would send.
+import { once } from 'node:events';
+import { connect } from 'node:net';
+import { within } from './wait.mjs';
+
+/** A connection to the server, destroyed when `t` ends, over which `text` was sent. */
+export async function tcp(t, server, text = '') {
+  const socket = connect(server.port, '127.0.0.1');
+  t.after(() => socket.destroy());
+  let received = '';
+  const state = { ended: false };
+  socket.setEncoding('latin1').on('data', (data) => (received += data));
+  socket.on('error', () => {});
+  const closed = once(socket, 'close').then(() => (state.ended = true));
+  await within(once(socket, 'connect'), 'the server accepts the connection');
+  if (text) socket.write(text);
+  return {
+    socket,
+    write: (more) => socket.write(more),
+    /** What has come back so far. */
+    received: () => received,
+    hasEnded: () => state.ended,
+    /** Waits until the server has closed it; resolves to what came back. */
+    async end() {
+      await within(closed, 'the server closes the connection');
+      return received;
+    },
+  };
+}
+
+/** The text of a request without its body. */
+export const head = (method, path, ...headers) =>
+  [`${method} ${path} HTTP/1.1`, 'host: x', ...headers, '', ''].join('\r\n');
