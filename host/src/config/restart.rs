@@ -21,6 +21,7 @@ impl Config {
                     send_buffer,
                     slow_client,
                     write_timeout,
+                    max_namespaces,
                     queue: _,
                 },
             web: Web { root, client },
@@ -70,6 +71,10 @@ impl Config {
             (
                 "socket.write_timeout",
                 *write_timeout != new.socket.write_timeout,
+            ),
+            (
+                "socket.max_namespaces",
+                *max_namespaces != new.socket.max_namespaces,
             ),
             ("web.root", *root != new.web.root),
             ("web.client", *client != new.web.client),

@@ -197,6 +197,8 @@ pub struct Socket {
     /// How long one write to a client may take.
     #[serde(deserialize_with = "duration::deserialize")]
     pub write_timeout: Duration,
+    /// How many namespaces may be open when one more is asked for that matches a pattern.
+    pub max_namespaces: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
     pub queue: usize,
 }
@@ -212,6 +214,7 @@ impl Default for Socket {
             send_buffer: 16_384,
             slow_client: SlowClient::default(),
             write_timeout: Duration::from_secs(20),
+            max_namespaces: 1_000,
             queue: 8_192,
         }
     }

@@ -83,7 +83,7 @@ impl AsyncRead for Stream {
             session.end();
             return Poll::Ready(Err(error));
         }
-        let poll = incoming.poll_read(socket, fairness, outgoing, cx, buffer);
+        let poll = incoming.poll_read(socket, fairness, session, outgoing, cx, buffer);
         if poll.is_ready() {
             session.outbox.reader_left();
         }
@@ -155,6 +155,7 @@ impl Incoming {
         &mut self,
         socket: &mut OwnedReadHalf,
         fairness: &mut Fairness,
+        session: &Session,
         outgoing: &mut Outgoing,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
@@ -186,7 +187,7 @@ impl Incoming {
                 if passed > 0 {
                     return Poll::Ready(Ok(()));
                 }
-            } else if !self.judge_held()
+            } else if !self.judge_held(session)
                 && ready!(poll_read_buf(Pin::new(&mut *socket), cx, &mut self.held))? == 0
             {
                 // Nothing more will come: whatever it is, socketioxide may judge it.
@@ -210,19 +211,26 @@ impl Incoming {
     }
 
     /// Moves what can be judged from `held` to `ready`; false if more bytes are needed first.
-    fn judge_held(&mut self) -> bool {
+    fn judge_held(&mut self, session: &Session) -> bool {
         let held = std::mem::take(&mut self.held);
         let mut at = self.follow(&held);
         self.ready.extend_from_slice(&held[..at]);
         if let Some(header) = Header::parse(&held[at..])
-            && let Name::Escaped(place) = name(&header, &held[at..])
+            && let name @ (Name::Escaped(_) | Name::Connect) = name(&header, &held[at..])
             // It fits: frames over the limit are not held.
             && let Some(frame) = held.get(at..at + header.frame_length() as usize)
         {
             let packet: Vec<u8> = header.unmask(&frame[header.size..]).collect();
-            let mut escaped = Vec::with_capacity(packet.len());
-            event_name::insert_stand_in(&mut escaped, &packet[..place], &packet[place..]);
-            frame::push_masked(&mut self.ready, header.first, &escaped);
+            if let Name::Escaped(place) = name {
+                let mut escaped = Vec::with_capacity(packet.len());
+                event_name::insert_stand_in(&mut escaped, &packet[..place], &packet[place..]);
+                frame::push_masked(&mut self.ready, header.first, &escaped);
+            } else {
+                if let Some(rest) = event_name::connect(&packet) {
+                    session.asks_for(rest);
+                }
+                self.ready.extend_from_slice(frame);
+            }
             at += frame.len();
         }
         self.held.extend_from_slice(&held[at..]);
@@ -318,6 +326,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+        sync::mpsc,
     };
 
     use super::*;
@@ -414,6 +423,7 @@ mod tests {
             (frame::BINARY, r#"42["\\"]"#),
             (frame::FIRST_TEXT, r#"42["\n","#),
             (0x80, r#""\\"]"#),
+            (frame::TEXT, r#"40/room-7,{"a":1}"#),
             (frame::TEXT, &huge),
             (frame::TEXT, r#"42["na"#),
         ];
@@ -427,6 +437,28 @@ mod tests {
         for size in [1, 2, 3, 7, 64, 10_000] {
             let read = read(bytes.clone(), size).await;
             assert_eq!(payloads(&read), expected, "in pieces of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_asked_for_before_the_packet_is_passed_on() {
+        let sessions = Arc::<Sessions>::default();
+        let (asked, mut paths) = mpsc::unbounded_channel();
+        sessions.ask_before_connect(Box::new(move |path| asked.send(path.to_owned()).is_ok()));
+        let (mut client, mut stream) = open(sessions.begin()).await;
+        for (packet, path) in [
+            ("40/room-7,{}", Some("/room-7")),
+            ("40/é", Some("/é")),
+            ("40", None),
+            ("41/room-7,", None),
+            (r#"42/room-7,["a"]"#, None),
+        ] {
+            let frame = from_client(frame::TEXT, packet);
+            client.write_all(&frame).await.unwrap();
+            let mut read = vec![0; frame.len()];
+            stream.read_exact(&mut read).await.unwrap();
+            assert_eq!(read, frame);
+            assert_eq!(paths.try_recv().ok().as_deref(), path, "{packet}");
         }
     }
 
