@@ -80,6 +80,7 @@ impl Connection {
         address: IpAddr,
         adapter: Arc<Adapter>,
     ) -> Self {
+        adapter.begin();
         let guest = guest::Connection {
             id: id.clone(),
             namespace: adapter.namespace().to_owned(),
@@ -196,6 +197,12 @@ impl Connection {
     /// Answers an event of this connection that asked for an ack.
     pub fn ack(&self, id: i64, message: Message) {
         self.adapter.ack(self.key, &self.session, id, message);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.adapter.end();
     }
 }
 

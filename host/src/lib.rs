@@ -2,7 +2,7 @@
 //!
 //! In the order of an event's way:
 //! [`server`] puts everything together; [`transport`] moves bytes and packets; [`socket`] holds
-//! our socketioxide handlers; [`dispatch`] looks the event up in the [`registry`], has it checked
+//! our socketioxide handlers, and [`directory`] the open namespaces; [`dispatch`] looks the event up in the [`registry`], has it checked
 //! by [`admission`], calls its [`plugin`], which may ask for each [`capability`] it is granted,
 //! and performs the [`effect`]s. [`reload`] publishes new registries. [`broadcast`] is what
 //! backends ([`api`]), plugins and Rust programs push with.
@@ -31,6 +31,7 @@ pub mod capability;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod directory;
 pub mod dispatch;
 pub mod effect;
 pub mod error;
@@ -41,6 +42,7 @@ pub mod inspection;
 pub mod lane;
 pub mod message;
 pub mod metrics;
+pub mod namespace;
 pub mod plugin;
 pub mod recovery;
 pub mod registry;

@@ -24,6 +24,7 @@ const CALL_BUCKETS: [f64; 12] = [
 pub struct Metrics {
     registry: Registry,
     clients: IntGauge,
+    namespaces: IntGauge,
     connections: IntCounterVec,
     events: IntCounterVec,
     rate_limited: IntCounterVec,
@@ -80,6 +81,7 @@ impl Default for Metrics {
         let calls = HistogramVec::new(calls, &["plugin"]).expect("the names are valid");
         Self {
             clients: gauge("mixlab_clients", "Connected clients"),
+            namespaces: gauge("mixlab_namespaces", "Open namespaces"),
             connections: counters(
                 "mixlab_connections_total",
                 "Connections to namespaces, by outcome: ok or the code of the refusal",
@@ -201,8 +203,15 @@ impl Metrics {
     }
 
     /// Everything as text, with what is not counted but looked at.
-    pub fn render(&self, clients: usize, dropped_emits: u64, plugins: &[PluginStatus]) -> String {
+    pub fn render(
+        &self,
+        clients: usize,
+        namespaces: usize,
+        dropped_emits: u64,
+        plugins: &[PluginStatus],
+    ) -> String {
         self.clients.set(clients as i64);
+        self.namespaces.set(namespaces as i64);
         self.dropped_emits.set(dropped_emits as i64);
         self.plugin_memory.reset();
         self.plugin_state.reset();

@@ -1,6 +1,6 @@
 //! Which plugin handles what: an immutable snapshot, replaced as a whole.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{cmp::Reverse, collections::HashMap, sync::Arc};
 
 use prometheus::IntCounter;
 
@@ -8,6 +8,7 @@ use crate::{
     admission::{Contract, ContractError, RateLimits, Schema},
     guest::{Description, EmitContract},
     metrics::Metrics,
+    namespace::{NamespacePattern, is_namespace},
     plugin::Plugin,
 };
 
@@ -64,7 +65,9 @@ pub enum DescriptionError {
         reason: String,
     },
     /// A namespace's name is wrong.
-    #[error("{0:?} is not a namespace: one begins with / and holds neither , nor ? nor #")]
+    #[error(
+        "{0:?} is not a namespace: one begins with /, has one * at most, and neither , nor ? nor #"
+    )]
     Namespace(String),
     /// It serves a namespace that it is not granted.
     #[error(
@@ -189,14 +192,12 @@ fn compile_emits(contracts: Vec<EmitContract>) -> Result<Emits, DescriptionError
     Ok(emits)
 }
 
-fn is_namespace(name: &str) -> bool {
-    name.starts_with('/') && !name.contains([',', '?', '#']) && !name.chars().any(char::is_control)
-}
-
 /// What each namespace serves. Never changes once published.
 #[derive(Default)]
 pub struct Registry {
     namespaces: HashMap<Box<str>, Namespace>,
+    /// In the order in which they are tried.
+    patterns: Vec<(NamespacePattern, Namespace)>,
 }
 
 #[derive(Default)]
@@ -211,8 +212,10 @@ impl Registry {
     /// Of plugins without conflicts, in the order of `mixlab.toml`.
     pub fn new<'a>(served: impl IntoIterator<Item = &'a Arc<Served>>) -> Self {
         let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
+        let mut order = Vec::new();
         for plugin in served {
             for path in plugin.namespaces() {
+                order.push(path);
                 let namespace = namespaces.entry(path.into()).or_default();
                 for route in &plugin.routes {
                     if route.contract.event == ANY_EVENT {
@@ -227,29 +230,56 @@ impl Registry {
                 }
             }
         }
-        Self { namespaces }
+        let mut patterns = Vec::new();
+        for path in order {
+            if let Some(pattern) = NamespacePattern::parse(path)
+                && let Some(namespace) = namespaces.remove(path)
+            {
+                patterns.push((pattern, namespace));
+            }
+        }
+        // Stable: of those that fix as much, the first in the file is meant.
+        patterns.sort_by_key(|(pattern, _)| Reverse(pattern.literals()));
+        Self {
+            namespaces,
+            patterns,
+        }
+    }
+
+    /// What is meant by the name of a namespace, and not by a pattern first, then by the pattern
+    /// that fixes most of it.
+    fn namespace(&self, path: &str) -> Option<&Namespace> {
+        self.namespaces.get(path).or_else(|| {
+            let mut patterns = self.patterns.iter();
+            let (_, namespace) = patterns.find(|(pattern, _)| pattern.matches(path))?;
+            Some(namespace)
+        })
     }
 
     /// Who handles an event of a namespace.
     pub fn route(&self, namespace: &str, event: &str) -> Option<&Arc<Route>> {
-        let namespace = self.namespaces.get(namespace)?;
+        let namespace = self.namespace(namespace)?;
         namespace.events.get(event).or(namespace.any_event.as_ref())
     }
 
     /// The plugins that want to know of a namespace's connections.
     pub fn watchers(&self, namespace: &str) -> &[Arc<Plugin>] {
-        self.namespaces
-            .get(namespace)
+        self.namespace(namespace)
             .map(|n| n.watchers.as_slice())
             .unwrap_or_default()
     }
 
     /// Whether a plugin serves a namespace.
     pub fn serves(&self, namespace: &str) -> bool {
+        self.namespace(namespace).is_some()
+    }
+
+    /// Whether a plugin serves a namespace by its name, and not by a pattern.
+    pub fn names(&self, namespace: &str) -> bool {
         self.namespaces.contains_key(namespace)
     }
 
-    /// The namespaces that plugins serve.
+    /// The namespaces that plugins serve by their names.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.namespaces.keys().map(|path| &**path)
     }

@@ -10,7 +10,7 @@ use axum::{
 use socketioxide::SocketIo;
 use tokio::{
     net::TcpListener,
-    sync::{mpsc, watch},
+    sync::{Notify, mpsc},
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -22,12 +22,13 @@ use crate::{
     broadcast::Broadcast,
     config::{self, Config},
     connection::Connections,
+    directory::Directory,
     dispatch::Dispatcher,
     metrics::Metrics,
     plugin::Engine,
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
-    socket::{Handlers, MAIN_NAMESPACE},
+    socket::Handlers,
     transport::{Adapter, Front, Listener, Namespaces, serve},
     web,
 };
@@ -44,11 +45,11 @@ pub struct Server {
     listener: Listener,
     request_timeout: Duration,
     router: Router,
-    io: SocketIo<Adapter>,
-    handlers: Handlers,
+    directory: Arc<Directory>,
+    dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
     reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
-    served_namespaces: watch::Receiver<Vec<String>>,
+    published: Arc<Notify>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
 }
@@ -89,7 +90,7 @@ impl Server {
             namespaces,
             dispatcher,
             mut reloader,
-            served_namespaces,
+            published,
         } = Core::new(&config, source, secret.clone())?;
         let handlers = Handlers {
             dispatcher: dispatcher.clone(),
@@ -101,8 +102,9 @@ impl Server {
             dispatcher.metrics.refused_connections(),
         );
         let (endpoint, io) = endpoint(&config.socket, namespaces.clone());
-        io.ns(MAIN_NAMESPACE, handlers.clone());
+        let directory = Directory::new(io, handlers, config.socket.max_namespaces);
         reloader.refresh().await;
+        directory.settle();
 
         let reload_requests = mpsc::channel(1);
         // Without a secret the server is for trying out, by whoever started it.
@@ -128,11 +130,11 @@ impl Server {
             listener,
             request_timeout: config.socket.request_timeout,
             router,
-            io,
-            handlers,
+            directory,
+            dispatcher,
             reloader,
             reload_requests,
-            served_namespaces,
+            published,
             secret,
             local_key,
         })
@@ -145,7 +147,7 @@ impl Server {
 
     /// The four primitives, for Rust programs that embed the server.
     pub fn broadcast(&self) -> Broadcast {
-        self.handlers.dispatcher.broadcast.clone()
+        self.dispatcher.broadcast.clone()
     }
 
     /// What tokens are signed with: `JWT_SECRET`, or a secret made for this run.
@@ -174,12 +176,8 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(self.reloader.run(self.reload_requests.1, stop.clone()));
-        tasks.spawn(follow_namespaces(
-            self.io.clone(),
-            self.handlers.clone(),
-            self.served_namespaces,
-            stop.clone(),
-        ));
+        let directory = self.directory.clone();
+        tasks.spawn(directory.follow(self.published, stop.clone()));
         tasks.spawn(serve(
             self.listener,
             self.router,
@@ -192,8 +190,8 @@ impl Server {
         tracing::info!("shutting down");
         stop.cancel();
         let ended = async {
-            self.handlers.dispatcher.shut_down().await;
-            self.io.close().await;
+            self.dispatcher.shut_down().await;
+            self.directory.close().await;
             tasks.wait().await;
         };
         if timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
@@ -207,7 +205,7 @@ struct Core {
     namespaces: Arc<Namespaces>,
     dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
-    served_namespaces: watch::Receiver<Vec<String>>,
+    published: Arc<Notify>,
 }
 
 impl Core {
@@ -231,7 +229,7 @@ impl Core {
             metrics,
             tasks: TaskTracker::new(),
         });
-        let (publish_namespaces, served_namespaces) = watch::channel(Vec::new());
+        let published: Arc<Notify> = Arc::default();
         let reloader = Reloader::new(
             config.clone(),
             source,
@@ -239,13 +237,13 @@ impl Core {
             Arc::new(engine),
             dispatcher.clone(),
             limits,
-            publish_namespaces,
+            published.clone(),
         );
         Ok(Self {
             namespaces,
             dispatcher,
             reloader,
-            served_namespaces,
+            published,
         })
     }
 }
@@ -325,41 +323,4 @@ fn cors(config: &config::Cors) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
         .allow_credentials(true)
-}
-
-/// Serves the namespaces that plugins declare, as they come and go.
-async fn follow_namespaces(
-    io: SocketIo<Adapter>,
-    handlers: Handlers,
-    mut wanted: watch::Receiver<Vec<String>>,
-    stop: CancellationToken,
-) {
-    let mut served = vec![MAIN_NAMESPACE.to_owned()];
-    loop {
-        let next = wanted.borrow_and_update().clone();
-        for path in &next {
-            // Registering a live path again would break its sockets.
-            if !served.contains(path) {
-                io.ns(path.clone(), handlers.clone());
-            }
-        }
-        for path in &served {
-            if path == MAIN_NAMESPACE || next.contains(path) {
-                continue;
-            }
-            if let Some(namespace) = io.of(path) {
-                // Deleting alone would leave clients believing that they are connected.
-                if let Err(error) = namespace.disconnect().await {
-                    tracing::warn!(namespace = path, %error, "some clients were not told of its end");
-                }
-                io.delete_ns(path);
-            }
-        }
-        served = next;
-        served.push(MAIN_NAMESPACE.to_owned());
-        tokio::select! {
-            changed = wanted.changed() => if changed.is_err() { return },
-            () = stop.cancelled() => return,
-        }
-    }
 }

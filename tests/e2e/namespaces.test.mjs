@@ -2,7 +2,8 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { ask, connect, disconnected, open, TRANSPORTS } from '../support/client.mjs';
-import { editConfig, plugin, replaceFile } from '../support/plugins.mjs';
+import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { rawSocket } from '../support/raw.mjs';
 import { startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -103,4 +104,173 @@ test('a client that comes in while its namespace ends is told', async (t) => {
   assert.equal(await disconnected(witness), 'io server disconnect');
   assert.equal(await outcome, 'plugin_unavailable');
   assert.deepEqual(await answer(t, own, '/first'), ['one', '/first']);
+});
+
+test('a plugin serves the namespaces that it is granted, and `/`', async (t) => {
+  const own = await startServer(t, {
+    plugins: [
+      { ...places('one', '/', '/first', '/second'), grants: ['namespace:/first'] },
+      { ...places('two', '/third'), grants: [] },
+    ],
+  });
+  const refusal = (path) => new RegExp(`namespace ${path}, which needs a grant: add "namespace:${path}" to its grants`);
+  assert.match((await plugin(own, 'one')).refusal, refusal('/second'));
+  assert.match((await plugin(own, 'two')).refusal, refusal('/third'));
+  await assert.rejects(connect(t, own, { namespace: '/first' }), { message: 'Invalid namespace' }, 'all or nothing');
+  editConfig(own, (toml) => toml.replace('"namespace:/first"', '$&, "namespace:/second"'));
+  await reload(own);
+  assert.equal((await plugin(own, 'one')).state, 'serving');
+  const sockets = [];
+  for (const namespace of ['/', '/first', '/second']) sockets.push(await connect(t, own, { namespace }));
+  const [main, first, second] = sockets;
+
+  // What is no longer granted ends, although the plugin is refused as a whole and goes on as it was.
+  editConfig(own, (toml) => toml.replace('"namespace:/first", ', ''));
+  assert.equal(await disconnected(first), 'io server disconnect');
+  const { state, refusal: reason, namespaces } = await until(async () => {
+    const one = await plugin(own, 'one');
+    return one.refusal && one;
+  });
+  assert.equal(state, 'serving-old');
+  assert.match(reason, refusal('/first'));
+  assert.deepEqual(namespaces, ['/', '/second']);
+  await assert.rejects(connect(t, own, { namespace: '/first' }), { message: 'Invalid namespace' });
+  assert.deepEqual(await ask(main, 'places'), ['one', '/']);
+  assert.deepEqual(await ask(second, 'places'), ['one', '/second']);
+});
+
+/** How many namespaces are open. */
+async function openNamespaces(server) {
+  const { body } = await server.api('GET', '/metrics');
+  return Number(body.match(/^mixlab_namespaces (\d+)$/m)[1]);
+}
+
+/** Waits until so many namespaces are open. */
+const openNamespacesAre = (server, count) =>
+  until(async () => (await openNamespaces(server)) === count, { message: `${count} namespaces are open` });
+
+const rooms = await startServer(
+  { after },
+  {
+    config: '[socket]\nmax_namespaces = 20',
+    plugins: [
+      places('rooms', '/room-*'),
+      places('rooms-eu', '/room-*-eu'),
+      places('one-room', '/room-1'),
+      places('start', '/same*'),
+      places('end', '/*-end'),
+      places('halls', '/halls/*/chat'),
+    ],
+  },
+);
+
+for (const transport of TRANSPORTS) {
+  const options = { transports: [transport] };
+
+  test(`clients meet in namespaces that a plugin serves by a pattern, over ${transport}`, async (t) => {
+    const own = await startServer(t, { plugins: [places('rooms', '/room-*')] });
+    assert.equal(await openNamespaces(own), 1);
+    // At once, for each namespace must be opened once for all who ask.
+    const join = (namespace) => connect(t, own, { ...options, namespace });
+    const crowd = await Promise.all(Array.from({ length: 20 }, (_, index) => join(`/room-${index % 2}`)));
+    assert.equal(await openNamespaces(own), 3);
+    const answers = await Promise.all(crowd.map((socket) => ask(socket, 'places')));
+    answers.forEach((answer, index) => assert.deepEqual(answer, ['rooms', `/room-${index % 2}`]));
+    crowd.slice(1).forEach((socket) => socket.disconnect());
+    await openNamespacesAre(own, 2);
+    assert.deepEqual(await ask(crowd[0], 'places'), ['rooms', '/room-0'], 'it stays while somebody is there');
+    crowd[0].disconnect();
+    await openNamespacesAre(own, 1);
+    assert.deepEqual(await answer(t, own, '/room-0', options), ['rooms', '/room-0'], 'it comes back');
+  });
+
+  test(`the pattern that says most decides, over ${transport}`, async (t) => {
+    for (const [namespace, name] of [
+      ['/room-1', 'one-room'],
+      ['/room-2', 'rooms'],
+      ['/room-7-eu', 'rooms-eu'],
+      ['/room--eu', 'rooms'],
+      ['/room-1-end', 'rooms'],
+      ['/same-end', 'start'],
+      ['/ünï-😀-end', 'end'],
+      ['/halls/a/chat', 'halls'],
+    ]) {
+      assert.deepEqual(await answer(t, rooms, namespace, options), [name, namespace]);
+    }
+  });
+
+  test(`what no pattern matches is no namespace, over ${transport}`, async (t) => {
+    for (const namespace of ['/room', '/room-', '/room-a/b', '/halls//chat', `/room-${'x'.repeat(129)}`]) {
+      await assert.rejects(connect(t, rooms, { ...options, namespace }), { message: 'Invalid namespace' });
+    }
+  });
+
+  test(`too many namespaces are refused until others are empty, over ${transport}`, async (t) => {
+    const own = await startServer(t, {
+      config: '[socket]\nmax_namespaces = 4',
+      plugins: [places('rooms', '/named', '/room-*')],
+    });
+    const join = (namespace) => connect(t, own, { ...options, namespace });
+    const [first] = [await join('/room-1'), await join('/room-2')];
+    await assert.rejects(join('/room-3'), { message: 'rate_limited' });
+    await assert.rejects(join('/nowhere'), { message: 'Invalid namespace' });
+    assert.deepEqual(await answer(t, own, '/room-1', options), ['rooms', '/room-1']);
+    assert.deepEqual(await answer(t, own, '/named', options), ['rooms', '/named']);
+    assert.equal(await openNamespaces(own), 4);
+    first.disconnect();
+    await openNamespacesAre(own, 3);
+    assert.deepEqual(await answer(t, own, '/room-3', options), ['rooms', '/room-3']);
+  });
+}
+
+test('a flood of namespaces opens no more than are allowed', async (t) => {
+  await openNamespacesAre(rooms, 2);
+  const socket = await rawSocket(t, rooms);
+  for (let index = 0; index < 2000; index += 1) socket.send(`40/room-flood-${index},`);
+  const answers = (pattern) => socket.frames.filter((frame) => pattern.test(frame)).length;
+  await until(() => answers(/^4[04]\/room-flood-/) === 2000, { message: 'all are answered' });
+  assert.equal(answers(/^40/), 1 + 20 - 2, '`/` and `/room-1` were open, and this client is in one of them');
+  assert.ok(answers(/^44.*"rate_limited"/) > 0);
+  assert.equal(await openNamespaces(rooms), 20);
+  socket.ws.terminate();
+  await openNamespacesAre(rooms, 2);
+});
+
+test('a namespace of a pattern ends with it, and moves to a plugin that names it', async (t) => {
+  const own = await startServer(t, {
+    plugins: [places('rooms', '/room-*'), { ...places('named', '/room-1', '/named'), enabled: false }],
+  });
+  const first = await connect(t, own, { namespace: '/room-1' });
+  const second = await connect(t, own, { namespace: '/room-2' });
+  editConfig(own, (toml) => toml.replace('enabled = false', ''));
+  await until(async () => (await ask(first, 'places'))[0] === 'named');
+  assert.ok(first.connected);
+  switchOff(own, 'rooms');
+  assert.equal(await disconnected(second), 'io server disconnect');
+  assert.deepEqual(await ask(first, 'places'), ['named', '/room-1']);
+  await assert.rejects(connect(t, own, { namespace: '/room-2' }), { message: 'Invalid namespace' });
+});
+
+test('a namespace stays open for a client that may come back', async (t) => {
+  const own = await startServer(t, {
+    config: '[recovery]\nenabled = true\nmax_age = "6s"',
+    plugins: [places('rooms', '/room-*')],
+  });
+  const dropped = await rawSocket(t, own, { join: false });
+  dropped.send('40/room-1,');
+  await dropped.frame(/^40\/room-1,/);
+  const left = await rawSocket(t, own, { join: false });
+  left.send('40/room-2,');
+  await left.frame(/^40\/room-2,/);
+  dropped.ws.terminate();
+  left.send('41/room-2,');
+  await openNamespacesAre(own, 2);
+  assert.deepEqual(await answer(t, own, '/room-1'), ['rooms', '/room-1']);
+  await openNamespacesAre(own, 1);
+});
+
+test('a pattern with two stars is refused', async (t) => {
+  const own = await startServer(t, { plugins: [places('bad', '/a-*-*'), places('good', '/a-*')] });
+  assert.match((await plugin(own, 'bad')).refusal, /"\/a-\*-\*" is not a namespace: one begins with \/, has one \* at most/);
+  assert.equal((await plugin(own, 'good')).state, 'serving');
 });

@@ -171,9 +171,12 @@ async fn ready(State(status): State<Arc<ArcSwap<Status>>>) -> Response {
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let status = api.status.load_full();
     let clients = api.broadcast.connected_clients_count();
-    let text = api
-        .metrics
-        .render(clients, api.namespaces.dropped_emits(), &status.plugins);
+    let text = api.metrics.render(
+        clients,
+        api.namespaces.count(),
+        api.namespaces.dropped_emits(),
+        &status.plugins,
+    );
     (
         [(
             header::CONTENT_TYPE,

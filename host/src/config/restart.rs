@@ -24,6 +24,7 @@ impl Config {
                     write_timeout,
                     request_timeout,
                     max_connections,
+                    max_namespaces,
                     queue: _,
                 },
             web: Web { root, client },
@@ -85,6 +86,10 @@ impl Config {
             (
                 "socket.max_connections",
                 *max_connections != new.socket.max_connections,
+            ),
+            (
+                "socket.max_namespaces",
+                *max_namespaces != new.socket.max_namespaces,
             ),
             ("web.root", *root != new.web.root),
             ("web.client", *client != new.web.client),

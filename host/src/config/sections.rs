@@ -204,6 +204,8 @@ pub struct Socket {
     pub request_timeout: Duration,
     /// How many TCP connections there may be, at least 1.
     pub max_connections: usize,
+    /// How many namespaces may be open when one more is asked for that matches a pattern.
+    pub max_namespaces: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
     pub queue: usize,
 }
@@ -222,6 +224,7 @@ impl Default for Socket {
             write_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(30),
             max_connections: 100_000,
+            max_namespaces: 1_000,
             queue: 8_192,
         }
     }

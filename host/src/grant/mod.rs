@@ -274,8 +274,8 @@ impl Grants {
     }
 
     /// Whether this namespace, or all that match this pattern, may be served. Everybody may serve
-    /// `/`. A star of a pattern is covered by stars only, so no name is matched as a pattern that
-    /// is not granted.
+    /// `/`. Only a star of the grant covers the star of a pattern, so that every name that the
+    /// pattern matches is granted, too.
     pub fn namespace(&self, path: &str) -> bool {
         path == "/"
             || self

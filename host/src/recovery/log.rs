@@ -96,6 +96,12 @@ impl<P: Clone> Log<P> {
         !self.dropped.is_empty()
     }
 
+    /// The same, without those who have been away for too long.
+    pub fn is_waited_for_still(&mut self) -> bool {
+        self.forget(Instant::now());
+        self.is_waited_for()
+    }
+
     /// The place of the next event, for its last argument.
     pub fn place(&self) -> String {
         self.place_of(self.next())

@@ -18,7 +18,7 @@ use std::{
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use tokio::{
-    sync::{mpsc, oneshot, watch as channel},
+    sync::{Notify, mpsc, oneshot},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -68,14 +68,14 @@ pub struct Reloader {
     config_error: Option<String>,
     config_stamp: Option<watch::Stamp>,
     status: Arc<ArcSwap<Status>>,
-    namespaces: channel::Sender<Vec<String>>,
+    published: Arc<Notify>,
 }
 
 /// Asks the reload task to look at all files now; answered when it has.
 pub type Request = oneshot::Sender<()>;
 
 impl Reloader {
-    /// Nothing is loaded yet. `namespaces` tells who cares which ones plugins serve.
+    /// Nothing is loaded yet. `published` tells who cares that plugins have changed.
     pub fn new(
         config: Config,
         source: Option<ConfigSource>,
@@ -83,7 +83,7 @@ impl Reloader {
         engine: Arc<Engine>,
         dispatcher: Arc<Dispatcher>,
         limits: Arc<RateLimits>,
-        namespaces: channel::Sender<Vec<String>>,
+        published: Arc<Notify>,
     ) -> Self {
         let config_stamp = source
             .as_ref()
@@ -100,7 +100,7 @@ impl Reloader {
             config_error: None,
             config_stamp,
             status: Arc::default(),
-            namespaces,
+            published,
         }
     }
 
@@ -350,14 +350,8 @@ impl Reloader {
 
     fn publish(&self) {
         let registry = Registry::new(self.slots.iter().filter_map(Slot::served));
-        let mut namespaces: Vec<String> = registry.namespaces().map(str::to_owned).collect();
-        namespaces.sort_unstable();
         self.dispatcher.registry.store(Arc::new(registry));
-        self.namespaces.send_if_modified(|current| {
-            let modified = *current != namespaces;
-            *current = namespaces;
-            modified
-        });
+        self.published.notify_one();
     }
 
     fn report(&self) {

@@ -9,7 +9,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc, Mutex, MutexGuard, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -122,6 +122,11 @@ impl Namespaces {
         self.dropped.load(Ordering::Relaxed)
     }
 
+    /// How many namespaces are being served.
+    pub fn count(&self) -> usize {
+        self.adapters.read().expect("no holder panics").len()
+    }
+
     /// The adapter of a namespace that is being served.
     pub fn get(&self, path: &str) -> Option<Arc<Adapter>> {
         self.adapters
@@ -182,6 +187,8 @@ pub struct Adapter {
     /// The sockets that have been told that they are connected. Others get nothing.
     members: RwLock<HashMap<SessionKey, Arc<Session>>>,
     namespaces: Arc<Namespaces>,
+    /// How many connections there are, also those that are not let in yet or have just ended.
+    connections: AtomicUsize,
     /// None if nothing is recovered.
     log: Option<Mutex<Log<Packet>>>,
 }
@@ -193,6 +200,25 @@ impl Adapter {
     /// The namespace's path.
     pub fn namespace(&self) -> &str {
         self.local.path()
+    }
+
+    /// A connection begins.
+    pub fn begin(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection is over.
+    pub fn end(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is connected, or may come back.
+    pub fn is_used(&self) -> bool {
+        let is_awaited = |log: &Mutex<Log<Packet>>| {
+            let mut log = log.lock().expect("no holder panics");
+            log.is_waited_for_still()
+        };
+        self.connections.load(Ordering::Relaxed) > 0 || self.log.as_ref().is_some_and(is_awaited)
     }
 
     /// Tells a client that its socket is connected, and sends it from now on what is for it.
@@ -528,6 +554,7 @@ impl CoreAdapter<Emitter> for Adapter {
         Self {
             local,
             members: RwLock::default(),
+            connections: AtomicUsize::new(0),
             namespaces: namespaces.clone(),
             log: recovery.enabled.then(log),
         }

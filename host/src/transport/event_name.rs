@@ -21,6 +21,8 @@ pub enum Name {
     Plain,
     /// The stand-in must be inserted at this offset.
     Escaped(usize),
+    /// It is no event: the client asks for a namespace.
+    Connect,
     /// The packet ends before the name does.
     Cut,
 }
@@ -74,6 +76,7 @@ impl<I: Iterator<Item = u8>> Scan<I> {
                 }
                 self.next()?
             }
+            b'0' if self.next()? == b'/' => return Some(Name::Connect),
             _ => return Some(Name::Plain),
         };
         if byte == b'/' {
@@ -106,6 +109,13 @@ impl<I: Iterator<Item = u8>> Scan<I> {
     }
 }
 
+/// What follows the type of a CONNECT packet for another namespace than `/`: the path first.
+pub fn connect(packet: &[u8]) -> Option<&[u8]> {
+    packet
+        .strip_prefix(b"40")
+        .filter(|rest| rest.starts_with(b"/"))
+}
+
 /// Puts the stand-in into a packet, given as the bytes before and behind its place.
 pub fn insert_stand_in(out: &mut Vec<u8>, before: &[u8], behind: &[u8]) {
     out.extend_from_slice(before);
@@ -128,7 +138,7 @@ pub fn escape_payload(payload: Bytes) -> Bytes {
         }
         match Name::of(packet.iter().copied()) {
             Name::Escaped(place) => insert_stand_in(&mut out, &packet[..place], &packet[place..]),
-            Name::Plain | Name::Cut => out.extend_from_slice(packet),
+            Name::Plain | Name::Connect | Name::Cut => out.extend_from_slice(packet),
         }
     }
     out.into()

@@ -129,7 +129,7 @@ impl Incoming {
             if header.first != frame::TEXT || !session.deliver(payload) {
                 self.note(&header);
                 self.note_attachments(payload);
-                self.forward(header.first, payload);
+                self.forward(header.first, payload, session);
             }
         }
         done
@@ -178,8 +178,12 @@ impl Incoming {
         }
     }
 
-    /// Passes a text on, with a name that socketioxide can read.
-    fn forward(&mut self, first: u8, packet: &[u8]) {
+    /// Passes a text on, with a name that socketioxide can read, and has the namespace opened that
+    /// it asks for.
+    fn forward(&mut self, first: u8, packet: &[u8], session: &Session) {
+        if let Some(rest) = event_name::connect(packet) {
+            session.asks_for(rest);
+        }
         match Name::of(packet.iter().copied()) {
             Name::Escaped(place) => {
                 let mut escaped = Vec::with_capacity(packet.len());
@@ -187,7 +191,9 @@ impl Incoming {
                 frame::push_masked(&mut self.ready, first, &escaped);
             }
             // Clients that cut messages into fragments do so far behind the name.
-            Name::Plain | Name::Cut => frame::push_masked(&mut self.ready, first, packet),
+            Name::Plain | Name::Connect | Name::Cut => {
+                frame::push_masked(&mut self.ready, first, packet)
+            }
         }
     }
 }

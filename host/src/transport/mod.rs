@@ -1,7 +1,7 @@
 //! Bytes in and out: the TCP listener, the HTTP server, the service in front of socketioxide, and
 //! raw packets to sockets and rooms.
 //!
-//! Beside `socket` and `server`, only this module knows socketioxide.
+//! Beside `socket`, `directory` and `server`, only this module knows socketioxide.
 
 mod adapter;
 mod event_name;

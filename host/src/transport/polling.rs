@@ -99,6 +99,11 @@ pub async fn post(
         Err(_) => return Err(Refusal::BadRequest),
     };
     end_if_aborted.disarm();
+    for packet in body.split(|byte| *byte == SEPARATOR) {
+        if let Some(rest) = event_name::connect(packet) {
+            session.asks_for(rest);
+        }
+    }
     let body = Body::from(event_name::escape_payload(body));
     let request = front.request(Method::POST, "polling", Some(&id), body);
     front.ask(request).await.map(payload)

@@ -19,7 +19,16 @@ use super::{frame, outbox::Outbox};
 /// The sessions by the id that their requests carry: those that began with polling, and those that
 /// have joined a namespace. A session leaves the table when socketioxide lets go of it.
 #[derive(Default)]
-pub struct Sessions(Mutex<HashMap<String, Weak<Session>>>);
+pub struct Sessions {
+    table: Mutex<HashMap<String, Weak<Session>>>,
+    ask: OnceLock<Ask>,
+}
+
+/// Asked before a CONNECT packet for a namespace is passed on; false if there are too many already.
+pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// So many CONNECT packets of a client may be refused at once for it to be told the true reason.
+const MAX_REFUSED: usize = 64;
 
 impl Sessions {
     /// A new session, not yet in the table.
@@ -43,13 +52,19 @@ impl Sessions {
     /// Enters a session under the id that socketioxide has given it.
     pub fn enter(&self, session: &Arc<Session>, id: String) {
         let id = session.id.get_or_init(|| id);
-        let mut table = self.0.lock().expect("no holder panics");
+        let mut table = self.table.lock().expect("no holder panics");
         table.insert(id.clone(), Arc::downgrade(session));
     }
 
     /// The session of this id.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
-        self.0.lock().expect("no holder panics").get(id)?.upgrade()
+        let table = self.table.lock().expect("no holder panics");
+        table.get(id)?.upgrade()
+    }
+
+    /// From now on `ask` is asked, once and for all.
+    pub fn ask_before_connect(&self, ask: Ask) {
+        self.ask.get_or_init(|| ask);
     }
 }
 
@@ -166,6 +181,16 @@ impl Session {
         self.upgrading.store(false, Ordering::Release);
     }
 
+    /// The client asks for a namespace; `rest` is its CONNECT packet from the path on.
+    pub fn asks_for(&self, rest: &[u8]) {
+        let path = rest.split(|byte| *byte == b',').next().unwrap_or_default();
+        if let (Some(ask), Ok(path)) = (self.sessions.ask.get(), str::from_utf8(path))
+            && !ask(path)
+        {
+            self.introductions().refuse(path);
+        }
+    }
+
     /// Announces how a connection is to be introduced. Called before socketioxide answers the
     /// CONNECT packet.
     pub fn announce(&self, introduction: Introduction) {
@@ -272,7 +297,11 @@ fn text_frame(packet: &str) -> Bytes {
 
 /// Connections whose CONNECT packets have not been answered by socketioxide.
 #[derive(Default)]
-pub struct Introductions(Vec<Pending>);
+pub struct Introductions {
+    pending: Vec<Pending>,
+    /// Namespaces that were not opened, since there are too many.
+    refused: Vec<String>,
+}
 
 struct Pending {
     introduction: Introduction,
@@ -292,22 +321,28 @@ pub enum Answer {
 impl Introductions {
     /// Whether socketioxide has answered all CONNECT packets.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.pending.is_empty() && self.refused.is_empty()
     }
 
     fn announce(&mut self, introduction: Introduction) {
         // A former answer that never went out is out of date.
-        self.0
+        self.pending
             .retain(|other| other.introduction.namespace != introduction.namespace);
-        self.0.push(Pending {
+        self.pending.push(Pending {
             introduction,
             is_given: false,
         });
     }
 
+    fn refuse(&mut self, namespace: &str) {
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.push(namespace.to_owned());
+        }
+    }
+
     fn give(&mut self, namespace: &str) -> Option<String> {
         let pending = self
-            .0
+            .pending
             .iter_mut()
             .find(|pending| pending.introduction.namespace == namespace)?;
         (!std::mem::replace(&mut pending.is_given, true)).then(|| pending.introduction.packet())
@@ -316,21 +351,36 @@ impl Introductions {
     /// What the client gets if `packet` is an engine.io packet of socketioxide's that answers
     /// CONNECT.
     pub fn answer(&mut self, packet: &[u8]) -> Option<Answer> {
-        let rest = packet.strip_prefix(b"40")?;
+        let Some(rest) = packet.strip_prefix(b"40") else {
+            return self.refusal(packet.strip_prefix(b"44")?);
+        };
         let namespace = match rest.first()? {
             b'/' => rest.split(|byte| *byte == b',').next()?,
             _ => b"/",
         };
         let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
-        let index = self.0.iter().position(is_its)?;
-        let pending = self.0.swap_remove(index);
-        if self.0.is_empty() {
-            self.0 = Vec::new();
+        let index = self.pending.iter().position(is_its)?;
+        let pending = self.pending.swap_remove(index);
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
         }
         Some(match pending.is_given {
             true => Answer::Given,
             false => Answer::Instead(pending.introduction.packet()),
         })
+    }
+
+    /// socketioxide knows of no limit: it says that there is no such namespace.
+    fn refusal(&mut self, rest: &[u8]) -> Option<Answer> {
+        let path = rest.split(|byte| *byte == b',').next()?;
+        let is_its = |refused: &String| refused.as_bytes() == path;
+        let index = self.refused.iter().position(is_its)?;
+        let path = self.refused.swap_remove(index);
+        if self.refused.is_empty() {
+            self.refused = Vec::new();
+        }
+        let answer = format!(r#"44{path},{{"message":"rate_limited"}}"#);
+        Some(Answer::Instead(answer))
     }
 }
 
@@ -347,7 +397,7 @@ impl Introduction {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Some(id) = self.id.get() {
-            let mut table = self.sessions.0.lock().expect("no holder panics");
+            let mut table = self.sessions.table.lock().expect("no holder panics");
             table.remove(id);
         }
     }
@@ -372,7 +422,7 @@ mod tests {
         sessions.enter(&session, "a".to_owned());
         assert!(Arc::ptr_eq(&sessions.get("a").unwrap(), &session));
         drop(session);
-        assert!(sessions.get("a").is_none() && sessions.0.lock().unwrap().is_empty());
+        assert!(sessions.get("a").is_none() && sessions.table.lock().unwrap().is_empty());
     }
 
     #[test]
@@ -384,6 +434,36 @@ mod tests {
         session.leave_polling();
         session.abandon_upgrade();
         assert!(!session.begin_upgrade());
+    }
+
+    #[test]
+    fn what_was_not_opened_is_refused_once_with_the_true_reason() {
+        let session = Arc::<Sessions>::default().begin();
+        session.asks_for(b"/full");
+        assert!(session.introductions().is_empty(), "nobody is asked");
+        let is_good = |path: &str| path == "/good";
+        session.sessions.ask_before_connect(Box::new(is_good));
+        session.asks_for(b"/good,{}");
+        session.asks_for(b"/full,{}");
+        let mut introductions = session.introductions();
+        let error = |path: &str, message: &str| format!("44{path},{{\"message\":\"{message}\"}}");
+        for other in [
+            error("/good", "Invalid namespace"),
+            "44{}".to_owned(),
+            "42/full,[]".to_owned(),
+        ] {
+            assert_eq!(introductions.answer(other.as_bytes()), None);
+        }
+        let answer = introductions.answer(error("/full", "Invalid namespace").as_bytes());
+        assert_eq!(
+            answer,
+            Some(Answer::Instead(error("/full", "rate_limited")))
+        );
+        assert!(introductions.is_empty());
+        for _ in 0..=MAX_REFUSED {
+            introductions.refuse("/full");
+        }
+        assert_eq!(introductions.refused.len(), MAX_REFUSED);
     }
 
     #[test]

@@ -216,6 +216,7 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+        sync::mpsc,
     };
 
     use super::*;
@@ -330,6 +331,28 @@ mod tests {
         for size in [1, 2, 3, 7, 64, 10_000] {
             let read = read(bytes.clone(), size).await;
             assert_eq!(payloads(&read), expected, "in pieces of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_namespace_is_asked_for_before_the_packet_is_passed_on() {
+        let sessions = Arc::<Sessions>::default();
+        let (asked, mut paths) = mpsc::unbounded_channel();
+        sessions.ask_before_connect(Box::new(move |path| asked.send(path.to_owned()).is_ok()));
+        let (mut client, mut stream) = open(sessions.begin()).await;
+        for (packet, path) in [
+            ("40/room-7,{}", Some("/room-7")),
+            ("40/é", Some("/é")),
+            ("40", None),
+            ("41/room-7,", None),
+            (r#"42/room-7,["a"]"#, None),
+        ] {
+            let frame = from_client(frame::TEXT, packet);
+            client.write_all(&frame).await.unwrap();
+            let mut read = vec![0; frame.len()];
+            stream.read_exact(&mut read).await.unwrap();
+            assert_eq!(payloads(&read), [packet]);
+            assert_eq!(paths.try_recv().ok().as_deref(), path, "{packet}");
         }
     }
 
