@@ -13,7 +13,7 @@ use crate::{
     error::WireError,
     guest,
     lane::Arrival,
-    message::{Arguments, Message},
+    message::{Arguments, Message, check_nesting},
     plugin::{CallError, Plugin},
     registry::Route,
 };
@@ -104,7 +104,7 @@ pub fn checked_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
     for (event, arguments) in effects.iter().filter_map(Effect::emitted) {
         if let Some(schema) = route.emits.get(event) {
             schema.check(&arguments).map_err(|violation| {
-                let Violation { path, message } = violation;
+                let Violation { path, message, .. } = violation;
                 format!("its emit of {event:?} breaks its contract: {path}: {message}")
             })?;
         }
@@ -130,6 +130,10 @@ pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
         .map(RawValue::from_string)
         .transpose()
         .map_err(|error| format!("the details of its rejection are no JSON: {error}"))?;
+    if let Some(details) = &details {
+        check_nesting(details.get())
+            .map_err(|error| format!("the details of its rejection are {error}"))?;
+    }
     Ok(WireError {
         code: code.into(),
         message: message.into(),
