@@ -122,6 +122,14 @@ const CALLS = {
   ],
   'join the room of a user': [{ call: 'join', room: 'user:7' }, null, ['room:*'], 'room:user:7'],
   'join the room of a role': [{ call: 'join', room: 'role:admin' }, null, ['room:*'], 'room:role:admin'],
+  'join the room of payments': [{ call: 'join', room: 'payments' }, null, ['room:*'], 'room:payments'],
+  'leave the room of payments': [{ call: 'leave', room: 'payments' }, null, ['room:*'], 'room:payments'],
+  'emit to the room of payments': [
+    { call: 'emit', event: 'payment_update', rooms: ['payments'], data: 1 },
+    null,
+    ['emit', 'room:*', 'everyone'],
+    'room:payments',
+  ],
   'emit to the room of a user': [
     { call: 'emit', event: 'news', rooms: ['user:7'], data: 1 },
     null,
