@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 use super::failure;
 use crate::{
     admission::Violation,
-    capability,
+    capability::{self, Written},
     connection::Connection,
     effect::Effect,
     error::WireError,
@@ -67,8 +67,8 @@ impl Answer {
     }
 
     /// Tells the client that the plugin failed, and the log why.
-    pub fn plugin_failed(self, plugin: &Plugin, error: &CallError) {
-        let error = failure::report(plugin, &self.connection, &self.event, error);
+    pub fn plugin_failed(self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
+        let error = failure::report(plugin, &self.connection, &self.event, error, written);
         self.tell(&error);
     }
 
