@@ -14,6 +14,10 @@ use serde_json::value::RawValue;
 
 use crate::guest;
 
+/// How deep arrays and objects may be nested, the argument array included. It is as deep as
+/// `serde_json` reads, here and in plugins: what is deeper would only fail later.
+pub const MAX_NESTING: usize = 127;
+
 /// The checked JSON text of an argument array, e.g. `[{"id":7},"x"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments(String);
@@ -38,10 +42,16 @@ pub enum InvalidMessage {
     Placeholders(usize),
 }
 
-/// The text is not the JSON of an array.
+/// The text is not the JSON of an array that anybody should have to read.
 #[derive(Debug, thiserror::Error)]
-#[error("not a JSON array of arguments: {0}")]
-pub struct InvalidArguments(#[from] serde_json::Error);
+pub enum InvalidArguments {
+    /// It is something else.
+    #[error("not a JSON array of arguments: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It is nested too deeply.
+    #[error("nested deeper than {MAX_NESTING} levels")]
+    Nesting,
+}
 
 impl Arguments {
     /// No arguments: `[]`.
@@ -54,6 +64,7 @@ impl Arguments {
         let mut json = serde_json::Deserializer::from_str(&text);
         json.deserialize_seq(AnyArray)?;
         json.end()?;
+        check_nesting(&text)?;
         let trimmed = text.trim_ascii();
         if trimmed.len() == text.len() {
             return Ok(Self(text));
@@ -88,7 +99,7 @@ impl Message {
     pub fn new(arguments: Arguments, attachments: Vec<Bytes>) -> Result<Self, InvalidMessage> {
         if !attachments.is_empty() {
             let value: serde_json::Value =
-                serde_json::from_str(arguments.as_str()).map_err(InvalidArguments)?;
+                serde_json::from_str(arguments.as_str()).map_err(InvalidArguments::from)?;
             if !placeholders_fit(&value, attachments.len()) {
                 return Err(InvalidMessage::Placeholders(attachments.len()));
             }
@@ -132,7 +143,36 @@ pub fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArg
     let mut json = serde_json::Deserializer::from_str(packet);
     let Split { event, arguments } = json.deserialize_seq(SplitVisitor { packet })?;
     json.end()?;
+    check_nesting(packet)?;
     Ok((event, arguments))
+}
+
+/// Checks how deep valid JSON is nested. Its parser does not: it skips what nobody looks at
+/// without recursion, however deep that is.
+pub fn check_nesting(json: &str) -> Result<(), InvalidArguments> {
+    let json = json.as_bytes();
+    // Each level takes two brackets: hardly any text has so many that it must be looked at.
+    let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
+    if json.len() <= 2 * MAX_NESTING || json.iter().filter(opens).count() <= MAX_NESTING {
+        return Ok(());
+    }
+    let (mut depth, mut in_string) = (0_usize, false);
+    let mut bytes = json.iter();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => in_string = !in_string,
+            b'\\' if in_string => {
+                bytes.next();
+            }
+            b'[' | b'{' if !in_string => depth += 1,
+            b']' | b'}' if !in_string => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_NESTING {
+            return Err(InvalidArguments::Nesting);
+        }
+    }
+    Ok(())
 }
 
 /// Appends the array of an EVENT packet, the inverse of [`split_event`], with `last` as one more
@@ -324,6 +364,33 @@ mod tests {
         assert!(!message(&format!("[{}]", placeholder(5)), 1));
         assert!(message("[]", 1));
         assert!(!message(r#"[{"_placeholder":true}]"#, 1));
+    }
+
+    #[test]
+    fn nesting_ends_where_the_parser_of_values_does() {
+        let nested = |depth: usize, inner: &str| "[".repeat(depth) + inner + &"]".repeat(depth);
+        for inner in ["", r#"{"a":1}"#, r#""[[{{\"[\\""#] {
+            let depth = if inner.starts_with('{') {
+                MAX_NESTING - 1
+            } else {
+                MAX_NESTING
+            };
+            let (allowed, too_deep) = (nested(depth, inner), nested(depth + 1, inner));
+            assert!(Arguments::parse(allowed.clone()).is_ok(), "{allowed}");
+            assert!(serde_json::from_str::<serde_json::Value>(&allowed).is_ok());
+            let error = Arguments::parse(too_deep.clone()).unwrap_err();
+            assert_eq!(error.to_string(), "nested deeper than 127 levels");
+            assert!(serde_json::from_str::<serde_json::Value>(&too_deep).is_err());
+
+            let packet = |arguments: &str| arguments.replacen('[', r#"["e","#, 1);
+            if depth == MAX_NESTING && !inner.is_empty() {
+                assert!(split_event(&packet(&allowed)).is_ok());
+                assert!(split_event(&packet(&too_deep)).is_err());
+            }
+        }
+        let wide = format!("[{}[]]", "[],".repeat(10_000));
+        assert!(Arguments::parse(wide).is_ok());
+        assert!(Arguments::parse(nested(1_000_000, "")).is_err());
     }
 
     #[test]

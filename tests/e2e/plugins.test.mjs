@@ -10,6 +10,7 @@ import { after, test } from 'node:test';
 import { setTimeout as wait } from 'node:timers/promises';
 import { ask, connect, nextEvent, open, received } from '../support/client.mjs';
 import { assertFailed, nextArgument, notReady, plugin, reload, status } from '../support/plugins.mjs';
+import { rawSocket } from '../support/raw.mjs';
 import { makeFolder, startServer, wasm } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until, within } from '../support/wait.mjs';
@@ -142,6 +143,14 @@ const CALLS = {
   ],
   'join the room of a user': [{ call: 'join', room: 'user:7' }, null, ['room:*'], 'room:user:7'],
   'join the room of a role': [{ call: 'join', room: 'role:admin' }, null, ['room:*'], 'room:role:admin'],
+  'join the room of payments': [{ call: 'join', room: 'payments' }, null, ['room:*'], 'room:payments'],
+  'leave the room of payments': [{ call: 'leave', room: 'payments' }, null, ['room:*'], 'room:payments'],
+  'emit to the room of payments': [
+    { call: 'emit', event: 'payment_update', rooms: ['payments'], data: 1 },
+    null,
+    ['emit', 'room:*', 'everyone'],
+    'room:payments',
+  ],
   'emit to the room of a user': [
     { call: 'emit', event: 'news', rooms: ['user:7'], data: 1 },
     null,
@@ -555,21 +564,41 @@ test('a payload may be as large as its contract says and not a byte larger', asy
 test('a payload of the wrong shape is refused with the path to what is wrong', async (t) => {
   const socket = await connect(t, contracts);
   assert.deepEqual(await ask(socket, 'shaped', { hours: 12 }), ANSWER);
-  for (const [args, path, reason] of [
-    [[{ hours: 13 }], '/0/hours', /13 is greater than the maximum of 12/],
-    [[{ hours: 'two' }], '/0/hours', /"two" is not of type "integer"/],
-    [[{}], '/0', /"hours" is a required property/],
-    [[7], '/0', /7 is not of type "object"/],
-    [[], 'arguments', /less than 1 item/],
-    [[{ hours: 1 }, 2], 'arguments', /more than 1 item/],
-    [['x'.repeat(10_000)], '/0', /^.{1,300}$/],
+  const long = 'x'.repeat(10_000);
+  for (const [args, path, expected, found, reason] of [
+    [[{ hours: 13 }], '/0/hours', 'number <= 12', '13', /13 is greater than the maximum of 12/],
+    [[{ hours: 'two' }], '/0/hours', 'integer', '"two"', /"two" is not of type "integer"/],
+    [[{}], '/0', 'property "hours"', '{}', /"hours" is a required property/],
+    [[7], '/0', 'object', '7', /7 is not of type "object"/],
+    [[], 'arguments', 'at least 1 item', '[]', /less than 1 item/],
+    [[{ hours: 1 }, 2], 'arguments', 'at most 1 item', '[{"hours":1},2]', /more than 1 item/],
+    [[long], '/0', 'object', `"${long.slice(0, 99)}…`, /^.{201}$/],
   ]) {
     const { error } = await ask(socket, 'shaped', ...args);
     assert.deepEqual([error.code, error.temporary], ['invalid_payload', false]);
-    assert.equal(error.details.path, path);
-    assert.match(error.details.message, reason);
+    const { message, ...details } = error.details;
+    assert.deepEqual(details, { path, expected, found });
+    assert.match(message, reason);
     assert.equal(error.message, `${error.details.path}: ${error.details.message}`);
   }
+});
+
+test('arguments are nested no deeper than 127 levels, schema or none', async (t) => {
+  const socket = await connect(t, contracts);
+  // The array of arguments is the first level.
+  const nested = (depth) => Array.from({ length: depth - 1 }).reduce((inner) => [inner], 0);
+  assert.deepEqual(await ask(socket, 'for-anyone', nested(127)), ANSWER);
+  assert.equal((await ask(socket, 'shaped', nested(127))).error.details.expected, 'object');
+  const message = 'nested deeper than 127 levels';
+  for (const event of ['for-anyone', 'shaped', 'nobody:knows']) {
+    const { error } = await ask(socket, event, nested(128));
+    assert.deepEqual(error, { code: 'invalid_payload', message, temporary: false });
+  }
+  const raw = await rawSocket(t, contracts);
+  // Any recursion would end the server.
+  raw.send(`421["for-anyone",${'['.repeat(400_000)}${']'.repeat(400_000)}]`);
+  await raw.frame(new RegExp(`^431.*${message}`));
+  assert.deepEqual(await ask(socket, 'for-anyone'), ANSWER);
 });
 
 test('a schema whose check takes for ever stops nobody else', async (t) => {

@@ -4,10 +4,12 @@
 mod contract;
 mod rate_limit;
 mod schema;
+mod violation;
 
 pub use contract::{Contract, ContractError};
 pub use rate_limit::{Limit, RateLimits, scope_name};
-pub use schema::{Schema, Violation};
+pub use schema::Schema;
+pub use violation::Violation;
 
 use std::time::Duration;
 

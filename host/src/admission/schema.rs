@@ -1,16 +1,13 @@
 //! JSON Schemas of arguments, compiled once for each load of a plugin.
 
 use jsonschema::{Draft, PatternOptions, Validator};
-use serde::Serialize;
 use serde_json::Value;
 
+use super::violation::Violation;
 use crate::message::Arguments;
 
 /// A schema's text may be so long; compiling a longer one would hold up a reload.
 const MAX_SCHEMA_BYTES: usize = 256 << 10;
-
-/// How much of an offending value an error shows.
-const MAX_SHOWN_CHARS: usize = 200;
 
 /// A schema may hold so many subschemas, each counted as often as it is referred to.
 const MAX_WEIGHT: usize = 4096;
@@ -24,15 +21,6 @@ const MAX_STEPS: usize = 64 << 20;
 pub struct Schema {
     validator: Validator,
     weight: usize,
-}
-
-/// What is wrong with arguments, and where.
-#[derive(Debug, Serialize)]
-pub struct Violation {
-    /// JSON Pointer into the argument array, e.g. `/0/hours`; `arguments` for the array itself.
-    pub path: String,
-    /// What was expected and what was found.
-    pub message: String,
 }
 
 impl Schema {
@@ -59,22 +47,22 @@ impl Schema {
     pub fn check(&self, arguments: &Arguments) -> Result<(), Violation> {
         let size = arguments.as_str().len();
         if size.saturating_mul(self.weight) > MAX_STEPS {
-            return Err(Violation {
-                path: "arguments".to_owned(),
-                message: format!("{size} bytes are too many to be checked against this schema"),
-            });
+            return Err(Violation::of_all(
+                format!("{size} bytes are too many to be checked against this schema"),
+                format!("at most {} bytes", MAX_STEPS / self.weight),
+                format!("{size} bytes"),
+            ));
         }
-        let value: Value = serde_json::from_str(arguments.as_str()).map_err(|error| Violation {
-            path: "arguments".to_owned(),
-            message: error.to_string(),
+        // What is still wrong with checked JSON: a number that no number type holds.
+        let value: Value = serde_json::from_str(arguments.as_str()).map_err(|error| {
+            let found = error.to_string();
+            Violation::of_all(
+                found.clone(),
+                "numbers that can be represented".into(),
+                found,
+            )
         })?;
-        self.validator.validate(&value).map_err(|error| Violation {
-            path: match error.instance_path().as_str() {
-                "" => "arguments".to_owned(),
-                path => path.to_owned(),
-            },
-            message: shortened(error.to_string()),
-        })
+        self.validator.validate(&value).map_err(Violation::from)
     }
 }
 
@@ -130,13 +118,6 @@ fn weigh<'a>(
         _ => {}
     }
     Ok(weight)
-}
-
-fn shortened(text: String) -> String {
-    match text.char_indices().nth(MAX_SHOWN_CHARS) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use axum::{
 use serde_json::value::RawValue;
 
 use super::{Api, Body};
-use crate::error::WireError;
+use crate::{error::WireError, message::check_nesting};
 
 /// Any one JSON value within the size limit, whatever the Content-Type says.
 pub struct JsonBody(pub Body);
@@ -30,11 +30,12 @@ where
                 WireError::new("invalid_payload", "the body did not arrive whole")
             }
         })?;
-        serde_json::from_slice::<Box<RawValue>>(&bytes)
-            .map(Self)
-            .map_err(|error| {
-                WireError::new("invalid_payload", format!("the body is not JSON: {error}"))
-            })
+        let body = serde_json::from_slice::<Box<RawValue>>(&bytes).map_err(|error| {
+            WireError::new("invalid_payload", format!("the body is not JSON: {error}"))
+        })?;
+        check_nesting(body.get())
+            .map_err(|error| WireError::new("invalid_payload", format!("the body is {error}")))?;
+        Ok(Self(body))
     }
 }
 

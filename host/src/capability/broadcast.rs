@@ -7,6 +7,7 @@ use crate::{
     broadcast::Notification,
     effect::Effect,
     guest::{Error, broadcast},
+    message::check_nesting,
     user::UserId,
 };
 
@@ -58,9 +59,13 @@ impl State {
         }
         let user = UserId::from_text(user_id)
             .ok_or_else(|| Error::Invalid(format!("user-id: {user_id:?} is no user id")))?;
-        let notification = Notification::parse(notification)
+        let fields = Notification::parse(notification)
             .map_err(|error| Error::Invalid(format!("notification: not a JSON object: {error}")))?;
-        self.record(Effect::Notify { user, notification })
+        nesting("notification", notification)?;
+        self.record(Effect::Notify {
+            user,
+            notification: fields,
+        })
     }
 
     fn role_event(&mut self, role: String, event: String, data: String) -> Result<(), Error> {
@@ -81,6 +86,12 @@ impl State {
 }
 
 fn json(argument: &str, text: String) -> Result<Box<RawValue>, Error> {
-    RawValue::from_string(text)
-        .map_err(|error| Error::Invalid(format!("{argument}: not a JSON value: {error}")))
+    let json = RawValue::from_string(text)
+        .map_err(|error| Error::Invalid(format!("{argument}: not a JSON value: {error}")))?;
+    nesting(argument, json.get())?;
+    Ok(json)
+}
+
+fn nesting(argument: &str, json: &str) -> Result<(), Error> {
+    check_nesting(json).map_err(|error| Error::Invalid(format!("{argument}: {error}")))
 }

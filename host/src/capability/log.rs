@@ -12,12 +12,26 @@ impl log::Host for State {
             .connection
             .as_ref()
             .map(|connection| connection.id.as_str());
-        match level {
-            log::Level::Debug => tracing::debug!(target: "plugin", plugin, socket, "{message}"),
-            log::Level::Info => tracing::info!(target: "plugin", plugin, socket, "{message}"),
-            log::Level::Warn => tracing::warn!(target: "plugin", plugin, socket, "{message}"),
-            log::Level::Error => tracing::error!(target: "plugin", plugin, socket, "{message}"),
-        }
+        let level = match level {
+            log::Level::Debug => {
+                tracing::debug!(target: "plugin", plugin, socket, "{message}");
+                "debug"
+            }
+            log::Level::Info => {
+                tracing::info!(target: "plugin", plugin, socket, "{message}");
+                "info"
+            }
+            log::Level::Warn => {
+                tracing::warn!(target: "plugin", plugin, socket, "{message}");
+                "warn"
+            }
+            log::Level::Error => {
+                tracing::error!(target: "plugin", plugin, socket, "{message}");
+                "error"
+            }
+        };
+        // A call that fails shows them again, whatever level is written.
+        self.output.logged(level, message);
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 pub use meter::{Allowance, Meter, OverBudget};
-pub use output::Output;
+pub use output::{Output, Written};
 
 use crate::{
     broadcast::Broadcast,
@@ -37,7 +37,7 @@ pub struct State {
     broadcast: Broadcast,
     /// Counts what the current call has used.
     pub meter: Meter,
-    /// What the guest printed during the current call.
+    /// What the guest wrote during the current call.
     pub output: Output,
     /// Whose event it is; none while the instance is being prepared.
     connection: Option<Arc<Connection>>,

@@ -1,7 +1,10 @@
-//! What guests print: kept for the log, within the log budget.
+//! What guests write, by printing and into the log: kept until their call has ended, within the
+//! log budget.
 
 use std::{
-    io,
+    borrow::Cow,
+    collections::VecDeque,
+    fmt, io, mem,
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
@@ -17,42 +20,88 @@ use wasmtime_wasi::{
 
 use super::meter::OverBudget;
 
-/// Standard output and standard error of an instance during one call.
+/// How many of its last log lines a failed call shows.
+const MAX_LINES: usize = 10;
+
+/// What an instance writes during one call. Shared, since it is asked for when the instance is
+/// gone with a call that took too long.
 #[derive(Clone)]
 pub struct Output {
-    text: Arc<Mutex<Vec<u8>>>,
+    written: Arc<Mutex<Written>>,
     allowed: usize,
+}
+
+/// What a guest wrote during one call. Displays as more lines of the log line of a failure.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Standard output and standard error.
+    printed: Vec<u8>,
+    /// The last lines that it logged, each with its level.
+    lines: VecDeque<(&'static str, String)>,
+}
+
+impl Written {
+    /// What it printed; none if nothing.
+    pub fn printed(&self) -> Option<Cow<'_, str>> {
+        (!self.printed.is_empty()).then(|| String::from_utf8_lossy(&self.printed))
+    }
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(printed) = self.printed() {
+            write!(f, "\nit printed:\n{}", printed.trim_end())?;
+        }
+        if !self.lines.is_empty() {
+            f.write_str("\nits last log lines:")?;
+        }
+        for (level, line) in &self.lines {
+            write!(f, "\n{level}: {line}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Output {
     /// Takes at most `allowed` bytes a call.
     pub fn new(allowed: usize) -> Self {
         Self {
-            text: Arc::default(),
+            written: Arc::default(),
             allowed,
         }
     }
 
-    /// Forgets what was printed.
+    /// Forgets what was written.
     pub fn clear(&self) {
-        self.text.lock().expect("no holder panics").clear();
+        let mut written = self.written.lock().expect("no holder panics");
+        written.printed.clear();
+        written.lines.clear();
     }
 
-    /// Hands over what was printed; none if nothing was.
-    pub fn take(&self) -> Option<String> {
-        let mut text = self.text.lock().expect("no holder panics");
-        if text.is_empty() {
+    /// Hands over what was written; none if nothing was.
+    pub fn take(&self) -> Option<Box<Written>> {
+        let mut written = self.written.lock().expect("no holder panics");
+        if written.printed.is_empty() && written.lines.is_empty() {
             return None;
         }
-        Some(String::from_utf8_lossy(&std::mem::take(&mut *text)).into_owned())
+        Some(Box::new(mem::take(&mut *written)))
+    }
+
+    /// Keeps a line that was logged, and forgets the oldest of too many.
+    pub fn logged(&self, level: &'static str, line: String) {
+        let lines = &mut self.written.lock().expect("no holder panics").lines;
+        if lines.len() == MAX_LINES {
+            lines.pop_front();
+        }
+        lines.push_back((level, line));
     }
 
     fn push(&self, bytes: &[u8]) -> Result<(), OverBudget> {
-        let mut text = self.text.lock().expect("no holder panics");
-        if text.len() + bytes.len() > self.allowed {
+        let printed = &mut self.written.lock().expect("no holder panics").printed;
+        if printed.len() + bytes.len() > self.allowed {
             return Err(OverBudget::bytes("log", self.allowed));
         }
-        text.extend_from_slice(bytes);
+        printed.extend_from_slice(bytes);
         Ok(())
     }
 }

@@ -7,13 +7,13 @@ use serde_json::value::RawValue;
 use super::failure;
 use crate::{
     admission::Violation,
-    capability,
+    capability::{self, Written},
     connection::Connection,
     effect::Effect,
     error::WireError,
     guest,
     lane::Arrival,
-    message::{Arguments, Message},
+    message::{Arguments, Message, check_nesting},
     plugin::{CallError, Plugin},
     registry::Route,
 };
@@ -67,8 +67,8 @@ impl Answer {
     }
 
     /// Tells the client that the plugin failed, and the log why.
-    pub fn plugin_failed(self, plugin: &Plugin, error: &CallError) {
-        let error = failure::report(plugin, &self.connection, &self.event, error);
+    pub fn plugin_failed(self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
+        let error = failure::report(plugin, &self.connection, &self.event, error, written);
         self.tell(&error);
     }
 
@@ -104,7 +104,7 @@ pub fn checked_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
     for (event, arguments) in effects.iter().filter_map(Effect::emitted) {
         if let Some(schema) = route.emits.get(event) {
             schema.check(&arguments).map_err(|violation| {
-                let Violation { path, message } = violation;
+                let Violation { path, message, .. } = violation;
                 format!("its emit of {event:?} breaks its contract: {path}: {message}")
             })?;
         }
@@ -130,6 +130,10 @@ pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
         .map(RawValue::from_string)
         .transpose()
         .map_err(|error| format!("the details of its rejection are no JSON: {error}"))?;
+    if let Some(details) = &details {
+        check_nesting(details.get())
+            .map_err(|error| format!("the details of its rejection are {error}"))?;
+    }
     Ok(WireError {
         code: code.into(),
         message: message.into(),

@@ -42,26 +42,27 @@ impl Dispatcher {
                 connection: connection.clone(),
                 auth: auth.clone(),
             };
-            let completed = ended(plugin.start(job)).await;
-            match completed.reply {
+            let Completed {
+                reply,
+                effects: recorded,
+                written,
+            } = ended(plugin.start(job)).await;
+            let failed = |error: &CallError| {
+                failure::report(&plugin, &connection, ON_CONNECT, error, written.as_deref())
+            };
+            match reply {
                 Ok(Reply::Connect(Ok(()))) => {
                     plugin.succeeded();
-                    effects.extend(completed.effects);
+                    effects.extend(recorded);
                 }
                 Ok(Reply::Connect(Err(rejection))) => {
                     plugin.succeeded();
-                    return Err(answer::rejection(rejection).unwrap_or_else(|reason| {
-                        failure::report(
-                            &plugin,
-                            &connection,
-                            ON_CONNECT,
-                            &CallError::Invalid(reason),
-                        )
-                    }));
+                    return Err(answer::rejection(rejection)
+                        .unwrap_or_else(|reason| failed(&CallError::Invalid(reason))));
                 }
                 Ok(_) => unreachable!("a connection's call ends with a connection's reply"),
                 Err(error) => {
-                    return Err(failure::report(&plugin, &connection, ON_CONNECT, &error));
+                    return Err(failed(&error));
                 }
             }
         }
@@ -124,14 +125,19 @@ impl Dispatcher {
                     connection: connection.clone(),
                     reason,
                 };
-                let Completed { reply, effects } = ended(plugin.start(job)).await;
+                let Completed {
+                    reply,
+                    effects,
+                    written,
+                } = ended(plugin.start(job)).await;
                 match reply {
                     Ok(_) => {
                         plugin.succeeded();
                         effect::commit(effects, &connection, &this.broadcast);
                     }
                     Err(error) => {
-                        failure::report(&plugin, &connection, ON_DISCONNECT, &error);
+                        let written = written.as_deref();
+                        failure::report(&plugin, &connection, ON_DISCONNECT, &error, written);
                     }
                 }
             }

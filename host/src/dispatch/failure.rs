@@ -1,31 +1,38 @@
 //! A plugin that gave no answer: who hears what of it.
 
 use crate::{
+    capability::Written,
     connection::Connection,
     error::{TraceId, WireError},
     plugin::{CallError, Paused, Plugin},
 };
 
-/// Counts and logs a failed call. Returns what the client sees of it: never the trap's text, but
-/// the trace id of the log line.
+/// Counts and logs a failed call, with what the guest `written` before. Returns what the client sees
+/// of it: never the trap's text, but the trace id of the log line.
 pub fn report(
     plugin: &Plugin,
     connection: &Connection,
     during: &str,
     error: &CallError,
+    written: Option<&Written>,
 ) -> WireError {
-    plugin.failed(during, error);
+    let reason = match written {
+        Some(written) => format!("{error}{written}"),
+        None => error.to_string(),
+    };
+    plugin.failed(during, error, &reason);
     let wire = wire(error);
     if let CallError::Paused(_) = error {
         // Logged when the pause began.
         return wire;
     }
     let trace_id = TraceId::random();
-    let (name, generation, socket) = (&**plugin.name(), plugin.generation(), &connection.id);
+    let (name, version) = (&**plugin.name(), plugin.version());
+    let (generation, socket) = (plugin.generation(), &connection.id);
     if let CallError::Host(_) = error {
-        tracing::error!(plugin = name, generation, event = during, socket, %trace_id, "a call failed: {error}");
+        tracing::error!(plugin = name, version, generation, event = during, socket, %trace_id, "a call failed: {reason}");
     } else {
-        tracing::warn!(plugin = name, generation, event = during, socket, %trace_id, "a call failed: {error}");
+        tracing::warn!(plugin = name, version, generation, event = during, socket, %trace_id, "a call failed: {reason}");
     }
     wire.with_trace(trace_id)
 }

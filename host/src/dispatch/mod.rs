@@ -19,6 +19,7 @@ use self::answer::Answer;
 use crate::{
     admission::{Admitted, Contract, admit, rate_limited},
     broadcast::Broadcast,
+    capability::Written,
     connection::{Connection, Connections},
     effect,
     error::WireError,
@@ -192,11 +193,18 @@ impl Dispatcher {
 
     /// Performs what a successful call recorded, then answers: all of it, or nothing.
     fn settle(&self, answer: Answer, route: &Route, completed: Completed) {
-        let Completed { reply, effects } = completed;
+        let Completed {
+            reply,
+            effects,
+            written,
+        } = completed;
+        let failed = |answer: Answer, error: &CallError| {
+            self.plugin_failed(answer, route, error, written.as_deref());
+        };
         let outcome = match reply {
             Ok(Reply::Event(outcome)) => outcome,
             Ok(_) => unreachable!("an event's call ends with an event's reply"),
-            Err(error) => return self.plugin_failed(answer, route, &error),
+            Err(error) => return failed(answer, &error),
         };
         let reply = match outcome {
             Ok(guest::Outcome::Done) => Ok(Some(Message::none())),
@@ -209,7 +217,7 @@ impl Dispatcher {
                         self.metrics.event_failed(&route.contract.event, "rejected");
                         answer.refuse(error);
                     }
-                    Err(reason) => self.plugin_failed(answer, route, &CallError::Invalid(reason)),
+                    Err(reason) => failed(answer, &CallError::Invalid(reason)),
                 };
             }
         };
@@ -223,13 +231,19 @@ impl Dispatcher {
                     answer.ack(message);
                 }
             }
-            Err(reason) => self.plugin_failed(answer, route, &CallError::Invalid(reason)),
+            Err(reason) => failed(answer, &CallError::Invalid(reason)),
         }
     }
 
-    fn plugin_failed(&self, answer: Answer, route: &Route, error: &CallError) {
+    fn plugin_failed(
+        &self,
+        answer: Answer,
+        route: &Route,
+        error: &CallError,
+        written: Option<&Written>,
+    ) {
         self.metrics
             .event_failed(&route.contract.event, error.reason());
-        answer.plugin_failed(&route.plugin, error);
+        answer.plugin_failed(&route.plugin, error, written);
     }
 }

@@ -24,7 +24,7 @@ use serde::Deserialize;
 
 pub use pattern::Pattern;
 
-use crate::suggest;
+use crate::{broadcast::PAYMENTS_ROOM, suggest};
 
 /// One parsed grant, e.g. `room:booking:*`. Displays as it may be written again.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -97,9 +97,16 @@ const NAMES: [&str; 10] = [
     "admin",
 ];
 
-/// Rooms that the host keeps itself. They are reached by `notify` and `role` only; if `room`
-/// could name them, it would allow what those two do not.
+/// Beginnings of rooms that the host keeps itself. They are reached by `notify` and `role` only; if
+/// `room` could name them, it would allow what those two do not.
 const RESERVED: [(&str, &str); 2] = [("user:", "notify"), ("role:", "role")];
+
+/// Whether the host keeps a room itself: those of users and roles, and that of the clients which
+/// may have payment updates.
+fn is_reserved(room: &str) -> bool {
+    let begins = |(reserved, _): &(&str, &str)| room.starts_with(reserved);
+    room == PAYMENTS_ROOM || RESERVED.iter().any(begins)
+}
 
 impl FromStr for Grant {
     type Err = GrantError;
@@ -162,6 +169,11 @@ fn role_grant(parameter: &str) -> Result<Grant, String> {
 }
 
 fn room_grant(parameter: &str) -> Result<Grant, String> {
+    if parameter == PAYMENTS_ROOM {
+        return Err(format!(
+            "the room {PAYMENTS_ROOM:?} is the host's; use \"payments\" to send to it"
+        ));
+    }
     let room = Pattern::new(parameter);
     for (reserved, instead) in RESERVED {
         if room.literal_prefix().starts_with(reserved) {
@@ -257,12 +269,10 @@ impl Grants {
         self.iter().any(|grant| matches!(grant, Grant::Role { .. }))
     }
 
-    /// Whether this room may be joined, left and emitted to. Never a room of a user or a role,
+    /// Whether this room may be joined, left and emitted to. Never one that the host keeps itself,
     /// whatever the patterns match.
     pub fn room(&self, room: &str) -> bool {
-        !RESERVED
-            .iter()
-            .any(|(reserved, _)| room.starts_with(reserved))
+        !is_reserved(room)
             && self
                 .iter()
                 .any(|grant| matches!(grant, Grant::Room(pattern) if pattern.matches(room)))

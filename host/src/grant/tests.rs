@@ -111,15 +111,18 @@ fn a_namespace_grant_covers_patterns_that_are_no_wider() {
 }
 
 #[test]
-fn rooms_of_users_and_roles_are_never_granted_by_room() {
+fn rooms_of_the_host_are_never_granted_by_room() {
     for grants in [
         grants(&["room:*"]),
         grants(&["room:us*"]),
         grants(&["room:*:7"]),
+        grants(&["room:p*"]),
         Grants::all(),
     ] {
         assert!(!grants.room("user:7") && !grants.room("role:7") && !grants.room("user:"));
+        assert!(!grants.room("payments"));
     }
+    assert!(grants(&["room:p*"]).room("payments:eu") && grants(&["room:*"]).room("Payments"));
     assert!(grants(&["room:*"]).room("users") && grants(&["room:*"]).room("a:user:7"));
 }
 
@@ -190,6 +193,10 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         (
             "room:user:7",
             r#"invalid grant "room:user:7": rooms that begin with "user:" are the host's; use "notify:7""#,
+        ),
+        (
+            "room:payments",
+            r#"invalid grant "room:payments": the room "payments" is the host's; use "payments" to send to it"#,
         ),
         (
             "room:role:*",

@@ -10,7 +10,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
@@ -26,14 +26,14 @@ use super::{
     pool::{Ended, Lease},
 };
 use crate::{
-    capability::OverBudget,
+    capability::{Output, OverBudget, Written},
     connection::Connection,
     effect::Effect,
     guest::{Message, Outcome, Rejection},
 };
 
-/// CPU time on the plugin runtime that makes a call slow, and its plugin one that is not
-/// started inline for a while.
+/// CPU time on the plugin runtime, or time until a trap, that makes a call slow, and its plugin one
+/// that is not started inline for a while.
 const SLOW: Duration = Duration::from_micros(500);
 
 /// What an instance is called for.
@@ -80,6 +80,8 @@ pub struct Completed {
     pub reply: Result<Reply, CallError>,
     /// What it recorded; to be performed if the reply says so.
     pub effects: Vec<Effect>,
+    /// What the guest wrote, for the log line of a failure; none if nothing.
+    pub written: Option<Box<Written>>,
 }
 
 /// A call that has been started.
@@ -157,7 +159,12 @@ impl Plugin {
         let mut cx = Context::from_waker(Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| call.poll(&mut cx))) {
             Ok(Poll::Ready(ended)) => {
-                self.metrics().called(began.elapsed());
+                let took = began.elapsed();
+                self.metrics().called(took);
+                if ended.1.is_err() && took > SLOW {
+                    // To find the lines of a trap takes its time where there is much debug info.
+                    self.health().overran();
+                }
                 Started::Done(self.complete(lease, ended))
             }
             Ok(Poll::Pending) => self.move_away(Some(lease), None, began, penalty),
@@ -171,16 +178,17 @@ impl Plugin {
     }
 
     /// A call was not answered, or with something that is not allowed.
-    pub fn failed(&self, during: &str, error: &CallError) {
+    pub fn failed(&self, during: &str, error: &CallError, reason: &str) {
         self.metrics().failed(error.reason());
         if let CallError::Paused(_) = error {
             return;
         }
-        self.health().failed(during, error.to_string());
+        self.health().failed(during, reason);
         if self.breaker().failed() {
             let (plugin, generation) = (&**self.name(), self.generation());
             tracing::warn!(
                 plugin,
+                version = self.version(),
                 generation,
                 "the plugin is paused: its calls keep failing"
             );
@@ -210,6 +218,7 @@ impl Plugin {
         let deadline = began + budget.wall;
         let mut cpu = CpuTime::default();
         let waiting = AtomicBool::new(true);
+        let output: OnceLock<Output> = OnceLock::new();
         let call = async {
             let mut lease = match lease {
                 Some(lease) => lease,
@@ -220,6 +229,8 @@ impl Plugin {
             if let Some(job) = job {
                 lease.begin(|instance| instance.run(job, deadline));
             }
+            // What it writes is wanted even if the instance goes with the call.
+            output.get_or_init(|| lease.output().clone());
             let ended = Metered {
                 future: Pin::new(lease.future()),
                 cpu: &mut cpu,
@@ -249,7 +260,10 @@ impl Plugin {
         }
         match ended {
             Ok((lease, ended)) => self.complete(lease, ended),
-            Err(error) => Completed::failed(error),
+            Err(error) => Completed {
+                written: output.get().and_then(Output::take),
+                ..Completed::failed(error)
+            },
         }
     }
 
@@ -274,23 +288,19 @@ impl Plugin {
         Ok(lease)
     }
 
-    /// The reason of a failed call: a budget by name, else the trap with what the guest printed,
-    /// which is where Rust guests say why they panicked.
-    pub(super) fn trap(&self, error: &wasmtime::Error, printed: Option<&str>) -> CallError {
+    /// The reason of a failed call: a budget by name, else the trap.
+    pub(super) fn trap(&self, error: &wasmtime::Error) -> CallError {
         if let Some(OverBudget { budget, allowed }) = error.downcast_ref() {
             return CallError::OverBudget(OverBudget {
                 budget,
                 allowed: allowed.clone(),
             });
         }
-        let mut text = format!("{error:?}");
+        let text = format!("{error:?}");
         // wasmtime has no type for this one.
         if text.contains("fuel allocated for hostcalls has been exhausted") {
             let allowed = self.budget().boundary.as_usize();
             return CallError::OverBudget(OverBudget::bytes("boundary", allowed));
-        }
-        if let Some(printed) = printed {
-            text = format!("{text}\n{}", printed.trim_end());
         }
         CallError::Trap(text)
     }
@@ -305,10 +315,10 @@ impl Plugin {
 
     /// Puts the instance back after an answer; after a trap it is of no use any more.
     fn complete(&self, lease: Lease, (mut instance, reply): Ended) -> Completed {
-        let printed = instance.state().output.take();
+        let written = instance.state().output.take();
         match reply {
             Ok(reply) => {
-                if let Some(text) = printed {
+                if let Some(text) = written.as_ref().and_then(|written| written.printed()) {
                     tracing::info!(target: "plugin", plugin = &**self.name(), "{}", text.trim_end());
                 }
                 let effects = instance.state().end();
@@ -316,9 +326,13 @@ impl Plugin {
                 Completed {
                     reply: Ok(reply),
                     effects,
+                    written,
                 }
             }
-            Err(error) => Completed::failed(self.trap(&error, printed.as_deref())),
+            Err(error) => Completed {
+                written,
+                ..Completed::failed(self.trap(&error))
+            },
         }
     }
 }
@@ -334,6 +348,7 @@ impl Completed {
         Self {
             reply: Err(error),
             effects: Vec::new(),
+            written: None,
         }
     }
 }

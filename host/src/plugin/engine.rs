@@ -13,7 +13,7 @@ use std::{
 use rustix::process::{Pid, setpriority_process};
 use tokio::runtime;
 use wasmtime::{
-    Cache, CacheConfig, Config,
+    Cache, CacheConfig, Config, WasmBacktraceDetails,
     component::{Component, HasSelf, Linker},
 };
 
@@ -96,6 +96,8 @@ fn engine_config(cache: Option<&Path>) -> wasmtime::Result<Config> {
     config.epoch_interruption(true);
     // Component-model async is not part of the contract and doubles the cost of a call.
     config.concurrency_support(false);
+    // A trap tells file and line of each frame, where the component has them.
+    config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     if let Some(folder) = cache {
         let mut cache_config = CacheConfig::new();
         cache_config.with_directory(folder);

@@ -2,7 +2,10 @@
 //! instantiate once and ask it to describe itself, all within budgets. Every failure is an
 //! answer with a reason.
 
-use std::{pin::pin, sync::Arc};
+use std::{
+    pin::pin,
+    sync::{Arc, OnceLock},
+};
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
@@ -52,6 +55,8 @@ pub struct Source {
 pub struct Plugin {
     source: Source,
     generation: u64,
+    /// As it says; known when it has described itself.
+    version: OnceLock<String>,
     prepared: Prepared,
     pool: Arc<Pool>,
     /// How many more calls may wait for acks of clients.
@@ -129,6 +134,7 @@ impl Plugin {
             .map_err(|_| LoadError::Stopped)??;
         let plugin = Arc::new(Self {
             generation,
+            version: OnceLock::new(),
             prepared,
             pool: Pool::new(source.budget.instances),
             asks: Arc::new(Semaphore::new(source.budget.asks())),
@@ -145,6 +151,7 @@ impl Plugin {
             async move { plugin.describe().await }
         });
         let description = describing.await.map_err(|_| LoadError::Stopped)??;
+        plugin.version.get_or_init(|| description.version.clone());
         Ok((plugin, description))
     }
 
@@ -201,7 +208,10 @@ impl Plugin {
             .prepared
             .instantiate(state, allowance.boundary_bytes, config)
             .await;
-        described.map_err(|error| self.trap(&error, output.take().as_deref()))
+        described.map_err(|error| match (self.trap(&error), output.take()) {
+            (CallError::Trap(text), Some(written)) => CallError::Trap(format!("{text}{written}")),
+            (error, _) => error,
+        })
     }
 
     /// The name in `mixlab.toml`.
@@ -212,6 +222,11 @@ impl Plugin {
     /// Which load of this plugin it is, counted from 1 since the server started.
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Its version, as it says.
+    pub fn version(&self) -> &str {
+        self.version.get().map_or("", String::as_str)
     }
 
     /// The grants that it cannot be loaded without.

@@ -6,6 +6,7 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{call::Reply, instance::Instance};
+use crate::capability::Output;
 
 /// What the future of a call ends with.
 pub type Ended = (Box<Instance>, wasmtime::Result<Reply>);
@@ -20,6 +21,7 @@ pub struct Pool {
 struct Slot {
     instance: Box<Instance>,
     future: Option<ReusableBoxFuture<'static, Ended>>,
+    output: Option<Output>,
 }
 
 /// The right to run one call, with an instance to run it on. Dropping it mid-call drops the
@@ -29,6 +31,8 @@ pub struct Lease {
     pool: Arc<Pool>,
     instance: Option<Box<Instance>>,
     future: Option<ReusableBoxFuture<'static, Ended>>,
+    /// The instance's; it outlives a call that is dropped.
+    output: Option<Output>,
 }
 
 impl Pool {
@@ -55,6 +59,7 @@ impl Pool {
             pool: self.clone(),
             instance: Some(slot.instance),
             future: slot.future,
+            output: slot.output,
         })
     }
 
@@ -66,11 +71,15 @@ impl Pool {
             .expect("the semaphore is never closed")
             .forget();
         let slot = self.idle.lock().expect("no holder panics").pop();
-        let (instance, future) = slot.map(|slot| (slot.instance, slot.future)).unzip();
+        let (instance, future, output) = match slot {
+            Some(slot) => (Some(slot.instance), slot.future, slot.output),
+            None => (None, None, None),
+        };
         Lease {
             pool: self.clone(),
             instance,
-            future: future.flatten(),
+            future,
+            output,
         }
     }
 }
@@ -94,7 +103,10 @@ impl Lease {
     where
         F: Future<Output = Ended> + Send + 'static,
     {
-        let instance = self.instance.take().expect("a call begins on an instance");
+        let mut instance = self.instance.take().expect("a call begins on an instance");
+        if self.output.is_none() {
+            self.output = Some(instance.state().output.clone());
+        }
         let future = run(instance);
         match &mut self.future {
             Some(reused) => {
@@ -110,14 +122,19 @@ impl Lease {
         self.future.as_mut().expect("a call has begun")
     }
 
+    /// What the guest writes in the call that was begun.
+    pub fn output(&self) -> &Output {
+        self.output.as_ref().expect("a call has begun")
+    }
+
     /// Puts a healthy instance into the pool, for the next lease.
     pub fn keep(mut self, instance: Box<Instance>) {
-        let future = self.future.take();
-        self.pool
-            .idle
-            .lock()
-            .expect("no holder panics")
-            .push(Slot { instance, future });
+        let (future, output) = (self.future.take(), self.output.take());
+        self.pool.idle.lock().expect("no holder panics").push(Slot {
+            instance,
+            future,
+            output,
+        });
     }
 }
 

@@ -1,0 +1,234 @@
+//! What is wrong with arguments, in words for programs and for people.
+
+use std::fmt::{self, Write};
+
+use jsonschema::{
+    ValidationError,
+    error::{TypeKind, ValidationErrorKind as Kind},
+};
+use serde::Serialize;
+use serde_json::Value;
+
+/// How long a message about an offending value may be.
+const MAX_MESSAGE_CHARS: usize = 200;
+
+/// How much of an offending value, or of what was expected instead, an error shows.
+const MAX_SHOWN_CHARS: usize = 100;
+
+/// What is wrong with arguments, and where.
+#[derive(Debug, Serialize)]
+pub struct Violation {
+    /// JSON Pointer into the argument array, e.g. `/0/hours`; `arguments` for the array itself.
+    pub path: String,
+    /// What was expected and what was found, in a sentence.
+    pub message: String,
+    /// What was expected there, e.g. `number >= 1`.
+    pub expected: String,
+    /// What was found there: the beginning of its JSON.
+    pub found: String,
+}
+
+impl Violation {
+    /// Of the argument array as a whole.
+    pub fn of_all(message: String, expected: String, found: String) -> Self {
+        Self {
+            path: "arguments".to_owned(),
+            message,
+            expected,
+            found,
+        }
+    }
+}
+
+impl From<ValidationError<'_>> for Violation {
+    fn from(error: ValidationError<'_>) -> Self {
+        let path = match error.instance_path().as_str() {
+            "" => "arguments",
+            path => path,
+        };
+        Self {
+            path: path.to_owned(),
+            message: shortened(&error, MAX_MESSAGE_CHARS),
+            expected: expected(error.kind()),
+            found: shortened(&**error.instance(), MAX_SHOWN_CHARS),
+        }
+    }
+}
+
+fn expected(kind: &Kind) -> String {
+    let text = match kind {
+        Kind::Type {
+            kind: TypeKind::Single(name),
+        } => format!("{name}"),
+        Kind::Type {
+            kind: TypeKind::Multiple(names),
+        } => {
+            let names: Vec<_> = names.iter().map(|name| name.as_str()).collect();
+            names.join(" or ")
+        }
+        Kind::Minimum { limit } => format!("number >= {limit}"),
+        Kind::Maximum { limit } => format!("number <= {limit}"),
+        Kind::ExclusiveMinimum { limit } => format!("number > {limit}"),
+        Kind::ExclusiveMaximum { limit } => format!("number < {limit}"),
+        Kind::MultipleOf { multiple_of } => format!("multiple of {multiple_of}"),
+        Kind::MinLength { limit } => format!("at least {}", counted(*limit, "character")),
+        Kind::MaxLength { limit } => format!("at most {}", counted(*limit, "character")),
+        Kind::MinItems { limit } => format!("at least {}", counted(*limit, "item")),
+        Kind::MaxItems { limit } => format!("at most {}", counted(*limit, "item")),
+        Kind::AdditionalItems { limit } => format!("at most {}", counted(*limit as u64, "item")),
+        Kind::MinProperties { limit } => format!("at least {limit} properties"),
+        Kind::MaxProperties { limit } => format!("at most {limit} properties"),
+        Kind::Required { property } => format!("property {property}"),
+        Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
+            match unexpected.first() {
+                Some(name) => format!("no property {}", Value::from(name.as_str())),
+                None => "no more properties".to_owned(),
+            }
+        }
+        Kind::Enum { options } => format!("one of {}", shortened(&**options, MAX_SHOWN_CHARS)),
+        Kind::Constant { expected_value } => shortened(&**expected_value, MAX_SHOWN_CHARS),
+        Kind::Pattern { pattern } => format!("text that matches {pattern}"),
+        Kind::Format { format } => format!("text in the format {format}"),
+        Kind::UniqueItems => "items that differ".to_owned(),
+        Kind::FalseSchema => "nothing".to_owned(),
+        // What these combine is in the schema; there is no short word for it.
+        other => format!("what {:?} of the schema says", other.keyword()),
+    };
+    shortened(&text, MAX_SHOWN_CHARS)
+}
+
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// The beginning of a text. No more than that is ever formatted, however large the value is.
+fn shortened(shown: &(impl fmt::Display + ?Sized), max_chars: usize) -> String {
+    let mut start = Start {
+        text: String::new(),
+        left: max_chars,
+    };
+    match write!(start, "{shown}") {
+        Ok(()) => start.text,
+        Err(fmt::Error) => start.text + "…",
+    }
+}
+
+/// Takes so many characters, then refuses.
+struct Start {
+    text: String,
+    left: usize,
+}
+
+impl Write for Start {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        match text.char_indices().nth(self.left) {
+            Some((end, _)) => {
+                self.text.push_str(&text[..end]);
+                self.left = 0;
+                Err(fmt::Error)
+            }
+            None => {
+                self.text.push_str(text);
+                self.left -= text.chars().count();
+                Ok(())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn violation(schema: Value, found: &Value) -> (String, String, String) {
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let violation = Violation::from(validator.validate(found).unwrap_err());
+        (violation.path, violation.expected, violation.found)
+    }
+
+    #[test]
+    fn path_expectation_and_finding_are_named() {
+        for (schema, found, path, expected, shown) in [
+            (
+                json!({"items": {"minimum": 1}}),
+                json!([-3]),
+                "/0",
+                "number >= 1",
+                "-3",
+            ),
+            (
+                json!({"type": "array"}),
+                json!({"a": 1}),
+                "arguments",
+                "array",
+                r#"{"a":1}"#,
+            ),
+            (
+                json!({"type": ["string", "null"]}),
+                json!(7),
+                "arguments",
+                "null or string",
+                "7",
+            ),
+            (
+                json!({"items": {"minLength": 1}}),
+                json!([""]),
+                "/0",
+                "at least 1 character",
+                r#""""#,
+            ),
+            (
+                json!({"maxItems": 2}),
+                json!([1, 2, 3]),
+                "arguments",
+                "at most 2 items",
+                "[1,2,3]",
+            ),
+            (
+                json!({"required": ["a"]}),
+                json!({}),
+                "arguments",
+                r#"property "a""#,
+                "{}",
+            ),
+            (
+                json!({"additionalProperties": false}),
+                json!({"a\"": 1}),
+                "arguments",
+                r#"no property "a\"""#,
+                r#"{"a\"":1}"#,
+            ),
+            (
+                json!({"enum": ["x", 2]}),
+                json!(3),
+                "arguments",
+                r#"one of ["x",2]"#,
+                "3",
+            ),
+            (json!({"const": null}), json!(3), "arguments", "null", "3"),
+            (
+                json!({"anyOf": [{"const": 1}, {"const": 2}]}),
+                json!(3),
+                "arguments",
+                r#"what "anyOf" of the schema says"#,
+                "3",
+            ),
+        ] {
+            let expected = (path.to_owned(), expected.to_owned(), shown.to_owned());
+            assert_eq!(violation(schema.clone(), &found), expected, "{schema}");
+        }
+    }
+
+    #[test]
+    fn no_more_than_the_beginning_is_shown() {
+        let long = "ü".repeat(1000);
+        let schema = json!({"enum": [long.clone() + "x"]});
+        let (_, expected, found) = violation(schema, &json!([long]));
+        assert_eq!(found, format!("[\"{}…", "ü".repeat(MAX_SHOWN_CHARS - 2)));
+        assert_eq!(expected.chars().count(), MAX_SHOWN_CHARS + 1);
+        assert_eq!(shortened("exact", 5), "exact");
+    }
+}
