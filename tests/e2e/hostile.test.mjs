@@ -97,7 +97,7 @@ const TABLE = {
     },
   },
   named: {
-    refused: /config: missing field `event`/,
+    refused: /needs a grant/,
     group: 'events',
     grants: ['emit:custom_response'],
     config: { event: 'named', limit: '1/1h' },
