@@ -28,8 +28,8 @@ const MEMBERS = 20;
 /** How many do in a phase what it is about. */
 const CROWD = 20;
 
-/** What memory may grow by after the first round, beside a quarter: what an allocator keeps. */
-const SLACK_KIB = 24 << 10;
+/** What memory may grow by after the first round, beside a quarter: what an allocator keeps of the crowd. */
+const SLACK_KIB = 64 << 10;
 
 const BAD_FRAMES = [
   '',
