@@ -15,8 +15,8 @@ use crate::{
     guest, id,
     lane::Lane,
     message::Message,
-    recovery::Former,
-    transport::{Adapter, Delivery, Receiver, Replay, Session, SessionKey, SocketKey},
+    recovery::{Former, Replay, Stream},
+    transport::{Adapter, Delivery, Receiver, Session, SessionKey, SocketKey},
     user::User,
 };
 
@@ -35,6 +35,8 @@ pub struct Connection {
     /// What arrived from it and waits for its turn.
     pub lane: Lane,
     adapter: Arc<Adapter>,
+    /// What it alone is sent; none if it cannot come back.
+    stream: Option<Arc<Stream>>,
     identity: ArcSwap<Identity>,
     /// The rooms that it was in when it ended.
     last_rooms: OnceLock<Vec<String>>,
@@ -58,7 +60,9 @@ impl Connection {
         address: IpAddr,
         adapter: Arc<Adapter>,
     ) -> Self {
-        Self::with_ids((id::random(), id::random()), key, session, address, adapter)
+        let stream = adapter.begin(key);
+        let ids = (id::random(), id::random());
+        Self::with_ids(ids, key, session, stream, address, adapter)
     }
 
     /// `former`, which has come back with `key`.
@@ -70,17 +74,19 @@ impl Connection {
         adapter: Arc<Adapter>,
     ) -> Self {
         let ids = (former.id.clone(), former.pid.clone());
-        Self::with_ids(ids, key, session, address, adapter)
+        let stream = Some(former.stream.clone());
+        Self::with_ids(ids, key, session, stream, address, adapter)
     }
 
     fn with_ids(
         (id, pid): (String, String),
         key: SocketKey,
         session: Arc<Session>,
+        stream: Option<Arc<Stream>>,
         address: IpAddr,
         adapter: Arc<Adapter>,
     ) -> Self {
-        adapter.begin();
+        adapter.hold();
         let guest = guest::Connection {
             id: id.clone(),
             namespace: adapter.namespace().to_owned(),
@@ -100,6 +106,7 @@ impl Connection {
             address,
             lane: Lane::closed(),
             adapter,
+            stream,
             identity,
             last_rooms: OnceLock::new(),
         }
@@ -137,24 +144,23 @@ impl Connection {
             token: Some(token),
             guest,
         }));
-        self.adapter.leave(self.key, left);
-        self.adapter.join(self.key, rooms);
+        self.leave(left);
+        self.join(rooms);
     }
 
-    /// Keeps what is needed if its client comes back. Called before it leaves its rooms.
-    pub fn keep(&self) {
-        if !self.adapter.recovers() {
-            return;
-        }
-        let identity = self.identity.load();
-        let user = identity.user.as_ref().zip(identity.token.as_ref());
-        self.adapter.keep(Former {
-            pid: self.pid.clone(),
-            id: self.id.clone(),
-            key: self.key,
-            rooms: self.adapter.rooms(self.key),
-            user: user.map(|(user, token)| (user.id.clone(), token.clone())),
-        });
+    /// Joins rooms.
+    pub fn join(&self, rooms: Vec<String>) {
+        self.adapter.join(self.key, self.stream.as_deref(), rooms);
+    }
+
+    /// Leaves rooms.
+    pub fn leave(&self, rooms: Vec<String>) {
+        self.adapter.leave(self.key, self.stream.as_deref(), rooms);
+    }
+
+    /// Whether its client can have it back when it drops.
+    pub fn recovers(&self) -> bool {
+        self.stream.is_some()
     }
 
     /// The client is told that it is connected; `receiver` takes its events.
@@ -171,11 +177,34 @@ impl Connection {
         }
     }
 
-    /// The socket has ended.
-    pub fn leave(&self) {
+    /// The socket has ended. Keeps what is needed if its client `may_come_back`. Called before it
+    /// leaves its rooms.
+    pub fn end(&self, may_come_back: bool) {
+        if let Some(stream) = &self.stream {
+            let former = || may_come_back.then(|| self.former(stream));
+            self.adapter.end(self.key, stream, former);
+        }
+        self.exit();
+    }
+
+    /// Takes no more events of the client, and sends it none.
+    pub fn exit(&self) {
         self.session.remove_receiver(self.namespace());
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
         self.adapter.remove(self.key);
+    }
+
+    fn former(&self, stream: &Arc<Stream>) -> Former {
+        let identity = self.identity.load();
+        let user = identity.user.as_ref().zip(identity.token.as_ref());
+        Former {
+            pid: self.pid.clone(),
+            id: self.id.clone(),
+            key: self.key,
+            stream: stream.clone(),
+            rooms: self.adapter.rooms(self.key),
+            user: user.map(|(user, token)| (user.id.clone(), token.clone())),
+        }
     }
 
     /// Sends what it missed while it was away; false if that is not all there any more.
@@ -190,8 +219,9 @@ impl Connection {
 
     /// Emits an event to this connection.
     pub fn emit(&self, event: &str, message: Message, volatile: bool) -> Delivery {
+        let stream = self.stream.as_deref();
         self.adapter
-            .emit(self.key, &self.session, event, message, volatile)
+            .emit(self.key, &self.session, stream, event, message, volatile)
     }
 
     /// Answers an event of this connection that asked for an ack.
@@ -202,7 +232,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.adapter.end();
+        self.adapter.release();
     }
 }
 

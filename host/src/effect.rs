@@ -112,8 +112,8 @@ pub fn commit(effects: Vec<Effect>, connection: &Connection, broadcast: &Broadca
             } => {
                 adapter.broadcast(selection, &event, message, volatile);
             }
-            Effect::Join { room } => adapter.join(connection.key, vec![room]),
-            Effect::Leave { room } => adapter.leave(connection.key, vec![room]),
+            Effect::Join { room } => connection.join(vec![room]),
+            Effect::Leave { room } => connection.leave(vec![room]),
         }
     }
 }

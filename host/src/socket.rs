@@ -26,11 +26,10 @@ use crate::{
     error::WireError,
     lane::Arrival,
     message::{InvalidMessage, Message, split_event},
-    recovery::Former,
+    recovery::{Former, Replay},
     settings::Settings,
     transport::{
-        Adapter, Introduction, Namespaces, Peer, Receiver, Replay, Session, SocketKey,
-        without_stand_in,
+        Adapter, Introduction, Namespaces, Peer, Receiver, Session, SocketKey, without_stand_in,
     },
     user::User,
 };
@@ -86,7 +85,7 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
         self.dispatcher.welcome(&welcome);
         if !socket.connected() {
             // It ended meanwhile, perhaps before there was anything to end.
-            connection.leave();
+            connection.exit();
             self.dispatcher.farewell(connection, "transport close");
         }
     }
@@ -177,11 +176,10 @@ impl Handlers {
         self.namespaces
             .sessions()
             .enter(session, socket.id.to_string());
-        let recovers = connection.adapter().recovers();
         session.announce(Introduction {
             namespace: connection.namespace().to_owned(),
             sid: connection.id.clone(),
-            pid: recovers.then(|| connection.pid.clone()),
+            pid: connection.recovers().then(|| connection.pid.clone()),
         });
         Ok(())
     }
@@ -203,12 +201,12 @@ impl Handlers {
         verified: Option<&(User, String)>,
         settings: &Settings,
     ) -> Option<Resumed> {
-        let (mut former, next) = adapter.take_former(&resume.pid, &resume.offset)?;
+        let (mut former, seen) = adapter.take_former(&resume.pid, &resume.offset)?;
         let identity = former.identity(verified, &settings.verifier)?;
         let user = identity.as_ref().map(|(user, _)| user);
         former.retain_rooms(user, settings);
         let key = former.key.back_in(socket.id);
-        let missed = adapter.resume(key, former.clone(), next)?;
+        let missed = adapter.resume(key, former.clone(), seen)?;
         Some(Resumed {
             former,
             key,
@@ -297,10 +295,7 @@ impl Events {
 
 impl DisconnectHandler<Adapter, Ours> for Events {
     fn call_with_defer(&self, socket: SocketRef, reason: DisconnectReason, defer: fn(SocketRef)) {
-        if may_come_back(reason) {
-            self.connection.keep();
-        }
-        self.connection.leave();
+        self.connection.end(may_come_back(reason));
         defer(socket);
         self.dispatcher
             .farewell(&self.connection, reason_text(reason));

@@ -14,7 +14,8 @@ const server = await startServer(
   { after },
   {
     // Asks are never part of what is recovered.
-    config: `${CONFIG}[recovery]\nenabled = true\n`,
+    config: CONFIG,
+    recovery: true,
     plugins: [
       { wasm: 'asks', grants: GRANTS },
       { wasm: 'votes', grants: ['ask:question', 'room:*'] },

@@ -24,7 +24,7 @@ const WAYS = { websocket: ['websocket'], polling: ['polling'], upgrade: ['pollin
 
 /** With recovery, so that old clients see what it adds. */
 const OPTIONS = {
-  config: '[recovery]\nenabled = true',
+  recovery: true,
   plugins: [
     { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] },
     { wasm: 'custom-event', grants: ['emit:custom_response'] },

@@ -16,13 +16,11 @@ const CONFIG = `
 [socket]
 ping_interval = "${INTERVAL}ms"
 ping_timeout = "${TIMEOUT}ms"
-max_payload = "100kB"
-[recovery]
-enabled = false`;
+max_payload = "100kB"`;
 const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }];
 const server = await startServer({ after }, { config: CONFIG, plugins: PLUGINS });
 /** For tests that must not be cut short by a heartbeat. */
-const calm = await startServer({ after }, { config: '[recovery]\nenabled = false', plugins: PLUGINS });
+const calm = await startServer({ after }, { plugins: PLUGINS });
 
 const REFUSALS = [
   ['no transport', { EIO: 4 }, {}, 0, 'Transport unknown'],

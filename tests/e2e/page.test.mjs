@@ -24,10 +24,12 @@ const server = await startServer(
   {
     config: WEB + CLIENT,
     plugins: PLUGINS,
+    // As it is by default.
+    recovery: true,
     env: { JWT_SECRET: undefined, MIXLAB_API_KEY: undefined },
   },
 );
-const secret = await startServer({ after }, { config: WEB + CLIENT, plugins: PLUGINS });
+const secret = await startServer({ after }, { config: WEB + CLIENT, plugins: PLUGINS, recovery: true });
 
 const printed = await until(() => server.output().match(/backends\n/) && server.output());
 const [ada, grace] = [...printed.matchAll(/^ +page +(\S+)$/gm)].map(([, link]) => link);

@@ -10,7 +10,7 @@ import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 const OPTIONS = {
-  config: '[recovery]\nenabled = true',
+  recovery: true,
   plugins: [
     { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] },
     { wasm: 'custom-event', grants: ['emit:custom_response'] },

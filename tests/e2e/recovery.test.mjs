@@ -10,9 +10,9 @@ const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*
 const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 50, randomizationFactor: 0 };
 const ALL = { websocket: ['websocket'], polling: ['polling'], upgrade: ['polling', 'websocket'] };
 
-/** A server with the conformance plugin, and with recovery, which is to be switched on. */
+/** A server with the conformance plugin, and with recovery. */
 const serve = (t, config = '', options = {}) =>
-  startServer(t, { config, plugins: PLUGINS, env: { MIXLAB_RECOVERY__ENABLED: 'true' }, ...options });
+  startServer(t, { config, plugins: PLUGINS, recovery: true, ...options });
 
 /** A socket that has joined a room and seen an event, so that it has something to come back to. */
 async function member(t, server, options = {}) {
@@ -159,7 +159,7 @@ test('who stays away for too long recovers nothing', async (t) => {
 });
 
 test('nothing is recovered where recovery is switched off', async (t) => {
-  const server = await serve(t, '', { env: {} });
+  const server = await serve(t, '', { recovery: false });
   const socket = await member(t, server);
   assert.deepEqual(received(socket, 'auth'), [[{}]], 'no argument is added');
   await cut(socket);

@@ -9,7 +9,6 @@ import { until } from '../support/wait.mjs';
 const server = await startServer(
   { after },
   {
-    config: '[recovery]\nenabled = false',
     plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }],
   },
 );
@@ -174,7 +173,7 @@ test('events are handled in the order they were sent', async (t) => {
 for (const policy of ['disconnect', 'drop']) {
   test(`a client that reads too slowly: ${policy}`, async (t) => {
     const strict = await startServer(t, {
-      config: `[socket]\nsend_buffer = 16\nslow_client = "${policy}"\n[recovery]\nenabled = false`,
+      config: `[socket]\nsend_buffer = 16\nslow_client = "${policy}"`,
       plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*'] }],
     });
     const slow = await joined(t, strict);

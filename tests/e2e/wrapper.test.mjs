@@ -4,7 +4,8 @@ import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { ask, connect, nextEvent, received } from '../support/client.mjs';
+import { ask, connect, received } from '../support/client.mjs';
+import { nextArgument } from '../support/plugins.mjs';
 import { API_KEY, ROOT, startServer } from '../support/server.mjs';
 import { seconds, sign, token } from '../support/tokens.mjs';
 import { until, within } from '../support/wait.mjs';
@@ -14,6 +15,8 @@ const { SocketClient, socketClient } = require(join(ROOT, 'examples/web/socket-c
 const BACKEND = join(ROOT, 'examples/backend');
 
 const OPTIONS = {
+  // As it is by default.
+  recovery: true,
   plugins: [
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
     { wasm: 'booking', grants: ['role:admin:new_booking', 'notify'] },
@@ -258,7 +261,7 @@ test('push.mjs pushes a payment and says how many got it', async (t) => {
   assert.deepEqual(await pushMjs(), { code: 0, stdout: 'delivered to 0 sockets\n', stderr: '' });
   const socket = await everybody(t);
   assert.deepEqual(await pushMjs(), { code: 0, stdout: 'delivered to 1 socket\n', stderr: '' });
-  assert.deepEqual((await nextEvent(socket, 'payment_update'))[0].data, {
+  assert.deepEqual((await nextArgument(socket, 'payment_update')).data, {
     invoiceId: 'inv_123',
     status: 'paid',
     amount: 1000,
@@ -287,14 +290,14 @@ test("push.mjs's functions are the guide's", async (t) => {
   const socket = await everybody(t);
   const odd = await connect(t, server, { token: token({ sub: 'a/b ü', role: 'c/d' }) });
   assert.equal(await push.broadcastPaymentUpdate({ invoiceId: 'inv_1' }), 1);
-  assert.equal((await nextEvent(socket, 'payment_update'))[0].data.invoiceId, 'inv_1');
+  assert.equal((await nextArgument(socket, 'payment_update')).data.invoiceId, 'inv_1');
   assert.equal(await push.sendUserNotification(123, { title: 'Booking Confirmed', message: 'x', type: 'success' }), 1);
-  assert.equal((await nextEvent(socket, 'notification'))[0].title, 'Booking Confirmed');
+  assert.equal((await nextArgument(socket, 'notification')).title, 'Booking Confirmed');
   assert.equal(await push.broadcastToRole('admin', 'new_booking', { bookingId: 456, userId: 123 }), 1);
-  assert.deepEqual(await nextEvent(socket, 'new_booking'), [{ bookingId: 456, userId: 123 }]);
+  assert.deepEqual(await nextArgument(socket, 'new_booking'), { bookingId: 456, userId: 123 });
   assert.equal(await push.sendUserNotification('a/b ü', { title: 'odd' }), 1);
   assert.equal(await push.broadcastToRole('c/d', 'e/f', 0), 1);
-  assert.deepEqual(await nextEvent(odd, 'e/f'), [0]);
+  assert.equal(await nextArgument(odd, 'e/f'), 0);
   assert.equal(await push.getConnectedClientsCount(), (await server.api('GET', '/api/v1/clients/count')).body.count);
 
   await assert.rejects(push.broadcastToRole('admin', 'connect', {}), {
@@ -317,9 +320,9 @@ test('push.sh makes all four calls', async (t) => {
   assert.deepEqual(answers.slice(0, 3), [{ delivered: 1 }, { delivered: 1 }, { delivered: 1 }]);
   assert.ok(answers[3].count >= 1);
   assert.equal(answers.length, 4);
-  assert.equal((await nextEvent(socket, 'payment_update'))[0].data.invoiceId, 'inv_123');
-  assert.equal((await nextEvent(socket, 'notification'))[0].title, 'Booking Reminder');
-  assert.deepEqual(await nextEvent(socket, 'new_booking'), [{ bookingId: 456, userId: 123 }]);
+  assert.equal((await nextArgument(socket, 'payment_update')).data.invoiceId, 'inv_123');
+  assert.equal((await nextArgument(socket, 'notification')).title, 'Booking Reminder');
+  assert.deepEqual(await nextArgument(socket, 'new_booking'), { bookingId: 456, userId: 123 });
 });
 
 test('push.sh makes one call with the data that it is given', async (t) => {
@@ -334,8 +337,8 @@ test('push.sh makes one call with the data that it is given', async (t) => {
     assert.equal(code, 0, stderr);
     assert.deepEqual(JSON.parse(stdout), answer);
   }
-  assert.deepEqual((await nextEvent(socket, 'payment_update'))[0].data, { own: 'data' });
-  assert.deepEqual(await nextEvent(socket, 'own_event'), [[1]]);
+  assert.deepEqual((await nextArgument(socket, 'payment_update')).data, { own: 'data' });
+  assert.deepEqual(await nextArgument(socket, 'own_event'), [1]);
   assert.equal(received(socket, 'notification').length, 1);
 });
 

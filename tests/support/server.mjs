@@ -49,8 +49,9 @@ export function wasm(name) {
  * - `plugins`: for each one the name of its .wasm, or `{ wasm, name, …keys of [[plugins]] }`. The
  *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_".
  * - `env`: variables over the defaults; `undefined` takes one away.
+ * - `recovery`: whether clients get their connections back. It adds an argument to events.
  */
-export function makeFolder(t, { config = '', plugins = [], env = {} } = {}) {
+export function makeFolder(t, { config = '', plugins = [], env = {}, recovery = false } = {}) {
   const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
   const files = new Map(tables.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
 
@@ -80,6 +81,7 @@ export function makeFolder(t, { config = '', plugins = [], env = {} } = {}) {
     HOME: folder,
     XDG_RUNTIME_DIR: runtime,
     MIXLAB_RUNTIME__CACHE: CACHE,
+    MIXLAB_RECOVERY__ENABLED: String(recovery),
     JWT_SECRET: SECRET,
     MIXLAB_API_KEY: API_KEY,
     NO_COLOR: '1',

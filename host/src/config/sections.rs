@@ -395,16 +395,16 @@ pub struct Recovery {
     /// How long it may be away.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_age: Duration,
-    /// How many events of a namespace are kept, at least 1.
+    /// How many broadcasts of a namespace are kept, at least 1.
     pub max_events: usize,
-    /// How much memory they may take.
+    /// How much memory they may take, and again what is sent to single connections.
     pub max_bytes: Size,
 }
 
 impl Default for Recovery {
     fn default() -> Self {
         Self {
-            enabled: false,
+            enabled: true,
             max_age: Duration::from_secs(120),
             max_events: 10_000,
             max_bytes: Size::mib(16),

@@ -43,9 +43,7 @@ impl Dispatcher {
                 Some(self.subscribe_to_payments(connection))
             }
             "unsubscribe:payments" if connection.namespace() == NAMESPACE => {
-                connection
-                    .adapter()
-                    .leave(connection.key, vec![PAYMENTS_ROOM.to_owned()]);
+                connection.leave(vec![PAYMENTS_ROOM.to_owned()]);
                 Some(Ok(answer::success()))
             }
             _ => None,
@@ -75,9 +73,7 @@ impl Dispatcher {
                 connection.authenticate(user, token);
                 if !may_subscribe {
                     // A subscription does not outlive the right to it.
-                    connection
-                        .adapter()
-                        .leave(connection.key, vec![PAYMENTS_ROOM.to_owned()]);
+                    connection.leave(vec![PAYMENTS_ROOM.to_owned()]);
                 }
                 Ok(tell_authenticated(connection))
             }
@@ -106,9 +102,7 @@ impl Dispatcher {
                 Some(_) => WireError::new("permission_denied", "your roles do not allow payments"),
             });
         }
-        connection
-            .adapter()
-            .join(connection.key, vec![PAYMENTS_ROOM.to_owned()]);
+        connection.join(vec![PAYMENTS_ROOM.to_owned()]);
         Ok(answer::success())
     }
 }

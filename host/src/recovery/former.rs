@@ -1,10 +1,13 @@
 //! What is kept of a connection that dropped.
 
+use std::sync::Arc;
+
+use super::{Stream, stream::State};
 use crate::{
     auth::Verifier,
     broadcast::PAYMENTS_ROOM,
     settings::Settings,
-    transport::SocketKey,
+    transport::{Selection, SocketKey},
     user::{User, UserId},
 };
 
@@ -15,8 +18,10 @@ pub struct Former {
     pub pid: String,
     /// The public id.
     pub id: String,
-    /// What the log knows it by.
+    /// What broadcasts that leave it out know it by.
     pub key: SocketKey,
+    /// What it alone was sent.
+    pub stream: Arc<Stream>,
     /// The rooms it was in.
     pub rooms: Vec<String>,
     /// Whose it was, and the token that said so.
@@ -50,10 +55,26 @@ impl Former {
         let own = user.map(User::rooms).unwrap_or_default();
         let roles = user.map(|user| user.roles.as_slice()).unwrap_or_default();
         let payments = settings.payments.admits(user.is_some(), roles);
-        self.rooms.retain(|room| match room.as_str() {
+        let allowed = |room: &str| match room {
             PAYMENTS_ROOM => payments,
             room if User::is_own_room(room) => own.iter().any(|own| own == room),
             _ => true,
-        });
+        };
+        self.rooms.retain(|room| allowed(room));
+        self.stream.lock().forget_rooms(allowed);
+    }
+
+    /// Whether a broadcast with this number was for it, with the state of its stream.
+    pub fn was_selected(&self, stream: &State, selection: &Selection, broadcast: u64) -> bool {
+        let was_in = |room: &String| {
+            let then = stream.was_in(room, broadcast);
+            then.unwrap_or_else(|| self.rooms.contains(room))
+        };
+        let excepted = selection
+            .except_socket
+            .is_some_and(|key| key.is_same_client(&self.key));
+        !excepted
+            && !selection.except.iter().any(was_in)
+            && (selection.rooms.is_empty() || selection.rooms.iter().any(was_in))
     }
 }

@@ -1,32 +1,28 @@
-//! The events of one namespace, as long as somebody may have missed them.
+//! The broadcasts of one namespace, as long as somebody may have missed them.
 
 use std::{
     collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
-use super::Former;
+use super::{Former, Place, place::Tag, stream::State};
 use crate::{
-    config, id,
-    transport::{Selection, SocketKey},
+    config,
+    transport::{Packet, Selection},
 };
 
-/// What an entry takes beside its text, in bytes: the entry itself and its room names.
+/// What an entry takes beside its packet's bytes: the entry itself and its room names.
 const ENTRY_OVERHEAD: usize = 256;
 
 /// How many connections that dropped are kept; the oldest goes first.
 const MAX_FORMER: usize = 10_000;
 
-/// The events that were sent, oldest first, and the connections that dropped.
-///
-/// It is bounded by the number, the size and the age of the events. All the while that an event
-/// is logged and sent, the caller holds the one lock that the log is under: so the log has events
-/// in the order in which each client gets them.
-pub struct Log<P> {
+/// The broadcasts that were sent, oldest first, and the connections that dropped. It is bounded by
+/// the number, the size and the age of the events.
+pub struct Log {
     limits: config::Recovery,
-    /// Makes places unlike those of other logs, and unlike texts that applications send.
-    tag: String,
-    events: VecDeque<Event<P>>,
+    tag: Tag,
+    events: VecDeque<Event>,
     /// The number of the first event that is still there.
     first: u64,
     /// What the events take, in bytes.
@@ -36,53 +32,19 @@ pub struct Log<P> {
     dropped: VecDeque<(Instant, String)>,
 }
 
-struct Event<P> {
+struct Event {
     at: Instant,
-    target: Target,
-    packet: P,
+    to: Selection,
+    packet: Packet,
     bytes: usize,
 }
 
-/// Whom an event was for.
-#[derive(Debug, Clone)]
-pub enum Target {
-    /// One socket.
-    Socket(SocketKey),
-    /// Sockets by their rooms.
-    Selection(Selection),
-}
-
-impl Target {
-    fn includes(&self, former: &Former) -> bool {
-        let is_in = |rooms: &[String]| rooms.iter().any(|room| former.rooms.contains(room));
-        match self {
-            Self::Socket(key) => key.is_same_client(&former.key),
-            Self::Selection(selection) => {
-                let excepted = selection
-                    .except_socket
-                    .is_some_and(|key| key.is_same_client(&former.key));
-                !excepted
-                    && !is_in(&selection.except)
-                    && (selection.rooms.is_empty() || is_in(&selection.rooms))
-            }
-        }
-    }
-}
-
-/// What a connection that comes back has missed.
-pub struct Replay<P> {
-    former: Former,
-    packets: Vec<P>,
-    /// The number of the first event that has not been looked at.
-    next: u64,
-}
-
-impl<P: Clone> Log<P> {
-    /// An empty log.
-    pub fn new(limits: config::Recovery) -> Self {
+impl Log {
+    /// An empty log whose places have this tag.
+    pub fn new(limits: config::Recovery, tag: Tag) -> Self {
         Self {
             limits,
-            tag: id::random(),
+            tag,
             events: VecDeque::new(),
             first: 0,
             bytes: 0,
@@ -102,19 +64,25 @@ impl<P: Clone> Log<P> {
         self.is_waited_for()
     }
 
-    /// The place of the next event, for its last argument.
-    pub fn place(&self) -> String {
-        self.place_of(self.next())
+    /// The number of the first broadcast that is still there.
+    pub fn first(&self) -> u64 {
+        self.first
     }
 
-    /// Adds an event; `size` is that of its packet in bytes.
-    pub fn push(&mut self, target: Target, packet: P, size: usize) {
+    /// The number of the next broadcast.
+    pub fn next(&self) -> u64 {
+        self.first + self.events.len() as u64
+    }
+
+    /// Adds a broadcast; `encode` makes its packet, with its place.
+    pub fn push(&mut self, to: Selection, encode: impl FnOnce(&str) -> Packet) -> Packet {
+        let packet = encode(&Place::broadcast(self.next()).write(self.tag));
         let now = Instant::now();
-        let bytes = size + ENTRY_OVERHEAD;
+        let bytes = packet.size() + ENTRY_OVERHEAD;
         self.events.push_back(Event {
             at: now,
-            target,
-            packet,
+            to,
+            packet: packet.clone(),
             bytes,
         });
         self.bytes += bytes;
@@ -131,6 +99,7 @@ impl<P: Clone> Log<P> {
             self.events.pop_front();
         }
         self.forget(now);
+        packet
     }
 
     /// Keeps a connection that dropped.
@@ -141,62 +110,35 @@ impl<P: Clone> Log<P> {
         self.forget(now);
     }
 
-    /// The connection of a client that is back and has seen the events up to `place`, if nothing
+    /// The connection of a client that is back and has seen the events up to `seen`, if nothing
     /// is missing since. It can come back once.
-    pub fn take(&mut self, pid: &str, place: &str) -> Option<(Former, u64)> {
+    pub fn take(&mut self, pid: &str, seen: Place) -> Option<Former> {
         let now = Instant::now();
         self.forget(now);
-        let digits = place.strip_prefix(self.tag.as_str())?;
-        let number = u64::from_str_radix(digits, 16).ok()?;
-        let next = number.checked_add(1)?;
-        // There is one way to write a place.
-        if self.place_of(number) != place {
-            return None;
-        }
-        if !(self.first..=self.next()).contains(&next) || !self.former.contains_key(pid) {
+        let (_, former) = self.former.get(pid)?;
+        if !self.reaches(seen) || !former.stream.lock().reaches(seen) {
             return None;
         }
         let (_, former) = self.former.remove(pid)?;
         // Until it has caught up, events must be kept although nobody is there for them.
         self.dropped.push_back((now, pid.to_owned()));
-        Some((former, next))
+        Some(former)
     }
 
-    /// What `former` has missed from event number `next` on; none if that is gone already.
-    pub fn missed(&self, former: Former, next: u64) -> Option<Replay<P>> {
-        let mut replay = Replay {
-            former,
-            packets: Vec::new(),
-            next,
-        };
-        self.extend(&mut replay).then_some(replay)
+    /// Whether all broadcasts behind `seen` are still there, and none of them is yet to come.
+    pub fn reaches(&self, seen: Place) -> bool {
+        (self.first..=self.next()).contains(&seen.next_broadcast())
     }
 
-    /// All the packets of a replay, with those of events that came since it was begun. None if
-    /// some of those are gone already.
-    pub fn finish(&self, mut replay: Replay<P>) -> Option<Vec<P>> {
-        self.extend(&mut replay).then_some(replay.packets)
-    }
-
-    fn extend(&self, replay: &mut Replay<P>) -> bool {
-        let Some(skipped) = replay.next.checked_sub(self.first) else {
-            return false;
-        };
-        for event in self.events.iter().skip(skipped as usize) {
-            if event.target.includes(&replay.former) {
-                replay.packets.push(event.packet.clone());
-            }
-        }
-        replay.next = self.next();
-        true
-    }
-
-    fn place_of(&self, number: u64) -> String {
-        format!("{}{number:x}", self.tag)
-    }
-
-    fn next(&self) -> u64 {
-        self.first + self.events.len() as u64
+    /// The broadcasts behind `seen`, which it reaches, that were for `former` with its stream's state.
+    pub fn missed(&self, former: &Former, stream: &State, seen: Place) -> Vec<(Place, Packet)> {
+        let skipped = seen.next_broadcast() - self.first;
+        let events = self.events.iter().enumerate().skip(skipped as usize);
+        events
+            .map(|(index, event)| (self.first + index as u64, event))
+            .filter(|(number, event)| former.was_selected(stream, &event.to, *number))
+            .map(|(number, event)| (Place::broadcast(number), event.packet.clone()))
+            .collect()
     }
 
     /// Forgets connections that have been gone for too long, or are too many.
@@ -212,172 +154,5 @@ impl<P: Clone> Log<P> {
             }
             self.dropped.pop_front();
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::units::Size;
-
-    fn key(number: u8) -> SocketKey {
-        SocketKey::new(format!("AAAAAAAAAAAAAA{number:02}").parse().unwrap())
-    }
-
-    fn former(pid: &str, number: u8, rooms: &[&str]) -> Former {
-        Former {
-            pid: pid.to_owned(),
-            id: format!("id of {pid}"),
-            key: key(number),
-            rooms: rooms.iter().map(|room| room.to_string()).collect(),
-            user: None,
-        }
-    }
-
-    fn log(max_events: usize, max_bytes: u64) -> Log<u32> {
-        Log::new(config::Recovery {
-            max_events,
-            max_bytes: Size::new(max_bytes),
-            ..Default::default()
-        })
-    }
-
-    fn push(log: &mut Log<u32>, target: Target, packet: u32) -> String {
-        let place = log.place();
-        log.push(target, packet, 100);
-        place
-    }
-
-    fn to(room: &str) -> Target {
-        Target::Selection(Selection::room(room))
-    }
-
-    fn missed(log: &mut Log<u32>, pid: &str, place: &str) -> Option<Vec<u32>> {
-        let (former, next) = log.take(pid, place)?;
-        log.finish(log.missed(former, next)?)
-    }
-
-    #[test]
-    fn a_connection_gets_what_was_for_it_and_nothing_else() {
-        let mut log = log(100, 1 << 20);
-        let place = push(&mut log, to("a"), 0);
-        log.keep(former("p", 1, &["a", "b"]));
-        let everyone = Selection {
-            rooms: Vec::new(),
-            except: Vec::new(),
-            except_socket: None,
-        };
-        push(&mut log, to("a"), 1);
-        push(&mut log, to("c"), 2);
-        push(&mut log, Target::Socket(key(1)), 3);
-        push(&mut log, Target::Socket(key(2)), 4);
-        push(&mut log, Target::Selection(everyone.clone()), 5);
-        let except = Selection {
-            except: vec!["b".to_owned()],
-            ..everyone.clone()
-        };
-        push(&mut log, Target::Selection(except), 6);
-        let except_socket = Selection {
-            except_socket: Some(key(1)),
-            ..everyone
-        };
-        push(&mut log, Target::Selection(except_socket), 7);
-        push(&mut log, to("b"), 8);
-        assert_eq!(missed(&mut log, "p", &place).unwrap(), [1, 3, 5, 8]);
-        assert_eq!(missed(&mut log, "p", &place), None, "only once");
-    }
-
-    #[test]
-    fn what_is_for_a_connection_before_and_after_it_came_back_is_for_it() {
-        let mut log = log(100, 1 << 20);
-        let place = push(&mut log, to("a"), 0);
-        push(&mut log, Target::Socket(key(1)), 1);
-        let back = key(1).back_in(key(2).session);
-        push(&mut log, Target::Socket(back), 2);
-        push(&mut log, Target::Socket(key(2)), 3);
-        log.keep(Former {
-            key: back,
-            ..former("p", 1, &[])
-        });
-        assert_eq!(missed(&mut log, "p", &place).unwrap(), [1, 2]);
-    }
-
-    #[test]
-    fn events_that_come_while_a_connection_comes_back_are_not_lost() {
-        let mut log = log(3, 1 << 20);
-        let place = push(&mut log, to("a"), 0);
-        log.keep(former("p", 1, &["a"]));
-        push(&mut log, to("a"), 1);
-        let (back, next) = log.take("p", &place).unwrap();
-        assert!(log.is_waited_for(), "while it comes back");
-        let replay = log.missed(back, next).unwrap();
-        for packet in 2..5 {
-            push(&mut log, to("a"), packet);
-        }
-        assert_eq!(log.finish(replay).unwrap(), [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn nothing_is_replayed_with_a_gap() {
-        for mut log in [log(3, 1 << 20), log(100, 3 * (100 + ENTRY_OVERHEAD) as u64)] {
-            let place = push(&mut log, to("a"), 0);
-            for packet in 1..=3 {
-                push(&mut log, to("other"), packet);
-            }
-            log.keep(former("p", 1, &["a"]));
-            // The event at `place` is gone, but none behind it.
-            assert_eq!(missed(&mut log, "p", &place).unwrap(), [0; 0]);
-            log.keep(former("p", 1, &["a"]));
-            push(&mut log, to("other"), 4);
-            assert_eq!(missed(&mut log, "p", &place), None);
-            let place = log.place();
-            push(&mut log, to("other"), 5);
-            let (back, next) = log.take("p", &place).unwrap();
-            let replay = log.missed(back, next).unwrap();
-            for packet in 6..10 {
-                push(&mut log, to("other"), packet);
-            }
-            assert_eq!(log.finish(replay), None, "a gap that opens meanwhile");
-        }
-    }
-
-    #[test]
-    fn places_that_this_log_never_gave_open_nothing() {
-        let mut log = log(100, 1 << 20);
-        let place = push(&mut log, to("a"), 0);
-        log.keep(former("p", 1, &["a"]));
-        let tag = log.tag.clone();
-        for bad in [
-            "",
-            "0",
-            &tag,
-            &format!("{tag}2"),
-            &format!("{tag}00"),
-            &format!("{tag}+0"),
-            &format!("{tag}ffffffffffffffff"),
-        ] {
-            assert!(log.take("p", bad).is_none(), "{bad}");
-        }
-        assert!(log.take("q", &place).is_none());
-        assert!(log.take("p", &place).is_some());
-    }
-
-    #[test]
-    fn connections_that_dropped_are_forgotten_when_they_are_old_or_too_many() {
-        let mut log = log(100, 1 << 20);
-        let place = push(&mut log, to("a"), 0);
-        for number in 0..=MAX_FORMER {
-            log.keep(former(&number.to_string(), 1, &[]));
-        }
-        assert_eq!(
-            (log.former.len(), log.dropped.len()),
-            (MAX_FORMER, MAX_FORMER)
-        );
-        assert!(log.take("0", &place).is_none());
-        assert!(log.take("1", &place).is_some());
-        log.limits.max_age = Duration::ZERO;
-        log.forget(Instant::now() + Duration::from_secs(1));
-        assert!(log.former.is_empty() && log.dropped.is_empty());
-        assert!(!log.is_waited_for());
     }
 }

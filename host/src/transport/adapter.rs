@@ -8,13 +8,14 @@ use std::{
     collections::HashMap,
     convert::Infallible,
     sync::{
-        Arc, Mutex, MutexGuard, RwLock,
+        Arc, RwLock,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::{Stream, StreamExt};
+use bytes::Bytes;
+use futures_util::StreamExt;
 use socketioxide::{AckError, adapter::Emitter};
 use socketioxide_core::{
     Sid, Value,
@@ -34,7 +35,7 @@ use super::{
 use crate::{
     config::{self, SlowClient},
     message::{Arguments, InvalidMessage, Message},
-    recovery::{self, Former, Log, Target},
+    recovery::{Former, Journal, Place, Replay, Stream},
 };
 
 /// What finds a client: its engine.io session.
@@ -190,11 +191,8 @@ pub struct Adapter {
     /// How many connections there are, also those that are not let in yet or have just ended.
     connections: AtomicUsize,
     /// None if nothing is recovered.
-    log: Option<Mutex<Log<Packet>>>,
+    journal: Option<Journal>,
 }
-
-/// What a connection that has come back missed.
-pub type Replay = recovery::Replay<Packet>;
 
 impl Adapter {
     /// The namespace's path.
@@ -202,23 +200,21 @@ impl Adapter {
         self.local.path()
     }
 
-    /// A connection begins.
-    pub fn begin(&self) {
+    /// A connection holds it, so that its namespace stays open.
+    pub fn hold(&self) {
         self.connections.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A connection is over.
-    pub fn end(&self) {
+    pub fn release(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Whether somebody is connected, or may come back.
     pub fn is_used(&self) -> bool {
-        let is_awaited = |log: &Mutex<Log<Packet>>| {
-            let mut log = log.lock().expect("no holder panics");
-            log.is_waited_for_still()
-        };
-        self.connections.load(Ordering::Relaxed) > 0 || self.log.as_ref().is_some_and(is_awaited)
+        let is_awaited = |journal: &Journal| journal.broadcasts().is_waited_for_still();
+        self.connections.load(Ordering::Relaxed) > 0
+            || self.journal.as_ref().is_some_and(is_awaited)
     }
 
     /// Tells a client that its socket is connected, and sends it from now on what is for it.
@@ -234,25 +230,37 @@ impl Adapter {
         members.remove(&socket.session);
     }
 
-    /// Emits an event to one socket.
+    /// Emits an event to one connection: to its socket, or where there is a stream to the socket
+    /// that it has by now.
     pub fn emit(
         &self,
         socket: SocketKey,
         session: &Session,
+        stream: Option<&Stream>,
         event: &str,
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let mut log = self.log(volatile);
-        let packet = self.encode(log.as_deref_mut(), event, message, || {
-            Target::Socket(socket)
-        });
-        let pushed = self.push(&packet, socket.session, session, volatile);
-        drop(log);
-        if pushed == Pushed::Waiting {
-            session.flush();
+        let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
+        let (Some(journal), Some(stream), false) = (&self.journal, stream, volatile) else {
+            let pushed = self.push(&encode(None), socket.session, session, volatile);
+            return self.finish(event, pushed, session);
+        };
+        let push = |here: SessionKey, packet: &Packet| {
+            if here == socket.session {
+                return (self.push(packet, here, session, false), None);
+            }
+            match self.member(here) {
+                Some(session) => (self.push(packet, here, &session, false), Some(session)),
+                None => (Pushed::Closed, None),
+            }
+        };
+        match journal.emit(stream, |place| encode(Some(place)), push) {
+            Some((pushed, moved)) => {
+                self.finish(event, pushed, moved.as_deref().unwrap_or(session))
+            }
+            None => Delivery::default(),
         }
-        self.account(event, [(pushed, session)])
     }
 
     /// Emits an event to every socket of a selection; it is encoded once.
@@ -263,13 +271,18 @@ impl Adapter {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        // Held while the event is sent: every client gets events in the order of the log.
-        let mut log = self.log(volatile);
+        let journal = self.journal.as_ref().filter(|_| !volatile);
+        // Held until it is in all outboxes.
+        let mut log = journal.map(Journal::broadcasts);
         let recipients = self.members(&self.local.sockets(self.options(&to)));
         if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
             return Delivery::default();
         }
-        let packet = self.encode(log.as_deref_mut(), event, message, || Target::Selection(to));
+        let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
+        let packet = match &mut log {
+            Some(log) => log.push(to, |place| encode(Some(place))),
+            None => encode(None),
+        };
         let pushed: Vec<_> = recipients
             .iter()
             .map(|(socket, session)| self.push(&packet, *socket, session, volatile))
@@ -290,7 +303,7 @@ impl Adapter {
         event: &str,
         message: Message,
         timeout: Duration,
-    ) -> impl Stream<Item = Answer> + Send + use<> {
+    ) -> impl futures_util::Stream<Item = Answer> + Send + use<> {
         let options = BroadcastOptions::new(socket.session);
         self.send_for_acks(event, message, options, timeout)
     }
@@ -302,7 +315,7 @@ impl Adapter {
         event: &str,
         message: Message,
         timeout: Duration,
-    ) -> impl Stream<Item = Answer> + Send + use<> {
+    ) -> impl futures_util::Stream<Item = Answer> + Send + use<> {
         self.send_for_acks(event, message, self.options(to), timeout)
     }
 
@@ -315,20 +328,33 @@ impl Adapter {
     pub fn ack(&self, socket: SocketKey, session: &Session, id: i64, message: Message) {
         let packet = Packet::ack(self.namespace(), id, message);
         let pushed = self.push(&packet, socket.session, session, false);
-        if pushed == Pushed::Waiting {
-            session.flush();
+        self.finish("(ack)", pushed, session);
+    }
+
+    /// Adds a connection to rooms; see [`Adapter::emit`].
+    pub fn join(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
+        let join = |session, rooms| self.local.add_all(session, rooms);
+        match (&self.journal, stream) {
+            (Some(journal), Some(stream)) => {
+                journal.change_rooms(stream, rooms, true, join, |session, room| {
+                    self.local.socket_rooms(session).contains(room)
+                });
+            }
+            _ => join(socket.session, rooms),
         }
-        self.account("(ack)", [(pushed, session)]);
     }
 
-    /// Adds a socket to rooms.
-    pub fn join(&self, socket: SocketKey, rooms: Vec<String>) {
-        self.local.add_all(socket.session, rooms);
-    }
-
-    /// Removes a socket from rooms.
-    pub fn leave(&self, socket: SocketKey, rooms: Vec<String>) {
-        self.local.del(socket.session, rooms);
+    /// Removes a connection from rooms; see [`Adapter::emit`].
+    pub fn leave(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
+        let leave = |session, rooms| self.local.del(session, rooms);
+        match (&self.journal, stream) {
+            (Some(journal), Some(stream)) => {
+                journal.change_rooms(stream, rooms, false, leave, |session, room| {
+                    self.local.socket_rooms(session).contains(room)
+                });
+            }
+            _ => leave(socket.session, rooms),
+        }
     }
 
     /// The rooms of a socket, sorted.
@@ -344,51 +370,47 @@ impl Adapter {
         rooms
     }
 
-    /// Whether connections can come back here.
-    pub fn recovers(&self) -> bool {
-        self.log.is_some()
+    /// The stream of a new connection; none if connections cannot come back here.
+    pub fn begin(&self, socket: SocketKey) -> Option<Arc<Stream>> {
+        let journal = self.journal.as_ref()?;
+        Some(journal.begin(socket.session))
     }
 
-    /// Keeps a connection that dropped. Called before it leaves its rooms.
-    pub fn keep(&self, former: Former) {
-        if let Some(log) = &self.log {
-            log.lock().expect("no holder panics").keep(former);
+    /// Notes that a connection has lost its socket, and keeps what `former` makes of it. Called
+    /// before the socket leaves its rooms.
+    pub fn end(&self, socket: SocketKey, stream: &Stream, former: impl FnOnce() -> Option<Former>) {
+        if let Some(journal) = &self.journal {
+            journal.end(stream, socket.session, former);
         }
     }
 
-    /// The connection of a client that is back and has seen the events up to `place`, with the
-    /// number of the next one; see [`Log::take`].
-    pub fn take_former(&self, pid: &str, place: &str) -> Option<(Former, u64)> {
-        let mut log = self.log.as_ref()?.lock().expect("no holder panics");
-        log.take(pid, place)
+    /// The connection of a client that is back, and the last place that it has seen; see
+    /// [`Journal::take`].
+    pub fn take_former(&self, pid: &str, place: &str) -> Option<(Former, Place)> {
+        self.journal.as_ref()?.take(pid, place)
     }
 
     /// Puts a connection that has come back into its rooms. It gets nothing before
     /// [`Adapter::catch_up`].
-    pub fn resume(&self, socket: SocketKey, former: Former, next: u64) -> Option<Replay> {
-        let log = self.log.as_ref()?.lock().expect("no holder panics");
+    pub fn resume(&self, socket: SocketKey, former: Former, seen: Place) -> Option<Replay> {
         let mut rooms = former.rooms.clone();
         rooms.push(CATCHING_UP.to_owned());
-        self.join(socket, rooms);
-        log.missed(former, next)
+        let join = || self.local.add_all(socket.session, rooms);
+        self.journal
+            .as_ref()?
+            .resume(socket.session, former, seen, join)
     }
 
     /// Sends a connection what it missed; from now on it gets what others get. False if some of
-    /// it is gone, so that the connection must end: a part would pass for the whole.
+    /// it is gone, so that the connection must end.
     pub fn catch_up(&self, socket: SocketKey, session: &Session, replay: Replay) -> bool {
-        let Some(log) = &self.log else { return false };
-        // Held to the end, so that whatever is sent meanwhile comes behind.
-        let log = log.lock().expect("no holder panics");
-        let Some(packets) = log.finish(replay) else {
+        let Some(journal) = &self.journal else {
             return false;
         };
-        let send = |packet: Packet| {
-            let pushed = self.push(&packet, socket.session, session, false);
-            matches!(pushed, Pushed::Taken | Pushed::Waiting)
-        };
-        let complete = packets.into_iter().all(send);
+        let send = |packets: &[Packet]| self.push_all(packets, socket.session, session);
+        let leave = || self.local.del(socket.session, vec![CATCHING_UP.to_owned()]);
+        let complete = journal.catch_up(socket.session, replay, send, leave);
         session.flush();
-        self.leave(socket, vec![CATCHING_UP.to_owned()]);
         complete
     }
 
@@ -397,7 +419,7 @@ impl Adapter {
         options.rooms = selection.rooms.iter().cloned().map(Cow::Owned).collect();
         options.except = selection.except.iter().cloned().map(Cow::Owned).collect();
         options.sid = selection.except_socket.map(|socket| socket.session);
-        if self.log.is_some() {
+        if self.journal.is_some() {
             options.except.push(CATCHING_UP.into());
         }
         // The flag means "not to `sid`"; without rooms it is also what selects everybody.
@@ -414,7 +436,7 @@ impl Adapter {
         message: Message,
         options: BroadcastOptions,
         timeout: Duration,
-    ) -> impl Stream<Item = Answer> + Send + use<> {
+    ) -> impl futures_util::Stream<Item = Answer> + Send + use<> {
         let packet = Packet::event(self.namespace(), event, message, None);
         let packet = packet.to_socketioxide(self.local.path());
         let (acks, _) = self
@@ -423,10 +445,9 @@ impl Adapter {
         acks.map(|(client, ack)| (client, answered(ack)))
     }
 
-    /// The log, for an event that may have to be replayed.
-    fn log(&self, volatile: bool) -> Option<MutexGuard<'_, Log<Packet>>> {
-        let log = self.log.as_ref().filter(|_| !volatile);
-        log.map(|log| log.lock().expect("no holder panics"))
+    fn member(&self, socket: SessionKey) -> Option<Arc<Session>> {
+        let members = self.members.read().expect("no holder panics");
+        members.get(&socket).cloned()
     }
 
     /// Those of the sockets that are connected.
@@ -434,22 +455,6 @@ impl Adapter {
         let members = self.members.read().expect("no holder panics");
         let member = |socket: &SessionKey| Some((*socket, members.get(socket)?.clone()));
         sockets.iter().filter_map(member).collect()
-    }
-
-    /// The packet of an event, put into the log if there is one.
-    fn encode(
-        &self,
-        log: Option<&mut Log<Packet>>,
-        event: &str,
-        message: Message,
-        target: impl FnOnce() -> Target,
-    ) -> Packet {
-        let place = log.as_ref().map(|log| log.place());
-        let packet = Packet::event(self.namespace(), event, message, place.as_deref());
-        if let Some(log) = log {
-            log.push(target(), packet.clone(), packet.size());
-        }
-        packet
     }
 
     /// Hands a packet over to a client's transport.
@@ -471,6 +476,29 @@ impl Adapter {
         }
     }
 
+    /// Hands over packets in one go; false if there is no room for all of them.
+    fn push_all(&self, packets: &[Packet], socket: SessionKey, session: &Session) -> bool {
+        let frames: Vec<&[u8]> = packets.iter().map(|packet| &packet.frames()[..]).collect();
+        // One packet to the outbox: the log bounds how large they are, so their number does not matter.
+        let frames = Bytes::from(frames.concat());
+        let push = || match session
+            .outbox
+            .push(&frames, false, self.namespaces.capacity)
+        {
+            Pushed::Polling => None,
+            pushed => Some(matches!(pushed, Pushed::Taken | Pushed::Waiting)),
+        };
+        let poll = || {
+            packets
+                .iter()
+                .all(|packet| self.push_to_poll(packet, socket, false) == Pushed::Taken)
+        };
+        push()
+            .or_else(|| session.outbox.while_polling(poll))
+            .or_else(push)
+            .unwrap_or(false)
+    }
+
     fn push_to_poll(&self, packet: &Packet, socket: SessionKey, volatile: bool) -> Pushed {
         let mut options = BroadcastOptions::new(socket);
         if volatile {
@@ -482,6 +510,14 @@ impl Adapter {
             Some([SocketError::InternalChannelFull, ..]) => Pushed::Full,
             Some(_) => Pushed::Closed,
         }
+    }
+
+    /// Writes a packet that was pushed, and counts what became of it.
+    fn finish(&self, event: &str, pushed: Pushed, session: &Session) -> Delivery {
+        if pushed == Pushed::Waiting {
+            session.flush();
+        }
+        self.account(event, [(pushed, session)])
     }
 
     /// Counts what became of a packet. A client that is gone is no loss: nobody was there to
@@ -550,13 +586,13 @@ impl CoreAdapter<Emitter> for Adapter {
 
     fn new(namespaces: &Arc<Namespaces>, local: CoreLocalAdapter<Emitter>) -> Self {
         let recovery = &namespaces.recovery;
-        let log = || Mutex::new(Log::new(recovery.clone()));
+        let journal = || Journal::new(recovery.clone());
         Self {
             local,
             members: RwLock::default(),
             connections: AtomicUsize::new(0),
             namespaces: namespaces.clone(),
-            log: recovery.enabled.then(log),
+            journal: recovery.enabled.then(journal),
         }
     }
 

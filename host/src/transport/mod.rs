@@ -19,12 +19,11 @@ mod stream;
 mod upgrade;
 mod websocket;
 
-pub use adapter::{
-    Adapter, Delivery, Namespaces, Replay, Selection, SessionKey, SocketKey, Unanswered,
-};
+pub use adapter::{Adapter, Delivery, Namespaces, Selection, SessionKey, SocketKey, Unanswered};
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use listener::{Listener, Peer};
+pub use packet::Packet;
 pub use serve::serve;
 pub use session::{Introduction, Receiver, Session, Sessions};
 

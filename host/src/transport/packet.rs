@@ -87,18 +87,22 @@ impl Packet {
         &self.frames
     }
 
-    /// The size in bytes.
+    /// The JSON array of its arguments.
+    pub fn array(&self) -> &str {
+        str::from_utf8(&self.frames[self.array.clone()]).expect("it was written as text")
+    }
+
+    /// What its bytes take in memory.
     pub fn size(&self) -> usize {
-        self.frames.len()
+        let attachments = self.attachments.iter().map(Bytes::len).sum::<usize>();
+        self.frames.len() + attachments
     }
 
     /// As socketioxide has it, for clients that it serves itself.
     pub fn to_socketioxide(&self, namespace: &Str) -> packet::Packet {
-        let array =
-            str::from_utf8(&self.frames[self.array.clone()]).expect("it was written as text");
         let attachments = &self.attachments;
         let attachments = (!attachments.is_empty()).then(|| attachments.iter().cloned().collect());
-        let value = Value::Str(Str::copy_from_slice(array), attachments);
+        let value = Value::Str(Str::copy_from_slice(self.array()), attachments);
         match self.ack {
             Some(id) => packet::Packet::ack(namespace.clone(), value, id),
             None => packet::Packet::event(namespace.clone(), value),

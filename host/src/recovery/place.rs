@@ -1,0 +1,170 @@
+//! Where an event stands in what a client gets.
+
+/// A place in the stream of events that one client gets. Their order is that of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// How many broadcasts of the namespace came before.
+    pub broadcasts: u64,
+    /// What stands here.
+    pub kind: Kind,
+}
+
+/// What stands at a place. Before each broadcast there is room for any number of events to the
+/// connection alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// An event to this connection alone, with its number among those.
+    Own(u64),
+    /// A broadcast.
+    Broadcast,
+}
+
+/// What all places of a log begin with: without it, a text that an application sends as its last
+/// argument could pass for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tag([u8; TAG_LENGTH]);
+
+const TAG_LENGTH: usize = 3;
+
+const DIGITS: &[u8; 64] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
+
+/// The digits of the largest number.
+const MAX_DIGITS: usize = 11;
+
+/// Between the numbers of an event to one connection.
+const DOT: char = '.';
+
+impl Place {
+    /// Of the broadcast with this number.
+    pub fn broadcast(number: u64) -> Self {
+        Self {
+            broadcasts: number,
+            kind: Kind::Broadcast,
+        }
+    }
+
+    /// Of a connection's own event with this number, when so many broadcasts have been sent.
+    pub fn own(broadcasts: u64, number: u64) -> Self {
+        Self {
+            broadcasts,
+            kind: Kind::Own(number),
+        }
+    }
+
+    /// The number of the first broadcast behind it.
+    pub fn next_broadcast(self) -> u64 {
+        match self.kind {
+            Kind::Own(_) => self.broadcasts,
+            Kind::Broadcast => self.broadcasts + 1,
+        }
+    }
+
+    /// As clients keep it: a few letters that JSON need not escape.
+    pub fn write(self, tag: Tag) -> String {
+        let mut text = String::with_capacity(TAG_LENGTH + 2 * MAX_DIGITS + 1);
+        text.extend(tag.0.map(char::from));
+        push_number(self.broadcasts, &mut text);
+        if let Kind::Own(number) = self.kind {
+            text.push(DOT);
+            push_number(number, &mut text);
+        }
+        text
+    }
+
+    /// The inverse of [`Place::write`]. There is one way to write a place.
+    pub fn read(tag: Tag, text: &str) -> Option<Self> {
+        let numbers = text.as_bytes().strip_prefix(&tag.0)?;
+        let mut numbers = numbers.split(|byte| *byte == DOT as u8);
+        let broadcasts = number(numbers.next()?)?;
+        let place = match numbers.next() {
+            None => Self::broadcast(broadcasts),
+            Some(own) => Self::own(broadcasts, number(own)?),
+        };
+        numbers.next().is_none().then_some(place)
+    }
+}
+
+impl Tag {
+    /// A tag of one's own.
+    pub fn random() -> Self {
+        Self(rand::random::<[u8; TAG_LENGTH]>().map(|byte| DIGITS[usize::from(byte & 63)]))
+    }
+}
+
+fn push_number(mut number: u64, out: &mut String) {
+    let mut digits = [0; MAX_DIGITS];
+    let mut start = MAX_DIGITS;
+    loop {
+        start -= 1;
+        digits[start] = DIGITS[(number & 63) as usize];
+        number >>= 6;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend(digits[start..].iter().copied().map(char::from));
+}
+
+fn number(digits: &[u8]) -> Option<u64> {
+    let leads_with_zero = digits.len() > 1 && digits[0] == DIGITS[0];
+    if digits.is_empty() || digits.len() >= MAX_DIGITS || leads_with_zero {
+        return None;
+    }
+    digits.iter().try_fold(0, |number, digit| {
+        let digit = DIGITS.iter().position(|other| other == digit)?;
+        Some(number << 6 | digit as u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_read_as_it_was_written_and_in_no_other_way() {
+        let tag = Tag(*b"abc");
+        for (place, text) in [
+            (Place::broadcast(0), "abc0"),
+            (Place::broadcast(63), "abc_"),
+            (Place::broadcast(64), "abc10"),
+            (Place::own(0, 0), "abc0.0"),
+            (Place::own(4096, 5), "abc100.5"),
+        ] {
+            assert_eq!(place.write(tag), text);
+            assert_eq!(Place::read(tag, text), Some(place));
+        }
+        for bad in [
+            "",
+            "abc",
+            "0",
+            "abd0",
+            "abc00",
+            "abc0.",
+            "abc.0",
+            "abc0.00",
+            "abc0.0.0",
+            "abc+1",
+            "abc 1",
+            "abc0\"",
+            "abcé",
+            "abcZZZZZZZZZZZ",
+        ] {
+            assert_eq!(Place::read(tag, bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn own_events_stand_before_the_broadcast_that_follows_them() {
+        let order = [
+            Place::own(0, 0),
+            Place::own(0, 1),
+            Place::broadcast(0),
+            Place::broadcast(1),
+            Place::own(2, 2),
+            Place::broadcast(2),
+        ];
+        assert!(order.is_sorted());
+        let next: Vec<u64> = order.iter().map(|place| place.next_broadcast()).collect();
+        assert_eq!(next, [0, 0, 1, 2, 2, 3]);
+    }
+}
