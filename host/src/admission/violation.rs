@@ -195,7 +195,7 @@ mod tests {
                 "{}",
             ),
             (
-                json!({"additionalProperties": false}),
+                json!({"properties": {"b": {}}, "additionalProperties": false}),
                 json!({"a\"": 1}),
                 "arguments",
                 r#"no property "a\"""#,
