@@ -223,8 +223,10 @@ impl Adapter {
 
     /// Tells a client that its socket is connected, and sends it from now on what is for it.
     pub fn enter(&self, socket: SocketKey, session: &Arc<Session>) {
-        session.introduce(self.namespace());
+        // Nobody sends it anything before the client knows, and nobody who reacts to the client
+        // finds it missing.
         let mut members = self.members.write().expect("no holder panics");
+        session.introduce(self.namespace());
         members.insert(socket.session, session.clone());
     }
 

@@ -197,14 +197,11 @@ impl Session {
         self.introductions().announce(introduction);
     }
 
-    /// Introduces a connection now, so that what is sent to it next comes behind. A client that
-    /// polls gets everything through socketioxide, in order already.
+    /// Introduces a connection that is ready, so that what is sent to it next comes behind. A
+    /// client that polls gets everything through socketioxide, in order already.
     pub fn introduce(&self, namespace: &str) {
-        if !self.outbox.is_open() {
-            return;
-        }
         let mut introductions = self.introductions();
-        if let Some(answer) = introductions.give(namespace) {
+        if let Some(answer) = introductions.give(namespace, self.outbox.is_open()) {
             self.outbox.push_frames(text_frame(&answer));
             self.flush();
         }
@@ -214,6 +211,9 @@ impl Session {
     /// CONNECT.
     pub fn pass_on(&self, frame: &[u8], payload: &[u8]) {
         let mut introductions = self.introductions();
+        if introductions.put_off(payload) {
+            return;
+        }
         match introductions.answer(payload) {
             Some(Answer::Instead(answer)) => self.outbox.push_frames(text_frame(&answer)),
             Some(Answer::Given) => {}
@@ -305,6 +305,10 @@ pub struct Introductions {
 
 struct Pending {
     introduction: Introduction,
+    /// The client may know of it.
+    is_ready: bool,
+    /// socketioxide has answered, the client has got nothing yet.
+    is_answered: bool,
     /// The client has got the answer, socketioxide's is still on its way.
     is_given: bool,
 }
@@ -330,6 +334,8 @@ impl Introductions {
             .retain(|other| other.introduction.namespace != introduction.namespace);
         self.pending.push(Pending {
             introduction,
+            is_ready: false,
+            is_answered: false,
             is_given: false,
         });
     }
@@ -340,26 +346,52 @@ impl Introductions {
         }
     }
 
-    fn give(&mut self, namespace: &str) -> Option<String> {
-        let pending = self
-            .pending
-            .iter_mut()
-            .find(|pending| pending.introduction.namespace == namespace)?;
-        (!std::mem::replace(&mut pending.is_given, true)).then(|| pending.introduction.packet())
+    /// The connection is ready. Returns its introduction if that is to be sent `now`.
+    fn give(&mut self, namespace: &str, now: bool) -> Option<String> {
+        let is_its = |pending: &Pending| pending.introduction.namespace == namespace;
+        let index = self.pending.iter().position(is_its)?;
+        let pending = &mut self.pending[index];
+        pending.is_ready = true;
+        if !now || pending.is_given {
+            return None;
+        }
+        pending.is_given = true;
+        let packet = pending.introduction.packet();
+        if pending.is_answered {
+            self.pending.swap_remove(index);
+        }
+        Some(packet)
     }
 
-    /// What the client gets if `packet` is an engine.io packet of socketioxide's that answers
-    /// CONNECT.
-    pub fn answer(&mut self, packet: &[u8]) -> Option<Answer> {
-        let Some(rest) = packet.strip_prefix(b"40") else {
-            return self.refusal(packet.strip_prefix(b"44")?);
+    /// Whether `packet` answers CONNECT before the connection is ready. The client must not know of
+    /// it sooner than those who send to it do, so it gets its answer then.
+    fn put_off(&mut self, packet: &[u8]) -> bool {
+        let Some(index) = self.answered_by(packet) else {
+            return false;
         };
+        let pending = &mut self.pending[index];
+        pending.is_answered = !pending.is_ready;
+        pending.is_answered
+    }
+
+    /// Which of them an engine.io packet of socketioxide's answers.
+    fn answered_by(&self, packet: &[u8]) -> Option<usize> {
+        let rest = packet.strip_prefix(b"40")?;
         let namespace = match rest.first()? {
             b'/' => rest.split(|byte| *byte == b',').next()?,
             _ => b"/",
         };
         let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
-        let index = self.pending.iter().position(is_its)?;
+        self.pending.iter().position(is_its)
+    }
+
+    /// What the client gets if `packet` is an engine.io packet of socketioxide's that answers
+    /// CONNECT.
+    pub fn answer(&mut self, packet: &[u8]) -> Option<Answer> {
+        if let Some(rest) = packet.strip_prefix(b"44") {
+            return self.refusal(rest);
+        }
+        let index = self.answered_by(packet)?;
         let pending = self.pending.swap_remove(index);
         if self.pending.is_empty() {
             self.pending = Vec::new();
@@ -478,9 +510,12 @@ mod tests {
             introductions.answer(b"40/admin,{\"sid\":\"x\"}"),
             Some(Answer::Instead("40/admin,{\"sid\":\"other\"}".to_owned()))
         );
-        assert_eq!(introductions.give("/admin"), None);
-        assert_eq!(introductions.give("/").unwrap(), "40{\"sid\":\"main\"}");
-        assert_eq!(introductions.give("/"), None);
+        assert_eq!(introductions.give("/admin", true), None);
+        assert_eq!(
+            introductions.give("/", true).unwrap(),
+            "40{\"sid\":\"main\"}"
+        );
+        assert_eq!(introductions.give("/", true), None);
         assert_eq!(
             introductions.answer(b"40{\"sid\":\"x\"}"),
             Some(Answer::Given)

@@ -387,6 +387,7 @@ mod tests {
                     sid: "public".to_owned(),
                     pid: None,
                 });
+                session.introduce(namespace);
             }
             let (mut client, mut stream) = open(session).await;
             for piece in bytes.chunks(size) {
@@ -410,6 +411,38 @@ mod tests {
                 ],
                 "in pieces of {size}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_client_is_introduced_when_its_connection_is_ready() {
+        for answered_first in [true, false] {
+            let session = session();
+            let (mut client, mut stream) = open(session.clone()).await;
+            session.announce(Introduction {
+                namespace: "/".to_owned(),
+                sid: "public".to_owned(),
+                pid: None,
+            });
+            let answer = from_server(frame::TEXT, "40{\"sid\":\"secret\"}");
+            if answered_first {
+                stream.write_all(&answer).await.unwrap();
+                stream.flush().await.unwrap();
+                assert!(client.try_read(&mut [0; 8]).is_err());
+            }
+            session.introduce("/");
+            if !answered_first {
+                stream.write_all(&answer).await.unwrap();
+            }
+            assert!(session.introductions().is_empty());
+            stream
+                .write_all(&from_server(frame::TEXT, "2"))
+                .await
+                .unwrap();
+            stream.shutdown().await.unwrap();
+            let mut written = Vec::new();
+            client.read_to_end(&mut written).await.unwrap();
+            assert_eq!(payloads(&written)[0], "40{\"sid\":\"public\"}");
         }
     }
 
