@@ -71,8 +71,6 @@ impl SocketKey {
     }
 }
 
-const SEND_BUFFER_BYTES: usize = 16 << 20;
-
 /// So many clients are written to by whoever sends; with more, tasks do it, for so many each.
 const WRITTEN_AT_ONCE: usize = 64;
 
@@ -99,7 +97,7 @@ impl Namespaces {
             recovery,
             capacity: Capacity {
                 packets: socket.send_buffer,
-                bytes: SEND_BUFFER_BYTES,
+                bytes: socket.send_buffer_bytes.as_usize(),
             },
             slow_client: socket.slow_client,
         }

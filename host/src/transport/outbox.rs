@@ -49,7 +49,7 @@ struct State {
     packets: VecDeque<Bytes>,
     /// What the packets take, in bytes.
     bytes: usize,
-    /// Where the socket is after its end.
+    /// There is no socket any more.
     is_closed: bool,
 }
 
