@@ -37,7 +37,7 @@ function startMixLab(t) {
   const config = readFileSync(join(EXAMPLE, 'mixlab.toml'), 'utf8');
   const path = '"../../target/plugins/studio.wasm"';
   assert.ok(config.includes(path));
-  return startServer(t, { config: config.replace(path, JSON.stringify(wasm('studio'))) });
+  return startServer(t, { config: config.replace(path, JSON.stringify(wasm('studio'))), recovery: true });
 }
 
 /** A day in the studio: what each client was told, in an order that does not depend on the server. */

@@ -253,7 +253,8 @@ test('a namespace of a pattern ends with it, and moves to a plugin that names it
 
 test('a namespace stays open for a client that may come back', async (t) => {
   const own = await startServer(t, {
-    config: '[recovery]\nenabled = true\nmax_age = "6s"',
+    config: '[recovery]\nmax_age = "6s"',
+    recovery: true,
     plugins: [places('rooms', '/room-*')],
   });
   const dropped = await rawSocket(t, own, { join: false });
