@@ -23,6 +23,16 @@ pub enum Arrival {
     },
 }
 
+impl Arrival {
+    /// The size of an event in bytes.
+    fn size(&self) -> Option<usize> {
+        match self {
+            Self::Event { event, message, .. } => Some(event.len() + message.size()),
+            Self::Disconnect { .. } => None,
+        }
+    }
+}
+
 /// The queue in front of a connection's handlers. Mostly it is empty: an event is handled where
 /// it is read. While one is under way elsewhere, later ones wait here.
 pub struct Lane(Mutex<State>);
@@ -30,6 +40,17 @@ pub struct Lane(Mutex<State>);
 struct State {
     busy: bool,
     waiting: VecDeque<Arrival>,
+    /// What the events among them take, in bytes.
+    bytes: usize,
+}
+
+/// How many events of one connection may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// In events.
+    pub events: usize,
+    /// In bytes. An event that is larger is taken if no other waits.
+    pub bytes: usize,
 }
 
 /// What became of an arrival.
@@ -49,19 +70,25 @@ impl Lane {
         Self(Mutex::new(State {
             busy: true,
             waiting: VecDeque::new(),
+            bytes: 0,
         }))
     }
 
-    /// Takes the turn if the lane is idle, else queues an arrival behind at most `limit` others.
-    /// The end of a connection always fits.
-    pub fn enter(&self, arrival: Arrival, limit: usize) -> Turn {
+    /// Takes the turn if the lane is idle, else queues an arrival if there is room for it. The end
+    /// of a connection always fits.
+    pub fn enter(&self, arrival: Arrival, capacity: Capacity) -> Turn {
         let mut state = self.0.lock().expect("no holder panics");
         if !state.busy {
             state.busy = true;
             return Turn::Now(arrival);
         }
-        if state.waiting.len() >= limit && matches!(arrival, Arrival::Event { .. }) {
-            return Turn::Full(arrival);
+        if let Some(size) = arrival.size() {
+            let is_full = state.waiting.len() >= capacity.events
+                || state.bytes > 0 && state.bytes + size > capacity.bytes;
+            if is_full {
+                return Turn::Full(arrival);
+            }
+            state.bytes += size;
         }
         state.waiting.push_back(arrival);
         Turn::Later
@@ -72,6 +99,7 @@ impl Lane {
         let mut state = self.0.lock().expect("no holder panics");
         let next = state.waiting.pop_front();
         state.busy = next.is_some();
+        state.bytes -= next.as_ref().and_then(Arrival::size).unwrap_or(0);
         if next.is_none() && state.waiting.capacity() > 0 {
             // An idle connection keeps no memory of a busy moment.
             state.waiting = VecDeque::new();

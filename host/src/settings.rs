@@ -10,6 +10,7 @@ use crate::{
     auth::Verifier,
     config::{self, ApiKey, Config, Network},
     guest::Scope,
+    lane,
 };
 
 /// A snapshot of those parts of the configuration that apply at once.
@@ -21,7 +22,7 @@ pub struct Settings {
     /// Who may subscribe to payments.
     pub payments: Access,
     /// How many events of one connection may wait.
-    pub queue: usize,
+    pub queue: lane::Capacity,
     /// Backends that may push.
     pub api_keys: Vec<ApiKey>,
     /// The largest body of a request, in bytes.
@@ -59,7 +60,10 @@ impl Settings {
             verifier: Verifier::new(secret, &config.auth),
             anonymous: config.auth.anonymous,
             payments: config.payments.subscribe.clone(),
-            queue: config.socket.queue,
+            queue: lane::Capacity {
+                events: config.socket.queue,
+                bytes: config.socket.queue_bytes.as_usize(),
+            },
             api_keys: config.api.keys.clone(),
             max_body: config.api.max_body.as_usize(),
             limits: of_all

@@ -232,6 +232,19 @@ for (const transport of TRANSPORTS) {
   }
 }
 
+test('when too much waits behind a slow event, what is over the limit is refused', async (t) => {
+  const narrow = await startServer(t, {
+    config: '[socket]\nqueue_bytes = "10kB"',
+    plugins: ['echo', { wasm: 'slow', budget: { cpu: '5s', wall: '10s' } }],
+  });
+  const socket = await connect(t, narrow);
+  for (const size of [3000, 20_000]) {
+    const acks = await sendAll(socket, [['slow', 400], ...numbers(5).map(() => echo('x'.repeat(size)))]);
+    const refused = acks.filter(([, reply]) => reply?.error?.code === 'rate_limited');
+    assert.equal(refused.length, size === 3000 ? 2 : 4);
+  }
+});
+
 test('when too many wait behind a slow event, those over the limit are refused and nothing is lost', async (t) => {
   const narrow = await startServer(t, {
     config: '[socket]\nqueue = 5',

@@ -26,6 +26,7 @@ impl Config {
                     max_connections,
                     max_namespaces,
                     queue: _,
+                    queue_bytes: _,
                 },
             web: Web { root, client },
             runtime:

@@ -208,6 +208,8 @@ pub struct Socket {
     pub max_namespaces: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
     pub queue: usize,
+    /// How many bytes they may take; one event always may wait.
+    pub queue_bytes: Size,
 }
 
 impl Default for Socket {
@@ -226,6 +228,7 @@ impl Default for Socket {
             max_connections: 100_000,
             max_namespaces: 1_000,
             queue: 8_192,
+            queue_bytes: Size::mib(16),
         }
     }
 }
