@@ -1,10 +1,12 @@
 // What connections may cost: requests that never end, clients that are gone, floods of both.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import { poller } from '../support/protocol.mjs';
-import { rawPolling } from '../support/raw.mjs';
+import { rawPolling, rawSocket } from '../support/raw.mjs';
 import { API_KEY, startServer } from '../support/server.mjs';
 import { head, tcp } from '../support/tcp.mjs';
+import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 const REQUEST_TIMEOUT = 400;
@@ -82,4 +84,128 @@ test('connections over the number that there may be are told so, and counted', a
   await until(() => fetch(`${server.url}/healthz`).then(({ ok }) => ok));
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   assert.ok(Number(metrics.match(/^mixlab_refused_connections_total (\d+)$/m)[1]) >= 1);
+});
+
+// Clients that do not read
+
+const ROLE = 'crowd';
+const member = (sub) => ({ auth: { token: token({ sub, role: ROLE }) } });
+const LOAD = JSON.stringify('x'.repeat(100_000));
+const push = async (server, event = 'load', body = LOAD) =>
+  (await server.api('POST', `/api/v1/roles/${ROLE}/events/${event}`, body)).body.delivered;
+
+/** Clients that are connected and read nothing, and what they read once they do. */
+const STALLED = {
+  async websocket(t, server) {
+    const client = await rawSocket(t, server, member(1));
+    client.ws.pause();
+    return async (pattern) => {
+      client.ws.resume();
+      return (await client.frame(pattern)).input;
+    };
+  },
+  async polling(t, server) {
+    const session = await poller(server);
+    await session.join(`40${JSON.stringify(member(1).auth)}`);
+    return async (pattern) => {
+      for (;;) {
+        const found = (await session.packets()).find((packet) => pattern.test(packet));
+        if (found) return found;
+      }
+    };
+  },
+};
+
+const memory = (server) => Number(readFileSync(`/proc/${server.pid}/status`, 'utf8').match(/VmRSS:\s+(\d+) kB/)[1]) / 1024;
+const count = async (server) => (await server.api('GET', '/api/v1/clients/count')).body.count;
+
+for (const [transport, stall] of Object.entries(STALLED)) {
+  for (const policy of ['disconnect', 'drop']) {
+    test(`bytes that wait for a client that reads nothing are bounded: ${policy}, ${transport}`, async (t) => {
+      const server = await startServer(t, {
+        config: `[socket]\nsend_buffer_bytes = "2MB"\nwrite_timeout = "60s"\nping_interval = "60s"\nslow_client = "${policy}"`,
+      });
+      const read = await stall(t, server);
+      assert.equal(await push(server), 1);
+      const before = memory(server);
+      let taken = 0;
+      // What the kernel takes comes on top.
+      while (await push(server)) assert.ok((taken += 1) < 200, 'it takes all');
+      assert.ok(taken > 10, `${taken}`);
+      if (policy === 'drop') for (let i = 0; i < 500; i++) assert.equal(await push(server), 0);
+      assert.ok(memory(server) - before < 40, `${before} MiB, then ${memory(server)} MiB`);
+      await server.waitForLog(/WARN .*their send buffers are full/);
+      const dropped = (await (await fetch(`${server.url}/metrics`)).text()).match(/^mixlab_dropped_emits (\d+)$/m)[1];
+      assert.equal(Number(dropped), policy === 'drop' ? 501 : 1);
+      if (policy === 'disconnect') {
+        await until(async () => (await count(server)) === 0);
+      } else {
+        // It is still there, and gets what comes when there is room again.
+        const end = read(/^42\["end"/);
+        await until(() => push(server, 'end', '1'));
+        assert.match(await end, /^42\["end"/);
+      }
+    });
+  }
+}
+
+test('answers that nobody reads are bounded', async (t) => {
+  const server = await startServer(t, {
+    config: '[socket]\nsend_buffer_bytes = "1MB"\nwrite_timeout = "60s"\nping_interval = "60s"',
+  });
+  const before = memory(server);
+  const socket = await rawSocket(t, server);
+  socket.ws.pause();
+  const connect = `40/${'x'.repeat(100_000)},`;
+  const sending = setInterval(() => socket.ws.bufferedAmount < 2_000_000 && socket.send(connect), 1);
+  t.after(() => clearInterval(sending));
+  await until(async () => (await count(server)) === 0);
+
+  const session = await poller(server);
+  await session.join();
+  assert.equal(await count(server), 1);
+  const posted = [];
+  await until(async () => posted.push((await session.post(connect)).status) && posted.at(-1) === 400);
+  assert.ok(posted.length < 20, `${posted}`);
+  await until(async () => (await count(server)) === 0);
+  assert.ok(memory(server) - before < 40, `${before} MiB, then ${memory(server)} MiB`);
+});
+
+test('namespaces that are none and acks that nobody asked for leave nothing behind', async (t) => {
+  const server = await startServer(t, { config: '[socket]\nping_interval = "60s"', plugins: ['echo'] });
+  const socket = await rawSocket(t, server);
+  const storm = async (round) => {
+    for (let i = 0; i < 20_000; i++) socket.send(`40/none${round}-${i},{"a":1}`, `43/none,${i}["x"]`, `43${i}["x"]`, `41/none${i},`);
+    socket.send(`42${round}["echo:ping"]`);
+    await socket.frame(new RegExp(`^43${round}\\["pong"\\]$`));
+    socket.frames.length = 0;
+  };
+  await storm(1);
+  const before = memory(server);
+  for (const round of [2, 3, 4]) await storm(round);
+  assert.ok(memory(server) - before < 10, `${before} MiB, then ${memory(server)} MiB`);
+});
+
+// Clients that are gone without a word: the connection is open, and nobody is there.
+
+const HEARTBEAT = '[socket]\nping_interval = "300ms"\nping_timeout = "200ms"';
+
+test('half-open connections end when their ping stays without an answer', async (t) => {
+  const server = await startServer(t, { config: HEARTBEAT });
+  const gone = {
+    'a websocket': (await rawSocket(t, server, { pong: false })).ws,
+    'a websocket in the middle of a frame': (await rawSocket(t, server, { pong: false })).ws,
+    'a websocket in the middle of a message': (await rawSocket(t, server, { pong: false })).ws,
+  };
+  // 100 bytes announced, and some of them sent.
+  gone['a websocket in the middle of a frame']._socket.write(Buffer.from([0x81, 0xe4, 0, 0, 0, 0, 0x34, 0x32]));
+  gone['a websocket in the middle of a message'].send('42["ech', { fin: false });
+  for (const ws of Object.values(gone)) ws._socket.pause();
+
+  const session = await poller(server);
+  await session.join();
+  const poll = await tcp(t, server, head('GET', `/socket.io/?${new URLSearchParams(session.query)}`));
+  poll.socket.pause();
+  assert.equal(await count(server), 4);
+  await until(async () => (await count(server)) === 0, { timeout: 3000 });
 });

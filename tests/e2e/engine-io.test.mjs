@@ -5,6 +5,7 @@ import { request } from 'node:http';
 import { after, test } from 'node:test';
 import { startServer } from '../support/server.mjs';
 import { http, joined, poller, websocket } from '../support/protocol.mjs';
+import { head, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
 const INTERVAL = 300;
@@ -161,6 +162,28 @@ test('two polls at once end the session', async () => {
   assert.deepEqual([first.status, first.body], [200, '1']);
   assert.equal(second.status, 400);
   assert.deepEqual(JSON.parse((await client.get()).body).code, 1);
+});
+
+test('two requests with packets at once end the session', async (t) => {
+  const client = await poller(calm);
+  const path = `/socket.io/?${new URLSearchParams(client.query)}`;
+  const first = await tcp(t, calm, `${head('POST', path, 'content-length: 2')}4`);
+  await until(async () => {
+    const { status, body } = await client.post('3');
+    return status === 400 && JSON.parse(body).code === 3;
+  });
+  assert.equal(JSON.parse((await client.get()).body).code, 1);
+  first.write('0');
+  await until(() => first.received().startsWith('HTTP/1.1 400 '));
+});
+
+test('a poll that is sent together with the end of the session ends with it', async () => {
+  for (let round = 0; round < 20; round++) {
+    const client = await poller(calm);
+    const [end, poll] = await Promise.all([client.post('1'), client.get()]);
+    assert.deepEqual([end.status, end.body], [200, 'ok']);
+    assert.deepEqual([poll.status, poll.body], [200, '6']);
+  }
 });
 
 test('an aborted poll ends the session', async () => {

@@ -280,6 +280,22 @@ test('an escaped name is the same name', async (t) => {
   await socket.frame(/^431\[1\]$/);
 });
 
+test('a message in fragments is the same message, wherever it is cut', async (t) => {
+  const socket = await rawSocket(t, server);
+  for (const name of ['say "hi"', 'echo']) {
+    const packet = `420[${JSON.stringify(name)},"é"]`;
+    for (let cut = 0; cut <= Buffer.byteLength(packet); cut++) {
+      const bytes = Buffer.from(packet);
+      socket.ws.send(bytes.subarray(0, cut), { binary: false, fin: false });
+      socket.ws.ping();
+      socket.ws.send(bytes.subarray(cut), { binary: false, fin: true });
+      const [answer] = await socket.frame(/^430.*$/);
+      assert.match(answer, name === 'echo' ? /^430\["é"\]$/ : /"unknown_event"/);
+      socket.frames.length = 0;
+    }
+  }
+});
+
 for (const name of [
   'connect',
   'connect_error',
@@ -331,6 +347,9 @@ const MALFORMED = {
   'a binary event without attachments': ['450-["echo"]'],
   'more attachments than memory': [`4599999999999-["echo",${PLACEHOLDER}]`],
   'more attachments than numbers': [`45${'9'.repeat(100)}-["echo",${PLACEHOLDER}]`],
+  'as many attachments as there may be, and none comes': [`4510000-["echo",${PLACEHOLDER}]`],
+  'an attachment in the middle of others': [`452-["echo",${PLACEHOLDER},${PLACEHOLDER}]`, bytes(1), `451-["echo",${PLACEHOLDER}]`],
+  'an ack with too many attachments': [`465999999-0[${PLACEHOLDER}]`],
   'attachments below 0': [`45-1-["echo",${PLACEHOLDER}]`],
   'text where an attachment is due': [`452-["echo",${PLACEHOLDER},${PLACEHOLDER}]`, bytes(1), '42["echo"]'],
   'an attachment too many': [`451-["echo",${PLACEHOLDER}]`, bytes(1), bytes(2)],

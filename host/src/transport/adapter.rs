@@ -83,7 +83,6 @@ pub struct Namespaces {
     dropped: AtomicU64,
     sessions: Arc<Sessions>,
     recovery: config::Recovery,
-    capacity: Capacity,
     slow_client: SlowClient,
 }
 
@@ -93,12 +92,11 @@ impl Namespaces {
         Self {
             adapters: RwLock::default(),
             dropped: AtomicU64::new(0),
-            sessions: Arc::default(),
-            recovery,
-            capacity: Capacity {
+            sessions: Arc::new(Sessions::new(Capacity {
                 packets: socket.send_buffer,
                 bytes: socket.send_buffer_bytes.as_usize(),
-            },
+            })),
+            recovery,
             slow_client: socket.slow_client,
         }
     }
@@ -466,10 +464,12 @@ impl Adapter {
         volatile: bool,
     ) -> Pushed {
         let outbox = &session.outbox;
-        let push = || outbox.push(packet.frames(), volatile, self.namespaces.capacity);
+        let push = || outbox.push(packet.frames(), volatile);
+        // Of a poll's volatile packets only the latest waits.
+        let size = if volatile { 0 } else { packet.size() };
         match push() {
             Pushed::Polling => outbox
-                .while_polling(|| self.push_to_poll(packet, socket, volatile))
+                .push_to_poll(size, || self.push_to_poll(packet, socket, volatile))
                 // It has got a websocket meanwhile.
                 .unwrap_or_else(push),
             pushed => pushed,
@@ -481,22 +481,24 @@ impl Adapter {
         let frames: Vec<&[u8]> = packets.iter().map(|packet| &packet.frames()[..]).collect();
         // One packet to the outbox: the log bounds how large they are, so their number does not matter.
         let frames = Bytes::from(frames.concat());
-        let push = || match session
-            .outbox
-            .push(&frames, false, self.namespaces.capacity)
-        {
-            Pushed::Polling => None,
-            pushed => Some(matches!(pushed, Pushed::Taken | Pushed::Waiting)),
-        };
+        let outbox = &session.outbox;
+        let push = || outbox.push(&frames, false);
         let poll = || {
-            packets
+            let mut pushed = packets
                 .iter()
-                .all(|packet| self.push_to_poll(packet, socket, false) == Pushed::Taken)
+                .map(|packet| self.push_to_poll(packet, socket, false));
+            pushed
+                .find(|pushed| *pushed != Pushed::Taken)
+                .unwrap_or(Pushed::Taken)
         };
-        push()
-            .or_else(|| session.outbox.while_polling(poll))
-            .or_else(push)
-            .unwrap_or(false)
+        let pushed = match push() {
+            Pushed::Polling => {
+                let size = packets.iter().map(Packet::size).sum();
+                outbox.push_to_poll(size, poll).unwrap_or_else(push)
+            }
+            pushed => pushed,
+        };
+        matches!(pushed, Pushed::Taken | Pushed::Waiting)
     }
 
     fn push_to_poll(&self, packet: &Packet, socket: SessionKey, volatile: bool) -> Pushed {

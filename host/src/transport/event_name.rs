@@ -144,7 +144,8 @@ pub fn escape_payload(payload: Bytes) -> Bytes {
     out.into()
 }
 
-fn is_separator(byte: &u8) -> bool {
+/// Whether it is [`SEPARATOR`].
+pub fn is_separator(byte: &u8) -> bool {
     *byte == SEPARATOR
 }
 

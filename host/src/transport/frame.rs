@@ -16,6 +16,11 @@ pub const PONG: u8 = 0x8a;
 /// The longest header that a server sends, in bytes.
 pub const MAX_HEADER: usize = 10;
 
+/// The bit of the first byte that says that no further frames continue the message.
+const LAST: u8 = 0x80;
+/// The bit of the first byte that opcodes of control frames have, which may stand between others.
+const CONTROL: u8 = 0x08;
+
 /// The bit of the second byte that says that the payload is masked, as clients' always is.
 const MASKED: u8 = 0x80;
 
@@ -65,6 +70,21 @@ impl Header {
     /// The length of the whole frame in bytes.
     pub fn frame_length(&self) -> u64 {
         self.length.saturating_add(self.size as u64)
+    }
+
+    /// Whether it is the last frame of a message.
+    pub fn is_last(&self) -> bool {
+        self.first & LAST != 0
+    }
+
+    /// Whether it continues the message of an earlier frame.
+    pub fn is_continuation(&self) -> bool {
+        self.first & !LAST == 0
+    }
+
+    /// Whether it is of no message: a ping, a pong, or the end.
+    pub fn is_control(&self) -> bool {
+        self.first & CONTROL != 0
     }
 
     /// Takes the mask off a payload.

@@ -4,6 +4,7 @@
 //! A frame that goes on stops what is behind it until socketioxide has dealt with it, which it has
 //! when it reads again: it handles one message after the other.
 
+use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
 
 use super::{
@@ -12,35 +13,32 @@ use super::{
     session::Session,
 };
 
-/// The bit of a frame's first byte that says that it ends its message.
-const LAST: u8 = 0x80;
-
-/// The opcodes of control frames, which may stand between the parts of a message, begin here.
-const CONTROL: u8 = 0x08;
-
 /// What came from a client and has not been dealt with.
 pub struct Incoming {
-    /// Larger frames are socketioxide's to refuse; they are not held.
-    max_frame: u64,
+    /// Larger messages are socketioxide's to refuse; they are not held.
+    max_message: u64,
     /// How much of the frame under way is still to be passed on.
     passing: u64,
-    /// The message under way has more parts.
+    /// The message under way has more frames, which socketioxide puts together.
     is_fragmented: bool,
+    /// The text under way, as far as its frames have come.
+    text: Option<Vec<u8>>,
     /// How many attachments of the packet under way are still to come.
     attachments: usize,
     /// A frame whose end is missing, or frames that must wait.
-    held: Vec<u8>,
+    held: BytesMut,
     /// What socketioxide reads next.
     ready: Vec<u8>,
 }
 
 impl Incoming {
     /// `held` is what the client has sent already.
-    pub fn new(max_frame: u64, held: Vec<u8>) -> Self {
+    pub fn new(max_message: u64, held: BytesMut) -> Self {
         Self {
-            max_frame,
+            max_message,
             passing: 0,
             is_fragmented: false,
+            text: None,
             attachments: 0,
             held,
             ready: Vec::new(),
@@ -91,7 +89,7 @@ impl Incoming {
         let mut held = std::mem::take(&mut self.held);
         let done = self.deal(&mut held, session);
         if done < held.len() {
-            held.drain(..done);
+            held.advance(done);
             self.held = held;
         }
         done > 0
@@ -100,7 +98,9 @@ impl Incoming {
     /// Nothing more will come: whatever is left, socketioxide may judge it. False if there is
     /// nothing.
     pub fn end(&mut self) -> bool {
-        self.ready.append(&mut self.held);
+        self.give_back_text();
+        self.ready
+            .extend_from_slice(&std::mem::take(&mut self.held));
         !self.ready.is_empty()
     }
 
@@ -112,13 +112,13 @@ impl Incoming {
             let Some(header) = Header::parse(&bytes[done..]) else {
                 break;
             };
-            if !self.may_be_changed(&header) {
+            if !self.is_text(&header) {
                 self.note(&header);
                 self.passing = header.frame_length();
                 done += self.pass_on(&bytes[done..]);
                 break;
             }
-            // It fits: frames over the limit are not held.
+            // It fits: what is over the limit is not held.
             let frame = done..done + header.frame_length() as usize;
             let Some(frame) = bytes.get_mut(frame) else {
                 break;
@@ -126,13 +126,27 @@ impl Incoming {
             done += frame.len();
             let payload = &mut frame[header.size..];
             header.unmask_in_place(payload);
-            if header.first != frame::TEXT || !session.deliver(payload) {
-                self.note(&header);
-                self.note_attachments(payload);
-                self.forward(header.first, payload, session);
+            match (self.text.take(), header.is_last()) {
+                (None, true) => self.deal_with(payload, session),
+                (None, false) => self.text = Some(payload.to_vec()),
+                (Some(mut text), is_last) => {
+                    text.extend_from_slice(payload);
+                    match is_last {
+                        true => self.deal_with(&text, session),
+                        false => self.text = Some(text),
+                    }
+                }
             }
         }
         done
+    }
+
+    /// Hands a whole text to who takes it.
+    fn deal_with(&mut self, text: &[u8], session: &Session) {
+        if !session.deliver(text) {
+            self.note_attachments(text);
+            self.forward(text, session);
+        }
     }
 
     /// Passes on what belongs to the frame under way.
@@ -145,25 +159,39 @@ impl Incoming {
         length
     }
 
-    /// Whether a frame may hold an event, or at least the beginning of one.
-    fn may_be_changed(&self, header: &Header) -> bool {
-        matches!(header.first, frame::TEXT | frame::FIRST_TEXT)
-            && header.mask.is_some()
-            && header.length <= self.max_frame
+    /// Whether a frame is a text, or a part of one, that may hold an event.
+    fn is_text(&self, header: &Header) -> bool {
+        let is_part = match &self.text {
+            None => {
+                matches!(header.first, frame::TEXT | frame::FIRST_TEXT) && self.attachments == 0
+            }
+            Some(_) => header.is_continuation(),
+        };
+        let before = self.text.as_ref().map_or(0, Vec::len) as u64;
+        is_part
             && !self.is_fragmented
-            && self.attachments == 0
+            && header.mask.is_some()
+            && header.length <= self.max_message.saturating_sub(before)
     }
 
-    /// Keeps track of messages in parts and of attachments.
+    /// Keeps track of messages in parts and of attachments, before a frame is passed on.
     fn note(&mut self, header: &Header) {
-        let opcode = header.first & 0x0f;
-        if opcode >= CONTROL {
+        if header.is_control() {
             return;
         }
+        self.give_back_text();
         if !self.is_fragmented {
             self.attachments = self.attachments.saturating_sub(1);
         }
-        self.is_fragmented = header.first & LAST == 0;
+        self.is_fragmented = !header.is_last();
+    }
+
+    /// Has socketioxide judge a text whose next frame is none that could follow, or is too much.
+    fn give_back_text(&mut self) {
+        if let Some(text) = self.text.take() {
+            frame::push_masked(&mut self.ready, frame::FIRST_TEXT, &text);
+            self.is_fragmented = true;
+        }
     }
 
     /// A packet with attachments: `45` or `46`, and their number.
@@ -180,7 +208,7 @@ impl Incoming {
 
     /// Passes a text on, with a name that socketioxide can read, and has the namespace opened that
     /// it asks for.
-    fn forward(&mut self, first: u8, packet: &[u8], session: &Session) {
+    fn forward(&mut self, packet: &[u8], session: &Session) {
         if let Some(rest) = event_name::connect(packet) {
             session.asks_for(rest);
         }
@@ -188,11 +216,10 @@ impl Incoming {
             Name::Escaped(place) => {
                 let mut escaped = Vec::with_capacity(packet.len());
                 event_name::insert_stand_in(&mut escaped, &packet[..place], &packet[place..]);
-                frame::push_masked(&mut self.ready, first, &escaped);
+                frame::push_masked(&mut self.ready, frame::TEXT, &escaped);
             }
-            // Clients that cut messages into fragments do so far behind the name.
             Name::Plain | Name::Connect | Name::Cut => {
-                frame::push_masked(&mut self.ready, first, packet)
+                frame::push_masked(&mut self.ready, frame::TEXT, packet)
             }
         }
     }

@@ -35,9 +35,10 @@ pub struct Capacity {
     pub bytes: usize,
 }
 
-/// The packets for one client that has a websocket.
-#[derive(Default)]
+/// The packets for one client. Those of a client that polls wait at socketioxide, and are only
+/// counted here.
 pub struct Outbox {
+    capacity: Capacity,
     state: Mutex<State>,
     /// The reader has taken bytes and comes back when it has dealt with them.
     is_reader_busy: AtomicBool,
@@ -47,7 +48,7 @@ pub struct Outbox {
 struct State {
     socket: Option<Socket>,
     packets: VecDeque<Bytes>,
-    /// What the packets take, in bytes.
+    /// What the packets take, in bytes; a little too much for those that wait at socketioxide.
     bytes: usize,
     /// There is no socket any more.
     is_closed: bool,
@@ -82,10 +83,22 @@ pub enum Pushed {
 }
 
 impl Outbox {
+    /// An outbox that has room for so much.
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            state: Mutex::default(),
+            is_reader_busy: AtomicBool::new(false),
+        }
+    }
+
     /// Gives it a websocket; `first` makes the frames that go out before all others.
     pub fn open(&self, half: OwnedWriteHalf, timeout: Duration, first: impl FnOnce() -> Bytes) {
         let mut state = self.lock();
-        state.add(first());
+        // What was counted is in these frames.
+        let first = first();
+        state.bytes = 0;
+        state.add(first);
         state.socket = Some(Socket {
             half,
             is_blocked: false,
@@ -95,7 +108,7 @@ impl Outbox {
     }
 
     /// Adds a packet: frames that belong together. A volatile one is for clients that take it now.
-    pub fn push(&self, packet: &Bytes, is_volatile: bool, capacity: Capacity) -> Pushed {
+    pub fn push(&self, packet: &Bytes, is_volatile: bool) -> Pushed {
         let mut state = self.lock();
         if state.is_closed {
             return Pushed::Closed;
@@ -106,9 +119,7 @@ impl Outbox {
         if is_volatile && socket.is_blocked {
             return Pushed::Skipped;
         }
-        let is_full = state.packets.len() >= capacity.packets
-            || state.bytes > 0 && state.bytes + packet.len() > capacity.bytes;
-        if is_full {
+        if state.packets.len() >= self.capacity.packets || !self.has_bytes(&state, packet.len()) {
             return Pushed::Full;
         }
         state.add(packet.clone());
@@ -118,18 +129,49 @@ impl Outbox {
         }
     }
 
-    /// Runs `send` if the client has no websocket, and sees that it gets none meanwhile.
-    pub fn while_polling<T>(&self, send: impl FnOnce() -> T) -> Option<T> {
-        let state = self.lock();
-        (state.socket.is_none() && !state.is_closed).then(send)
+    /// Has `send` hand a packet of so many bytes to socketioxide, and sees that the client gets no
+    /// websocket meanwhile. None if it has one.
+    pub fn push_to_poll(&self, size: usize, send: impl FnOnce() -> Pushed) -> Option<Pushed> {
+        let mut state = self.lock();
+        if state.socket.is_some() || state.is_closed {
+            return None;
+        }
+        if !self.has_bytes(&state, size) {
+            return Some(Pushed::Full);
+        }
+        let pushed = send();
+        if pushed == Pushed::Taken {
+            state.bytes += size;
+        }
+        Some(pushed)
     }
 
-    /// Adds frames that have to go out whatever waits already.
-    pub fn push_frames(&self, frames: Bytes) {
+    /// A poll has fetched packets of so many bytes.
+    pub fn polled(&self, size: usize) {
         let mut state = self.lock();
-        if state.socket.is_some() {
+        state.bytes = state.bytes.saturating_sub(size);
+    }
+
+    /// A poll found nothing: whatever was counted has been fetched, or was never sent.
+    pub fn polled_empty(&self) {
+        self.lock().bytes = 0;
+    }
+
+    /// Adds frames of socketioxide's own: pings, answers to CONNECT, what it wants acks for. They
+    /// go out although the outbox is full. False if there is as much of them again, which is too
+    /// much: a client gets an answer for every CONNECT that it sends, and need not read any.
+    pub fn push_frames(&self, frames: Bytes) -> bool {
+        let mut state = self.lock();
+        if state.socket.is_none() {
+            return true;
+        }
+        let Capacity { packets, bytes } = self.capacity;
+        let has_room = state.packets.len() < packets.saturating_mul(2)
+            && (state.bytes == 0 || state.bytes <= bytes.saturating_mul(2));
+        if has_room {
             state.add(frames);
         }
+        has_room
     }
 
     /// Writes what the client takes. True if the reader has to watch for when it takes more.
@@ -172,6 +214,10 @@ impl Outbox {
             is_closed: true,
             ..State::default()
         };
+    }
+
+    fn has_bytes(&self, state: &State, size: usize) -> bool {
+        state.bytes == 0 || state.bytes + size <= self.capacity.bytes
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -263,4 +309,85 @@ fn drop_front(packets: &mut VecDeque<Bytes>, written: usize) -> usize {
         packets.pop_front();
     }
     written
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const CAPACITY: Capacity = Capacity {
+        packets: 3,
+        bytes: 100,
+    };
+
+    /// An outbox whose client takes nothing, and the client.
+    async fn blocked() -> (Outbox, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (_, half) = accepted.unwrap().0.into_split();
+        while half.try_write(&[0; 1 << 16]).is_ok() {}
+        let outbox = Outbox::new(CAPACITY);
+        outbox.open(half, Duration::from_secs(60), Bytes::new);
+        (outbox, client.unwrap())
+    }
+
+    fn packet(size: usize) -> Bytes {
+        vec![0; size].into()
+    }
+
+    #[tokio::test]
+    async fn packets_and_bytes_are_bounded_and_a_large_packet_waits_alone() {
+        for (sizes, next) in [
+            (&[1, 1, 1][..], 1),
+            (&[60, 40], 1),
+            (&[60], 41),
+            (&[500], 1),
+        ] {
+            let (outbox, _client) = blocked().await;
+            for size in sizes {
+                assert_eq!(outbox.push(&packet(*size), false), Pushed::Waiting);
+            }
+            assert_eq!(outbox.push(&packet(next), false), Pushed::Full);
+            assert!(outbox.flush().is_ok());
+            assert_eq!(outbox.push(&packet(next), false), Pushed::Full);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_must_go_out_has_as_much_room_again_and_no_more() {
+        let (outbox, _client) = blocked().await;
+        for _ in 0..3 {
+            outbox.push(&packet(1), false);
+        }
+        let pushed = [(); 4].map(|()| outbox.push_frames(packet(1)));
+        assert_eq!(pushed, [true, true, true, false]);
+
+        let (outbox, _client) = blocked().await;
+        let pushed = [(); 4].map(|()| outbox.push_frames(packet(90)));
+        assert_eq!(pushed, [true, true, true, false]);
+    }
+
+    #[test]
+    fn what_waits_for_polls_is_counted_until_it_is_fetched() {
+        let outbox = Outbox::new(CAPACITY);
+        let push = |size| outbox.push_to_poll(size, || Pushed::Taken);
+        assert_eq!(push(500), Some(Pushed::Taken));
+        assert_eq!(push(1), Some(Pushed::Full));
+        outbox.polled(420);
+        assert_eq!(push(20), Some(Pushed::Taken));
+        assert_eq!(push(1), Some(Pushed::Full));
+        outbox.polled_empty();
+        assert_eq!(
+            outbox.push_to_poll(60, || Pushed::Closed),
+            Some(Pushed::Closed)
+        );
+        assert_eq!(push(100), Some(Pushed::Taken));
+        outbox.polled(1000);
+        assert_eq!(push(100), Some(Pushed::Taken));
+        outbox.close();
+        assert_eq!(push(1), None);
+    }
 }

@@ -1,6 +1,10 @@
 //! Long polling: a GET waits for packets, a POST brings some.
 
-use std::sync::Arc;
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     body::Body,
@@ -9,14 +13,27 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::sleep;
 
 use super::{
-    event_name::{self, SEPARATOR},
+    event_name::{self, SEPARATOR, is_separator},
     front::{Front, Origin},
+    outbox::Pushed,
     refusal::Refusal,
     session::{Answer, Session},
 };
+
+/// How long a session that its client ends is known for a last poll: what was sent at once over two
+/// connections may come in any order.
+const LAST_POLL: Duration = Duration::from_millis(100);
+
+/// The packet of a poll that comes back without others.
+const NOTHING: Bytes = Bytes::from_static(b"6");
+
+/// What an answer to CONNECT has beside the namespace, in bytes.
+const ANSWER: usize = 64;
 
 /// Begins a session.
 pub async fn open(front: &Arc<Front>, origin: Origin) -> Result<Response, Refusal> {
@@ -66,17 +83,39 @@ pub async fn poll(
     session: Arc<Session>,
     id: String,
 ) -> Result<Response, Refusal> {
+    if session.owes_poll.swap(false, Ordering::Relaxed) {
+        return Ok(payload(NOTHING));
+    }
     // Of two polls at once, socketioxide refuses the second and ends the session.
     let _waiting = session.poll.try_lock();
     let request = front.request(Method::GET, "polling", Some(&id), Body::empty());
     let end_if_aborted = EndIfAborted::new(&front, &session, id);
-    let packets = tokio::select! {
-        biased;
-        packets = front.ask(request) => packets,
-        () = session.release_poll.notified() => Ok(Bytes::from_static(b"6")),
+    let mut asked = pin!(front.ask(request));
+    let packets = match asked.as_mut().now_or_never() {
+        Some(packets) => packets,
+        None => {
+            session.outbox.polled_empty();
+            tokio::select! {
+                biased;
+                packets = asked => packets,
+                () = session.release_poll.notified() => Ok(NOTHING),
+            }
+        }
     };
     end_if_aborted.disarm();
-    packets.map(|packets| payload(with_connect_answers(&session, packets)))
+    let packets = packets?;
+    session.outbox.polled(size(&packets));
+    Ok(payload(with_connect_answers(&session, packets)))
+}
+
+/// What the packets in a payload take as they were counted when they were sent, in bytes.
+fn size(packets: &[u8]) -> usize {
+    let size = |packet: &[u8]| match packet {
+        [b'4', b'0' | b'2'..=b'6', ..] => packet.len(),
+        [b'b', attachment @ ..] => base64::decoded_len_estimate(attachment.len()),
+        _ => 0,
+    };
+    packets.split(is_separator).map(size).sum()
 }
 
 /// Takes packets from the client.
@@ -86,6 +125,11 @@ pub async fn post(
     id: String,
     request: Request,
 ) -> Result<Response, Refusal> {
+    // Of two at once nobody knows which is first.
+    let Ok(_under_way) = session.post.try_lock() else {
+        close(front, id);
+        return Err(Refusal::BadRequest);
+    };
     let end_if_aborted = EndIfAborted::new(&front, &session, id.clone());
     let body = match Limited::new(request.into_body(), front.max_payload)
         .collect()
@@ -99,7 +143,16 @@ pub async fn post(
         Err(_) => return Err(Refusal::BadRequest),
     };
     end_if_aborted.disarm();
-    for packet in body.split(|byte| *byte == SEPARATOR) {
+    if body.split(is_separator).any(|packet| packet == b"1") && session.poll.try_lock().is_ok() {
+        expect_last_poll(session.clone());
+    }
+    let answers = || Pushed::Taken;
+    if session.outbox.push_to_poll(answers_size(&body), answers) == Some(Pushed::Full) {
+        tracing::debug!("a client ends that fetches no answers");
+        close(front, id);
+        return Err(Refusal::BadRequest);
+    }
+    for packet in body.split(is_separator) {
         if let Some(rest) = event_name::connect(packet) {
             session.asks_for(rest);
         }
@@ -109,6 +162,24 @@ pub async fn post(
     front.ask(request).await.map(payload)
 }
 
+/// Has a poll that comes soon end like one that waited.
+fn expect_last_poll(session: Arc<Session>) {
+    session.owes_poll.store(true, Ordering::Relaxed);
+    // Ends with its pause.
+    tokio::spawn(async move {
+        sleep(LAST_POLL).await;
+        drop(session);
+    });
+}
+
+/// About what the answers to the CONNECT packets in a payload take, in bytes: the namespace and a
+/// few words.
+fn answers_size(packets: &[u8]) -> usize {
+    let packets = packets.split(is_separator);
+    let connects = packets.filter(|packet| packet.starts_with(b"40"));
+    connects.map(|packet| packet.len() + ANSWER).sum()
+}
+
 /// The packets with the answers to CONNECT that the client is to see.
 fn with_connect_answers(session: &Session, packets: Bytes) -> Bytes {
     let mut introductions = session.introductions();
@@ -116,7 +187,7 @@ fn with_connect_answers(session: &Session, packets: Bytes) -> Bytes {
         return packets;
     }
     let mut out = Vec::with_capacity(packets.len());
-    for (index, packet) in packets.split(|byte| *byte == SEPARATOR).enumerate() {
+    for (index, packet) in packets.split(is_separator).enumerate() {
         if index > 0 {
             out.push(SEPARATOR);
         }

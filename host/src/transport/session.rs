@@ -14,13 +14,16 @@ use futures_util::task::AtomicWaker;
 use serde::Serialize;
 use tokio::{net::tcp::OwnedWriteHalf, sync::Notify};
 
-use super::{frame, outbox::Outbox};
+use super::{
+    frame,
+    outbox::{Capacity, Outbox},
+};
 
 /// The sessions by the id that their requests carry: those that began with polling, and those that
 /// have joined a namespace. A session leaves the table when socketioxide lets go of it.
-#[derive(Default)]
 pub struct Sessions {
     table: Mutex<HashMap<String, Weak<Session>>>,
+    capacity: Capacity,
     ask: OnceLock<Ask>,
 }
 
@@ -31,6 +34,15 @@ pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
 const MAX_REFUSED: usize = 64;
 
 impl Sessions {
+    /// No sessions yet. So much may wait for the client of each.
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            table: Mutex::default(),
+            capacity,
+            ask: OnceLock::new(),
+        }
+    }
+
     /// A new session, not yet in the table.
     pub fn begin(self: &Arc<Self>) -> Arc<Session> {
         Arc::new(Session {
@@ -40,8 +52,10 @@ impl Sessions {
             upgrading: AtomicBool::new(false),
             release_poll: Notify::new(),
             poll: tokio::sync::Mutex::new(()),
+            owes_poll: AtomicBool::new(false),
+            post: tokio::sync::Mutex::new(()),
             introductions: Mutex::default(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(self.capacity),
             receivers: Mutex::default(),
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
@@ -79,6 +93,10 @@ pub struct Session {
     pub release_poll: Notify,
     /// Held by the poll that waits.
     pub poll: tokio::sync::Mutex<()>,
+    /// The client has ended it while no poll waited: one may be on its way.
+    pub owes_poll: AtomicBool,
+    /// Held by the POST that is under way.
+    pub post: tokio::sync::Mutex<()>,
     /// Locked before the outbox, where both are.
     introductions: Mutex<Introductions>,
     /// What goes out over the websocket.
@@ -202,7 +220,7 @@ impl Session {
     pub fn introduce(&self, namespace: &str) {
         let mut introductions = self.introductions();
         if let Some(answer) = introductions.give(namespace, self.outbox.is_open()) {
-            self.outbox.push_frames(text_frame(&answer));
+            self.push_frames(text_frame(&answer));
             self.flush();
         }
     }
@@ -215,9 +233,16 @@ impl Session {
             return;
         }
         match introductions.answer(payload) {
-            Some(Answer::Instead(answer)) => self.outbox.push_frames(text_frame(&answer)),
+            Some(Answer::Instead(answer)) => self.push_frames(text_frame(&answer)),
             Some(Answer::Given) => {}
-            None => self.outbox.push_frames(Bytes::copy_from_slice(frame)),
+            None => self.push_frames(Bytes::copy_from_slice(frame)),
+        }
+    }
+
+    fn push_frames(&self, frames: Bytes) {
+        if !self.outbox.push_frames(frames) {
+            tracing::debug!("a client ends that reads no answers");
+            self.end();
         }
     }
 
@@ -439,6 +464,11 @@ impl Drop for Session {
 mod tests {
     use super::*;
 
+    const CAPACITY: Capacity = Capacity {
+        packets: 1,
+        bytes: 1,
+    };
+
     fn introduction(namespace: &str, sid: &str) -> Introduction {
         Introduction {
             namespace: namespace.to_owned(),
@@ -449,7 +479,7 @@ mod tests {
 
     #[test]
     fn a_session_leaves_the_table_with_its_last_holder() {
-        let sessions: Arc<Sessions> = Arc::default();
+        let sessions = Arc::new(Sessions::new(CAPACITY));
         let session = sessions.begin();
         sessions.enter(&session, "a".to_owned());
         assert!(Arc::ptr_eq(&sessions.get("a").unwrap(), &session));
@@ -459,7 +489,7 @@ mod tests {
 
     #[test]
     fn only_one_websocket_at_a_time_can_take_a_session_over() {
-        let session = Arc::<Sessions>::default().begin();
+        let session = Arc::new(Sessions::new(CAPACITY)).begin();
         assert!(session.begin_upgrade() && !session.begin_upgrade());
         session.abandon_upgrade();
         assert!(session.begin_upgrade());
@@ -470,7 +500,7 @@ mod tests {
 
     #[test]
     fn what_was_not_opened_is_refused_once_with_the_true_reason() {
-        let session = Arc::<Sessions>::default().begin();
+        let session = Arc::new(Sessions::new(CAPACITY)).begin();
         session.asks_for(b"/full");
         assert!(session.introductions().is_empty(), "nobody is asked");
         let is_good = |path: &str| path == "/good";
