@@ -24,8 +24,7 @@ use crate::{
 pub struct Connection {
     /// The public id: the client's `socket.id`, and what plugins and logs know the connection by.
     pub id: String,
-    /// What its client shows when it comes back; a secret.
-    pub pid: String,
+    pid: String,
     /// Finds the socket; a secret.
     pub key: SocketKey,
     /// The client's side of it.
@@ -127,6 +126,12 @@ impl Connection {
         self.identity.load_full()
     }
 
+    /// Whether it may belong to one who comes as `user`. Who shows no token may have shown one here.
+    pub fn may_be_of(&self, user: Option<&User>) -> bool {
+        let own = self.identity.load();
+        user.is_none_or(|user| own.user.as_ref().is_some_and(|own| own.id == user.id))
+    }
+
     /// Makes it `user`'s, as `token` says: the rooms of the former identity are left, those of the new one joined.
     pub fn authenticate(&self, user: User, token: String) {
         let rooms = user.rooms();
@@ -158,15 +163,15 @@ impl Connection {
         self.adapter.leave(self.key, self.stream.as_deref(), rooms);
     }
 
-    /// Whether its client can have it back when it drops.
-    pub fn recovers(&self) -> bool {
-        self.stream.is_some()
+    /// What its client shows when it comes back; a secret. None if it need not try.
+    pub fn pid(&self) -> Option<&str> {
+        self.stream.as_ref().map(|_| self.pid.as_str())
     }
 
     /// The client is told that it is connected; `receiver` takes its events.
     pub fn enter(&self, receiver: Arc<dyn Receiver>) {
         self.session.add_receiver(self.namespace(), receiver);
-        self.adapter.enter(self.key, &self.session);
+        self.adapter.enter(self.key, self.pid(), &self.session);
     }
 
     /// The rooms that it is in, or was in when it ended.
@@ -191,7 +196,7 @@ impl Connection {
     pub fn exit(&self) {
         self.session.remove_receiver(self.namespace());
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
-        self.adapter.remove(self.key);
+        self.adapter.remove(self.key, self.pid());
     }
 
     fn former(&self, stream: &Arc<Stream>) -> Former {
@@ -274,6 +279,13 @@ impl Connections {
         }
         self.clients.store(by_client.len(), Ordering::Relaxed);
         removed
+    }
+
+    /// A client's connection to a namespace.
+    pub fn get(&self, client: SessionKey, namespace: &str) -> Option<Arc<Connection>> {
+        let by_client = self.by_client.lock().expect("no holder panics");
+        let mut connections = by_client.get(&client)?.iter();
+        connections.find(|c| c.namespace() == namespace).cloned()
     }
 
     /// The public ids of those of `clients` that are connected to a namespace.

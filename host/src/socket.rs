@@ -29,7 +29,8 @@ use crate::{
     recovery::{Former, Replay},
     settings::Settings,
     transport::{
-        Adapter, Introduction, Namespaces, Peer, Receiver, Session, SocketKey, without_stand_in,
+        Adapter, Introduction, Namespaces, Peer, Receiver, Session, SessionKey, SocketKey,
+        without_stand_in,
     },
     user::User,
 };
@@ -135,6 +136,11 @@ impl Handlers {
             None => return Err(WireError::new("unauthorized", "a token is needed")),
         };
         let session = session(&socket)?;
+        if let Some(resume) = &resume {
+            let user = verified.as_ref().map(|(user, _)| user);
+            let end = |former| self.end_former(former, adapter.namespace(), user);
+            adapter.supersede(&resume.pid, socket.id, end).await;
+        }
         let resumed = resume.and_then(|resume| {
             self.resume(&socket, &adapter, resume, verified.as_ref(), &settings)
         });
@@ -179,7 +185,7 @@ impl Handlers {
         session.announce(Introduction {
             namespace: connection.namespace().to_owned(),
             sid: connection.id.clone(),
-            pid: connection.recovers().then(|| connection.pid.clone()),
+            pid: connection.pid().map(str::to_owned),
         });
         Ok(())
     }
@@ -190,6 +196,14 @@ impl Handlers {
         let is_wanted = || path == MAIN_NAMESPACE || self.dispatcher.registry.load().serves(path);
         let current = self.namespaces.get(path);
         current.is_some_and(|current| std::ptr::eq(&*current, adapter)) && is_wanted()
+    }
+
+    /// Ends a connection whose client is back over another one, as `user`; false if it is not that
+    /// user's.
+    fn end_former(&self, former: SessionKey, namespace: &str, user: Option<&User>) -> bool {
+        let connection = self.dispatcher.connections.get(former, namespace);
+        let its = connection.filter(|connection| connection.may_be_of(user));
+        its.map(|connection| connection.end_transport()).is_some()
     }
 
     /// Gives a client the connection that it has had, if it may have it still.

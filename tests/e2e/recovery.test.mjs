@@ -178,9 +178,33 @@ test('a foreign or made-up private id opens nothing, and each can be used once',
   }
   const first = await connect(t, server, { auth: { pid, offset } });
   assert.equal(first.id, id);
+  first.disconnect();
   const second = await connect(t, server, { auth: { pid, offset } });
   assert.notEqual(second.id, id);
 });
+
+for (const [name, transports] of Object.entries(ALL)) {
+  test(`a client over ${name} whose former connection seems to be there still has it back`, async (t) => {
+    const server = await serve(t);
+    const user = token({ sub: '7' });
+    const socket = await member(t, server, { transports, token: user, reconnection: false });
+    const { _pid: pid, _lastOffset: offset, id } = socket;
+    const speaker = await connect(t, server);
+    const thief = await connect(t, server, { token: token({ sub: '8' }), auth: { pid, offset } });
+    assert.notEqual(thief.id, id);
+    await ask(speaker, 'tell', 'studio', 'missed');
+    await nextEvent(socket, 'told');
+    assert.ok(socket.connected, 'it is nobody else who ends it');
+
+    const back = await connect(t, server, { token: user, auth: { pid, offset } });
+    assert.equal(back.id, id);
+    assert.equal((await nextEvent(back, 'told'))[0], 'missed');
+    await until(() => !socket.connected);
+    await ask(speaker, 'tell', 'studio', 'now');
+    await until(() => texts(back).length === 2);
+    assert.deepEqual([texts(socket), texts(back)], [['missed'], ['missed', 'now']]);
+  });
+}
 
 test('the user of then is the user of now, or nobody', async (t) => {
   const server = await serve(t);

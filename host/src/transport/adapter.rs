@@ -30,6 +30,7 @@ use tokio::runtime::Handle;
 use super::{
     outbox::{Capacity, Pushed},
     packet::Packet,
+    presence::Presence,
     session::{Session, Sessions},
 };
 use crate::{
@@ -183,6 +184,8 @@ pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
     /// The sockets that have been told that they are connected. Others get nothing.
     members: RwLock<HashMap<SessionKey, Arc<Session>>>,
+    /// Those of them whose clients can come back.
+    presence: Presence,
     namespaces: Arc<Namespaces>,
     /// How many connections there are, also those that are not let in yet or have just ended.
     connections: AtomicUsize,
@@ -213,8 +216,12 @@ impl Adapter {
             || self.journal.as_ref().is_some_and(is_awaited)
     }
 
-    /// Tells a client that its socket is connected, and sends it from now on what is for it.
-    pub fn enter(&self, socket: SocketKey, session: &Arc<Session>) {
+    /// Tells a client that its socket is connected, and sends it from now on what is for it. With
+    /// `pid` it can come back.
+    pub fn enter(&self, socket: SocketKey, pid: Option<&str>, session: &Arc<Session>) {
+        if let Some(pid) = pid {
+            self.presence.enter(pid.to_owned(), socket.session);
+        }
         // Nobody sends it anything before the client knows, and nobody who reacts to the client
         // finds it missing.
         let mut members = self.members.write().expect("no holder panics");
@@ -222,10 +229,14 @@ impl Adapter {
         members.insert(socket.session, session.clone());
     }
 
-    /// A socket has ended.
-    pub fn remove(&self, socket: SocketKey) {
+    /// A socket has ended, that of the client with `pid` if it can come back.
+    pub fn remove(&self, socket: SocketKey, pid: Option<&str>) {
         let mut members = self.members.write().expect("no holder panics");
         members.remove(&socket.session);
+        drop(members);
+        if let Some(pid) = pid {
+            self.presence.leave(pid, socket.session);
+        }
     }
 
     /// Emits an event to one connection: to its socket, or where there is a stream to the socket
@@ -380,6 +391,17 @@ impl Adapter {
         if let Some(journal) = &self.journal {
             journal.end(stream, socket.session, former);
         }
+    }
+
+    /// Ends the connection that a client has still, as far as is known here, while it is back over
+    /// another one; see [`Presence::supersede`].
+    pub async fn supersede(
+        &self,
+        pid: &str,
+        socket: SessionKey,
+        end: impl FnOnce(SessionKey) -> bool,
+    ) {
+        self.presence.supersede(pid, socket, end).await;
     }
 
     /// The connection of a client that is back, and the last place that it has seen; see
@@ -592,6 +614,7 @@ impl CoreAdapter<Emitter> for Adapter {
         Self {
             local,
             members: RwLock::default(),
+            presence: Presence::default(),
             connections: AtomicUsize::new(0),
             namespaces: namespaces.clone(),
             journal: recovery.enabled.then(journal),

@@ -12,6 +12,7 @@ mod listener;
 mod outbox;
 mod packet;
 mod polling;
+mod presence;
 mod refusal;
 mod serve;
 mod session;

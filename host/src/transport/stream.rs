@@ -583,8 +583,7 @@ mod tests {
             session.add_receiver("/", main.clone());
             session.add_receiver("/n", other.clone());
             let passed = read_from(session, bytes.clone(), size).await;
-            let expected =
-                [2, 4, 5, 6, 7, 8, 9, 10, 13, 16].map(|index: usize| sent[index].1);
+            let expected = [2, 4, 5, 6, 7, 8, 9, 10, 13, 16].map(|index: usize| sent[index].1);
             assert_eq!(payloads(&passed), expected, "in pieces of {size}");
             assert_eq!(
                 *main.0.lock().unwrap(),
