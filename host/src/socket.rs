@@ -98,11 +98,13 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
         auth: &'a Option<Value>,
     ) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
         Box::pin(async move {
-            let connected = self.connect(socket, auth.as_ref()).await;
+            let connected = self.connect(&socket, auth.as_ref()).await;
             let outcome = connected.as_ref().err().map_or("ok", |error| &error.code);
             self.dispatcher.metrics.connection(outcome);
             connected.map_err(|error| {
-                // Clients tell errors apart by this text alone, so it is the code.
+                if let Ok(session) = session(&socket) {
+                    session.refuse(socket.ns(), &error);
+                }
                 Box::new(error.code) as Refusal
             })
         })
@@ -110,7 +112,7 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
 }
 
 impl Handlers {
-    async fn connect(&self, socket: SocketRef, auth: Option<&Value>) -> Result<(), WireError> {
+    async fn connect(&self, socket: &SocketRef, auth: Option<&Value>) -> Result<(), WireError> {
         let Auth {
             token,
             resume,

@@ -61,6 +61,7 @@ for (const transport of TRANSPORTS) {
     const refused = main.io.socket('/no');
     const error = await new Promise((resolve) => refused.once('connect_error', resolve).connect());
     assert.equal(error.message, 'auth_failed');
+    assert.deepEqual(error.data, { code: 'auth_failed', message: 'Auth failed', temporary: false });
     assert.deepEqual(await ask(main, 'places'), ['one', '/'], 'the others are not concerned');
   });
 }

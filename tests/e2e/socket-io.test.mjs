@@ -50,7 +50,11 @@ test('a namespace that is not there is refused, and the connection lives on', as
 test('a connection error names its reason', async (t) => {
   const client = await opened(t);
   client.send('40{"token":"no token"}');
-  assert.equal(await client.next(), '44{"message":"unauthorized"}');
+  const refusal = JSON.parse((await client.next()).replace(/^44/, ''));
+  assert.equal(refusal.message, 'unauthorized');
+  assert.equal(refusal.data.code, 'unauthorized');
+  assert.equal(refusal.data.temporary, false);
+  assert.doesNotMatch(JSON.stringify(refusal), /no token/, 'what was sent is not repeated');
 });
 
 test('a client leaves one namespace and stays in the other', async (t) => {

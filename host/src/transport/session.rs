@@ -18,6 +18,7 @@ use super::{
     frame,
     outbox::{Capacity, Outbox},
 };
+use crate::error::WireError;
 
 /// The sessions by the id that their requests carry: those that began with polling, and those that
 /// have joined a namespace. A session leaves the table when socketioxide lets go of it.
@@ -30,7 +31,7 @@ pub struct Sessions {
 /// Asked before a CONNECT packet for a namespace is passed on; false if there are too many already.
 pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
 
-/// So many CONNECT packets of a client may be refused at once for it to be told the true reason.
+/// So many CONNECT packets of a client may be refused at once for it to be told more than a code.
 const MAX_REFUSED: usize = 64;
 
 impl Sessions {
@@ -205,8 +206,15 @@ impl Session {
         if let (Some(ask), Ok(path)) = (self.sessions.ask.get(), str::from_utf8(path))
             && !ask(path)
         {
-            self.introductions().refuse(path);
+            let error = WireError::temporary("rate_limited", "there are too many namespaces");
+            self.refuse(path, &error);
         }
+    }
+
+    /// Says why the client is not let into a namespace. Called before socketioxide answers the
+    /// CONNECT packet, which knows no more than a text.
+    pub fn refuse(&self, namespace: &str, error: &WireError) {
+        self.introductions().refuse(namespace, error);
     }
 
     /// Announces how a connection is to be introduced. Called before socketioxide answers the
@@ -324,8 +332,16 @@ fn text_frame(packet: &str) -> Bytes {
 #[derive(Default)]
 pub struct Introductions {
     pending: Vec<Pending>,
-    /// Namespaces that were not opened, since there are too many.
-    refused: Vec<String>,
+    /// Namespaces that the client is not let into, with what it is to get.
+    refused: Vec<(String, String)>,
+}
+
+/// The payload of CONNECT_ERROR.
+#[derive(Serialize)]
+struct ConnectError<'a> {
+    /// Clients tell errors apart by this text alone, so it is the code.
+    message: &'a str,
+    data: &'a WireError,
 }
 
 struct Pending {
@@ -365,10 +381,20 @@ impl Introductions {
         });
     }
 
-    fn refuse(&mut self, namespace: &str) {
-        if self.refused.len() < MAX_REFUSED {
-            self.refused.push(namespace.to_owned());
+    fn refuse(&mut self, namespace: &str, error: &WireError) {
+        if self.refused.len() >= MAX_REFUSED {
+            return;
         }
+        let payload = ConnectError {
+            message: &error.code,
+            data: error,
+        };
+        let json = serde_json::to_string(&payload).expect("texts and numbers always serialise");
+        let packet = match namespace {
+            "/" => format!("44{json}"),
+            namespace => format!("44{namespace},{json}"),
+        };
+        self.refused.push((namespace.to_owned(), packet));
     }
 
     /// The connection is ready. Returns its introduction if that is to be sent `now`.
@@ -401,11 +427,7 @@ impl Introductions {
 
     /// Which of them an engine.io packet of socketioxide's answers.
     fn answered_by(&self, packet: &[u8]) -> Option<usize> {
-        let rest = packet.strip_prefix(b"40")?;
-        let namespace = match rest.first()? {
-            b'/' => rest.split(|byte| *byte == b',').next()?,
-            _ => b"/",
-        };
+        let namespace = namespace(packet.strip_prefix(b"40")?)?;
         let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
         self.pending.iter().position(is_its)
     }
@@ -427,17 +449,24 @@ impl Introductions {
         })
     }
 
-    /// socketioxide knows of no limit: it says that there is no such namespace.
+    /// What the client gets instead of socketioxide's refusal.
     fn refusal(&mut self, rest: &[u8]) -> Option<Answer> {
-        let path = rest.split(|byte| *byte == b',').next()?;
-        let is_its = |refused: &String| refused.as_bytes() == path;
+        let namespace = namespace(rest)?;
+        let is_its = |(path, _): &(String, String)| path.as_bytes() == namespace;
         let index = self.refused.iter().position(is_its)?;
-        let path = self.refused.swap_remove(index);
+        let (_, packet) = self.refused.swap_remove(index);
         if self.refused.is_empty() {
             self.refused = Vec::new();
         }
-        let answer = format!(r#"44{path},{{"message":"rate_limited"}}"#);
-        Some(Answer::Instead(answer))
+        Some(Answer::Instead(packet))
+    }
+}
+
+/// The namespace of a packet whose payload is an object, given from behind the type.
+fn namespace(rest: &[u8]) -> Option<&[u8]> {
+    match rest.first()? {
+        b'/' => rest.split(|byte| *byte == b',').next(),
+        _ => Some(b"/"),
     }
 }
 
@@ -517,13 +546,23 @@ mod tests {
             assert_eq!(introductions.answer(other.as_bytes()), None);
         }
         let answer = introductions.answer(error("/full", "Invalid namespace").as_bytes());
-        assert_eq!(
-            answer,
-            Some(Answer::Instead(error("/full", "rate_limited")))
+        let expected = concat!(
+            r#"44/full,{"message":"rate_limited","data":{"code":"rate_limited","#,
+            r#""message":"there are too many namespaces","temporary":true}}"#
         );
+        assert_eq!(answer, Some(Answer::Instead(expected.to_owned())));
         assert!(introductions.is_empty());
+
+        let refusal = WireError::new("unauthorized", "a token is needed");
+        introductions.refuse("/", &refusal);
+        let answer = introductions.answer(b"44{\"message\":\"unauthorized\"}");
+        let expected = concat!(
+            r#"44{"message":"unauthorized","data":{"code":"unauthorized","#,
+            r#""message":"a token is needed","temporary":false}}"#
+        );
+        assert_eq!(answer, Some(Answer::Instead(expected.to_owned())));
         for _ in 0..=MAX_REFUSED {
-            introductions.refuse("/full");
+            introductions.refuse("/full", &refusal);
         }
         assert_eq!(introductions.refused.len(), MAX_REFUSED);
     }
