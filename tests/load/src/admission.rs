@@ -120,6 +120,7 @@ impl Admission {
         drive: &Drive,
         format: Format,
     ) -> Result<(String, u64)> {
+        self.programs.build(&[Peer::Mixlab])?;
         let server = self.programs.server(Peer::Mixlab, &options.on_core())?;
         let minutes = 4.0 * (self.rounds * VARIANTS.len()) as f64 / 60.0;
         eprintln!("about {minutes:.1} minutes");

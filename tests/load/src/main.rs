@@ -8,6 +8,7 @@
 mod admission;
 mod asking;
 mod backend;
+mod build;
 mod client;
 mod compare;
 mod configuration;

@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 
-use crate::options::{Peer, ServerOptions};
+use crate::{
+    build,
+    options::{Peer, ServerOptions},
+};
 
 /// The command that starts a server on a free port of 127.0.0.1. `config` is MixLab's.
 pub fn command(options: &ServerOptions, config: &Path) -> Result<Command> {
@@ -34,7 +37,7 @@ pub fn command(options: &ServerOptions, config: &Path) -> Result<Command> {
             let clustered = options.peer == Peer::NodeCluster;
             let folder = load_folder().join("peers/node");
             ensure!(
-                folder.join("node_modules/@socket.io/sticky").is_dir(),
+                build::is_installed(&folder),
                 "the Node servers are not installed: npm ci --prefix {}",
                 folder.display()
             );

@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::{
+    build,
     machine::Machine,
     options::{Peer, ServerOptions, optimised},
     peer::load_folder,
@@ -16,7 +17,7 @@ use crate::{
 /// Optimised programs, and a folder.
 #[derive(Args, Debug, Clone)]
 pub struct Programs {
-    /// MixLab's program [default: target/release/mixlab].
+    /// MixLab's program; the others must be there as well then [default: everything is built].
     #[arg(long, value_name = "PATH")]
     mixlab: Option<PathBuf>,
     /// The native server's program [default: target/release/mixlab-load-native].
@@ -28,6 +29,14 @@ pub struct Programs {
 }
 
 impl Programs {
+    /// Builds what these kinds of servers need, unless there is a program already.
+    pub fn build(&self, peers: &[Peer]) -> Result<()> {
+        match self.mixlab {
+            Some(_) => Ok(()),
+            None => build::everything(peers),
+        }
+    }
+
     /// Options to start a server with.
     pub fn server(&self, peer: Peer, options: &ServerOptions) -> Result<ServerOptions> {
         Ok(ServerOptions {

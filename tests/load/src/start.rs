@@ -57,6 +57,7 @@ pub struct Start {
 impl Start {
     /// Runs it; returns what is to be printed.
     pub fn run(&self, options: &ServerOptions, drive: &Drive, format: Format) -> Result<String> {
+        self.programs.build(&[Peer::Mixlab])?;
         let server = self.programs.server(Peer::Mixlab, options)?;
         eprintln!("about {:.0} minutes", (self.rounds as f64 / 2.0).max(1.0));
         let mut rows = Rows::default();

@@ -89,6 +89,7 @@ impl Compare {
             ..options.clone()
         };
         // A mistake should show before the first round.
+        self.programs.build(&UNPINNED)?;
         let mixlab = self.programs.server(Peer::Mixlab, &pinned)?;
         self.programs.server(Peer::Native, &pinned)?;
         eprintln!("about {:.0} minutes", self.seconds(&comparison) / 60.0);

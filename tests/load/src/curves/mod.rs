@@ -63,6 +63,8 @@ impl Curves {
             self.only.is_empty() || self.only.iter().any(|name| name == curve.name)
         });
         let mut measured: Vec<Measured> = wanted.map(Measured::new).collect();
+        self.programs
+            .build(&[Peer::Mixlab, Peer::Node, Peer::Native])?;
         let machine = self.programs.machine()?;
         let seconds: f64 = measured.iter().map(|curve| curve.curve.seconds()).sum();
         eprintln!("about {:.0} minutes", seconds * self.rounds as f64 / 60.0);
