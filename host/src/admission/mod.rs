@@ -2,6 +2,7 @@
 //! does it look right. All of it native, in the order of its cost.
 
 mod contract;
+mod document;
 mod rate_limit;
 mod schema;
 mod violation;
