@@ -1,6 +1,9 @@
 //! What arrives from one connection, one thing at a time and in order.
 
-use std::{collections::VecDeque, sync::Mutex};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
 
 use crate::message::Message;
 
@@ -10,7 +13,7 @@ pub enum Arrival {
     /// An event from the client.
     Event {
         /// The event's name.
-        event: String,
+        event: Arc<str>,
         /// Its arguments.
         message: Message,
         /// The ack's id, where the client asked for one.

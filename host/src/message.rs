@@ -72,6 +72,11 @@ impl Arguments {
         Ok(Self(trimmed.to_owned()))
     }
 
+    /// Of text that was [`Arguments`] before.
+    pub(crate) fn known(text: String) -> Self {
+        Self(text)
+    }
+
     /// From values whose serialisation cannot fail: no map with keys other than strings.
     pub(crate) fn from_serialized<T: Serialize + ?Sized>(values: &[&T]) -> Self {
         Self(serde_json::to_string(values).expect("the caller's values always serialise"))
@@ -250,7 +255,7 @@ impl<'de> Visitor<'de> for SplitVisitor<'de> {
         }
         let arguments = match span {
             None => Arguments::none(),
-            Some((start, end)) => Arguments(format!("[{}]", &self.packet[start..end])),
+            Some((start, end)) => Arguments(["[", &self.packet[start..end], "]"].concat()),
         };
         Ok(Split { event, arguments })
     }

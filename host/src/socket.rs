@@ -301,7 +301,7 @@ impl MessageHandler<Adapter, Ours> for Events {
 impl Events {
     fn arrive(&self, event: Cow<'_, str>, message: Message, ack: Option<i64>) {
         let arrival = Arrival::Event {
-            event: event.into_owned(),
+            event: event.into(),
             message,
             ack,
         };

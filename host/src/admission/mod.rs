@@ -2,16 +2,17 @@
 //! does it look right. All of it native, in the order of its cost.
 
 mod contract;
+mod document;
 mod rate_limit;
 mod schema;
 mod violation;
 
 pub use contract::{Contract, ContractError};
-pub use rate_limit::{Limit, RateLimits, scope_name};
+pub use rate_limit::{Limit, Now, RateLimits, scope_name};
 pub use schema::Schema;
 pub use violation::Violation;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
     connection::{Connection, Identity},
@@ -20,12 +21,15 @@ use crate::{
 };
 
 /// An event that was let in: what `dispatch` may call a plugin with.
-pub struct Admitted(Message);
+pub struct Admitted {
+    message: Message,
+    identity: Arc<Identity>,
+}
 
 impl Admitted {
-    /// The message.
-    pub fn into_message(self) -> Message {
-        self.0
+    /// The message, and who sends it.
+    pub fn into_parts(self) -> (Message, Arc<Identity>) {
+        (self.message, self.identity)
     }
 }
 
@@ -33,13 +37,14 @@ impl Admitted {
 pub fn admit(
     contract: &Contract,
     connection: &Connection,
-    identity: &Identity,
+    identity: Arc<Identity>,
+    now: &Now,
     message: Message,
 ) -> Result<Admitted, WireError> {
-    may_send(contract, identity)?;
+    may_send(contract, &identity)?;
     for limit in &contract.limits {
         limit
-            .check(connection, identity)
+            .check(connection, &identity, now)
             .map_err(|wait| rate_limited(&format!("{:?} events", contract.event), wait))?;
     }
     let size = message.size();
@@ -53,7 +58,7 @@ pub fn admit(
     if let Some(schema) = &contract.arguments {
         schema.check(&message.arguments).map_err(invalid_payload)?;
     }
-    Ok(Admitted(message))
+    Ok(Admitted { message, identity })
 }
 
 fn may_send(contract: &Contract, identity: &Identity) -> Result<(), WireError> {

@@ -1,20 +1,19 @@
 //! Token buckets: how often an event may be sent, by whom it counts.
 
 use std::{
+    cell::{Cell, LazyCell},
     collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Mutex, Weak},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
+use ahash::RandomState;
 use prometheus::IntCounter;
 
 use governor::{
-    Quota, RateLimiter,
-    clock::{Clock, MonotonicClock},
-    middleware::NoOpMiddleware,
-    state::keyed::DashMapStateStore,
+    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore,
 };
 
 use crate::{
@@ -25,12 +24,28 @@ use crate::{
     units::Rate,
 };
 
-type Buckets = RateLimiter<
-    Subject,
-    DashMapStateStore<Subject>,
-    MonotonicClock,
-    NoOpMiddleware<std::time::Instant>,
->;
+type Buckets =
+    RateLimiter<Subject, DashMapStateStore<Subject, RandomState>, Reading, NoOpMiddleware<Instant>>;
+
+/// When an event came, for whoever wants to know it first.
+pub type Now = LazyCell<Instant>;
+
+thread_local! {
+    /// What the clock of the buckets says on this thread, if not the time.
+    static READING: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
+/// A clock that is read once for all limits of an event.
+#[derive(Debug, Clone)]
+struct Reading;
+
+impl Clock for Reading {
+    type Instant = Instant;
+
+    fn now(&self) -> Instant {
+        READING.get().unwrap_or_else(Instant::now)
+    }
+}
 
 /// No bucket takes longer to fill up.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -49,7 +64,6 @@ enum Subject {
 pub struct Limit {
     scope: Scope,
     hits: IntCounter,
-    clock: MonotonicClock,
     buckets: Buckets,
 }
 
@@ -118,13 +132,12 @@ impl RateLimits {
         if let Some(same) = limits.get(&identifier).and_then(Weak::upgrade) {
             return Ok(same);
         }
-        let clock = MonotonicClock;
-        let buckets = RateLimiter::dashmap_with_clock(quota, clock.clone());
+        let hasher = RandomState::new();
+        let buckets = RateLimiter::dashmap_with_clock_and_hasher(quota, Reading, hasher);
         let hits = self.metrics.rate_limited(scope_name(limit.scope));
         let limit = Arc::new(Limit {
             scope: limit.scope,
             hits,
-            clock,
             buckets,
         });
         limits.insert(identifier, Arc::downgrade(&limit));
@@ -146,7 +159,12 @@ impl RateLimits {
 
 impl Limit {
     /// Takes a token from the sender's bucket, or says how long it stays empty.
-    pub fn check(&self, connection: &Connection, identity: &Identity) -> Result<(), Duration> {
+    pub fn check(
+        &self,
+        connection: &Connection,
+        identity: &Identity,
+        now: &Now,
+    ) -> Result<(), Duration> {
         let subject = match (self.scope, &identity.user) {
             (Scope::Socket, _) | (Scope::User, None) => Subject::Socket(connection.key),
             (Scope::User, Some(user)) => Subject::User(user.id.as_str().into()),
@@ -158,18 +176,21 @@ impl Limit {
             ),
             (Scope::Event, _) => Subject::Everybody,
         };
-        self.take(&subject)
+        self.take(&subject, **now)
     }
 
     /// Takes a token from an address' bucket, for what has no connection yet.
     pub fn check_address(&self, address: IpAddr) -> Result<(), Duration> {
-        self.take(&Subject::Ip(address))
+        self.take(&Subject::Ip(address), Instant::now())
     }
 
-    fn take(&self, subject: &Subject) -> Result<(), Duration> {
-        self.buckets.check_key(subject).map_err(|not_until| {
+    fn take(&self, subject: &Subject, now: Instant) -> Result<(), Duration> {
+        READING.set(Some(now));
+        let taken = self.buckets.check_key(subject);
+        READING.set(None);
+        taken.map_err(|not_until| {
             self.hits.inc();
-            not_until.wait_time_from(self.clock.now())
+            not_until.wait_time_from(now)
         })
     }
 }

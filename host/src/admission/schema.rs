@@ -3,7 +3,10 @@
 use jsonschema::{Draft, PatternOptions, Validator};
 use serde_json::Value;
 
-use super::violation::Violation;
+use super::{
+    document::{Document, Documents},
+    violation::Violation,
+};
 use crate::message::Arguments;
 
 /// A schema's text may be so long; compiling a longer one would hold up a reload.
@@ -19,7 +22,7 @@ const MAX_STEPS: usize = 64 << 20;
 /// A compiled schema of an argument array.
 #[derive(Debug)]
 pub struct Schema {
-    validator: Validator,
+    validator: Validator<Documents>,
     weight: usize,
 }
 
@@ -34,7 +37,7 @@ impl Schema {
         }
         let schema: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let weight = weight(&schema)?;
-        let validator = jsonschema::options()
+        let validator = jsonschema::options_for::<Documents>()
             .with_draft(Draft::Draft202012)
             // Linear time, whatever pattern meets whatever text.
             .with_pattern_options(PatternOptions::regex())
@@ -54,7 +57,7 @@ impl Schema {
             ));
         }
         // What is still wrong with checked JSON: a number that no number type holds.
-        let value: Value = serde_json::from_str(arguments.as_str()).map_err(|error| {
+        let document: Document<'_> = serde_json::from_str(arguments.as_str()).map_err(|error| {
             let found = error.to_string();
             Violation::of_all(
                 found.clone(),
@@ -62,7 +65,7 @@ impl Schema {
                 found,
             )
         })?;
-        self.validator.validate(&value).map_err(Violation::from)
+        self.validator.validate(&document).map_err(Violation::from)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{State, checked, checked_event, denied};
+use super::{State, checked_event, denied};
 use crate::{
     guest::{
         Error, Message as GuestMessage,
@@ -84,8 +84,7 @@ impl State {
             let reason = "clients can be asked only while one of their events is handled";
             return Err(Error::Invalid(reason.into()));
         };
-        let message =
-            checked(message).map_err(|error| Error::Invalid(format!("message: {error}")))?;
+        let message = self.checked(message)?;
         let timeout = Duration::from_millis(timeout_ms.into());
         let left = until.saturating_duration_since(Instant::now() + RESERVE);
         if timeout > left {

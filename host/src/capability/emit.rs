@@ -1,6 +1,6 @@
 //! `mixlab:plugin/emit`: events to clients.
 
-use super::{State, checked, checked_event, denied};
+use super::{State, checked_event, denied};
 use crate::{
     effect::Effect,
     guest::{Error, Message, emit, types},
@@ -34,8 +34,7 @@ impl State {
             return Err(denied(format_args!("emit:{event}")));
         }
         checked_event(&event)?;
-        let message =
-            checked(message).map_err(|error| Error::Invalid(format!("message: {error}")))?;
+        let message = self.checked(message)?;
         self.record(match target {
             emit::Target::Sender => Effect::Emit {
                 event,

@@ -29,12 +29,12 @@ pub struct Answer {
     /// Who sent it.
     pub connection: Arc<Connection>,
     /// The event's name.
-    pub event: String,
+    pub event: Arc<str>,
     ack: Option<i64>,
 }
 
 impl Answer {
-    pub fn new(connection: Arc<Connection>, event: String, ack: Option<i64>) -> Self {
+    pub fn new(connection: Arc<Connection>, event: Arc<str>, ack: Option<i64>) -> Self {
         Self {
             connection,
             event,
@@ -62,7 +62,7 @@ impl Answer {
         let Self {
             connection, event, ..
         } = &self;
-        tracing::debug!(socket = connection.id, event, code = %error.code, "refused: {}", error.message);
+        tracing::debug!(socket = connection.id, event = &**event, code = %error.code, "refused: {}", error.message);
         self.tell(&error);
     }
 
@@ -82,9 +82,14 @@ impl Answer {
     }
 }
 
-/// Checks what a plugin wants to ack, against its own contract.
-pub fn checked_reply(route: &Route, message: guest::Message) -> Result<Message, String> {
-    let message = capability::checked(message).map_err(|error| format!("its reply is {error}"))?;
+/// Checks what a plugin that was `given` an event wants to ack, against its own contract.
+pub fn checked_reply(
+    route: &Route,
+    message: guest::Message,
+    given: &guest::Message,
+) -> Result<Message, String> {
+    let message = capability::checked(message, Some(given))
+        .map_err(|error| format!("its reply is {error}"))?;
     if let Some(schema) = &route.contract.reply {
         schema.check(&message.arguments).map_err(|violation| {
             format!(

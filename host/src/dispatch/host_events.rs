@@ -37,7 +37,7 @@ impl Dispatcher {
         let Answer {
             connection, event, ..
         } = answer;
-        match event.as_str() {
+        match &**event {
             "authenticate" => Some(self.authenticate(connection, message)),
             "subscribe:payments" if connection.namespace() == NAMESPACE => {
                 Some(self.subscribe_to_payments(connection))

@@ -10,14 +10,14 @@ mod host_events;
 
 pub use connections::Welcome;
 
-use std::{pin::Pin, sync::Arc};
+use std::{cell::LazyCell, pin::Pin, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use self::answer::Answer;
 use crate::{
-    admission::{Admitted, Contract, admit, rate_limited},
+    admission::{Admitted, Contract, Now, admit, rate_limited},
     broadcast::Broadcast,
     capability::Written,
     connection::{Connection, Connections},
@@ -80,7 +80,7 @@ impl Dispatcher {
 
     /// A packet came whose arguments cannot be read.
     pub fn refuse_packet(&self, connection: &Arc<Connection>, ack: Option<i64>, error: WireError) {
-        Answer::new(connection.clone(), String::new(), ack).refuse(error);
+        Answer::new(connection.clone(), "".into(), ack).refuse(error);
     }
 
     /// Handles an arrival and those that waited behind it.
@@ -151,20 +151,24 @@ impl Dispatcher {
                 return Progress::Done;
             }
         };
+        let (message, identity) = admitted.into_parts();
+        let message: Arc<guest::Message> = Arc::new(message.into());
         let job = Job::Event {
             connection: answer.connection.clone(),
+            identity,
             event: answer.event.clone(),
-            message: admitted.into_message().into(),
+            message: message.clone(),
         };
         match route.plugin.start(job) {
             Started::Done(completed) => {
-                self.settle(answer, route, completed);
+                self.settle(answer, route, &message, completed);
                 Progress::Done
             }
             Started::Moved(completed) => {
                 let (this, route) = (self.clone(), route.clone());
                 Progress::Moved(Box::pin(async move {
-                    this.settle(answer, &route, plugin::ended(completed).await);
+                    let completed = plugin::ended(completed).await;
+                    this.settle(answer, &route, &message, completed);
                 }))
             }
         }
@@ -178,12 +182,13 @@ impl Dispatcher {
         message: Message,
     ) -> Result<Admitted, WireError> {
         let identity = connection.identity();
+        let now: Now = LazyCell::new(Instant::now);
         for limit in &self.settings.load().limits {
             limit
-                .check(connection, &identity)
+                .check(connection, &identity, &now)
                 .map_err(|wait| rate_limited("events", wait))?;
         }
-        admit(contract, connection, &identity, message)
+        admit(contract, connection, identity, &now, message)
     }
 
     fn refuse(&self, answer: Answer, event: &str, error: WireError) {
@@ -192,7 +197,7 @@ impl Dispatcher {
     }
 
     /// Performs what a successful call recorded, then answers: all of it, or nothing.
-    fn settle(&self, answer: Answer, route: &Route, completed: Completed) {
+    fn settle(&self, answer: Answer, route: &Route, given: &guest::Message, completed: Completed) {
         let Completed {
             reply,
             effects,
@@ -209,7 +214,9 @@ impl Dispatcher {
         let reply = match outcome {
             Ok(guest::Outcome::Done) => Ok(Some(Message::none())),
             Ok(guest::Outcome::NoAck) => Ok(None),
-            Ok(guest::Outcome::Reply(message)) => answer::checked_reply(route, message).map(Some),
+            Ok(guest::Outcome::Reply(message)) => {
+                answer::checked_reply(route, message, given).map(Some)
+            }
             Err(rejection) => {
                 return match answer::rejection(rejection) {
                     Ok(error) => {

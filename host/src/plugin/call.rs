@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     capability::{Output, OverBudget, Written},
-    connection::Connection,
+    connection::{Connection, Identity},
     effect::Effect,
     guest::{Message, Outcome, Rejection},
 };
@@ -42,10 +42,12 @@ pub enum Job {
     Event {
         /// Whose event it is.
         connection: Arc<Connection>,
+        /// Who sent it.
+        identity: Arc<Identity>,
         /// The event's name.
-        event: String,
+        event: Arc<str>,
         /// Its arguments.
-        message: Message,
+        message: Arc<Message>,
     },
     /// `connections.on-connect`.
     Connect {

@@ -130,11 +130,12 @@ impl Instance {
         match job {
             Job::Event {
                 connection,
+                identity,
                 event,
                 message,
             } => {
-                let identity = connection.identity();
                 store.data_mut().begin(connection, Some(deadline));
+                store.data_mut().give(message.clone());
                 let attachments: usize = message.attachments.iter().map(Vec::len).sum();
                 let bytes = message.arguments.len() + attachments;
                 store.data_mut().meter.boundary(bytes)?;

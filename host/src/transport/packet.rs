@@ -2,7 +2,7 @@
 
 use std::{io::Write, ops::Range};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use socketioxide_core::{Str, Value, packet};
 
 use super::frame;
@@ -74,8 +74,10 @@ impl Packet {
         for attachment in &attachments {
             frame::push(&mut frames, frame::BINARY, attachment);
         }
+        let mut frames = Bytes::from(frames);
+        frames.advance(first);
         Self {
-            frames: Bytes::from(frames).slice(first..),
+            frames,
             array: array.start - first..array.end - first,
             attachments,
             ack,

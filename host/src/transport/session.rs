@@ -258,6 +258,8 @@ impl Session {
     pub fn add_receiver(&self, namespace: &str, receiver: Arc<dyn Receiver>) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
         receivers.retain(|(other, _)| other != namespace);
+        // Most clients use one namespace.
+        receivers.reserve_exact(1);
         receivers.push((namespace.to_owned(), receiver));
     }
 

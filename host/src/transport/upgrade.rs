@@ -64,7 +64,7 @@ pub async fn run(front: &Front, session: Arc<Session>, id: &str, accepted: Accep
     });
     drop(poll);
     let stream = Stream::upgraded(reader, session, front.max_payload as u64, &read);
-    let stream = stream.in_place(place);
+    let stream = Box::new(stream.in_place(place));
     let request = front.request(Method::GET, "websocket", Some(id), ());
     if let Err(error) = front.service.call((stream, request)).await {
         tracing::debug!(%error, "a session ended during its upgrade");

@@ -68,7 +68,8 @@ pub fn open(front: Arc<Front>, request: Request) -> Result<Response, Refusal> {
         session.leave_polling();
         session.open_websocket(writer, write_timeout, |_| Bytes::new());
         let stream = Stream::new(reader, session, front.max_payload as u64, &read);
-        let stream = stream.in_place(place);
+        // socketioxide's future has room for several of it.
+        let stream = Box::new(stream.in_place(place));
         if let Err(error) = front.service.call((stream, request)).await {
             tracing::debug!(%error, "a websocket could not begin a session");
         }
