@@ -64,7 +64,7 @@ pub struct PluginStatus {
     pub state: PluginState,
     /// The version that serves.
     pub version: Option<String>,
-    /// Which load serves, counted from 1; 0 if none ever did.
+    /// Which load serves, or was the last that did, counted from 1; 0 if none ever did.
     pub generation: u64,
     /// The namespaces it serves.
     pub namespaces: Vec<String>,
