@@ -62,7 +62,9 @@ impl Schema {
                 found,
             )
         })?;
-        self.validator.validate(&value).map_err(Violation::from)
+        self.validator
+            .validate(&value)
+            .map_err(|error| Violation::found_in(&value, &error))
     }
 }
 
