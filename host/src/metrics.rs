@@ -34,6 +34,8 @@ pub struct Metrics {
     call_failures: IntCounterVec,
     plugin_memory: IntGaugeVec,
     plugin_state: IntGaugeVec,
+    plugin_paused: IntGaugeVec,
+    plugin_paused_addresses: IntGaugeVec,
     reloads: IntCounterVec,
 }
 
@@ -125,6 +127,16 @@ impl Default for Metrics {
                 "1 for the state that a plugin is in",
                 &["plugin", "state"],
             ),
+            plugin_paused: gauges(
+                "mixlab_plugin_paused",
+                "1 while a plugin is paused for everybody, or switched off, since its calls failed",
+                &["plugin"],
+            ),
+            plugin_paused_addresses: gauges(
+                "mixlab_plugin_paused_addresses",
+                "Addresses that a plugin is paused for, since their calls failed",
+                &["plugin"],
+            ),
             reloads: counters(
                 "mixlab_reloads_total",
                 "Loads of plugins and of mixlab.toml, by result: ok or refused",
@@ -215,8 +227,17 @@ impl Metrics {
         self.dropped_emits.set(dropped_emits as i64);
         self.plugin_memory.reset();
         self.plugin_state.reset();
+        self.plugin_paused.reset();
+        self.plugin_paused_addresses.reset();
         for plugin in plugins {
             let name = plugin.name.as_str();
+            let paused = plugin.paused();
+            self.plugin_paused
+                .with_label_values(&[name])
+                .set(paused.everybody.into());
+            self.plugin_paused_addresses
+                .with_label_values(&[name])
+                .set(paused.addresses as i64);
             self.plugin_memory
                 .with_label_values(&[name])
                 .set(plugin.memory_bytes() as i64);

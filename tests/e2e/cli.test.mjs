@@ -6,6 +6,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent } from '../support/client.mjs';
+import { editConfig } from '../support/plugins.mjs';
 import { makeFolder, pluginTable, ROOT, startServer } from '../support/server.mjs';
 import { seconds, SECRET, sign } from '../support/tokens.mjs';
 import { PATIENCE, until, within } from '../support/wait.mjs';
@@ -332,6 +333,10 @@ mixlab-plugin = { path = ${JSON.stringify(join(ROOT, 'plugins/sdk'))} }
 [profile.release]
 codegen-units = 1
 lto = "thin"
+debug = "line-tables-only"
+
+[profile.release.package."*"]
+debug = false
 
 [workspace]
 `,
@@ -345,7 +350,22 @@ mixlab_plugin::export!(plugin);
 
 fn plugin(_: &Config) -> Result<Plugin, String> {
     let tiny = Event::new("tiny").anyone();
-    Ok(Plugin::new("tiny", "0.1.0").event(tiny.handle_message(|_: &Context, _| Ok(${JSON.stringify(answer)}))))
+    let divide = Event::new("tiny:divide").anyone();
+    Ok(Plugin::new("tiny", "0.1.0")
+        .event(tiny.handle_message(|_: &Context, _| Ok(${JSON.stringify(answer)})))
+        .event(divide.handle(divide_ten)))
+}
+
+fn divide_ten(_: &Context, by: i32) -> Result<i32, Rejection> {
+    Ok(split(10, by))
+}
+
+#[inline(never)]
+fn split(whole: i32, parts: i32) -> i32 {
+    if parts == 0 {
+        std::process::abort();
+    }
+    whole / parts
 }
 `;
 
@@ -364,7 +384,7 @@ test('a plugin is built from its crate, and built again while the server runs', 
     assert.equal(process.stdout(), '');
     const { code, stdout, stderr } = await folder.mixlab('check');
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /^tiny 0\.1\.0: tiny\n/);
+    assert.match(stdout, /^tiny 0\.1\.0: tiny, tiny:divide\n/);
   });
 
   await t.test('build leaves a file alone that would stay the same', async () => {
@@ -379,7 +399,7 @@ test('a plugin is built from its crate, and built again while the server runs', 
     writeFileSync(lib, source('two').replace('Ok(Plugin', 'Okay(Plugin'));
     const process = folder.start('build');
     assert.equal(await process.exited, 1);
-    assert.match(process.stderr(), /cannot find function.*`Okay`[^]*-->.*lib\.rs:7/, "the compiler's words");
+    assert.match(process.stderr(), /cannot find function.*`Okay`[^]*-->.*lib\.rs:8/, "the compiler's words");
     assert.match(process.stderr(), /\nerror: plugin "tiny" does not compile\n$/);
     assert.ok(readFileSync(path).equals(before));
     writeFileSync(lib, source('one'));
@@ -400,6 +420,12 @@ test('a plugin is built from its crate, and built again while the server runs', 
     const socket = await connect(t, { url: listening()[1] });
     assert.equal(await ask(socket, 'tiny'), 'one');
 
+    assert.equal(await ask(socket, 'tiny:divide', 5), 2);
+    const { error } = await ask(socket, 'tiny:divide', 0);
+    await until(() => server.stderr().includes(error.trace_id));
+    const line = source('one').split('\n').findIndex((line) => line.includes('abort()')) + 1;
+    assert.match(server.stderr(), new RegExp(`tiny\\S*::split\\b[^]*src/lib\\.rs:${line}\\b`), 'names, files and lines of frames');
+
     writeFileSync(lib, 'no Rust at all');
     await until(() => /plugin "tiny" does not compile/.test(server.stderr()), {
       timeout: COMPILING,
@@ -410,6 +436,23 @@ test('a plugin is built from its crate, and built again while the server runs', 
     writeFileSync(lib, source('two'));
     await until(async () => (await ask(socket, 'tiny')) === 'two', { timeout: COMPILING, message: () => server.stderr() });
     assert.ok(socket.connected);
+  });
+
+  await t.test('up --watch builds what is new in mixlab.toml, and follows it from then on', async (t) => {
+    const [, url] = server.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
+    const socket = await connect(t, { url });
+    // The same crate under another name: what is compiled is compiled already.
+    const later = join(folder.folder, 'later');
+    cpSync(join(folder.folder, 'crate'), later, { recursive: true });
+    const renamed = (answer) => source(answer).replaceAll('"tiny', '"later');
+    writeFileSync(join(later, 'src/lib.rs'), renamed('three'));
+    editConfig(folder, (toml) => toml + pluginTable({ wasm: 'later', path: 'built/later.wasm', source: 'later' }));
+    const answers = (answer) =>
+      until(async () => (await ask(socket, 'later')) === answer, { timeout: COMPILING, message: () => server.stderr() });
+    await answers('three');
+    writeFileSync(join(later, 'src/lib.rs'), renamed('four'));
+    await answers('four');
+    assert.equal(await ask(socket, 'tiny'), 'two');
   });
 
   await t.test('up --watch ends when it is told to', async () => {

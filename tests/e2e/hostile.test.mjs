@@ -2,6 +2,7 @@
 // client is told a code, the admin why, and nobody else notices.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
+import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
@@ -469,7 +470,7 @@ const pausing = await startServer(
   { after },
   {
     config: `${CONFIG}\n[breaker]\nfailures = 3\npause = "500ms"`,
-    plugins: [CUSTOM_EVENT, 'traps', { wasm: 'sleeps', budget: { wall: '50ms' }, on_failure: 'disable' }],
+    plugins: [CUSTOM_EVENT, 'traps'],
   },
 );
 
@@ -589,37 +590,127 @@ test('mixlab check tells of every plugin that would be refused', async () => {
   }
 });
 
-test('a plugin that keeps failing is paused, and comes back when it is good again', async (t) => {
-  const socket = await connect(t, pausing);
-  for (let count = 0; count < 3; count += 1) await assertFailed(pausing, await ask(socket, 'traps'), 'plugin_error');
-  const { error } = await ask(socket, 'traps:ping');
+/** A client at another address of this machine, so another client to the breaker. */
+const connectFrom = (t, server, localAddress) => connect(t, server, { agent: new Agent({ localAddress }) });
+const PAUSED = { code: 'plugin_unavailable', message: 'the plugin is paused', temporary: true };
+const SWITCHED_OFF = { code: 'plugin_unavailable', message: 'the plugin is switched off', temporary: false };
+
+/** Waits as long as the client was told to; returns how long that was. */
+async function assertPaused(socket, event) {
+  const { error } = await ask(socket, event);
   const told = performance.now();
   const { retry_after_ms: wait, ...rest } = error;
-  assert.deepEqual(rest, { code: 'plugin_unavailable', message: 'the plugin is paused', temporary: true });
+  assert.deepEqual(rest, PAUSED);
   assert.ok(wait > 0 && wait <= 500, `${wait}`);
-  await pausing.waitForLog(/the plugin is paused: its calls keep failing plugin="traps"/);
-  const { calls, paused } = await plugin(pausing, 'traps');
-  assert.equal(paused, true);
+  return {
+    // Time is the subject. A timer may be early by a millisecond.
+    async over() {
+      const left = () => wait - (performance.now() - told);
+      while (left() > 0) await pause(left());
+    },
+  };
+}
+
+/** For whom `plugin list`, health and /metrics say that a plugin is paused. */
+async function assertShownPaused(server, name, { everybody = false, addresses = 0 }) {
+  const { paused, paused_addresses: found } = await plugin(server, name);
+  assert.deepEqual([paused, found], [everybody, addresses]);
+  const { body: metrics } = await server.api('GET', '/metrics', undefined, null);
+  for (const [metric, value] of [
+    ['mixlab_plugin_paused', Number(everybody)],
+    ['mixlab_plugin_paused_addresses', addresses],
+  ]) {
+    assert.ok(metrics.includes(`${metric}{plugin="${name}"} ${value}\n`), `${metric} ${value}:\n${metrics}`);
+  }
+  const { status, body: health } = await server.api('GET', '/readyz', undefined, null);
+  const told = everybody ? `paused: ${name}\n` : addresses ? `paused for some addresses: ${name}\n` : '';
+  assert.deepEqual([status, health], [200, `ready\n${told}`]);
+  const { stdout } = await server.mixlab('plugin', 'list');
+  const [lines] = stdout.match(new RegExp(`^${name} [^]*?(?=^\\S|$(?![^]))`, 'm'));
+  const [, shown] = lines.match(/^ +paused +(.*)$/m) ?? [];
+  const expected = everybody ? 'for everybody' : addresses ? `for ${addresses} of the clients' addresses` : undefined;
+  assert.equal(shown, expected, stdout);
+}
+
+test('a plugin that keeps failing is paused for who makes it fail, and comes back when it is good again', async (t) => {
+  const [socket, neighbour] = [await connect(t, pausing), await connect(t, pausing)];
+  const other = await connectFrom(t, pausing, '127.0.0.2');
+  for (let count = 0; count < 3; count += 1) await assertFailed(pausing, await ask(socket, 'traps'), 'plugin_error');
+  const paused = await assertPaused(socket, 'traps:ping');
+  await assertPaused(neighbour, 'traps:ping');
+  await pausing.waitForLog(/the plugin is paused for a client: its calls keep failing plugin="traps" .*address=127\.0\.0\.1/);
+  await assertShownPaused(pausing, 'traps', { addresses: 1 });
+  const { calls } = await plugin(pausing, 'traps');
   await ask(socket, 'traps:ping');
   assert.equal((await plugin(pausing, 'traps')).calls, calls, 'it is not called');
   assert.equal(await ask(socket, 'custom_event', 1), 1);
+  assert.equal(await ask(other, 'traps:ping'), 'pong', 'another client is served as ever');
 
-  // Time is the subject. A timer may be early by a millisecond.
-  const left = () => wait - (performance.now() - told);
-  while (left() > 0) await pause(left());
+  await paused.over();
   assert.equal(await ask(socket, 'traps:ping'), 'pong');
-  assert.equal((await plugin(pausing, 'traps')).paused, false);
+  await assertShownPaused(pausing, 'traps', {});
   await assertFailed(pausing, await ask(socket, 'traps'), 'plugin_error');
 });
 
+test('a plugin that fails for several clients is paused for everybody', async (t) => {
+  const sockets = [await connect(t, pausing), await connectFrom(t, pausing, '127.0.0.2')];
+  const uninvolved = await connectFrom(t, pausing, '127.0.0.3');
+  assert.equal(await ask(uninvolved, 'traps:ping'), 'pong');
+  for (const socket of [...sockets, sockets[0]]) {
+    await assertFailed(pausing, await ask(socket, 'traps'), 'plugin_error');
+  }
+  await pausing.waitForLog(/the plugin is paused: its calls keep failing plugin="traps"/);
+  for (const socket of sockets) await assertPaused(socket, 'traps:ping');
+  const paused = await assertPaused(uninvolved, 'traps:ping');
+  await assertShownPaused(pausing, 'traps', { everybody: true });
+  await paused.over();
+  assert.equal(await ask(uninvolved, 'traps:ping'), 'pong');
+  for (const socket of sockets) assert.equal(await ask(socket, 'traps:ping'), 'pong');
+  await assertShownPaused(pausing, 'traps', {});
+});
+
+test('behind a trusted proxy it is its clients that are told apart', async (t) => {
+  const proxied = await startServer(t, {
+    config: `${CONFIG}\n[breaker]\nfailures = 3\npause = "1m"\n[limits]\ntrusted_proxies = ["127.0.0.1"]`,
+    plugins: ['traps'],
+  });
+  const client = (address) => connect(t, proxied, { extraHeaders: { 'x-forwarded-for': address } });
+  const [bad, good] = [await client('192.0.2.1'), await client('192.0.2.2')];
+  for (let count = 0; count < 3; count += 1) await ask(bad, 'traps');
+  assert.equal((await ask(bad, 'traps:ping')).error.message, 'the plugin is paused');
+  assert.equal(await ask(good, 'traps:ping'), 'pong');
+});
+
 test('a plugin that keeps failing may be switched off, until it changes', async (t) => {
-  const socket = await connect(t, pausing);
-  for (let count = 0; count < 3; count += 1) await assertFailed(pausing, await ask(socket, 'sleeps'), 'plugin_timeout');
-  const { error } = await ask(socket, 'sleeps:ping');
-  assert.deepEqual(error, { code: 'plugin_unavailable', message: 'the plugin is switched off', temporary: false });
-  editConfig(pausing, (toml) => toml.replace('"wall" = "50ms"', '"wall" = "60ms"'));
-  await reload(pausing);
-  assert.equal(await ask(socket, 'sleeps:ping'), 'pong');
+  const server = await startServer(t, {
+    config: `${CONFIG}\n[breaker]\nfailures = 3\npause = "1ms"`,
+    plugins: [{ wasm: 'asks', grants: ['ask', 'emit'], budget: { wall: '20s', host_calls: 2 }, on_failure: 'disable' }],
+  });
+  const [socket, other] = [await connect(t, server), await connectFrom(t, server, '127.0.0.2')];
+  // A good call that is under way all the time.
+  const holder = await connect(t, server);
+  let answer;
+  holder.once('hold', (ack) => (answer = ack));
+  const held = ask(holder, 'asks', [{ event: 'hold', arguments: [], wait_ms: 9_000 }]);
+  await until(() => answer, { message: 'the plugin asks' });
+
+  const calls = Array.from({ length: 3 }, () => ({ event: 'unanswered', arguments: [], wait_ms: 1 }));
+  const fails = async (who) => assertFailed(server, await ask(who, 'asks', calls), 'plugin_error');
+  for (const who of [socket, socket, other]) {
+    assert.equal((await plugin(server, 'asks')).paused, false);
+    await fails(who);
+  }
+  assert.deepEqual(await ask(socket, 'asks:ping'), { error: SWITCHED_OFF });
+  await server.waitForLog(/the plugin is switched off until it changes: its calls keep failing plugin="asks"/);
+  answer('now');
+  assert.deepEqual(await held, [{ answered: ['now'] }]);
+  await assertShownPaused(server, 'asks', { everybody: true });
+  for (const who of [socket, other]) assert.deepEqual(await ask(who, 'asks:ping'), { error: SWITCHED_OFF });
+
+  editConfig(server, (toml) => toml.replace('"host_calls" = 2', '"host_calls" = 20'));
+  await reload(server);
+  assert.equal(await ask(socket, 'asks:ping'), 'pong');
+  assert.equal((await plugin(server, 'asks')).generation, 2);
 });
 
 for (const [guest, entry] of entries.filter(([, { connects }]) => connects)) {

@@ -241,6 +241,11 @@ for (const [name, [bad, code]] of Object.entries(BAD_TOKENS)) {
     assert.match(error.message, /^the token /);
     assert.deepEqual(await nextEvent(socket, 'authenticated'), [{ success: false, error }]);
     assert.equal(await notified('1'), 0, 'nobody');
+
+    socket.emit('authenticate', bad);
+    assert.deepEqual(await nextEvent(socket, 'authenticated'), [{ success: false, error }], 'without an ack, too');
+    await ask(socket, 'unsubscribe:payments');
+    assert.deepEqual(socket.collected.map(({ name }) => name), ['authenticated', 'authenticated'], 'and nothing else');
   });
 }
 

@@ -397,6 +397,7 @@ test('a plugin is switched off and on in mixlab.toml', async (t) => {
   replaceFile(own.configPath, on);
   await until(async () => (await plugin(own, 'echo')).state === 'serving');
   assert.equal(await ask(socket, 'echo', 1), 1);
+  assert.equal((await plugin(own, 'echo')).generation, 2, 'no two loads have one number');
   // One that was not in the file before, and one that is taken out of it.
   editConfig(own, (toml) => toml.replace(/\[\[plugins\]\]\nname = "echo"[^[]*/, pluginTable({ wasm: 'traps' })));
   writeFileSync(join(own.folder, 'traps.wasm'), readFileSync(wasm('traps')));

@@ -25,7 +25,7 @@ export async function notReady(server) {
   const { status, body } = await server.api('GET', '/readyz', undefined, null);
   if (status === 200) return [];
   assert.equal(status, 503);
-  return body.match(/^not ready: (.*)\n$/)[1].split(', ');
+  return body.match(/^not ready: (.*)\n/)[1].split(', ');
 }
 
 /** Puts a file in place as a whole, as an editor or a build does. */

@@ -65,7 +65,9 @@ impl Schema {
                 found,
             )
         })?;
-        self.validator.validate(&document).map_err(Violation::from)
+        self.validator
+            .validate(&document)
+            .map_err(|error| Violation::found_in(arguments.as_str(), &error))
     }
 }
 

@@ -40,19 +40,47 @@ impl Violation {
     }
 }
 
-impl From<ValidationError<'_>> for Violation {
-    fn from(error: ValidationError<'_>) -> Self {
-        let path = match error.instance_path().as_str() {
-            "" => "arguments",
-            path => path,
+impl Violation {
+    /// What the validator found wrong with `arguments`, given as JSON.
+    pub fn found_in(arguments: &str, error: &ValidationError<'_>) -> Self {
+        let path = error.instance_path().as_str();
+        let object = is_closed(error)
+            .then(|| value_at(arguments, path))
+            .flatten();
+        let (message, expected, found) = match &object {
+            Some(object) => (
+                shortened(
+                    &format_args!("no properties are allowed in {object}"),
+                    MAX_MESSAGE_CHARS,
+                ),
+                "object without properties".to_owned(),
+                shortened(object, MAX_SHOWN_CHARS),
+            ),
+            None => (
+                shortened(error, MAX_MESSAGE_CHARS),
+                expected(error.kind()),
+                shortened(&**error.instance(), MAX_SHOWN_CHARS),
+            ),
         };
         Self {
-            path: path.to_owned(),
-            message: shortened(&error, MAX_MESSAGE_CHARS),
-            expected: expected(error.kind()),
-            found: shortened(&**error.instance(), MAX_SHOWN_CHARS),
+            path: if path.is_empty() { "arguments" } else { path }.to_owned(),
+            message,
+            expected,
+            found,
         }
     }
+}
+
+fn value_at(arguments: &str, path: &str) -> Option<Value> {
+    let mut arguments: Value = serde_json::from_str(arguments).ok()?;
+    arguments.pointer_mut(path).map(Value::take)
+}
+
+/// Whether it is about a property of an object that has none. The validator tells of the value only,
+/// as if the property had a schema that allows nothing.
+fn is_closed(error: &ValidationError<'_>) -> bool {
+    let schema = error.schema_path().as_str();
+    matches!(error.kind(), Kind::FalseSchema) && schema.ends_with("/additionalProperties")
 }
 
 fn expected(kind: &Kind) -> String {
@@ -145,7 +173,8 @@ mod tests {
 
     fn violation(schema: Value, found: &Value) -> (String, String, String) {
         let validator = jsonschema::validator_for(&schema).unwrap();
-        let violation = Violation::from(validator.validate(found).unwrap_err());
+        let violation =
+            Violation::found_in(&found.to_string(), &validator.validate(found).unwrap_err());
         (violation.path, violation.expected, violation.found)
     }
 
@@ -202,6 +231,20 @@ mod tests {
                 r#"{"a\"":1}"#,
             ),
             (
+                json!({"items": {"additionalProperties": false}}),
+                json!([{"a": 1}]),
+                "/0",
+                "object without properties",
+                r#"{"a":1}"#,
+            ),
+            (
+                json!({"items": {"properties": {"a": false}}}),
+                json!([{"a": 1}]),
+                "/0/a",
+                "nothing",
+                "1",
+            ),
+            (
                 json!({"enum": ["x", 2]}),
                 json!(3),
                 "arguments",
@@ -220,6 +263,15 @@ mod tests {
             let expected = (path.to_owned(), expected.to_owned(), shown.to_owned());
             assert_eq!(violation(schema.clone(), &found), expected, "{schema}");
         }
+    }
+
+    #[test]
+    fn properties_where_there_are_none_are_said_to_be_too_many() {
+        let (schema, found) = (json!({"additionalProperties": false}), json!({"a": 1}));
+        let validator = jsonschema::validator_for(&schema).unwrap();
+        let violation =
+            Violation::found_in(&found.to_string(), &validator.validate(&found).unwrap_err());
+        assert_eq!(violation.message, r#"no properties are allowed in {"a":1}"#);
     }
 
     #[test]

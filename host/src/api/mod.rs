@@ -152,19 +152,30 @@ async fn reload(
 }
 
 /// Ready means that every plugin that is switched on serves what its file holds, and that
-/// `mixlab.toml` is in force.
+/// `mixlab.toml` is in force. Paused plugins are named besides: who is not ready gets no clients, and
+/// no client is to bring that about.
 async fn ready(State(status): State<Arc<ArcSwap<Status>>>) -> Response {
     let status = status.load();
     let problems = status.problems();
-    if problems.is_empty() {
-        return "ready\n".into_response();
-    }
     // Names only: the reasons may show paths, and this door needs no key.
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!("not ready: {}\n", problems.join(", ")),
-    )
-        .into_response()
+    let (code, mut text) = if problems.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
+    } else {
+        let text = format!("not ready: {}\n", problems.join(", "));
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    };
+    for (what, names) in [
+        ("paused", status.paused(|pauses| pauses.everybody)),
+        (
+            "paused for some addresses",
+            status.paused(|pauses| !pauses.everybody && pauses.addresses > 0),
+        ),
+    ] {
+        if !names.is_empty() {
+            text += &format!("{what}: {}\n", names.join(", "));
+        }
+    }
+    (code, text).into_response()
 }
 
 /// In Prometheus' text format. Like health, it needs no key: keep it from the public in the proxy.

@@ -4,12 +4,9 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::mpsc,
-    time::Duration,
 };
 
 use clap::Args;
-use notify::{EventKind, RecursiveMode, Watcher};
 use serde::Deserialize;
 
 use super::{Failure, Global};
@@ -17,9 +14,6 @@ use crate::config::{Config, Plugin};
 
 /// What plugins are compiled for.
 const TARGET: &str = "wasm32-wasip2";
-
-/// An editor writes several files at once; they make one build.
-const SETTLE: Duration = Duration::from_millis(100);
 
 #[derive(Args)]
 pub struct Build {
@@ -52,51 +46,8 @@ pub fn all(config: &Config) -> Result<(), Failure> {
     build(config.plugins.iter().filter(|plugin| plugin.enabled))
 }
 
-/// Builds a plugin again whenever a file of its source changes; runs until the process ends.
-pub fn watch(config: &Config) {
-    let (changes, changed) = mpsc::channel();
-    let handler = move |event: notify::Result<notify::Event>| {
-        if let Ok(event) = event
-            && !matches!(event.kind, EventKind::Access(_))
-        {
-            // The receiver is gone only when the process ends.
-            let _ = changes.send(event.paths);
-        }
-    };
-    let sources: Vec<(&Plugin, PathBuf)> = config
-        .plugins
-        .iter()
-        .filter_map(|plugin| Some((plugin, std::path::absolute(plugin.source.as_ref()?).ok()?)))
-        .collect();
-    let mut watcher = match notify::recommended_watcher(handler) {
-        Ok(watcher) => watcher,
-        Err(error) => return tracing::error!(%error, "sources cannot be watched"),
-    };
-    for (plugin, source) in &sources {
-        if let Err(error) = watcher.watch(source, RecursiveMode::Recursive) {
-            tracing::error!(plugin = plugin.name, %error, "the source cannot be watched");
-        }
-    }
-    while let Ok(mut paths) = changed.recv() {
-        while let Ok(more) = changed.recv_timeout(SETTLE) {
-            paths.extend(more);
-        }
-        // A crate with its own workspace is built into a folder of its own, which is no source.
-        let of = |source: &Path| {
-            let output = source.join("target");
-            paths
-                .iter()
-                .any(|path| path.starts_with(source) && !path.starts_with(&output))
-        };
-        for (plugin, _) in sources.iter().filter(|(_, source)| of(source)) {
-            if let Err(error) = build([*plugin]) {
-                tracing::error!(plugin = plugin.name, "{}", error.reason);
-            }
-        }
-    }
-}
-
-fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Failure> {
+/// Builds these plugins, as far as they name a source.
+pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Failure> {
     let sources: Vec<_> = plugins
         .into_iter()
         .filter_map(|plugin| Some((plugin, plugin.source.as_ref()?)))

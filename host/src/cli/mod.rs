@@ -7,6 +7,7 @@ mod logging;
 mod plugin;
 mod token;
 mod up;
+mod watch;
 
 use std::{path::PathBuf, process::ExitCode};
 

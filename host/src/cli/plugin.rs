@@ -186,6 +186,12 @@ fn print(status: &Value) {
             "    events        {}",
             events.collect::<Vec<_>>().join(", ")
         );
+        let addresses = plugin["paused_addresses"].as_u64().unwrap_or_default();
+        if plugin["paused"] == true {
+            println!("    paused        for everybody");
+        } else if addresses > 0 {
+            println!("    paused        for {addresses} of the clients' addresses");
+        }
         if let Some(reason) = plugin["refusal"].as_str() {
             println!("    refused       {reason}");
         }

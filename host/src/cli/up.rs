@@ -8,7 +8,7 @@ use tokio::{
     sync::oneshot,
 };
 
-use super::{Failure, Global, build, control::RunFile, logging};
+use super::{Failure, Global, build, control::RunFile, logging, watch::watch};
 use crate::{
     auth,
     config::{self, Config},
@@ -45,7 +45,7 @@ impl Up {
             path: global.config.clone(),
             overrides: global.overrides(),
         };
-        let server = Server::start(config.clone(), Some(source)).await?;
+        let server = Server::start(config.clone(), Some(source.clone())).await?;
         // Whoever reads that the server listens may signal it at once.
         let stop = stop_signal()?;
         reload_on_hangup(&server)?;
@@ -56,7 +56,7 @@ impl Up {
         if self.watch {
             // A thread of its own: it waits for changes for ever, and the runtime waits for its own
             // threads before it ends.
-            std::thread::spawn(move || build::watch(&config));
+            std::thread::spawn(move || watch(&config, &source));
         }
         server.run(stop).await;
         Ok(())

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::value::RawValue;
 
-use super::failure;
+use super::{failure, host_events::AUTHENTICATE};
 use crate::{
     admission::Violation,
     capability::{self, Written},
@@ -53,16 +53,18 @@ impl Answer {
     pub fn give(self, result: Result<Message, WireError>) {
         match result {
             Ok(message) => self.ack(message),
+            Err(error) if &*self.event == AUTHENTICATE => {
+                // Its event `authenticated` tells those who asked for no ack.
+                self.log(&error);
+                self.ack(error.to_message());
+            }
             Err(error) => self.refuse(error),
         }
     }
 
     /// Tells the client of an error. The blame is the client's, or nobody's.
     pub fn refuse(self, error: WireError) {
-        let Self {
-            connection, event, ..
-        } = &self;
-        tracing::debug!(socket = connection.id, event = &**event, code = %error.code, "refused: {}", error.message);
+        self.log(&error);
         self.tell(&error);
     }
 
@@ -70,6 +72,13 @@ impl Answer {
     pub fn plugin_failed(self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
         let error = failure::report(plugin, &self.connection, &self.event, error, written);
         self.tell(&error);
+    }
+
+    fn log(&self, error: &WireError) {
+        let Self {
+            connection, event, ..
+        } = self;
+        tracing::debug!(socket = connection.id, event = &**event, code = %error.code, "refused: {}", error.message);
     }
 
     fn tell(&self, error: &WireError) {

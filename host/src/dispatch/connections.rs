@@ -52,11 +52,11 @@ impl Dispatcher {
             };
             match reply {
                 Ok(Reply::Connect(Ok(()))) => {
-                    plugin.succeeded();
+                    plugin.succeeded(connection.address);
                     effects.extend(recorded);
                 }
                 Ok(Reply::Connect(Err(rejection))) => {
-                    plugin.succeeded();
+                    plugin.succeeded(connection.address);
                     return Err(answer::rejection(rejection)
                         .unwrap_or_else(|reason| failed(&CallError::Invalid(reason))));
                 }
@@ -132,7 +132,7 @@ impl Dispatcher {
                 } = ended(plugin.start(job)).await;
                 match reply {
                     Ok(_) => {
-                        plugin.succeeded();
+                        plugin.succeeded(connection.address);
                         effect::commit(effects, &connection, &this.broadcast);
                     }
                     Err(error) => {

@@ -20,7 +20,7 @@ pub fn report(
         Some(written) => format!("{error}{written}"),
         None => error.to_string(),
     };
-    plugin.failed(during, error, &reason);
+    plugin.failed(connection.address, during, error, &reason);
     let wire = wire(error);
     if let CallError::Paused(_) = error {
         // Logged when the pause began.
@@ -52,7 +52,7 @@ fn wire(error: &CallError) -> WireError {
         CallError::Paused(Paused::Disabled) => {
             WireError::new("plugin_unavailable", "the plugin is switched off")
         }
-        CallError::Unavailable(_) => {
+        CallError::Busy | CallError::Unavailable(_) => {
             WireError::temporary("plugin_unavailable", "the plugin is not available")
         }
         CallError::Host(_) => WireError::new("internal", "the server failed"),

@@ -16,6 +16,9 @@ use crate::{
     user::User,
 };
 
+/// The event that makes a connection a user's. What came of it is told by `authenticated`.
+pub const AUTHENTICATE: &str = "authenticate";
+
 /// Where the host's own rooms and events live.
 const NAMESPACE: &str = "/";
 
@@ -38,7 +41,7 @@ impl Dispatcher {
             connection, event, ..
         } = answer;
         match &**event {
-            "authenticate" => Some(self.authenticate(connection, message)),
+            AUTHENTICATE => Some(self.authenticate(connection, message)),
             "subscribe:payments" if connection.namespace() == NAMESPACE => {
                 Some(self.subscribe_to_payments(connection))
             }

@@ -220,7 +220,7 @@ impl Dispatcher {
             Err(rejection) => {
                 return match answer::rejection(rejection) {
                     Ok(error) => {
-                        route.plugin.succeeded();
+                        route.plugin.succeeded(answer.connection.address);
                         self.metrics.event_failed(&route.contract.event, "rejected");
                         answer.refuse(error);
                     }
@@ -231,7 +231,7 @@ impl Dispatcher {
         let reply = reply.and_then(|reply| answer::checked_emits(route, &effects).map(|()| reply));
         match reply {
             Ok(reply) => {
-                route.plugin.succeeded();
+                route.plugin.succeeded(answer.connection.address);
                 route.answered.inc();
                 effect::commit(effects, &answer.connection, &self.broadcast);
                 if let Some(message) = reply {

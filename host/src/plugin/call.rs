@@ -7,6 +7,7 @@
 
 use std::{
     any::Any,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -21,7 +22,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
-    breaker::Paused,
+    breaker::{Begun, Paused},
     load::Plugin,
     pool::{Ended, Lease},
 };
@@ -117,6 +118,9 @@ pub enum CallError {
     /// It keeps failing and is not called for a while.
     #[error("it is paused, because its calls kept failing")]
     Paused(Paused),
+    /// Others held all instances for too long.
+    #[error("all of its instances were busy")]
+    Busy,
     /// No instance could be had.
     #[error("no instance: {0}")]
     Unavailable(String),
@@ -133,9 +137,20 @@ impl CallError {
             Self::Trap(_) => "trap",
             Self::Invalid(_) => "invalid",
             Self::Paused(_) => "paused",
+            Self::Busy => "busy",
             Self::Unavailable(_) => "unavailable",
             Self::Host(_) => "host",
         }
+    }
+}
+
+impl Job {
+    /// The address of the client that it is for.
+    fn address(&self) -> IpAddr {
+        let (Self::Event { connection, .. }
+        | Self::Connect { connection, .. }
+        | Self::Disconnect { connection, .. }) = self;
+        connection.address
     }
 }
 
@@ -143,7 +158,7 @@ impl Plugin {
     /// Starts a call on the current task. Whoever started it says how it ended, by
     /// [`Plugin::succeeded`] or [`Plugin::failed`].
     pub fn start(self: &Arc<Self>, job: Job) -> Started {
-        if let Err(paused) = self.breaker().admit() {
+        if let Err(paused) = self.breaker().admit(job.address()) {
             return Started::Done(Completed::failed(CallError::Paused(paused)));
         }
         self.health().called();
@@ -174,26 +189,44 @@ impl Plugin {
         }
     }
 
-    /// A call was answered, and the answer was good.
-    pub fn succeeded(&self) {
-        self.breaker().succeeded();
+    /// A call for a client at this address was answered, and the answer was good.
+    pub fn succeeded(&self, address: IpAddr) {
+        self.breaker().succeeded(address);
     }
 
-    /// A call was not answered, or with something that is not allowed.
-    pub fn failed(&self, during: &str, error: &CallError, reason: &str) {
+    /// A call for a client at this address was not answered, or with something that is not allowed.
+    pub fn failed(&self, address: IpAddr, during: &str, error: &CallError, reason: &str) {
         self.metrics().failed(error.reason());
         if let CallError::Paused(_) = error {
             return;
         }
         self.health().failed(during, reason);
-        if self.breaker().failed() {
-            let (plugin, generation) = (&**self.name(), self.generation());
-            tracing::warn!(
+        if let CallError::Busy = error {
+            // It is not this client, nor this call, that something is wrong with.
+            return;
+        }
+        let Some(begun) = self.breaker().failed(address) else {
+            return;
+        };
+        let (plugin, generation) = (&**self.name(), self.generation());
+        let version = self.version();
+        match begun {
+            Begun::ForClient => tracing::warn!(
+                plugin, version, generation, %address,
+                "the plugin is paused for a client: its calls keep failing"
+            ),
+            Begun::ForEverybody => tracing::warn!(
                 plugin,
-                version = self.version(),
+                version,
                 generation,
                 "the plugin is paused: its calls keep failing"
-            );
+            ),
+            Begun::Disabled => tracing::warn!(
+                plugin,
+                version,
+                generation,
+                "the plugin is switched off until it changes: its calls keep failing"
+            ),
         }
     }
 
@@ -248,7 +281,7 @@ impl Plugin {
             ended = timeout_at(deadline.into(), call) => ended.unwrap_or_else(|_| {
                 if waiting.load(Ordering::Relaxed) {
                     // Others hold the instances; this call has done nothing that was slow.
-                    return Err(CallError::Unavailable("all instances were busy".into()));
+                    return Err(CallError::Busy);
                 }
                 Err(self.out_of_time("wall", budget.wall))
             }),

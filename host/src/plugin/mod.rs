@@ -1,7 +1,8 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
 //! `engine` compiles and owns the threads, `load` turns bytes into a [`Plugin`], `pool` keeps its
-//! live instances, `call` runs them within their budgets, `health` remembers how it went.
+//! live instances, `call` runs them within their budgets, `breaker` pauses
+//! what keeps failing, `health` remembers how it went.
 
 mod breaker;
 mod call;
@@ -12,7 +13,7 @@ mod instance;
 mod load;
 mod pool;
 
-pub use breaker::Paused;
+pub use breaker::{Paused, Pauses};
 pub use call::{CallError, Completed, Job, Reply, Started, ended};
 pub use engine::Engine;
 pub use health::{Failure, Health};

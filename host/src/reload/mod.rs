@@ -9,6 +9,7 @@ mod status;
 mod watch;
 
 use std::{
+    collections::HashMap,
     panic::AssertUnwindSafe,
     path::PathBuf,
     sync::Arc,
@@ -61,6 +62,8 @@ pub struct Reloader {
     source: Option<ConfigSource>,
     secret: Arc<[u8]>,
     slots: Vec<Slot>,
+    /// The last generations of plugins that were switched off: a number never means two versions.
+    generations: HashMap<String, u64>,
     limits: Arc<RateLimits>,
     engine: Arc<Engine>,
     dispatcher: Arc<Dispatcher>,
@@ -94,6 +97,7 @@ impl Reloader {
             source,
             secret,
             slots: Vec::new(),
+            generations: HashMap::new(),
             limits,
             engine,
             dispatcher,
@@ -234,11 +238,16 @@ impl Reloader {
                     regranted |= *slot.grants() != plugin.grants;
                     slot.with_spec(plugin.clone())
                 }
-                None => Slot::new(plugin.clone()),
+                None => {
+                    let generation = self.generations.remove(&plugin.name);
+                    Slot::new(plugin.clone(), generation.unwrap_or_default())
+                }
             };
             self.slots.push(slot);
         }
         for slot in &former {
+            self.generations
+                .insert(slot.name().to_owned(), slot.generation());
             tracing::info!(plugin = slot.name(), "the plugin was switched off");
         }
         let retired: Vec<_> = former

@@ -61,14 +61,14 @@ pub struct Candidate {
 }
 
 impl Slot {
-    /// Nothing loaded yet.
-    pub fn new(spec: config::Plugin) -> Self {
+    /// Nothing loaded yet, after so many generations.
+    pub fn new(spec: config::Plugin, generation: u64) -> Self {
         Self {
             grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
             stamp: None,
             tried: None,
-            generation: 0,
+            generation,
             served: None,
             refusal: None,
             health: Arc::default(),
@@ -89,6 +89,11 @@ impl Slot {
     /// The name in `mixlab.toml`.
     pub fn name(&self) -> &str {
         &self.spec.name
+    }
+
+    /// Which load serves, or was the last that did.
+    pub fn generation(&self) -> u64 {
+        self.generation
     }
 
     /// What `mixlab.toml` grants it.

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
     config,
-    plugin::{Health, Paused, Plugin},
+    plugin::{Health, Pauses, Plugin},
 };
 
 /// A snapshot for `plugin list` and health.
@@ -33,6 +33,12 @@ impl Status {
             .into_iter()
             .chain(refused.map(|plugin| plugin.name.as_str()))
             .collect()
+    }
+
+    /// The plugins whose calls are paused in such a way.
+    pub fn paused(&self, how: impl Fn(Pauses) -> bool) -> Vec<&str> {
+        let paused = self.plugins.iter().filter(|plugin| how(plugin.paused()));
+        paused.map(|plugin| plugin.name.as_str()).collect()
     }
 }
 
@@ -58,7 +64,7 @@ pub struct PluginStatus {
     pub state: PluginState,
     /// The version that serves.
     pub version: Option<String>,
-    /// Which load serves, counted from 1; 0 if none ever did.
+    /// Which load serves, or was the last that did, counted from 1; 0 if none ever did.
     pub generation: u64,
     /// The namespaces it serves.
     pub namespaces: Vec<String>,
@@ -92,9 +98,11 @@ impl PluginStatus {
         self.serving().map_or(0, |plugin| plugin.memory_bytes())
     }
 
-    /// Whether it is paused right now because its calls kept failing.
-    pub fn paused(&self) -> Option<Paused> {
-        self.serving()?.breaker().paused()
+    /// For whom it is paused right now because its calls kept failing.
+    pub fn paused(&self) -> Pauses {
+        self.serving()
+            .map(|plugin| plugin.breaker().paused())
+            .unwrap_or_default()
     }
 
     fn serving(&self) -> Option<Arc<Plugin>> {
@@ -121,7 +129,8 @@ impl PluginStatus {
 impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
-        let mut fields = serializer.serialize_struct("plugin", 13)?;
+        let paused = self.paused();
+        let mut fields = serializer.serialize_struct("plugin", 14)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
@@ -132,7 +141,8 @@ impl Serialize for PluginStatus {
         fields.serialize_field("calls", &health.map_or(0, Health::calls))?;
         fields.serialize_field("failures", &health.map_or(0, Health::failures))?;
         fields.serialize_field("last_failure", &health.and_then(Health::last_failure))?;
-        fields.serialize_field("paused", &self.paused().is_some())?;
+        fields.serialize_field("paused", &paused.everybody)?;
+        fields.serialize_field("paused_addresses", &paused.addresses)?;
         fields.serialize_field("memory_bytes", &self.memory_bytes())?;
         fields.serialize_field("path", &self.path)?;
         fields.end()

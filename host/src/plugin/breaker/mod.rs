@@ -1,0 +1,239 @@
+//! Pauses a plugin that keeps failing, and tries it again after a while: for one client where the
+//! failures are that client's, for everybody where they are not.
+
+mod client;
+mod pause;
+mod row;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{
+        Mutex, MutexGuard,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use self::{client::Client, pause::Pause, row::Row};
+use crate::config::{self, OnFailure};
+
+/// Of so many clients pauses are remembered. Beyond, the one that ends first is forgotten.
+const MAX_CLIENTS: usize = 1024;
+
+/// Bits of [`Breaker::signs`]; all lower ones are those of [`Client::sign`].
+const FAILURES: u64 = 1 << 63;
+const EVERYBODY: u64 = 1 << 62;
+
+/// Follows the calls of one plugin generation.
+pub struct Breaker {
+    config: config::Breaker,
+    on_failure: OnFailure,
+    /// What there is in `state`, so that nearly no call has to lock it: whether there are failures,
+    /// whether everybody is paused, and which clients may be.
+    signs: AtomicU64,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    row: Row,
+    everybody: Option<Pause>,
+    disabled: bool,
+    clients: HashMap<Client, Pause>,
+}
+
+/// Why a call is refused before it is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Paused {
+    /// It is worth trying again after so long.
+    For(Duration),
+    /// Not before the plugin changes.
+    Disabled,
+}
+
+/// What a failed call began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// A pause for the client that made it.
+    ForClient,
+    /// A pause for everybody.
+    ForEverybody,
+    /// No more calls until the plugin changes.
+    Disabled,
+}
+
+/// For whom calls are refused right now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pauses {
+    /// For everybody.
+    pub everybody: bool,
+    /// For how many addresses besides.
+    pub addresses: usize,
+}
+
+impl Breaker {
+    /// No failures yet.
+    pub fn new(config: config::Breaker, on_failure: OnFailure) -> Self {
+        Self {
+            config,
+            on_failure,
+            signs: AtomicU64::new(0),
+            state: Mutex::default(),
+        }
+    }
+
+    /// Whether a client at this address may make a call now.
+    pub fn admit(&self, address: IpAddr) -> Result<(), Paused> {
+        let signs = self.signs.load(Ordering::Relaxed);
+        if signs & !FAILURES == 0 {
+            return Ok(());
+        }
+        let client = Client::at(address);
+        if signs & (EVERYBODY | client.sign()) == 0 {
+            return Ok(());
+        }
+        self.admit_at(client, Instant::now())
+    }
+
+    /// A call was answered.
+    pub fn succeeded(&self, address: IpAddr) {
+        let signs = self.signs.load(Ordering::Relaxed);
+        if signs == 0 {
+            return;
+        }
+        let client = Client::at(address);
+        if signs & (FAILURES | EVERYBODY | client.sign()) == 0 {
+            return;
+        }
+        let mut state = self.state();
+        state.row = Row::default();
+        state.clients.remove(&client);
+        state.everybody = None;
+        self.publish(&state);
+    }
+
+    /// A call failed.
+    pub fn failed(&self, address: IpAddr) -> Option<Begun> {
+        self.failed_at(Client::at(address), Instant::now())
+    }
+
+    /// For `plugin list` and metrics.
+    pub fn paused(&self) -> Pauses {
+        if self.signs.load(Ordering::Relaxed) & !FAILURES == 0 {
+            return Pauses::default();
+        }
+        let (state, now) = (self.state(), Instant::now());
+        let clients = state.clients.values();
+        Pauses {
+            everybody: state.disabled || state.everybody.is_some(),
+            addresses: clients.filter(|pause| pause.left(now).is_some()).count(),
+        }
+    }
+
+    fn admit_at(&self, client: Client, now: Instant) -> Result<(), Paused> {
+        let State {
+            everybody,
+            disabled,
+            clients,
+            ..
+        } = &mut *self.state();
+        if *disabled {
+            return Err(Paused::Disabled);
+        }
+        let own = clients.get_mut(&client);
+        if let Some(left) = everybody
+            .iter()
+            .chain(own.as_deref())
+            .find_map(|p| p.left(now))
+        {
+            return Err(Paused::For(left));
+        }
+        for pause in everybody.iter_mut().chain(own) {
+            pause.try_one(now);
+        }
+        Ok(())
+    }
+
+    fn failed_at(&self, client: Client, now: Instant) -> Option<Begun> {
+        if self.config.failures == 0 {
+            return None;
+        }
+        let mut state = self.state();
+        let begun = state.failed(client, now, &self.config, self.on_failure);
+        self.publish(&state);
+        begun
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no holder panics")
+    }
+
+    fn publish(&self, state: &State) {
+        let mut signs = 0;
+        if !state.row.is_empty() {
+            signs |= FAILURES;
+        }
+        if state.disabled || state.everybody.is_some() {
+            signs |= EVERYBODY;
+        }
+        for client in state.clients.keys() {
+            signs |= client.sign();
+        }
+        self.signs.store(signs, Ordering::Relaxed);
+    }
+}
+
+impl State {
+    fn failed(
+        &mut self,
+        client: Client,
+        now: Instant,
+        config: &config::Breaker,
+        on_failure: OnFailure,
+    ) -> Option<Begun> {
+        if self.disabled {
+            return None;
+        }
+        if let Some(pause) = &mut self.everybody {
+            return pause.failed(now, config).then_some(Begun::ForEverybody);
+        }
+        let own = self.row.add(client, config.failures);
+        if self.row.is_everybodys(config.failures) {
+            return Some(match on_failure {
+                OnFailure::Reject => {
+                    self.everybody = Some(Pause::begin(now, config));
+                    Begun::ForEverybody
+                }
+                OnFailure::Disable => {
+                    self.disabled = true;
+                    Begun::Disabled
+                }
+            });
+        }
+        if let Some(pause) = self.clients.get_mut(&client) {
+            return pause.failed(now, config).then_some(Begun::ForClient);
+        }
+        if own < config.failures {
+            return None;
+        }
+        self.make_room(now, config);
+        self.clients.insert(client, Pause::begin(now, config));
+        Some(Begun::ForClient)
+    }
+
+    /// Forgets clients that have stayed away, or else the one whose pause ends first.
+    fn make_room(&mut self, now: Instant, config: &config::Breaker) {
+        self.clients
+            .retain(|_, pause| !pause.is_long_over(now, config));
+        if self.clients.len() < MAX_CLIENTS {
+            return;
+        }
+        let first = self.clients.iter().min_by_key(|(_, pause)| pause.ends());
+        if let Some((&first, _)) = first {
+            self.clients.remove(&first);
+        }
+    }
+}
