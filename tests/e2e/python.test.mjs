@@ -38,7 +38,8 @@ for (const [way, transports] of Object.entries({
       assert.equal(authenticated.user.id, '7');
       const stranger = pythonClient(t, server, transports);
       await assert.rejects(stranger.connect({ auth: { token: 'no token' } }));
-      assert.deepEqual(await stranger.next('connect_error'), [{ message: 'unauthorized' }]);
+      const [error] = await stranger.next('connect_error');
+      assert.deepEqual([error.message, error.data.code], ['unauthorized', 'unauthorized']);
     });
 
     test('sends and gets events, acks and binary', async (t) => {
