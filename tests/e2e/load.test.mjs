@@ -2,6 +2,8 @@
 // anything costs is not asserted here.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -70,4 +72,17 @@ describe('mixlab-load', { concurrency: 1 }, () => {
     assert.ok(result.good_events > 0 && result.loops_stopped > 0);
     t.diagnostic(`its 99th percentile is ${result.good_p99_ratio} times what it is without them`);
   });
+
+  // Minutes for tables, so only on demand.
+  for (const [study, ...args] of FULL ? [['start'], ['admission'], ['curves', '--only', 'rooms']] : []) {
+    test(`${study} writes its results`, async (t) => {
+      const folder = mkdtempSync(join(tmpdir(), 'mixlab-load-'));
+      t.after(() => rmSync(folder, { recursive: true }));
+      const own = ['--rounds', '1', '--mixlab', PROGRAM, '--output', folder, ...GUEST, '--format', 'json'];
+      // Its exit code tells of faults.
+      const { stdout } = await promisify(execFile)(TOOL, [study, ...args, ...own]);
+      assert.equal(JSON.parse(stdout.trim().split('\n').at(-1)).scenario, study);
+      assert.match(readFileSync(join(folder, `${study}.md`), 'utf8'), /^# .*\n(.*\n)*\|/);
+    });
+  }
 });
