@@ -55,15 +55,15 @@ impl Lane {
         }))
     }
 
-    /// Takes the turn if the lane is idle, else queues an arrival behind at most `limit` others.
+    /// Takes the turn if the lane is idle, else queues an arrival behind at most `limit()` others.
     /// The end of a connection always fits.
-    pub fn enter(&self, arrival: Arrival, limit: usize) -> Turn {
+    pub fn enter(&self, arrival: Arrival, limit: impl FnOnce() -> usize) -> Turn {
         let mut state = self.0.lock().expect("no holder panics");
         if !state.busy {
             state.busy = true;
             return Turn::Now(arrival);
         }
-        if state.waiting.len() >= limit && matches!(arrival, Arrival::Event { .. }) {
+        if matches!(arrival, Arrival::Event { .. }) && state.waiting.len() >= limit() {
             return Turn::Full(arrival);
         }
         state.waiting.push_back(arrival);
