@@ -163,7 +163,8 @@ impl Connection {
         self.stream.is_some()
     }
 
-    /// The client is told that it is connected; `receiver` takes its events.
+    /// The client is told that it is connected, at the latest by [`Connection::flush`]; `receiver`
+    /// takes its events.
     pub fn enter(&self, receiver: Arc<dyn Receiver>) {
         self.session.add_receiver(self.namespace(), receiver);
         self.adapter.enter(self.key, &self.session);
@@ -210,6 +211,11 @@ impl Connection {
     /// Sends what it missed while it was away; false if that is not all there any more.
     pub fn catch_up(&self, missed: Replay) -> bool {
         self.adapter.catch_up(self.key, &self.session, missed)
+    }
+
+    /// Writes what waits for the client.
+    pub fn flush(&self) {
+        self.session.flush();
     }
 
     /// Ends the client's transport; it may come back.

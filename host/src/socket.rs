@@ -69,6 +69,7 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
         if !self.serves(connection.adapter()) {
             // The namespace ended behind the check of `connect`. Whoever deletes one tells those
             // of its clients only that are in it already.
+            connection.flush();
             socket.disconnect().ok();
             return;
         }
@@ -83,6 +84,7 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             }
         }
         self.dispatcher.welcome(&welcome);
+        connection.flush();
         if !socket.connected() {
             // It ended meanwhile, perhaps before there was anything to end.
             connection.exit();

@@ -215,7 +215,8 @@ impl Adapter {
             || self.journal.as_ref().is_some_and(is_awaited)
     }
 
-    /// Tells a client that its socket is connected, and sends it from now on what is for it.
+    /// Tells a client that its socket is connected, and sends it from now on what is for it. It
+    /// is written with what comes next, or by [`Session::flush`].
     pub fn enter(&self, socket: SocketKey, session: &Arc<Session>) {
         // Nobody sends it anything before the client knows, and nobody who reacts to the client
         // finds it missing.

@@ -197,13 +197,12 @@ impl Session {
         self.introductions().announce(introduction);
     }
 
-    /// Introduces a connection that is ready, so that what is sent to it next comes behind. A
-    /// client that polls gets everything through socketioxide, in order already.
+    /// Introduces a connection that is ready, so that what is sent to it next comes behind, and
+    /// leaves with it: nothing is written yet. A client that polls gets everything through socketioxide, in order already.
     pub fn introduce(&self, namespace: &str) {
         let mut introductions = self.introductions();
         if let Some(answer) = introductions.give(namespace, self.outbox.is_open()) {
             self.outbox.push_frames(text_frame(&answer));
-            self.flush();
         }
     }
 
