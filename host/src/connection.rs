@@ -45,7 +45,7 @@ pub struct Connection {
 pub struct Identity {
     /// None: anonymous.
     pub user: Option<User>,
-    /// The token that said so.
+    /// The token that said so; kept for when its client comes back, if it can.
     token: Option<String>,
     /// What plugins are told of the connection; built here once and not for every event.
     pub guest: guest::Connection,
@@ -146,7 +146,7 @@ impl Connection {
         });
         self.identity.store(Arc::new(Identity {
             user: Some(user),
-            token: Some(token),
+            token: self.stream.is_some().then_some(token),
             guest,
         }));
         self.leave(left);

@@ -79,13 +79,14 @@ impl Lane {
 
     /// Takes the turn if the lane is idle, else queues an arrival if there is room for it. The end
     /// of a connection always fits.
-    pub fn enter(&self, arrival: Arrival, capacity: Capacity) -> Turn {
+    pub fn enter(&self, arrival: Arrival, capacity: impl FnOnce() -> Capacity) -> Turn {
         let mut state = self.0.lock().expect("no holder panics");
         if !state.busy {
             state.busy = true;
             return Turn::Now(arrival);
         }
         if let Some(size) = arrival.size() {
+            let capacity = capacity();
             let is_full = state.waiting.len() >= capacity.events
                 || state.bytes > 0 && state.bytes + size > capacity.bytes;
             if is_full {

@@ -88,7 +88,6 @@ impl State {
         self.ask_until = ask_until;
         self.effects.clear();
         self.meter.reset();
-        self.output.clear();
     }
 
     /// The call is for an event with this message.

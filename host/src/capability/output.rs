@@ -6,7 +6,10 @@ use std::{
     collections::VecDeque,
     fmt, io, mem,
     pin::Pin,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll},
 };
 
@@ -27,8 +30,15 @@ const MAX_LINES: usize = 10;
 /// gone with a call that took too long.
 #[derive(Clone)]
 pub struct Output {
-    written: Arc<Mutex<Written>>,
+    shared: Arc<Shared>,
     allowed: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    written: Mutex<Written>,
+    /// Whether there is anything: mostly not, and then nobody locks.
+    is_written: AtomicBool,
 }
 
 /// What a guest wrote during one call. Displays as more lines of the log line of a failure.
@@ -66,43 +76,43 @@ impl Output {
     /// Takes at most `allowed` bytes a call.
     pub fn new(allowed: usize) -> Self {
         Self {
-            written: Arc::default(),
+            shared: Arc::default(),
             allowed,
         }
     }
 
-    /// Forgets what was written.
-    pub fn clear(&self) {
-        let mut written = self.written.lock().expect("no holder panics");
-        written.printed.clear();
-        written.lines.clear();
-    }
-
     /// Hands over what was written; none if nothing was.
     pub fn take(&self) -> Option<Box<Written>> {
-        let mut written = self.written.lock().expect("no holder panics");
-        if written.printed.is_empty() && written.lines.is_empty() {
+        if !self.shared.is_written.load(Ordering::Acquire) {
             return None;
         }
+        let mut written = self.lock();
+        self.shared.is_written.store(false, Ordering::Relaxed);
         Some(Box::new(mem::take(&mut *written)))
     }
 
     /// Keeps a line that was logged, and forgets the oldest of too many.
     pub fn logged(&self, level: &'static str, line: String) {
-        let lines = &mut self.written.lock().expect("no holder panics").lines;
+        let lines = &mut self.lock().lines;
         if lines.len() == MAX_LINES {
             lines.pop_front();
         }
         lines.push_back((level, line));
+        self.shared.is_written.store(true, Ordering::Release);
     }
 
     fn push(&self, bytes: &[u8]) -> Result<(), OverBudget> {
-        let printed = &mut self.written.lock().expect("no holder panics").printed;
+        let printed = &mut self.lock().printed;
         if printed.len() + bytes.len() > self.allowed {
             return Err(OverBudget::bytes("log", self.allowed));
         }
         printed.extend_from_slice(bytes);
+        self.shared.is_written.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Written> {
+        self.shared.written.lock().expect("no holder panics")
     }
 }
 

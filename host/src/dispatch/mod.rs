@@ -64,7 +64,8 @@ enum Progress {
 impl Dispatcher {
     /// Something arrived from a connection. Called in the order of arrival.
     pub fn arrive(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) {
-        match connection.lane.enter(arrival, self.settings.load().queue) {
+        let capacity = || self.settings.load().queue;
+        match connection.lane.enter(arrival, capacity) {
             Turn::Now(arrival) => self.proceed(connection, arrival),
             Turn::Later => {}
             Turn::Full(arrival) => answer::refuse_for_queue(connection, arrival),

@@ -89,6 +89,7 @@ impl Prepared {
         };
         let described = lifecycle.call_describe(&mut store, config).await?;
         store.data_mut().end();
+        store.data().output.take();
         Ok(described.map(|description| {
             (
                 Box::new(Instance {

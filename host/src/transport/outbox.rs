@@ -207,13 +207,25 @@ impl Outbox {
         state.socket.is_some() || state.is_closed
     }
 
-    /// Lets go of the websocket and of what waits for it.
+    /// Lets go of the websocket and of what waits for it. The client is told that nothing more comes.
     pub fn close(&self) {
+        drop(self.take_socket());
+    }
+
+    /// The same, by a reader that lets go of the websocket too: that tells the client already.
+    pub fn reader_ended(&self) {
+        if let Some(socket) = self.take_socket() {
+            socket.half.forget();
+        }
+    }
+
+    fn take_socket(&self) -> Option<Socket> {
         let mut state = self.lock();
-        *state = State {
+        let closed = State {
             is_closed: true,
             ..State::default()
         };
+        std::mem::replace(&mut *state, closed).socket
     }
 
     fn has_bytes(&self, state: &State, size: usize) -> bool {

@@ -223,8 +223,9 @@ impl Session {
         self.introductions().announce(introduction);
     }
 
-    /// Introduces a connection that is ready, so that what is sent to it next comes behind. A
-    /// client that polls gets everything through socketioxide, in order already.
+    /// Introduces a connection that is ready, so that what is sent to it next comes behind. It is
+    /// written by itself: who waits for one message after the other could lose a second one that
+    /// came along. A client that polls gets everything through socketioxide, in order already.
     pub fn introduce(&self, namespace: &str) {
         let mut introductions = self.introductions();
         if let Some(answer) = introductions.give(namespace, self.outbox.is_open()) {

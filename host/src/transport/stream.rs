@@ -157,7 +157,7 @@ impl AsyncWrite for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.session.outbox.close();
+        self.session.outbox.reader_ended();
         self.session.forget_receivers();
     }
 }
