@@ -247,6 +247,7 @@ impl Plugin {
 
     /// Runs the rest of a call that has begun, or the whole of one that has not.
     async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, began: Instant) -> Completed {
+        let _ticking = self.engine().ticker().hold();
         let budget = self.budget();
         let deadline = began + budget.wall;
         let mut cpu = CpuTime::default();

@@ -7,6 +7,7 @@ use wasmtime::{Store, component::InstancePre};
 use super::{
     call::{Job, Reply},
     imports::Wanted,
+    ticker::Ticker,
 };
 use crate::{
     capability::State,
@@ -29,6 +30,7 @@ pub struct Prepared {
     events: EventsIndices,
     connections: Option<ConnectionsIndices>,
     requests: Vec<&'static str>,
+    ticker: Ticker,
 }
 
 /// An instance and its store. After a trap, or when a call's future was dropped, it answers
@@ -37,6 +39,7 @@ pub struct Instance {
     store: Store<State>,
     events: Events,
     connections: Option<Connections>,
+    ticker: Ticker,
 }
 
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
@@ -44,7 +47,7 @@ pub type Described = Result<(Box<Instance>, Description), String>;
 
 impl Prepared {
     /// Looks up the exports that are `wanted`.
-    pub fn new(pre: InstancePre<State>, wanted: Wanted) -> wasmtime::Result<Self> {
+    pub fn new(pre: InstancePre<State>, wanted: Wanted, ticker: Ticker) -> wasmtime::Result<Self> {
         Ok(Self {
             requests: wanted.requests,
             lifecycle: LifecycleIndices::new(&pre)?,
@@ -54,6 +57,7 @@ impl Prepared {
                 .then(|| ConnectionsIndices::new(&pre))
                 .transpose()?,
             pre,
+            ticker,
         })
     }
 
@@ -67,7 +71,7 @@ impl Prepared {
         self.connections.is_some()
     }
 
-    /// Instantiates and calls `describe`. The caller bounds its time.
+    /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
     pub async fn instantiate(
         &self,
         state: State,
@@ -95,6 +99,7 @@ impl Prepared {
                     store,
                     events,
                     connections,
+                    ticker: self.ticker.clone(),
                 }),
                 description,
             )
@@ -127,6 +132,7 @@ impl Instance {
     async fn reply(&mut self, job: Job, deadline: Instant) -> wasmtime::Result<Reply> {
         let store = &mut self.store;
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        self.ticker.begin();
         match job {
             Job::Event {
                 connection,

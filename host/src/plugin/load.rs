@@ -204,6 +204,7 @@ impl Plugin {
             allowance,
         );
         let output = state.output.clone();
+        let _ticking = self.engine.ticker().hold();
         let described = self
             .prepared
             .instantiate(state, allowance.boundary_bytes, config)
@@ -311,7 +312,7 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
         guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(&component).map_err(types)?;
-    Prepared::new(pre, wanted).map_err(types)
+    Prepared::new(pre, wanted, engine.ticker().clone()).map_err(types)
 }
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.
