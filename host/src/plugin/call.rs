@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
     breaker::{Begun, Paused},
+    instance::Misfit,
     load::Plugin,
     pool::{Ended, Lease},
 };
@@ -107,6 +108,9 @@ pub enum CallError {
     /// It used too much of something else.
     #[error(transparent)]
     OverBudget(OverBudget),
+    /// Its exports have other types than the contract says.
+    #[error("its types do not fit: {0}")]
+    Misfit(String),
     /// It trapped.
     #[error("it trapped: {0}")]
     Trap(String),
@@ -132,6 +136,7 @@ impl CallError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout { budget, .. } | Self::OverBudget(OverBudget { budget, .. }) => budget,
+            Self::Misfit(_) => "types",
             Self::Trap(_) => "trap",
             Self::Invalid(_) => "invalid",
             Self::Paused(_) => "paused",
@@ -329,6 +334,9 @@ impl Plugin {
                 budget,
                 allowed: allowed.clone(),
             });
+        }
+        if let Some(Misfit(types)) = error.downcast_ref() {
+            return CallError::Misfit(types.clone());
         }
         let text = format!("{error:?}");
         // wasmtime has no type for this one.

@@ -42,6 +42,11 @@ pub struct Instance {
     ticker: Ticker,
 }
 
+/// The types of an export are not those of the contract.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misfit(pub String);
+
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
 pub type Described = Result<(Box<Instance>, Description), String>;
 
@@ -85,10 +90,13 @@ impl Prepared {
         // The default lets a guest hand over 128 MiB at once.
         store.set_hostcall_fuel(boundary_bytes);
         let instance = self.pre.instantiate_async(&mut store).await?;
-        let lifecycle = self.lifecycle.load(&mut store, &instance)?;
-        let events = self.events.load(&mut store, &instance)?;
+        // Only now are the types of the exports held against the contract.
+        let misfit = |error: wasmtime::Error| Misfit(format!("{error:#}"));
+        let lifecycle = self.lifecycle.load(&mut store, &instance);
+        let lifecycle = lifecycle.map_err(misfit)?;
+        let events = self.events.load(&mut store, &instance).map_err(misfit)?;
         let connections = match &self.connections {
-            Some(indices) => Some(indices.load(&mut store, &instance)?),
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
         };
         let described = lifecycle.call_describe(&mut store, config).await?;
