@@ -10,7 +10,7 @@ use super::{
     ticker::Ticker,
 };
 use crate::{
-    capability::State,
+    capability::{MAX_HANDLES, State},
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, LifecycleIndices,
     },
@@ -87,6 +87,8 @@ impl Prepared {
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_async_yield_and_update(YIELD_TICKS);
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        // What they stand for is memory of the host that no budget counts.
+        store.set_max_component_handles(MAX_HANDLES);
         // The default lets a guest hand over 128 MiB at once.
         store.set_hostcall_fuel(boundary_bytes);
         let instance = self.pre.instantiate_async(&mut store).await?;
