@@ -33,10 +33,10 @@ impl Engine {
         let wasm = wasmtime::Engine::new(&engine_config(config.cache.as_deref())?)?;
         let ticker = {
             let wasm = wasm.weak();
-            Ticker::start(config.tick, move || match wasm.upgrade() {
-                Some(wasm) => wasm.increment_epoch(),
-                // Nobody is left to be interrupted.
-                None => {}
+            Ticker::start(config.tick, move || {
+                if let Some(wasm) = wasm.upgrade() {
+                    wasm.increment_epoch();
+                }
             })
         };
         let mut base = Linker::new(&wasm);
