@@ -1,7 +1,7 @@
 // Every guest of tests/guests does its bad thing in a server that has other things to do. The
 // client is told a code, the admin why, and nobody else notices.
 import assert from 'node:assert/strict';
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -16,9 +16,10 @@ import {
   reload,
   status,
 } from '../support/plugins.mjs';
-import { ROOT, startServer } from '../support/server.mjs';
+import { ROOT, startServer, wasm } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
+import { CODE, FUNCTIONS, MEMORIES, number, TABLES, TYPES, withEntries } from '../support/wasm.mjs';
 
 const GUESTS = join(ROOT, 'tests/guests');
 
@@ -36,6 +37,9 @@ const CAPABILITIES = {
   wasm: 'capabilities',
   grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask'],
 };
+
+/** What allocators may keep. Calls that leaked what they took would soon have more. */
+const MEMORY_SLACK = 48 << 20;
 
 const NUMBERS = Array.from({ length: 1000 }, (_, index) => index + 1);
 
@@ -60,6 +64,10 @@ const TABLE = {
   bad_schema: { refused: /"bad_schema".*schema of the arguments/ },
   bad_rate: { refused: /"bad_rate".*rate limit/ },
   wrong_version: { refused: /mixlab:plugin@0\.2\.0.*mixlab:plugin@0\.1\.0/ },
+  other_types: {
+    refused:
+      /it is built for a mixlab:plugin@0\.1\.0 that is not the mixlab:plugin@0\.1\.0 which this host, mixlab \S+, offers: .*; build it again with the wit\/ of this host/,
+  },
   unknown_import: { refused: /elsewhere:studio\/teleport/ },
   ungranted: {
     refused: /broadcast-payment-update.*"payments"/,
@@ -176,6 +184,10 @@ const TABLE = {
       for (let round = 0; round < 5; round += 1) assert.equal(await ask(socket, 'memory_grow_then_ok', 8), 8);
     },
   },
+  hoards_handles: {
+    group: 'memory',
+    fails: [{ code: 'plugin_error', reason: /cannot allocate another handle|resource table has no free keys/ }],
+  },
   stack_overflow: { group: 'memory', fails: [{ code: 'plugin_error', reason: /call stack exhausted/ }] },
   huge_string: {
     group: 'memory',
@@ -259,6 +271,7 @@ const TABLE = {
       }
     },
   },
+  invalid_utf8: { group: 'answers', fails: [{ code: 'plugin_error', reason: /invalid utf-?8/i }] },
   reply_breaks_schema: {
     group: 'answers',
     fails: [{ code: 'plugin_error', reason: /its reply breaks its contract: \/0: / }],
@@ -386,9 +399,71 @@ const TABLE = {
   },
 };
 
+/** A function without parameters or results, of so many instructions that do nothing. */
+const idle = (length) => Buffer.concat([Buffer.from([0]), Buffer.alloc(length * 3, '\x41\x00\x1a', 'latin1'), Buffer.from([0x0b])]);
+const repeat = (count, entry) => Array.from({ length: count }, () => entry);
+
+/**
+ * What no compiler makes: entries that are added to the module inside a good component, why it is
+ * refused then, and keys of [[plugins]].
+ */
+const MADE = {
+  'a-table-bomb': [
+    { [TABLES]: [Buffer.concat([Buffer.from([0x70, 0]), number(4 << 20)])] },
+    /the budget memory = 16.* is used up/,
+  ],
+  'a-memory-bomb-in-parts': [
+    { [MEMORIES]: repeat(10, Buffer.concat([Buffer.from([0]), number(32)])) },
+    /the budget memory = 16.* is used up/,
+  ],
+  // Each takes gigabytes of addresses.
+  'many-empty-memories': [{ [MEMORIES]: repeat(50, Buffer.from([0, 0])) }, /resource limit exceeded: memory count too high/],
+  'a-huge-module': [
+    {
+      [TYPES]: [Buffer.from([0x60, 0, 0])],
+      [FUNCTIONS]: (count) => repeat(3001, number(count(TYPES))),
+      // One of them is another each time, or the cache of compiled plugins would have it.
+      [CODE]: [...repeat(3000, idle(300)), idle(1 + (Date.now() % 10_000))].map((body) => Buffer.concat([number(body.length), body])),
+    },
+    /it does not compile within the budget compile = 50ms/,
+    { budget: { compile: '50ms' } },
+  ],
+};
+
 const entries = Object.entries(TABLE);
 const nameOf = (guest) => guest.replaceAll('_', '-');
 const table = (guest, { refused, log, fails, works, connects, group, ...keys }) => ({ wasm: guest, ...keys });
+
+/** How long other clients had to wait while a guest did its thing. */
+const noticed = [];
+
+/** Sends one event after the other until `work` is done; the longest that any of them took, in ms. */
+async function worstLatency(socket, work) {
+  let done = false;
+  const working = Promise.resolve(work()).finally(() => (done = true));
+  let worst = 0;
+  do {
+    const sent = performance.now();
+    assert.equal(await ask(socket, 'custom_event', 3), 3);
+    worst = Math.max(worst, performance.now() - sent);
+    // It looks on, and is no load of its own.
+    await pause(1);
+  } while (!done);
+  await working;
+  return worst;
+}
+
+/** The memory of a server that stands on nothing else, in bytes. */
+const resident = ({ pid }) => Number(readFileSync(`/proc/${pid}/status`, 'utf8').match(/RssAnon:\s*(\d+) kB/)[1]) << 10;
+/** What each server had when it was first looked at. */
+const atFirst = new Map();
+
+/** A server has about the memory that it had before all guests of it. */
+async function assertMemoryReturns(server) {
+  if (!atFirst.has(server)) atFirst.set(server, resident(server));
+  const grown = () => resident(server) - atFirst.get(server);
+  await until(() => grown() < MEMORY_SLACK, { message: () => `it has ${grown() >> 20} MiB more than at first` });
+}
 
 /** One call writes no more than so many bytes into the log. */
 async function assertLogIsBounded({ server, socket }, guest, bytes) {
@@ -465,6 +540,18 @@ const refusing = await startServer(
   { config: CONFIG, plugins: [CUSTOM_EVENT, ...intruders.map(([guest]) => guest)] },
 );
 
+/** For what no compiler makes. */
+const making = await startServer(
+  { after },
+  {
+    config: CONFIG,
+    plugins: [
+      CUSTOM_EVENT,
+      ...Object.entries(MADE).map(([name, [, , keys]]) => ({ wasm: 'echo', name, path: `${name}.wasm`, ...keys })),
+    ],
+  },
+);
+
 /** For the plugin that keeps failing. */
 const pausing = await startServer(
   { after },
@@ -483,6 +570,7 @@ test('every guest has an entry here and a row in README.md', () => {
   assert.deepEqual(guests.filter((guest) => !readme.includes(`| \`${guest}\` |`)), []);
   const untested = entries.filter(([, { refused, fails, works, connects }]) => !(refused || fails || works || connects));
   assert.deepEqual(untested, []);
+  assert.ok(guests.length + Object.keys(MADE).length >= 40);
 });
 
 for (const [group, members] of groups) {
@@ -512,8 +600,11 @@ for (const [group, members] of groups) {
           if (who === socket) order.push(event);
           return answer;
         };
-        const [failed, ...others] = await Promise.all([
-          send(socket, guest, ...args),
+        const failing = send(socket, guest, ...args);
+        const bystander = await connect(t, server);
+        const [worst, failed, ...others] = await Promise.all([
+          worstLatency(bystander, () => failing),
+          failing,
           send(socket, 'custom_event', 1),
           send(socket, `${guest}:ping`),
           send(witness, 'custom_event', 2),
@@ -530,8 +621,11 @@ for (const [group, members] of groups) {
         assert.equal(await ask(socket, `${guest}:ping`), 'pong');
         await assertNothingSeen(socket, witness);
 
-        const { state, last_failure: last } = await plugin(server, nameOf(guest));
+        const { state, memory_bytes: bytes, last_failure: last } = await plugin(server, nameOf(guest));
         assert.deepEqual([state, last.during], ['serving', guest]);
+        assert.ok(bytes < 8 << 20, `its instances hold ${bytes} bytes`);
+        noticed.push({ guest, worst, server });
+        await assertMemoryReturns(server);
         assert.match(last.reason, reason);
         const { stdout } = await server.mixlab('plugin', 'list');
         assert.ok(stdout.includes(`last failure  ${last.at} in ${guest}: ${last.reason}`), stdout);
@@ -541,7 +635,9 @@ for (const [group, members] of groups) {
     if (works) {
       test(`${guest} does what it may`, async (t) => {
         const all = await clients(t);
-        await works(all);
+        const worst = await worstLatency(await connect(t, server), () => works(all));
+        noticed.push({ guest, worst, server });
+        await assertMemoryReturns(server);
         assert.equal(await ask(all.socket, 'custom_event', 1), 1);
         assert.equal(await ask(all.socket, `${guest}:ping`), 'pong');
       });
@@ -573,6 +669,30 @@ for (const [guest, { refused, log = refused }] of intruders) {
     const socket = await connect(t, refusing);
     assert.equal((await ask(socket, guest)).error.code, 'unknown_event');
     assert.equal(await ask(socket, 'custom_event', 1), 1);
+  });
+}
+
+for (const [name, [entries, reason, keys]] of Object.entries(MADE)) {
+  test(`${name.replaceAll('-', ' ')} is refused at load, and nobody else notices`, async (t) => {
+    const bystander = await connect(t, making);
+    const worst = worstLatency(bystander, async () => {
+      writeFileSync(join(making.folder, `${name}.wasm`), withEntries(readFileSync(wasm('echo')), entries));
+      await reload(making);
+    });
+    noticed.push({ guest: name, worst: await worst, server: making });
+    const { state, refusal } = await plugin(making, name);
+    assert.equal(state, 'refused');
+    assert.match(refusal, reason);
+    await assertMemoryReturns(making);
+    // Without what was added, and with time to be compiled, it is a good one.
+    if (keys) editConfig(making, (toml) => toml.replace('"compile" = "50ms"', '"compile" = "1m"'));
+    writeFileSync(join(making.folder, `${name}.wasm`), withEntries(readFileSync(wasm('echo')), {}));
+    await reload(making);
+    assert.equal((await plugin(making, name)).state, 'serving');
+    assert.equal(await ask(bystander, 'echo', 'x'), 'x');
+    rmSync(join(making.folder, `${name}.wasm`));
+    editConfig(making, (toml) => toml.replace(`name = "${name}"`, `name = "${name}"\nenabled = false`));
+    await reload(making);
   });
 }
 
@@ -720,3 +840,33 @@ for (const [guest, entry] of entries.filter(([, { connects }]) => connects)) {
     assert.deepEqual(await notReady(server), []);
   });
 }
+
+test('a guest that loops is stopped on a server that has rested', async (t) => {
+  const server = await startServer(t, { config: CONFIG, plugins: ['handler_loops'] });
+  const threads = `/proc/${server.pid}/task`;
+  const ticker = readdirSync(threads).find((id) => readFileSync(`${threads}/${id}/comm`, 'utf8') === 'epoch-ticker\n');
+  const wakes = () => readFileSync(`${threads}/${ticker}/status`, 'utf8').match(/voluntary_ctxt_switches:\s*(\d+)/)[1];
+  const socket = await connect(t, server);
+  for (let round = 0; round < 3; round += 1) {
+    await until(
+      async () => {
+        const before = wakes();
+        // As long as a hundred ticks.
+        await pause(100);
+        return wakes() === before;
+      },
+      { message: 'it counts no time of guests while none runs' },
+    );
+    await assertFailed(server, await ask(socket, 'handler_loops'), 'plugin_timeout');
+    assert.equal(await ask(socket, 'handler_loops:ping'), 'pong');
+  }
+});
+
+test('how long others waited while guests did their thing', (t) => {
+  const worst = new Map();
+  for (const { guest, worst: ms } of noticed) worst.set(guest, Math.max(ms, worst.get(guest) ?? 0));
+  const sorted = [...worst].sort(([, one], [, other]) => other - one);
+  for (const [guest, ms] of sorted) t.diagnostic(`${ms.toFixed(1).padStart(8)} ms  ${guest}`);
+  const grown = [...atFirst].map(([server, bytes]) => ((resident(server) - bytes) / (1 << 20)).toFixed(1));
+  t.diagnostic(`MiB that servers have more than after their first guest: ${grown.join(', ')}`);
+});

@@ -29,7 +29,8 @@ import {
 } from '../support/plugins.mjs';
 import { pluginTable, startServer, wasm } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
-import { until } from '../support/wait.mjs';
+import { PATIENCE, until } from '../support/wait.mjs';
+import { annotated } from '../support/wasm.mjs';
 
 const CUSTOM_EVENT = { wasm: 'custom-event', grants: ['emit:custom_response'] };
 const CONFIG = '[budget]\ncpu = "500ms"\n';
@@ -198,6 +199,59 @@ test('of many versions in quick succession the last one is served', async (t) =>
   await traffic.sees(current);
   const versions = await traffic.end();
   assert.deepEqual(versions, [...versions].sort((one, other) => one - other), 'never an older one again');
+});
+
+test('of twenty files that change at once every one is loaded, and loaded once', async (t) => {
+  const names = Array.from({ length: 20 }, (_, index) => `named-${index}`);
+  const own = await startServer(t, {
+    config: CONFIG,
+    plugins: [
+      'stamped',
+      ...names.map((name) => ({
+        wasm: 'named',
+        name,
+        path: `${name}.wasm`,
+        grants: ['emit'],
+        config: { event: name, limit: '1000/1s' },
+      })),
+    ],
+  });
+  const component = readFileSync(wasm('named'));
+  const write = (version) => names.forEach((name, index) => replaceFile(join(own.folder, `${name}.wasm`), annotated(component, `${version} of ${index}`)));
+  const allAre = (expected) =>
+    until(async () => (await status(own)).plugins.slice(1).every(({ state, generation }) => state === 'serving' && generation === expected), {
+      timeout: 6 * PATIENCE,
+      message: () => `generation ${expected} of all:\n${own.log()}`,
+    });
+  write('first');
+  await allAre(1);
+  const traffic = await startTraffic(t, own);
+  await traffic.sees(1);
+  write('second');
+  await allAre(2);
+  for (const name of names) assert.equal(await ask(traffic.socket, name, name), name);
+  // Whatever would be loaded twice has been by now.
+  await reload(own);
+  await allAre(2);
+  assert.deepEqual(await traffic.end(), [1]);
+});
+
+test('a file and the keys of its plugin that change together are one change', async (t) => {
+  const own = await startServer(t, { config: CONFIG, plugins: ['stamped', { wasm: 'versioned', config: { version: 1 } }] });
+  const traffic = await startTraffic(t, own);
+  await traffic.sees(1);
+  replaceFile(join(own.folder, 'stamped.wasm'), stamped(2));
+  editConfig(own, (toml) =>
+    toml.replace('path = "stamped.wasm"', 'path = "stamped.wasm"\nbudget = { wall = "600ms" }').replace('"version" = 1', '"version" = 2'),
+  );
+  await traffic.sees(2);
+  await until(async () => (await ask(traffic.socket, 'versioned')).version === 2);
+  const { error } = await ask(traffic.socket, 'stamped:slow', 60_000);
+  assert.equal(error.code, 'plugin_timeout', 'with its new budget');
+  await reload(own);
+  const generations = (await status(own)).plugins.map(({ generation }) => generation);
+  assert.deepEqual(generations, [2, 2], 'each was loaded once');
+  assert.deepEqual(await traffic.end(), [1, 2]);
 });
 
 test('a file that is touched or written with the same content is not loaded again', async (t) => {

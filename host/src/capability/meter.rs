@@ -151,6 +151,10 @@ impl Meter {
     }
 }
 
+/// How many memories an instance may have. Each takes gigabytes of addresses, however small it is;
+/// components have one or two.
+const MAX_MEMORIES: usize = 16;
+
 /// Bytes that a table element takes in the host.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
@@ -179,5 +183,9 @@ impl ResourceLimiter for Meter {
                 .saturating_mul(TABLE_ELEMENT_BYTES),
         )?;
         Ok(true)
+    }
+
+    fn memories(&self) -> usize {
+        MAX_MEMORIES
     }
 }

@@ -28,6 +28,10 @@ use crate::{
     message::{Arguments, InvalidMessage, Message},
 };
 
+/// How many things of the host an instance may hold at once: streams, timers. A call that waits holds
+/// a few.
+pub const MAX_HANDLES: usize = 1000;
+
 /// The state of one plugin instance: WASI without any rights, and the call that is under way.
 pub struct State {
     wasi: WasiCtx,
@@ -64,9 +68,11 @@ impl State {
             .stdout(output.clone())
             .stderr(output.clone())
             .build();
+        let mut table = ResourceTable::new();
+        table.set_max_capacity(MAX_HANDLES);
         Self {
             wasi,
-            table: ResourceTable::new(),
+            table,
             plugin,
             grants,
             broadcast,

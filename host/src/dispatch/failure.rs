@@ -42,9 +42,10 @@ fn wire(error: &CallError) -> WireError {
         CallError::Timeout { .. } => {
             WireError::temporary("plugin_timeout", "the plugin took too long")
         }
-        CallError::OverBudget(_) | CallError::Trap(_) | CallError::Invalid(_) => {
-            WireError::new("plugin_error", "the plugin failed")
-        }
+        CallError::OverBudget(_)
+        | CallError::Misfit(_)
+        | CallError::Trap(_)
+        | CallError::Invalid(_) => WireError::new("plugin_error", "the plugin failed"),
         CallError::Paused(Paused::For(wait)) => {
             let error = WireError::temporary("plugin_unavailable", "the plugin is paused");
             error.with_retry_after(*wait)

@@ -23,6 +23,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
     breaker::{Begun, Paused},
+    instance::Misfit,
     load::Plugin,
     pool::{Ended, Lease},
 };
@@ -109,6 +110,9 @@ pub enum CallError {
     /// It used too much of something else.
     #[error(transparent)]
     OverBudget(OverBudget),
+    /// Its exports have other types than the contract says.
+    #[error("its types do not fit: {0}")]
+    Misfit(String),
     /// It trapped.
     #[error("it trapped: {0}")]
     Trap(String),
@@ -134,6 +138,7 @@ impl CallError {
     pub fn reason(&self) -> &'static str {
         match self {
             Self::Timeout { budget, .. } | Self::OverBudget(OverBudget { budget, .. }) => budget,
+            Self::Misfit(_) => "types",
             Self::Trap(_) => "trap",
             Self::Invalid(_) => "invalid",
             Self::Paused(_) => "paused",
@@ -249,6 +254,7 @@ impl Plugin {
 
     /// Runs the rest of a call that has begun, or the whole of one that has not.
     async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, began: Instant) -> Completed {
+        let _ticking = self.engine().ticker().hold();
         let budget = self.budget();
         let deadline = began + budget.wall;
         let mut cpu = CpuTime::default();
@@ -330,6 +336,9 @@ impl Plugin {
                 budget,
                 allowed: allowed.clone(),
             });
+        }
+        if let Some(Misfit(types)) = error.downcast_ref() {
+            return CallError::Misfit(types.clone());
         }
         let text = format!("{error:?}");
         // wasmtime has no type for this one.

@@ -1,14 +1,6 @@
 //! The WebAssembly engine and the threads that plugins run on.
 
-use std::{
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-    time::Duration,
-};
+use std::path::Path;
 
 use rustix::process::{Pid, setpriority_process};
 use tokio::runtime;
@@ -17,6 +9,7 @@ use wasmtime::{
     component::{Component, HasSelf, Linker},
 };
 
+use super::ticker::Ticker;
 use crate::{capability::State, config, guest};
 
 /// Nice values: plugin code that did not finish at once yields to the server's own threads, and
@@ -31,20 +24,28 @@ pub struct Engine {
     base: Linker<State>,
     plugins: Option<runtime::Runtime>,
     penalty: Option<runtime::Runtime>,
-    ticker: Option<Ticker>,
+    ticker: Ticker,
 }
 
 impl Engine {
     /// Starts the engine's threads.
     pub fn start(config: &config::Runtime) -> wasmtime::Result<Self> {
         let wasm = wasmtime::Engine::new(&engine_config(config.cache.as_deref())?)?;
+        let ticker = {
+            let wasm = wasm.weak();
+            Ticker::start(config.tick, move || {
+                if let Some(wasm) = wasm.upgrade() {
+                    wasm.increment_epoch();
+                }
+            })
+        };
         let mut base = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut base)?;
         guest::log::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         Ok(Self {
             plugins: Some(low_priority_runtime("plugin", config.threads, PLUGIN_NICE)?),
             penalty: Some(low_priority_runtime("plugin-penalty", 1, PENALTY_NICE)?),
-            ticker: Some(Ticker::start(wasm.weak(), config.tick)),
+            ticker,
             wasm,
             base,
         })
@@ -59,6 +60,11 @@ impl Engine {
     /// The engine itself.
     pub(super) fn wasm(&self) -> &wasmtime::Engine {
         &self.wasm
+    }
+
+    /// What makes guests yield.
+    pub(super) fn ticker(&self) -> &Ticker {
+        &self.ticker
     }
 
     /// A linker with what every plugin gets.
@@ -87,7 +93,7 @@ impl Drop for Engine {
             // The last owner may be a task of the server's runtime, where blocking is forbidden.
             runtime.shutdown_background();
         }
-        drop(self.ticker.take());
+        self.ticker.stop();
     }
 }
 
@@ -132,40 +138,4 @@ fn low_priority_runtime(
             }
         })
         .build()
-}
-
-/// Moves the engine's epoch on, which is what interrupts guests.
-struct Ticker {
-    stop: Arc<AtomicBool>,
-    thread: thread::Thread,
-}
-
-impl Ticker {
-    fn start(engine: wasmtime::EngineWeak, interval: Duration) -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let stopped = stop.clone();
-        let handle = thread::Builder::new()
-            .name("epoch-ticker".into())
-            .spawn(move || {
-                while !stopped.load(Ordering::Relaxed) {
-                    thread::park_timeout(interval);
-                    let Some(engine) = engine.upgrade() else {
-                        return;
-                    };
-                    engine.increment_epoch();
-                }
-            })
-            .expect("a thread can be started while the server starts");
-        Self {
-            stop,
-            thread: handle.thread().clone(),
-        }
-    }
-}
-
-impl Drop for Ticker {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.thread.unpark();
-    }
 }

@@ -7,9 +7,10 @@ use wasmtime::{Store, component::InstancePre};
 use super::{
     call::{Job, Reply},
     imports::Wanted,
+    ticker::Ticker,
 };
 use crate::{
-    capability::State,
+    capability::{MAX_HANDLES, State},
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, LifecycleIndices,
     },
@@ -29,6 +30,7 @@ pub struct Prepared {
     events: EventsIndices,
     connections: Option<ConnectionsIndices>,
     requests: Vec<&'static str>,
+    ticker: Ticker,
 }
 
 /// An instance and its store. After a trap, or when a call's future was dropped, it answers
@@ -37,14 +39,20 @@ pub struct Instance {
     store: Store<State>,
     events: Events,
     connections: Option<Connections>,
+    ticker: Ticker,
 }
+
+/// The types of an export are not those of the contract.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Misfit(pub String);
 
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
 pub type Described = Result<(Box<Instance>, Description), String>;
 
 impl Prepared {
     /// Looks up the exports that are `wanted`.
-    pub fn new(pre: InstancePre<State>, wanted: Wanted) -> wasmtime::Result<Self> {
+    pub fn new(pre: InstancePre<State>, wanted: Wanted, ticker: Ticker) -> wasmtime::Result<Self> {
         Ok(Self {
             requests: wanted.requests,
             lifecycle: LifecycleIndices::new(&pre)?,
@@ -54,6 +62,7 @@ impl Prepared {
                 .then(|| ConnectionsIndices::new(&pre))
                 .transpose()?,
             pre,
+            ticker,
         })
     }
 
@@ -67,7 +76,7 @@ impl Prepared {
         self.connections.is_some()
     }
 
-    /// Instantiates and calls `describe`. The caller bounds its time.
+    /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
     pub async fn instantiate(
         &self,
         state: State,
@@ -78,13 +87,18 @@ impl Prepared {
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_async_yield_and_update(YIELD_TICKS);
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        // What they stand for is memory of the host that no budget counts.
+        store.set_max_component_handles(MAX_HANDLES);
         // The default lets a guest hand over 128 MiB at once.
         store.set_hostcall_fuel(boundary_bytes);
         let instance = self.pre.instantiate_async(&mut store).await?;
-        let lifecycle = self.lifecycle.load(&mut store, &instance)?;
-        let events = self.events.load(&mut store, &instance)?;
+        // Only now are the types of the exports held against the contract.
+        let misfit = |error: wasmtime::Error| Misfit(format!("{error:#}"));
+        let lifecycle = self.lifecycle.load(&mut store, &instance);
+        let lifecycle = lifecycle.map_err(misfit)?;
+        let events = self.events.load(&mut store, &instance).map_err(misfit)?;
         let connections = match &self.connections {
-            Some(indices) => Some(indices.load(&mut store, &instance)?),
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
         };
         let described = lifecycle.call_describe(&mut store, config).await?;
@@ -96,6 +110,7 @@ impl Prepared {
                     store,
                     events,
                     connections,
+                    ticker: self.ticker.clone(),
                 }),
                 description,
             )
@@ -128,6 +143,7 @@ impl Instance {
     async fn reply(&mut self, job: Job, deadline: Instant) -> wasmtime::Result<Reply> {
         let store = &mut self.store;
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        self.ticker.begin();
         match job {
             Job::Event {
                 connection,

@@ -17,7 +17,7 @@ use super::{
     call::{CallError, CpuTime, Metered},
     engine::Engine,
     health::Health,
-    imports::{self, ImportError},
+    imports::{self, ImportError, PACKAGE, VERSION},
     instance::{Described, Prepared},
     pool::Pool,
 };
@@ -30,6 +30,9 @@ use crate::{
     metrics::CallMetrics,
     units::duration,
 };
+
+/// The host's own version, for those who build plugins.
+const HOST: &str = env!("CARGO_PKG_VERSION");
 
 /// What to load, and what it may do.
 #[derive(Clone)]
@@ -95,8 +98,11 @@ pub enum LoadError {
          add asks = 1 to its budget, if clients that do not answer may stop it meanwhile"
     )]
     NoAsks(usize),
-    /// It fits by its names and not by its types.
-    #[error("its types do not fit this host's mixlab:plugin: {0}")]
+    /// It fits by its names and not by its types: the number of the version says too little.
+    #[error(
+        "it is built for a {PACKAGE}@{VERSION} that is not the {PACKAGE}@{VERSION} which this host, \
+         mixlab {HOST}, offers: {0}; build it again with the wit/ of this host"
+    )]
     Types(String),
     /// It could not be started, or failed in `describe`.
     #[error("describe failed: {0}")]
@@ -174,7 +180,10 @@ impl Plugin {
             .await
             .map_err(|_| out_of_time("wall", wall))?
             .ok_or_else(|| out_of_time("cpu", cpu))?
-            .map_err(LoadError::Describe)?;
+            .map_err(|error| match error {
+                CallError::Misfit(types) => LoadError::Types(types),
+                error => LoadError::Describe(error),
+            })?;
         let (instance, description) = described.map_err(LoadError::Refused)?;
         lease.keep(instance);
         Ok(description)
@@ -204,6 +213,7 @@ impl Plugin {
             allowance,
         );
         let output = state.output.clone();
+        let _ticking = self.engine.ticker().hold();
         let described = self
             .prepared
             .instantiate(state, allowance.boundary_bytes, config)
@@ -311,7 +321,7 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
         guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(&component).map_err(types)?;
-    Prepared::new(pre, wanted).map_err(types)
+    Prepared::new(pre, wanted, engine.ticker().clone()).map_err(types)
 }
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.

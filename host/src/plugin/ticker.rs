@@ -1,0 +1,189 @@
+//! Counts the time of guests, which is what interrupts them, and rests while none runs.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering, fence},
+    },
+    thread::{self, Thread},
+    time::Duration,
+};
+
+/// After so many ticks without a call it rests. More than a call needs to be moved away, which
+/// [`Ticker::hold`] covers from then on; so many more that a busy server never wakes it.
+const IDLE_TICKS: u32 = 100;
+
+/// A thread that ticks while guests run.
+#[derive(Clone)]
+pub struct Ticker {
+    shared: Arc<Shared>,
+    thread: Thread,
+}
+
+#[derive(Default)]
+struct Shared {
+    /// A call has begun since the last tick.
+    begun: AtomicBool,
+    /// Calls that go on for longer.
+    held: AtomicUsize,
+    stopped: AtomicBool,
+}
+
+/// Keeps it ticking until it is dropped.
+pub struct Hold<'a>(&'a Ticker);
+
+impl Ticker {
+    /// Calls `tick` once in every `interval` while guests run.
+    pub fn start(interval: Duration, tick: impl FnMut() + Send + 'static) -> Self {
+        let shared: Arc<Shared> = Arc::default();
+        let ticking = shared.clone();
+        let handle = thread::Builder::new()
+            .name("epoch-ticker".into())
+            .spawn(move || ticking.run(interval, tick))
+            .expect("a thread can be started while the server starts");
+        Self {
+            shared,
+            thread: handle.thread().clone(),
+        }
+    }
+
+    /// A call begins: there will be more ticks than it may take before it yields. To be called
+    /// when the time to which it may run has been set.
+    pub fn begin(&self) {
+        // That time was read before; else it might have been before a rest that began since.
+        fence(Ordering::Acquire);
+        if !self.shared.begun.load(Ordering::Relaxed) {
+            self.shared.begun.store(true, Ordering::Release);
+            self.thread.unpark();
+        }
+    }
+
+    /// For what may take any number of ticks.
+    pub fn hold(&self) -> Hold<'_> {
+        self.shared.held.fetch_add(1, Ordering::Relaxed);
+        self.thread.unpark();
+        Hold(self)
+    }
+
+    /// Ends the thread.
+    pub fn stop(&self) {
+        self.shared.stopped.store(true, Ordering::Relaxed);
+        self.thread.unpark();
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.shared.held.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    fn run(&self, interval: Duration, mut tick: impl FnMut()) {
+        let mut idle = 0;
+        while !self.stopped.load(Ordering::Relaxed) {
+            if idle >= IDLE_TICKS {
+                while self.rests() {
+                    thread::park();
+                }
+            }
+            // Not to be cut short by those who begin meanwhile.
+            thread::sleep(interval);
+            let begun = self.begun.swap(false, Ordering::AcqRel);
+            fence(Ordering::Release);
+            tick();
+            let busy = begun || self.held.load(Ordering::Relaxed) > 0;
+            idle = if busy { 0 } else { idle + 1 };
+        }
+    }
+
+    fn rests(&self) -> bool {
+        !self.stopped.load(Ordering::Relaxed)
+            && !self.begun.load(Ordering::Acquire)
+            && self.held.load(Ordering::Relaxed) == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    const TICK: Duration = Duration::from_micros(100);
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    struct Clock {
+        ticker: Ticker,
+        ticks: Arc<AtomicUsize>,
+    }
+
+    impl Clock {
+        fn start() -> Self {
+            let ticks: Arc<AtomicUsize> = Arc::default();
+            let ticker = Ticker::start(TICK, {
+                let ticks = ticks.clone();
+                move || {
+                    ticks.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            Self { ticker, ticks }
+        }
+
+        fn ticks(&self) -> usize {
+            self.ticks.load(Ordering::Relaxed)
+        }
+
+        fn wait_for(&self, what: &str, condition: impl Fn(usize) -> bool) {
+            let since = Instant::now();
+            while !condition(self.ticks()) {
+                assert!(
+                    since.elapsed() < PATIENCE,
+                    "after {PATIENCE:?} still not: {what}"
+                );
+                thread::sleep(TICK);
+            }
+        }
+
+        fn wait_for_rest(&self) {
+            self.wait_for("it rests", |before| {
+                thread::sleep(TICK * IDLE_TICKS);
+                self.ticks() == before
+            });
+        }
+    }
+
+    #[test]
+    fn it_rests_without_calls_and_ticks_long_enough_for_each() {
+        let clock = Clock::start();
+        for _ in 0..3 {
+            clock.wait_for_rest();
+            let before = clock.ticks();
+            clock.ticker.begin();
+            let enough = before + IDLE_TICKS as usize;
+            clock.wait_for("it ticks on", |ticks| ticks >= enough);
+        }
+    }
+
+    #[test]
+    fn it_does_not_rest_while_it_is_held() {
+        let clock = Clock::start();
+        clock.wait_for_rest();
+        let before = clock.ticks();
+        let hold = clock.ticker.hold();
+        let enough = before + 3 * IDLE_TICKS as usize;
+        clock.wait_for("it ticks on", |ticks| ticks >= enough);
+        drop(hold);
+        clock.wait_for_rest();
+    }
+
+    #[test]
+    fn calls_do_not_hurry_it() {
+        let clock = Clock::start();
+        let (before, since) = (clock.ticks(), Instant::now());
+        while clock.ticks() < before + 100 {
+            clock.ticker.begin();
+        }
+        assert!(since.elapsed() >= TICK * 98, "{:?}", since.elapsed());
+    }
+}
