@@ -16,7 +16,7 @@ use crate::{
     lane::Lane,
     message::Message,
     recovery::{Former, Replay, Stream},
-    transport::{Adapter, Delivery, Receiver, Session, SessionKey, SocketKey},
+    transport::{Adapter, Delivery, Handshake, Receiver, Session, SessionKey, SocketKey},
     user::User,
 };
 
@@ -222,6 +222,22 @@ impl Connection {
         self.session.end();
     }
 
+    /// Has the server end it: the client is told so, and what waits of it is not handled.
+    fn disconnect(&self) {
+        self.lane.forget_events();
+        if !self.adapter.disconnect(self.key) {
+            // Its client does not even fetch that, so it sees the transport end. It recovers
+            // nothing all the same.
+            self.end(false);
+            self.end_transport();
+        }
+    }
+
+    /// What its client said when it connected, as far as it was kept.
+    pub fn handshake(&self) -> Option<&Handshake> {
+        self.session.handshake.as_deref()
+    }
+
     /// Emits an event to this connection.
     pub fn emit(&self, event: &str, message: Message, volatile: bool) -> Delivery {
         let stream = self.stream.as_deref();
@@ -286,6 +302,27 @@ impl Connections {
         let by_client = self.by_client.lock().expect("no holder panics");
         let mut connections = by_client.get(&client)?.iter();
         connections.find(|c| c.namespace() == namespace).cloned()
+    }
+
+    /// Has the server end a connection, or all of its client's and then the transport. Nothing
+    /// happens if it has ended already.
+    pub fn disconnect(&self, connection: &Connection, close: bool) {
+        let is_it = |other: &Arc<Connection>| std::ptr::eq(&**other, connection);
+        let mut ended = {
+            let by_client = self.by_client.lock().expect("no holder panics");
+            let its = by_client.get(&connection.key.session);
+            let Some(its) = its.filter(|its| its.iter().any(is_it)) else {
+                return;
+            };
+            its.clone()
+        };
+        if !close {
+            ended.retain(is_it);
+        }
+        ended.iter().for_each(|connection| connection.disconnect());
+        if close {
+            connection.session.close();
+        }
     }
 
     /// The public ids of those of `clients` that are connected to a namespace.

@@ -19,8 +19,9 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    registry::Registry,
     socket::{Handlers, MAIN_NAMESPACE},
-    transport::Adapter,
+    transport::{Adapter, Part},
 };
 
 /// How often it is looked for namespaces that nobody uses any more.
@@ -56,6 +57,12 @@ impl Directory {
         let ask = move |path: &str| weak.upgrade().is_none_or(|directory| directory.ask(path));
         let sessions = directory.handlers.namespaces.sessions();
         sessions.ask_before_connect(Box::new(ask));
+        let weak = Arc::downgrade(&directory);
+        let keeps = move |part: Part| {
+            let directory = weak.upgrade();
+            directory.is_some_and(|directory| directory.registry().may_read(part))
+        };
+        sessions.keep_of_handshakes(Box::new(keeps));
         directory
     }
 
@@ -85,7 +92,7 @@ impl Directory {
             *asked = Instant::now();
             return true;
         }
-        let registry = self.handlers.dispatcher.registry.load();
+        let registry = self.registry();
         if !registry.serves(path) {
             // socketioxide says so.
             return true;
@@ -100,7 +107,7 @@ impl Directory {
     /// Opens what plugins name, closes what they no longer serve and what nobody uses.
     pub fn settle(&self) {
         let mut open = self.lock();
-        let registry = self.handlers.dispatcher.registry.load();
+        let registry = self.registry();
         for path in registry.namespaces() {
             if !open.contains_key(path) {
                 self.open(&mut open, path);
@@ -136,6 +143,10 @@ impl Directory {
             }
             self.io.delete_ns(path);
         }
+    }
+
+    fn registry(&self) -> arc_swap::Guard<Arc<Registry>> {
+        self.handlers.dispatcher.registry.load()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {

@@ -66,6 +66,13 @@ pub enum Effect {
         /// The room's name.
         room: String,
     },
+    /// Connections end.
+    Disconnect {
+        /// Which ones; the connection itself if there is none.
+        selection: Option<Selection>,
+        /// The clients' transports end as well.
+        close: bool,
+    },
 }
 
 impl Effect {
@@ -83,9 +90,16 @@ impl Effect {
     }
 }
 
-/// Performs the effects of a call for `connection`, in the order they were recorded.
-pub fn commit(effects: Vec<Effect>, connection: &Connection, broadcast: &Broadcast) {
+/// Performs the effects of a call for `connection`, in the order they were recorded, and then
+/// `answer`s. Connections end behind that, so that their clients get all of it.
+pub fn commit(
+    effects: Vec<Effect>,
+    connection: &Connection,
+    broadcast: &Broadcast,
+    answer: impl FnOnce(),
+) {
     let adapter = connection.adapter();
+    let mut disconnects = Vec::new();
     for effect in effects {
         match effect {
             Effect::PaymentUpdate { data } => {
@@ -114,6 +128,21 @@ pub fn commit(effects: Vec<Effect>, connection: &Connection, broadcast: &Broadca
             }
             Effect::Join { room } => connection.join(vec![room]),
             Effect::Leave { room } => connection.leave(vec![room]),
+            Effect::Disconnect { selection, close } => disconnects.push((selection, close)),
+        }
+    }
+    answer();
+    for (selection, close) in disconnects {
+        let connections = broadcast.connections();
+        match selection {
+            Some(selection) => {
+                for client in adapter.selected(&selection) {
+                    if let Some(selected) = connections.get(client, connection.namespace()) {
+                        connections.disconnect(&selected, close);
+                    }
+                }
+            }
+            None => connections.disconnect(connection, close),
         }
     }
 }

@@ -98,6 +98,14 @@ impl Lane {
         Turn::Later
     }
 
+    /// Drops the events that wait. The end of the connection is no event.
+    pub fn forget_events(&self) {
+        let mut state = self.0.lock().expect("no holder panics");
+        let is_end = |arrival: &Arrival| matches!(arrival, Arrival::Disconnect { .. });
+        state.waiting.retain(is_end);
+        state.bytes = 0;
+    }
+
     /// The next one to handle; with none the lane is idle again.
     pub fn next(&self) -> Option<Arrival> {
         let mut state = self.0.lock().expect("no holder panics");

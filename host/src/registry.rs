@@ -10,6 +10,7 @@ use crate::{
     metrics::Metrics,
     namespace::{NamespacePattern, is_namespace},
     plugin::Plugin,
+    transport::Part,
 };
 
 /// The name that takes every event that no contract names.
@@ -198,6 +199,7 @@ pub struct Registry {
     namespaces: HashMap<Box<str>, Namespace>,
     /// In the order in which they are tried.
     patterns: Vec<(NamespacePattern, Namespace)>,
+    plugins: Vec<Arc<Plugin>>,
 }
 
 #[derive(Default)]
@@ -213,7 +215,9 @@ impl Registry {
     pub fn new<'a>(served: impl IntoIterator<Item = &'a Arc<Served>>) -> Self {
         let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
         let mut order = Vec::new();
+        let mut plugins = Vec::new();
         for plugin in served {
+            plugins.push(plugin.plugin.clone());
             for path in plugin.namespaces() {
                 order.push(path);
                 let namespace = namespaces.entry(path.into()).or_default();
@@ -243,7 +247,20 @@ impl Registry {
         Self {
             namespaces,
             patterns,
+            plugins,
         }
+    }
+
+    /// Whether a plugin may read a part of what clients say when they connect.
+    pub fn may_read(&self, part: Part<'_>) -> bool {
+        self.plugins.iter().any(|plugin| {
+            let grants = plugin.grants();
+            let may = match part {
+                Part::Query => true,
+                Part::Header(name) => grants.header(name),
+            };
+            grants.handshake() && may
+        })
     }
 
     /// What is meant by the name of a namespace, and not by a pattern first, then by the pattern

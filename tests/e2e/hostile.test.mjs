@@ -35,7 +35,7 @@ const CUSTOM_EVENT = { wasm: 'custom-event', grants: ['emit:custom_response'] };
 /** Tells which rooms its sender is in. */
 const CAPABILITIES = {
   wasm: 'capabilities',
-  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask'],
+  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'handshake', 'disconnect'],
 };
 
 /** What allocators may keep. Calls that leaked what they took would soon have more. */
@@ -337,8 +337,18 @@ const TABLE = {
     },
     grants: ['emit', 'room:greets'],
   },
+  dismisses: {
+    refused: /needs a grant/,
+    grants: ['emit', 'handshake', 'disconnect'],
+    async connects(t, server) {
+      const [leaver, stayer] = [await connect(t, server), await connect(t, server)];
+      assert.equal(await ask(leaver, 'dismisses', true), 'dismissed');
+      await until(async () => (await server.api('GET', '/api/v1/clients/count')).body.count === 1);
+      assert.equal(await ask(stayer, 'dismisses:ping'), 'pong');
+    },
+  },
   conformance: {
-    grants: ['emit', 'room:*', 'namespace:/*'],
+    grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'],
     async connects(t, server) {
       const socket = await connect(t, server, { auth: { hello: 1 } });
       assert.deepEqual(await nextArgument(socket, 'auth'), { hello: 1 });

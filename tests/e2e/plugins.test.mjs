@@ -63,7 +63,7 @@ const noPlugins = Object.entries(NO_PLUGINS).map(([name, [, , keys]]) => ({
   ...keys,
 }));
 
-const ALL_GRANTS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask'];
+const ALL_GRANTS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask', 'handshake', 'disconnect'];
 const without = (name) => ALL_GRANTS.filter((grant) => grant !== name);
 
 // What each function needs at load: [the guest, its grants, the function, the grant it lacks].
@@ -78,6 +78,8 @@ const UNGRANTED = [
   ['capabilities', without('emit'), 'emit.emit', 'emit'],
   ['capabilities', without('ask'), 'ask.ask', 'ask'],
   ['votes', without('ask'), 'ask.ask-sockets', 'ask'],
+  ['capabilities', without('handshake'), 'sockets.handshake', 'handshake'],
+  ['capabilities', without('disconnect'), 'sockets.disconnect', 'disconnect'],
 ];
 
 // What each function does at a call: [arguments, a grant that covers them, grants that do not,
@@ -141,6 +143,25 @@ const CALLS = {
     ['ask', 'room:*'],
     'everyone',
   ],
+  'disconnect a room': [
+    { call: 'disconnect', rooms: ['a'], close: false },
+    ['room:a'],
+    ['room:b', 'everyone'],
+    'room:a',
+  ],
+  'disconnect two rooms': [
+    { call: 'disconnect', rooms: ['a', 'c'], close: true },
+    ['room:a', 'room:c'],
+    ['room:a'],
+    'room:c',
+  ],
+  'disconnect everyone': [{ call: 'disconnect', rooms: [], close: true }, ['everyone'], ['room:*'], 'everyone'],
+  'disconnect the room of a user': [
+    { call: 'disconnect', rooms: ['user:7'], close: true },
+    null,
+    ['room:*', 'everyone'],
+    'room:user:7',
+  ],
   'join the room of a user': [{ call: 'join', room: 'user:7' }, null, ['room:*'], 'room:user:7'],
   'join the room of a role': [{ call: 'join', room: 'role:admin' }, null, ['room:*'], 'room:role:admin'],
   'join the room of payments': [{ call: 'join', room: 'payments' }, null, ['room:*'], 'room:payments'],
@@ -159,7 +180,17 @@ const CALLS = {
   ],
 };
 /** A grant of every kind, so that the guest is loaded, and of no use to any call above. */
-const OF_NO_USE = ['payments', 'notify:none', 'role:none', 'clients', 'room:none', 'emit:none', 'ask:none'];
+const OF_NO_USE = [
+  'payments',
+  'notify:none',
+  'role:none',
+  'clients',
+  'room:none',
+  'emit:none',
+  'ask:none',
+  'handshake',
+  'disconnect',
+];
 
 // The contracts that are tested below, all of one plugin.
 const hoursUpTo = (maximum) => ({

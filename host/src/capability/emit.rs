@@ -10,7 +10,7 @@ use crate::{
 impl emit::Host for State {
     fn emit(
         &mut self,
-        target: emit::Target,
+        target: types::Target,
         event: String,
         message: Message,
         options: emit::Options,
@@ -25,7 +25,7 @@ impl emit::Host for State {
 impl State {
     fn emit_event(
         &mut self,
-        target: emit::Target,
+        target: types::Target,
         event: String,
         message: Message,
         volatile: bool,
@@ -36,12 +36,12 @@ impl State {
         checked_event(&event)?;
         let message = self.checked(message)?;
         self.record(match target {
-            emit::Target::Sender => Effect::Emit {
+            types::Target::Sender => Effect::Emit {
                 event,
                 message,
                 volatile,
             },
-            emit::Target::Sockets(selection) => {
+            types::Target::Sockets(selection) => {
                 let selection = self.granted_selection(selection)?;
                 Effect::EmitTo {
                     selection,

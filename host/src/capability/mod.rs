@@ -8,6 +8,7 @@ mod log;
 mod meter;
 mod output;
 mod rooms;
+mod sockets;
 
 use std::{sync::Arc, time::Instant};
 

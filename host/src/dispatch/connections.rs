@@ -84,7 +84,7 @@ impl Dispatcher {
             tell_authenticated(connection);
         }
         let effects = std::mem::take(&mut *effects.lock().expect("no holder panics"));
-        effect::commit(effects, connection, &self.broadcast);
+        effect::commit(effects, connection, &self.broadcast, || {});
         self.open(connection);
     }
 
@@ -133,7 +133,7 @@ impl Dispatcher {
                 match reply {
                     Ok(_) => {
                         plugin.succeeded(connection.address);
-                        effect::commit(effects, &connection, &this.broadcast);
+                        effect::commit(effects, &connection, &this.broadcast, || {});
                     }
                     Err(error) => {
                         let written = written.as_deref();

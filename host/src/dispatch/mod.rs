@@ -234,10 +234,11 @@ impl Dispatcher {
             Ok(reply) => {
                 route.plugin.succeeded(answer.connection.address);
                 route.answered.inc();
-                effect::commit(effects, &answer.connection, &self.broadcast);
-                if let Some(message) = reply {
-                    answer.ack(message);
-                }
+                effect::commit(effects, &answer.connection, &self.broadcast, || {
+                    if let Some(message) = reply {
+                        answer.ack(message);
+                    }
+                });
             }
             Err(reason) => failed(answer, &CallError::Invalid(reason)),
         }

@@ -11,9 +11,13 @@
 //! | `everyone` | emit to every socket of a namespace |
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
+//! | `disconnect` | end connections |
+//! | `handshake` | read the query with which a client connected |
+//! | `header:NAME` | read a header with which a client connected, or those that match |
 //! | `admin` | list the plugins; for API keys only |
 //!
-//! `USER`, `ROLE`, `EVENT`, `ROOM` and `/PATH` are names in which `*` stands for any run of characters.
+//! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME` and `/PATH` are names in which `*` stands for any run of
+//! characters.
 
 mod pattern;
 
@@ -53,6 +57,12 @@ pub enum Grant {
     Emit(Pattern),
     /// `ask` or `ask:EVENT`
     Ask(Pattern),
+    /// `disconnect`
+    Disconnect,
+    /// `handshake`
+    Handshake,
+    /// `header:NAME`, in lower case
+    Header(Pattern),
     /// `admin`
     Admin,
 }
@@ -84,7 +94,7 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 13] = [
     "payments",
     "notify",
     "role",
@@ -94,12 +104,19 @@ const NAMES: [&str; 10] = [
     "everyone",
     "emit",
     "ask",
+    "disconnect",
+    "handshake",
+    "header",
     "admin",
 ];
 
 /// Beginnings of rooms that the host keeps itself. They are reached by `notify` and `role` only; if
 /// `room` could name them, it would allow what those two do not.
 const RESERVED: [(&str, &str); 2] = [("user:", "notify"), ("role:", "role")];
+
+/// Headers that say who a client is. A `*` does not cover them: whoever wants a plugin to have
+/// tokens has to say so.
+const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// Whether the host keeps a room itself: those of users and roles, and that of the clients which
 /// may have payment updates.
@@ -124,16 +141,20 @@ impl FromStr for Grant {
             ("payments", None) => Ok(Grant::Payments),
             ("clients", None) => Ok(Grant::Clients),
             ("everyone", None) => Ok(Grant::Everyone),
+            ("disconnect", None) => Ok(Grant::Disconnect),
+            ("handshake", None) => Ok(Grant::Handshake),
             ("admin", None) => Ok(Grant::Admin),
             ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
             ("ask", event) => Ok(Grant::Ask(event.map_or_else(Pattern::any, Pattern::new))),
             ("role", Some(role)) => role_grant(role),
             ("room", Some(room)) => room_grant(room),
+            ("header", Some(name)) => header_grant(name),
             ("namespace", Some(path)) if path.starts_with('/') => {
                 Ok(Grant::Namespace(Pattern::new(path)))
             }
             ("namespace", _) => Err("say which namespace, like \"namespace:/staff\"".to_owned()),
+            ("header", None) => Err("say which header, like \"header:user-agent\"".to_owned()),
             (_, None) => Err(format!("say which {name}, like \"{name}:staff\"")),
             (_, Some(_)) => Err(format!("{name} takes no parameter")),
         };
@@ -187,6 +208,14 @@ fn room_grant(parameter: &str) -> Result<Grant, String> {
     Ok(Grant::Room(room))
 }
 
+fn header_grant(parameter: &str) -> Result<Grant, String> {
+    // Every character of a pattern may stand in a name, the star too.
+    match http::HeaderName::try_from(parameter) {
+        Ok(name) => Ok(Grant::Header(Pattern::new(name.as_str()))),
+        Err(_) => Err(format!("{parameter:?} is no name of a header")),
+    }
+}
+
 impl TryFrom<String> for Grant {
     type Error = GrantError;
 
@@ -211,6 +240,9 @@ impl fmt::Display for Grant {
             Grant::Everyone => f.write_str("everyone"),
             Grant::Emit(event) => write!(f, "emit{}", parameter(event)),
             Grant::Ask(event) => write!(f, "ask{}", parameter(event)),
+            Grant::Disconnect => f.write_str("disconnect"),
+            Grant::Handshake => f.write_str("handshake"),
+            Grant::Header(name) => write!(f, "header:{name}"),
             Grant::Admin => f.write_str("admin"),
         }
     }
@@ -232,6 +264,9 @@ impl Grants {
             Grant::Everyone,
             Grant::Emit(Pattern::any()),
             Grant::Ask(Pattern::any()),
+            Grant::Disconnect,
+            Grant::Handshake,
+            Grant::Header(Pattern::any()),
             Grant::Admin,
         ])
     }
@@ -318,6 +353,28 @@ impl Grants {
     /// Whether some event may be emitted to wait for its acks.
     pub fn any_ask(&self) -> bool {
         self.iter().any(|grant| matches!(grant, Grant::Ask(_)))
+    }
+
+    /// Whether connections may be ended.
+    pub fn disconnect(&self) -> bool {
+        self.0.contains(&Grant::Disconnect)
+    }
+
+    /// Whether what clients say when they connect may be read.
+    pub fn handshake(&self) -> bool {
+        self.0.contains(&Grant::Handshake)
+    }
+
+    /// Whether this header, in lower case, may be read. One that says who a client is, only if its
+    /// whole name is granted.
+    pub fn header(&self, name: &str) -> bool {
+        let is_credential = CREDENTIALS.contains(&name);
+        let covers = |pattern: &Pattern| match is_credential {
+            true => pattern.as_str() == name,
+            false => pattern.matches(name),
+        };
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Header(pattern) if covers(pattern)))
     }
 
     /// Whether the number of clients may be asked for.

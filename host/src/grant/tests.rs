@@ -16,6 +16,7 @@ fn what_is_not_granted_is_denied() {
     assert!(!none.namespace("/x") && none.namespace("/"));
     assert!(!none.everyone() && !none.emit("x") && !none.ask("x"));
     assert!(!none.clients() && !none.admin());
+    assert!(!none.disconnect() && !none.handshake() && !none.header("x-a"));
     assert!(!none.any_notify() && !none.any_role() && !none.any_room());
     assert!(!none.any_emit() && !none.any_ask());
 }
@@ -33,6 +34,9 @@ fn each_grant_allows_its_own_call_only() {
             grants.everyone(),
             grants.emit("x"),
             grants.ask("x"),
+            grants.disconnect(),
+            grants.handshake(),
+            grants.header("x-a"),
             grants.admin(),
         ]
     };
@@ -46,6 +50,9 @@ fn each_grant_allows_its_own_call_only() {
         "everyone",
         "emit",
         "ask",
+        "disconnect",
+        "handshake",
+        "header:x-a",
         "admin",
     ];
     for (index, text) in texts.into_iter().enumerate() {
@@ -56,8 +63,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 10]);
-    assert_eq!(calls(&Grants::all()), [true; 10]);
+    assert_eq!(calls(&grants(&texts)), [true; 13]);
+    assert_eq!(calls(&Grants::all()), [true; 13]);
 }
 
 #[test]
@@ -127,6 +134,22 @@ fn rooms_of_the_host_are_never_granted_by_room() {
 }
 
 #[test]
+fn headers_that_say_who_a_client_is_are_granted_by_their_whole_names_only() {
+    let credentials = ["authorization", "cookie", "proxy-authorization"];
+    for wide in [
+        grants(&["header:*"]),
+        grants(&["header:*o*", "header:cookie*"]),
+        Grants::all(),
+    ] {
+        assert!(credentials.iter().all(|name| !wide.header(name)));
+    }
+    assert!(grants(&["header:*"]).header("user-agent"));
+    let named = grants(&["header:Authorization", "header:x-*"]);
+    assert!(named.header("authorization") && named.header("x-tenant"));
+    assert!(!named.header("cookie") && !named.header("user-agent"));
+}
+
+#[test]
 fn a_wrong_grant_is_refused_with_what_was_meant() {
     for (text, message) in [
         ("notfy", r#"unknown grant "notfy" (did you mean "notify"?)"#),
@@ -144,11 +167,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "role",
@@ -165,6 +188,18 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         (
             "namespace:x",
             r#"invalid grant "namespace:x": say which namespace, like "namespace:/staff""#,
+        ),
+        (
+            "header",
+            r#"invalid grant "header": say which header, like "header:user-agent""#,
+        ),
+        (
+            "header:user agent",
+            r#"invalid grant "header:user agent": "user agent" is no name of a header"#,
+        ),
+        (
+            "disconnect:all",
+            r#"invalid grant "disconnect:all": disconnect takes no parameter"#,
         ),
         (
             "room:",
@@ -226,6 +261,9 @@ fn a_displayed_grant_parses_to_itself() {
         "emit:a:",
         "ask",
         "ask:x",
+        "disconnect",
+        "handshake",
+        "header:x-*",
         "admin",
     ] {
         let grant: Grant = text.parse().unwrap();

@@ -21,7 +21,7 @@ type Granted = (
 );
 
 /// The functions of the contract that need grants.
-const GRANTED: [Granted; 10] = [
+const GRANTED: [Granted; 12] = [
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
@@ -62,6 +62,18 @@ const GRANTED: [Granted; 10] = [
     ("mixlab:plugin/emit", "emit", "emit", Grants::any_emit),
     ("mixlab:plugin/ask", "ask", "ask", Grants::any_ask),
     ("mixlab:plugin/ask", "ask-sockets", "ask", Grants::any_ask),
+    (
+        "mixlab:plugin/sockets",
+        "handshake",
+        "handshake",
+        Grants::handshake,
+    ),
+    (
+        "mixlab:plugin/sockets",
+        "disconnect",
+        "disconnect",
+        Grants::disconnect,
+    ),
 ];
 
 /// Why a component does not fit this host, or is not let in.
@@ -110,6 +122,8 @@ pub struct Wanted {
     pub emit: bool,
     /// `ask`.
     pub ask: bool,
+    /// `sockets`.
+    pub sockets: bool,
     /// Whether it exports `connections`.
     pub connections: bool,
     /// The grants that its functions need, each once.
@@ -160,6 +174,7 @@ pub fn check(
             "mixlab:plugin/rooms" => wanted.rooms = true,
             "mixlab:plugin/emit" => wanted.emit = true,
             "mixlab:plugin/ask" => wanted.ask = true,
+            "mixlab:plugin/sockets" => wanted.sockets = true,
             _ => {
                 return Err(ImportError::Unknown {
                     import: name.to_owned(),

@@ -249,6 +249,11 @@ impl Plugin {
         self.source.grants.load().namespace(namespace)
     }
 
+    /// What it is granted right now.
+    pub fn grants(&self) -> arc_swap::Guard<Arc<Grants>> {
+        self.source.grants.load()
+    }
+
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.prepared.wants_connections()
@@ -319,6 +324,10 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
             return Err(LoadError::NoAsks(source.budget.instances));
         }
         guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    }
+    if wanted.sockets {
+        guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+            .map_err(types)?;
     }
     let pre = linker.instantiate_pre(&component).map_err(types)?;
     Prepared::new(pre, wanted, engine.ticker().clone()).map_err(types)

@@ -340,6 +340,13 @@ impl Adapter {
         self.finish("(ack)", pushed, session);
     }
 
+    /// Has the server end a socket, behind what has been sent to it. False if there is no room to
+    /// tell the client.
+    pub fn disconnect(&self, socket: SocketKey) -> bool {
+        let options = BroadcastOptions::new(socket.session);
+        self.local.disconnect_socket(options).is_ok()
+    }
+
     /// Adds a connection to rooms; see [`Adapter::emit`].
     pub fn join(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
         let join = |session, rooms| self.local.add_all(session, rooms);

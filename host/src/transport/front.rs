@@ -28,7 +28,7 @@ use super::{
 };
 use crate::config;
 
-/// The only header that is read later: proxies name the client in it.
+/// The only header that the host itself reads later: proxies name the client in it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The front of one Socket.IO endpoint.
@@ -206,7 +206,7 @@ async fn answer(front: Arc<Front>, request: Request) -> Result<Response, Refusal
     if is_websocket {
         websocket::open(front, request)
     } else {
-        polling::open(&front, Origin::of(&request)).await
+        polling::open(&front, request).await
     }
 }
 

@@ -15,11 +15,12 @@ use axum::{
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use tokio::time::sleep;
+use tokio::{task::unconstrained, time::sleep};
 
 use super::{
     event_name::{self, SEPARATOR, is_separator},
     front::{Front, Origin},
+    handshake::Handshake,
     outbox::Pushed,
     refusal::Refusal,
     session::{Answer, Session},
@@ -32,12 +33,17 @@ const LAST_POLL: Duration = Duration::from_millis(100);
 /// The packet of a poll that comes back without others.
 const NOTHING: Bytes = Bytes::from_static(b"6");
 
+/// Ends a session.
+const CLOSE: Bytes = Bytes::from_static(b"1");
+
 /// What an answer to CONNECT has beside the namespace, in bytes.
 const ANSWER: usize = 64;
 
 /// Begins a session.
-pub async fn open(front: &Arc<Front>, origin: Origin) -> Result<Response, Refusal> {
-    let session = front.sessions.begin();
+pub async fn open(front: &Arc<Front>, request: Request) -> Result<Response, Refusal> {
+    let origin = Origin::of(&request);
+    let handshake = Handshake::of(&request, &front.sessions)?;
+    let session = front.sessions.begin(handshake);
     let request = front.opening_request("polling", origin, session.clone(), Body::empty());
     let packet = front.ask(request).await?;
     if let Some(id) = session_id(&packet) {
@@ -89,10 +95,16 @@ pub async fn poll(
     // Of two polls at once, socketioxide refuses the second and ends the session.
     let _waiting = session.poll.try_lock();
     let request = front.request(Method::GET, "polling", Some(&id), Body::empty());
-    let end_if_aborted = EndIfAborted::new(&front, &session, id);
+    let end_if_aborted = EndIfAborted::new(&front, &session, id.clone());
     let mut asked = pin!(front.ask(request));
-    let packets = match asked.as_mut().now_or_never() {
+    // Unless it has to give way to other tasks, it is ready if there is anything.
+    let packets = match unconstrained(asked.as_mut()).now_or_never() {
         Some(packets) => packets,
+        None if session.is_closing() => {
+            end_if_aborted.disarm();
+            close(front.clone(), id);
+            return Ok(payload(CLOSE));
+        }
         None => {
             session.outbox.polled_empty();
             tokio::select! {
@@ -143,6 +155,12 @@ pub async fn post(
         Err(_) => return Err(Refusal::BadRequest),
     };
     end_if_aborted.disarm();
+    if session.is_closing() {
+        if body.split(is_separator).any(|packet| packet == CLOSE) {
+            close(front, id);
+        }
+        return Ok(payload(Bytes::from_static(b"ok")));
+    }
     if body.split(is_separator).any(|packet| packet == b"1") && session.poll.try_lock().is_ok() {
         expect_last_poll(session.clone());
     }

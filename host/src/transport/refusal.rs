@@ -20,6 +20,8 @@ pub enum Refusal {
     BadRequest,
     /// Clients older than Socket.IO 3 speak another protocol.
     UnsupportedProtocolVersion,
+    /// More in a request's head than is kept of it.
+    HeadTooLarge,
     /// More than the server takes at once.
     PayloadTooLarge,
     /// Not the version of the websocket protocol that there is.
@@ -32,15 +34,17 @@ impl Refusal {
             Self::UnknownTransport => (0, "Transport unknown"),
             Self::UnknownSession => (1, "Session ID unknown"),
             Self::BadHandshakeMethod => (2, "Bad handshake method"),
-            Self::BadRequest | Self::PayloadTooLarge | Self::UnsupportedWebSocketVersion => {
-                (3, "Bad request")
-            }
+            Self::BadRequest
+            | Self::HeadTooLarge
+            | Self::PayloadTooLarge
+            | Self::UnsupportedWebSocketVersion => (3, "Bad request"),
             Self::UnsupportedProtocolVersion => (5, "Unsupported protocol version"),
         }
     }
 
     fn status(self) -> StatusCode {
         match self {
+            Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
             _ => StatusCode::BAD_REQUEST,

@@ -16,6 +16,7 @@ use tokio::{net::tcp::OwnedWriteHalf, sync::Notify};
 
 use super::{
     frame,
+    handshake::{Handshake, Part},
     outbox::{Capacity, Outbox},
 };
 use crate::error::WireError;
@@ -26,7 +27,11 @@ pub struct Sessions {
     table: Mutex<HashMap<String, Weak<Session>>>,
     capacity: Capacity,
     ask: OnceLock<Ask>,
+    keeps: OnceLock<Keeps>,
 }
+
+/// Whether somebody may read a part of what clients say when they connect.
+pub type Keeps = Box<dyn Fn(Part<'_>) -> bool + Send + Sync>;
 
 /// Asked before a CONNECT packet for a namespace is passed on; false if there are too many already.
 pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
@@ -41,13 +46,15 @@ impl Sessions {
             table: Mutex::default(),
             capacity,
             ask: OnceLock::new(),
+            keeps: OnceLock::new(),
         }
     }
 
     /// A new session, not yet in the table.
-    pub fn begin(self: &Arc<Self>) -> Arc<Session> {
+    pub fn begin(self: &Arc<Self>, handshake: Option<Box<Handshake>>) -> Arc<Session> {
         Arc::new(Session {
             sessions: self.clone(),
+            handshake,
             id: OnceLock::new(),
             on_websocket: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
@@ -58,6 +65,7 @@ impl Sessions {
             introductions: Mutex::default(),
             outbox: Outbox::new(self.capacity),
             receivers: Mutex::default(),
+            is_closing: AtomicBool::new(false),
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
             end_polling: OnceLock::new(),
@@ -77,6 +85,16 @@ impl Sessions {
         table.get(id)?.upgrade()
     }
 
+    /// From now on that is kept of handshakes which `keeps` says, once and for all.
+    pub fn keep_of_handshakes(&self, keeps: Keeps) {
+        self.keeps.get_or_init(|| keeps);
+    }
+
+    /// Whether a part of a handshake is to be kept.
+    pub fn keeps(&self, part: Part<'_>) -> bool {
+        self.keeps.get().is_some_and(|keeps| keeps(part))
+    }
+
     /// From now on `ask` is asked, once and for all.
     pub fn ask_before_connect(&self, ask: Ask) {
         self.ask.get_or_init(|| ask);
@@ -87,6 +105,8 @@ impl Sessions {
 /// a websocket.
 pub struct Session {
     sessions: Arc<Sessions>,
+    /// What the client said when it connected; none if nobody may read it.
+    pub handshake: Option<Box<Handshake>>,
     id: OnceLock<String>,
     on_websocket: AtomicBool,
     upgrading: AtomicBool,
@@ -104,6 +124,7 @@ pub struct Session {
     pub outbox: Outbox,
     /// Who takes the events that come over it, by namespace.
     receivers: Mutex<Vec<(String, Arc<dyn Receiver>)>>,
+    is_closing: AtomicBool,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
     pub reader: AtomicWaker,
@@ -164,6 +185,18 @@ impl Session {
             Ok(true) => self.reader.wake(),
             Err(_) => self.end(),
         }
+    }
+
+    /// Ends it when the client has got what is on its way. Nothing that it sends is taken any more.
+    pub fn close(&self) {
+        self.is_closing.store(true, Ordering::Release);
+        self.reader.wake();
+        self.release_poll.notify_one();
+    }
+
+    /// Whether it is about to end.
+    pub fn is_closing(&self) -> bool {
+        self.is_closing.load(Ordering::Acquire)
     }
 
     /// Ends it. The client sees the transport close, and may come back.
@@ -512,7 +545,7 @@ mod tests {
     #[test]
     fn a_session_leaves_the_table_with_its_last_holder() {
         let sessions = Arc::new(Sessions::new(CAPACITY));
-        let session = sessions.begin();
+        let session = sessions.begin(None);
         sessions.enter(&session, "a".to_owned());
         assert!(Arc::ptr_eq(&sessions.get("a").unwrap(), &session));
         drop(session);
@@ -521,7 +554,7 @@ mod tests {
 
     #[test]
     fn only_one_websocket_at_a_time_can_take_a_session_over() {
-        let session = Arc::new(Sessions::new(CAPACITY)).begin();
+        let session = Arc::new(Sessions::new(CAPACITY)).begin(None);
         assert!(session.begin_upgrade() && !session.begin_upgrade());
         session.abandon_upgrade();
         assert!(session.begin_upgrade());
@@ -532,7 +565,7 @@ mod tests {
 
     #[test]
     fn what_was_not_opened_is_refused_once_with_the_true_reason() {
-        let session = Arc::new(Sessions::new(CAPACITY)).begin();
+        let session = Arc::new(Sessions::new(CAPACITY)).begin(None);
         session.asks_for(b"/full");
         assert!(session.introductions().is_empty(), "nobody is asked");
         let is_good = |path: &str| path == "/good";

@@ -32,6 +32,8 @@ pub struct Stream {
     session: Arc<Session>,
     incoming: Incoming,
     outgoing: Outgoing,
+    /// socketioxide has been told that the session ends.
+    is_closed: bool,
     place: Option<Place>,
 }
 
@@ -49,6 +51,7 @@ impl Stream {
             session,
             incoming: Incoming::new(max_message, read.into()),
             outgoing: Outgoing::new(Expected::FirstPing),
+            is_closed: false,
             place: None,
         }
     }
@@ -88,6 +91,7 @@ impl AsyncRead for Stream {
             session,
             incoming,
             outgoing,
+            is_closed,
             ..
         } = &mut *self;
         session.reader.register(cx.waker());
@@ -102,6 +106,10 @@ impl AsyncRead for Stream {
             }
             if outgoing.swallowed_ping {
                 outgoing.swallowed_ping = !incoming.insert(b"3");
+            }
+            if session.is_closing() && !*is_closed {
+                // As if the client had ended it: socketioxide sends what it has left before it does.
+                *is_closed = incoming.insert(b"1");
             }
             if incoming.read(buffer) {
                 session.outbox.reader_left();
@@ -240,7 +248,7 @@ mod tests {
     const MAX_MESSAGE: u64 = 1000;
 
     fn session() -> Arc<Session> {
-        Arc::new(Sessions::new(CAPACITY)).begin()
+        Arc::new(Sessions::new(CAPACITY)).begin(None)
     }
 
     fn from_client(first: u8, payload: &str) -> Vec<u8> {
@@ -344,7 +352,7 @@ mod tests {
         let sessions = Arc::new(Sessions::new(CAPACITY));
         let (asked, mut paths) = mpsc::unbounded_channel();
         sessions.ask_before_connect(Box::new(move |path| asked.send(path.to_owned()).is_ok()));
-        let (mut client, mut stream) = open(sessions.begin()).await;
+        let (mut client, mut stream) = open(sessions.begin(None)).await;
         for (packet, path) in [
             ("40/room-7,{}", Some("/room-7")),
             ("40/é", Some("/é")),

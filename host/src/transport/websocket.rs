@@ -17,6 +17,7 @@ use tungstenite::handshake::derive_accept_key;
 
 use super::{
     front::{Front, Origin},
+    handshake::Handshake,
     listener,
     refusal::Refusal,
     session::Session,
@@ -55,13 +56,14 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 /// Begins a session.
 pub fn open(front: Arc<Front>, request: Request) -> Result<Response, Refusal> {
     let origin = Origin::of(&request);
+    let handshake = Handshake::of(&request, &front.sessions)?;
     let (response, connection) = accept(request)?;
     // Ends with the handshake: socketioxide has tasks of its own for what follows.
     tokio::spawn(async move {
         let Some(Accepted { io, read }) = accepted(connection).await else {
             return;
         };
-        let session = front.sessions.begin();
+        let session = front.sessions.begin(handshake);
         let request = front.opening_request("websocket", origin, session.clone(), ());
         let (tcp, write_timeout, place) = io.into_parts();
         let (reader, writer) = tcp.into_split();

@@ -4,7 +4,8 @@ use crate::{Connection, Placeholder, Rejection, User};
 /// The event under way: who sent it, and what can be done about it.
 ///
 /// Everything that sends, joins or leaves is an effect: the host performs it, in order, after the
-/// handler returned `Ok`, and before the ack. Only [`Context::ask`] acts at once.
+/// handler returned `Ok`, and before the ack. Connections end behind the ack. Only
+/// [`Context::ask`] acts at once.
 #[derive(Debug)]
 pub struct Context {
     connection: Connection,

@@ -5,7 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ask::ask_sockets;
-use crate::bindings::mixlab::plugin::emit::{self, Options, Selection, Target};
+use crate::bindings::mixlab::plugin::emit::{self, Options};
+use crate::bindings::mixlab::plugin::types::{Selection, Target};
 use crate::{Answers, Context, Error, Message};
 
 impl Context {
@@ -153,6 +154,11 @@ impl Emit {
                 "no rooms: ask the sender by cx.ask".to_owned(),
             )),
         }
+    }
+
+    /// Whom it is for.
+    pub(crate) fn target(&self) -> &Target {
+        &self.target
     }
 
     /// The sockets selected. An emit to the sender alone becomes one to the rooms that follow.

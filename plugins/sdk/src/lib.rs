@@ -30,8 +30,8 @@
 //!   The JSON Schemas of its arguments and of its ack come from the handler's types, and the host
 //!   checks all of it before the plugin is called. Nobody but authenticated users may send an
 //!   event that does not say otherwise.
-//! - **An event is atomic.** Emits, joins and leaves are recorded during the call and performed
-//!   only if the handler returns `Ok`. A [`Rejection`] or a panic undoes them all. Only
+//! - **An event is atomic.** Emits, joins, leaves and disconnects are recorded during the call and
+//!   performed only if the handler returns `Ok`. A [`Rejection`] or a panic undoes them all. Only
 //!   [`Context::ask`], which waits for a client's ack, acts at once.
 //! - **Memory is a cache.** A plugin runs as several instances and is replaced at will. A `static`
 //!   or `thread_local!` is fine for what can be lost, and for nothing else.
@@ -63,10 +63,12 @@ mod rooms;
 #[doc(hidden)]
 pub mod runtime;
 pub mod schema;
+mod sockets;
 
 pub use arguments::Arguments;
 pub use ask::{Answers, AskError};
 pub use bindings::exports::mixlab::plugin::lifecycle::Scope;
+pub use bindings::mixlab::plugin::sockets::Request as Handshake;
 pub use bindings::mixlab::plugin::types::{Connection, Error, Message, Rejection, User};
 pub use config::Config;
 pub use context::Context;

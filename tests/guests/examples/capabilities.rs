@@ -1,6 +1,6 @@
 //! Calls the functions of the host that the client names, and answers with what each of them said.
 use mixlab_guests::prelude::*;
-use mixlab_plugin::{AskError, Error};
+use mixlab_plugin::{AskError, Emit, Error, Handshake, serde_json};
 
 mixlab_plugin::export!(plugin);
 
@@ -46,6 +46,12 @@ enum Call {
         rooms: Option<Vec<String>>,
         data: Value,
     },
+    Handshake,
+    /// The sender, if there are no `rooms`; everyone else, if they are empty.
+    Disconnect {
+        rooms: Option<Vec<String>>,
+        close: bool,
+    },
     Log {
         message: String,
     },
@@ -87,24 +93,14 @@ fn perform(cx: &Context, call: Call) -> Result<Value, Error> {
         Call::Joined => return Ok(cx.joined()?.into()),
         Call::Emit { event, rooms, data } => match rooms {
             None => cx.emit(&event, &data)?,
-            Some(rooms) => {
-                let everyone_else = cx.broadcast();
-                let emit = rooms
-                    .into_iter()
-                    .fold(everyone_else, |emit, room| emit.to(room));
-                emit.emit(&event, &data)?;
-            }
+            Some(rooms) => others(cx, rooms).emit(&event, &data)?,
         },
         Call::Ask { event, rooms, data } => {
             let asked = match rooms {
                 None => cx.ask::<Value>(&event, &data, ASK).map(|_| ()),
                 Some(rooms) => {
-                    let everyone_else = cx.broadcast();
-                    let emit = rooms
-                        .into_iter()
-                        .fold(everyone_else, |emit, room| emit.to(room));
-                    emit.ask::<Value>(&event, &data, ASK).map(|_| ())?;
-                    Ok(())
+                    let asked = others(cx, rooms).ask::<Value>(&event, &data, ASK);
+                    asked.map(|_| ()).map_err(AskError::Refused)
                 }
             };
             match asked {
@@ -114,7 +110,22 @@ fn perform(cx: &Context, call: Call) -> Result<Value, Error> {
                 Err(AskError::Invalid(text)) => return Err(Error::Invalid(text)),
             }
         }
+        Call::Handshake => {
+            let Handshake { query, headers } = cx.handshake()?;
+            return Ok(serde_json::json!({ "query": query, "headers": headers }));
+        }
+        Call::Disconnect { rooms, close } => match (rooms, close) {
+            (None, false) => cx.disconnect()?,
+            (None, true) => cx.close()?,
+            (Some(rooms), false) => others(cx, rooms).disconnect()?,
+            (Some(rooms), true) => others(cx, rooms).close()?,
+        },
         Call::Log { message } => mixlab_plugin::log::info!("{message}"),
     }
     Ok(Value::Null)
+}
+
+/// Everyone else in these rooms, or at all.
+fn others(cx: &Context, rooms: Vec<String>) -> Emit {
+    rooms.into_iter().fold(cx.broadcast(), Emit::to)
 }

@@ -66,6 +66,9 @@ impl Resolver<'_> {
                     | Grant::Everyone
                     | Grant::Emit(_)
                     | Grant::Ask(_)
+                    | Grant::Disconnect
+                    | Grant::Handshake
+                    | Grant::Header(_)
             );
             let message = format!("{:?} is for plugins, not for API keys", right.to_string());
             self.check(&format!("{at}.rights.{index}"), is_good, &message);

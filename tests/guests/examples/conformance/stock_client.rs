@@ -1,6 +1,7 @@
 //! What the stock client's own tests ask of their server.
 use mixlab_guests::prelude::*;
-use mixlab_plugin::{HandledEvent, Placeholder};
+use mixlab_plugin::{HandledEvent, Handshake, Placeholder};
+use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
@@ -35,20 +36,40 @@ pub fn add(plugin: Plugin) -> Plugin {
 /// What a client of one of the namespaces is greeted with.
 pub fn greet(cx: &Context, auth: &Value) -> Result<(), Rejection> {
     match cx.connection().namespace.as_str() {
-        "/abc" => cx.emit("handshake", &handshake(auth))?,
+        "/abc" => cx.emit("handshake", &handshake(cx, auth)?)?,
         "/no" => return Err(Rejection::new("auth_failed", "Auth failed")),
         _ => {}
     }
     Ok(())
 }
 
-/// What a plugin knows of a handshake.
-fn handshake(auth: &Value) -> Value {
-    Value::Object([("auth".to_owned(), auth.clone())].into_iter().collect())
+/// What a plugin knows of a handshake, as far as clients ask for it.
+#[derive(Serialize, JsonSchema)]
+struct Known {
+    auth: Value,
+    query: BTreeMap<String, String>,
+    headers: BTreeMap<String, String>,
+}
+
+fn handshake(cx: &Context, auth: &Value) -> Result<Known, Rejection> {
+    let Handshake { query, headers } = cx.handshake()?;
+    Ok(Known {
+        auth: auth.clone(),
+        query: query.into_iter().collect(),
+        headers: headers.into_iter().collect(),
+    })
 }
 
 fn texts(plugin: Plugin) -> Plugin {
     plugin
+        .event(
+            anyone("getHandshake")
+                .handle_args(|cx: &Context, _: Vec<Value>| handshake(cx, &Value::Null)),
+        )
+        .event(
+            anyone("requestDisconnect")
+                .handle_args(|cx: &Context, _: Vec<Value>| Ok(cx.disconnect()?)),
+        )
         .event(
             anyone("hi")
                 .handle_args(|cx: &Context, _: Vec<Value>| Ok(cx.emit_args("hi", &[(); 0])?)),

@@ -1,0 +1,101 @@
+// What plugins learn of the request with which a client connected.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { TRANSPORTS, ask, connect } from '../support/client.mjs';
+import { editConfig, nextArgument, reload } from '../support/plugins.mjs';
+import { http } from '../support/protocol.mjs';
+import { startServer } from '../support/server.mjs';
+
+const OTHERS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'disconnect'];
+
+const serve = (t, ...grants) =>
+  startServer(t, { plugins: [{ wasm: 'capabilities', grants: [...OTHERS, 'handshake', ...grants] }] });
+
+const setGrants = async (server, grants) => {
+  editConfig(server, (toml) => toml.replace(/^grants = .*$/m, `grants = ${JSON.stringify(grants)}`));
+  await reload(server);
+};
+
+const handshake = async (socket) => (await ask(socket, 'capabilities', [{ call: 'handshake' }]))[0];
+
+const HEADERS = {
+  'X-Tenant': 'studio',
+  'x-trace': 'a',
+  'user-agent': 'test',
+  authorization: 'Bearer secret',
+  cookie: 'id=secret',
+};
+
+for (const transport of [...TRANSPORTS.map((name) => [name]), ['polling', 'websocket']]) {
+  test(`the query is known, without the protocol's own: ${transport}`, async (t) => {
+    const server = await serve(t);
+    const query = { room: 'a b', '&c': '&=?ü', empty: '', b64: 1 };
+    const socket = await connect(t, server, { transports: transport, query, extraHeaders: HEADERS });
+    if (transport.length === 2) await new Promise((resolve) => socket.io.engine.once('upgrade', resolve));
+    const { granted } = await handshake(socket);
+    assert.deepEqual(granted.query, [['room', 'a b'], ['&c', '&=?ü'], ['empty', '']]);
+    assert.deepEqual(granted.headers, [], 'no header is granted');
+  });
+
+  test(`headers are known as far as they are granted: ${transport}`, async (t) => {
+    const server = await serve(t, 'header:X-*', 'header:*o*');
+    const socket = await connect(t, server, { transports: transport, extraHeaders: HEADERS });
+    const { granted } = await handshake(socket);
+    const headers = Object.fromEntries(granted.headers);
+    assert.deepEqual([headers['x-tenant'], headers['x-trace']], ['studio', 'a']);
+    assert.equal(headers.host, new URL(server.url).host);
+    assert.ok(!('user-agent' in headers), 'it is not granted');
+    assert.ok(!('authorization' in headers) && !('cookie' in headers), 'no star covers what identifies a client');
+  });
+}
+
+test('what identifies a client is granted by its name', async (t) => {
+  const server = await serve(t, 'header:Authorization', 'header:cookie');
+  const socket = await connect(t, server, { extraHeaders: HEADERS });
+  const { granted } = await handshake(socket);
+  assert.deepEqual(granted.headers.toSorted(), [
+    ['authorization', 'Bearer secret'],
+    ['cookie', 'id=secret'],
+  ]);
+});
+
+test('what is taken away is denied at the next call', async (t) => {
+  const server = await serve(t, 'header:x-tenant');
+  const socket = await connect(t, server, { query: { a: 1 }, extraHeaders: HEADERS });
+  assert.deepEqual(await handshake(socket), { granted: { query: [['a', '1']], headers: [['x-tenant', 'studio']] } });
+  await setGrants(server, [...OTHERS, 'handshake']);
+  assert.deepEqual(await handshake(socket), { granted: { query: [['a', '1']], headers: [] } });
+});
+
+test('nothing is kept for which no plugin has the grant', async (t) => {
+  const server = await serve(t, 'header:x-trace');
+  const before = await connect(t, server, { query: { a: 1 }, extraHeaders: HEADERS });
+  await setGrants(server, [...OTHERS, 'handshake', 'header:x-*']);
+  assert.deepEqual(await handshake(before), { granted: { query: [['a', '1']], headers: [['x-trace', 'a']] } });
+  const after = await connect(t, server, { extraHeaders: HEADERS });
+  assert.deepEqual((await handshake(after)).granted.headers.length, 2);
+});
+
+test('a plugin without the grant for it learns of no header that another one may read', async (t) => {
+  const server = await startServer(t, {
+    plugins: [
+      { wasm: 'capabilities', grants: [...OTHERS, 'handshake'] },
+      { wasm: 'dismisses', grants: ['emit', 'handshake', 'disconnect', 'header:*', 'header:cookie'] },
+    ],
+  });
+  const socket = await connect(t, server, { query: { a: 1 }, extraHeaders: HEADERS });
+  assert.deepEqual(await nextArgument(socket, 'dismisses:query'), [['a', '1']], 'in on-connect, too');
+  assert.deepEqual(await handshake(socket), { granted: { query: [['a', '1']], headers: [] } });
+});
+
+test('more than is kept is refused', async (t) => {
+  const server = await serve(t);
+  const open = (size) => http(server, { EIO: 4, transport: 'polling', x: 'x'.repeat(size) });
+  assert.equal((await open(16_000)).status, 200);
+  const { status, body } = await open(17_000);
+  assert.equal(status, 431);
+  assert.deepEqual(JSON.parse(body), { code: 3, message: 'Bad request' });
+  editConfig(server, (toml) => toml.replace(/^name = .*$/m, '$&\nenabled = false'));
+  await reload(server);
+  assert.equal((await open(17_000)).status, 200, 'nothing is kept, so nothing is too large');
+});
