@@ -276,6 +276,11 @@ const TABLE = {
     group: 'answers',
     fails: [{ code: 'plugin_error', reason: /its reply breaks its contract: \/0: / }],
   },
+  emit_breaks_schema: {
+    group: 'answers',
+    grants: ['emit'],
+    fails: [{ code: 'plugin_error', reason: /its emit of "emit_breaks_schema:seen" breaks its contract: \/0: / }],
+  },
   broken_attachments: { group: 'answers', fails: [{ code: 'plugin_error', reason: /attachment/ }] },
 
   // Reaching out

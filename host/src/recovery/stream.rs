@@ -128,7 +128,7 @@ impl Stream {
         self.state.lock().expect("no holder panics")
     }
 
-    /// Adds the event at [`State::place`].
+    /// Adds the event at `State::place`.
     pub fn push(&self, state: &mut State, place: Place, packet: Packet) {
         let event = Event { place, packet };
         let limit = self.share.each();
