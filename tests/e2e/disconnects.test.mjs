@@ -97,6 +97,7 @@ for (const close of [false, true]) {
     test(`with the ${what} end those of other namespaces${close ? '' : ', or not'}: ${transport}`, async (t) => {
       const socket = await connect(t, server, { transports: [transport], ...COMING_BACK });
       const other = socket.io.socket('/other');
+      t.after(() => other.disconnect());
       other.on('disconnect', (reason) => (other.endReason = reason));
       await until(() => other.connected);
       assert.equal(await ask(socket, 'dismisses', close), 'dismissed');
@@ -110,6 +111,7 @@ for (const close of [false, true]) {
 test('what ends after a connection does not end the one that came after it', async (t) => {
   const socket = await connect(t, server);
   const other = socket.io.socket('/other');
+  t.after(() => other.disconnect());
   await until(() => other.connected);
   const { id } = socket;
   socket.disconnect();
