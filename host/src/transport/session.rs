@@ -122,7 +122,7 @@ pub struct Session {
     /// What goes out over the websocket.
     pub outbox: Outbox,
     /// Who takes the events that come over it, by namespace; none where they are dropped.
-    receivers: Mutex<Vec<(String, Option<Arc<dyn Receiver>>)>>,
+    receivers: Mutex<Vec<(String, Taker)>>,
     is_closing: AtomicBool,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
@@ -130,6 +130,9 @@ pub struct Session {
     /// Ends the session while it is with polling.
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
+
+/// Who takes the events of a namespace; none if they are dropped.
+type Taker = Option<Arc<dyn Receiver>>;
 
 /// Takes the events of a connection, in the order in which they came.
 pub trait Receiver: Send + Sync {
