@@ -224,6 +224,7 @@ impl Connection {
 
     /// Has the server end it: the client is told so, and what waits of it is not handled.
     fn disconnect(&self) {
+        self.session.drop_events(self.namespace());
         self.lane.forget_events();
         if !self.adapter.disconnect(self.key) {
             // Its client does not even fetch that, so it sees the transport end. It recovers

@@ -122,8 +122,8 @@ pub struct Session {
     introductions: Mutex<Introductions>,
     /// What goes out over the websocket.
     pub outbox: Outbox,
-    /// Who takes the events that come over it, by namespace.
-    receivers: Mutex<Vec<(String, Arc<dyn Receiver>)>>,
+    /// Who takes the events that come over it, by namespace; none where they are dropped.
+    receivers: Mutex<Vec<(String, Taker)>>,
     is_closing: AtomicBool,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
@@ -131,6 +131,9 @@ pub struct Session {
     /// Ends the session while it is with polling.
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
+
+/// Who takes the events of a namespace; none if they are dropped.
+type Taker = Option<Arc<dyn Receiver>>;
 
 /// Takes the events of a connection, in the order in which they came.
 pub trait Receiver: Send + Sync {
@@ -294,13 +297,21 @@ impl Session {
         receivers.retain(|(other, _)| other != namespace);
         // Most clients use one namespace.
         receivers.reserve_exact(1);
-        receivers.push((namespace.to_owned(), receiver));
+        receivers.push((namespace.to_owned(), Some(receiver)));
     }
 
     /// Events of a namespace are not taken any more.
     pub fn remove_receiver(&self, namespace: &str) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
+        receivers.retain(|(other, receiver)| other != namespace || receiver.is_none());
+    }
+
+    /// Drops the events of a namespace until somebody takes them again: they are on their way as
+    /// the server ends the connection. socketioxide would end the session for them.
+    pub fn drop_events(&self, namespace: &str) {
+        let mut receivers = self.receivers.lock().expect("no holder panics");
         receivers.retain(|(other, _)| other != namespace);
+        receivers.push((namespace.to_owned(), None));
     }
 
     /// No event is taken any more.
@@ -319,7 +330,11 @@ impl Session {
             let receiver = receivers.find(|(namespace, _)| namespace == event.namespace);
             receiver.map(|(_, receiver)| receiver.clone())
         };
-        receiver.is_some_and(|receiver| receiver.receive(event.array, event.ack))
+        match receiver {
+            Some(Some(receiver)) => receiver.receive(event.array, event.ack),
+            Some(None) => true,
+            None => false,
+        }
     }
 
     /// The connections that the client does not know of yet.

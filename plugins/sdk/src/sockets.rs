@@ -62,7 +62,7 @@ impl Handshake {
     }
 }
 
-fn first<'a>(pairs: &'a [(String, String)], is_it: impl Fn(&str) -> bool) -> Option<&'a str> {
+fn first(pairs: &[(String, String)], is_it: impl Fn(&str) -> bool) -> Option<&str> {
     let found = pairs.iter().find(|(name, _)| is_it(name));
     found.map(|(_, value)| value.as_str())
 }

@@ -52,8 +52,9 @@ fn on_disconnect(cx: &Context, reason: &str) {
 }
 
 fn end(cx: &Context, close: bool) -> Result<(), Rejection> {
-    Ok(match close {
+    match close {
         true => cx.close()?,
         false => cx.disconnect()?,
-    })
+    }
+    Ok(())
 }
