@@ -120,7 +120,7 @@ impl Handlers {
         } = Auth::parse(auth)?;
         let adapter = self.namespaces.get(socket.ns()).ok_or_else(gone)?;
         let settings = self.dispatcher.settings.load_full();
-        let address = address(&socket, &settings.trusted_proxies);
+        let address = address(socket, &settings.trusted_proxies);
         if let Some(limit) = &settings.connections {
             limit
                 .check_address(address)
@@ -137,15 +137,14 @@ impl Handlers {
             None if settings.anonymous => None,
             None => return Err(WireError::new("unauthorized", "a token is needed")),
         };
-        let session = session(&socket)?;
+        let session = session(socket)?;
         if let Some(resume) = &resume {
             let user = verified.as_ref().map(|(user, _)| user);
             let end = |former| self.end_former(former, adapter.namespace(), user);
             adapter.supersede(&resume.pid, socket.id, end).await;
         }
-        let resumed = resume.and_then(|resume| {
-            self.resume(&socket, &adapter, resume, verified.as_ref(), &settings)
-        });
+        let resumed = resume
+            .and_then(|resume| self.resume(socket, &adapter, resume, verified.as_ref(), &settings));
         let (connection, identity, missed) = match resumed {
             Some(resumed) => {
                 let former = &resumed.former;

@@ -400,8 +400,8 @@ impl Adapter {
         }
     }
 
-    /// Ends the connection that a client has still, as far as is known here, while it is back over
-    /// another one; see [`Presence::supersede`].
+    /// Has `end` end the connection that a client has still, as far as is known here, while it is
+    /// back over another one, and returns when it is gone; at once if `end` says that it stays.
     pub async fn supersede(
         &self,
         pid: &str,
