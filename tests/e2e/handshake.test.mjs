@@ -5,6 +5,7 @@ import { TRANSPORTS, ask, connect } from '../support/client.mjs';
 import { editConfig, nextArgument, reload } from '../support/plugins.mjs';
 import { http } from '../support/protocol.mjs';
 import { startServer } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
 
 const OTHERS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'disconnect'];
 
@@ -31,7 +32,7 @@ for (const transport of [...TRANSPORTS.map((name) => [name]), ['polling', 'webso
     const server = await serve(t);
     const query = { room: 'a b', '&c': '&=?ü', empty: '', b64: 1 };
     const socket = await connect(t, server, { transports: transport, query, extraHeaders: HEADERS });
-    if (transport.length === 2) await new Promise((resolve) => socket.io.engine.once('upgrade', resolve));
+    await until(() => socket.io.engine.transport.name === transport.at(-1));
     const { granted } = await handshake(socket);
     assert.deepEqual(granted.query, [['room', 'a b'], ['&c', '&=?ü'], ['empty', '']]);
     assert.deepEqual(granted.headers, [], 'no header is granted');
