@@ -116,7 +116,15 @@ impl Start {
             ("capabilities", self.plugins.named("capabilities")?),
         ];
         let grants = [
-            "payments", "notify", "role:*", "clients", "room:*", "emit", "ask",
+            "payments",
+            "notify",
+            "role:*",
+            "clients",
+            "room:*",
+            "emit",
+            "ask",
+            "handshake",
+            "disconnect",
         ];
         for (name, file) in &files {
             let place = configuration.path(&format!("{name}.wasm"));
