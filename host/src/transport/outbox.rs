@@ -42,6 +42,8 @@ pub struct Outbox {
     state: Mutex<State>,
     /// The reader has taken bytes and comes back when it has dealt with them.
     is_reader_busy: AtomicBool,
+    /// What is added goes out later, see [`Outbox::hold`].
+    is_held: AtomicBool,
 }
 
 #[derive(Default)]
@@ -89,6 +91,7 @@ impl Outbox {
             capacity,
             state: Mutex::default(),
             is_reader_busy: AtomicBool::new(false),
+            is_held: AtomicBool::new(false),
         }
     }
 
@@ -176,11 +179,27 @@ impl Outbox {
 
     /// Writes what the client takes. True if the reader has to watch for when it takes more.
     pub fn flush(&self) -> io::Result<bool> {
-        self.lock().write()
+        let mut state = self.lock();
+        match self.is_held.load(Ordering::Relaxed) {
+            true => Ok(false),
+            false => state.write(),
+        }
+    }
+
+    /// Keeps what is added from now on, until [`Outbox::release`] or until the client sends
+    /// something: it has seen what went out before.
+    pub fn hold(&self) {
+        self.is_held.store(true, Ordering::Relaxed);
+    }
+
+    /// Lets out what was kept, with the next flush.
+    pub fn release(&self) {
+        self.is_held.store(false, Ordering::Relaxed);
     }
 
     /// The reader has taken bytes: what comes up while it deals with them waits until it is back.
     pub fn reader_left(&self) {
+        self.release();
         self.is_reader_busy.store(true, Ordering::Release);
     }
 
@@ -189,6 +208,9 @@ impl Outbox {
     pub fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut state = self.lock();
         self.is_reader_busy.store(false, Ordering::Release);
+        if self.is_held.load(Ordering::Relaxed) {
+            return Poll::Pending;
+        }
         state.poll_write(cx)
     }
 

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
 use serde::Serialize;
-use tokio::{net::tcp::OwnedWriteHalf, sync::Notify};
+use tokio::{net::tcp::OwnedWriteHalf, sync::Notify, time::sleep};
 
 use super::{
     frame,
@@ -20,6 +20,11 @@ use super::{
     outbox::{Capacity, Outbox},
 };
 use crate::error::WireError;
+
+/// How long the first events of a connection stay behind the answer to its CONNECT. Clients that wait
+/// for one message after the other, as those of the public protocol tests, lose what they read together
+/// with the answer; Node's server writes the two apart.
+const INTRODUCTION_PAUSE: Duration = Duration::from_millis(10);
 
 /// The sessions by the id that their requests carry: those that began with polling, and those that
 /// have joined a namespace. A session leaves the table when socketioxide lets go of it.
@@ -262,11 +267,18 @@ impl Session {
     /// Introduces a connection that is ready, so that what is sent to it next comes behind. It is
     /// written by itself: who waits for one message after the other could lose a second one that
     /// came along. A client that polls gets everything through socketioxide, in order already.
-    pub fn introduce(&self, namespace: &str) {
+    pub fn introduce(self: &Arc<Self>, namespace: &str) {
         let mut introductions = self.introductions();
         if let Some(answer) = introductions.give(namespace, self.outbox.is_open()) {
             self.push_frames(text_frame(&answer));
             self.flush();
+            self.outbox.hold();
+            let session = self.clone();
+            tokio::spawn(async move {
+                sleep(INTRODUCTION_PAUSE).await;
+                session.outbox.release();
+                session.flush();
+            });
         }
     }
 

@@ -157,6 +157,7 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.session.outbox.release();
         let flushed = ready!(self.session.outbox.poll_flush(cx));
         self.session.outbox.close();
         Poll::Ready(flushed)
