@@ -97,6 +97,10 @@ impl Drop for Engine {
     }
 }
 
+/// Where in the cache folder compiled components are. wasmtime deletes whatever it does not know in the
+/// folder that it is given, so that is one where nobody else puts anything.
+const COMPILED: &str = "components";
+
 fn engine_config(cache: Option<&Path>) -> wasmtime::Result<Config> {
     let mut config = Config::new();
     config.epoch_interruption(true);
@@ -106,7 +110,7 @@ fn engine_config(cache: Option<&Path>) -> wasmtime::Result<Config> {
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     if let Some(folder) = cache {
         let mut cache_config = CacheConfig::new();
-        cache_config.with_directory(folder);
+        cache_config.with_directory(folder.join(COMPILED));
         match Cache::new(cache_config) {
             Ok(cache) => {
                 config.cache(Some(cache));
