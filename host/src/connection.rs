@@ -12,6 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 
 use crate::{
+    data::Data,
     guest, id,
     lane::Lane,
     message::Message,
@@ -37,6 +38,8 @@ pub struct Connection {
     /// What it alone is sent; none if it cannot come back.
     stream: Option<Arc<Stream>>,
     identity: ArcSwap<Identity>,
+    /// What plugins keep with it.
+    pub data: Arc<Data>,
     /// The rooms that it was in when it ended.
     last_rooms: OnceLock<Vec<String>>,
 }
@@ -61,7 +64,7 @@ impl Connection {
     ) -> Self {
         let stream = adapter.begin(key);
         let ids = (id::random(), id::random());
-        Self::with_ids(ids, key, session, stream, address, adapter)
+        Self::with_ids(ids, key, session, stream, address, adapter, None)
     }
 
     /// `former`, which has come back with `key`.
@@ -74,7 +77,8 @@ impl Connection {
     ) -> Self {
         let ids = (former.id.clone(), former.pid.clone());
         let stream = Some(former.stream.clone());
-        Self::with_ids(ids, key, session, stream, address, adapter)
+        let data = Some(former.data.clone());
+        Self::with_ids(ids, key, session, stream, address, adapter, data)
     }
 
     fn with_ids(
@@ -84,6 +88,7 @@ impl Connection {
         stream: Option<Arc<Stream>>,
         address: IpAddr,
         adapter: Arc<Adapter>,
+        recovered: Option<Arc<Data>>,
     ) -> Self {
         adapter.hold();
         let guest = guest::Connection {
@@ -91,6 +96,7 @@ impl Connection {
             namespace: adapter.namespace().to_owned(),
             address: address.to_string(),
             user: None,
+            recovered: recovered.is_some(),
         };
         let identity = ArcSwap::from_pointee(Identity {
             user: None,
@@ -107,6 +113,7 @@ impl Connection {
             adapter,
             stream,
             identity,
+            data: recovered.unwrap_or_default(),
             last_rooms: OnceLock::new(),
         }
     }
@@ -171,7 +178,8 @@ impl Connection {
     /// The client is told that it is connected; `receiver` takes its events.
     pub fn enter(&self, receiver: Arc<dyn Receiver>) {
         self.session.add_receiver(self.namespace(), receiver);
-        self.adapter.enter(self.key, self.pid(), &self.session);
+        self.adapter
+            .enter(self.key, &self.id, self.pid(), &self.session);
     }
 
     /// The rooms that it is in, or was in when it ended.
@@ -196,7 +204,7 @@ impl Connection {
     pub fn exit(&self) {
         self.session.remove_receiver(self.namespace());
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
-        self.adapter.remove(self.key, self.pid());
+        self.adapter.remove(self.key, &self.id, self.pid());
     }
 
     fn former(&self, stream: &Arc<Stream>) -> Former {
@@ -208,6 +216,7 @@ impl Connection {
             key: self.key,
             stream: stream.clone(),
             rooms: self.adapter.rooms(self.key),
+            data: self.data.clone(),
             user: user.map(|(user, token)| (user.id.clone(), token.clone())),
         }
     }
@@ -326,15 +335,14 @@ impl Connections {
         }
     }
 
-    /// The public ids of those of `clients` that are connected to a namespace.
-    pub fn ids(&self, clients: &[SessionKey], namespace: &str) -> HashMap<SessionKey, String> {
+    /// The connections of `clients` to a namespace.
+    pub fn of(&self, clients: &[SessionKey], namespace: &str) -> Vec<Arc<Connection>> {
         let by_client = self.by_client.lock().expect("no holder panics");
-        let id = |client: &SessionKey| {
-            let connections = by_client.get(client)?;
-            let connection = connections.iter().find(|c| c.namespace() == namespace)?;
-            Some((*client, connection.id.clone()))
+        let its = |client: &SessionKey| {
+            let mut connections = by_client.get(client)?.iter();
+            connections.find(|c| c.namespace() == namespace).cloned()
         };
-        clients.iter().filter_map(id).collect()
+        clients.iter().filter_map(its).collect()
     }
 
     /// All of them, as they are now.

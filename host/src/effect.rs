@@ -1,6 +1,6 @@
 //! What a plugin's call would change, recorded while it runs and performed only if it succeeded.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use serde_json::value::RawValue;
 
@@ -66,6 +66,27 @@ pub enum Effect {
         /// The room's name.
         room: String,
     },
+    /// Sockets join a room.
+    JoinSockets {
+        /// Which ones.
+        selection: Selection,
+        /// The room's name.
+        room: String,
+    },
+    /// Sockets leave a room.
+    LeaveSockets {
+        /// Which ones.
+        selection: Selection,
+        /// The room's name.
+        room: String,
+    },
+    /// A plugin keeps something with the connection.
+    SetData {
+        /// The plugin's name.
+        plugin: Arc<str>,
+        /// JSON text.
+        json: Arc<str>,
+    },
     /// Connections end.
     Disconnect {
         /// Which ones; the connection itself if there is none.
@@ -99,6 +120,10 @@ pub fn commit(
     answer: impl FnOnce(),
 ) {
     let adapter = connection.adapter();
+    let selected = |selection: &Selection| {
+        let sockets = adapter.selected(selection);
+        broadcast.connections().of(&sockets, connection.namespace())
+    };
     let mut disconnects = Vec::new();
     for effect in effects {
         match effect {
@@ -128,6 +153,15 @@ pub fn commit(
             }
             Effect::Join { room } => connection.join(vec![room]),
             Effect::Leave { room } => connection.leave(vec![room]),
+            Effect::JoinSockets { selection, room } => {
+                let join = |it: &Arc<Connection>| it.join(vec![room.clone()]);
+                selected(&selection).iter().for_each(join);
+            }
+            Effect::LeaveSockets { selection, room } => {
+                let leave = |it: &Arc<Connection>| it.leave(vec![room.clone()]);
+                selected(&selection).iter().for_each(leave);
+            }
+            Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
             Effect::Disconnect { selection, close } => disconnects.push((selection, close)),
         }
     }
@@ -135,13 +169,9 @@ pub fn commit(
     for (selection, close) in disconnects {
         let connections = broadcast.connections();
         match selection {
-            Some(selection) => {
-                for client in adapter.selected(&selection) {
-                    if let Some(selected) = connections.get(client, connection.namespace()) {
-                        connections.disconnect(&selected, close);
-                    }
-                }
-            }
+            Some(selection) => selected(&selection)
+                .iter()
+                .for_each(|selected| connections.disconnect(selected, close)),
             None => connections.disconnect(connection, close),
         }
     }

@@ -54,6 +54,26 @@ impl Serialize for TraceId {
     }
 }
 
+/// Why a client is not let into a namespace, as the packet CONNECT_ERROR has it:
+/// `{"message","data"?}`.
+#[derive(Debug, Clone, Serialize)]
+pub struct ConnectError {
+    /// Clients tell errors apart by this text alone. Of the host's own errors it is the code.
+    pub message: Cow<'static, str>,
+    /// Anything more, as JSON. Of the host's own errors it is the whole error.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Box<RawValue>>,
+}
+
+impl From<WireError> for ConnectError {
+    fn from(error: WireError) -> Self {
+        Self {
+            data: serde_json::value::to_raw_value(&error).ok(),
+            message: error.code,
+        }
+    }
+}
+
 #[derive(Serialize)]
 struct Envelope<'a> {
     error: &'a WireError,

@@ -23,7 +23,7 @@ mod bindings {
 
 pub use bindings::{
     exports::mixlab::plugin::{
-        connections::{Guest as Connections, GuestIndices as ConnectionsIndices},
+        connections::{Guest as Connections, GuestIndices as ConnectionsIndices, Refusal},
         events::{Guest as Events, GuestIndices as EventsIndices, Outcome},
         lifecycle::{
             Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,

@@ -31,6 +31,7 @@ pub mod capability;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod data;
 pub mod directory;
 pub mod dispatch;
 pub mod effect;

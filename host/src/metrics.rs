@@ -168,11 +168,10 @@ impl Metrics {
         self.events.with_label_values(&[event, outcome]).inc();
     }
 
-    /// Counts a connection that was let in, or refused with a code.
-    pub fn connection(&self, outcome: &str) {
-        // A plugin may refuse with any word.
+    /// Counts a connection that was let in, or refused with a code or with what a plugin said.
+    pub fn connection(&self, refused: Option<&str>) {
+        // A plugin may say anything.
         let known = [
-            "ok",
             "unauthorized",
             "token_expired",
             "rate_limited",
@@ -180,10 +179,10 @@ impl Metrics {
             "plugin_error",
             "plugin_unavailable",
         ];
-        let outcome = if known.contains(&outcome) {
-            outcome
-        } else {
-            "rejected"
+        let outcome = match refused {
+            None => "ok",
+            Some(code) if known.contains(&code) => code,
+            Some(_) => "rejected",
         };
         self.connections.with_label_values(&[outcome]).inc();
     }

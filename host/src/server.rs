@@ -108,7 +108,7 @@ impl Server {
 
         let reload_requests = mpsc::channel(1);
         // Without a secret the server is for trying out, by whoever started it.
-        let trying_out = config.auth.secret.is_none();
+        let trying_out = config.auth.is_for_trying_out();
         let local_key = LocalKey::new(random_word(), trying_out);
         let api = Api {
             broadcast: dispatcher.broadcast.clone(),
@@ -265,7 +265,7 @@ async fn bind(config: &Config) -> Result<TcpListener, StartError> {
         .await
         .map_err(|cancelled| error(io::Error::other(cancelled)))?
         .map_err(error)?;
-    if config.auth.secret.is_none()
+    if config.auth.is_for_trying_out()
         && let Some(public) = addresses.iter().find(|address| !address.ip().is_loopback())
     {
         return Err(StartError::NoSecret(*public));

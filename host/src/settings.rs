@@ -15,8 +15,8 @@ use crate::{
 
 /// A snapshot of those parts of the configuration that apply at once.
 pub struct Settings {
-    /// Checks tokens.
-    pub verifier: Verifier,
+    /// Checks tokens; none if they are the plugins' business.
+    pub verifier: Option<Verifier>,
     /// Whether a client may connect without a token.
     pub anonymous: bool,
     /// Who may subscribe to payments.
@@ -57,7 +57,10 @@ impl Settings {
             .into_iter()
             .filter_map(|(scope, rate)| Some((scope, (*rate)?)));
         Self {
-            verifier: Verifier::new(secret, &config.auth),
+            verifier: config
+                .auth
+                .enabled
+                .then(|| Verifier::new(secret, &config.auth)),
             anonymous: config.auth.anonymous,
             payments: config.payments.subscribe.clone(),
             queue: lane::Capacity {

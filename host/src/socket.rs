@@ -23,7 +23,7 @@ use crate::{
     config::Network,
     connection::Connection,
     dispatch::{Dispatcher, Welcome},
-    error::WireError,
+    error::{ConnectError, WireError},
     lane::Arrival,
     message::{InvalidMessage, Message, split_event},
     recovery::{Former, Replay},
@@ -99,43 +99,43 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
     ) -> Pin<Box<dyn Future<Output = Result<(), Refusal>> + Send + 'a>> {
         Box::pin(async move {
             let connected = self.connect(&socket, auth.as_ref()).await;
-            let outcome = connected.as_ref().err().map_or("ok", |error| &error.code);
-            self.dispatcher.metrics.connection(outcome);
+            let refused = connected.as_ref().err().map(|error| &*error.message);
+            self.dispatcher.metrics.connection(refused);
             connected.map_err(|error| {
                 if let Ok(session) = session(&socket) {
                     session.refuse(socket.ns(), &error);
                 }
-                Box::new(error.code) as Refusal
+                Box::new(error.message) as Refusal
             })
         })
     }
 }
 
 impl Handlers {
-    async fn connect(&self, socket: &SocketRef, auth: Option<&Value>) -> Result<(), WireError> {
+    async fn connect(&self, socket: &SocketRef, auth: Option<&Value>) -> Result<(), ConnectError> {
+        let settings = self.dispatcher.settings.load_full();
         let Auth {
             token,
             resume,
             rest,
-        } = Auth::parse(auth)?;
+        } = Auth::parse(auth, settings.verifier.is_some())?;
         let adapter = self.namespaces.get(socket.ns()).ok_or_else(gone)?;
-        let settings = self.dispatcher.settings.load_full();
         let address = address(socket, &settings.trusted_proxies);
         if let Some(limit) = &settings.connections {
             limit
                 .check_address(address)
                 .map_err(|wait| rate_limited("connections", wait))?;
         }
-        let verified = match token {
-            Some(token) => match settings.verifier.verify(&token) {
+        let verified = match (&settings.verifier, token) {
+            (Some(verifier), Some(token)) => match verifier.verify(&token) {
                 Ok(user) => Some((user, token)),
                 Err(error) => {
                     tracing::debug!(%address, "connection refused: {error}");
-                    return Err(error.to_wire());
+                    return Err(error.to_wire().into());
                 }
             },
-            None if settings.anonymous => None,
-            None => return Err(WireError::new("unauthorized", "a token is needed")),
+            _ if settings.anonymous => None,
+            _ => return Err(WireError::new("unauthorized", "a token is needed").into()),
         };
         let session = session(socket)?;
         if let Some(resume) = &resume {
@@ -174,7 +174,7 @@ impl Handlers {
             .admit_connection(connection.clone(), rest)
             .await?;
         if !self.serves(connection.adapter()) {
-            return Err(gone());
+            return Err(gone().into());
         }
         socket.extensions.insert(welcome);
         if let Some(missed) = missed {
@@ -217,7 +217,7 @@ impl Handlers {
         settings: &Settings,
     ) -> Option<Resumed> {
         let (mut former, seen) = adapter.take_former(&resume.pid, &resume.offset)?;
-        let identity = former.identity(verified, &settings.verifier)?;
+        let identity = former.identity(verified, settings.verifier.as_ref())?;
         let user = identity.as_ref().map(|(user, _)| user);
         former.retain_rooms(user, settings);
         let key = former.key.back_in(socket.id);
@@ -329,7 +329,7 @@ fn may_come_back(reason: DisconnectReason) -> bool {
 struct Auth {
     token: Option<String>,
     resume: Option<Resume>,
-    /// The JSON of the rest, for plugins.
+    /// The JSON of all that is not the host's, for plugins.
     rest: String,
 }
 
@@ -340,7 +340,8 @@ struct Resume {
 }
 
 impl Auth {
-    fn parse(auth: Option<&Value>) -> Result<Self, WireError> {
+    /// The token is for plugins, unless the host `takes_token`s.
+    fn parse(auth: Option<&Value>, takes_token: bool) -> Result<Self, WireError> {
         let text = match auth {
             Some(Value::Str(text, _)) => text.as_str(),
             _ => "{}",
@@ -353,7 +354,8 @@ impl Auth {
                 rest: "{}".to_owned(),
             });
         };
-        let token = match fields.remove("token") {
+        let token = takes_token.then(|| fields.remove("token")).flatten();
+        let token = match token {
             None | Some(serde_json::Value::Null) => None,
             Some(serde_json::Value::String(token)) => Some(token),
             Some(_) => return Err(WireError::new("unauthorized", "auth.token is not a text")),

@@ -22,7 +22,7 @@ const server = await startServer(
       },
       {
         wasm: 'capabilities',
-        grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask', 'handshake', 'disconnect'],
+        grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask', 'handshake', 'find', 'disconnect'],
       },
       'slow',
     ],

@@ -7,7 +7,7 @@ import { http } from '../support/protocol.mjs';
 import { startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
-const OTHERS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'disconnect'];
+const OTHERS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'find', 'disconnect'];
 
 const serve = (t, ...grants) =>
   startServer(t, { plugins: [{ wasm: 'capabilities', grants: [...OTHERS, 'handshake', ...grants] }] });

@@ -35,7 +35,7 @@ const CUSTOM_EVENT = { wasm: 'custom-event', grants: ['emit:custom_response'] };
 /** Tells which rooms its sender is in. */
 const CAPABILITIES = {
   wasm: 'capabilities',
-  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'handshake', 'disconnect'],
+  grants: ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'handshake', 'find', 'disconnect'],
 };
 
 /** What allocators may keep. Calls that leaked what they took would soon have more. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { ask, connect, nextEvent, open, received, TRANSPORTS } from '../support/client.mjs';
+import { editConfig, reload } from '../support/plugins.mjs';
 import { startServer } from '../support/server.mjs';
 import { seconds, sign, token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -334,6 +335,33 @@ test('a connection outlives its token', async (t) => {
   );
   await until(async () => (await notified('short', strict)) === 1);
   assert.equal(socket.connected, true);
+});
+
+// Tokens that are the plugins' business
+
+test('where tokens are not checked, plugins get them, and nobody is anybody', async (t) => {
+  const own = await startServer(t, {
+    config: '[auth]\nenabled = false\n',
+    env: { JWT_SECRET: undefined },
+    plugins: [{ wasm: 'greets', grants: ['emit', 'room:greets'] }],
+  });
+  for (const auth of [{ token: '123' }, { token: token(ADA) }, { token: 7, more: [1] }, {}]) {
+    const socket = await connect(t, own, { auth });
+    assert.deepEqual(await nextEvent(socket, 'greets:welcome'), [auth]);
+    const { error } = await ask(socket, 'authenticate', token(ADA));
+    assert.equal(error.code, 'unknown_event');
+    assert.deepEqual(received(socket, 'authenticated'), []);
+  }
+  assert.equal(await notified('1', own), 0);
+  assert.doesNotMatch(own.output(), /token/, 'there are none to show');
+});
+
+test('whether tokens are checked changes with the file', async (t) => {
+  const own = await startServer(t, { config: '[auth]\nenabled = true\n' });
+  await assert.rejects(connect(t, own, { token: '123' }), { message: 'unauthorized' });
+  editConfig(own, (text) => text.replace('true', 'false'));
+  await reload(own);
+  await connect(t, own, { token: '123' });
 });
 
 // The log

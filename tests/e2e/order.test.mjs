@@ -19,7 +19,7 @@ const server = await startServer(
       { wasm: 'slow', budget: { cpu: '5s', wall: '10s' } },
       { wasm: 'handler_loops', budget: { cpu: '100ms', wall: '200ms' } },
       'traps',
-      { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own', 'handshake', 'disconnect'] },
+      { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own', 'handshake', 'find', 'disconnect'] },
     ],
   },
 );

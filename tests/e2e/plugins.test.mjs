@@ -63,7 +63,7 @@ const noPlugins = Object.entries(NO_PLUGINS).map(([name, [, , keys]]) => ({
   ...keys,
 }));
 
-const ALL_GRANTS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask', 'handshake', 'disconnect'];
+const ALL_GRANTS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'emit', 'ask', 'handshake', 'find', 'disconnect'];
 const without = (name) => ALL_GRANTS.filter((grant) => grant !== name);
 
 // What each function needs at load: [the guest, its grants, the function, the grant it lacks].
@@ -79,6 +79,7 @@ const UNGRANTED = [
   ['capabilities', without('ask'), 'ask.ask', 'ask'],
   ['votes', without('ask'), 'ask.ask-sockets', 'ask'],
   ['capabilities', without('handshake'), 'sockets.handshake', 'handshake'],
+  ['capabilities', without('find'), 'sockets.find', 'find'],
   ['capabilities', without('disconnect'), 'sockets.disconnect', 'disconnect'],
 ];
 
@@ -124,6 +125,26 @@ const CALLS = {
     ['emit', 'room:*'],
     'everyone',
   ],
+  'emit to one by its id': [
+    { call: 'emit', event: 'news', sockets: ['x'], data: 1 },
+    ['emit', 'socket'],
+    ['emit', 'room:*', 'everyone'],
+    'socket',
+  ],
+  'move a room to another': [
+    { call: 'join_sockets', rooms: ['a'], room: 'b' },
+    ['room:a', 'room:b'],
+    ['room:a'],
+    'room:b',
+  ],
+  'take everyone out of a room': [
+    { call: 'leave_sockets', rooms: [], room: 'b' },
+    ['everyone', 'room:b'],
+    ['room:*'],
+    'everyone',
+  ],
+  'find a room': [{ call: 'find', rooms: ['a'] }, ['room:a'], ['everyone'], 'room:a'],
+  'find everyone': [{ call: 'find', rooms: [] }, ['everyone'], ['room:*'], 'everyone'],
   'ask the sender': [{ call: 'ask', event: 'news', data: 1 }, ['ask:news'], ['ask:olds', 'emit'], 'ask:news'],
   'ask a room': [
     { call: 'ask', event: 'news', rooms: ['a'], data: 1 },
@@ -189,6 +210,7 @@ const OF_NO_USE = [
   'emit:none',
   'ask:none',
   'handshake',
+  'find',
   'disconnect',
 ];
 
@@ -452,7 +474,8 @@ for (const [what, [call, enough, wrong, missing]] of Object.entries(CALLS)) {
     const grants = JSON.stringify([...OF_NO_USE, ...enough]);
     writeFileSync(server.configPath, toml.replace(/^grants = .*$/m, `grants = ${grants}`));
     await reload(server);
-    assert.deepEqual(await ask(socket, 'capabilities', [call]), [{ granted: null }]);
+    const [answer] = await ask(socket, 'capabilities', [call]);
+    assert.deepEqual(Object.keys(answer), ['granted'], JSON.stringify(answer));
   });
 }
 

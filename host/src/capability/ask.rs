@@ -1,6 +1,7 @@
 //! `mixlab:plugin/ask`: events that clients answer. They are sent at once, and the call waits.
 
 use std::{
+    collections::HashMap,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -137,18 +138,22 @@ impl State {
         let adapter = connection.adapter();
         let selected = adapter.selected(&selection);
         let connections = self.broadcast.connections();
-        let mut ids = connections.ids(&selected, connection.namespace());
+        let asked = connections.of(&selected, connection.namespace());
+        let mut ids: HashMap<_, _> = asked
+            .iter()
+            .map(|asked| (asked.key.session, asked.id.clone()))
+            .collect();
+        let sockets: Vec<_> = ids.keys().copied().collect();
         let Question {
             event,
             message,
             timeout,
             _permit,
         } = question;
-        let mut acks = pin!(adapter.ask_all(&selection, &event, message, timeout));
+        let mut acks = pin!(adapter.ask_all(&sockets, &event, message, timeout));
         let mut answers = Vec::new();
         let mut missing = Vec::new();
         while let Some((client, answer)) = acks.next().await {
-            // Without an id, it is just connecting and was not one of the selection.
             let Some(socket) = ids.remove(&client) else {
                 continue;
             };

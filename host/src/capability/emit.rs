@@ -59,11 +59,15 @@ impl State {
     ) -> Result<Selection, Error> {
         let types::Selection {
             rooms,
+            sockets,
             except,
             include_sender,
         } = selection;
-        if rooms.is_empty() && !self.grants().everyone() {
+        if rooms.is_empty() && sockets.is_empty() && !self.grants().everyone() {
             return Err(denied("everyone"));
+        }
+        if !sockets.is_empty() && !self.grants().socket() {
+            return Err(denied("socket"));
         }
         if let Some(room) = rooms.iter().find(|room| !self.grants().room(room)) {
             return Err(denied(format_args!("room:{room}")));
@@ -75,6 +79,7 @@ impl State {
         };
         Ok(Selection {
             rooms,
+            sockets,
             except,
             except_socket,
         })

@@ -17,6 +17,8 @@ pub struct Allowance {
     pub effects: usize,
     /// Bytes of log lines and of standard output.
     pub log_bytes: usize,
+    /// Bytes that are kept with one connection.
+    pub data_bytes: usize,
 }
 
 /// A budget is used up; the call fails as a whole.
@@ -137,6 +139,15 @@ impl Meter {
                 "effects = {}",
                 self.allowance.effects
             )));
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes may be kept with a connection.
+    pub fn data(&self, bytes: usize) -> Result<(), Error> {
+        if bytes > self.allowance.data_bytes {
+            let over = OverBudget::bytes("data", self.allowance.data_bytes);
+            return Err(Error::OverBudget(format!("data = {}", over.allowed)));
         }
         Ok(())
     }

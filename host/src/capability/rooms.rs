@@ -1,9 +1,10 @@
-//! `mixlab:plugin/rooms`: the rooms of the connection whose event is being handled.
+//! `mixlab:plugin/rooms`: rooms of connections.
 
 use super::{State, denied};
 use crate::{
+    connection::Connection,
     effect::Effect,
-    guest::{Error, rooms},
+    guest::{Error, rooms, types},
 };
 
 impl rooms::Host for State {
@@ -21,6 +22,32 @@ impl rooms::Host for State {
             .and_then(|()| self.record(Effect::Leave { room })))
     }
 
+    fn join_sockets(
+        &mut self,
+        selection: types::Selection,
+        room: String,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.meter.host_call(room.len())?;
+        let effect = self.granted_room(&room).and_then(|()| {
+            let selection = self.granted_selection(selection)?;
+            Ok(Effect::JoinSockets { selection, room })
+        });
+        Ok(effect.and_then(|effect| self.record(effect)))
+    }
+
+    fn leave_sockets(
+        &mut self,
+        selection: types::Selection,
+        room: String,
+    ) -> wasmtime::Result<Result<(), Error>> {
+        self.meter.host_call(room.len())?;
+        let effect = self.granted_room(&room).and_then(|()| {
+            let selection = self.granted_selection(selection)?;
+            Ok(Effect::LeaveSockets { selection, room })
+        });
+        Ok(effect.and_then(|effect| self.record(effect)))
+    }
+
     fn joined(&mut self) -> wasmtime::Result<Result<Vec<String>, Error>> {
         self.meter.host_call(0)?;
         Ok(self.joined_rooms())
@@ -36,11 +63,18 @@ impl State {
         }
     }
 
+    /// The rooms of a connection that the plugin may know of.
+    pub(super) fn granted_rooms(&self, connection: &Connection) -> Vec<String> {
+        let grants = self.grants();
+        let mut rooms = connection.rooms();
+        rooms.retain(|room| grants.room(room));
+        rooms
+    }
+
     /// A call sees its own joins and leaves.
     fn joined_rooms(&self) -> Result<Vec<String>, Error> {
         let connection = self.connection()?;
-        let mut rooms = connection.rooms();
-        rooms.retain(|room| self.grants().room(room));
+        let mut rooms = self.granted_rooms(connection);
         for effect in &self.effects {
             match effect {
                 Effect::Join { room } if !rooms.contains(room) => rooms.push(room.clone()),

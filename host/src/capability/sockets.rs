@@ -1,19 +1,47 @@
-//! `mixlab:plugin/sockets`: what a client said when it connected, and the end of connections.
+//! `mixlab:plugin/sockets`: what a client said when it connected, who is there, what the plugin keeps
+//! with a connection, and the end of connections.
+
+use std::{fmt::Display, sync::Arc};
+
+use serde_json::value::RawValue;
 
 use super::{State, denied};
 use crate::{
+    connection::Connection,
     effect::Effect,
     guest::{
         Error,
-        sockets::{self, Request},
+        sockets::{self, Request, Socket},
         types,
     },
+    message::check_nesting,
 };
+
+/// What a plugin keeps that has kept nothing yet, as JSON.
+const NOTHING: &str = "null";
 
 impl sockets::Host for State {
     fn handshake(&mut self) -> wasmtime::Result<Result<Request, Error>> {
         self.meter.host_call(0)?;
         Ok(self.granted_handshake())
+    }
+
+    fn find(
+        &mut self,
+        selection: types::Selection,
+    ) -> wasmtime::Result<Result<Vec<Socket>, Error>> {
+        self.meter.host_call(0)?;
+        Ok(self.found(selection))
+    }
+
+    fn data(&mut self) -> wasmtime::Result<Result<String, Error>> {
+        self.meter.host_call(0)?;
+        Ok(self.kept())
+    }
+
+    fn set_data(&mut self, data: String) -> wasmtime::Result<Result<(), Error>> {
+        self.meter.host_call(data.len())?;
+        Ok(self.keep(data))
     }
 
     fn disconnect(
@@ -48,6 +76,57 @@ impl State {
         })
     }
 
+    fn found(&mut self, selection: types::Selection) -> Result<Vec<Socket>, Error> {
+        if !self.grants().find() {
+            return Err(denied("find"));
+        }
+        let selection = self.granted_selection(selection)?;
+        let connection = self.connection()?;
+        let sockets = connection.adapter().selected(&selection);
+        let connections = self.broadcast.connections();
+        let found = connections.of(&sockets, connection.namespace());
+        let mut sockets = Vec::with_capacity(found.len());
+        for connection in found {
+            let socket = Socket {
+                connection: connection.identity().guest.clone(),
+                rooms: self.granted_rooms(&connection),
+                data: self.kept_with(&connection),
+            };
+            // A part would pass for the whole.
+            self.meter.answer(size(&socket))?;
+            sockets.push(socket);
+        }
+        Ok(sockets)
+    }
+
+    fn kept_with(&self, connection: &Connection) -> String {
+        let kept = connection.data.get(&self.plugin);
+        kept.as_deref().unwrap_or(NOTHING).to_owned()
+    }
+
+    /// A call sees its own writes.
+    fn kept(&mut self) -> Result<String, Error> {
+        let connection = self.connection()?;
+        let written = self.effects.iter().rev().find_map(|effect| match effect {
+            Effect::SetData { json, .. } => Some(json.to_string()),
+            _ => None,
+        });
+        let data = written.unwrap_or_else(|| self.kept_with(connection));
+        self.meter.answer(data.len())?;
+        Ok(data)
+    }
+
+    fn keep(&mut self, data: String) -> Result<(), Error> {
+        self.meter.data(data.len())?;
+        let invalid = |error: &dyn Display| Error::Invalid(format!("data: {error}"));
+        let json = RawValue::from_string(data).map_err(|error| invalid(&error))?;
+        check_nesting(json.get()).map_err(|error| invalid(&error))?;
+        self.record(Effect::SetData {
+            plugin: self.plugin.clone(),
+            json: Arc::from(json.get()),
+        })
+    }
+
     fn end_connections(&mut self, target: types::Target, close: bool) -> Result<(), Error> {
         if !self.grants().disconnect() {
             return Err(denied("disconnect"));
@@ -58,4 +137,23 @@ impl State {
         };
         self.record(Effect::Disconnect { selection, close })
     }
+}
+
+/// What a socket takes as it crosses the boundary, in bytes: its texts, and some for each of them.
+fn size(socket: &Socket) -> usize {
+    const TEXT: usize = size_of::<String>();
+    let types::Connection {
+        id,
+        namespace,
+        address,
+        user,
+        recovered: _,
+    } = &socket.connection;
+    let of_user = user.iter().flat_map(|user| {
+        let texts = user.roles.iter().chain(&user.username);
+        texts.chain([&user.id])
+    });
+    let texts = [id, namespace, address, &socket.data].into_iter();
+    let texts = texts.chain(of_user).chain(&socket.rooms);
+    texts.map(|text| text.len() + TEXT).sum()
 }

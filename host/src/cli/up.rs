@@ -68,7 +68,7 @@ fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     let url = format!("http://{}", server.address());
     writeln!(out, "MixLab is listening on {url}")?;
-    if config.auth.secret.is_none() {
+    if config.auth.is_for_trying_out() {
         writeln!(
             out,
             "JWT_SECRET is not set: on this machine only, with a secret for this run"

@@ -19,10 +19,12 @@ pub struct Budget {
     pub boundary: Size,
     /// Calls to the host in one call.
     pub host_calls: usize,
-    /// Emits, joins and leaves of one call.
+    /// Effects of one call: emits, joins, leaves and the like.
     pub effects: usize,
     /// Log text of one call.
     pub log: Size,
+    /// What the plugin keeps with one connection.
+    pub data: Size,
     /// The component file.
     pub file: Size,
     /// How long it may take to compile.
@@ -51,6 +53,7 @@ impl Default for Budget {
             host_calls: 10_000,
             effects: 1_000,
             log: Size::kib(64),
+            data: Size::kib(16),
             file: Size::mib(32),
             compile: Duration::from_secs(60),
             instances: 4,
@@ -73,6 +76,7 @@ pub struct BudgetFile {
     pub host_calls: Option<usize>,
     pub effects: Option<usize>,
     pub log: Option<Size>,
+    pub data: Option<Size>,
     pub file: Option<Size>,
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub compile: Option<Duration>,
@@ -91,6 +95,7 @@ impl BudgetFile {
             host_calls: self.host_calls.unwrap_or(base.host_calls),
             effects: self.effects.unwrap_or(base.effects),
             log: self.log.unwrap_or(base.log),
+            data: self.data.unwrap_or(base.data),
             file: self.file.unwrap_or(base.file),
             compile: self.compile.unwrap_or(base.compile),
             instances: self.instances.unwrap_or(base.instances),

@@ -116,6 +116,9 @@ pub struct Auth {
     /// `JWT_SECRET`, never in the file: files are committed and copied.
     #[serde(skip)]
     pub secret: Option<Secret>,
+    /// Whether tokens are checked. If not, they are the plugins' business, and all connections are
+    /// anonymous.
+    pub enabled: bool,
     /// Whether a connection without a token is accepted.
     pub anonymous: bool,
     /// How long after its expiry a token is still good, for clocks that differ.
@@ -138,6 +141,7 @@ impl Default for Auth {
         let claims = |names: &[&str]| names.iter().map(|name| name.to_string()).collect();
         Self {
             secret: None,
+            enabled: true,
             anonymous: true,
             leeway: Duration::from_secs(5),
             id_claims: claims(&["sub", "id", "userId"]),
@@ -146,6 +150,14 @@ impl Default for Auth {
             issuer: None,
             audience: None,
         }
+    }
+}
+
+impl Auth {
+    /// Whether tokens are signed with a secret that is made for this run: somebody tries the server
+    /// out.
+    pub fn is_for_trying_out(&self) -> bool {
+        self.enabled && self.secret.is_none()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::{
     capability::{self, Written},
     connection::Connection,
     effect::Effect,
-    error::WireError,
+    error::{ConnectError, WireError},
     guest,
     lane::Arrival,
     message::{Arguments, Message, check_nesting},
@@ -140,22 +140,31 @@ pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
             "it rejected with code {code:?}; a code is [a-z0-9_]{{1,64}}"
         ));
     }
-    let details = details
-        .map(RawValue::from_string)
-        .transpose()
-        .map_err(|error| format!("the details of its rejection are no JSON: {error}"))?;
-    if let Some(details) = &details {
-        check_nesting(details.get())
-            .map_err(|error| format!("the details of its rejection are {error}"))?;
-    }
     Ok(WireError {
         code: code.into(),
         message: message.into(),
         temporary,
         retry_after_ms,
-        details,
+        details: checked_json(details, "details of its rejection")?,
         trace_id: None,
     })
+}
+
+/// Checks a plugin's "no" to a client that wants to connect.
+pub fn refusal(refusal: guest::Refusal) -> Result<ConnectError, String> {
+    let guest::Refusal { message, data } = refusal;
+    Ok(ConnectError {
+        message: message.into(),
+        data: checked_json(data, "data of its refusal")?,
+    })
+}
+
+fn checked_json(text: Option<String>, what: &str) -> Result<Option<Box<RawValue>>, String> {
+    let Some(text) = text else { return Ok(None) };
+    let json =
+        RawValue::from_string(text).map_err(|error| format!("the {what} are no JSON: {error}"))?;
+    check_nesting(json.get()).map_err(|error| format!("the {what} are {error}"))?;
+    Ok(Some(json))
 }
 
 fn is_code(code: &str) -> bool {

@@ -6,7 +6,7 @@ use super::{Dispatcher, Progress, answer, failure, host_events::tell_authenticat
 use crate::{
     connection::Connection,
     effect::{self, Effect},
-    error::WireError,
+    error::ConnectError,
     lane::Arrival,
     plugin::{self, CallError, Completed, Job, Reply, Started},
 };
@@ -25,12 +25,12 @@ pub struct Welcome {
 
 impl Dispatcher {
     /// Asks the plugins that watch the namespace whether a client may come in.
-    /// `auth` is its auth object as JSON, without the token.
+    /// `auth` is its auth object as JSON, without the token if that has been checked.
     pub async fn admit_connection(
         &self,
         connection: Arc<Connection>,
         auth: String,
-    ) -> Result<Welcome, WireError> {
+    ) -> Result<Welcome, ConnectError> {
         let watchers = self
             .registry
             .load()
@@ -55,14 +55,18 @@ impl Dispatcher {
                     plugin.succeeded(connection.address);
                     effects.extend(recorded);
                 }
-                Ok(Reply::Connect(Err(rejection))) => {
-                    plugin.succeeded(connection.address);
-                    return Err(answer::rejection(rejection)
-                        .unwrap_or_else(|reason| failed(&CallError::Invalid(reason))));
+                Ok(Reply::Connect(Err(refusal))) => {
+                    return Err(match answer::refusal(refusal) {
+                        Ok(error) => {
+                            plugin.succeeded(connection.address);
+                            error
+                        }
+                        Err(reason) => failed(&CallError::Invalid(reason)).into(),
+                    });
                 }
                 Ok(_) => unreachable!("a connection's call ends with a connection's reply"),
                 Err(error) => {
-                    return Err(failed(&error));
+                    return Err(failed(&error).into());
                 }
             }
         }

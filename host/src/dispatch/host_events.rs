@@ -9,6 +9,7 @@ use super::{
     answer::{self, Answer},
 };
 use crate::{
+    auth::Verifier,
     broadcast::PAYMENTS_ROOM,
     connection::Connection,
     error::WireError,
@@ -41,7 +42,11 @@ impl Dispatcher {
             connection, event, ..
         } = answer;
         match &**event {
-            AUTHENTICATE => Some(self.authenticate(connection, message)),
+            AUTHENTICATE => {
+                let settings = self.settings.load();
+                let verifier = settings.verifier.as_ref()?;
+                Some(self.authenticate(connection, message, verifier))
+            }
             "subscribe:payments" if connection.namespace() == NAMESPACE => {
                 Some(self.subscribe_to_payments(connection))
             }
@@ -58,11 +63,10 @@ impl Dispatcher {
         &self,
         connection: &Arc<Connection>,
         message: &Message,
+        verifier: &Verifier,
     ) -> Result<Message, WireError> {
         let verified = token(message).and_then(|token| {
-            self.settings
-                .load()
-                .verifier
+            verifier
                 .verify(&token)
                 .map(|user| (user, token))
                 .map_err(|error| {

@@ -7,10 +7,12 @@
 //! | `role:ROLE`, `role:ROLE:EVENT` | broadcast any event, or those that match, to a role |
 //! | `clients` | ask how many clients are connected |
 //! | `room:ROOM` | join, leave and emit to a room |
+//! | `socket` | emit to single sockets by their ids |
 //! | `namespace:/PATH` | serve a namespace, or those that match; `/` needs none |
 //! | `everyone` | emit to every socket of a namespace |
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
+//! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
 //! | `header:NAME` | read a header with which a client connected, or those that match |
@@ -51,12 +53,16 @@ pub enum Grant {
     Room(Pattern),
     /// `namespace:/PATH`
     Namespace(Pattern),
+    /// `socket`
+    Socket,
     /// `everyone`
     Everyone,
     /// `emit` or `emit:EVENT`
     Emit(Pattern),
     /// `ask` or `ask:EVENT`
     Ask(Pattern),
+    /// `find`
+    Find,
     /// `disconnect`
     Disconnect,
     /// `handshake`
@@ -94,16 +100,18 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 15] = [
     "payments",
     "notify",
     "role",
     "clients",
     "room",
     "namespace",
+    "socket",
     "everyone",
     "emit",
     "ask",
+    "find",
     "disconnect",
     "handshake",
     "header",
@@ -140,7 +148,9 @@ impl FromStr for Grant {
             (_, Some("")) => Err("nothing stands after the colon".to_owned()),
             ("payments", None) => Ok(Grant::Payments),
             ("clients", None) => Ok(Grant::Clients),
+            ("socket", None) => Ok(Grant::Socket),
             ("everyone", None) => Ok(Grant::Everyone),
+            ("find", None) => Ok(Grant::Find),
             ("disconnect", None) => Ok(Grant::Disconnect),
             ("handshake", None) => Ok(Grant::Handshake),
             ("admin", None) => Ok(Grant::Admin),
@@ -237,9 +247,11 @@ impl fmt::Display for Grant {
             Grant::Clients => f.write_str("clients"),
             Grant::Room(room) => write!(f, "room:{room}"),
             Grant::Namespace(path) => write!(f, "namespace:{path}"),
+            Grant::Socket => f.write_str("socket"),
             Grant::Everyone => f.write_str("everyone"),
             Grant::Emit(event) => write!(f, "emit{}", parameter(event)),
             Grant::Ask(event) => write!(f, "ask{}", parameter(event)),
+            Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
             Grant::Header(name) => write!(f, "header:{name}"),
@@ -261,9 +273,11 @@ impl Grants {
             Grant::Clients,
             Grant::Room(Pattern::any()),
             Grant::Namespace(Pattern::any()),
+            Grant::Socket,
             Grant::Everyone,
             Grant::Emit(Pattern::any()),
             Grant::Ask(Pattern::any()),
+            Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
             Grant::Header(Pattern::any()),
@@ -328,6 +342,11 @@ impl Grants {
                 .any(|grant| matches!(grant, Grant::Namespace(granted) if granted.matches(path)))
     }
 
+    /// Whether single sockets may be reached by their ids.
+    pub fn socket(&self) -> bool {
+        self.0.contains(&Grant::Socket)
+    }
+
     /// Whether every socket of a namespace may be emitted to at once.
     pub fn everyone(&self) -> bool {
         self.0.contains(&Grant::Everyone)
@@ -353,6 +372,11 @@ impl Grants {
     /// Whether some event may be emitted to wait for its acks.
     pub fn any_ask(&self) -> bool {
         self.iter().any(|grant| matches!(grant, Grant::Ask(_)))
+    }
+
+    /// Whether it may be asked which sockets there are.
+    pub fn find(&self) -> bool {
+        self.0.contains(&Grant::Find)
     }
 
     /// Whether connections may be ended.

@@ -14,7 +14,8 @@ fn what_is_not_granted_is_denied() {
         !none.payments() && !none.notify("7") && !none.role("admin", "x") && !none.room("lobby")
     );
     assert!(!none.namespace("/x") && none.namespace("/"));
-    assert!(!none.everyone() && !none.emit("x") && !none.ask("x"));
+    assert!(!none.socket() && !none.everyone() && !none.find());
+    assert!(!none.emit("x") && !none.ask("x"));
     assert!(!none.clients() && !none.admin());
     assert!(!none.disconnect() && !none.handshake() && !none.header("x-a"));
     assert!(!none.any_notify() && !none.any_role() && !none.any_room());
@@ -31,9 +32,11 @@ fn each_grant_allows_its_own_call_only() {
             grants.clients(),
             grants.room("lobby"),
             grants.namespace("/x"),
+            grants.socket(),
             grants.everyone(),
             grants.emit("x"),
             grants.ask("x"),
+            grants.find(),
             grants.disconnect(),
             grants.handshake(),
             grants.header("x-a"),
@@ -47,9 +50,11 @@ fn each_grant_allows_its_own_call_only() {
         "clients",
         "room:lobby",
         "namespace:/x",
+        "socket",
         "everyone",
         "emit",
         "ask",
+        "find",
         "disconnect",
         "handshake",
         "header:x-a",
@@ -63,8 +68,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 13]);
-    assert_eq!(calls(&Grants::all()), [true; 13]);
+    assert_eq!(calls(&grants(&texts)), [true; 15]);
+    assert_eq!(calls(&Grants::all()), [true; 15]);
 }
 
 #[test]

@@ -31,7 +31,7 @@ use crate::{
     capability::{Output, OverBudget, Written},
     connection::{Connection, Identity},
     effect::Effect,
-    guest::{Message, Outcome, Rejection},
+    guest::{Message, Outcome, Refusal, Rejection},
 };
 
 /// CPU time on the plugin runtime, or time until a trap, that makes a call slow, and its plugin one
@@ -73,7 +73,7 @@ pub enum Reply {
     /// To an event.
     Event(Result<Outcome, Rejection>),
     /// To a new connection.
-    Connect(Result<(), Rejection>),
+    Connect(Result<(), Refusal>),
     /// To the end of one.
     Disconnect,
 }

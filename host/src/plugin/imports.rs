@@ -11,6 +11,12 @@ pub const VERSION: &str = "0.1.0";
 /// Interfaces that need no grant. WASI is linked without any rights.
 const FREE: [&str; 2] = ["mixlab:plugin/types", "mixlab:plugin/log"];
 
+/// Functions that need no grant, of interfaces where others do.
+const FREE_FUNCTIONS: [(&str, &str); 2] = [
+    ("mixlab:plugin/sockets", "data"),
+    ("mixlab:plugin/sockets", "set-data"),
+];
+
 /// A function of the contract: its interface, its name, the grant without which it is refused, and
 /// whether a plugin has it with some parameter.
 type Granted = (
@@ -21,7 +27,7 @@ type Granted = (
 );
 
 /// The functions of the contract that need grants.
-const GRANTED: [Granted; 12] = [
+const GRANTED: [Granted; 15] = [
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
@@ -59,6 +65,18 @@ const GRANTED: [Granted; 12] = [
         "room:ROOM",
         Grants::any_room,
     ),
+    (
+        "mixlab:plugin/rooms",
+        "join-sockets",
+        "room:ROOM",
+        Grants::any_room,
+    ),
+    (
+        "mixlab:plugin/rooms",
+        "leave-sockets",
+        "room:ROOM",
+        Grants::any_room,
+    ),
     ("mixlab:plugin/emit", "emit", "emit", Grants::any_emit),
     ("mixlab:plugin/ask", "ask", "ask", Grants::any_ask),
     ("mixlab:plugin/ask", "ask-sockets", "ask", Grants::any_ask),
@@ -68,6 +86,7 @@ const GRANTED: [Granted; 12] = [
         "handshake",
         Grants::handshake,
     ),
+    ("mixlab:plugin/sockets", "find", "find", Grants::find),
     (
         "mixlab:plugin/sockets",
         "disconnect",
@@ -184,9 +203,8 @@ pub fn check(
         for (function, item) in instance.exports(engine) {
             if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
                 let grant = check_function(interface, function, grants)?;
-                if !wanted.requests.contains(&grant) {
-                    wanted.requests.push(grant);
-                }
+                let is_new = |grant: &&str| !wanted.requests.contains(grant);
+                wanted.requests.extend(grant.filter(is_new));
             }
         }
     }
@@ -207,19 +225,22 @@ fn check_version(name: &str) -> Result<(), ImportError> {
     }
 }
 
-/// The grant that a function needs, if the plugin has it.
+/// The grant that a function needs, if it needs one, and the plugin has it.
 fn check_function(
     interface: &str,
     function: &str,
     grants: &Grants,
-) -> Result<&'static str, ImportError> {
+) -> Result<Option<&'static str>, ImportError> {
+    if FREE_FUNCTIONS.contains(&(interface, function)) {
+        return Ok(None);
+    }
     let import = format!("{interface}.{function}");
     let granted = GRANTED
         .iter()
         .find(|(i, f, ..)| (*i, *f) == (interface, function));
     match granted {
         None => Err(ImportError::Unknown { import }),
-        Some((_, _, grant, allows)) if allows(grants) => Ok(grant),
+        Some((_, _, grant, allows)) if allows(grants) => Ok(Some(grant)),
         Some((_, _, grant, _)) => Err(ImportError::NotGranted { import, grant }),
     }
 }

@@ -204,6 +204,7 @@ impl Plugin {
             host_calls: budget.host_calls,
             effects: budget.effects,
             log_bytes: budget.log.as_usize(),
+            data_bytes: budget.data.as_usize(),
         };
         let state = State::new(
             name.clone(),

@@ -6,6 +6,7 @@ use super::{Stream, stream::State};
 use crate::{
     auth::Verifier,
     broadcast::PAYMENTS_ROOM,
+    data::Data,
     settings::Settings,
     transport::{Selection, SocketKey},
     user::{User, UserId},
@@ -24,6 +25,8 @@ pub struct Former {
     pub stream: Arc<Stream>,
     /// The rooms it was in.
     pub rooms: Vec<String>,
+    /// What plugins kept with it.
+    pub data: Arc<Data>,
     /// Whose it was, and the token that said so.
     pub user: Option<(UserId, String)>,
 }
@@ -35,7 +38,7 @@ impl Former {
     pub fn identity(
         &self,
         verified: Option<&(User, String)>,
-        verifier: &Verifier,
+        verifier: Option<&Verifier>,
     ) -> Option<Option<(User, String)>> {
         match (&self.user, verified) {
             (None, None) => Some(None),
@@ -44,7 +47,7 @@ impl Former {
                 (*id == verified.0.id).then(|| Some(verified.clone()))
             }
             (Some((_, token)), None) => {
-                let user = verifier.verify(token).ok()?;
+                let user = verifier?.verify(token).ok()?;
                 Some(Some((user, token.clone())))
             }
         }
@@ -74,7 +77,12 @@ impl Former {
             .except_socket
             .is_some_and(|key| key.is_same_client(&self.key));
         !excepted
-            && !selection.except.iter().any(was_in)
-            && (selection.rooms.is_empty() || selection.rooms.iter().any(was_in))
+            && !selection
+                .except
+                .iter()
+                .any(|other| *other == self.id || was_in(other))
+            && (selection.is_everyone()
+                || selection.sockets.contains(&self.id)
+                || selection.rooms.iter().any(was_in))
     }
 }

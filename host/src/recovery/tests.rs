@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use proptest::{collection::vec, prelude::*};
+use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{Former, Journal, Stream};
 use crate::{
@@ -16,6 +16,9 @@ use crate::{
 };
 
 const ROOMS: [&str; 3] = ["a", "b", "c"];
+
+/// The public id of the client.
+const ID: &str = "id";
 
 fn session(number: usize) -> SessionKey {
     format!("AAAAAAAAAA{number:06}").parse().unwrap()
@@ -34,11 +37,7 @@ fn roomy() -> config::Recovery {
 }
 
 fn everyone() -> Selection {
-    Selection {
-        rooms: Vec::new(),
-        except: Vec::new(),
-        except_socket: None,
-    }
+    Selection::default()
 }
 
 fn to(room: &str) -> Selection {
@@ -104,17 +103,20 @@ impl Client {
 
     fn is_selected(&self, to: &Selection) -> bool {
         let is_in = |room: &String| self.rooms.contains(room);
-        !to.except.iter().any(is_in) && (to.rooms.is_empty() || to.rooms.iter().any(is_in))
+        let is_it = |id: &String| id == ID;
+        !to.except.iter().any(|other| is_in(other) || is_it(other))
+            && (to.is_everyone() || to.sockets.iter().any(is_it) || to.rooms.iter().any(is_in))
     }
 
     fn cut(&mut self, journal: &Journal) {
         self.is_here = false;
         let former = Former {
             pid: "pid".to_owned(),
-            id: "id".to_owned(),
+            id: ID.to_owned(),
             key: self.key,
             stream: self.stream.clone(),
             rooms: self.rooms.iter().cloned().collect(),
+            data: Arc::default(),
             user: None,
         };
         journal.end(&self.stream, self.key.session, || Some(former));
@@ -176,16 +178,19 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     let room = 0..ROOMS.len();
-    let selection =
-        (vec(room.clone(), 0..3), vec(room.clone(), 0..2)).prop_map(|(rooms, except)| {
-            let named =
-                |rooms: Vec<usize>| rooms.iter().map(|room| ROOMS[*room].to_owned()).collect();
-            Selection {
-                rooms: named(rooms),
-                except: named(except),
-                except_socket: None,
-            }
-        });
+    let name = |names: &'static [&str]| select(names).prop_map(str::to_owned);
+    let rooms = vec(name(&ROOMS), 0..3);
+    let sockets = vec(name(&[ID, "another"]), 0..2);
+    let except = vec(
+        prop_oneof![3 => name(&ROOMS), 1 => name(&[ID, "another"])],
+        0..2,
+    );
+    let selection = (rooms, sockets, except).prop_map(|(rooms, sockets, except)| Selection {
+        rooms,
+        sockets,
+        except,
+        except_socket: None,
+    });
     prop_oneof![
         4 => Just(Step::Emit),
         4 => selection.prop_map(Step::Broadcast),
@@ -479,6 +484,7 @@ fn connections_that_dropped_are_forgotten_when_they_are_old_or_too_many() {
             key: client.key,
             stream: client.stream.clone(),
             rooms: Vec::new(),
+            data: Arc::default(),
             user: None,
         };
         journal.end(&client.stream, client.key.session, || Some(former));

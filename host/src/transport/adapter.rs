@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream::select_all};
 use socketioxide::{AckError, adapter::Emitter};
 use socketioxide_core::{
     Sid, Value,
@@ -28,6 +28,7 @@ use socketioxide_core::{
 use tokio::runtime::Handle;
 
 use super::{
+    members::{Members, Selection},
     outbox::{Capacity, Pushed},
     packet::Packet,
     presence::Presence,
@@ -135,28 +136,6 @@ impl Namespaces {
     }
 }
 
-/// Which sockets of a namespace an event goes to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Selection {
-    /// Sockets in at least one of these rooms; every socket if empty.
-    pub rooms: Vec<String>,
-    /// But not those in one of these.
-    pub except: Vec<String>,
-    /// Nor this one.
-    pub except_socket: Option<SocketKey>,
-}
-
-impl Selection {
-    /// The sockets in one room.
-    pub fn room(room: impl Into<String>) -> Self {
-        Self {
-            rooms: vec![room.into()],
-            except: Vec::new(),
-            except_socket: None,
-        }
-    }
-}
-
 /// How far an emit got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delivery {
@@ -182,8 +161,7 @@ pub enum Unanswered {
 /// One namespace's door to its sockets.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
-    /// The sockets that have been told that they are connected. Others get nothing.
-    members: RwLock<HashMap<SessionKey, Arc<Session>>>,
+    members: RwLock<Members>,
     /// Those of them whose clients can come back.
     presence: Presence,
     namespaces: Arc<Namespaces>,
@@ -216,9 +194,9 @@ impl Adapter {
             || self.journal.as_ref().is_some_and(is_awaited)
     }
 
-    /// Tells a client that its socket is connected, and sends it from now on what is for it. With
-    /// `pid` it can come back.
-    pub fn enter(&self, socket: SocketKey, pid: Option<&str>, session: &Arc<Session>) {
+    /// Tells the client with this public id that its socket is connected, and sends it from now on
+    /// what is for it. With `pid` it can come back.
+    pub fn enter(&self, socket: SocketKey, id: &str, pid: Option<&str>, session: &Arc<Session>) {
         if let Some(pid) = pid {
             self.presence.enter(pid.to_owned(), socket.session);
         }
@@ -226,13 +204,13 @@ impl Adapter {
         // finds it missing.
         let mut members = self.members.write().expect("no holder panics");
         session.introduce(self.namespace());
-        members.insert(socket.session, session.clone());
+        members.insert(socket.session, id, session.clone());
     }
 
     /// A socket has ended, that of the client with `pid` if it can come back.
-    pub fn remove(&self, socket: SocketKey, pid: Option<&str>) {
+    pub fn remove(&self, socket: SocketKey, id: &str, pid: Option<&str>) {
         let mut members = self.members.write().expect("no holder panics");
-        members.remove(&socket.session);
+        members.remove(socket.session, id);
         drop(members);
         if let Some(pid) = pid {
             self.presence.leave(pid, socket.session);
@@ -283,7 +261,7 @@ impl Adapter {
         let journal = self.journal.as_ref().filter(|_| !volatile);
         // Held until it is in all outboxes.
         let mut log = journal.map(Journal::broadcasts);
-        let recipients = self.members(&self.local.sockets(self.options(&to)));
+        let recipients = self.members(&self.selected(&to));
         if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
             return Delivery::default();
         }
@@ -313,24 +291,66 @@ impl Adapter {
         message: Message,
         timeout: Duration,
     ) -> impl futures_util::Stream<Item = Answer> + Send + use<> {
-        let options = BroadcastOptions::new(socket.session);
-        self.send_for_acks(event, message, options, timeout)
+        self.ask_all(&[socket.session], event, message, timeout)
     }
 
-    /// Emits an event to every socket of a selection. Each of them is one item of the stream.
+    /// Emits an event to sockets, for their acks: an item of the stream for each that is still
+    /// there.
+    ///
+    /// socketioxide sends these, as it knows who has acked. What was emitted before is on its way
+    /// already. They are not logged for clients that come back: as in Node, there would be nobody
+    /// left who waits for the ack.
     pub fn ask_all(
         &self,
-        to: &Selection,
+        sockets: &[SessionKey],
         event: &str,
         message: Message,
         timeout: Duration,
     ) -> impl futures_util::Stream<Item = Answer> + Send + use<> {
-        self.send_for_acks(event, message, self.options(to), timeout)
+        let packet = Packet::event(self.namespace(), event, message, None);
+        let packet = packet.to_socketioxide(self.local.path());
+        let asked = sockets.iter().map(|socket| {
+            let options = BroadcastOptions::new(*socket);
+            let (acks, _) = self
+                .local
+                .broadcast_with_ack(packet.clone(), options, Some(timeout));
+            acks.boxed()
+        });
+        select_all(asked).map(|(client, ack)| (client, answered(ack)))
     }
 
-    /// The sockets of a selection.
+    /// The sockets of a selection, but for those that are catching up.
     pub fn selected(&self, selection: &Selection) -> Vec<SessionKey> {
-        self.local.sockets(self.options(selection))
+        let Selection {
+            rooms,
+            sockets,
+            except,
+            ..
+        } = selection;
+        let options = self.options(selection);
+        if sockets.is_empty() && except.is_empty() {
+            return self.local.sockets(options);
+        }
+        let with_id = |ids: &[String]| -> Vec<SessionKey> {
+            let members = self.members.read().expect("no holder panics");
+            ids.iter().filter_map(|id| members.socket(id)).collect()
+        };
+        let mut selected = match rooms.is_empty() && !sockets.is_empty() {
+            true => Vec::new(),
+            false => self.local.sockets(options.clone()),
+        };
+        for socket in with_id(sockets) {
+            let left_out = || {
+                let rooms = self.local.socket_rooms(socket);
+                options.sid == Some(socket) || options.except.iter().any(|r| rooms.contains(r))
+            };
+            if !selected.contains(&socket) && !left_out() {
+                selected.push(socket);
+            }
+        }
+        let excepted = with_id(except);
+        selected.retain(|socket| !excepted.contains(socket));
+        selected
     }
 
     /// Answers an event that asked for an ack.
@@ -454,33 +474,15 @@ impl Adapter {
         options
     }
 
-    /// socketioxide sends these, as it knows who has acked. What was emitted before is on its way
-    /// already. They are not logged for clients that come back: as in Node, there would be nobody
-    /// left who waits for the ack.
-    fn send_for_acks(
-        &self,
-        event: &str,
-        message: Message,
-        options: BroadcastOptions,
-        timeout: Duration,
-    ) -> impl futures_util::Stream<Item = Answer> + Send + use<> {
-        let packet = Packet::event(self.namespace(), event, message, None);
-        let packet = packet.to_socketioxide(self.local.path());
-        let (acks, _) = self
-            .local
-            .broadcast_with_ack(packet, options, Some(timeout));
-        acks.map(|(client, ack)| (client, answered(ack)))
-    }
-
     fn member(&self, socket: SessionKey) -> Option<Arc<Session>> {
         let members = self.members.read().expect("no holder panics");
-        members.get(&socket).cloned()
+        members.session(socket).cloned()
     }
 
     /// Those of the sockets that are connected.
     fn members(&self, sockets: &[SessionKey]) -> Vec<(SessionKey, Arc<Session>)> {
         let members = self.members.read().expect("no holder panics");
-        let member = |socket: &SessionKey| Some((*socket, members.get(socket)?.clone()));
+        let member = |socket: &SessionKey| Some((*socket, members.session(*socket)?.clone()));
         sockets.iter().filter_map(member).collect()
     }
 

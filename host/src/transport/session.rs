@@ -19,7 +19,7 @@ use super::{
     handshake::{Handshake, Part},
     outbox::{Capacity, Outbox},
 };
-use crate::error::WireError;
+use crate::error::{ConnectError, WireError};
 
 /// How long the first events of a connection stay behind the answer to its CONNECT. Clients that wait
 /// for one message after the other, as those of the public protocol tests, lose what they read together
@@ -248,13 +248,13 @@ impl Session {
             && !ask(path)
         {
             let error = WireError::temporary("rate_limited", "there are too many namespaces");
-            self.refuse(path, &error);
+            self.refuse(path, &error.into());
         }
     }
 
     /// Says why the client is not let into a namespace. Called before socketioxide answers the
     /// CONNECT packet, which knows no more than a text.
-    pub fn refuse(&self, namespace: &str, error: &WireError) {
+    pub fn refuse(&self, namespace: &str, error: &ConnectError) {
         self.introductions().refuse(namespace, error);
     }
 
@@ -399,14 +399,6 @@ pub struct Introductions {
     refused: Vec<(String, String)>,
 }
 
-/// The payload of CONNECT_ERROR.
-#[derive(Serialize)]
-struct ConnectError<'a> {
-    /// Clients tell errors apart by this text alone, so it is the code.
-    message: &'a str,
-    data: &'a WireError,
-}
-
 struct Pending {
     introduction: Introduction,
     /// The client may know of it.
@@ -444,15 +436,11 @@ impl Introductions {
         });
     }
 
-    fn refuse(&mut self, namespace: &str, error: &WireError) {
+    fn refuse(&mut self, namespace: &str, error: &ConnectError) {
         if self.refused.len() >= MAX_REFUSED {
             return;
         }
-        let payload = ConnectError {
-            message: &error.code,
-            data: error,
-        };
-        let json = serde_json::to_string(&payload).expect("texts and numbers always serialise");
+        let json = serde_json::to_string(error).expect("texts and JSON always serialise");
         let packet = match namespace {
             "/" => format!("44{json}"),
             namespace => format!("44{namespace},{json}"),
@@ -616,7 +604,7 @@ mod tests {
         assert_eq!(answer, Some(Answer::Instead(expected.to_owned())));
         assert!(introductions.is_empty());
 
-        let refusal = WireError::new("unauthorized", "a token is needed");
+        let refusal = WireError::new("unauthorized", "a token is needed").into();
         introductions.refuse("/", &refusal);
         let answer = introductions.answer(b"44{\"message\":\"unauthorized\"}");
         let expected = concat!(

@@ -39,6 +39,11 @@ impl Context {
         self.broadcast().to(room)
     }
 
+    /// An emit to the connection with this id, also to the sender's own. Grant: `socket`.
+    pub fn to_socket(&self, id: impl Into<String>) -> Emit {
+        self.broadcast().to_socket(id).include_sender()
+    }
+
     /// An emit to everyone in the namespace, except for the sender. Grant: `everyone`.
     pub fn broadcast(&self) -> Emit {
         Emit {
@@ -70,7 +75,13 @@ impl Emit {
         self
     }
 
-    /// But not to those in this room.
+    /// Also to the connection with this id. Grant: `socket`.
+    pub fn to_socket(mut self, id: impl Into<String>) -> Self {
+        self.selection().sockets.push(id.into());
+        self
+    }
+
+    /// But not to those in this room, or to the connection with this id.
     pub fn except(mut self, room: impl Into<String>) -> Self {
         self.selection().except.push(room.into());
         self
@@ -148,10 +159,15 @@ impl Emit {
         if self.volatile {
             return Err(Error::Invalid("a volatile emit has no acks".to_owned()));
         }
+        ask_sockets(self.sockets()?, event, message, timeout)
+    }
+
+    /// Who is selected.
+    pub(crate) fn sockets(&self) -> Result<&Selection, Error> {
         match &self.target {
-            Target::Sockets(selection) => ask_sockets(selection, event, message, timeout),
+            Target::Sockets(selection) => Ok(selection),
             Target::Sender => Err(Error::Invalid(
-                "no rooms: ask the sender by cx.ask".to_owned(),
+                "no rooms: for the sender alone, call it on the context".to_owned(),
             )),
         }
     }
@@ -176,6 +192,7 @@ impl Emit {
 fn everyone_else() -> Target {
     Target::Sockets(Selection {
         rooms: Vec::new(),
+        sockets: Vec::new(),
         except: Vec::new(),
         include_sender: false,
     })
@@ -192,8 +209,10 @@ mod tests {
             volatile: false,
         };
         emit = emit.volatile().to("a").to("b").except("c").include_sender();
+        emit = emit.to_socket("s1");
         let selection = emit.selection();
         assert_eq!(selection.rooms, ["a", "b"]);
+        assert_eq!(selection.sockets, ["s1"]);
         assert_eq!(selection.except, ["c"]);
         assert!(selection.include_sender);
         assert!(emit.volatile);

@@ -1,8 +1,8 @@
 //! Which handler answers which event.
 use crate::event::Handler;
-use crate::{Connection, Context, Message, Outcome, Rejection};
+use crate::{Connection, Context, Message, Outcome, Refusal, Rejection};
 
-type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Rejection>>;
+type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Refusal>>;
 type OnDisconnect = Box<dyn Fn(&Context, &str)>;
 
 /// The code of a plugin, as it is called for every event.
@@ -62,6 +62,7 @@ mod tests {
             namespace: "/".to_owned(),
             address: "127.0.0.1".to_owned(),
             user: None,
+            recovered: false,
         };
         let message = Message {
             arguments: "[7]".to_owned(),

@@ -57,6 +57,7 @@ pub mod log;
 mod message;
 mod plugin;
 mod rate;
+mod refusal;
 mod rejection;
 pub mod reply;
 mod rooms;
@@ -68,7 +69,8 @@ mod sockets;
 pub use arguments::Arguments;
 pub use ask::{Answers, AskError};
 pub use bindings::exports::mixlab::plugin::lifecycle::Scope;
-pub use bindings::mixlab::plugin::sockets::Request as Handshake;
+pub use bindings::hooks::exports::mixlab::plugin::connections::Refusal;
+pub use bindings::mixlab::plugin::sockets::{Request as Handshake, Socket};
 pub use bindings::mixlab::plugin::types::{Connection, Error, Message, Rejection, User};
 pub use config::Config;
 pub use context::Context;
@@ -83,7 +85,9 @@ pub use serde_json;
 
 /// What nearly every plugin needs.
 pub mod prelude {
-    pub use crate::{Config, Context, Event, Message, NoAck, Outcome, Plugin, Rejection, Scope};
+    pub use crate::{
+        Config, Context, Event, Message, NoAck, Outcome, Plugin, Refusal, Rejection, Scope,
+    };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
     pub use serde_json::{Value, value::RawValue};
@@ -110,7 +114,7 @@ macro_rules! export {
                 fn on_connect(
                     connection: $crate::Connection,
                     auth: ::std::string::String,
-                ) -> ::core::result::Result<(), $crate::Rejection> {
+                ) -> ::core::result::Result<(), $crate::Refusal> {
                     $crate::runtime::on_connect(connection, &auth)
                 }
 

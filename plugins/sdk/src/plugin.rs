@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use crate::bindings::exports::mixlab::plugin::lifecycle::{Description, EmitContract};
 use crate::handlers::Handlers;
 use crate::message::invalid_auth;
-use crate::{Context, HandledEvent, Rejection, schema};
+use crate::{Context, HandledEvent, Refusal, schema};
 
 /// What a plugin is and does. [`export!`](crate::export) makes the component out of it.
 #[must_use = "the function given to `export!` returns it"]
@@ -57,17 +57,16 @@ impl Plugin {
     }
 
     /// Runs before a client is told that it is connected. The second argument is the client's
-    /// auth object without its token; a rejection refuses the connection, and the client gets
-    /// `connect_error` with the code as message. Needs `export!(plugin, connections)`.
-    pub fn on_connect<T: DeserializeOwned>(
+    /// auth object, without its token if the host checks tokens. A [`Refusal`] or a
+    /// [`Rejection`](crate::Rejection) keeps the client out; of a rejection, its `connect_error` has
+    /// the code as message. Needs `export!(plugin, connections)`.
+    pub fn on_connect<T: DeserializeOwned, R: Into<Refusal>>(
         mut self,
-        hook: impl Fn(&Context, T) -> Result<(), Rejection> + 'static,
+        hook: impl Fn(&Context, T) -> Result<(), R> + 'static,
     ) -> Self {
         self.handlers.on_connect = Some(Box::new(move |cx, auth| {
-            hook(
-                cx,
-                serde_json::from_str(auth).map_err(|error| invalid_auth(&error))?,
-            )
+            let auth = serde_json::from_str(auth).map_err(|error| invalid_auth(&error))?;
+            hook(cx, auth).map_err(Into::into)
         }));
         self
     }

@@ -3,7 +3,7 @@ use std::cell::Cell;
 
 pub use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
 use crate::handlers::Handlers;
-use crate::{Config, Connection, Context, Message, Outcome, Plugin, Rejection};
+use crate::{Config, Connection, Context, Message, Outcome, Plugin, Refusal, Rejection};
 
 thread_local! {
     /// Leaked on purpose: it lives as long as the instance, and a plain reference costs nothing
@@ -38,7 +38,7 @@ pub fn handle(
 }
 
 /// Asks the plugin whether the connection is welcome.
-pub fn on_connect(connection: Connection, auth: &str) -> Result<(), Rejection> {
+pub fn on_connect(connection: Connection, auth: &str) -> Result<(), Refusal> {
     match &handlers().on_connect {
         Some(hook) => hook(&Context::of_hook(connection, "connect"), auth),
         None => Ok(()),

@@ -12,7 +12,7 @@ fn plugin(_: &Config) -> Result<Plugin, String> {
 }
 
 #[derive(Deserialize, JsonSchema)]
-#[serde(tag = "call", rename_all = "snake_case", deny_unknown_fields)]
+#[serde(tag = "call", rename_all = "snake_case")]
 enum Call {
     BroadcastPaymentUpdate {
         data: Value,
@@ -34,27 +34,77 @@ enum Call {
         room: String,
     },
     Joined,
-    /// To the sender, if there are no `rooms`; to everyone else, if they are empty.
+    JoinSockets {
+        #[serde(flatten)]
+        others: Others,
+        room: String,
+    },
+    LeaveSockets {
+        #[serde(flatten)]
+        others: Others,
+        room: String,
+    },
     Emit {
         event: String,
-        rooms: Option<Vec<String>>,
+        #[serde(flatten)]
+        others: Others,
         data: Value,
     },
-    /// The sender, if there are no `rooms`; everyone else, if they are empty.
     Ask {
         event: String,
-        rooms: Option<Vec<String>>,
+        #[serde(flatten)]
+        others: Others,
         data: Value,
     },
     Handshake,
-    /// The sender, if there are no `rooms`; everyone else, if they are empty.
+    Find {
+        #[serde(flatten)]
+        others: Others,
+    },
+    Data,
+    SetData {
+        data: Value,
+    },
     Disconnect {
-        rooms: Option<Vec<String>>,
+        #[serde(flatten)]
+        others: Others,
         close: bool,
     },
     Log {
         message: String,
     },
+}
+
+/// Without `rooms`, those with the ids that `sockets` names; if there are none, either, the sender. With
+/// empty `rooms`, everyone else.
+#[derive(Deserialize, JsonSchema)]
+struct Others {
+    rooms: Option<Vec<String>>,
+    #[serde(default)]
+    sockets: Vec<String>,
+    #[serde(default)]
+    except: Vec<String>,
+}
+
+impl Others {
+    /// None if it is the sender.
+    fn of(self, cx: &Context) -> Option<Emit> {
+        if self.rooms.is_none() && self.sockets.is_empty() {
+            return None;
+        }
+        let emit = self
+            .rooms
+            .into_iter()
+            .flatten()
+            .fold(cx.broadcast(), Emit::to);
+        let emit = self.sockets.into_iter().fold(emit, Emit::to_socket);
+        Some(self.except.into_iter().fold(emit, Emit::except))
+    }
+
+    fn required(self, cx: &Context) -> Result<Emit, Error> {
+        self.of(cx)
+            .ok_or_else(|| Error::Invalid("whom?".to_owned()))
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -91,15 +141,25 @@ fn perform(cx: &Context, call: Call) -> Result<Value, Error> {
         Call::Join { room } => cx.join(&room)?,
         Call::Leave { room } => cx.leave(&room)?,
         Call::Joined => return Ok(cx.joined()?.into()),
-        Call::Emit { event, rooms, data } => match rooms {
+        Call::JoinSockets { others, room } => others.required(cx)?.join(&room)?,
+        Call::LeaveSockets { others, room } => others.required(cx)?.leave(&room)?,
+        Call::Emit {
+            event,
+            others,
+            data,
+        } => match others.of(cx) {
             None => cx.emit(&event, &data)?,
-            Some(rooms) => others(cx, rooms).emit(&event, &data)?,
+            Some(others) => others.emit(&event, &data)?,
         },
-        Call::Ask { event, rooms, data } => {
-            let asked = match rooms {
+        Call::Ask {
+            event,
+            others,
+            data,
+        } => {
+            let asked = match others.of(cx) {
                 None => cx.ask::<Value>(&event, &data, ASK).map(|_| ()),
-                Some(rooms) => {
-                    let asked = others(cx, rooms).ask::<Value>(&event, &data, ASK);
+                Some(others) => {
+                    let asked = others.ask::<Value>(&event, &data, ASK);
                     asked.map(|_| ()).map_err(AskError::Refused)
                 }
             };
@@ -114,18 +174,29 @@ fn perform(cx: &Context, call: Call) -> Result<Value, Error> {
             let Handshake { query, headers } = cx.handshake()?;
             return Ok(serde_json::json!({ "query": query, "headers": headers }));
         }
-        Call::Disconnect { rooms, close } => match (rooms, close) {
+        Call::Find { others } => {
+            let found = others.required(cx)?.include_sender().find()?;
+            let found = found.iter().map(|socket| {
+                let connection = &socket.connection;
+                serde_json::json!({
+                    "id": connection.id,
+                    "user": connection.user.as_ref().map(|user| &user.id),
+                    "rooms": socket.rooms,
+                    "data": socket.data::<Value>().ok().flatten(),
+                    "recovered": connection.recovered,
+                })
+            });
+            return Ok(found.collect());
+        }
+        Call::Data => return Ok(cx.data::<Value>()?.unwrap_or_default()),
+        Call::SetData { data } => cx.set_data(&data)?,
+        Call::Disconnect { others, close } => match (others.of(cx), close) {
             (None, false) => cx.disconnect()?,
             (None, true) => cx.close()?,
-            (Some(rooms), false) => others(cx, rooms).disconnect()?,
-            (Some(rooms), true) => others(cx, rooms).close()?,
+            (Some(others), false) => others.disconnect()?,
+            (Some(others), true) => others.close()?,
         },
         Call::Log { message } => mixlab_plugin::log::info!("{message}"),
     }
     Ok(Value::Null)
-}
-
-/// Everyone else in these rooms, or at all.
-fn others(cx: &Context, rooms: Vec<String>) -> Emit {
-    rooms.into_iter().fold(cx.broadcast(), Emit::to)
 }

@@ -63,9 +63,11 @@ impl Resolver<'_> {
                 right,
                 Grant::Room(_)
                     | Grant::Namespace(_)
+                    | Grant::Socket
                     | Grant::Everyone
                     | Grant::Emit(_)
                     | Grant::Ask(_)
+                    | Grant::Find
                     | Grant::Disconnect
                     | Grant::Handshake
                     | Grant::Header(_)

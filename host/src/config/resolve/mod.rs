@@ -67,6 +67,11 @@ impl Resolver<'_> {
             !auth.id_claims.is_empty(),
             "a user needs an id: name at least one claim",
         );
+        self.check(
+            "auth.anonymous",
+            auth.enabled || auth.anonymous,
+            "nobody could connect: with enabled = false, every client is anonymous",
+        );
         auth
     }
 
