@@ -28,13 +28,12 @@ fn plugin(config: &Config) -> Result<Plugin, String> {
     Ok(plugin
         .namespace("/")
         .namespace("/custom")
-        .on_connect(
-            move |cx, auth: Value| match cx.connection().namespace.as_str() {
-                "/" | "/custom" if quiet => Ok(()),
-                "/" | "/custom" => Ok(cx.emit("auth", &auth)?),
-                _ => stock_client::greet(cx, &auth),
-            },
-        )
+        .on_connect(move |cx, auth: Value| {
+            if !quiet && ["/", "/custom"].contains(&cx.connection().namespace.as_str()) {
+                cx.emit("auth", &auth)?;
+            }
+            stock_client::greet(cx, &auth)
+        })
         .event(
             anyone("message").handle_message(|cx: &Context, message: Message| {
                 cx.emit_message("message-back", &message)?;

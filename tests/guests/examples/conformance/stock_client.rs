@@ -33,14 +33,16 @@ pub fn add(plugin: Plugin) -> Plugin {
     binary(texts(plugin))
 }
 
-/// What a client of one of the namespaces is greeted with.
-pub fn greet(cx: &Context, auth: &Value) -> Result<(), Rejection> {
+/// What a client of one of the namespaces is greeted with, or why it is not let in.
+pub fn greet(cx: &Context, auth: &Value) -> Result<(), Refusal> {
     match cx.connection().namespace.as_str() {
-        "/abc" => cx.emit("handshake", &handshake(cx, auth)?)?,
-        "/no" => return Err(Rejection::new("auth_failed", "Auth failed")),
-        _ => {}
+        "/" if cx.handshake()?.parameter("fail").is_some() => {
+            Err(Refusal::new("Auth failed (main namespace)"))
+        }
+        "/no" => Err(Refusal::new("Auth failed (custom namespace)")),
+        "/abc" => Ok(cx.emit("handshake", &handshake(cx, auth)?)?),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// What a plugin knows of a handshake, as far as clients ask for it.
