@@ -194,9 +194,15 @@ impl Connection {
 
     /// Takes no more events of the client, and sends it none.
     pub fn exit(&self) {
-        self.session.remove_receiver(self.namespace());
+        // First, so that who enters meanwhile finds it or is found by what follows.
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
+        self.session.remove_receiver(self.namespace());
         self.adapter.remove(self.key, self.pid());
+    }
+
+    /// Whether its socket has ended.
+    pub fn has_ended(&self) -> bool {
+        self.last_rooms.get().is_some()
     }
 
     fn former(&self, stream: &Arc<Stream>) -> Former {
