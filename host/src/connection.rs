@@ -156,6 +156,10 @@ impl Connection {
     /// Joins rooms.
     pub fn join(&self, rooms: Vec<String>) {
         self.adapter.join(self.key, self.stream.as_deref(), rooms);
+        if self.has_ended() {
+            // Nobody else would take the socket out of them.
+            self.adapter.leave_all(self.key);
+        }
     }
 
     /// Leaves rooms.

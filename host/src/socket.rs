@@ -492,6 +492,21 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_has_ended_is_in_no_room_whatever_joins_it_later() {
+        for recovery in [true, false] {
+            let (handlers, _io) = handlers(recovery);
+            let connection = connection(&handlers);
+            let joined = || connection.adapter().rooms(connection.key);
+            connection.join(vec!["early".to_owned()]);
+            assert_eq!(joined(), ["early"]);
+            connection.end(true);
+            connection.adapter().leave_all(connection.key);
+            connection.join(vec!["late".to_owned()]);
+            assert!(joined().is_empty(), "recovery: {recovery}");
+        }
+    }
+
+    #[test]
     fn only_trusted_proxies_are_believed() {
         let trusted: Vec<Network> = vec!["10.0.0.0/8".parse().unwrap()];
         for (peer, header, client) in [

@@ -387,6 +387,11 @@ impl Adapter {
         }
     }
 
+    /// Removes a socket that has ended from all rooms.
+    pub fn leave_all(&self, socket: SocketKey) {
+        self.local.del_all(socket.session);
+    }
+
     /// The rooms of a socket, sorted.
     pub fn rooms(&self, socket: SocketKey) -> Vec<String> {
         let mut rooms: Vec<String> = self
