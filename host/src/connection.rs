@@ -163,6 +163,10 @@ impl Connection {
     /// Joins rooms.
     pub fn join(&self, rooms: Vec<String>) {
         self.adapter.join(self.key, self.stream.as_deref(), rooms);
+        if self.has_ended() {
+            // Nobody else would take the socket out of them.
+            self.adapter.leave_all(self.key);
+        }
     }
 
     /// Leaves rooms.
@@ -202,9 +206,15 @@ impl Connection {
 
     /// Takes no more events of the client, and sends it none.
     pub fn exit(&self) {
-        self.session.remove_receiver(self.namespace());
+        // First, so that who enters meanwhile finds it or is found by what follows.
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
+        self.session.remove_receiver(self.namespace());
         self.adapter.remove(self.key, &self.id, self.pid());
+    }
+
+    /// Whether its socket has ended.
+    pub fn has_ended(&self) -> bool {
+        self.last_rooms.get().is_some()
     }
 
     fn former(&self, stream: &Arc<Stream>) -> Former {

@@ -24,7 +24,7 @@ use crate::{
     transport::{Adapter, Part},
 };
 
-/// How often it is looked for namespaces that nobody uses any more.
+/// How often it is looked for what nobody uses any more.
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// How long a namespace stays open after somebody asked for it: longer than a CONNECT packet takes
@@ -73,7 +73,7 @@ impl Directory {
         loop {
             tokio::select! {
                 () = published.notified() => {}
-                _ = sweep.tick() => {}
+                _ = sweep.tick() => self.sweep(),
                 () = stop.cancelled() => return,
             }
             self.settle();
@@ -122,6 +122,12 @@ impl Directory {
             }
             is_wanted
         });
+    }
+
+    /// Gives back what was kept for clients, also where nothing happens any more.
+    fn sweep(&self) {
+        let adapters = self.handlers.namespaces.all();
+        adapters.iter().for_each(|adapter| adapter.sweep());
     }
 
     fn is_used(&self, path: &str) -> bool {

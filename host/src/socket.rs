@@ -71,6 +71,8 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             // The namespace ended behind the check of `connect`. Whoever deletes one tells those
             // of its clients only that are in it already.
             socket.disconnect().ok();
+            // It may have ended before it entered.
+            connection.exit();
             return;
         }
         if let Some(replay) = socket.extensions.remove::<Missed>() {
@@ -84,11 +86,6 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             }
         }
         self.dispatcher.welcome(&welcome);
-        if !socket.connected() {
-            // It ended meanwhile, perhaps before there was anything to end.
-            connection.exit();
-            self.dispatcher.farewell(connection, "transport close");
-        }
     }
 
     /// The client asks to be let in.
@@ -420,7 +417,96 @@ fn reason_text(reason: DisconnectReason) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use arc_swap::ArcSwap;
+    use socketioxide::SocketIo;
+    use socketioxide_core::Sid;
+    use tokio_util::task::TaskTracker;
+
     use super::*;
+    use crate::{
+        admission::RateLimits,
+        broadcast::Broadcast,
+        config::{self, Config},
+        connection::Connections,
+        metrics::Metrics,
+    };
+
+    /// The handlers of a server with the main namespace and no plugins, which `SocketIo` keeps alive.
+    fn handlers(recovery: bool) -> (Handlers, SocketIo<Adapter>) {
+        let recovery = config::Recovery {
+            enabled: recovery,
+            ..Default::default()
+        };
+        let namespaces = Arc::new(Namespaces::new(recovery, &config::Socket::default()));
+        let connections: Arc<Connections> = Arc::default();
+        let metrics: Arc<Metrics> = Arc::default();
+        let limits = Arc::new(RateLimits::new(metrics.clone()));
+        let settings = Settings::new(&Config::default(), b"secret", &limits);
+        let dispatcher = Arc::new(Dispatcher {
+            registry: ArcSwap::default(),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            broadcast: Broadcast::new(namespaces.clone(), connections.clone()),
+            connections,
+            metrics,
+            tasks: TaskTracker::new(),
+        });
+        let handlers = Handlers {
+            dispatcher,
+            namespaces: namespaces.clone(),
+        };
+        let (_, io) = SocketIo::builder()
+            .with_adapter::<Adapter>(namespaces)
+            .build_svc();
+        io.ns(MAIN_NAMESPACE, handlers.clone());
+        (handlers, io)
+    }
+
+    /// A connection that has not been let in yet.
+    fn connection(handlers: &Handlers) -> Arc<Connection> {
+        let session = handlers.namespaces.sessions().begin(None);
+        let adapter = handlers.namespaces.get(MAIN_NAMESPACE).unwrap();
+        let address = Ipv4Addr::LOCALHOST.into();
+        let key = SocketKey::new(Sid::new());
+        Arc::new(Connection::new(key, session, address, adapter))
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_connection_that_ends_while_it_is_let_in() {
+        let (handlers, _io) = handlers(true);
+        let dispatcher = &handlers.dispatcher;
+        let connection = connection(&handlers);
+        let admitted = dispatcher.admit_connection(connection.clone(), "{}".to_owned());
+        let welcome = admitted.await.unwrap();
+        // socketioxide has answered CONNECT when the session ends, and calls the handler only then.
+        connection.end(false);
+        dispatcher.farewell(&connection, "transport close");
+        connection.enter(Arc::new(Events {
+            dispatcher: dispatcher.clone(),
+            connection: connection.clone(),
+        }));
+        dispatcher.welcome(&welcome);
+        assert_eq!(dispatcher.connections.clients(), 0);
+        let left = Arc::downgrade(&connection);
+        drop((welcome, connection));
+        assert!(left.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_connection_that_has_ended_is_in_no_room_whatever_joins_it_later() {
+        for recovery in [true, false] {
+            let (handlers, _io) = handlers(recovery);
+            let connection = connection(&handlers);
+            let joined = || connection.adapter().rooms(connection.key);
+            connection.join(vec!["early".to_owned()]);
+            assert_eq!(joined(), ["early"]);
+            connection.end(true);
+            connection.adapter().leave_all(connection.key);
+            connection.join(vec!["late".to_owned()]);
+            assert!(joined().is_empty(), "recovery: {recovery}");
+        }
+    }
 
     #[test]
     fn only_trusted_proxies_are_believed() {

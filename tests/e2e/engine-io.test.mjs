@@ -311,6 +311,25 @@ test('a failed upgrade leaves the session with polling', async (t) => {
   });
 });
 
+test('nothing is left of a session whose client is gone as its upgrade ends', async (t) => {
+  const own = await startServer(t, { plugins: PLUGINS });
+  for (let round = 0; round < 20; round++) {
+    const client = await poller(own);
+    await client.join();
+    // What waits for it goes out over the websocket first, and that fails.
+    await client.post('42["count",100]');
+    const socket = await websocket(t, own, { sid: client.sid });
+    socket.send('2probe');
+    assert.equal(await socket.next(), '3probe');
+    socket.send('5');
+    socket.socket._socket.resetAndDestroy();
+  }
+  let left;
+  await until(async () => (left = (await own.api('GET', '/api/v1/clients/count')).body.count) === 0, {
+    message: () => `no client is there any more, but ${left}`,
+  });
+});
+
 test('sessions without a namespace are closed in time', async (t) => {
   const hasty = await startServer(t, { config: '[socket]\nconnect_timeout = "200ms"' });
   const client = await websocket(t, hasty);

@@ -77,7 +77,7 @@ impl Dispatcher {
     }
 
     /// The client knows that it is connected: tells it who it is, does what the plugins wanted,
-    /// and lets its events through.
+    /// and lets its events through. Nothing is left of a connection whose socket ended meanwhile.
     pub fn welcome(self: &Arc<Self>, welcome: &Welcome) {
         let Welcome {
             connection,
@@ -90,6 +90,10 @@ impl Dispatcher {
         let effects = std::mem::take(&mut *effects.lock().expect("no holder panics"));
         effect::commit(effects, connection, &self.broadcast, || {});
         self.open(connection);
+        if connection.has_ended() {
+            connection.exit();
+            self.farewell(connection, "transport close");
+        }
     }
 
     /// A connection has ended.

@@ -102,6 +102,22 @@ impl Log {
         packet
     }
 
+    /// Gives back the memory of connections that have been gone for too long, though nothing is sent
+    /// any more; and that of the events, where there `is_empty`: nobody is left who may miss them.
+    pub fn sweep(&mut self, is_empty: bool) {
+        self.forget(Instant::now());
+        if self.is_waited_for() {
+            return;
+        }
+        self.dropped = VecDeque::new();
+        self.former = HashMap::new();
+        if is_empty {
+            self.first = self.next();
+            self.events = VecDeque::new();
+            self.bytes = 0;
+        }
+    }
+
     /// Keeps a connection that dropped.
     pub fn keep(&mut self, former: Former) {
         let now = Instant::now();

@@ -471,6 +471,32 @@ fn places_that_this_journal_never_gave_open_nothing() {
 }
 
 #[test]
+fn nothing_is_kept_where_nobody_can_come_back() {
+    let brief = config::Recovery {
+        max_age: Duration::ZERO,
+        ..roomy()
+    };
+    for (limits, is_empty, kept) in [
+        (roomy(), true, 1),
+        (brief.clone(), false, 1),
+        (brief, true, 0),
+    ] {
+        let is_long = !limits.max_age.is_zero();
+        let journal = Journal::new(limits);
+        let mut client = Client::connect(&journal);
+        broadcast(&journal, &mut [&mut client], everyone(), "seen");
+        client.cut(&journal);
+        let stream = Arc::downgrade(&client.stream);
+        drop(client);
+        assert!(stream.upgrade().is_some());
+        let mut log = journal.broadcasts();
+        log.sweep(is_empty);
+        assert_eq!(stream.upgrade().is_some(), is_long);
+        assert_eq!((log.next(), log.next() - log.first()), (1, kept));
+    }
+}
+
+#[test]
 fn connections_that_dropped_are_forgotten_when_they_are_old_or_too_many() {
     const MAX_FORMER: usize = 10_000;
     let journal = Journal::new(roomy());

@@ -126,6 +126,12 @@ impl Namespaces {
         self.adapters.read().expect("no holder panics").len()
     }
 
+    /// The adapters of all namespaces.
+    pub fn all(&self) -> Vec<Arc<Adapter>> {
+        let adapters = self.adapters.read().expect("no holder panics");
+        adapters.values().cloned().collect()
+    }
+
     /// The adapter of a namespace that is being served.
     pub fn get(&self, path: &str) -> Option<Arc<Adapter>> {
         self.adapters
@@ -192,6 +198,14 @@ impl Adapter {
         let is_awaited = |journal: &Journal| journal.broadcasts().is_waited_for_still();
         self.connections.load(Ordering::Relaxed) > 0
             || self.journal.as_ref().is_some_and(is_awaited)
+    }
+
+    /// Gives back what is kept for clients to come back, as far as none can any more.
+    pub fn sweep(&self) {
+        if let Some(journal) = &self.journal {
+            let mut log = journal.broadcasts();
+            log.sweep(self.connections.load(Ordering::Relaxed) == 0);
+        }
     }
 
     /// Tells the client with this public id that its socket is connected, and sends it from now on
@@ -391,6 +405,11 @@ impl Adapter {
             }
             _ => leave(socket.session, rooms),
         }
+    }
+
+    /// Removes a socket that has ended from all rooms.
+    pub fn leave_all(&self, socket: SocketKey) {
+        self.local.del_all(socket.session);
     }
 
     /// The rooms of a socket, sorted.

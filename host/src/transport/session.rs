@@ -218,6 +218,14 @@ impl Session {
         }
     }
 
+    /// Its websocket is gone. socketioxide may not have it from an upgrade that failed there, and
+    /// would believe for ever that it is still to come.
+    pub fn websocket_ended(&self) {
+        if let Some(end_polling) = self.end_polling.get() {
+            end_polling();
+        }
+    }
+
     /// Whether it must not go on.
     pub fn is_ended(&self) -> bool {
         self.is_ended.load(Ordering::Acquire)

@@ -168,6 +168,7 @@ impl Drop for Stream {
     fn drop(&mut self) {
         self.session.outbox.reader_ended();
         self.session.forget_receivers();
+        self.session.websocket_ended();
     }
 }
 
