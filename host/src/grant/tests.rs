@@ -172,11 +172,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "everyone", "emit", "ask", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "role",
