@@ -1,4 +1,4 @@
-// Every guest of tests/guests does its bad thing in a server that has other things to do. The
+// Every guest of tests/fixtures does its bad thing in a server that has other things to do. The
 // client is told a code, the admin why, and nobody else notices.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -21,7 +21,7 @@ import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 import { CODE, FUNCTIONS, MEMORIES, number, TABLES, TYPES, withEntries } from '../support/wasm.mjs';
 
-const GUESTS = join(ROOT, 'tests/guests');
+const GUESTS = join(ROOT, 'tests/fixtures');
 
 /** Small, so that the tests are quick. */
 const CONFIG = `

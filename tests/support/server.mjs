@@ -32,7 +32,7 @@ process.on('exit', () => {
 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
-/** The file of a guest (tests/guests) or of a shipped plugin. */
+/** The file of a guest (tests/fixtures) or of a shipped plugin. */
 export function wasm(name) {
   for (const folder of [GUESTS, SHIPPED]) {
     const file = join(folder, `${name}.wasm`);
