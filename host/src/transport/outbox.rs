@@ -199,7 +199,6 @@ impl Outbox {
 
     /// The reader has taken bytes: what comes up while it deals with them waits until it is back.
     pub fn reader_left(&self) {
-        self.release();
         self.is_reader_busy.store(true, Ordering::Release);
     }
 
