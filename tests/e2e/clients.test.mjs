@@ -26,7 +26,7 @@ const WAYS = { websocket: ['websocket'], polling: ['polling'], upgrade: ['pollin
 const OPTIONS = {
   recovery: true,
   plugins: [
-    { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] },
+    { wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] },
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
   ],
 };

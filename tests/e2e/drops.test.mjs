@@ -17,7 +17,7 @@ const CONFIG = `
 ping_interval = "1s"
 ping_timeout = "${FULL ? 4 : 2}s"
 `;
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*', 'handshake', 'disconnect'] }];
+const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'handshake', 'disconnect'] }];
 
 for (const transport of ['websocket', 'polling']) {
   test(`clients over ${transport} that drop again and again have every event once and in order`, async (t) => {

@@ -18,7 +18,7 @@ const CONFIG = `
 ping_interval = "${INTERVAL}ms"
 ping_timeout = "${TIMEOUT}ms"
 max_payload = "100kB"`;
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
+const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
 const server = await startServer({ after }, { config: CONFIG, plugins: PLUGINS });
 /** For tests that must not be cut short by a heartbeat. */
 const calm = await startServer({ after }, { plugins: PLUGINS });

@@ -353,7 +353,7 @@ const TABLE = {
     },
   },
   conformance: {
-    grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'],
+    grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'],
     async connects(t, server) {
       const socket = await connect(t, server, { auth: { hello: 1 } });
       assert.deepEqual(await nextArgument(socket, 'auth'), { hello: 1 });

@@ -15,7 +15,7 @@ const places = (name, ...namespaces) => ({
   config: { name, namespaces },
 });
 
-const PLUGINS = [places('one', '/', '/first', '/both'), { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
+const PLUGINS = [places('one', '/', '/first', '/both'), { wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
 
 const server = await startServer({ after }, { plugins: PLUGINS });
 

@@ -12,7 +12,7 @@ import { until } from '../support/wait.mjs';
 const OPTIONS = {
   recovery: true,
   plugins: [
-    { wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] },
+    { wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] },
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
   ],
 };

@@ -6,7 +6,7 @@ import { startServer } from '../support/server.mjs';
 import { seconds, sign, token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
+const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
 const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 50, randomizationFactor: 0 };
 const ALL = { websocket: ['websocket'], polling: ['polling'], upgrade: ['polling', 'websocket'] };
 

@@ -75,7 +75,7 @@ test('the server stays as it was through rounds of everything', async (t) => {
     config: CONFIG,
     recovery: true,
     env: THRIFTY,
-    plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }, 'stamped'],
+    plugins: [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }, 'stamped'],
   });
   const members = await Promise.all(
     Array.from({ length: MEMBERS }, (_, index) => Member.join(t, server, index % 2 ? 'polling' : 'websocket', ROOM)),

@@ -9,7 +9,7 @@ import { until } from '../support/wait.mjs';
 const server = await startServer(
   { after },
   {
-    plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }],
+    plugins: [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }],
   },
 );
 
@@ -182,7 +182,7 @@ for (const [policy, buffer] of [
   test(`a client that reads too slowly: ${policy}, ${buffer}`, async (t) => {
     const strict = await startServer(t, {
       config: `[socket]\n${buffer}\nslow_client = "${policy}"`,
-      plugins: [{ wasm: 'conformance', grants: ['emit', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }],
+      plugins: [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }],
     });
     const slow = await joined(t, strict);
     slow.send('421["join","studio"]');

@@ -122,7 +122,10 @@ impl Outbox {
         if is_volatile && socket.is_blocked {
             return Pushed::Skipped;
         }
-        if state.packets.len() >= self.capacity.packets || !self.has_bytes(&state, packet.len()) {
+        let has_room =
+            state.packets.len() < self.capacity.packets && self.has_bytes(&state, packet.len());
+        // What is held does not wait for the client: it goes out with this packet.
+        if !has_room && !self.is_held.swap(false, Ordering::Relaxed) {
             return Pushed::Full;
         }
         state.add(packet.clone());
@@ -186,10 +189,16 @@ impl Outbox {
         }
     }
 
-    /// Keeps what is added from now on, until [`Outbox::release`] or until the client sends
-    /// something: it has seen what went out before.
-    pub fn hold(&self) {
-        self.is_held.store(true, Ordering::Relaxed);
+    /// Keeps what is added from now on, until [`Outbox::release`] or until there is no room for it.
+    /// False if something waits already: then nothing has gone out yet that the rest could stay
+    /// behind.
+    pub fn hold(&self) -> bool {
+        let state = self.lock();
+        let is_clear = state.packets.is_empty();
+        if is_clear {
+            self.is_held.store(true, Ordering::Relaxed);
+        }
+        is_clear
     }
 
     /// Lets out what was kept, with the next flush.
@@ -199,7 +208,6 @@ impl Outbox {
 
     /// The reader has taken bytes: what comes up while it deals with them waits until it is back.
     pub fn reader_left(&self) {
-        self.release();
         self.is_reader_busy.store(true, Ordering::Release);
     }
 
@@ -347,7 +355,12 @@ fn drop_front(packets: &mut VecDeque<Bytes>, written: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use tokio::net::{TcpListener, TcpStream};
+    use std::future::poll_fn;
+
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
 
@@ -356,16 +369,22 @@ mod tests {
         bytes: 100,
     };
 
-    /// An outbox whose client takes nothing, and the client.
-    async fn blocked() -> (Outbox, TcpStream) {
+    /// A client, and the way to it.
+    async fn connected() -> (TcpStream, OwnedWriteHalf) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
         let (_, half) = accepted.unwrap().0.into_split();
+        (client.unwrap(), half)
+    }
+
+    /// An outbox whose client takes nothing, and the client.
+    async fn blocked() -> (Outbox, TcpStream) {
+        let (client, half) = connected().await;
         while half.try_write(&[0; 1 << 16]).is_ok() {}
         let outbox = Outbox::new(CAPACITY);
         outbox.open(half, Duration::from_secs(60), Bytes::new);
-        (outbox, client.unwrap())
+        (outbox, client)
     }
 
     fn packet(size: usize) -> Bytes {
@@ -402,6 +421,30 @@ mod tests {
         let (outbox, _client) = blocked().await;
         let pushed = [(); 4].map(|()| outbox.push_frames(packet(90)));
         assert_eq!(pushed, [true, true, true, false]);
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_out_when_there_is_no_room_for_more() {
+        let (mut client, half) = connected().await;
+        let outbox = Outbox::new(CAPACITY);
+        outbox.open(half, Duration::from_secs(60), Bytes::new);
+        assert!(outbox.hold());
+        for _ in 0..10 {
+            assert_eq!(outbox.push(&packet(1), false), Pushed::Waiting);
+            assert!(!outbox.flush().unwrap());
+        }
+        client.read_exact(&mut [0; 10]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_held_behind_what_the_client_has_not_taken() {
+        let (outbox, mut client) = blocked().await;
+        outbox.push(&packet(1), false);
+        assert!(outbox.flush().unwrap());
+        assert!(!outbox.hold());
+        tokio::spawn(async move { tokio::io::copy(&mut client, &mut tokio::io::sink()).await });
+        poll_fn(|cx| outbox.poll_flush(cx)).await.unwrap();
+        assert!(!outbox.is_blocked());
     }
 
     #[test]

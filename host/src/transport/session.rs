@@ -280,13 +280,14 @@ impl Session {
         if let Some(answer) = introductions.give(namespace, self.outbox.is_open()) {
             self.push_frames(text_frame(&answer));
             self.flush();
-            self.outbox.hold();
-            let session = self.clone();
-            tokio::spawn(async move {
-                sleep(INTRODUCTION_PAUSE).await;
-                session.outbox.release();
-                session.flush();
-            });
+            if self.outbox.hold() {
+                let session = self.clone();
+                tokio::spawn(async move {
+                    sleep(INTRODUCTION_PAUSE).await;
+                    session.outbox.release();
+                    session.flush();
+                });
+            }
         }
     }
 

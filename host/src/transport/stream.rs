@@ -121,6 +121,8 @@ impl AsyncRead for Stream {
             let mut space = [MaybeUninit::uninit(); READ_AT_ONCE];
             let mut read = ReadBuf::uninit(&mut space);
             ready!(fairness.poll_read(Pin::new(&mut *socket), cx, &mut read))?;
+            // The client goes on, so it has seen what went out.
+            session.outbox.release();
             session.outbox.reader_left();
             match read.filled_mut() {
                 [] if !incoming.end() => return Poll::Ready(Ok(())),
@@ -224,7 +226,7 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use std::{sync::Mutex, time::Duration};
+    use std::{io::Read, sync::Mutex, time::Duration};
 
     use bytes::Bytes;
     use futures_util::FutureExt;
@@ -459,6 +461,51 @@ mod tests {
             client.read_to_end(&mut written).await.unwrap();
             assert_eq!(payloads(&written)[0], "40{\"sid\":\"public\"}");
         }
+    }
+
+    /// What the client can read at once.
+    fn arrived(client: &mut std::net::TcpStream) -> Vec<String> {
+        let mut frames = [0; 100];
+        match client.read(&mut frames) {
+            Ok(length) => payloads(&frames[..length]),
+            Err(error) => {
+                assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+                Vec::new()
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_follows_an_introduction_stays_behind_it() {
+        let session = session();
+        let (client, mut stream) = open(session.clone()).await;
+        let mut client = client.into_std().unwrap();
+        session.announce(Introduction {
+            namespace: "/".to_owned(),
+            sid: "public".to_owned(),
+            pid: None,
+        });
+        // The pause does not end before this test waits for something.
+        session.introduce("/");
+        assert_eq!(arrived(&mut client), ["40{\"sid\":\"public\"}"]);
+        session
+            .outbox
+            .push(&from_server(frame::TEXT, "42[]").into(), false);
+        session.flush();
+        assert!(arrived(&mut client).is_empty());
+        // socketioxide's first ping is answered in the client's place, who has said nothing.
+        let ping = from_server(frame::TEXT, "2");
+        let written = stream.write_all(&ping).now_or_never();
+        written.expect("nothing to wait for").unwrap();
+        let read = stream.read_exact(&mut [0; 7]).now_or_never();
+        read.expect("nothing to wait for").unwrap();
+        assert!(stream.read(&mut [0; 7]).now_or_never().is_none());
+        assert!(arrived(&mut client).is_empty());
+
+        let mut client = TcpStream::from_std(client).unwrap();
+        let mut event = [0; 6];
+        client.read_exact(&mut event).await.unwrap();
+        assert_eq!(payloads(&event), ["42[]"]);
     }
 
     #[tokio::test]

@@ -140,7 +140,14 @@ impl Curve {
         let mut configuration = Configuration::new()?;
         if self.name == "rooms" {
             let file = files.named("conformance")?;
-            let grants = ["emit", "room:*", "namespace:/*", "handshake", "disconnect"];
+            let grants = [
+                "emit",
+                "ask",
+                "room:*",
+                "namespace:/*",
+                "handshake",
+                "disconnect",
+            ];
             configuration.plugin("conformance", &file, &grants, "config.quiet = true");
             return Ok(Some(configuration));
         }
