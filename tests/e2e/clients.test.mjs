@@ -5,7 +5,7 @@ import { askAll, connect, disconnected, nextEvent, received } from '../support/c
 import { editConfig, nextArgument } from '../support/plugins.mjs';
 import { http } from '../support/protocol.mjs';
 import { startProxy } from '../support/proxy.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until, within } from '../support/wait.mjs';
 
@@ -26,7 +26,7 @@ const WAYS = { websocket: ['websocket'], polling: ['polling'], upgrade: ['pollin
 const OPTIONS = {
   recovery: true,
   plugins: [
-    { wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] },
+    CONFORMANCE,
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
   ],
 };

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FULL } from '../support/full.mjs';
 import { Member, speak } from '../support/member.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const CLIENTS = FULL ? 200 : 40;
@@ -17,7 +17,7 @@ const CONFIG = `
 ping_interval = "1s"
 ping_timeout = "${FULL ? 4 : 2}s"
 `;
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'handshake', 'disconnect'] }];
+const PLUGINS = [CONFORMANCE];
 
 for (const transport of ['websocket', 'polling']) {
   test(`clients over ${transport} that drop again and again have every event once and in order`, async (t) => {

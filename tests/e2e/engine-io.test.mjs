@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { after, test } from 'node:test';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { http, joined, poller, websocket } from '../support/protocol.mjs';
 import { head, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
@@ -18,7 +18,7 @@ const CONFIG = `
 ping_interval = "${INTERVAL}ms"
 ping_timeout = "${TIMEOUT}ms"
 max_payload = "100kB"`;
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
+const PLUGINS = [CONFORMANCE];
 const server = await startServer({ after }, { config: CONFIG, plugins: PLUGINS });
 /** For tests that must not be cut short by a heartbeat. */
 const calm = await startServer({ after }, { plugins: PLUGINS });

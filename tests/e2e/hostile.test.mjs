@@ -16,7 +16,7 @@ import {
   reload,
   status,
 } from '../support/plugins.mjs';
-import { ROOT, startServer, wasm } from '../support/server.mjs';
+import { CONFORMANCE, ROOT, startServer, wasm } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 import { CODE, FUNCTIONS, MEMORIES, number, TABLES, TYPES, withEntries } from '../support/wasm.mjs';
@@ -353,7 +353,7 @@ const TABLE = {
     },
   },
   conformance: {
-    grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'],
+    grants: CONFORMANCE.grants,
     async connects(t, server) {
       const socket = await connect(t, server, { auth: { hello: 1 } });
       assert.deepEqual(await nextArgument(socket, 'auth'), { hello: 1 });

@@ -4,7 +4,7 @@ import { after, test } from 'node:test';
 import { ask, connect, disconnected, open, TRANSPORTS } from '../support/client.mjs';
 import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { rawSocket } from '../support/raw.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 /** A plugin that answers `places` with its name and the connection's namespace. */
@@ -15,7 +15,7 @@ const places = (name, ...namespaces) => ({
   config: { name, namespaces },
 });
 
-const PLUGINS = [places('one', '/', '/first', '/both'), { wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
+const PLUGINS = [places('one', '/', '/first', '/both'), CONFORMANCE];
 
 const server = await startServer({ after }, { plugins: PLUGINS });
 

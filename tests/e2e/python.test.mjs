@@ -5,14 +5,14 @@ import { askAll, connect } from '../support/client.mjs';
 import { editConfig } from '../support/plugins.mjs';
 import { startProxy } from '../support/proxy.mjs';
 import { pythonClient } from '../support/python.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 const OPTIONS = {
   recovery: true,
   plugins: [
-    { wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] },
+    CONFORMANCE,
     { wasm: 'custom-event', grants: ['emit:custom_response'] },
   ],
 };

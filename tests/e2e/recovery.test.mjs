@@ -2,11 +2,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { seconds, sign, token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
-const PLUGINS = [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }];
+const PLUGINS = [CONFORMANCE];
 const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 50, randomizationFactor: 0 };
 const ALL = { websocket: ['websocket'], polling: ['polling'], upgrade: ['polling', 'websocket'] };
 

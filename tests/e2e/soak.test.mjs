@@ -8,7 +8,7 @@ import { FULL } from '../support/full.mjs';
 import { Member, speak } from '../support/member.mjs';
 import { plugin, reload, replaceFile, stamped } from '../support/plugins.mjs';
 import { rawPolling, rawSocket } from '../support/raw.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const DURATION = 1000 * Number(process.env.MIXLAB_SOAK_SECONDS ?? (FULL ? 600 : 8));
@@ -75,7 +75,7 @@ test('the server stays as it was through rounds of everything', async (t) => {
     config: CONFIG,
     recovery: true,
     env: THRIFTY,
-    plugins: [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }, 'stamped'],
+    plugins: [CONFORMANCE, 'stamped'],
   });
   const members = await Promise.all(
     Array.from({ length: MEMBERS }, (_, index) => Member.join(t, server, index % 2 ? 'polling' : 'websocket', ROOM)),

@@ -3,13 +3,13 @@ import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { TRANSPORTS, ask, connect, nextEvent } from '../support/client.mjs';
 import { joined, poller, websocket } from '../support/protocol.mjs';
-import { startServer } from '../support/server.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const server = await startServer(
   { after },
   {
-    plugins: [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }],
+    plugins: [CONFORMANCE],
   },
 );
 
@@ -182,7 +182,7 @@ for (const [policy, buffer] of [
   test(`a client that reads too slowly: ${policy}, ${buffer}`, async (t) => {
     const strict = await startServer(t, {
       config: `[socket]\n${buffer}\nslow_client = "${policy}"`,
-      plugins: [{ wasm: 'conformance', grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'] }],
+      plugins: [CONFORMANCE],
     });
     const slow = await joined(t, strict);
     slow.send('421["join","studio"]');

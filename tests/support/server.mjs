@@ -15,6 +15,12 @@ export const API_KEY = 'test-key';
 
 export const PROGRAM = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
 export const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));
+/** The plugin that tests of the protocol need, with what it may do. */
+export const CONFORMANCE = {
+  wasm: 'conformance',
+  grants: ['emit', 'ask', 'room:*', 'namespace:/*', 'handshake', 'disconnect'],
+};
+
 const SHIPPED = join(ROOT, 'target/plugins');
 
 /** Compiled guests are reused by all servers of all test files, in a folder that is nobody else's. */
