@@ -12,7 +12,7 @@ const server = await startServer(
   { after },
   {
     plugins: [
-      { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own', 'handshake', 'disconnect'] },
+      { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own', 'handshake', 'find', 'disconnect'] },
       { wasm: 'contracts', grants: ['namespace:/*'], config: { namespaces: NAMESPACES, events: [{ name: 'here' }], answer: 'here' } },
     ],
   },

@@ -198,6 +198,8 @@ impl Session {
     /// Ends it when the client has got what is on its way. Nothing that it sends is taken any more.
     pub fn close(&self) {
         self.is_closing.store(true, Ordering::Release);
+        // The reader writes what was kept before it has socketioxide end.
+        self.outbox.release();
         self.reader.wake();
         self.release_poll.notify_one();
     }
