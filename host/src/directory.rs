@@ -14,11 +14,13 @@ use futures_util::FutureExt;
 use socketioxide::SocketIo;
 use tokio::{
     sync::Notify,
+    task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    memory::{self, Crowd},
     registry::Registry,
     socket::{Handlers, MAIN_NAMESPACE},
     transport::{Adapter, Part},
@@ -30,6 +32,14 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// How long a namespace stays open after somebody asked for it: longer than a CONNECT packet takes
 /// from the front to the namespace.
 const LINGER: Duration = Duration::from_secs(3);
+
+/// Clients as their memory is given back.
+#[derive(Default)]
+struct Crowds {
+    here: Crowd,
+    /// Those that may come back.
+    awaited: Crowd,
+}
 
 /// The open namespaces.
 pub struct Directory {
@@ -70,10 +80,11 @@ impl Directory {
     pub async fn follow(self: Arc<Self>, published: Arc<Notify>, stop: CancellationToken) {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut crowds = Crowds::default();
         loop {
             tokio::select! {
                 () = published.notified() => {}
-                _ = sweep.tick() => self.sweep(),
+                _ = sweep.tick() => self.sweep(&mut crowds),
                 () = stop.cancelled() => return,
             }
             self.settle();
@@ -125,9 +136,14 @@ impl Directory {
     }
 
     /// Gives back what was kept for clients, also where nothing happens any more.
-    fn sweep(&self) {
-        let adapters = self.handlers.namespaces.all();
-        adapters.iter().for_each(|adapter| adapter.sweep());
+    fn sweep(&self, crowds: &mut Crowds) {
+        let namespaces = &self.handlers.namespaces;
+        let awaited = namespaces.all().iter().map(|adapter| adapter.sweep()).sum();
+        let have_left = crowds.here.has_left(namespaces.sessions().count());
+        if crowds.awaited.has_left(awaited) || have_left {
+            // Ends in some milliseconds, and nobody waits for it.
+            spawn_blocking(memory::give_back);
+        }
     }
 
     fn is_used(&self, path: &str) -> bool {

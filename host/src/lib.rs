@@ -41,6 +41,7 @@ pub mod guest;
 mod id;
 pub mod inspection;
 pub mod lane;
+mod memory;
 pub mod message;
 pub mod metrics;
 pub mod namespace;

@@ -104,10 +104,11 @@ impl Log {
 
     /// Gives back the memory of connections that have been gone for too long, though nothing is sent
     /// any more; and that of the events, where there `is_empty`: nobody is left who may miss them.
-    pub fn sweep(&mut self, is_empty: bool) {
+    /// Returns how many may come back still.
+    pub fn sweep(&mut self, is_empty: bool) -> usize {
         self.forget(Instant::now());
         if self.is_waited_for() {
-            return;
+            return self.former.len();
         }
         self.dropped = VecDeque::new();
         self.former = HashMap::new();
@@ -116,6 +117,7 @@ impl Log {
             self.events = VecDeque::new();
             self.bytes = 0;
         }
+        0
     }
 
     /// Keeps a connection that dropped.

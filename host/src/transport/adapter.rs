@@ -200,12 +200,14 @@ impl Adapter {
             || self.journal.as_ref().is_some_and(is_awaited)
     }
 
-    /// Gives back what is kept for clients to come back, as far as none can any more.
-    pub fn sweep(&self) {
-        if let Some(journal) = &self.journal {
+    /// Gives back what is kept for clients to come back, as far as none can any more; returns how
+    /// many can.
+    pub fn sweep(&self) -> usize {
+        let sweep = |journal: &Journal| {
             let mut log = journal.broadcasts();
-            log.sweep(self.connections.load(Ordering::Relaxed) == 0);
-        }
+            log.sweep(self.connections.load(Ordering::Relaxed) == 0)
+        };
+        self.journal.as_ref().map_or(0, sweep)
     }
 
     /// Tells the client with this public id that its socket is connected, and sends it from now on

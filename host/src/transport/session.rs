@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -30,6 +30,8 @@ const INTRODUCTION_PAUSE: Duration = Duration::from_millis(10);
 /// have joined a namespace. A session leaves the table when socketioxide lets go of it.
 pub struct Sessions {
     table: Mutex<HashMap<String, Weak<Session>>>,
+    /// How many there are, in the table or not.
+    count: AtomicUsize,
     capacity: Capacity,
     ask: OnceLock<Ask>,
     keeps: OnceLock<Keeps>,
@@ -49,6 +51,7 @@ impl Sessions {
     pub fn new(capacity: Capacity) -> Self {
         Self {
             table: Mutex::default(),
+            count: AtomicUsize::new(0),
             capacity,
             ask: OnceLock::new(),
             keeps: OnceLock::new(),
@@ -57,6 +60,7 @@ impl Sessions {
 
     /// A new session, not yet in the table.
     pub fn begin(self: &Arc<Self>, handshake: Option<Box<Handshake>>) -> Arc<Session> {
+        self.count.fetch_add(1, Ordering::Relaxed);
         Arc::new(Session {
             sessions: self.clone(),
             handshake,
@@ -75,6 +79,11 @@ impl Sessions {
             reader: AtomicWaker::new(),
             end_polling: OnceLock::new(),
         })
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Enters a session under the id that socketioxide has given it.
@@ -544,6 +553,7 @@ impl Introduction {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        self.sessions.count.fetch_sub(1, Ordering::Relaxed);
         if let Some(id) = self.id.get() {
             let mut table = self.sessions.table.lock().expect("no holder panics");
             table.remove(id);
@@ -574,8 +584,10 @@ mod tests {
         let session = sessions.begin(None);
         sessions.enter(&session, "a".to_owned());
         assert!(Arc::ptr_eq(&sessions.get("a").unwrap(), &session));
+        assert_eq!(sessions.count(), 1);
         drop(session);
         assert!(sessions.get("a").is_none() && sessions.table.lock().unwrap().is_empty());
+        assert_eq!(sessions.count(), 0);
     }
 
     #[test]
