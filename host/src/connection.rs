@@ -16,7 +16,7 @@ use crate::{
     lane::Lane,
     message::Message,
     recovery::{Former, Replay, Stream},
-    transport::{Adapter, Delivery, Handshake, Receiver, Session, SessionKey, SocketKey},
+    transport::{Adapter, Delivery, Handshake, Receiver, Removal, Session, SessionKey, SocketKey},
     user::User,
 };
 
@@ -194,7 +194,7 @@ impl Connection {
 
     /// Takes no more events of the client, and sends it none.
     pub fn exit(&self) {
-        self.session.remove_receiver(self.namespace());
+        self.session.leave(self.namespace());
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
         self.adapter.remove(self.key, self.pid());
     }
@@ -212,6 +212,11 @@ impl Connection {
         }
     }
 
+    /// Has `remove` take the socket out of socketioxide, once that finds no packet for it any more.
+    pub fn remove_socket(&self, remove: Removal) {
+        self.session.when_read(remove);
+    }
+
     /// Sends what it missed while it was away; false if that is not all there any more.
     pub fn catch_up(&self, missed: Replay) -> bool {
         self.adapter.catch_up(self.key, &self.session, missed)
@@ -224,8 +229,7 @@ impl Connection {
 
     /// Has the server end it: the client is told so, and what waits of it is not handled.
     fn disconnect(&self) {
-        self.session.drop_events(self.namespace());
-        self.lane.forget_events();
+        self.lane.end_events();
         if !self.adapter.disconnect(self.key) {
             // Its client does not even fetch that, so it sees the transport end. It recovers
             // nothing all the same.

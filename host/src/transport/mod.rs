@@ -12,6 +12,7 @@ mod incoming;
 mod listener;
 mod outbox;
 mod packet;
+mod passage;
 mod polling;
 mod presence;
 mod refusal;
@@ -28,7 +29,7 @@ pub use handshake::{Handshake, Part};
 pub use listener::{Listener, Peer};
 pub use packet::Packet;
 pub use serve::serve;
-pub use session::{Introduction, Receiver, Session, Sessions};
+pub use session::{Introduction, Receiver, Removal, Session, Sessions};
 
 /// socketioxide's service, without anything behind it.
 pub type SocketIoService =

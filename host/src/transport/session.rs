@@ -18,6 +18,7 @@ use super::{
     frame,
     handshake::{Handshake, Part},
     outbox::{Capacity, Outbox},
+    passage::{Passage, namespace},
 };
 use crate::error::WireError;
 
@@ -44,6 +45,9 @@ pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// So many CONNECT packets of a client may be refused at once for it to be told more than a code.
 const MAX_REFUSED: usize = 64;
 
+/// So many namespaces of a client are known that it is not in any more: those that it left last.
+const MAX_LEFT: usize = 64;
+
 impl Sessions {
     /// No sessions yet. So much may wait for the client of each.
     pub fn new(capacity: Capacity) -> Self {
@@ -66,10 +70,11 @@ impl Sessions {
             release_poll: Notify::new(),
             poll: tokio::sync::Mutex::new(()),
             owes_poll: AtomicBool::new(false),
-            post: tokio::sync::Mutex::new(()),
+            post: tokio::sync::Mutex::default(),
             introductions: Mutex::default(),
             outbox: Outbox::new(self.capacity),
             receivers: Mutex::default(),
+            reading: Mutex::default(),
             is_closing: AtomicBool::new(false),
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
@@ -122,13 +127,13 @@ pub struct Session {
     /// The client has ended it while no poll waited: one may be on its way.
     pub owes_poll: AtomicBool,
     /// Held by the POST that is under way.
-    pub post: tokio::sync::Mutex<()>,
+    pub post: tokio::sync::Mutex<Passage>,
     /// Locked before the outbox, where both are.
     introductions: Mutex<Introductions>,
     /// What goes out over the websocket.
     pub outbox: Outbox,
-    /// Who takes the events that come over it, by namespace; none where they are dropped.
-    receivers: Mutex<Vec<(String, Taker)>>,
+    receivers: Mutex<Receivers>,
+    reading: Mutex<Reading>,
     is_closing: AtomicBool,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
@@ -137,8 +142,25 @@ pub struct Session {
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// Who takes the events of a namespace; none if they are dropped.
-type Taker = Option<Arc<dyn Receiver>>;
+/// Who takes what the client sends, by namespace.
+#[derive(Default)]
+struct Receivers {
+    /// They take the events that come over a websocket.
+    present: Vec<(String, Arc<dyn Receiver>)>,
+    /// Nobody: the client is not in these namespaces any more.
+    left: Vec<String>,
+}
+
+/// What socketioxide is doing with what the client sends.
+#[derive(Default)]
+struct Reading {
+    is_under_way: bool,
+    /// What is done when it has read it.
+    removals: Vec<Removal>,
+}
+
+/// Takes a socket out of socketioxide.
+pub type Removal = Box<dyn FnOnce() + Send>;
 
 /// Takes the events of a connection, in the order in which they came.
 pub trait Receiver: Send + Sync {
@@ -261,6 +283,8 @@ impl Session {
     /// Announces how a connection is to be introduced. Called before socketioxide answers the
     /// CONNECT packet.
     pub fn announce(&self, introduction: Introduction) {
+        // The former connection may have ended only behind the CONNECT packet.
+        self.ask_again(introduction.namespace.as_bytes());
         self.introductions().announce(introduction);
     }
 
@@ -306,29 +330,66 @@ impl Session {
     /// Has the events of a namespace taken by `receiver`. Without one they are socketioxide's.
     pub fn add_receiver(&self, namespace: &str, receiver: Arc<dyn Receiver>) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.retain(|(other, _)| other != namespace);
+        let present = &mut receivers.present;
+        present.retain(|(other, _)| other != namespace);
         // Most clients use one namespace.
-        receivers.reserve_exact(1);
-        receivers.push((namespace.to_owned(), Some(receiver)));
+        present.reserve_exact(1);
+        present.push((namespace.to_owned(), receiver));
     }
 
-    /// Events of a namespace are not taken any more.
-    pub fn remove_receiver(&self, namespace: &str) {
+    /// The client is not in a namespace any more. What it sends there is dropped until it asks for it
+    /// again.
+    pub fn leave(&self, namespace: &str) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.retain(|(other, receiver)| other != namespace || receiver.is_none());
+        receivers.present.retain(|(other, _)| other != namespace);
+        receivers.left.retain(|other| other != namespace);
+        if receivers.left.len() >= MAX_LEFT {
+            receivers.left.remove(0);
+        }
+        receivers.left.push(namespace.to_owned());
     }
 
-    /// Drops the events of a namespace until somebody takes them again: they are on their way as
-    /// the server ends the connection. socketioxide would end the session for them.
-    pub fn drop_events(&self, namespace: &str) {
+    /// The client asks for a namespace, perhaps one that it has left.
+    pub fn ask_again(&self, namespace: &[u8]) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.retain(|(other, _)| other != namespace);
-        receivers.push((namespace.to_owned(), None));
+        let left = &mut receivers.left;
+        left.retain(|other| other.as_bytes() != namespace);
+    }
+
+    /// Whether the client has left a namespace.
+    pub fn has_left(&self, namespace: &[u8]) -> bool {
+        let receivers = self.receivers.lock().expect("no holder panics");
+        let mut left = receivers.left.iter();
+        left.any(|other| other.as_bytes() == namespace)
     }
 
     /// No event is taken any more.
     pub fn forget_receivers(&self) {
-        self.receivers.lock().expect("no holder panics").clear();
+        let mut receivers = self.receivers.lock().expect("no holder panics");
+        receivers.present.clear();
+    }
+
+    /// socketioxide is about to read a packet.
+    pub fn begin_reading(&self) {
+        self.reading.lock().expect("no holder panics").is_under_way = true;
+    }
+
+    /// socketioxide has dealt with what it was reading.
+    pub fn end_reading(&self) {
+        let reading = std::mem::take(&mut *self.reading.lock().expect("no holder panics"));
+        reading.removals.into_iter().for_each(|remove| remove());
+    }
+
+    /// Has `remove` take a socket that has ended out of socketioxide: now, or if a packet for it may
+    /// be under way there, behind that packet.
+    pub fn when_read(&self, remove: Removal) {
+        let mut reading = self.reading.lock().expect("no holder panics");
+        if reading.is_under_way {
+            reading.removals.push(remove);
+        } else {
+            drop(reading);
+            remove();
+        }
     }
 
     /// Hands an engine.io packet to who takes it; false if nobody does.
@@ -338,15 +399,11 @@ impl Session {
         };
         let receiver = {
             let receivers = self.receivers.lock().expect("no holder panics");
-            let mut receivers = receivers.iter();
-            let receiver = receivers.find(|(namespace, _)| namespace == event.namespace);
+            let mut present = receivers.present.iter();
+            let receiver = present.find(|(namespace, _)| namespace == event.namespace);
             receiver.map(|(_, receiver)| receiver.clone())
         };
-        match receiver {
-            Some(Some(receiver)) => receiver.receive(event.array, event.ack),
-            Some(None) => true,
-            None => false,
-        }
+        receiver.is_some_and(|receiver| receiver.receive(event.array, event.ack))
     }
 
     /// The connections that the client does not know of yet.
@@ -490,7 +547,7 @@ impl Introductions {
 
     /// Which of them an engine.io packet of socketioxide's answers.
     fn answered_by(&self, packet: &[u8]) -> Option<usize> {
-        let namespace = namespace(packet.strip_prefix(b"40")?)?;
+        let namespace = namespace(packet.strip_prefix(b"40")?);
         let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
         self.pending.iter().position(is_its)
     }
@@ -514,7 +571,7 @@ impl Introductions {
 
     /// What the client gets instead of socketioxide's refusal.
     fn refusal(&mut self, rest: &[u8]) -> Option<Answer> {
-        let namespace = namespace(rest)?;
+        let namespace = namespace(rest);
         let is_its = |(path, _): &(String, String)| path.as_bytes() == namespace;
         let index = self.refused.iter().position(is_its)?;
         let (_, packet) = self.refused.swap_remove(index);
@@ -522,14 +579,6 @@ impl Introductions {
             self.refused = Vec::new();
         }
         Some(Answer::Instead(packet))
-    }
-}
-
-/// The namespace of a packet whose payload is an object, given from behind the type.
-fn namespace(rest: &[u8]) -> Option<&[u8]> {
-    match rest.first()? {
-        b'/' => rest.split(|byte| *byte == b',').next(),
-        _ => Some(b"/"),
     }
 }
 
@@ -628,6 +677,26 @@ mod tests {
             introductions.refuse("/full", &refusal);
         }
         assert_eq!(introductions.refused.len(), MAX_REFUSED);
+    }
+
+    #[test]
+    fn a_namespace_is_left_until_it_is_asked_for_again_and_the_last_ones_are_known() {
+        let session = Arc::new(Sessions::new(CAPACITY)).begin(None);
+        assert!(!session.has_left(b"/"));
+        session.leave("/");
+        session.leave("/");
+        assert!(session.has_left(b"/") && !session.has_left(b"/other"));
+        session.ask_again(b"/other");
+        assert!(session.has_left(b"/"));
+        session.ask_again(b"/");
+        assert!(!session.has_left(b"/"));
+        session.leave("/");
+        session.announce(introduction("/", "new"));
+        assert!(!session.has_left(b"/"));
+        let path = |number: usize| format!("/{number}");
+        (0..=MAX_LEFT).for_each(|number| session.leave(&path(number)));
+        assert!(!session.has_left(b"/0"));
+        assert!((1..=MAX_LEFT).all(|number| session.has_left(path(number).as_bytes())));
     }
 
     #[test]
