@@ -212,6 +212,11 @@ impl Connection {
         }
     }
 
+    /// Tells the client that the server has ended it.
+    pub fn tell_end(&self) {
+        self.session.tell_end(self.namespace());
+    }
+
     /// Has `remove` take the socket out of socketioxide, once that finds no packet for it any more.
     pub fn remove_socket(&self, remove: Removal) {
         self.session.when_read(remove);

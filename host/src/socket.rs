@@ -312,6 +312,9 @@ impl DisconnectHandler<Adapter, Ours> for Events {
     fn call_with_defer(&self, socket: SocketRef, reason: DisconnectReason, defer: fn(SocketRef)) {
         let session_has_ended = may_come_back(reason);
         self.connection.end(session_has_ended);
+        if reason == DisconnectReason::ServerNSDisconnect {
+            self.connection.tell_end();
+        }
         if session_has_ended {
             defer(socket);
         } else {

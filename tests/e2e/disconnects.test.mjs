@@ -303,6 +303,16 @@ for (const way of WAYS) {
     });
   }
 
+  test(`a client leaves a connection as it is ended, and comes back in one go: ${way}`, async (t) => {
+    const raw = await client(t, server, way);
+    await raw.goOn();
+    await raw.send('427["dismisses",false]', ...SENT['an ack'], '41', '40');
+    const packets = await raw.until('41');
+    assert.deepEqual(seen(packets), END);
+    await raw.until(/^40/);
+    await raw.isInOther();
+  });
+
   test(`what is sent to a namespace that was gone for a while ends nothing: ${way}`, async (t) => {
     const own = await startServer(t, {
       plugins: [

@@ -306,11 +306,25 @@ impl Session {
         }
     }
 
+    /// Tells the client that the server has ended a connection. socketioxide has said so as well, but
+    /// that may be on its way still, and the client could be back first. A client that polls gets
+    /// everything through socketioxide, in order already.
+    pub fn tell_end(&self, namespace: &str) {
+        let mut introductions = self.introductions();
+        if self.outbox.is_open() && introductions.tell_end(namespace) {
+            self.push_frames(text_frame(&match namespace {
+                "/" => "41".to_owned(),
+                namespace => format!("41{namespace},"),
+            }));
+            self.flush();
+        }
+    }
+
     /// Sends a frame of socketioxide's, with what the client is to see instead of an answer to
     /// CONNECT.
     pub fn pass_on(&self, frame: &[u8], payload: &[u8]) {
         let mut introductions = self.introductions();
-        if introductions.put_off(payload) {
+        if introductions.put_off(payload) || introductions.has_told(payload) {
             return;
         }
         match introductions.answer(payload) {
@@ -454,6 +468,9 @@ pub struct Introductions {
     pending: Vec<Pending>,
     /// Namespaces that the client is not let into, with what it is to get.
     refused: Vec<(String, String)>,
+    /// Ends of connections by their namespace: how many more of them the host has told the client of
+    /// than socketioxide has.
+    ends: Vec<(String, isize)>,
 }
 
 /// The payload of CONNECT_ERROR.
@@ -543,6 +560,36 @@ impl Introductions {
         let pending = &mut self.pending[index];
         pending.is_answered = !pending.is_ready;
         pending.is_answered
+    }
+
+    /// The host wants to tell the client of an end. False if socketioxide has been faster.
+    fn tell_end(&mut self, namespace: &str) -> bool {
+        self.count_end(namespace.as_bytes(), 1) >= 0
+    }
+
+    /// Whether an engine.io packet of socketioxide's tells of an end that the client knows of already.
+    pub fn has_told(&mut self, packet: &[u8]) -> bool {
+        let rest = packet.strip_prefix(b"41");
+        rest.is_some_and(|rest| self.count_end(namespace(rest), -1) > 0)
+    }
+
+    /// Returns what the count was before.
+    fn count_end(&mut self, namespace: &[u8], difference: isize) -> isize {
+        let is_its = |(path, _): &(String, isize)| path.as_bytes() == namespace;
+        let Some(index) = self.ends.iter().position(is_its) else {
+            let path = String::from_utf8_lossy(namespace).into_owned();
+            self.ends.push((path, difference));
+            return 0;
+        };
+        let before = self.ends[index].1;
+        self.ends[index].1 += difference;
+        if self.ends[index].1 == 0 {
+            self.ends.swap_remove(index);
+        }
+        if self.ends.is_empty() {
+            self.ends = Vec::new();
+        }
+        before
     }
 
     /// Which of them an engine.io packet of socketioxide's answers.
@@ -697,6 +744,20 @@ mod tests {
         (0..=MAX_LEFT).for_each(|number| session.leave(&path(number)));
         assert!(!session.has_left(b"/0"));
         assert!((1..=MAX_LEFT).all(|number| session.has_left(path(number).as_bytes())));
+    }
+
+    #[test]
+    fn a_client_is_told_of_an_end_once_by_whoever_is_first() {
+        let mut introductions = Introductions::default();
+        assert!(!introductions.has_told(b"42[\"a\"]"));
+        for (namespace, packet) in [("/", "41"), ("/other", "41/other,")] {
+            let packet = packet.as_bytes();
+            assert!(introductions.tell_end(namespace) && introductions.has_told(packet));
+            assert!(!introductions.has_told(packet) && !introductions.tell_end(namespace));
+            assert!(introductions.tell_end(namespace));
+        }
+        assert!(introductions.has_told(b"41") && introductions.has_told(b"41/other,"));
+        assert!(introductions.ends.is_empty());
     }
 
     #[test]
