@@ -17,7 +17,7 @@ use crate::{
     lane::Lane,
     message::Message,
     recovery::{Former, Replay, Stream},
-    transport::{Adapter, Delivery, Handshake, Receiver, Session, SessionKey, SocketKey},
+    transport::{Adapter, Delivery, Handshake, Receiver, Removal, Session, SessionKey, SocketKey},
     user::User,
 };
 
@@ -208,7 +208,7 @@ impl Connection {
     pub fn exit(&self) {
         // First, so that who enters meanwhile finds it or is found by what follows.
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
-        self.session.remove_receiver(self.namespace());
+        self.session.leave(self.namespace());
         self.adapter.remove(self.key, &self.id, self.pid());
     }
 
@@ -231,6 +231,16 @@ impl Connection {
         }
     }
 
+    /// Tells the client that the server has ended it.
+    pub fn tell_end(&self) {
+        self.session.tell_end(self.namespace());
+    }
+
+    /// Has `remove` take the socket out of socketioxide, once that finds no packet for it any more.
+    pub fn remove_socket(&self, remove: Removal) {
+        self.session.when_read(remove);
+    }
+
     /// Sends what it missed while it was away; false if that is not all there any more.
     pub fn catch_up(&self, missed: Replay) -> bool {
         self.adapter.catch_up(self.key, &self.session, missed)
@@ -243,8 +253,7 @@ impl Connection {
 
     /// Has the server end it: the client is told so, and what waits of it is not handled.
     fn disconnect(&self) {
-        self.session.drop_events(self.namespace());
-        self.lane.forget_events();
+        self.lane.end_events();
         if !self.adapter.disconnect(self.key) {
             // Its client does not even fetch that, so it sees the transport end. It recovers
             // nothing all the same.

@@ -42,6 +42,8 @@ pub struct Lane(Mutex<State>);
 
 struct State {
     busy: bool,
+    /// No more events are taken.
+    is_over: bool,
     waiting: VecDeque<Arrival>,
     /// What the events among them take, in bytes.
     bytes: usize,
@@ -65,6 +67,8 @@ pub enum Turn {
     Later,
     /// Too many wait already.
     Full(Arrival),
+    /// It is an event behind the end of the connection, and dropped.
+    Over,
 }
 
 impl Lane {
@@ -72,15 +76,21 @@ impl Lane {
     pub fn closed() -> Self {
         Self(Mutex::new(State {
             busy: true,
+            is_over: false,
             waiting: VecDeque::new(),
             bytes: 0,
         }))
     }
 
     /// Takes the turn if the lane is idle, else queues an arrival if there is room for it. The end
-    /// of a connection always fits.
+    /// of a connection always fits, and is the last that does.
     pub fn enter(&self, arrival: Arrival, capacity: impl FnOnce() -> Capacity) -> Turn {
         let mut state = self.0.lock().expect("no holder panics");
+        match arrival {
+            Arrival::Event { .. } if state.is_over => return Turn::Over,
+            Arrival::Event { .. } => {}
+            Arrival::Disconnect { .. } => state.is_over = true,
+        }
         if !state.busy {
             state.busy = true;
             return Turn::Now(arrival);
@@ -98,9 +108,10 @@ impl Lane {
         Turn::Later
     }
 
-    /// Drops the events that wait. The end of the connection is no event.
-    pub fn forget_events(&self) {
+    /// Drops the events that wait, and those that come. The end of the connection is no event.
+    pub fn end_events(&self) {
         let mut state = self.0.lock().expect("no holder panics");
+        state.is_over = true;
         let is_end = |arrival: &Arrival| matches!(arrival, Arrival::Disconnect { .. });
         state.waiting.retain(is_end);
         state.bytes = 0;

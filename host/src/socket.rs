@@ -307,8 +307,19 @@ impl Events {
 
 impl DisconnectHandler<Adapter, Ours> for Events {
     fn call_with_defer(&self, socket: SocketRef, reason: DisconnectReason, defer: fn(SocketRef)) {
-        self.connection.end(may_come_back(reason));
-        defer(socket);
+        let session_has_ended = may_come_back(reason);
+        self.connection.end(session_has_ended);
+        if reason == DisconnectReason::ServerNSDisconnect {
+            self.connection.tell_end();
+        }
+        if session_has_ended {
+            defer(socket);
+        } else {
+            // Weak: socketioxide removes it with the session, and the session need not keep it.
+            let socket = Arc::downgrade(&socket);
+            let remove = move || _ = socket.upgrade().map(defer);
+            self.connection.remove_socket(Box::new(remove));
+        }
         self.dispatcher
             .farewell(&self.connection, reason_text(reason));
     }

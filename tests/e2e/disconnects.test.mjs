@@ -1,10 +1,12 @@
 // Connections that plugins end.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { after, test } from 'node:test';
 import { TRANSPORTS, ask, connect, disconnected, nextEvent, received } from '../support/client.mjs';
+import { editConfig, replaceFile } from '../support/plugins.mjs';
 import { poller, websocket } from '../support/protocol.mjs';
 import { startServer } from '../support/server.mjs';
-import { until } from '../support/wait.mjs';
+import { until, within } from '../support/wait.mjs';
 
 const REASON = 'io server disconnect';
 const COMING_BACK = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 20 };
@@ -168,12 +170,186 @@ for (const transport of TRANSPORTS) {
   }
 }
 
-test('events that come behind the end do not hide it', async (t) => {
-  const socket = await connect(t, server, COMING_BACK);
-  for (let i = 0; i < 5; i += 1) socket.emit('dismisses', false);
-  assert.equal(await disconnected(socket), REASON);
-  assert.equal(received(socket, 'dismisses:after').length, 1);
-  assert.equal(socket.active, false);
+for (const transport of TRANSPORTS) {
+  test(`events that come behind the end do not hide it: ${transport}`, async (t) => {
+    const socket = await connect(t, server, { transports: [transport], ...COMING_BACK });
+    for (let i = 0; i < 5; i += 1) socket.emit('dismisses', false);
+    assert.equal(await disconnected(socket), REASON);
+    assert.equal(received(socket, 'dismisses:after').length, 1);
+    assert.equal(socket.active, false);
+  });
+}
+
+/** What a client may send to a connection. */
+const ATTACHMENT = Buffer.from('MixLab');
+const SENT = {
+  'an event': ['42["dismisses",false]'],
+  'an event with an attachment': ['451-["dismisses",{"_placeholder":true,"num":0}]', ATTACHMENT],
+  'an ack': ['430["answer"]'],
+  'an ack with an attachment': ['461-0[{"_placeholder":true,"num":0}]', ATTACHMENT],
+  'its own end': ['41'],
+};
+
+/** How a client may send it. With an upgrade, what comes later comes over the websocket. */
+const WAYS = [...TRANSPORTS, 'upgrade'];
+
+/** A client that is in `/` and `/other`, packet by packet. */
+async function client(t, server, way) {
+  const polling = way === 'websocket' ? undefined : await poller(server);
+  let socket = polling ? undefined : await websocket(t, server);
+  // Its server may be gone.
+  t.after(() => socket ?? polling.post('1').catch(() => {}));
+  const waiting = [];
+  const more = async (what) => {
+    if (!socket) {
+      const { status, body } = await polling.get();
+      assert.equal(status, 200, `the session ended before ${what}`);
+      return body.split('\x1e');
+    }
+    await until(() => socket.waiting.length > 0 || socket.isClosed(), { message: what });
+    assert.ok(socket.waiting.length > 0, `the session ended before ${what}`);
+    return socket.waiting.splice(0);
+  };
+  const self = {
+    async send(...packets) {
+      if (socket) return socket.send(...packets);
+      const encode = (packet) => (Buffer.isBuffer(packet) ? `b${packet.toString('base64')}` : packet);
+      assert.equal((await polling.post(packets.map(encode).join('\x1e'))).body, 'ok');
+    },
+    /** The messages up to this one, which may be a pattern. */
+    async until(last) {
+      const messages = [];
+      const isLast = (message) => message !== undefined && (last.test?.(message) ?? message === last);
+      while (!isLast(messages.at(-1))) {
+        if (waiting.length === 0) waiting.push(...(await more(`${last} behind ${messages}`)));
+        const packet = waiting.shift();
+        if (packet.startsWith('4')) messages.push(packet);
+      }
+      return messages;
+    },
+    /** Returns when the server has read what was sent. */
+    async isRead() {
+      if (!socket) return;
+      const answered = once(socket.socket, 'pong');
+      socket.socket.ping();
+      await within(answered, 'the answer to a ping');
+    },
+    /** With an upgrade, this is the time for it. */
+    async goOn() {
+      if (way !== 'upgrade') return;
+      socket = await websocket(t, server, { sid: polling.sid });
+      socket.send('2probe');
+      assert.equal(await socket.next(), '3probe');
+      socket.send('5');
+    },
+    /** What is sent in the other namespace is answered, also when the server has dealt with all before. */
+    async isInOther() {
+      for (const id of [1, 2]) {
+        await self.send(`42/other,${id}["dismisses:ping"]`);
+        await self.until(`43/other,${id}["pong"]`);
+      }
+    },
+  };
+  if (socket) await socket.next();
+  await self.send('40');
+  await self.until(/dismisses:query/);
+  await self.send('40/other,');
+  await self.until(/\/other,\["dismisses:query/);
+  return self;
+}
+
+for (const way of WAYS) {
+  for (const [what, packets] of Object.entries(SENT)) {
+    test(`${what} behind the end of a connection is dropped, and nothing else ends: ${way}`, async (t) => {
+      const raw = await client(t, server, way);
+      await raw.send('427["dismisses",false]', ...packets);
+      assert.deepEqual(seen(await raw.until('41')), END);
+      await raw.send(...packets);
+      await raw.goOn();
+      await raw.send(...packets, ...packets);
+      await raw.isInOther();
+      await raw.send('40');
+      await raw.until(/^40/);
+      await raw.send('422["dismisses:ping"]');
+      await raw.until('432["pong"]');
+    });
+  }
+
+  for (const [what, [packet, attachment]] of Object.entries(SENT).filter(([, packets]) => packets.length > 1)) {
+    test(`a connection ends in the middle of ${what}, and nothing else: ${way}`, async (t) => {
+      const witness = await connect(t, server);
+      const raw = await client(t, server, way);
+      await raw.send('428["capabilities",[{"call":"join","room":"middle"}]]');
+      await raw.until(/^438/);
+      await raw.send(packet);
+      await raw.isRead();
+      await call(witness, { call: 'disconnect', rooms: ['middle'], close: false });
+      await raw.until('41');
+      await raw.goOn();
+      await raw.send(attachment);
+      await raw.isInOther();
+      await raw.send('40');
+      await raw.until(/^40/);
+    });
+
+    test(`${what} is dropped in two parts: ${way}`, async (t) => {
+      const raw = await client(t, server, way);
+      await raw.send('427["dismisses",false]');
+      await raw.until('41');
+      await raw.send(packet);
+      await raw.goOn();
+      await raw.send(attachment);
+      await raw.isInOther();
+    });
+  }
+
+  test(`a client leaves a connection as it is ended, and comes back in one go: ${way}`, async (t) => {
+    const raw = await client(t, server, way);
+    await raw.goOn();
+    await raw.send('427["dismisses",false]', ...SENT['an ack'], '41', '40');
+    const packets = await raw.until('41');
+    assert.deepEqual(seen(packets), END);
+    await raw.until(/^40/);
+    await raw.isInOther();
+  });
+
+  test(`what is sent to a namespace that was gone for a while ends nothing: ${way}`, async (t) => {
+    const own = await startServer(t, {
+      plugins: [
+        { wasm: 'dismisses', grants: ['emit', 'handshake', 'disconnect', 'namespace:/*'], config: { namespaces: ['/other'] } },
+        { wasm: 'dismisses', name: 'main', grants: ['emit', 'handshake', 'disconnect'] },
+      ],
+    });
+    const raw = await client(t, own, way);
+    const former = editConfig(own, (toml) => toml.replace('"/other"', '"/third"'));
+    await raw.until('41/other,');
+    replaceFile(own.configPath, former);
+    await until(async () => (await poller(own).then((other) => other.join('40/other,')))[0].startsWith('40'));
+    for (const packets of Object.values(SENT)) {
+      await raw.send(...packets.map((packet) => packet.replace?.(/^4(\d(?:\d-)?)/, '4$1/other,') ?? packet));
+    }
+    await raw.goOn();
+    await raw.send('421["dismisses:ping"]');
+    await raw.until('431["pong"]');
+    await raw.send('40/other,');
+    await raw.until(/^40\/other/);
+    await raw.isInOther();
+  });
+}
+
+test('what is sent to a namespace that the client was never in ends the transport, as in Node', async (t) => {
+  for (const packets of Object.values(SENT)) {
+    const raw = await websocket(t, server);
+    await raw.next();
+    raw.send('40/other,');
+    await raw.nextMessage();
+    raw.send(...packets);
+    await raw.closed();
+  }
+  const polling = await poller(server);
+  await polling.join('40/other,');
+  await polling.post('42["dismisses",false]');
+  assert.equal((await polling.get()).status, 400);
 });
 
 test('a client that has no room for the end of its connection loses the transport', async (t) => {

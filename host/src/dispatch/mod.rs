@@ -67,7 +67,7 @@ impl Dispatcher {
         let capacity = || self.settings.load().queue;
         match connection.lane.enter(arrival, capacity) {
             Turn::Now(arrival) => self.proceed(connection, arrival),
-            Turn::Later => {}
+            Turn::Later | Turn::Over => {}
             Turn::Full(arrival) => answer::refuse_for_queue(connection, arrival),
         }
     }

@@ -2,7 +2,8 @@
 //! on to socketioxide, and the order in which they came is kept.
 //!
 //! A frame that goes on stops what is behind it until socketioxide has dealt with it, which it has
-//! when it reads again: it handles one message after the other.
+//! when it reads again: it handles one message after the other. What must not go on is dropped; see
+//! [`Passage`].
 
 use bytes::{Buf, BytesMut};
 use tokio::io::ReadBuf;
@@ -10,6 +11,7 @@ use tokio::io::ReadBuf;
 use super::{
     event_name::{self, Name},
     frame::{self, Header},
+    passage::Passage,
     session::Session,
 };
 
@@ -19,12 +21,15 @@ pub struct Incoming {
     max_message: u64,
     /// How much of the frame under way is still to be passed on.
     passing: u64,
+    /// How much of the frame under way is still to be dropped.
+    skipping: u64,
     /// The message under way has more frames, which socketioxide puts together.
     is_fragmented: bool,
+    /// The message under way is an attachment of a packet that was dropped.
+    is_dropping: bool,
     /// The text under way, as far as its frames have come.
     text: Option<Vec<u8>>,
-    /// How many attachments of the packet under way are still to come.
-    attachments: usize,
+    passage: Passage,
     /// A frame whose end is missing, or frames that must wait.
     held: BytesMut,
     /// What socketioxide reads next.
@@ -32,14 +37,16 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// `held` is what the client has sent already.
-    pub fn new(max_message: u64, held: BytesMut) -> Self {
+    /// `passage` knows what the client has sent by polling, `held` is what it has sent since.
+    pub fn new(max_message: u64, passage: Passage, held: BytesMut) -> Self {
         Self {
             max_message,
             passing: 0,
+            skipping: 0,
             is_fragmented: false,
+            is_dropping: false,
             text: None,
-            attachments: 0,
+            passage,
             held,
             ready: Vec::new(),
         }
@@ -68,6 +75,13 @@ impl Incoming {
             self.ready = Vec::new();
         }
         true
+    }
+
+    /// socketioxide reads again: it has dealt with what it has read before.
+    pub fn settle(&mut self, session: &Session) {
+        if self.passing == 0 && !self.is_fragmented {
+            self.passage.settle(session);
+        }
     }
 
     /// Takes bytes from the client. The events among them go to their receivers.
@@ -108,15 +122,20 @@ impl Incoming {
     /// how many bytes those were.
     fn deal(&mut self, bytes: &mut [u8], session: &Session) -> usize {
         let mut done = self.pass_on(bytes);
+        done += self.skip(&bytes[done..]);
         while self.ready.is_empty() {
             let Some(header) = Header::parse(&bytes[done..]) else {
                 break;
             };
             if !self.is_text(&header) {
-                self.note(&header);
-                self.passing = header.frame_length();
-                done += self.pass_on(&bytes[done..]);
-                break;
+                if self.passes(&header) {
+                    self.passing = header.frame_length();
+                    done += self.pass_on(&bytes[done..]);
+                    break;
+                }
+                self.skipping = header.frame_length();
+                done += self.skip(&bytes[done..]);
+                continue;
             }
             // It fits: what is over the limit is not held.
             let frame = done..done + header.frame_length() as usize;
@@ -143,27 +162,29 @@ impl Incoming {
 
     /// Hands a whole text to who takes it.
     fn deal_with(&mut self, text: &[u8], session: &Session) {
-        if !session.deliver(text) {
-            self.note_attachments(text);
+        if !session.deliver(text) && self.passage.passes(text, session) {
             self.forward(text, session);
         }
     }
 
     /// Passes on what belongs to the frame under way.
     fn pass_on(&mut self, bytes: &[u8]) -> usize {
-        let length = bytes
-            .len()
-            .min(usize::try_from(self.passing).unwrap_or(usize::MAX));
-        self.passing -= length as u64;
+        let length = take_part(&mut self.passing, bytes);
         self.ready.extend_from_slice(&bytes[..length]);
         length
+    }
+
+    /// Drops what belongs to the frame under way.
+    fn skip(&mut self, bytes: &[u8]) -> usize {
+        take_part(&mut self.skipping, bytes)
     }
 
     /// Whether a frame is a text, or a part of one, that may hold an event.
     fn is_text(&self, header: &Header) -> bool {
         let is_part = match &self.text {
             None => {
-                matches!(header.first, frame::TEXT | frame::FIRST_TEXT) && self.attachments == 0
+                matches!(header.first, frame::TEXT | frame::FIRST_TEXT)
+                    && !self.passage.awaits_attachments()
             }
             Some(_) => header.is_continuation(),
         };
@@ -174,16 +195,17 @@ impl Incoming {
             && header.length <= self.max_message.saturating_sub(before)
     }
 
-    /// Keeps track of messages in parts and of attachments, before a frame is passed on.
-    fn note(&mut self, header: &Header) {
+    /// Whether a frame is passed on. Keeps track of messages in parts and of attachments.
+    fn passes(&mut self, header: &Header) -> bool {
         if header.is_control() {
-            return;
+            return true;
         }
         self.give_back_text();
         if !self.is_fragmented {
-            self.attachments = self.attachments.saturating_sub(1);
+            self.is_dropping = !self.passage.attachment_passes();
         }
         self.is_fragmented = !header.is_last();
+        !self.is_dropping
     }
 
     /// Has socketioxide judge a text whose next frame is none that could follow, or is too much.
@@ -191,18 +213,7 @@ impl Incoming {
         if let Some(text) = self.text.take() {
             frame::push_masked(&mut self.ready, frame::FIRST_TEXT, &text);
             self.is_fragmented = true;
-        }
-    }
-
-    /// A packet with attachments: `45` or `46`, and their number.
-    fn note_attachments(&mut self, packet: &[u8]) {
-        if let [b'4', b'5' | b'6', rest @ ..] = packet {
-            let digits = rest.iter().take_while(|byte| byte.is_ascii_digit());
-            self.attachments = digits.fold(0, |number: usize, digit| {
-                number
-                    .saturating_mul(10)
-                    .saturating_add((digit - b'0').into())
-            });
+            self.is_dropping = false;
         }
     }
 
@@ -223,4 +234,13 @@ impl Incoming {
             }
         }
     }
+}
+
+/// Takes the bytes that belong to a part of which so much is still to come; returns how many those are.
+fn take_part(left: &mut u64, bytes: &[u8]) -> usize {
+    let length = bytes
+        .len()
+        .min(usize::try_from(*left).unwrap_or(usize::MAX));
+    *left -= length as u64;
+    length
 }

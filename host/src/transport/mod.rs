@@ -13,6 +13,7 @@ mod listener;
 mod members;
 mod outbox;
 mod packet;
+mod passage;
 mod polling;
 mod presence;
 mod refusal;
@@ -30,7 +31,7 @@ pub use listener::{Listener, Peer};
 pub use members::Selection;
 pub use packet::Packet;
 pub use serve::serve;
-pub use session::{Introduction, Receiver, Session, Sessions};
+pub use session::{Introduction, Receiver, Removal, Session, Sessions};
 
 /// socketioxide's service, without anything behind it.
 pub type SocketIoService =

@@ -12,7 +12,7 @@ use axum::{
     http::{HeaderValue, Method, header},
     response::{IntoResponse, Response},
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use futures_util::FutureExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::{task::unconstrained, time::sleep};
@@ -22,6 +22,7 @@ use super::{
     front::{Front, Origin},
     handshake::Handshake,
     outbox::Pushed,
+    passage::Passage,
     refusal::Refusal,
     session::{Answer, Session},
 };
@@ -138,7 +139,7 @@ pub async fn post(
     request: Request,
 ) -> Result<Response, Refusal> {
     // Of two at once nobody knows which is first.
-    let Ok(_under_way) = session.post.try_lock() else {
+    let Ok(mut passage) = session.post.try_lock() else {
         close(front, id);
         return Err(Refusal::BadRequest);
     };
@@ -175,9 +176,45 @@ pub async fn post(
             session.asks_for(rest);
         }
     }
-    let body = Body::from(event_name::escape_payload(body));
-    let request = front.request(Method::POST, "polling", Some(&id), body);
-    front.ask(request).await.map(payload)
+    for part in parts(body) {
+        let is_last = part.split(is_separator).any(|packet| packet == CLOSE);
+        let body = event_name::escape_payload(passed(part, &mut passage, &session));
+        let request = front.request(Method::POST, "polling", Some(&id), Body::from(body));
+        let taken = front.ask(request).await;
+        passage.settle(&session);
+        taken?;
+        if is_last {
+            break;
+        }
+    }
+    Ok(payload(Bytes::from_static(b"ok")))
+}
+
+/// The parts of a payload that socketioxide gets one after the other. A CONNECT begins one: a
+/// connection in the same namespace that ends before it must be gone by then.
+fn parts(mut packets: Bytes) -> Vec<Bytes> {
+    let mut parts = Vec::new();
+    let is_connect = |bytes: &[u8]| bytes == [SEPARATOR, b'4', b'0'];
+    while let Some(end) = packets.windows(3).position(is_connect) {
+        parts.push(packets.split_to(end));
+        packets.advance(1);
+    }
+    parts.push(packets);
+    parts
+}
+
+/// The packets of a payload that pass.
+fn passed(packets: Bytes, passage: &mut Passage, session: &Session) -> Bytes {
+    let passes = |packet: &&[u8]| match packet.first() {
+        Some(b'b') => passage.attachment_passes(),
+        _ => passage.passes(packet, session),
+    };
+    let all = packets.split(is_separator);
+    let passed: Vec<&[u8]> = all.clone().filter(passes).collect();
+    match passed.len() == all.count() {
+        true => packets,
+        false => passed.join(&SEPARATOR).into(),
+    }
 }
 
 /// Has a poll that comes soon end like one that waited.

@@ -18,6 +18,7 @@ use super::{
     frame,
     handshake::{Handshake, Part},
     outbox::{Capacity, Outbox},
+    passage::{Passage, namespace},
 };
 use crate::error::{ConnectError, WireError};
 
@@ -46,6 +47,9 @@ pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
 /// So many CONNECT packets of a client may be refused at once for it to be told more than a code.
 const MAX_REFUSED: usize = 64;
 
+/// So many namespaces of a client are known that it is not in any more: those that it left last.
+const MAX_LEFT: usize = 64;
+
 impl Sessions {
     /// No sessions yet. So much may wait for the client of each.
     pub fn new(capacity: Capacity) -> Self {
@@ -70,10 +74,11 @@ impl Sessions {
             release_poll: Notify::new(),
             poll: tokio::sync::Mutex::new(()),
             owes_poll: AtomicBool::new(false),
-            post: tokio::sync::Mutex::new(()),
+            post: tokio::sync::Mutex::default(),
             introductions: Mutex::default(),
             outbox: Outbox::new(self.capacity),
             receivers: Mutex::default(),
+            reading: Mutex::default(),
             is_closing: AtomicBool::new(false),
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
@@ -131,13 +136,13 @@ pub struct Session {
     /// The client has ended it while no poll waited: one may be on its way.
     pub owes_poll: AtomicBool,
     /// Held by the POST that is under way.
-    pub post: tokio::sync::Mutex<()>,
+    pub post: tokio::sync::Mutex<Passage>,
     /// Locked before the outbox, where both are.
     introductions: Mutex<Introductions>,
     /// What goes out over the websocket.
     pub outbox: Outbox,
-    /// Who takes the events that come over it, by namespace; none where they are dropped.
-    receivers: Mutex<Vec<(String, Taker)>>,
+    receivers: Mutex<Receivers>,
+    reading: Mutex<Reading>,
     is_closing: AtomicBool,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
@@ -146,8 +151,25 @@ pub struct Session {
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
 }
 
-/// Who takes the events of a namespace; none if they are dropped.
-type Taker = Option<Arc<dyn Receiver>>;
+/// Who takes what the client sends, by namespace.
+#[derive(Default)]
+struct Receivers {
+    /// They take the events that come over a websocket.
+    present: Vec<(String, Arc<dyn Receiver>)>,
+    /// Nobody: the client is not in these namespaces any more.
+    left: Vec<String>,
+}
+
+/// What socketioxide is doing with what the client sends.
+#[derive(Default)]
+struct Reading {
+    is_under_way: bool,
+    /// What is done when it has read it.
+    removals: Vec<Removal>,
+}
+
+/// Takes a socket out of socketioxide.
+pub type Removal = Box<dyn FnOnce() + Send>;
 
 /// Takes the events of a connection, in the order in which they came.
 pub trait Receiver: Send + Sync {
@@ -280,6 +302,8 @@ impl Session {
     /// Announces how a connection is to be introduced. Called before socketioxide answers the
     /// CONNECT packet.
     pub fn announce(&self, introduction: Introduction) {
+        // The former connection may have ended only behind the CONNECT packet.
+        self.ask_again(introduction.namespace.as_bytes());
         self.introductions().announce(introduction);
     }
 
@@ -302,11 +326,25 @@ impl Session {
         }
     }
 
+    /// Tells the client that the server has ended a connection. socketioxide has said so as well, but
+    /// that may be on its way still, and the client could be back first. A client that polls gets
+    /// everything through socketioxide, in order already.
+    pub fn tell_end(&self, namespace: &str) {
+        let mut introductions = self.introductions();
+        if self.outbox.is_open() && introductions.tell_end(namespace) {
+            self.push_frames(text_frame(&match namespace {
+                "/" => "41".to_owned(),
+                namespace => format!("41{namespace},"),
+            }));
+            self.flush();
+        }
+    }
+
     /// Sends a frame of socketioxide's, with what the client is to see instead of an answer to
     /// CONNECT.
     pub fn pass_on(&self, frame: &[u8], payload: &[u8]) {
         let mut introductions = self.introductions();
-        if introductions.put_off(payload) {
+        if introductions.put_off(payload) || introductions.has_told(payload) {
             return;
         }
         match introductions.answer(payload) {
@@ -326,29 +364,66 @@ impl Session {
     /// Has the events of a namespace taken by `receiver`. Without one they are socketioxide's.
     pub fn add_receiver(&self, namespace: &str, receiver: Arc<dyn Receiver>) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.retain(|(other, _)| other != namespace);
+        let present = &mut receivers.present;
+        present.retain(|(other, _)| other != namespace);
         // Most clients use one namespace.
-        receivers.reserve_exact(1);
-        receivers.push((namespace.to_owned(), Some(receiver)));
+        present.reserve_exact(1);
+        present.push((namespace.to_owned(), receiver));
     }
 
-    /// Events of a namespace are not taken any more.
-    pub fn remove_receiver(&self, namespace: &str) {
+    /// The client is not in a namespace any more. What it sends there is dropped until it asks for it
+    /// again.
+    pub fn leave(&self, namespace: &str) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.retain(|(other, receiver)| other != namespace || receiver.is_none());
+        receivers.present.retain(|(other, _)| other != namespace);
+        receivers.left.retain(|other| other != namespace);
+        if receivers.left.len() >= MAX_LEFT {
+            receivers.left.remove(0);
+        }
+        receivers.left.push(namespace.to_owned());
     }
 
-    /// Drops the events of a namespace until somebody takes them again: they are on their way as
-    /// the server ends the connection. socketioxide would end the session for them.
-    pub fn drop_events(&self, namespace: &str) {
+    /// The client asks for a namespace, perhaps one that it has left.
+    pub fn ask_again(&self, namespace: &[u8]) {
         let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.retain(|(other, _)| other != namespace);
-        receivers.push((namespace.to_owned(), None));
+        let left = &mut receivers.left;
+        left.retain(|other| other.as_bytes() != namespace);
+    }
+
+    /// Whether the client has left a namespace.
+    pub fn has_left(&self, namespace: &[u8]) -> bool {
+        let receivers = self.receivers.lock().expect("no holder panics");
+        let mut left = receivers.left.iter();
+        left.any(|other| other.as_bytes() == namespace)
     }
 
     /// No event is taken any more.
     pub fn forget_receivers(&self) {
-        self.receivers.lock().expect("no holder panics").clear();
+        let mut receivers = self.receivers.lock().expect("no holder panics");
+        receivers.present.clear();
+    }
+
+    /// socketioxide is about to read a packet.
+    pub fn begin_reading(&self) {
+        self.reading.lock().expect("no holder panics").is_under_way = true;
+    }
+
+    /// socketioxide has dealt with what it was reading.
+    pub fn end_reading(&self) {
+        let reading = std::mem::take(&mut *self.reading.lock().expect("no holder panics"));
+        reading.removals.into_iter().for_each(|remove| remove());
+    }
+
+    /// Has `remove` take a socket that has ended out of socketioxide: now, or if a packet for it may
+    /// be under way there, behind that packet.
+    pub fn when_read(&self, remove: Removal) {
+        let mut reading = self.reading.lock().expect("no holder panics");
+        if reading.is_under_way {
+            reading.removals.push(remove);
+        } else {
+            drop(reading);
+            remove();
+        }
     }
 
     /// Hands an engine.io packet to who takes it; false if nobody does.
@@ -358,15 +433,11 @@ impl Session {
         };
         let receiver = {
             let receivers = self.receivers.lock().expect("no holder panics");
-            let mut receivers = receivers.iter();
-            let receiver = receivers.find(|(namespace, _)| namespace == event.namespace);
+            let mut present = receivers.present.iter();
+            let receiver = present.find(|(namespace, _)| namespace == event.namespace);
             receiver.map(|(_, receiver)| receiver.clone())
         };
-        match receiver {
-            Some(Some(receiver)) => receiver.receive(event.array, event.ack),
-            Some(None) => true,
-            None => false,
-        }
+        receiver.is_some_and(|receiver| receiver.receive(event.array, event.ack))
     }
 
     /// The connections that the client does not know of yet.
@@ -417,6 +488,9 @@ pub struct Introductions {
     pending: Vec<Pending>,
     /// Namespaces that the client is not let into, with what it is to get.
     refused: Vec<(String, String)>,
+    /// Ends of connections by their namespace: how many more of them the host has told the client of
+    /// than socketioxide has.
+    ends: Vec<(String, isize)>,
 }
 
 struct Pending {
@@ -496,9 +570,39 @@ impl Introductions {
         pending.is_answered
     }
 
+    /// The host wants to tell the client of an end. False if socketioxide has been faster.
+    fn tell_end(&mut self, namespace: &str) -> bool {
+        self.count_end(namespace.as_bytes(), 1) >= 0
+    }
+
+    /// Whether an engine.io packet of socketioxide's tells of an end that the client knows of already.
+    pub fn has_told(&mut self, packet: &[u8]) -> bool {
+        let rest = packet.strip_prefix(b"41");
+        rest.is_some_and(|rest| self.count_end(namespace(rest), -1) > 0)
+    }
+
+    /// Returns what the count was before.
+    fn count_end(&mut self, namespace: &[u8], difference: isize) -> isize {
+        let is_its = |(path, _): &(String, isize)| path.as_bytes() == namespace;
+        let Some(index) = self.ends.iter().position(is_its) else {
+            let path = String::from_utf8_lossy(namespace).into_owned();
+            self.ends.push((path, difference));
+            return 0;
+        };
+        let before = self.ends[index].1;
+        self.ends[index].1 += difference;
+        if self.ends[index].1 == 0 {
+            self.ends.swap_remove(index);
+        }
+        if self.ends.is_empty() {
+            self.ends = Vec::new();
+        }
+        before
+    }
+
     /// Which of them an engine.io packet of socketioxide's answers.
     fn answered_by(&self, packet: &[u8]) -> Option<usize> {
-        let namespace = namespace(packet.strip_prefix(b"40")?)?;
+        let namespace = namespace(packet.strip_prefix(b"40")?);
         let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
         self.pending.iter().position(is_its)
     }
@@ -522,7 +626,7 @@ impl Introductions {
 
     /// What the client gets instead of socketioxide's refusal.
     fn refusal(&mut self, rest: &[u8]) -> Option<Answer> {
-        let namespace = namespace(rest)?;
+        let namespace = namespace(rest);
         let is_its = |(path, _): &(String, String)| path.as_bytes() == namespace;
         let index = self.refused.iter().position(is_its)?;
         let (_, packet) = self.refused.swap_remove(index);
@@ -530,14 +634,6 @@ impl Introductions {
             self.refused = Vec::new();
         }
         Some(Answer::Instead(packet))
-    }
-}
-
-/// The namespace of a packet whose payload is an object, given from behind the type.
-fn namespace(rest: &[u8]) -> Option<&[u8]> {
-    match rest.first()? {
-        b'/' => rest.split(|byte| *byte == b',').next(),
-        _ => Some(b"/"),
     }
 }
 
@@ -639,6 +735,40 @@ mod tests {
             introductions.refuse("/full", &refusal);
         }
         assert_eq!(introductions.refused.len(), MAX_REFUSED);
+    }
+
+    #[test]
+    fn a_namespace_is_left_until_it_is_asked_for_again_and_the_last_ones_are_known() {
+        let session = Arc::new(Sessions::new(CAPACITY)).begin(None);
+        assert!(!session.has_left(b"/"));
+        session.leave("/");
+        session.leave("/");
+        assert!(session.has_left(b"/") && !session.has_left(b"/other"));
+        session.ask_again(b"/other");
+        assert!(session.has_left(b"/"));
+        session.ask_again(b"/");
+        assert!(!session.has_left(b"/"));
+        session.leave("/");
+        session.announce(introduction("/", "new"));
+        assert!(!session.has_left(b"/"));
+        let path = |number: usize| format!("/{number}");
+        (0..=MAX_LEFT).for_each(|number| session.leave(&path(number)));
+        assert!(!session.has_left(b"/0"));
+        assert!((1..=MAX_LEFT).all(|number| session.has_left(path(number).as_bytes())));
+    }
+
+    #[test]
+    fn a_client_is_told_of_an_end_once_by_whoever_is_first() {
+        let mut introductions = Introductions::default();
+        assert!(!introductions.has_told(b"42[\"a\"]"));
+        for (namespace, packet) in [("/", "41"), ("/other", "41/other,")] {
+            let packet = packet.as_bytes();
+            assert!(introductions.tell_end(namespace) && introductions.has_told(packet));
+            assert!(!introductions.has_told(packet) && !introductions.tell_end(namespace));
+            assert!(introductions.tell_end(namespace));
+        }
+        assert!(introductions.has_told(b"41") && introductions.has_told(b"41/other,"));
+        assert!(introductions.ends.is_empty());
     }
 
     #[test]

@@ -17,6 +17,7 @@ use super::{
     frame::Header,
     incoming::Incoming,
     listener::{Fairness, Place},
+    passage::Passage,
     session::Session,
 };
 
@@ -45,12 +46,22 @@ impl Stream {
         max_message: u64,
         read: &[u8],
     ) -> Self {
+        let incoming = Incoming::new(max_message, Passage::default(), read.into());
+        Self::with(socket, session, incoming, Expected::FirstPing)
+    }
+
+    fn with(
+        socket: OwnedReadHalf,
+        session: Arc<Session>,
+        incoming: Incoming,
+        expected: Expected,
+    ) -> Self {
         Self {
             socket,
             fairness: Fairness::default(),
             session,
-            incoming: Incoming::new(max_message, read.into()),
-            outgoing: Outgoing::new(Expected::FirstPing),
+            incoming,
+            outgoing: Outgoing::new(expected),
             is_closed: false,
             place: None,
         }
@@ -70,12 +81,15 @@ impl Stream {
         max_message: u64,
         read: &[u8],
     ) -> Self {
-        let mut stream = Self::new(socket, session, max_message, read);
+        // The attachments of a packet that came by polling may come here. A POST that is under way
+        // still is too late.
+        let post = session.post.try_lock();
+        let passage = post.map(|mut passage| std::mem::take(&mut *passage));
+        let mut incoming = Incoming::new(max_message, passage.unwrap_or_default(), read.into());
         for packet in ["2probe", "5"] {
-            stream.incoming.insert(packet.as_bytes());
+            incoming.insert(packet.as_bytes());
         }
-        stream.outgoing = Outgoing::new(Expected::ProbeAnswer);
-        stream
+        Self::with(socket, session, incoming, Expected::ProbeAnswer)
     }
 }
 
@@ -115,6 +129,7 @@ impl AsyncRead for Stream {
                 session.outbox.reader_left();
                 return Poll::Ready(Ok(()));
             }
+            incoming.settle(session);
             if incoming.go_on(session) {
                 continue;
             }
@@ -226,7 +241,14 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Read, sync::Mutex, time::Duration};
+    use std::{
+        io::Read,
+        sync::{
+            Mutex,
+            atomic::{AtomicBool, Ordering},
+        },
+        time::Duration,
+    };
 
     use bytes::Bytes;
     use futures_util::FutureExt;
@@ -655,6 +677,85 @@ mod tests {
                 "in pieces of {size}"
             );
             assert_eq!(*other.0.lock().unwrap(), [r#"Some(7) ["b","\"\\"]"#]);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_for_a_namespace_that_the_client_has_left_is_dropped_however_it_arrives() {
+        let large = "x".repeat(2000);
+        let sent = [
+            (frame::TEXT, "41/left,", false),
+            (frame::TEXT, r#"42/left,["a"]"#, false),
+            (frame::TEXT, r#"42/leftover,["a"]"#, true),
+            (frame::TEXT, r#"43/left,1[]"#, false),
+            (frame::TEXT, r#"452-/left,["a"]"#, false),
+            (frame::BINARY, &large, false),
+            (frame::PING, "", true),
+            (0x02, "an attachment ", false),
+            (frame::PING, "", true),
+            (0x80, "in parts", false),
+            (frame::TEXT, r#"461-/left,1[]"#, false),
+            (frame::BINARY, "42/leftover,[]", false),
+            (frame::TEXT, r#"451-/leftover,["a"]"#, true),
+            (frame::BINARY, "one of another", true),
+            (frame::BINARY, "one of none", true),
+            (frame::TEXT, r#"450-/left,["a"]"#, false),
+            (frame::TEXT, "40/other,", true),
+            (frame::TEXT, "41/left", false),
+            (frame::TEXT, "40/left,", true),
+            (frame::TEXT, r#"42/left,["a"]"#, true),
+            (frame::TEXT, "41", true),
+        ];
+        let bytes: Vec<u8> = sent
+            .iter()
+            .flat_map(|(first, payload, _)| from_client(*first, payload))
+            .collect();
+        let passing = sent.iter().filter(|(_, _, passes)| *passes);
+        let expected: Vec<&str> = passing.map(|(_, payload, _)| *payload).collect();
+        for size in [1, 2, 3, 7, 64, 10_000] {
+            let session = session();
+            session.leave("/left");
+            let passed = read_from(session, bytes.clone(), size).await;
+            assert_eq!(payloads(&passed), expected, "in pieces of {size}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_socket_that_has_ended_stays_until_the_packet_under_way_has_been_read() {
+        for (first, then) in [
+            ((frame::TEXT, "43/n,1[]"), None),
+            ((frame::TEXT, "451-/n,[]"), Some((frame::BINARY, "all"))),
+            ((frame::TEXT, "451-/n,[]"), Some((0x02, "a part"))),
+        ] {
+            let session = session();
+            let (mut client, mut stream) = open(session.clone()).await;
+            let removed = Arc::new(AtomicBool::new(false));
+            let remove = || {
+                let removed = removed.clone();
+                Box::new(move || removed.store(true, Ordering::Relaxed))
+            };
+            let is_removed = || removed.swap(false, Ordering::Relaxed);
+            session.when_read(remove());
+            assert!(is_removed(), "nothing is read");
+            let mut pass = async |(first, payload)| {
+                let frame = from_client(first, payload);
+                client.write_all(&frame).await.unwrap();
+                stream.read_exact(&mut vec![0; frame.len()]).await.unwrap();
+                session.when_read(remove());
+                assert!(!is_removed(), "{payload} is being read");
+                assert!(stream.read(&mut [0]).now_or_never().is_none());
+                is_removed()
+            };
+            let Some(then) = then else {
+                assert!(pass(first).await);
+                continue;
+            };
+            assert!(!pass(first).await);
+            let is_whole = then.0 == frame::BINARY;
+            assert_eq!(pass(then).await, is_whole);
+            if !is_whole {
+                assert!(pass((0x80, "and the rest")).await);
+            }
         }
     }
 

@@ -93,6 +93,9 @@ fn frames(payloads: &[Bytes], introductions: &mut Introductions) -> Bytes {
         .iter()
         .flat_map(|payload| payload.split(|byte| *byte == SEPARATOR));
     for packet in packets {
+        if introductions.has_told(packet) {
+            continue;
+        }
         match (introductions.answer(packet), packet.strip_prefix(b"b")) {
             (Some(Answer::Instead(answer)), _) => {
                 frame::push(&mut frames, frame::TEXT, answer.as_bytes());
