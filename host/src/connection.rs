@@ -181,7 +181,7 @@ impl Connection {
 
     /// The client is told that it is connected; `receiver` takes its events.
     pub fn enter(&self, receiver: Arc<dyn Receiver>) {
-        self.session.add_receiver(self.namespace(), receiver);
+        self.session.receivers.add(self.namespace(), receiver);
         self.adapter
             .enter(self.key, &self.id, self.pid(), &self.session);
     }
@@ -208,7 +208,7 @@ impl Connection {
     pub fn exit(&self) {
         // First, so that who enters meanwhile finds it or is found by what follows.
         self.last_rooms.get_or_init(|| self.adapter.rooms(self.key));
-        self.session.leave(self.namespace());
+        self.session.receivers.leave(self.namespace());
         self.adapter.remove(self.key, &self.id, self.pid());
     }
 
@@ -238,7 +238,7 @@ impl Connection {
 
     /// Has `remove` take the socket out of socketioxide, once that finds no packet for it any more.
     pub fn remove_socket(&self, remove: Removal) {
-        self.session.when_read(remove);
+        self.session.reading.when_read(remove);
     }
 
     /// Sends what it missed while it was away; false if that is not all there any more.

@@ -53,7 +53,7 @@ mod tests {
             (1000, true),
             (900, false),
             (1400, false),
-            (750, true),
+            (700, true),
             (0, true),
             (0, false),
         ];

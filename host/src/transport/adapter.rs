@@ -5,11 +5,10 @@
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     convert::Infallible,
     sync::{
         Arc, RwLock,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -29,13 +28,13 @@ use tokio::runtime::Handle;
 
 use super::{
     members::{Members, Selection},
-    outbox::{Capacity, Pushed},
+    namespaces::Namespaces,
+    outbox::Pushed,
     packet::Packet,
     presence::Presence,
-    session::{Session, Sessions},
+    session::Session,
 };
 use crate::{
-    config::{self, SlowClient},
     message::{Arguments, InvalidMessage, Message},
     recovery::{Former, Journal, Place, Replay, Stream},
 };
@@ -78,69 +77,6 @@ const WRITTEN_AT_ONCE: usize = 64;
 
 /// Sockets in this room get nothing but what they missed.
 const CATCHING_UP: &str = "mixlab:catching-up";
-
-/// The adapters of all namespaces by path.
-pub struct Namespaces {
-    adapters: RwLock<HashMap<String, Arc<Adapter>>>,
-    dropped: AtomicU64,
-    sessions: Arc<Sessions>,
-    recovery: config::Recovery,
-    slow_client: SlowClient,
-}
-
-impl Namespaces {
-    /// No namespaces yet.
-    pub fn new(recovery: config::Recovery, socket: &config::Socket) -> Self {
-        Self {
-            adapters: RwLock::default(),
-            dropped: AtomicU64::new(0),
-            sessions: Arc::new(Sessions::new(Capacity {
-                packets: socket.send_buffer,
-                bytes: socket.send_buffer_bytes.as_usize(),
-            })),
-            recovery,
-            slow_client: socket.slow_client,
-        }
-    }
-
-    /// The sessions of the clients.
-    pub fn sessions(&self) -> &Arc<Sessions> {
-        &self.sessions
-    }
-
-    /// Counts a packet that found a client's send buffer full, and deals with the client.
-    fn dropped(&self, client: &Session) {
-        self.dropped.fetch_add(1, Ordering::Relaxed);
-        if self.slow_client == SlowClient::Disconnect {
-            client.end();
-        }
-    }
-
-    /// Packets that found a send buffer full, since the start.
-    pub fn dropped_emits(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
-    }
-
-    /// How many namespaces are being served.
-    pub fn count(&self) -> usize {
-        self.adapters.read().expect("no holder panics").len()
-    }
-
-    /// The adapters of all namespaces.
-    pub fn all(&self) -> Vec<Arc<Adapter>> {
-        let adapters = self.adapters.read().expect("no holder panics");
-        adapters.values().cloned().collect()
-    }
-
-    /// The adapter of a namespace that is being served.
-    pub fn get(&self, path: &str) -> Option<Arc<Adapter>> {
-        self.adapters
-            .read()
-            .expect("no holder panics")
-            .get(path)
-            .cloned()
-    }
-}
 
 /// How far an emit got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -639,7 +575,7 @@ impl CoreAdapter<Emitter> for Adapter {
     type InitRes = ();
 
     fn new(namespaces: &Arc<Namespaces>, local: CoreLocalAdapter<Emitter>) -> Self {
-        let recovery = &namespaces.recovery;
+        let recovery = namespaces.recovery();
         let journal = || Journal::new(recovery.clone());
         Self {
             local,
@@ -652,22 +588,13 @@ impl CoreAdapter<Emitter> for Adapter {
     }
 
     fn init(self: Arc<Self>, on_success: impl FnOnce() + Send + 'static) {
-        let path = self.namespace().to_owned();
         let namespaces = self.namespaces.clone();
-        namespaces
-            .adapters
-            .write()
-            .expect("no holder panics")
-            .insert(path, self);
+        namespaces.insert(self);
         on_success();
     }
 
     async fn close(&self) -> Result<(), Infallible> {
-        self.namespaces
-            .adapters
-            .write()
-            .expect("no holder panics")
-            .remove(self.namespace());
+        self.namespaces.remove(self.namespace());
         Ok(())
     }
 

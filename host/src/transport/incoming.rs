@@ -162,7 +162,7 @@ impl Incoming {
 
     /// Hands a whole text to who takes it.
     fn deal_with(&mut self, text: &[u8], session: &Session) {
-        if !session.deliver(text) && self.passage.passes(text, session) {
+        if !session.receivers.deliver(text) && self.passage.passes(text, session) {
             self.forward(text, session);
         }
     }

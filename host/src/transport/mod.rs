@@ -9,13 +9,16 @@ mod frame;
 mod front;
 mod handshake;
 mod incoming;
+mod introduction;
 mod listener;
 mod members;
+mod namespaces;
 mod outbox;
 mod packet;
 mod passage;
 mod polling;
 mod presence;
+mod receivers;
 mod refusal;
 mod serve;
 mod session;
@@ -23,15 +26,19 @@ mod stream;
 mod upgrade;
 mod websocket;
 
-pub use adapter::{Adapter, Delivery, Namespaces, SessionKey, SocketKey, Unanswered};
+pub use adapter::{Adapter, Delivery, SessionKey, SocketKey, Unanswered};
 pub use event_name::without_stand_in;
 pub use front::Front;
 pub use handshake::{Handshake, Part};
+pub use introduction::Introduction;
 pub use listener::{Listener, Peer};
 pub use members::Selection;
+pub use namespaces::Namespaces;
 pub use packet::Packet;
+pub use passage::Removal;
+pub use receivers::Receiver;
 pub use serve::serve;
-pub use session::{Introduction, Receiver, Removal, Session, Sessions};
+pub use session::{Session, Sessions};
 
 /// socketioxide's service, without anything behind it.
 pub type SocketIoService =

@@ -4,7 +4,9 @@
 //! When a connection ends, packets of its client may be on their way: events, acks, its own end.
 //! socketioxide would end the whole session for them, and the client might not even learn that its
 //! connection was ended. So they are dropped. For one that socketioxide has begun to read as the
-//! connection ends, the socket stays until it has been read ([`Session::when_read`]).
+//! connection ends, the socket stays until it has been read ([`Reading::when_read`]).
+
+use std::sync::{Mutex, MutexGuard};
 
 use super::session::Session;
 
@@ -24,15 +26,15 @@ impl Passage {
     pub fn passes(&mut self, packet: &[u8], session: &Session) -> bool {
         // First: who ends a connection later than the look finds that something is read.
         self.is_reading = true;
-        session.begin_reading();
+        session.reading.begin();
         if let Some(connect) = packet.strip_prefix(b"40") {
-            session.ask_again(namespace(connect));
+            session.receivers.ask_again(namespace(connect));
         }
         let Some(message) = Message::parse(packet) else {
             return true;
         };
         self.attachments = message.attachments;
-        self.is_dropping = session.has_left(message.namespace);
+        self.is_dropping = session.receivers.has_left(message.namespace);
         !self.is_dropping
     }
 
@@ -52,8 +54,51 @@ impl Passage {
     pub fn settle(&mut self, session: &Session) {
         if self.is_reading && !self.awaits_attachments() {
             self.is_reading = false;
-            session.end_reading();
+            session.reading.end();
         }
+    }
+}
+
+/// Takes a socket out of socketioxide.
+pub type Removal = Box<dyn FnOnce() + Send>;
+
+/// What socketioxide is doing with what one client sends.
+#[derive(Default)]
+pub struct Reading(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    is_under_way: bool,
+    /// What is done when it has read it.
+    removals: Vec<Removal>,
+}
+
+impl Reading {
+    /// socketioxide is about to read a packet.
+    pub fn begin(&self) {
+        self.lock().is_under_way = true;
+    }
+
+    /// socketioxide has dealt with what it was reading.
+    pub fn end(&self) {
+        let reading = std::mem::take(&mut *self.lock());
+        reading.removals.into_iter().for_each(|remove| remove());
+    }
+
+    /// Has `remove` take a socket that has ended out of socketioxide: now, or if a packet for it may
+    /// be under way there, behind that packet.
+    pub fn when_read(&self, remove: Removal) {
+        let mut reading = self.lock();
+        if reading.is_under_way {
+            reading.removals.push(remove);
+        } else {
+            drop(reading);
+            remove();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no holder panics")
     }
 }
 

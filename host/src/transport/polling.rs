@@ -21,10 +21,11 @@ use super::{
     event_name::{self, SEPARATOR, is_separator},
     front::{Front, Origin},
     handshake::Handshake,
+    introduction::Answer,
     outbox::Pushed,
     passage::Passage,
     refusal::Refusal,
-    session::{Answer, Session},
+    session::Session,
 };
 
 /// How long a session that its client ends is known for a last poll: what was sent at once over two

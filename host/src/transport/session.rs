@@ -11,14 +11,15 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use serde::Serialize;
 use tokio::{net::tcp::OwnedWriteHalf, sync::Notify, time::sleep};
 
 use super::{
     frame,
     handshake::{Handshake, Part},
+    introduction::{Answer, Introduction, Introductions},
     outbox::{Capacity, Outbox},
-    passage::{Passage, namespace},
+    passage::{Passage, Reading},
+    receivers::Receivers,
 };
 use crate::error::{ConnectError, WireError};
 
@@ -43,12 +44,6 @@ pub type Keeps = Box<dyn Fn(Part<'_>) -> bool + Send + Sync>;
 
 /// Asked before a CONNECT packet for a namespace is passed on; false if there are too many already.
 pub type Ask = Box<dyn Fn(&str) -> bool + Send + Sync>;
-
-/// So many CONNECT packets of a client may be refused at once for it to be told more than a code.
-const MAX_REFUSED: usize = 64;
-
-/// So many namespaces of a client are known that it is not in any more: those that it left last.
-const MAX_LEFT: usize = 64;
 
 impl Sessions {
     /// No sessions yet. So much may wait for the client of each.
@@ -77,8 +72,8 @@ impl Sessions {
             post: tokio::sync::Mutex::default(),
             introductions: Mutex::default(),
             outbox: Outbox::new(self.capacity),
-            receivers: Mutex::default(),
-            reading: Mutex::default(),
+            receivers: Receivers::default(),
+            reading: Reading::default(),
             is_closing: AtomicBool::new(false),
             is_ended: AtomicBool::new(false),
             reader: AtomicWaker::new(),
@@ -141,55 +136,16 @@ pub struct Session {
     introductions: Mutex<Introductions>,
     /// What goes out over the websocket.
     pub outbox: Outbox,
-    receivers: Mutex<Receivers>,
-    reading: Mutex<Reading>,
+    /// Who takes what it sends.
+    pub receivers: Receivers,
+    /// What socketioxide is doing with what it sends.
+    pub reading: Reading,
     is_closing: AtomicBool,
     is_ended: AtomicBool,
     /// Who waits for bytes from the websocket.
     pub reader: AtomicWaker,
     /// Ends the session while it is with polling.
     pub end_polling: OnceLock<Box<dyn Fn() + Send + Sync>>,
-}
-
-/// Who takes what the client sends, by namespace.
-#[derive(Default)]
-struct Receivers {
-    /// They take the events that come over a websocket.
-    present: Vec<(String, Arc<dyn Receiver>)>,
-    /// Nobody: the client is not in these namespaces any more.
-    left: Vec<String>,
-}
-
-/// What socketioxide is doing with what the client sends.
-#[derive(Default)]
-struct Reading {
-    is_under_way: bool,
-    /// What is done when it has read it.
-    removals: Vec<Removal>,
-}
-
-/// Takes a socket out of socketioxide.
-pub type Removal = Box<dyn FnOnce() + Send>;
-
-/// Takes the events of a connection, in the order in which they came.
-pub trait Receiver: Send + Sync {
-    /// An event without attachments: the array of its packet, and the id of the ack where one is
-    /// asked for. False if it cannot be read, which socketioxide may judge.
-    fn receive(&self, array: &str, ack: Option<i64>) -> bool;
-}
-
-/// How a connection is introduced to its client, in the answer to its CONNECT packet.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Introduction {
-    /// The namespace's path.
-    #[serde(skip)]
-    pub namespace: String,
-    /// What the client sees as `socket.id`. Not the session's id: whoever knows that one can take
-    /// a polling session over, and clients show `socket.id` to each other.
-    pub sid: String,
-    /// What the client shows when it comes back; none if it need not try.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub pid: Option<String>,
 }
 
 impl Session {
@@ -303,7 +259,7 @@ impl Session {
     /// CONNECT packet.
     pub fn announce(&self, introduction: Introduction) {
         // The former connection may have ended only behind the CONNECT packet.
-        self.ask_again(introduction.namespace.as_bytes());
+        self.receivers.ask_again(introduction.namespace.as_bytes());
         self.introductions().announce(introduction);
     }
 
@@ -361,118 +317,9 @@ impl Session {
         }
     }
 
-    /// Has the events of a namespace taken by `receiver`. Without one they are socketioxide's.
-    pub fn add_receiver(&self, namespace: &str, receiver: Arc<dyn Receiver>) {
-        let mut receivers = self.receivers.lock().expect("no holder panics");
-        let present = &mut receivers.present;
-        present.retain(|(other, _)| other != namespace);
-        // Most clients use one namespace.
-        present.reserve_exact(1);
-        present.push((namespace.to_owned(), receiver));
-    }
-
-    /// The client is not in a namespace any more. What it sends there is dropped until it asks for it
-    /// again.
-    pub fn leave(&self, namespace: &str) {
-        let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.present.retain(|(other, _)| other != namespace);
-        receivers.left.retain(|other| other != namespace);
-        if receivers.left.len() >= MAX_LEFT {
-            receivers.left.remove(0);
-        }
-        receivers.left.push(namespace.to_owned());
-    }
-
-    /// The client asks for a namespace, perhaps one that it has left.
-    pub fn ask_again(&self, namespace: &[u8]) {
-        let mut receivers = self.receivers.lock().expect("no holder panics");
-        let left = &mut receivers.left;
-        left.retain(|other| other.as_bytes() != namespace);
-    }
-
-    /// Whether the client has left a namespace.
-    pub fn has_left(&self, namespace: &[u8]) -> bool {
-        let receivers = self.receivers.lock().expect("no holder panics");
-        let mut left = receivers.left.iter();
-        left.any(|other| other.as_bytes() == namespace)
-    }
-
-    /// No event is taken any more.
-    pub fn forget_receivers(&self) {
-        let mut receivers = self.receivers.lock().expect("no holder panics");
-        receivers.present.clear();
-    }
-
-    /// socketioxide is about to read a packet.
-    pub fn begin_reading(&self) {
-        self.reading.lock().expect("no holder panics").is_under_way = true;
-    }
-
-    /// socketioxide has dealt with what it was reading.
-    pub fn end_reading(&self) {
-        let reading = std::mem::take(&mut *self.reading.lock().expect("no holder panics"));
-        reading.removals.into_iter().for_each(|remove| remove());
-    }
-
-    /// Has `remove` take a socket that has ended out of socketioxide: now, or if a packet for it may
-    /// be under way there, behind that packet.
-    pub fn when_read(&self, remove: Removal) {
-        let mut reading = self.reading.lock().expect("no holder panics");
-        if reading.is_under_way {
-            reading.removals.push(remove);
-        } else {
-            drop(reading);
-            remove();
-        }
-    }
-
-    /// Hands an engine.io packet to who takes it; false if nobody does.
-    pub fn deliver(&self, packet: &[u8]) -> bool {
-        let Some(event) = Event::parse(packet) else {
-            return false;
-        };
-        let receiver = {
-            let receivers = self.receivers.lock().expect("no holder panics");
-            let mut present = receivers.present.iter();
-            let receiver = present.find(|(namespace, _)| namespace == event.namespace);
-            receiver.map(|(_, receiver)| receiver.clone())
-        };
-        receiver.is_some_and(|receiver| receiver.receive(event.array, event.ack))
-    }
-
     /// The connections that the client does not know of yet.
     pub fn introductions(&self) -> MutexGuard<'_, Introductions> {
         self.introductions.lock().expect("no holder panics")
-    }
-}
-
-/// An event without attachments.
-struct Event<'a> {
-    namespace: &'a str,
-    ack: Option<i64>,
-    array: &'a str,
-}
-
-impl<'a> Event<'a> {
-    /// Reads `42`, the namespace unless it is `/`, the ack's id if there is one, and the array.
-    /// None for everything else, and for what only socketioxide can refuse as it must be.
-    fn parse(packet: &'a [u8]) -> Option<Self> {
-        let packet = str::from_utf8(packet.strip_prefix(b"42")?).ok()?;
-        let (namespace, rest) = match packet.starts_with('/') {
-            true => packet.split_once(',')?,
-            false => ("/", packet),
-        };
-        let (id, array) = rest.split_at(rest.find('[')?);
-        let ack = match id {
-            "" => None,
-            id if id.bytes().all(|byte| byte.is_ascii_digit()) => Some(id.parse().ok()?),
-            _ => return None,
-        };
-        Some(Self {
-            namespace,
-            ack,
-            array,
-        })
     }
 }
 
@@ -480,171 +327,6 @@ fn text_frame(packet: &str) -> Bytes {
     let mut frame = Vec::new();
     frame::push(&mut frame, frame::TEXT, packet.as_bytes());
     frame.into()
-}
-
-/// Connections whose CONNECT packets have not been answered by socketioxide.
-#[derive(Default)]
-pub struct Introductions {
-    pending: Vec<Pending>,
-    /// Namespaces that the client is not let into, with what it is to get.
-    refused: Vec<(String, String)>,
-    /// Ends of connections by their namespace: how many more of them the host has told the client of
-    /// than socketioxide has.
-    ends: Vec<(String, isize)>,
-}
-
-struct Pending {
-    introduction: Introduction,
-    /// The client may know of it.
-    is_ready: bool,
-    /// socketioxide has answered, the client has got nothing yet.
-    is_answered: bool,
-    /// The client has got the answer, socketioxide's is still on its way.
-    is_given: bool,
-}
-
-/// What the client gets instead of socketioxide's answer to CONNECT.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// This packet.
-    Instead(String),
-    /// Nothing: it has got its answer.
-    Given,
-}
-
-impl Introductions {
-    /// Whether socketioxide has answered all CONNECT packets.
-    pub fn is_empty(&self) -> bool {
-        self.pending.is_empty() && self.refused.is_empty()
-    }
-
-    fn announce(&mut self, introduction: Introduction) {
-        // A former answer that never went out is out of date.
-        self.pending
-            .retain(|other| other.introduction.namespace != introduction.namespace);
-        self.pending.push(Pending {
-            introduction,
-            is_ready: false,
-            is_answered: false,
-            is_given: false,
-        });
-    }
-
-    fn refuse(&mut self, namespace: &str, error: &ConnectError) {
-        if self.refused.len() >= MAX_REFUSED {
-            return;
-        }
-        let json = serde_json::to_string(error).expect("texts and JSON always serialise");
-        let packet = match namespace {
-            "/" => format!("44{json}"),
-            namespace => format!("44{namespace},{json}"),
-        };
-        self.refused.push((namespace.to_owned(), packet));
-    }
-
-    /// The connection is ready. Returns its introduction if that is to be sent `now`.
-    fn give(&mut self, namespace: &str, now: bool) -> Option<String> {
-        let is_its = |pending: &Pending| pending.introduction.namespace == namespace;
-        let index = self.pending.iter().position(is_its)?;
-        let pending = &mut self.pending[index];
-        pending.is_ready = true;
-        if !now || pending.is_given {
-            return None;
-        }
-        pending.is_given = true;
-        let packet = pending.introduction.packet();
-        if pending.is_answered {
-            self.pending.swap_remove(index);
-        }
-        Some(packet)
-    }
-
-    /// Whether `packet` answers CONNECT before the connection is ready. The client must not know of
-    /// it sooner than those who send to it do, so it gets its answer then.
-    fn put_off(&mut self, packet: &[u8]) -> bool {
-        let Some(index) = self.answered_by(packet) else {
-            return false;
-        };
-        let pending = &mut self.pending[index];
-        pending.is_answered = !pending.is_ready;
-        pending.is_answered
-    }
-
-    /// The host wants to tell the client of an end. False if socketioxide has been faster.
-    fn tell_end(&mut self, namespace: &str) -> bool {
-        self.count_end(namespace.as_bytes(), 1) >= 0
-    }
-
-    /// Whether an engine.io packet of socketioxide's tells of an end that the client knows of already.
-    pub fn has_told(&mut self, packet: &[u8]) -> bool {
-        let rest = packet.strip_prefix(b"41");
-        rest.is_some_and(|rest| self.count_end(namespace(rest), -1) > 0)
-    }
-
-    /// Returns what the count was before.
-    fn count_end(&mut self, namespace: &[u8], difference: isize) -> isize {
-        let is_its = |(path, _): &(String, isize)| path.as_bytes() == namespace;
-        let Some(index) = self.ends.iter().position(is_its) else {
-            let path = String::from_utf8_lossy(namespace).into_owned();
-            self.ends.push((path, difference));
-            return 0;
-        };
-        let before = self.ends[index].1;
-        self.ends[index].1 += difference;
-        if self.ends[index].1 == 0 {
-            self.ends.swap_remove(index);
-        }
-        if self.ends.is_empty() {
-            self.ends = Vec::new();
-        }
-        before
-    }
-
-    /// Which of them an engine.io packet of socketioxide's answers.
-    fn answered_by(&self, packet: &[u8]) -> Option<usize> {
-        let namespace = namespace(packet.strip_prefix(b"40")?);
-        let is_its = |pending: &Pending| pending.introduction.namespace.as_bytes() == namespace;
-        self.pending.iter().position(is_its)
-    }
-
-    /// What the client gets if `packet` is an engine.io packet of socketioxide's that answers
-    /// CONNECT.
-    pub fn answer(&mut self, packet: &[u8]) -> Option<Answer> {
-        if let Some(rest) = packet.strip_prefix(b"44") {
-            return self.refusal(rest);
-        }
-        let index = self.answered_by(packet)?;
-        let pending = self.pending.swap_remove(index);
-        if self.pending.is_empty() {
-            self.pending = Vec::new();
-        }
-        Some(match pending.is_given {
-            true => Answer::Given,
-            false => Answer::Instead(pending.introduction.packet()),
-        })
-    }
-
-    /// What the client gets instead of socketioxide's refusal.
-    fn refusal(&mut self, rest: &[u8]) -> Option<Answer> {
-        let namespace = namespace(rest);
-        let is_its = |(path, _): &(String, String)| path.as_bytes() == namespace;
-        let index = self.refused.iter().position(is_its)?;
-        let (_, packet) = self.refused.swap_remove(index);
-        if self.refused.is_empty() {
-            self.refused = Vec::new();
-        }
-        Some(Answer::Instead(packet))
-    }
-}
-
-impl Introduction {
-    fn packet(&self) -> String {
-        let json = serde_json::to_string(self).expect("texts always serialise");
-        match self.namespace.as_str() {
-            "/" => format!("40{json}"),
-            namespace => format!("40{namespace},{json}"),
-        }
-    }
 }
 
 impl Drop for Session {
@@ -665,14 +347,6 @@ mod tests {
         packets: 1,
         bytes: 1,
     };
-
-    fn introduction(namespace: &str, sid: &str) -> Introduction {
-        Introduction {
-            namespace: namespace.to_owned(),
-            sid: sid.to_owned(),
-            pid: None,
-        }
-    }
 
     #[test]
     fn a_session_leaves_the_table_with_its_last_holder() {
@@ -695,105 +369,5 @@ mod tests {
         session.leave_polling();
         session.abandon_upgrade();
         assert!(!session.begin_upgrade());
-    }
-
-    #[test]
-    fn what_was_not_opened_is_refused_once_with_the_true_reason() {
-        let session = Arc::new(Sessions::new(CAPACITY)).begin(None);
-        session.asks_for(b"/full");
-        assert!(session.introductions().is_empty(), "nobody is asked");
-        let is_good = |path: &str| path == "/good";
-        session.sessions.ask_before_connect(Box::new(is_good));
-        session.asks_for(b"/good,{}");
-        session.asks_for(b"/full,{}");
-        let mut introductions = session.introductions();
-        let error = |path: &str, message: &str| format!("44{path},{{\"message\":\"{message}\"}}");
-        for other in [
-            error("/good", "Invalid namespace"),
-            "44{}".to_owned(),
-            "42/full,[]".to_owned(),
-        ] {
-            assert_eq!(introductions.answer(other.as_bytes()), None);
-        }
-        let answer = introductions.answer(error("/full", "Invalid namespace").as_bytes());
-        let expected = concat!(
-            r#"44/full,{"message":"rate_limited","data":{"code":"rate_limited","#,
-            r#""message":"there are too many namespaces","temporary":true}}"#
-        );
-        assert_eq!(answer, Some(Answer::Instead(expected.to_owned())));
-        assert!(introductions.is_empty());
-
-        let refusal = WireError::new("unauthorized", "a token is needed").into();
-        introductions.refuse("/", &refusal);
-        let answer = introductions.answer(b"44{\"message\":\"unauthorized\"}");
-        let expected = concat!(
-            r#"44{"message":"unauthorized","data":{"code":"unauthorized","#,
-            r#""message":"a token is needed","temporary":false}}"#
-        );
-        assert_eq!(answer, Some(Answer::Instead(expected.to_owned())));
-        for _ in 0..=MAX_REFUSED {
-            introductions.refuse("/full", &refusal);
-        }
-        assert_eq!(introductions.refused.len(), MAX_REFUSED);
-    }
-
-    #[test]
-    fn a_namespace_is_left_until_it_is_asked_for_again_and_the_last_ones_are_known() {
-        let session = Arc::new(Sessions::new(CAPACITY)).begin(None);
-        assert!(!session.has_left(b"/"));
-        session.leave("/");
-        session.leave("/");
-        assert!(session.has_left(b"/") && !session.has_left(b"/other"));
-        session.ask_again(b"/other");
-        assert!(session.has_left(b"/"));
-        session.ask_again(b"/");
-        assert!(!session.has_left(b"/"));
-        session.leave("/");
-        session.announce(introduction("/", "new"));
-        assert!(!session.has_left(b"/"));
-        let path = |number: usize| format!("/{number}");
-        (0..=MAX_LEFT).for_each(|number| session.leave(&path(number)));
-        assert!(!session.has_left(b"/0"));
-        assert!((1..=MAX_LEFT).all(|number| session.has_left(path(number).as_bytes())));
-    }
-
-    #[test]
-    fn a_client_is_told_of_an_end_once_by_whoever_is_first() {
-        let mut introductions = Introductions::default();
-        assert!(!introductions.has_told(b"42[\"a\"]"));
-        for (namespace, packet) in [("/", "41"), ("/other", "41/other,")] {
-            let packet = packet.as_bytes();
-            assert!(introductions.tell_end(namespace) && introductions.has_told(packet));
-            assert!(!introductions.has_told(packet) && !introductions.tell_end(namespace));
-            assert!(introductions.tell_end(namespace));
-        }
-        assert!(introductions.has_told(b"41") && introductions.has_told(b"41/other,"));
-        assert!(introductions.ends.is_empty());
-    }
-
-    #[test]
-    fn each_connection_is_introduced_once_in_its_own_namespace() {
-        let mut introductions = Introductions::default();
-        introductions.announce(introduction("/", "old"));
-        introductions.announce(introduction("/", "main"));
-        introductions.announce(introduction("/admin", "other"));
-        assert_eq!(introductions.answer(b"42[\"a\"]"), None);
-        assert_eq!(introductions.answer(b"40/foo,{\"sid\":\"x\"}"), None);
-        assert_eq!(
-            introductions.answer(b"40/admin,{\"sid\":\"x\"}"),
-            Some(Answer::Instead("40/admin,{\"sid\":\"other\"}".to_owned()))
-        );
-        assert_eq!(introductions.give("/admin", true), None);
-        assert_eq!(
-            introductions.give("/", true).unwrap(),
-            "40{\"sid\":\"main\"}"
-        );
-        assert_eq!(introductions.give("/", true), None);
-        assert_eq!(
-            introductions.answer(b"40{\"sid\":\"x\"}"),
-            Some(Answer::Given)
-        );
-        assert!(introductions.is_empty());
-        assert_eq!(introductions.answer(b"40{\"sid\":\"x\"}"), None);
     }
 }

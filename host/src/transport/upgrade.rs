@@ -21,8 +21,9 @@ use super::{
     event_name::SEPARATOR,
     frame::{self, Header},
     front::Front,
+    introduction::{Answer, Introductions},
     listener,
-    session::{Answer, Introductions, Session},
+    session::Session,
     stream::Stream,
     websocket::Accepted,
 };
