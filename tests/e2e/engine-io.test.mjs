@@ -257,6 +257,21 @@ test('a session moves from polling to a websocket', async (t) => {
   assert.equal(await socket.nextMessage(), '42["message-back","still there"]');
 });
 
+test('a poll that comes right behind the end of an upgrade is refused', async (t) => {
+  for (let round = 0; round < 20; round++) {
+    const client = await poller(calm);
+    await client.join();
+    const socket = await websocket(t, calm, { sid: client.sid });
+    socket.send('2probe');
+    assert.equal(await socket.next(), '3probe');
+    socket.send('5');
+    assert.equal((await client.get()).status, 400);
+    socket.send('42["message","hello"]');
+    assert.equal(await socket.nextMessage(), '42["message-back","hello"]');
+    socket.socket.close();
+  }
+});
+
 test('packets on their way during an upgrade arrive once and in order', async (t) => {
   const client = await poller(calm);
   await client.join();

@@ -112,7 +112,11 @@ pub async fn poll(
             tokio::select! {
                 biased;
                 packets = asked => packets,
-                () = session.release_poll.notified() => Ok(NOTHING),
+                () = session.release_poll.notified() => match session.is_on_websocket() {
+                    // The client had none waiting as it ended the upgrade, so this one came behind.
+                    true => Err(Refusal::BadRequest),
+                    false => Ok(NOTHING),
+                },
             }
         }
     };

@@ -124,7 +124,8 @@ pub struct Session {
     id: OnceLock<String>,
     on_websocket: AtomicBool,
     upgrading: AtomicBool,
-    /// Asks the poll that waits, or the next one, to come back without packets.
+    /// Asks the poll that waits, or the next one, to come back without packets: refused, if it has
+    /// come behind the end of an upgrade.
     pub release_poll: Notify,
     /// Held by the poll that waits.
     pub poll: tokio::sync::Mutex<()>,

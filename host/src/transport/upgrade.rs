@@ -130,7 +130,8 @@ impl Probe {
         loop {
             tokio::select! {
                 packet = &mut packet => return expect(&packet?, b"5"),
-                _ = release.tick() => session.release_poll.notify_one(),
+                // Not the next one: it may be on its way behind the end of the upgrade.
+                _ = release.tick() => session.release_poll.notify_waiters(),
             }
         }
     }
