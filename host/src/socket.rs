@@ -66,6 +66,8 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             dispatcher: self.dispatcher.clone(),
             connection: connection.clone(),
         };
+        // Before the client knows: who reacts to it finds it.
+        self.dispatcher.connections.insert(connection.clone());
         connection.enter(Arc::new(events));
         if !self.serves(connection.adapter()) {
             // The namespace ended behind the check of `connect`. Whoever deletes one tells those
@@ -73,6 +75,9 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             socket.disconnect().ok();
             // It may have ended before it entered.
             connection.exit();
+            self.dispatcher
+                .farewell(connection, "server namespace disconnect");
+            self.dispatcher.open(connection);
             return;
         }
         if let Some(replay) = socket.extensions.remove::<Missed>() {

@@ -83,7 +83,6 @@ impl Dispatcher {
             connection,
             effects,
         } = welcome;
-        self.connections.insert(connection.clone());
         if connection.identity().user.is_some() {
             tell_authenticated(connection);
         }

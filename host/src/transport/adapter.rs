@@ -213,7 +213,7 @@ impl Adapter {
         let journal = self.journal.as_ref().filter(|_| !volatile);
         // Held until it is in all outboxes.
         let mut log = journal.map(Journal::broadcasts);
-        let recipients = self.members(&self.selected(&to));
+        let recipients = self.members(&self.sockets(&to));
         if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
             return Delivery::default();
         }
@@ -271,8 +271,14 @@ impl Adapter {
         select_all(asked).map(|(client, ack)| (client, answered(ack)))
     }
 
-    /// The sockets of a selection, but for those that are catching up.
+    /// The sockets of a selection whose clients know that they are connected, but for those that
+    /// are catching up.
     pub fn selected(&self, selection: &Selection) -> Vec<SessionKey> {
+        let members = self.members(&self.sockets(selection));
+        members.into_iter().map(|(socket, _)| socket).collect()
+    }
+
+    fn sockets(&self, selection: &Selection) -> Vec<SessionKey> {
         let Selection {
             rooms,
             sockets,

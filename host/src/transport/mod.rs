@@ -17,6 +17,7 @@ mod outbox;
 mod packet;
 mod passage;
 mod polling;
+mod polls;
 mod presence;
 mod receivers;
 mod refusal;

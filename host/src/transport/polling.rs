@@ -94,6 +94,7 @@ pub async fn poll(
     if session.owes_poll.swap(false, Ordering::Relaxed) {
         return Ok(payload(NOTHING));
     }
+    let number = session.polls.begin();
     // Of two polls at once, socketioxide refuses the second and ends the session.
     let _waiting = session.poll.try_lock();
     let request = front.request(Method::GET, "polling", Some(&id), Body::empty());
@@ -112,7 +113,7 @@ pub async fn poll(
             tokio::select! {
                 biased;
                 packets = asked => packets,
-                () = session.release_poll.notified() => match session.is_on_websocket() {
+                () = session.polls.released(number) => match session.is_on_websocket() {
                     // The client had none waiting as it ended the upgrade, so this one came behind.
                     true => Err(Refusal::BadRequest),
                     false => Ok(NOTHING),

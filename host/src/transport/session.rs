@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use tokio::{net::tcp::OwnedWriteHalf, sync::Notify, time::sleep};
+use tokio::{net::tcp::OwnedWriteHalf, time::sleep};
 
 use super::{
     frame,
@@ -19,6 +19,7 @@ use super::{
     introduction::{Answer, Introduction, Introductions},
     outbox::{Capacity, Outbox},
     passage::{Passage, Reading},
+    polls::Polls,
     receivers::Receivers,
 };
 use crate::error::{ConnectError, WireError};
@@ -66,7 +67,7 @@ impl Sessions {
             id: OnceLock::new(),
             on_websocket: AtomicBool::new(false),
             upgrading: AtomicBool::new(false),
-            release_poll: Notify::new(),
+            polls: Polls::default(),
             poll: tokio::sync::Mutex::new(()),
             owes_poll: AtomicBool::new(false),
             post: tokio::sync::Mutex::default(),
@@ -124,9 +125,8 @@ pub struct Session {
     id: OnceLock<String>,
     on_websocket: AtomicBool,
     upgrading: AtomicBool,
-    /// Asks the poll that waits, or the next one, to come back without packets: refused, if it has
-    /// come behind the end of an upgrade.
-    pub release_poll: Notify,
+    /// The polls that have come, and which of them are to go back.
+    pub polls: Polls,
     /// Held by the poll that waits.
     pub poll: tokio::sync::Mutex<()>,
     /// The client has ended it while no poll waited: one may be on its way.
@@ -189,7 +189,7 @@ impl Session {
         // The reader writes what was kept before it has socketioxide end.
         self.outbox.release();
         self.reader.wake();
-        self.release_poll.notify_one();
+        self.polls.release(self.polls.begun());
     }
 
     /// Whether it is about to end.

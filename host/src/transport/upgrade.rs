@@ -55,7 +55,7 @@ pub async fn run(front: &Front, session: Arc<Session>, id: &str, accepted: Accep
         return;
     }
     session.leave_polling();
-    session.release_poll.notify_one();
+    session.polls.release(session.polls.begun());
     let Probe { io, read } = probe;
     let (tcp, write_timeout, place) = io.into_parts();
     let (reader, writer) = tcp.into_split();
@@ -124,14 +124,20 @@ impl Probe {
     /// The client's part of the upgrade, from its probe to the end of its polling.
     async fn run(&mut self, session: &Session) -> io::Result<()> {
         expect(&self.packet().await?, b"2probe")?;
+        // Only what has been waiting goes back: a later poll may have come behind the end of the
+        // upgrade, which has not been read yet, and is to be refused.
+        let mut begun = session.polls.begun();
         self.send(frame::TEXT, b"3probe").await?;
         let mut release = interval(RELEASE_INTERVAL);
         let mut packet = pin!(self.packet());
         loop {
             tokio::select! {
+                biased;
                 packet = &mut packet => return expect(&packet?, b"5"),
-                // Not the next one: it may be on its way behind the end of the upgrade.
-                _ = release.tick() => session.release_poll.notify_waiters(),
+                _ = release.tick() => {
+                    session.polls.release(begun);
+                    begun = session.polls.begun();
+                }
             }
         }
     }
