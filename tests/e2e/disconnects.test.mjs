@@ -145,19 +145,23 @@ test('a selection of sockets is ended', async (t) => {
   assert.equal(await ask(host, 'dismisses:ping'), 'pong');
 });
 
-test('events that wait for their turn behind the end are dropped', async (t) => {
-  const witness = await connect(t, server);
-  const socket = await connect(t, server);
-  const late = [{ call: 'emit', event: 'late', rooms: [], data: 1 }];
-  socket.emit('slow', 100);
-  socket.emit('capabilities', [{ call: 'emit', event: 'in-time', rooms: [], data: 1 }]);
-  socket.emit('dismisses', false);
-  socket.emit('capabilities', late);
-  assert.equal(await disconnected(socket), REASON);
-  await nextEvent(witness, 'in-time');
-  assert.equal(await ask(witness, 'dismisses:ping'), 'pong');
-  assert.deepEqual(received(witness, 'late'), []);
-});
+for (const transport of TRANSPORTS) {
+  for (const first of ['slow', 'dismisses:ping']) {
+    test(`events behind the end are dropped, whether they wait or come: ${first}, ${transport}`, async (t) => {
+      const witness = await connect(t, server);
+      const socket = await connect(t, server, { transports: [transport] });
+      const emit = (event) => [{ call: 'emit', event, rooms: [], data: 1 }];
+      socket.emit(first, 100);
+      socket.emit('capabilities', emit('in-time'));
+      socket.emit('dismisses', false);
+      socket.emit('capabilities', emit('late'));
+      assert.equal(await disconnected(socket), REASON);
+      await nextEvent(witness, 'in-time');
+      assert.equal(await ask(witness, 'dismisses:ping'), 'pong');
+      assert.deepEqual(received(witness, 'late'), []);
+    });
+  }
+}
 
 for (const transport of TRANSPORTS) {
   for (const how of ['leave', 'close']) {

@@ -311,3 +311,23 @@ fn close(front: Arc<Front>, id: String) {
         front.ask(close).await.ok();
     });
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connect_begins_a_part_of_its_own_and_nothing_is_lost() {
+        for (payload, expected) in [
+            ("", &[""][..]),
+            ("40", &["40"]),
+            ("41|40", &["41", "40"]),
+            ("3|42[\"a\"]|402", &["3|42[\"a\"]", "402"]),
+            ("40/a,|40/b,|41/a,|2|", &["40/a,", "40/b,|41/a,|2|"]),
+        ] {
+            let separated = |text: &str| Bytes::from(text.replace('|', "\x1e"));
+            let expected: Vec<_> = expected.iter().map(|part| separated(part)).collect();
+            assert_eq!(parts(separated(payload)), expected, "{payload}");
+        }
+    }
+}
