@@ -21,7 +21,6 @@ use crate::{
     api::{self, Api, LocalKey},
     broadcast::Broadcast,
     config::{self, Config},
-    connection::Connections,
     directory::Directory,
     dispatch::Dispatcher,
     metrics::Metrics,
@@ -217,18 +216,10 @@ impl Core {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
         let namespaces = Arc::new(Namespaces::new(config.recovery.clone(), &config.socket));
-        let connections: Arc<Connections> = Arc::default();
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(config, &secret, &limits);
-        let dispatcher = Arc::new(Dispatcher {
-            registry: ArcSwap::default(),
-            settings: Arc::new(ArcSwap::from_pointee(settings)),
-            broadcast: Broadcast::new(namespaces.clone(), connections.clone()),
-            connections,
-            metrics,
-            tasks: TaskTracker::new(),
-        });
+        let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics);
         let published: Arc<Notify> = Arc::default();
         let reloader = Reloader::new(
             config.clone(),

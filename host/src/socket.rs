@@ -435,17 +435,13 @@ fn reason_text(reason: DisconnectReason) -> &'static str {
 mod tests {
     use std::net::Ipv4Addr;
 
-    use arc_swap::ArcSwap;
     use socketioxide::SocketIo;
     use socketioxide_core::Sid;
-    use tokio_util::task::TaskTracker;
 
     use super::*;
     use crate::{
         admission::RateLimits,
-        broadcast::Broadcast,
         config::{self, Config},
-        connection::Connections,
         metrics::Metrics,
     };
 
@@ -456,20 +452,11 @@ mod tests {
             ..Default::default()
         };
         let namespaces = Arc::new(Namespaces::new(recovery, &config::Socket::default()));
-        let connections: Arc<Connections> = Arc::default();
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(&Config::default(), b"secret", &limits);
-        let dispatcher = Arc::new(Dispatcher {
-            registry: ArcSwap::default(),
-            settings: Arc::new(ArcSwap::from_pointee(settings)),
-            broadcast: Broadcast::new(namespaces.clone(), connections.clone()),
-            connections,
-            metrics,
-            tasks: TaskTracker::new(),
-        });
         let handlers = Handlers {
-            dispatcher,
+            dispatcher: Dispatcher::new(settings, namespaces.clone(), metrics),
             namespaces: namespaces.clone(),
         };
         let (_, io) = SocketIo::builder()

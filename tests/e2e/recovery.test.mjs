@@ -178,7 +178,10 @@ test('a foreign or made-up private id opens nothing, and each can be used once',
   }
   const first = await connect(t, server, { auth: { pid, offset } });
   assert.equal(first.id, id);
+  const clients = async () => (await server.api('GET', '/api/v1/clients/count')).body.count;
+  const before = await clients();
   first.disconnect();
+  await until(async () => (await clients()) < before, { message: 'its goodbye has been read' });
   const second = await connect(t, server, { auth: { pid, offset } });
   assert.notEqual(second.id, id);
 });

@@ -5,6 +5,7 @@ use crate::{
     connection::Connection,
     effect::Effect,
     guest::{Error, rooms, types},
+    transport::Selection,
 };
 
 impl rooms::Host for State {
@@ -28,11 +29,8 @@ impl rooms::Host for State {
         room: String,
     ) -> wasmtime::Result<Result<(), Error>> {
         self.meter.host_call(room.len())?;
-        let effect = self.granted_room(&room).and_then(|()| {
-            let selection = self.granted_selection(selection)?;
-            Ok(Effect::JoinSockets { selection, room })
-        });
-        Ok(effect.and_then(|effect| self.record(effect)))
+        let join = |selection, room| Effect::JoinSockets { selection, room };
+        Ok(self.move_sockets(selection, room, join))
     }
 
     fn leave_sockets(
@@ -41,11 +39,8 @@ impl rooms::Host for State {
         room: String,
     ) -> wasmtime::Result<Result<(), Error>> {
         self.meter.host_call(room.len())?;
-        let effect = self.granted_room(&room).and_then(|()| {
-            let selection = self.granted_selection(selection)?;
-            Ok(Effect::LeaveSockets { selection, room })
-        });
-        Ok(effect.and_then(|effect| self.record(effect)))
+        let leave = |selection, room| Effect::LeaveSockets { selection, room };
+        Ok(self.move_sockets(selection, room, leave))
     }
 
     fn joined(&mut self) -> wasmtime::Result<Result<Vec<String>, Error>> {
@@ -61,6 +56,17 @@ impl State {
         } else {
             Err(denied(format_args!("room:{room}")))
         }
+    }
+
+    fn move_sockets(
+        &mut self,
+        selection: types::Selection,
+        room: String,
+        effect: fn(Selection, String) -> Effect,
+    ) -> Result<(), Error> {
+        self.granted_room(&room)?;
+        let selection = self.granted_selection(selection)?;
+        self.record(effect(selection, room))
     }
 
     /// The rooms of a connection that the plugin may know of.

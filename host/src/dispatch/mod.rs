@@ -29,7 +29,8 @@ use crate::{
     metrics::{self, Metrics},
     plugin::{self, CallError, Completed, Job, Reply, Started},
     registry::{Registry, Route},
-    settings,
+    settings::{self, Settings},
+    transport::Namespaces,
 };
 
 /// How many waiting arrivals of one connection are handled before others get their turn.
@@ -62,6 +63,23 @@ enum Progress {
 }
 
 impl Dispatcher {
+    /// A dispatcher without plugins and connections.
+    pub fn new(
+        settings: Settings,
+        namespaces: Arc<Namespaces>,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        let connections: Arc<Connections> = Arc::default();
+        Arc::new(Self {
+            registry: ArcSwap::default(),
+            settings: Arc::new(ArcSwap::from_pointee(settings)),
+            broadcast: Broadcast::new(namespaces, connections.clone()),
+            connections,
+            metrics,
+            tasks: TaskTracker::new(),
+        })
+    }
+
     /// Something arrived from a connection. Called in the order of arrival.
     pub fn arrive(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) {
         let capacity = || self.settings.load().queue;
