@@ -124,6 +124,7 @@ impl Start {
             "emit",
             "ask",
             "handshake",
+            "find",
             "disconnect",
         ];
         for (name, file) in &files {
