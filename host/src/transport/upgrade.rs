@@ -14,7 +14,7 @@ use hyper::service::Service;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     task::unconstrained,
-    time::{interval, timeout},
+    time::{Instant, interval_at, timeout},
 };
 
 use super::{
@@ -31,7 +31,8 @@ use super::{
 /// How long the client may take, as in the Node server.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How often a poll that waits is sent back meanwhile, as in the Node server.
+/// How often a poll that waits is sent back meanwhile, as in the Node server: not sooner, for there may
+/// be a packet for it.
 const RELEASE_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The longest payload of a frame of the upgrade: control frames have no more, and packets less.
@@ -128,7 +129,7 @@ impl Probe {
         // upgrade, which has not been read yet, and is to be refused.
         let mut begun = session.polls.begun();
         self.send(frame::TEXT, b"3probe").await?;
-        let mut release = interval(RELEASE_INTERVAL);
+        let mut release = interval_at(Instant::now() + RELEASE_INTERVAL, RELEASE_INTERVAL);
         let mut packet = pin!(self.packet());
         loop {
             tokio::select! {
