@@ -80,6 +80,7 @@ fn examples_in_the_documents_load() {
         "plugins/README.md",
         "host/README.md",
         "examples/migration/README.md",
+        "tests/fixtures/README.md",
     ] {
         let blocks = toml_blocks(&root.join(document));
         assert!(!blocks.is_empty(), "{document} has no example");
