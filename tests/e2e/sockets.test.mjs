@@ -159,6 +159,34 @@ test('more sockets than fit are none, and the call goes on', async (t) => {
   assert.equal((await granted(sockets[0], { call: 'find', sockets: [sockets[1].id] }))[0].length, 1);
 });
 
+test('the names that a plugin selects count, and very many hurt nobody', async (t) => {
+  const names = (count) => Array.from({ length: count }, (_, index) => `${index}`);
+  const own = await startServer(t, {
+    config: '[budget]\ncpu = "5s"\nwall = "9s"\n',
+    plugins: [{ ...CAPABILITIES, budget: { boundary: '256KiB' } }, 'echo'],
+  });
+  const [socket, other] = await members(t, 2, own);
+  const few = { call: 'emit', event: 'e', rooms: names(1000), sockets: [other.id], except: names(1000), data: 1 };
+  await granted(socket, few);
+  await nextArgument(other, 'e');
+  // 5,000 names take some 25 KiB as they come, and 140 as strings.
+  for (const many of [
+    { call: 'emit', event: 'e', sockets: names(5000), data: 1 },
+    { call: 'emit', event: 'e', rooms: names(5000), data: 1 },
+    { call: 'emit', event: 'e', rooms: [], except: names(5000), data: 1 },
+    { call: 'ask', event: 'e', sockets: names(5000), data: 1 },
+    { call: 'find', sockets: names(5000) },
+    { call: 'join_sockets', sockets: names(5000), room: 'a' },
+    { call: 'leave_sockets', sockets: names(5000), room: 'a' },
+    { call: 'disconnect', sockets: names(5000), close: false },
+  ]) {
+    const { error } = await call(socket, many, many);
+    assert.equal(error?.code, 'plugin_error', many.call);
+    await own.waitForLog(/the budget boundary = 256/);
+  }
+  assert.equal(await ask(other, 'echo', 1), 1);
+});
+
 test('what is kept with a connection is there in every instance, and after a reload', async (t) => {
   const own = await startServer(t, { plugins: [CAPABILITIES] });
   const [socket, other] = await members(t, 2, own);

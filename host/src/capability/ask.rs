@@ -9,7 +9,7 @@ use std::{
 use futures_util::StreamExt;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{State, checked_event, denied};
+use super::{State, checked_event, denied, emit::selection_size};
 use crate::{
     guest::{
         Error, Message as GuestMessage,
@@ -56,6 +56,7 @@ impl ask::Host for State {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<Answers, Error>> {
         self.count(&event, &message)?;
+        self.meter.boundary(selection_size(&selection))?;
         Ok(match self.question(event, message, timeout_ms) {
             Ok(question) => self.ask_selection(selection, question).await,
             Err(error) => Err(error),

@@ -16,8 +16,8 @@ impl emit::Host for State {
         options: emit::Options,
     ) -> wasmtime::Result<Result<(), Error>> {
         let attachments: usize = message.attachments.iter().map(Vec::len).sum();
-        self.meter
-            .host_call(event.len() + message.arguments.len() + attachments)?;
+        let bytes = event.len() + message.arguments.len() + attachments;
+        self.meter.host_call(target_size(&target) + bytes)?;
         Ok(self.emit_event(target, event, message, options.volatile))
     }
 }
@@ -84,4 +84,25 @@ impl State {
             except_socket,
         })
     }
+}
+
+/// What the names in a target take as they cross the boundary, in bytes.
+pub(super) fn target_size(target: &types::Target) -> usize {
+    match target {
+        types::Target::Sender => 0,
+        types::Target::Sockets(selection) => selection_size(selection),
+    }
+}
+
+/// What the names in a selection take as they cross the boundary, in bytes: each of them is looked up,
+/// so the shortest counts as well.
+pub(super) fn selection_size(selection: &types::Selection) -> usize {
+    let types::Selection {
+        rooms,
+        sockets,
+        except,
+        include_sender: _,
+    } = selection;
+    let names = rooms.iter().chain(sockets).chain(except);
+    names.map(|name| name.len() + size_of::<String>()).sum()
 }

@@ -1,6 +1,6 @@
 //! `mixlab:plugin/rooms`: rooms of connections.
 
-use super::{State, denied};
+use super::{State, denied, emit::selection_size};
 use crate::{
     connection::Connection,
     effect::Effect,
@@ -28,7 +28,8 @@ impl rooms::Host for State {
         selection: types::Selection,
         room: String,
     ) -> wasmtime::Result<Result<(), Error>> {
-        self.meter.host_call(room.len())?;
+        let bytes = room.len() + selection_size(&selection);
+        self.meter.host_call(bytes)?;
         let join = |selection, room| Effect::JoinSockets { selection, room };
         Ok(self.move_sockets(selection, room, join))
     }
@@ -38,7 +39,8 @@ impl rooms::Host for State {
         selection: types::Selection,
         room: String,
     ) -> wasmtime::Result<Result<(), Error>> {
-        self.meter.host_call(room.len())?;
+        let bytes = room.len() + selection_size(&selection);
+        self.meter.host_call(bytes)?;
         let leave = |selection, room| Effect::LeaveSockets { selection, room };
         Ok(self.move_sockets(selection, room, leave))
     }

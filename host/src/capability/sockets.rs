@@ -5,7 +5,10 @@ use std::{fmt::Display, sync::Arc};
 
 use serde_json::value::RawValue;
 
-use super::{State, denied};
+use super::{
+    State, denied,
+    emit::{selection_size, target_size},
+};
 use crate::{
     connection::Connection,
     effect::Effect,
@@ -30,7 +33,7 @@ impl sockets::Host for State {
         &mut self,
         selection: types::Selection,
     ) -> wasmtime::Result<Result<Vec<Socket>, Error>> {
-        self.meter.host_call(0)?;
+        self.meter.host_call(selection_size(&selection))?;
         Ok(self.found(selection))
     }
 
@@ -49,7 +52,7 @@ impl sockets::Host for State {
         target: types::Target,
         close: bool,
     ) -> wasmtime::Result<Result<(), Error>> {
-        self.meter.host_call(0)?;
+        self.meter.host_call(target_size(&target))?;
         Ok(self.end_connections(target, close))
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     transport::{Packet, Selection},
 };
 
-/// What an entry takes beside its packet's bytes: the entry itself and its room names.
+/// What an entry takes beside the bytes of its packet and its selection.
 const ENTRY_OVERHEAD: usize = 256;
 
 /// How many connections that dropped are kept; the oldest goes first.
@@ -78,7 +78,7 @@ impl Log {
     pub fn push(&mut self, to: Selection, encode: impl FnOnce(&str) -> Packet) -> Packet {
         let packet = encode(&Place::broadcast(self.next()).write(self.tag));
         let now = Instant::now();
-        let bytes = packet.size() + ENTRY_OVERHEAD;
+        let bytes = packet.size() + to.size() + ENTRY_OVERHEAD;
         self.events.push_back(Event {
             at: now,
             to,

@@ -356,7 +356,9 @@ fn what_a_client_missed_before_it_joined_a_room_is_not_for_it() {
 
 #[test]
 fn nothing_is_replayed_with_a_gap() {
-    for limits in [limits(3, 1 << 20), limits(100, 3 * (256 + 30))] {
+    // An entry, its packet and the name of its room.
+    const EVENT: u64 = 256 + 30 + 25;
+    for limits in [limits(3, 1 << 20), limits(100, 3 * EVENT)] {
         let journal = Journal::new(limits);
         let mut client = Client::connect(&journal);
         broadcast(&journal, &mut [&mut client], everyone(), "seen");
@@ -468,6 +470,20 @@ fn places_that_this_journal_never_gave_open_nothing() {
     assert!(journal.take("other", &own).is_none());
     assert!(journal.take("pid", &own).is_some());
     assert!(journal.take("pid", &own).is_none(), "only once");
+}
+
+#[test]
+fn the_names_in_a_selection_count_for_the_size_of_the_log() {
+    let journal = Journal::new(limits(1000, 64 << 10));
+    let long = Selection {
+        except: vec!["x".repeat(10 << 10)],
+        ..Selection::default()
+    };
+    for _ in 0..20 {
+        journal.broadcasts().push(long.clone(), event("e"));
+    }
+    let log = journal.broadcasts();
+    assert!((1..=6).contains(&(log.next() - log.first())));
 }
 
 #[test]

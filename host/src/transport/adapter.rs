@@ -5,6 +5,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     convert::Infallible,
     sync::{
         Arc, RwLock,
@@ -278,6 +279,8 @@ impl Adapter {
         members.into_iter().map(|(socket, _)| socket).collect()
     }
 
+    /// The same, also of those that do not know yet. A plugin may name very many: no name costs more
+    /// than a look-up.
     fn sockets(&self, selection: &Selection) -> Vec<SessionKey> {
         let Selection {
             rooms,
@@ -289,26 +292,26 @@ impl Adapter {
         if sockets.is_empty() && except.is_empty() {
             return self.local.sockets(options);
         }
-        let with_id = |ids: &[String]| -> Vec<SessionKey> {
+        let with_id = |ids: &[String]| -> HashSet<SessionKey> {
             let members = self.members.read().expect("no holder panics");
             ids.iter().filter_map(|id| members.socket(id)).collect()
         };
-        let mut selected = match rooms.is_empty() && !sockets.is_empty() {
-            true => Vec::new(),
-            false => self.local.sockets(options.clone()),
-        };
-        for socket in with_id(sockets) {
-            let left_out = || {
-                let rooms = self.local.socket_rooms(socket);
-                options.sid == Some(socket) || options.except.iter().any(|r| rooms.contains(r))
-            };
-            if !selected.contains(&socket) && !left_out() {
-                selected.push(socket);
+        let mut selected = with_id(sockets);
+        if !selected.is_empty() && !options.except.is_empty() {
+            let mut excepted = BroadcastOptions::default();
+            excepted.rooms = options.except.clone();
+            for socket in self.local.sockets(excepted) {
+                selected.remove(&socket);
             }
         }
+        if let Some(sender) = options.sid {
+            selected.remove(&sender);
+        }
+        if !rooms.is_empty() || sockets.is_empty() {
+            selected.extend(self.local.sockets(options));
+        }
         let excepted = with_id(except);
-        selected.retain(|socket| !excepted.contains(socket));
-        selected
+        selected.difference(&excepted).copied().collect()
     }
 
     /// Answers an event that asked for an ack.

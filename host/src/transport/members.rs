@@ -26,6 +26,12 @@ impl Selection {
         }
     }
 
+    /// What its names take, in bytes.
+    pub fn size(&self) -> usize {
+        let names = self.rooms.iter().chain(&self.sockets).chain(&self.except);
+        names.map(|name| name.len() + size_of::<String>()).sum()
+    }
+
     /// Whether it is every socket, but for some.
     pub fn is_everyone(&self) -> bool {
         self.rooms.is_empty() && self.sockets.is_empty()
