@@ -4,12 +4,13 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     sync::{
-        Arc, Mutex, OnceLock,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::{
     data::Data,
@@ -302,7 +303,7 @@ impl Connections {
 
     /// Adds a connection.
     pub fn insert(&self, connection: Arc<Connection>) {
-        let mut by_client = self.by_client.lock().expect("no holder panics");
+        let mut by_client = self.by_client.lock();
         by_client
             .entry(connection.key.session)
             .or_default()
@@ -312,7 +313,7 @@ impl Connections {
 
     /// Removes a connection; false if it was not there.
     pub fn remove(&self, connection: &Arc<Connection>) -> bool {
-        let mut by_client = self.by_client.lock().expect("no holder panics");
+        let mut by_client = self.by_client.lock();
         let Some(connections) = by_client.get_mut(&connection.key.session) else {
             return false;
         };
@@ -328,7 +329,7 @@ impl Connections {
 
     /// A client's connection to a namespace.
     pub fn get(&self, client: SessionKey, namespace: &str) -> Option<Arc<Connection>> {
-        let by_client = self.by_client.lock().expect("no holder panics");
+        let by_client = self.by_client.lock();
         let mut connections = by_client.get(&client)?.iter();
         connections.find(|c| c.namespace() == namespace).cloned()
     }
@@ -338,7 +339,7 @@ impl Connections {
     pub fn disconnect(&self, connection: &Connection, close: bool) {
         let is_it = |other: &Arc<Connection>| std::ptr::eq(&**other, connection);
         let mut ended = {
-            let by_client = self.by_client.lock().expect("no holder panics");
+            let by_client = self.by_client.lock();
             let its = by_client.get(&connection.key.session);
             let Some(its) = its.filter(|its| its.iter().any(is_it)) else {
                 return;
@@ -356,7 +357,7 @@ impl Connections {
 
     /// The connections of `clients` to a namespace.
     pub fn of(&self, clients: &[SessionKey], namespace: &str) -> Vec<Arc<Connection>> {
-        let by_client = self.by_client.lock().expect("no holder panics");
+        let by_client = self.by_client.lock();
         let its = |client: &SessionKey| {
             let mut connections = by_client.get(client)?.iter();
             connections.find(|c| c.namespace() == namespace).cloned()
@@ -366,7 +367,7 @@ impl Connections {
 
     /// All of them, as they are now.
     pub fn all(&self) -> Vec<Arc<Connection>> {
-        let by_client = self.by_client.lock().expect("no holder panics");
+        let by_client = self.by_client.lock();
         by_client.values().flatten().cloned().collect()
     }
 }

@@ -1,6 +1,8 @@
 //! What plugins keep with a connection: a JSON text for each.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 /// The JSON texts by the names of the plugins. A plugin knows its own only. Like the connection's id,
 /// it outlives the sockets that the connection has.
@@ -10,14 +12,14 @@ pub struct Data(Mutex<Vec<(Arc<str>, Arc<str>)>>);
 impl Data {
     /// What a plugin keeps.
     pub fn get(&self, plugin: &str) -> Option<Arc<str>> {
-        let kept = self.0.lock().expect("no holder panics");
+        let kept = self.0.lock();
         let its = kept.iter().find(|(name, _)| &**name == plugin);
         its.map(|(_, json)| json.clone())
     }
 
     /// Has a plugin keep this and nothing else.
     pub fn set(&self, plugin: &Arc<str>, json: Arc<str>) {
-        let mut kept = self.0.lock().expect("no holder panics");
+        let mut kept = self.0.lock();
         match kept.iter_mut().find(|(name, _)| name == plugin) {
             Some((_, former)) => *former = json,
             None => {

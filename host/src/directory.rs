@@ -6,11 +6,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use socketioxide::SocketIo;
 use tokio::{
     sync::Notify,
@@ -172,6 +173,6 @@ impl Directory {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
-        self.open.lock().expect("no holder panics")
+        self.open.lock()
     }
 }

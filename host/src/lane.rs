@@ -1,9 +1,8 @@
 //! What arrives from one connection, one thing at a time and in order.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex},
-};
+use std::{collections::VecDeque, sync::Arc};
+
+use parking_lot::Mutex;
 
 use crate::message::Message;
 
@@ -85,7 +84,7 @@ impl Lane {
     /// Takes the turn if the lane is idle, else queues an arrival if there is room for it. The end
     /// of a connection always fits, and is the last that does.
     pub fn enter(&self, arrival: Arrival, capacity: impl FnOnce() -> Capacity) -> Turn {
-        let mut state = self.0.lock().expect("no holder panics");
+        let mut state = self.0.lock();
         match arrival {
             Arrival::Event { .. } if state.is_over => return Turn::Over,
             Arrival::Event { .. } => {}
@@ -110,7 +109,7 @@ impl Lane {
 
     /// Drops the events that wait, and those that come. The end of the connection is no event.
     pub fn end_events(&self) {
-        let mut state = self.0.lock().expect("no holder panics");
+        let mut state = self.0.lock();
         state.is_over = true;
         let is_end = |arrival: &Arrival| matches!(arrival, Arrival::Disconnect { .. });
         state.waiting.retain(is_end);
@@ -119,7 +118,7 @@ impl Lane {
 
     /// The next one to handle; with none the lane is idle again.
     pub fn next(&self) -> Option<Arrival> {
-        let mut state = self.0.lock().expect("no holder panics");
+        let mut state = self.0.lock();
         let next = state.waiting.pop_front();
         state.busy = next.is_some();
         state.bytes -= next.as_ref().and_then(Arrival::size).unwrap_or(0);

@@ -3,14 +3,10 @@
 //! socketioxide's closure handlers spawn a task for every event and lose the order; handlers of
 //! our own are called where the packet is read.
 
-use std::{
-    borrow::Cow,
-    net::IpAddr,
-    pin::Pin,
-    sync::{Arc, Mutex},
-};
+use std::{borrow::Cow, net::IpAddr, pin::Pin, sync::Arc};
 
 use http::HeaderMap;
+use parking_lot::Mutex;
 use serde_json::Map;
 use socketioxide::{
     handler::{ConnectHandler, DisconnectHandler, MessageHandler},
@@ -81,7 +77,7 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             return;
         }
         if let Some(replay) = socket.extensions.remove::<Missed>() {
-            let replay = replay.0.lock().expect("no holder panics").take();
+            let replay = replay.0.lock().take();
             if !replay.is_some_and(|replay| connection.catch_up(replay)) {
                 tracing::warn!(
                     socket = connection.id,

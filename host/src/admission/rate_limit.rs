@@ -5,16 +5,16 @@ use std::{
     collections::HashMap,
     net::IpAddr,
     num::NonZeroU32,
-    sync::{Arc, Mutex, Weak},
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
 use ahash::RandomState;
-use prometheus::IntCounter;
-
 use governor::{
     Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore,
 };
+use parking_lot::Mutex;
+use prometheus::IntCounter;
 
 use crate::{
     connection::{Connection, Identity},
@@ -127,7 +127,7 @@ impl RateLimits {
             interval_ms: limit.interval_ms,
             burst,
         };
-        let mut limits = self.limits.lock().expect("no holder panics");
+        let mut limits = self.limits.lock();
         limits.retain(|_, limit| limit.strong_count() > 0);
         if let Some(same) = limits.get(&identifier).and_then(Weak::upgrade) {
             return Ok(same);
@@ -147,7 +147,7 @@ impl RateLimits {
     /// Gives the memory of full buckets back; they are as good as new ones.
     pub fn forget_idle(&self) {
         let limits: Vec<_> = {
-            let limits = self.limits.lock().expect("no holder panics");
+            let limits = self.limits.lock();
             limits.values().filter_map(Weak::upgrade).collect()
         };
         for limit in limits {

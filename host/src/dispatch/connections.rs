@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use super::{Dispatcher, Progress, answer, failure, host_events::tell_authenticated};
 use crate::{
     connection::Connection,
@@ -20,7 +22,7 @@ const ON_DISCONNECT: &str = "on-disconnect";
 pub struct Welcome {
     /// The connection.
     pub connection: Arc<Connection>,
-    effects: Arc<std::sync::Mutex<Vec<Effect>>>,
+    effects: Arc<Mutex<Vec<Effect>>>,
 }
 
 impl Dispatcher {
@@ -86,7 +88,7 @@ impl Dispatcher {
         if connection.identity().user.is_some() {
             tell_authenticated(connection);
         }
-        let effects = std::mem::take(&mut *effects.lock().expect("no holder panics"));
+        let effects = std::mem::take(&mut *effects.lock());
         effect::commit(effects, connection, &self.broadcast, || {});
         self.open(connection);
         if connection.has_ended() {

@@ -1,13 +1,11 @@
 //! How a plugin has been doing. It outlives reloads.
 
 use std::{
-    sync::{
-        Mutex,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant, SystemTime},
 };
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 /// How long a plugin that overran is not started on a socket's own task.
@@ -62,7 +60,7 @@ impl Health {
             during: during.into(),
             reason: reason.into(),
         };
-        *self.last_failure.lock().expect("no holder panics") = Some(failure);
+        *self.last_failure.lock() = Some(failure);
     }
 
     /// Remembers that it overran.
@@ -91,6 +89,6 @@ impl Health {
 
     /// The last failure, if there ever was one.
     pub fn last_failure(&self) -> Option<Failure> {
-        self.last_failure.lock().expect("no holder panics").clone()
+        self.last_failure.lock().clone()
     }
 }

@@ -1,7 +1,8 @@
 //! The live instances of one plugin generation.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::ReusableBoxFuture;
 
@@ -46,14 +47,14 @@ impl Pool {
 
     /// Memory of the idle instances, in bytes: all of them when no call is under way.
     pub fn memory_bytes(&self) -> usize {
-        let idle = self.idle.lock().expect("no holder panics");
+        let idle = self.idle.lock();
         idle.iter().map(|slot| slot.instance.memory_bytes()).sum()
     }
 
     /// An idle instance, if there is one right now.
     pub fn take_idle(self: &Arc<Self>) -> Option<Lease> {
         let permit = self.permits.try_acquire().ok()?;
-        let slot = self.idle.lock().expect("no holder panics").pop()?;
+        let slot = self.idle.lock().pop()?;
         permit.forget();
         Some(Lease {
             pool: self.clone(),
@@ -70,7 +71,7 @@ impl Pool {
             .await
             .expect("the semaphore is never closed")
             .forget();
-        let slot = self.idle.lock().expect("no holder panics").pop();
+        let slot = self.idle.lock().pop();
         let (instance, future, output) = match slot {
             Some(slot) => (Some(slot.instance), slot.future, slot.output),
             None => (None, None, None),
@@ -130,7 +131,7 @@ impl Lease {
     /// Puts a healthy instance into the pool, for the next lease.
     pub fn keep(mut self, instance: Box<Instance>) {
         let (future, output) = (self.future.take(), self.output.take());
-        self.pool.idle.lock().expect("no holder panics").push(Slot {
+        self.pool.idle.lock().push(Slot {
             instance,
             future,
             output,

@@ -1,6 +1,6 @@
 //! What one namespace sent: its broadcasts, and what it sent to each connection alone.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 
@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// What a namespace sent, for those who come back. The module says how its locks give events one
-/// order.
+/// order. What others do under them (`encode`, `send`, `join`) comes before or after each change as
+/// a whole, so that a panic there costs its own event only, and the locks let everybody else in.
 pub struct Journal {
     log: ShardedLock<Log>,
     tag: Tag,
@@ -69,7 +70,7 @@ impl Journal {
 
     /// The log, for one who sends a broadcast: held while it enters the outboxes.
     pub fn broadcasts(&self) -> ShardedLockWriteGuard<'_, Log> {
-        self.log.write().expect("no holder panics")
+        self.log.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Changes a connection's rooms. `change` does it, with the session of its socket.
@@ -176,7 +177,7 @@ impl Journal {
     }
 
     fn read(&self) -> ShardedLockReadGuard<'_, Log> {
-        self.log.read().expect("no holder panics")
+        self.log.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

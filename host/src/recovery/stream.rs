@@ -3,10 +3,12 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{Place, place::Kind};
 use crate::transport::{Packet, SessionKey};
@@ -125,7 +127,7 @@ impl Stream {
 
     /// Its state, for one who holds the log.
     pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder panics")
+        self.state.lock()
     }
 
     /// Adds the event at `State::place`.

@@ -1,5 +1,6 @@
 use std::{
     collections::BTreeSet,
+    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex},
     thread,
     time::Duration,
@@ -280,6 +281,22 @@ proptest! {
             prop_assert_eq!(meant, names(&got));
         }
     }
+}
+
+#[test]
+fn a_panic_under_the_locks_costs_its_own_event_only() {
+    let journal = Journal::new(roomy());
+    let stream = journal.begin(session(0));
+    let panics = |_: &str| -> Packet { panic!("encoding fails") };
+    let alone = || journal.emit(&stream, panics, |_, _| ());
+    panic::catch_unwind(AssertUnwindSafe(alone)).unwrap_err();
+    let to_all = || drop(journal.broadcasts().push(everyone(), panics));
+    panic::catch_unwind(AssertUnwindSafe(to_all)).unwrap_err();
+
+    let sent = journal.emit(&stream, event("alone"), |_, packet| packet.clone());
+    assert!(sent.unwrap().array().starts_with("[\"alone\","));
+    let sent = journal.broadcasts().push(everyone(), event("to all"));
+    assert!(sent.array().starts_with("[\"to all\","));
 }
 
 #[test]

@@ -5,11 +5,12 @@ use std::{
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::Arc,
     time::SystemTime,
 };
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 /// How a file looks from outside. A rename, a write and a touch all change it.
@@ -52,7 +53,7 @@ impl Watch {
             let relevant = match &event {
                 Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
                 Ok(event) => {
-                    let followed = followed.lock().expect("no holder panics");
+                    let followed = followed.lock();
                     event.paths.iter().any(|path| followed.contains(path))
                 }
                 // The queue overflowed or the like: better look.
@@ -99,6 +100,6 @@ impl Watch {
                 self.folders.insert(folder);
             }
         }
-        *self.files.lock().expect("no holder panics") = files;
+        *self.files.lock() = files;
     }
 }

@@ -10,12 +10,11 @@ mod tests;
 use std::{
     collections::HashMap,
     net::IpAddr,
-    sync::{
-        Mutex, MutexGuard,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
     time::{Duration, Instant},
 };
+
+use parking_lot::{Mutex, MutexGuard};
 
 use self::{client::Client, pause::Pause, row::Row};
 use crate::config::{self, OnFailure};
@@ -168,7 +167,7 @@ impl Breaker {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no holder panics")
+        self.state.lock()
     }
 
     fn publish(&self, state: &State) {
