@@ -2,7 +2,6 @@
 
 use std::{
     collections::HashMap,
-    net::IpAddr,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
@@ -13,6 +12,7 @@ use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::{
+    address::ClientAddress,
     data::Data,
     guest, id,
     lane::Lane,
@@ -32,7 +32,7 @@ pub struct Connection {
     /// The client's side of it.
     session: Arc<Session>,
     /// The client's address.
-    pub address: IpAddr,
+    pub address: ClientAddress,
     /// What arrived from it and waits for its turn.
     pub lane: Lane,
     adapter: Arc<Adapter>,
@@ -60,7 +60,7 @@ impl Connection {
     pub fn new(
         key: SocketKey,
         session: Arc<Session>,
-        address: IpAddr,
+        address: ClientAddress,
         adapter: Arc<Adapter>,
     ) -> Self {
         let stream = adapter.begin(key);
@@ -73,7 +73,7 @@ impl Connection {
         former: &Former,
         key: SocketKey,
         session: Arc<Session>,
-        address: IpAddr,
+        address: ClientAddress,
         adapter: Arc<Adapter>,
     ) -> Self {
         let ids = (former.id.clone(), former.pid.clone());
@@ -87,7 +87,7 @@ impl Connection {
         key: SocketKey,
         session: Arc<Session>,
         stream: Option<Arc<Stream>>,
-        address: IpAddr,
+        address: ClientAddress,
         adapter: Arc<Adapter>,
         recovered: Option<Arc<Data>>,
     ) -> Self {

@@ -23,6 +23,7 @@
 //! ```
 
 pub mod access;
+mod address;
 pub mod admission;
 pub mod api;
 pub mod auth;

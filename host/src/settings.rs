@@ -6,9 +6,10 @@ use arc_swap::ArcSwap;
 
 use crate::{
     access::Access,
+    address::TrustedProxies,
     admission::{Limit, RateLimits},
     auth::Verifier,
-    config::{self, ApiKey, Config, Network},
+    config::{self, ApiKey, Config},
     guest::Scope,
     lane,
 };
@@ -32,7 +33,7 @@ pub struct Settings {
     /// The limit of new connections from one address.
     pub connections: Option<Arc<Limit>>,
     /// Proxies that are believed.
-    pub trusted_proxies: Vec<Network>,
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// The current snapshot; a reload publishes a new one.
@@ -73,7 +74,7 @@ impl Settings {
                 .map(|(scope, rate)| limits.of_host("events", scope, rate))
                 .collect(),
             connections: connections.map(|rate| limits.of_host("connections", Scope::Ip, rate)),
-            trusted_proxies: trusted_proxies.clone(),
+            trusted_proxies: TrustedProxies::new(trusted_proxies.clone()),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     cell::{Cell, LazyCell},
     collections::HashMap,
-    net::IpAddr,
     num::NonZeroU32,
     sync::{Arc, Weak},
     time::{Duration, Instant},
@@ -17,6 +16,7 @@ use parking_lot::Mutex;
 use prometheus::IntCounter;
 
 use crate::{
+    address::{ClientAddress, ClientNetwork},
     connection::{Connection, Identity},
     guest::{RateLimit, Scope},
     metrics::Metrics,
@@ -55,7 +55,7 @@ const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 enum Subject {
     Socket(SocketKey),
     User(Box<str>),
-    Ip(IpAddr),
+    Ip(ClientNetwork),
     Role(Option<Box<str>>),
     Everybody,
 }
@@ -168,7 +168,7 @@ impl Limit {
         let subject = match (self.scope, &identity.user) {
             (Scope::Socket, _) | (Scope::User, None) => Subject::Socket(connection.key),
             (Scope::User, Some(user)) => Subject::User(user.id.as_str().into()),
-            (Scope::Ip, _) => Subject::Ip(connection.address),
+            (Scope::Ip, _) => Subject::Ip(connection.address.network()),
             (Scope::Role, user) => Subject::Role(
                 user.as_ref()
                     .and_then(|user| user.roles.first())
@@ -180,8 +180,8 @@ impl Limit {
     }
 
     /// Takes a token from an address' bucket, for what has no connection yet.
-    pub fn check_address(&self, address: IpAddr) -> Result<(), Duration> {
-        self.take(&Subject::Ip(address), Instant::now())
+    pub fn check_address(&self, address: ClientAddress) -> Result<(), Duration> {
+        self.take(&Subject::Ip(address.network()), Instant::now())
     }
 
     fn take(&self, subject: &Subject, now: Instant) -> Result<(), Duration> {

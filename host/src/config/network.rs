@@ -1,10 +1,10 @@
 //! IP networks.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::Deserialize;
 
 /// An IP address or a network, `10.0.0.7` or `10.0.0.0/8`.
@@ -24,10 +24,28 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
-        text.parse::<IpNet>().or_else(|_| address()).map(Self).map_err(|_| {
-            format!("invalid network {text:?}: expected an IP address or a network like \"10.0.0.0/8\"")
+        let network = text.parse::<IpNet>().or_else(|_| address());
+        network.map(canonical).map(Self).map_err(|_| {
+            format!(
+                "invalid network {text:?}: expected an IP address or a network like \"10.0.0.0/8\""
+            )
         })
     }
+}
+
+/// A network of IPv4 addresses that are written as IPv6 ones is one of IPv4.
+fn canonical(network: IpNet) -> IpNet {
+    /// What stands before the IPv4 address: `::ffff:0:0/96`.
+    const MAPPED_BITS: u8 = 96;
+    let IpNet::V6(mapped) = network else {
+        return network;
+    };
+    let address: Option<Ipv4Addr> = Ipv6Addr::to_ipv4_mapped(&mapped.addr());
+    let bits = mapped.prefix_len().checked_sub(MAPPED_BITS);
+    let within = address
+        .zip(bits)
+        .and_then(|(address, bits)| Ipv4Net::new(address, bits).ok());
+    within.map_or(network, IpNet::V4)
 }
 
 impl TryFrom<String> for Network {
@@ -57,6 +75,11 @@ mod tests {
             ("127.0.0.1", "127.0.0.1", true),
             ("127.0.0.1", "127.0.0.2", false),
             ("fd00::/8", "fd12::1", true),
+            ("::ffff:10.0.0.0/104", "10.1.2.3", true),
+            ("::ffff:10.0.0.0/104", "11.0.0.1", false),
+            ("::ffff:10.0.0.7", "10.0.0.7", true),
+            ("::ffff:10.0.0.7", "::ffff:10.0.0.7", true),
+            ("::/0", "2001:db8::1", true),
         ] {
             let network: Network = network.parse().unwrap();
             assert_eq!(

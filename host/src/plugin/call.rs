@@ -7,7 +7,6 @@
 
 use std::{
     any::Any,
-    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -28,6 +27,7 @@ use super::{
     pool::{Ended, Lease},
 };
 use crate::{
+    address::ClientAddress,
     capability::{Output, OverBudget, Written},
     connection::{Connection, Identity},
     effect::Effect,
@@ -151,7 +151,7 @@ impl CallError {
 
 impl Job {
     /// The address of the client that it is for.
-    fn address(&self) -> IpAddr {
+    fn address(&self) -> ClientAddress {
         let (Self::Event { connection, .. }
         | Self::Connect { connection, .. }
         | Self::Disconnect { connection, .. }) = self;
@@ -195,12 +195,12 @@ impl Plugin {
     }
 
     /// A call for a client at this address was answered, and the answer was good.
-    pub fn succeeded(&self, address: IpAddr) {
+    pub fn succeeded(&self, address: ClientAddress) {
         self.breaker().succeeded(address);
     }
 
     /// A call for a client at this address was not answered, or with something that is not allowed.
-    pub fn failed(&self, address: IpAddr, during: &str, error: &CallError, reason: &str) {
+    pub fn failed(&self, address: ClientAddress, during: &str, error: &CallError, reason: &str) {
         self.metrics().failed(error.reason());
         if let CallError::Paused(_) = error {
             return;

@@ -1,7 +1,6 @@
 //! Pauses a plugin that keeps failing, and tries it again after a while: for one client where the
 //! failures are that client's, for everybody where they are not.
 
-mod client;
 mod pause;
 mod row;
 #[cfg(test)]
@@ -16,13 +15,16 @@ use std::{
 
 use parking_lot::{Mutex, MutexGuard};
 
-use self::{client::Client, pause::Pause, row::Row};
-use crate::config::{self, OnFailure};
+use self::{pause::Pause, row::Row};
+use crate::{
+    address::{ClientAddress, ClientNetwork},
+    config::{self, OnFailure},
+};
 
 /// Of so many clients pauses are remembered. Beyond, the one that ends first is forgotten.
 const MAX_CLIENTS: usize = 1024;
 
-/// Bits of [`Breaker::signs`]; all lower ones are those of [`Client::sign`].
+/// Bits of [`Breaker::signs`]; all lower ones are those of [`sign`].
 const FAILURES: u64 = 1 << 63;
 const EVERYBODY: u64 = 1 << 62;
 
@@ -41,7 +43,7 @@ struct State {
     row: Row,
     everybody: Option<Pause>,
     disabled: bool,
-    clients: HashMap<Client, Pause>,
+    clients: HashMap<ClientNetwork, Pause>,
 }
 
 /// Why a call is refused before it is made.
@@ -85,26 +87,26 @@ impl Breaker {
     }
 
     /// Whether a client at this address may make a call now.
-    pub fn admit(&self, address: IpAddr) -> Result<(), Paused> {
+    pub fn admit(&self, address: ClientAddress) -> Result<(), Paused> {
         let signs = self.signs.load(Ordering::Relaxed);
         if signs & !FAILURES == 0 {
             return Ok(());
         }
-        let client = Client::at(address);
-        if signs & (EVERYBODY | client.sign()) == 0 {
+        let client = address.network();
+        if signs & (EVERYBODY | sign(client)) == 0 {
             return Ok(());
         }
         self.admit_at(client, Instant::now())
     }
 
     /// A call was answered.
-    pub fn succeeded(&self, address: IpAddr) {
+    pub fn succeeded(&self, address: ClientAddress) {
         let signs = self.signs.load(Ordering::Relaxed);
         if signs == 0 {
             return;
         }
-        let client = Client::at(address);
-        if signs & (FAILURES | EVERYBODY | client.sign()) == 0 {
+        let client = address.network();
+        if signs & (FAILURES | EVERYBODY | sign(client)) == 0 {
             return;
         }
         let mut state = self.state();
@@ -115,8 +117,8 @@ impl Breaker {
     }
 
     /// A call failed.
-    pub fn failed(&self, address: IpAddr) -> Option<Begun> {
-        self.failed_at(Client::at(address), Instant::now())
+    pub fn failed(&self, address: ClientAddress) -> Option<Begun> {
+        self.failed_at(address.network(), Instant::now())
     }
 
     /// For `plugin list` and metrics.
@@ -132,7 +134,7 @@ impl Breaker {
         }
     }
 
-    fn admit_at(&self, client: Client, now: Instant) -> Result<(), Paused> {
+    fn admit_at(&self, client: ClientNetwork, now: Instant) -> Result<(), Paused> {
         let State {
             everybody,
             disabled,
@@ -156,7 +158,7 @@ impl Breaker {
         Ok(())
     }
 
-    fn failed_at(&self, client: Client, now: Instant) -> Option<Begun> {
+    fn failed_at(&self, client: ClientNetwork, now: Instant) -> Option<Begun> {
         if self.config.failures == 0 {
             return None;
         }
@@ -179,16 +181,25 @@ impl Breaker {
             signs |= EVERYBODY;
         }
         for client in state.clients.keys() {
-            signs |= client.sign();
+            signs |= sign(*client);
         }
         self.signs.store(signs, Ordering::Relaxed);
     }
 }
 
+/// One of the lowest 62 bits. Clients may share one.
+fn sign(client: ClientNetwork) -> u64 {
+    let bits = match client.ip() {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => (address.to_bits() >> 64) as u64 ^ address.to_bits() as u64,
+    };
+    1 << (bits % 61)
+}
+
 impl State {
     fn failed(
         &mut self,
-        client: Client,
+        client: ClientNetwork,
         now: Instant,
         config: &config::Breaker,
         on_failure: OnFailure,

@@ -2,19 +2,19 @@
 
 use std::collections::HashMap;
 
-use super::client::Client;
+use crate::address::ClientNetwork;
 
 /// The failed calls since the last good one. Of no more clients than there are failures to a pause.
 #[derive(Default)]
 pub struct Row {
-    by_client: HashMap<Client, u32>,
+    by_client: HashMap<ClientNetwork, u32>,
     /// All failures, where no client counts for more than half of a pause.
     weight: u32,
 }
 
 impl Row {
     /// Adds a failure; how many this client has now.
-    pub fn add(&mut self, client: Client, failures: u32) -> u32 {
+    pub fn add(&mut self, client: ClientNetwork, failures: u32) -> u32 {
         let own = self.by_client.entry(client).or_default();
         *own = own.saturating_add(1);
         if *own <= failures.div_ceil(2) {
