@@ -1,19 +1,37 @@
 //! What `/metrics` shows, in Prometheus' text format.
 //!
 //! Counters that the path of an event touches are looked up once, at load. Labels are declared
-//! events, plugins and fixed words only, so that clients cannot make up new series.
+//! events, plugins and fixed words only, so that clients cannot make up new series; those of plugins
+//! and events that are gone go with them.
 
-use std::time::Duration;
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
+    core::{Collector, MetricVec, MetricVecBuilder},
 };
 
 use crate::reload::PluginStatus;
 
 /// The label of events that no plugin declares.
 pub const OTHER: &str = "other";
+
+/// The plugin of events that the host answers, or nobody. No plugin has this name.
+pub const NO_PLUGIN: &str = "";
+
+/// What is loaded beside plugins. No plugin has this name.
+pub const CONFIG_FILE: &str = "mixlab.toml";
+
+const PLUGIN: &str = "plugin";
+const EVENT: &str = "event";
+const WHAT: &str = "what";
+
+/// The plugins that are switched on, each with the events that it declares.
+pub type Live<'a> = HashMap<&'a str, HashSet<&'a str>>;
 
 /// From a fast call to the usual wall-clock budget, in seconds.
 const CALL_BUCKETS: [f64; 12] = [
@@ -80,7 +98,7 @@ impl Default for Metrics {
         };
         let calls = HistogramOpts::new("mixlab_plugin_call_seconds", "Time of calls into a plugin")
             .buckets(CALL_BUCKETS.to_vec());
-        let calls = HistogramVec::new(calls, &["plugin"]).expect("the names are valid");
+        let calls = HistogramVec::new(calls, &[PLUGIN]).expect("the names are valid");
         Self {
             clients: gauge("mixlab_clients", "Connected clients"),
             namespaces: gauge("mixlab_namespaces", "Open namespaces"),
@@ -91,8 +109,8 @@ impl Default for Metrics {
             ),
             events: counters(
                 "mixlab_events_total",
-                "Events by declared name and outcome: ok, rejected or the code of the error",
-                &["event", "outcome"],
+                "Events by plugin, declared name and outcome: ok, rejected or the code of the error",
+                &[PLUGIN, EVENT, "outcome"],
             ),
             rate_limited: counters(
                 "mixlab_rate_limited_total",
@@ -115,32 +133,32 @@ impl Default for Metrics {
             call_failures: counters(
                 "mixlab_plugin_call_failures_total",
                 "Calls that a plugin did not answer, by reason",
-                &["plugin", "reason"],
+                &[PLUGIN, "reason"],
             ),
             plugin_memory: gauges(
                 "mixlab_plugin_memory_bytes",
                 "Linear memory and tables of a plugin's instances",
-                &["plugin"],
+                &[PLUGIN],
             ),
             plugin_state: gauges(
                 "mixlab_plugin_state",
                 "1 for the state that a plugin is in",
-                &["plugin", "state"],
+                &[PLUGIN, "state"],
             ),
             plugin_paused: gauges(
                 "mixlab_plugin_paused",
                 "1 while a plugin is paused for everybody, or switched off, since its calls failed",
-                &["plugin"],
+                &[PLUGIN],
             ),
             plugin_paused_addresses: gauges(
                 "mixlab_plugin_paused_addresses",
                 "Addresses that a plugin is paused for, since their calls failed",
-                &["plugin"],
+                &[PLUGIN],
             ),
             reloads: counters(
                 "mixlab_reloads_total",
                 "Loads of plugins and of mixlab.toml, by result: ok or refused",
-                &["what", "result"],
+                &[WHAT, "result"],
             ),
             registry,
         }
@@ -157,15 +175,60 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(
     metric
 }
 
+/// Removes the series whose values of these labels are not wanted.
+fn keep<B: MetricVecBuilder, const LABELS: usize>(
+    metrics: &MetricVec<B>,
+    labels: [&str; LABELS],
+    is_wanted: impl Fn([&str; LABELS]) -> bool,
+) where
+    MetricVec<B>: Collector,
+{
+    for family in metrics.collect() {
+        for metric in family.get_metric() {
+            let pairs: HashMap<&str, &str> = metric
+                .get_label()
+                .iter()
+                .map(|pair| (pair.name(), pair.value()))
+                .collect();
+            if !is_wanted(labels.map(|label| pairs[label])) {
+                // It is gone already if another has removed it.
+                metrics.remove(&pairs).ok();
+            }
+        }
+    }
+}
+
 impl Metrics {
     /// The counter of an event's good answers, to be kept for the event.
-    pub fn event_ok(&self, event: &str) -> IntCounter {
-        self.events.with_label_values(&[event, "ok"])
+    pub fn event_ok(&self, plugin: &str, event: &str) -> IntCounter {
+        self.events.with_label_values(&[plugin, event, "ok"])
     }
 
     /// Counts an event that was not answered as hoped.
-    pub fn event_failed(&self, event: &str, outcome: &str) {
-        self.events.with_label_values(&[event, outcome]).inc();
+    pub fn event_failed(&self, plugin: &str, event: &str, outcome: &str) {
+        self.events
+            .with_label_values(&[plugin, event, outcome])
+            .inc();
+    }
+
+    /// Forgets what was counted for plugins and events that are not there any more. To be called by
+    /// whoever loads them, and not while one is being loaded: its counters are there before it is.
+    pub fn forget_gone(&self, live: &Live<'_>) {
+        let has_plugin = |name: &str| name == NO_PLUGIN || live.contains_key(name);
+        let has_event = |plugin: &str, event: &str| {
+            plugin == NO_PLUGIN
+                || live
+                    .get(plugin)
+                    .is_some_and(|events| events.contains(event))
+        };
+        keep(&self.events, [PLUGIN, EVENT], |[plugin, event]| {
+            has_event(plugin, event)
+        });
+        keep(&self.calls, [PLUGIN], |[plugin]| has_plugin(plugin));
+        keep(&self.call_failures, [PLUGIN], |[plugin]| has_plugin(plugin));
+        keep(&self.reloads, [WHAT], |[what]| {
+            what == CONFIG_FILE || has_plugin(what)
+        });
     }
 
     /// Counts a connection that was let in, or refused with a code or with what a plugin said.
@@ -249,5 +312,60 @@ impl Metrics {
             .encode(&self.registry.gather(), &mut text)
             .expect("metrics always encode into memory");
         String::from_utf8(text).expect("the text format is UTF-8")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn series_go_with_the_plugins_and_events_that_they_are_of() {
+        let metrics = Metrics::default();
+        for (plugin, event) in [
+            ("a", "stays"),
+            ("a", "goes"),
+            ("b", "stays"),
+            (NO_PLUGIN, OTHER),
+        ] {
+            metrics.event_ok(plugin, event).inc();
+            metrics.event_failed(plugin, event, "rate_limited");
+        }
+        for plugin in ["a", "b"] {
+            metrics.calls_of(plugin).called(Duration::ZERO);
+            metrics.calls_of(plugin).failed("trap");
+            metrics.reloaded(plugin, true);
+        }
+        metrics.reloaded(CONFIG_FILE, true);
+        metrics.forget_gone(&Live::from([("a", HashSet::from(["stays"]))]));
+        let text = metrics.render(0, 0, 0, &[]);
+        for (series, is_there) in [
+            (
+                r#"mixlab_events_total{event="stays",outcome="ok",plugin="a"} 1"#,
+                true,
+            ),
+            (
+                r#"mixlab_events_total{event="stays",outcome="rate_limited",plugin="a"} 1"#,
+                true,
+            ),
+            (
+                r#"mixlab_events_total{event="other",outcome="ok",plugin=""} 1"#,
+                true,
+            ),
+            (r#"mixlab_plugin_call_seconds_count{plugin="a"} 1"#, true),
+            (
+                r#"mixlab_plugin_call_failures_total{plugin="a",reason="trap"} 1"#,
+                true,
+            ),
+            (
+                r#"mixlab_reloads_total{result="ok",what="mixlab.toml"} 1"#,
+                true,
+            ),
+            (r#"event="goes""#, false),
+            (r#"plugin="b""#, false),
+            (r#"what="b""#, false),
+        ] {
+            assert_eq!(text.contains(series), is_there, "{series} in {text}");
+        }
     }
 }

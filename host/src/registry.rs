@@ -126,7 +126,7 @@ impl Served {
             {
                 return Err(DescriptionError::Twice(contract.event));
             }
-            let answered = metrics.event_ok(&contract.event);
+            let answered = metrics.event_ok(plugin.name(), &contract.event);
             routes.push(Arc::new(Route {
                 plugin: plugin.clone(),
                 contract,

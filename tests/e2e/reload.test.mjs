@@ -417,6 +417,32 @@ test("a reload refills nobody's rate limit", async (t) => {
   assert.equal((await limited()).error.code, 'rate_limited');
 });
 
+test('metrics tell events by plugin, and end with the events and plugins that are gone', async (t) => {
+  const contracts = (name, ...events) => ({ wasm: 'contracts', name, config: { events: events.map((name) => ({ name })) } });
+  const own = await startServer(t, { config: CONFIG, plugins: [contracts('one', 'stays', 'goes'), contracts('two', 'other-event')] });
+  const metrics = async () => (await own.api('GET', '/metrics', undefined, null)).body;
+  const socket = await connect(t, own);
+  for (const event of ['stays', 'goes', 'other-event', 'nobodys']) await ask(socket, event);
+  const before = await metrics();
+  for (const [event, plugin, outcome] of [
+    ['stays', 'one', 'ok'],
+    ['goes', 'one', 'ok'],
+    ['other-event', 'two', 'ok'],
+    ['other', '', 'unknown_event'],
+  ]) {
+    const series = `mixlab_events_total{event="${event}",outcome="${outcome}",plugin="${plugin}"} 1\n`;
+    assert.ok(before.includes(series), `${series} in ${before}`);
+  }
+  editConfig(own, (toml) => toml.replace(', { "name" = "goes" }', '').replace('name = "two"', 'name = "two"\nenabled = false'));
+  await reload(own);
+  const after = await metrics();
+  assert.match(after, /mixlab_events_total\{event="stays",outcome="ok",plugin="one"\} 1\n/);
+  assert.match(after, /mixlab_events_total\{event="other",outcome="unknown_event",plugin=""\} 1\n/);
+  const gone = after.split('\n').filter((line) => /"goes"|"other-event"|="two"/.test(line));
+  const gauges = gone.filter((line) => /^mixlab_plugin_(paused|paused_addresses|memory_bytes|state)\{/.test(line));
+  assert.deepEqual(gone, gauges, 'only the state of a plugin that is switched off is shown');
+});
+
 test('rooms, users and subscriptions outlast a reload', async (t) => {
   const own = await startServer(t, {
     config: CONFIG,

@@ -145,10 +145,9 @@ impl Dispatcher {
 
     fn event(self: &Arc<Self>, answer: Answer, message: Message) -> Progress {
         if let Some(result) = self.host_event(&answer, &message) {
-            self.metrics.event_failed(
-                &answer.event,
-                result.as_ref().err().map_or("ok", |e| &e.code),
-            );
+            let outcome = result.as_ref().err().map_or("ok", |error| &error.code);
+            self.metrics
+                .event_failed(metrics::NO_PLUGIN, &answer.event, outcome);
             answer.give(result);
             return Progress::Done;
         }
@@ -156,17 +155,16 @@ impl Dispatcher {
         let Some(route) = registry.route(answer.connection.namespace(), &answer.event) else {
             let name: String = answer.event.chars().take(MAX_SHOWN_CHARS).collect();
             let error = format!("no plugin handles event {name:?}");
-            self.refuse(
-                answer,
-                metrics::OTHER,
-                WireError::new("unknown_event", error),
-            );
+            self.metrics
+                .event_failed(metrics::NO_PLUGIN, metrics::OTHER, "unknown_event");
+            answer.refuse(WireError::new("unknown_event", error));
             return Progress::Done;
         };
         let admitted = match self.admit(&route.contract, &answer.connection, message) {
             Ok(admitted) => admitted,
             Err(error) => {
-                self.refuse(answer, &route.contract.event, error);
+                self.count(route, &error.code);
+                answer.refuse(error);
                 return Progress::Done;
             }
         };
@@ -210,9 +208,10 @@ impl Dispatcher {
         admit(contract, connection, identity, &now, message)
     }
 
-    fn refuse(&self, answer: Answer, event: &str, error: WireError) {
-        self.metrics.event_failed(event, &error.code);
-        answer.refuse(error);
+    /// Counts an event that was not answered as hoped.
+    fn count(&self, route: &Route, outcome: &str) {
+        self.metrics
+            .event_failed(route.plugin.name(), &route.contract.event, outcome);
     }
 
     /// Performs what a successful call recorded, then answers: all of it, or nothing.
@@ -240,7 +239,7 @@ impl Dispatcher {
                 return match answer::rejection(rejection) {
                     Ok(error) => {
                         route.plugin.succeeded(answer.connection.address);
-                        self.metrics.event_failed(&route.contract.event, "rejected");
+                        self.count(route, "rejected");
                         answer.refuse(error);
                     }
                     Err(reason) => failed(answer, &CallError::Invalid(reason)),
@@ -269,8 +268,7 @@ impl Dispatcher {
         error: &CallError,
         written: Option<&Written>,
     ) {
-        self.metrics
-            .event_failed(&route.contract.event, error.reason());
+        self.count(route, error.reason());
         answer.plugin_failed(&route.plugin, error, written);
     }
 }

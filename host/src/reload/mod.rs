@@ -33,6 +33,7 @@ use crate::{
     admission::RateLimits,
     config::{self, Config, Overrides},
     dispatch::Dispatcher,
+    metrics::CONFIG_FILE,
     plugin::Engine,
     registry::{Registry, Served},
     settings::Settings,
@@ -133,6 +134,7 @@ impl Reloader {
         if changed {
             self.publish();
         }
+        self.forget_gone();
         self.report();
     }
 
@@ -198,7 +200,7 @@ impl Reloader {
         match Config::load(&source.path, source.overrides.clone()) {
             Ok(config) => {
                 self.config_error = None;
-                self.dispatcher.metrics.reloaded("mixlab.toml", true);
+                self.dispatcher.metrics.reloaded(CONFIG_FILE, true);
                 if config == self.config {
                     return;
                 }
@@ -215,7 +217,7 @@ impl Reloader {
                 tracing::info!(file = %source.path.display(), "the configuration was reloaded");
             }
             Err(error) => {
-                self.dispatcher.metrics.reloaded("mixlab.toml", false);
+                self.dispatcher.metrics.reloaded(CONFIG_FILE, false);
                 tracing::error!("the old configuration stays in force: {error}");
                 self.config_error = Some(error.to_string());
             }
@@ -361,6 +363,19 @@ impl Reloader {
         let registry = Registry::new(self.slots.iter().filter_map(Slot::served));
         self.dispatcher.registry.store(Arc::new(registry));
         self.published.notify_one();
+    }
+
+    /// What was counted for plugins and events goes with them.
+    fn forget_gone(&self) {
+        let live = self.slots.iter().map(|slot| {
+            let routes = slot.served().map(|served| served.routes.as_slice());
+            let events = routes.unwrap_or_default().iter();
+            (
+                slot.name(),
+                events.map(|route| route.contract.event.as_str()).collect(),
+            )
+        });
+        self.dispatcher.metrics.forget_gone(&live.collect());
     }
 
     fn report(&self) {
