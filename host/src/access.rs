@@ -1,5 +1,7 @@
 //! Who may do something: subscribe to payments, send an event.
 
+use std::collections::BTreeSet;
+
 use serde::de::{Deserialize, Deserializer, Error, SeqAccess, Visitor};
 
 use crate::suggest;
@@ -12,7 +14,7 @@ pub enum Access {
     /// Every user with a valid token.
     Authenticated,
     /// Users with at least one of these roles. Nobody if empty.
-    Roles(Vec<String>),
+    Roles(BTreeSet<String>),
 }
 
 impl Access {
@@ -23,7 +25,7 @@ impl Access {
             Access::Anyone => true,
             Access::Authenticated => authenticated,
             Access::Roles(wanted) => {
-                authenticated && wanted.iter().any(|role| roles.contains(role))
+                authenticated && roles.iter().any(|role| wanted.contains(role))
             }
         }
     }
@@ -60,9 +62,9 @@ impl<'de> Visitor<'de> for AccessVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Access, A::Error> {
-        let mut roles = Vec::new();
+        let mut roles = BTreeSet::new();
         while let Some(role) = seq.next_element()? {
-            roles.push(role);
+            roles.insert(role);
         }
         // Read as "no restriction" by some and as "nobody" by others, so it is neither.
         if roles.is_empty() {
@@ -83,7 +85,7 @@ mod tests {
             &["staff".to_owned()][..],
             &["user".to_owned(), "admin".to_owned()][..],
         );
-        let roles = Access::Roles(vec!["admin".into(), "owner".into()]);
+        let roles = Access::Roles(["admin".into(), "owner".into()].into());
         for (access, authenticated, has, admitted) in [
             (&Access::Anyone, false, none, true),
             (&Access::Authenticated, false, none, false),
@@ -92,7 +94,7 @@ mod tests {
             (&roles, true, staff, false),
             (&roles, true, admin, true),
             (&roles, false, admin, false),
-            (&Access::Roles(vec![]), true, admin, false),
+            (&Access::Roles([].into()), true, admin, false),
         ] {
             assert_eq!(
                 access.admits(authenticated, has),
@@ -107,7 +109,7 @@ mod tests {
         let read = |json: &str| serde_json::from_str::<Access>(json).map_err(|e| e.to_string());
         assert_eq!(read(r#""anyone""#), Ok(Access::Anyone));
         assert_eq!(read(r#""authenticated""#), Ok(Access::Authenticated));
-        assert_eq!(read(r#"["a"]"#), Ok(Access::Roles(vec!["a".into()])));
+        assert_eq!(read(r#"["a"]"#), Ok(Access::Roles(["a".into()].into())));
         for (json, message) in [
             (
                 r#""anyon""#,

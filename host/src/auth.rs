@@ -1,6 +1,6 @@
 //! JSON Web Tokens: who a client is, from a token signed with `JWT_SECRET`.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use serde_json::{Map, Value};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     config,
     error::WireError,
-    user::{User, UserId},
+    user::{MAX_ROLE_BYTES, MAX_ROLES, User, UserId},
 };
 
 /// The only algorithm: a token that names another, `none` among them, is refused.
@@ -114,22 +114,37 @@ impl ClaimNames {
         let username = first(&self.username)
             .and_then(Value::as_str)
             .map(str::to_owned);
+        Ok(User {
+            id,
+            username,
+            roles: self.roles(claims)?,
+        })
+    }
+
+    /// In the order of the token, each once.
+    fn roles(&self, claims: &Map<String, Value>) -> Result<Vec<String>, TokenError> {
         let mut roles = Vec::new();
+        let mut known = HashSet::new();
         for claim in self.roles.iter().filter_map(|name| claims.get(name)) {
             let listed = claim
                 .as_array()
                 .map_or(std::slice::from_ref(claim), Vec::as_slice);
             for role in listed.iter().filter_map(Value::as_str) {
-                if !roles.iter().any(|other| other == role) {
-                    roles.push(role.to_owned());
+                if role.len() > MAX_ROLE_BYTES {
+                    let reason = format!("a role has more than {MAX_ROLE_BYTES} bytes");
+                    return Err(TokenError::Invalid(reason));
                 }
+                if !known.insert(role) {
+                    continue;
+                }
+                if roles.len() == MAX_ROLES {
+                    let reason = format!("it has more than {MAX_ROLES} roles");
+                    return Err(TokenError::Invalid(reason));
+                }
+                roles.push(role.to_owned());
             }
         }
-        Ok(User {
-            id,
-            username,
-            roles,
-        })
+        Ok(roles)
     }
 }
 
@@ -199,6 +214,34 @@ mod tests {
         }
         let both = user(serde_json::json!({"id": 1, "role": "a", "roles": ["b", "a"]})).unwrap();
         assert_eq!(both.roles, ["a", "b"]);
+    }
+
+    #[test]
+    fn a_token_has_a_bounded_number_of_roles_of_a_bounded_length() {
+        let numbered = |count: usize| (0..count).map(|n| format!("role-{n}")).collect::<Vec<_>>();
+        let with = |roles: &[String]| user(serde_json::json!({"sub": 1, "roles": roles}));
+        assert_eq!(
+            with(&numbered(MAX_ROLES)).unwrap().roles,
+            numbered(MAX_ROLES)
+        );
+        let repeated = [numbered(MAX_ROLES), numbered(MAX_ROLES)].concat();
+        assert_eq!(with(&repeated).unwrap().roles, numbered(MAX_ROLES));
+        assert!(with(&["x".repeat(MAX_ROLE_BYTES)]).is_ok());
+        for (roles, reason) in [
+            (numbered(MAX_ROLES + 1), "it has more than 256 roles"),
+            (numbered(300_000), "it has more than 256 roles"),
+            (
+                vec!["x".repeat(MAX_ROLE_BYTES + 1)],
+                "a role has more than 256 bytes",
+            ),
+        ] {
+            let error = with(&roles).unwrap_err();
+            assert_eq!(error.code(), "unauthorized");
+            assert_eq!(
+                error.to_string(),
+                format!("the token is not valid: {reason}")
+            );
+        }
     }
 
     #[test]

@@ -13,6 +13,13 @@ pub struct UserId {
 /// Longer ids are refused: they end up in room names and logs.
 const MAX_ID_BYTES: usize = 128;
 
+/// More roles of one user are refused. Each is a room, and plugins are told all of them with every
+/// event.
+pub const MAX_ROLES: usize = 256;
+
+/// Longer roles are refused, of users and of contracts.
+pub const MAX_ROLE_BYTES: usize = 256;
+
 impl UserId {
     /// From a JSON string or integer; nothing else is an id.
     pub fn from_json(value: &serde_json::Value) -> Option<Self> {

@@ -154,6 +154,17 @@ test('a user that leaves is reached no more', async (t) => {
   await until(async () => (await notified('leaver')) === 0);
 });
 
+test('a token has at most 256 roles of at most 256 bytes', async (t) => {
+  const roles = (count) => Array.from({ length: count }, (_, role) => `r${role}`);
+  const socket = await connect(t, server, { token: token({ sub: 'many', roles: [...roles(256), ...roles(256)] }) });
+  assert.deepEqual((await nextEvent(socket, 'authenticated'))[0].user.roles, roles(256));
+  for (const refused of [roles(257), roles(30_000), ['r'.repeat(257)]]) {
+    const { error } = await ask(socket, 'authenticate', token({ sub: 'many', roles: refused }));
+    assert.deepEqual([error.code, error.message], ['unauthorized', 'the token is not valid']);
+  }
+  assert.equal(await notified('many'), 1, 'it is still who it was');
+});
+
 // Anonymous connections
 
 test('without a token a client is anonymous, and is told of no identity', async (t) => {

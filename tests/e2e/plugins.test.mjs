@@ -256,6 +256,14 @@ const NO_CONTRACTS = {
   ],
   'schema-of-a-file': [{ name: 'x', arguments: '{"$ref":"file:///etc/passwd"}' }, /its schema of the arguments: /],
   'schema-of-a-site': [{ name: 'x', arguments: '{"$ref":"http://127.0.0.1:1/x"}' }, /its schema of the arguments: /],
+  'too-many-roles': [
+    { name: 'x', access: Array.from({ length: 257 }, (_, role) => `r${role}`) },
+    /"x" is not valid: it names 257 roles; 256 are allowed$/,
+  ],
+  'long-role': [
+    { name: 'x', access: ['r'.repeat(257)] },
+    /"x" is not valid: a role has 257 bytes; 256 are allowed$/,
+  ],
   'rate-of-none': [{ name: 'x', limits: [{ scope: 'ip', rate: '0/1s' }] }, /event x: rate "0\/1s"/],
   'burst-of-none': [
     { name: 'x', limits: [{ scope: 'ip', rate: '1/1s', burst: 0 }] },

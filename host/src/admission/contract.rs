@@ -1,6 +1,6 @@
 //! What a plugin declares for one event, checked and compiled at load.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
     rate_limit::{Limit, RateLimits},
@@ -10,6 +10,7 @@ use crate::{
     access::Access,
     capability::is_reserved_event,
     guest::{self, EventContract},
+    user::{MAX_ROLE_BYTES, MAX_ROLES},
 };
 
 /// Longer names are refused at load.
@@ -75,7 +76,7 @@ impl Contract {
             access: match access {
                 guest::Access::Anyone => Access::Anyone,
                 guest::Access::Authenticated => Access::Authenticated,
-                guest::Access::Roles(roles) => Access::Roles(roles),
+                guest::Access::Roles(roles) => Access::Roles(checked_roles(roles).map_err(error)?),
             },
             arguments: schema("arguments", arguments)?,
             reply: schema("reply", reply)?,
@@ -84,6 +85,20 @@ impl Contract {
             event,
         })
     }
+}
+
+fn checked_roles(roles: Vec<String>) -> Result<BTreeSet<String>, String> {
+    if roles.len() > MAX_ROLES {
+        let count = roles.len();
+        return Err(format!("it names {count} roles; {MAX_ROLES} are allowed"));
+    }
+    if let Some(long) = roles.iter().find(|role| role.len() > MAX_ROLE_BYTES) {
+        let size = long.len();
+        return Err(format!(
+            "a role has {size} bytes; {MAX_ROLE_BYTES} are allowed"
+        ));
+    }
+    Ok(roles.into_iter().collect())
 }
 
 /// Events that the host itself answers.

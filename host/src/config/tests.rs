@@ -113,7 +113,7 @@ fn a_variable_may_be_of_any_type() {
     assert_eq!(config.auth.issuer.as_deref(), Some("true"));
     assert_eq!(
         config.payments.subscribe,
-        Access::Roles(vec!["admin".into()])
+        Access::Roles(["admin".into()].into())
     );
     assert_eq!(config.socket.queue, 7);
     assert_eq!(config.socket.max_payload, Size::new(4096));
