@@ -198,7 +198,22 @@ fn keep<B: MetricVecBuilder, const LABELS: usize>(
     }
 }
 
+/// The counter of lines of the log that could not be written. Who starts the log has it before there
+/// is a server, and adds it to the server's metrics.
+pub(crate) fn lost_log_lines() -> IntCounter {
+    IntCounter::new(
+        "mixlab_log_lines_lost_total",
+        "Lines of the log that nobody read in time, or that could not be written",
+    )
+    .expect("the name is valid")
+}
+
 impl Metrics {
+    /// Shows a counter that others count with, too.
+    pub(crate) fn add(&self, counter: IntCounter) {
+        registered(&self.registry, counter);
+    }
+
     /// The counter of an event's good answers, to be kept for the event.
     pub fn event_ok(&self, plugin: &str, event: &str) -> IntCounter {
         self.events.with_label_values(&[plugin, event, "ok"])

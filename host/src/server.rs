@@ -159,6 +159,11 @@ impl Server {
         self.local_key.key()
     }
 
+    /// What is counted, for who has more to show at `/metrics`.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.dispatcher.metrics
+    }
+
     /// The state of the plugins; always the latest.
     pub fn status(&self) -> Arc<ArcSwap<Status>> {
         self.reloader.status()

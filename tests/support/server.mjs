@@ -55,9 +55,11 @@ export function wasm(name) {
  * - `plugins`: for each one the name of its .wasm, or `{ wasm, name, …keys of [[plugins]] }`. The
  *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_".
  * - `env`: variables over the defaults; `undefined` takes one away.
+ * - `shell`: what bash does with the command line instead, which is its "$@":
+ *   `'exec "$@" 2>/dev/full'`.
  * - `recovery`: whether clients get their connections back. It adds an argument to events.
  */
-export function makeFolder(t, { config = '', plugins = [], env = {}, recovery = false } = {}) {
+export function makeFolder(t, { config = '', plugins = [], env = {}, shell, recovery = false } = {}) {
   const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
   const files = new Map(tables.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
 
@@ -104,7 +106,7 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, recovery = 
     remove,
     /** Starts the command line; see [`start`]. */
     start: (...args) => {
-      const process = start([...args, '-c', configPath], environment, folder);
+      const process = start([...args, '-c', configPath], { env: environment, cwd: folder }, shell);
       processes.push(process);
       return process;
     },
@@ -132,8 +134,9 @@ function toml(value) {
 }
 
 /** A process whose output is kept. */
-function start(args, env, cwd) {
-  const child = spawn(PROGRAM, args, { env, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+function start(args, options, shell) {
+  const [program, ...rest] = shell ? ['bash', '-c', shell, 'bash', PROGRAM, ...args] : [PROGRAM, ...args];
+  const child = spawn(program, rest, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   const output = { stdout: '', stderr: '' };
   for (const stream of ['stdout', 'stderr']) {

@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 use serde::Deserialize;
 
-use super::{Failure, Global};
+use super::{Failure, Global, output::say};
 use crate::config::{Config, Plugin};
 
 /// What plugins are compiled for.
@@ -59,7 +59,11 @@ pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Fa
         let component = compile(&plugin.name, source)?;
         put(&component, &plugin.path)
             .map_err(|error| format!("{}: {error}", plugin.path.display()))?;
-        eprintln!("built {} -> {}", plugin.name, plugin.path.display());
+        say(format_args!(
+            "built {} -> {}",
+            plugin.name,
+            plugin.path.display()
+        ));
     }
     Ok(())
 }

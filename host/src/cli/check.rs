@@ -1,8 +1,9 @@
 //! `mixlab check`: would this configuration serve?
 
-use super::{Failure, Global, logging};
+use super::{Failure, Global, logging, output::print};
 use crate::{
     config::{self, LogLevel},
+    metrics,
     reload::PluginState,
     server,
 };
@@ -10,26 +11,30 @@ use crate::{
 pub fn run(global: &Global) -> Result<(), Failure> {
     let config = global.load_config()?;
     // What is wrong is the result and not a matter for the log.
-    logging::start(&config::Log {
+    let log = config::Log {
         level: LogLevel::Error,
         ..config.log.clone()
-    });
+    };
+    let _log = logging::start(&log, metrics::lost_log_lines())?;
     let status = super::runtime()?.block_on(server::check(&config))?;
-    let mut refused = Vec::new();
+    let (mut good, mut refused) = (Vec::new(), Vec::new());
     for plugin in &status.plugins {
         match (plugin.state, &plugin.refusal) {
-            (PluginState::Disabled, _) => println!("{}: switched off", plugin.name),
+            (PluginState::Disabled, _) => good.push(format!("{}: switched off", plugin.name)),
             (_, Some(reason)) => refused.push(format!("{}: {reason}", plugin.name)),
-            _ => println!(
+            _ => good.push(format!(
                 "{} {}: {}",
                 plugin.name,
                 plugin.version.as_deref().unwrap_or_default(),
                 plugin.events.join(", ")
-            ),
+            )),
         }
     }
     if refused.is_empty() {
-        println!("{} is good", global.config.display());
+        good.push(format!("{} is good", global.config.display()));
+    }
+    print(|out| good.iter().try_for_each(|line| writeln!(out, "{line}")))?;
+    if refused.is_empty() {
         return Ok(());
     }
     Err(Failure::from(refused.join("\nerror: ")))

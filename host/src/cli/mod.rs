@@ -3,7 +3,9 @@
 mod build;
 mod check;
 mod control;
+mod log_writer;
 mod logging;
+mod output;
 mod plugin;
 mod token;
 mod up;
@@ -13,6 +15,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::output::say;
 use crate::config::{Config, ConfigError, Overrides};
 
 /// Exit code for a configuration or a command line that is wrong.
@@ -99,7 +102,7 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, reason }) => {
-            eprintln!("error: {reason}");
+            say(format_args!("error: {reason}"));
             ExitCode::from(code)
         }
     }

@@ -1,11 +1,15 @@
 //! `mixlab plugin`: the plugins of the running server.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::Value;
 
-use super::{Failure, Format, Global, control::Control};
+use super::{Failure, Format, Global, control::Control, output::print};
 use crate::inspection::{Change, Inspection, diff, inspect};
 
 /// Exit code of a diff that may break clients.
@@ -54,23 +58,19 @@ pub enum Plugin {
 impl Plugin {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
-            Self::List { format } => show(&Control::find(global)?.get("/api/v1/plugins")?, format),
-            Self::Reload { format } => show(
-                &Control::find(global)?.post("/api/v1/plugins/reload")?,
-                format,
-            ),
+            Self::List { format } => {
+                let status = Control::find(global)?.get("/api/v1/plugins")?;
+                show(&status, format, write_status)
+            }
+            Self::Reload { format } => {
+                let status = Control::find(global)?.post("/api/v1/plugins/reload")?;
+                show(&status, format, write_status)
+            }
             Self::Inspect {
                 file,
                 plugin_config,
                 format,
-            } => {
-                let inspection = load(&file, &plugin_config)?;
-                match format {
-                    Format::Json => println!("{}", serde_json::to_string_pretty(&inspection)?),
-                    Format::Text => print_inspection(&inspection),
-                }
-                Ok(())
-            }
+            } => show(&load(&file, &plugin_config)?, format, write_inspection),
             Self::Diff {
                 old,
                 new,
@@ -78,10 +78,7 @@ impl Plugin {
                 format,
             } => {
                 let changes = diff(&load(&old, &plugin_config)?, &load(&new, &plugin_config)?);
-                match format {
-                    Format::Json => println!("{}", serde_json::to_string_pretty(&changes)?),
-                    Format::Text => print_changes(&changes),
-                }
+                show(&changes, format, write_changes)?;
                 let breaking = changes.iter().filter(|change| change.breaking).count();
                 if breaking == 0 {
                     return Ok(());
@@ -102,73 +99,87 @@ fn load(file: &Path, config: &str) -> Result<Inspection, Failure> {
         .map_err(Failure::from)
 }
 
-fn print_inspection(plugin: &Inspection) {
-    println!("{} {}", plugin.name, plugin.version);
-    println!("    namespaces   {}", plugin.namespaces.join(", "));
-    println!(
+/// Prints data as JSON, or as `write_text` writes it for people.
+fn show<T: Serialize + ?Sized>(
+    data: &T,
+    format: Format,
+    write_text: impl FnOnce(&mut dyn Write, &T) -> io::Result<()>,
+) -> Result<(), Failure> {
+    match format {
+        Format::Json => {
+            let json = serde_json::to_string_pretty(data)?;
+            print(|out| writeln!(out, "{json}"))?;
+        }
+        Format::Text => print(|out| write_text(out, data))?,
+    }
+    Ok(())
+}
+
+fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> {
+    writeln!(out, "{} {}", plugin.name, plugin.version)?;
+    writeln!(out, "    namespaces   {}", plugin.namespaces.join(", "))?;
+    writeln!(
+        out,
         "    needs        {}",
         if plugin.requests.is_empty() {
             "no grants".into()
         } else {
             plugin.requests.join(", ")
         }
-    );
-    println!(
+    )?;
+    writeln!(
+        out,
         "    connections  {}",
         if plugin.connections {
             "watched"
         } else {
             "not watched"
         }
-    );
+    )?;
     for event in &plugin.events {
-        println!("event {}", event.name);
-        println!("    access       {}", event.access);
+        writeln!(out, "event {}", event.name)?;
+        writeln!(out, "    access       {}", event.access)?;
         if !event.limits.is_empty() {
-            println!("    limits       {}", event.limits.join(", "));
+            writeln!(out, "    limits       {}", event.limits.join(", "))?;
         }
         if let Some(bytes) = event.max_bytes {
-            println!("    size         {bytes} bytes");
+            writeln!(out, "    size         {bytes} bytes")?;
         }
         for (what, schema) in [
             ("arguments  ", &event.arguments),
             ("reply      ", &event.reply),
         ] {
             if let Some(schema) = schema {
-                println!("    {what}  {}", schema.get());
+                writeln!(out, "    {what}  {}", schema.get())?;
             }
         }
-    }
-}
-
-fn print_changes(changes: &[Change]) {
-    if changes.is_empty() {
-        println!("nothing changes");
-    }
-    for change in changes {
-        println!(
-            "{}  {}",
-            if change.breaking { "BREAKS" } else { "      " },
-            change.what
-        );
-    }
-}
-
-fn show(status: &Value, format: Format) -> Result<(), Failure> {
-    match format {
-        Format::Json => println!("{}", serde_json::to_string_pretty(status)?),
-        Format::Text => print(status),
     }
     Ok(())
 }
 
-fn print(status: &Value) {
+fn write_changes(out: &mut dyn Write, changes: &Vec<Change>) -> io::Result<()> {
+    if changes.is_empty() {
+        writeln!(out, "nothing changes")?;
+    }
+    for change in changes {
+        writeln!(
+            out,
+            "{}  {}",
+            if change.breaking { "BREAKS" } else { "      " },
+            change.what
+        )?;
+    }
+    Ok(())
+}
+
+fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     if let Some(error) = status["config_error"].as_str() {
-        println!("mixlab.toml is not in force: {error}\n");
+        writeln!(out, "mixlab.toml is not in force: {error}\n")?;
     }
     for plugin in status["plugins"].as_array().into_iter().flatten() {
         let text = |key: &str| plugin[key].as_str().unwrap_or("-");
-        println!(
+        writeln!(
+            out,
             "{}  {}  version {}  generation {}  {} calls  {} failures",
             text("name"),
             text("state"),
@@ -176,33 +187,39 @@ fn print(status: &Value) {
             plugin["generation"],
             plugin["calls"],
             plugin["failures"]
-        );
+        )?;
         let events = plugin["events"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str);
-        println!(
+        writeln!(
+            out,
             "    events        {}",
             events.collect::<Vec<_>>().join(", ")
-        );
+        )?;
         let addresses = plugin["paused_addresses"].as_u64().unwrap_or_default();
         if plugin["paused"] == true {
-            println!("    paused        for everybody");
+            writeln!(out, "    paused        for everybody")?;
         } else if addresses > 0 {
-            println!("    paused        for {addresses} of the clients' addresses");
+            writeln!(
+                out,
+                "    paused        for {addresses} of the clients' addresses"
+            )?;
         }
         if let Some(reason) = plugin["refusal"].as_str() {
-            println!("    refused       {reason}");
+            writeln!(out, "    refused       {reason}")?;
         }
         if let Some(failure) = plugin["last_failure"].as_object() {
             let text = |key: &str| failure[key].as_str().unwrap_or("-");
-            println!(
+            writeln!(
+                out,
                 "    last failure  {} in {}: {}",
                 text("at"),
                 text("during"),
                 text("reason")
-            );
+            )?;
         }
     }
+    Ok(())
 }

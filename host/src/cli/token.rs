@@ -4,7 +4,7 @@ use std::{io::Read, time::Duration};
 
 use clap::Subcommand;
 
-use super::{EXIT_BAD_INPUT, Failure, Global};
+use super::{EXIT_BAD_INPUT, Failure, Global, output::print};
 use crate::{
     auth::{self, Verifier},
     config::{self, Config},
@@ -52,10 +52,8 @@ impl Token {
                     username,
                     roles,
                 };
-                println!(
-                    "{}",
-                    auth::sign(&user, secret.expose().as_bytes(), expires, &config.auth)
-                );
+                let token = auth::sign(&user, secret.expose().as_bytes(), expires, &config.auth);
+                print(|out| writeln!(out, "{token}"))?;
                 Ok(())
             }
             Self::Check { token } => {
@@ -69,7 +67,8 @@ impl Token {
                 };
                 let verifier = Verifier::new(secret.expose().as_bytes(), &config.auth);
                 let user = verifier.verify(token.trim())?;
-                println!("{}", serde_json::to_string(&user)?);
+                let user = serde_json::to_string(&user)?;
+                print(|out| writeln!(out, "{user}"))?;
                 Ok(())
             }
         }

@@ -1,17 +1,22 @@
 //! `mixlab up`: serve.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use clap::Args;
+use prometheus::IntCounter;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
 
-use super::{Failure, Global, build, control::RunFile, logging, watch::watch};
+use super::{Failure, Global, build, control::RunFile, logging, output::print, watch::watch};
 use crate::{
     auth,
     config::{self, Config},
+    metrics,
     reload::ConfigSource,
     server::Server,
     user::{User, UserId},
@@ -33,23 +38,34 @@ pub struct Up {
 impl Up {
     pub fn run(&self, global: &Global) -> Result<(), Failure> {
         let config = global.load_config()?;
-        logging::start(&config.log);
+        let lost = metrics::lost_log_lines();
+        // Until the end: then the last lines are written.
+        let _log = logging::start(&config.log, lost.clone())?;
         if self.build || self.watch {
             build::all(&config)?;
         }
-        super::runtime()?.block_on(self.serve(config, global))
+        super::runtime()?.block_on(self.serve(config, global, lost))
     }
 
-    async fn serve(&self, config: Config, global: &Global) -> Result<(), Failure> {
+    async fn serve(
+        &self,
+        config: Config,
+        global: &Global,
+        lost_log_lines: IntCounter,
+    ) -> Result<(), Failure> {
         let source = ConfigSource {
             path: global.config.clone(),
             overrides: global.overrides(),
         };
         let server = Server::start(config.clone(), Some(source.clone())).await?;
+        server.metrics().add(lost_log_lines);
         // Whoever reads that the server listens may signal it at once.
         let stop = stop_signal()?;
         reload_on_hangup(&server)?;
-        announce(&server, &config)?;
+        // It serves, whether somebody reads where or not.
+        print(|out| announce(out, &server, &config)).unwrap_or_else(
+            |error| tracing::warn!(address = %server.address(), %error, "the address was not printed"),
+        );
         let run_file = RunFile::write(&global.config, server.address(), server.local_key());
         let _run_file = run_file
             .inspect_err(|error| tracing::warn!("`mixlab plugin` will need an API key: {error}"));
@@ -64,8 +80,7 @@ impl Up {
 }
 
 /// Says where the server is; without a secret, also how to get in.
-fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
-    let mut out = std::io::stdout().lock();
+fn announce(out: &mut dyn Write, server: &Server, config: &Config) -> io::Result<()> {
     let url = format!("http://{}", server.address());
     writeln!(out, "MixLab is listening on {url}")?;
     if config.auth.is_for_trying_out() {
@@ -84,7 +99,7 @@ fn announce(server: &Server, config: &Config) -> std::io::Result<()> {
         }
         writeln!(out, "\n  backends\n    key    {key}\n")?;
     }
-    out.flush()
+    Ok(())
 }
 
 fn token(server: &Server, auth: &config::Auth, id: &str, username: &str, role: &str) -> String {
@@ -97,7 +112,7 @@ fn token(server: &Server, auth: &config::Auth, id: &str, username: &str, role: &
 }
 
 /// SIGHUP looks at all files at once.
-fn reload_on_hangup(server: &Server) -> std::io::Result<()> {
+fn reload_on_hangup(server: &Server) -> io::Result<()> {
     let mut hangups = signal(SignalKind::hangup())?;
     let requests = server.reload_requests();
     tokio::spawn(async move {
@@ -112,7 +127,7 @@ fn reload_on_hangup(server: &Server) -> std::io::Result<()> {
 }
 
 /// SIGTERM or Ctrl-C.
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
