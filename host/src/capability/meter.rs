@@ -9,7 +9,7 @@ use crate::guest::Error;
 pub struct Allowance {
     /// Bytes of all linear memories and tables of the instance together.
     pub memory_bytes: usize,
-    /// Bytes that cross the boundary in arguments of imports.
+    /// Bytes that cross the boundary in arguments of imports, and those that a guest asks for.
     pub boundary_bytes: usize,
     /// Calls of imports.
     pub host_calls: usize,

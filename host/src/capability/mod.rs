@@ -7,6 +7,7 @@ mod emit;
 mod log;
 mod meter;
 mod output;
+mod random;
 mod rooms;
 mod sockets;
 
@@ -68,6 +69,7 @@ impl State {
         let wasi = WasiCtx::builder()
             .stdout(output.clone())
             .stderr(output.clone())
+            .max_random_size(allowance.boundary_bytes as u64)
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);

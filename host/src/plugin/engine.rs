@@ -8,6 +8,7 @@ use wasmtime::{
     Cache, CacheConfig, Config, WasmBacktraceDetails,
     component::{Component, HasSelf, Linker},
 };
+use wasmtime_wasi::p2::bindings::random::{insecure, random};
 
 use super::ticker::Ticker;
 use crate::{capability::State, config, guest};
@@ -41,6 +42,11 @@ impl Engine {
         };
         let mut base = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut base)?;
+        // In place of WASI's own, which would fill tens of megabytes at a guest's word.
+        base.allow_shadowing(true);
+        random::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
+        insecure::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
+        base.allow_shadowing(false);
         guest::log::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         Ok(Self {
             plugins: Some(low_priority_runtime("plugin", config.threads, PLUGIN_NICE)?),
