@@ -109,6 +109,21 @@ impl Effect {
             _ => None,
         }
     }
+
+    /// Whether it is for the connection itself, and no other.
+    pub fn is_for_connection(&self) -> bool {
+        matches!(
+            self,
+            Self::Emit { .. }
+                | Self::Join { .. }
+                | Self::Leave { .. }
+                | Self::SetData { .. }
+                | Self::Disconnect {
+                    selection: None,
+                    ..
+                }
+        )
+    }
 }
 
 /// Performs the effects of a call for `connection`, in the order they were recorded, and then

@@ -70,8 +70,7 @@ impl ConnectHandler<Adapter, Ours> for Handlers {
             socket.disconnect().ok();
             // It may have ended before it entered.
             connection.exit();
-            self.dispatcher
-                .farewell(connection, "server namespace disconnect");
+            self.dispatcher.connections.remove(connection);
             self.dispatcher.open(connection);
             return;
         }

@@ -835,5 +835,5 @@ test('a trap on the way in undoes what the plugins before it wanted', async (t) 
   const message = await new Promise((resolve) => refused.once('connect_error', (error) => resolve(error.message)));
   assert.equal(message, 'plugin_error');
   assert.deepEqual(refused.collected, []);
-  assert.equal((await plugin(server, 'greets')).calls, 1);
+  await until(async () => (await plugin(server, 'greets')).calls === 2, { message: 'it is told of the end' });
 });

@@ -126,8 +126,8 @@ pub fn checked_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
     Ok(())
 }
 
-/// Checks a plugin's "no".
-pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
+/// Checks a plugin's "no". One that blames the plugin is none.
+pub fn rejection(rejection: guest::Rejection) -> Result<WireError, CallError> {
     let guest::Rejection {
         code,
         message,
@@ -135,10 +135,13 @@ pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
         retry_after_ms,
         details,
     } = rejection;
+    if blames_plugin(&code) {
+        return Err(CallError::GaveUp(message));
+    }
     if !is_code(&code) {
-        return Err(format!(
+        return Err(CallError::Invalid(format!(
             "it rejected with code {code:?}; a code is [a-z0-9_]{{1,64}}"
-        ));
+        )));
     }
     Ok(WireError {
         code: code.into(),
@@ -150,20 +153,30 @@ pub fn rejection(rejection: guest::Rejection) -> Result<WireError, String> {
     })
 }
 
-/// Checks a plugin's "no" to a client that wants to connect.
-pub fn refusal(refusal: guest::Refusal) -> Result<ConnectError, String> {
+/// Checks a plugin's "no" to a client that wants to connect. One that blames the plugin is none.
+pub fn refusal(refusal: guest::Refusal) -> Result<ConnectError, CallError> {
     let guest::Refusal { message, data } = refusal;
+    if blames_plugin(&message) {
+        return Err(CallError::GaveUp(data.unwrap_or(message)));
+    }
     Ok(ConnectError {
         message: message.into(),
         data: checked_json(data, "data of its refusal")?,
     })
 }
 
-fn checked_json(text: Option<String>, what: &str) -> Result<Option<Box<RawValue>>, String> {
+/// Whether this is a code by which a plugin says that the client is not to blame. Why is for the log:
+/// the words are mostly the host's, and name what `mixlab.toml` does not grant or allow.
+fn blames_plugin(code: &str) -> bool {
+    matches!(code, "plugin_error" | "internal")
+}
+
+fn checked_json(text: Option<String>, what: &str) -> Result<Option<Box<RawValue>>, CallError> {
     let Some(text) = text else { return Ok(None) };
-    let json =
-        RawValue::from_string(text).map_err(|error| format!("the {what} are no JSON: {error}"))?;
-    check_nesting(json.get()).map_err(|error| format!("the {what} are {error}"))?;
+    let json = RawValue::from_string(text)
+        .map_err(|error| CallError::Invalid(format!("the {what} are no JSON: {error}")))?;
+    check_nesting(json.get())
+        .map_err(|error| CallError::Invalid(format!("the {what} are {error}")))?;
     Ok(Some(json))
 }
 

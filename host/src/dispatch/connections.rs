@@ -1,81 +1,72 @@
 //! Connections that come and go, and the plugins that want to know.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use super::{Dispatcher, Progress, answer, failure, host_events::tell_authenticated};
 use crate::{
     connection::Connection,
     effect::{self, Effect},
-    error::ConnectError,
+    error::{ConnectError, WireError},
     lane::Arrival,
-    plugin::{self, CallError, Completed, Job, Reply, Started},
+    plugin::{CallError, Completed, Job, Lease, Plugin, Reply},
 };
 
 /// The calls' names in logs.
 const ON_CONNECT: &str = "on-connect";
 const ON_DISCONNECT: &str = "on-disconnect";
 
-/// A connection that plugins let in, with what they want done once the client knows.
+/// What `on-disconnect` is told of a connection that its client never had.
+const REFUSED: &str = "refused";
+
+/// A connection that plugins let in, for [`Dispatcher::welcome`].
 #[derive(Clone)]
 pub struct Welcome {
     /// The connection.
     pub connection: Arc<Connection>,
-    effects: Arc<Mutex<Vec<Effect>>>,
+    consents: Arc<Consents>,
+}
+
+/// The plugins that let a connection in so far. Where it is not welcomed in the end, because a later
+/// plugin refuses it or its client is gone, they hear that it has ended.
+struct Consents {
+    dispatcher: Arc<Dispatcher>,
+    connection: Arc<Connection>,
+    given: Mutex<Vec<Consent>>,
+}
+
+/// A plugin that let a connection in, with what it wants done once the client knows.
+struct Consent {
+    plugin: Arc<Plugin>,
+    effects: Vec<Effect>,
+    /// Kept until the effects are performed.
+    lease: Option<Lease>,
 }
 
 impl Dispatcher {
     /// Asks the plugins that watch the namespace whether a client may come in.
     /// `auth` is its auth object as JSON, without the token if that has been checked.
     pub async fn admit_connection(
-        &self,
+        self: &Arc<Self>,
         connection: Arc<Connection>,
         auth: String,
     ) -> Result<Welcome, ConnectError> {
-        let watchers = self
-            .registry
-            .load()
-            .watchers(connection.namespace())
-            .to_vec();
-        let mut effects = Vec::new();
-        for plugin in watchers {
-            let job = Job::Connect {
-                connection: connection.clone(),
-                auth: auth.clone(),
-            };
-            let Completed {
-                reply,
-                effects: recorded,
-                written,
-            } = ended(plugin.start(job)).await;
-            let failed = |error: &CallError| {
-                failure::report(&plugin, &connection, ON_CONNECT, error, written.as_deref())
-            };
-            match reply {
-                Ok(Reply::Connect(Ok(()))) => {
-                    plugin.succeeded(connection.address);
-                    effects.extend(recorded);
-                }
-                Ok(Reply::Connect(Err(refusal))) => {
-                    return Err(match answer::refusal(refusal) {
-                        Ok(error) => {
-                            plugin.succeeded(connection.address);
-                            error
-                        }
-                        Err(reason) => failed(&CallError::Invalid(reason)).into(),
-                    });
-                }
-                Ok(_) => unreachable!("a connection's call ends with a connection's reply"),
-                Err(error) => {
-                    return Err(failed(&error).into());
-                }
-            }
+        let registry = self.registry.load();
+        let watchers = registry.watchers(connection.namespace());
+        let consents = Consents {
+            dispatcher: self.clone(),
+            connection: connection.clone(),
+            given: Mutex::new(Vec::with_capacity(watchers.len())),
+        };
+        if !watchers.is_empty() {
+            // A task of its own: if whoever asks is gone, the answers of plugins are heard still.
+            let asked = self.tasks.spawn(consents.ask(watchers.to_vec(), auth));
+            let stopped = |_| WireError::new("internal", "the server failed");
+            return asked.await.map_err(stopped)?;
         }
-        Ok(Welcome {
-            connection,
-            effects: Arc::new(effects.into()),
-        })
+        Ok(consents.into_welcome())
     }
 
     /// The client knows that it is connected: tells it who it is, does what the plugins wanted,
@@ -83,13 +74,19 @@ impl Dispatcher {
     pub fn welcome(self: &Arc<Self>, welcome: &Welcome) {
         let Welcome {
             connection,
-            effects,
+            consents,
         } = welcome;
         if connection.identity().user.is_some() {
             tell_authenticated(connection);
         }
-        let effects = std::mem::take(&mut *effects.lock());
+        let given = consents.take();
+        let (effects, leases): (Vec<_>, Vec<_>) = given
+            .into_iter()
+            .map(|consent| (consent.effects, consent.lease))
+            .unzip();
+        let effects = effects.into_iter().flatten().collect();
         effect::commit(effects, connection, &self.broadcast, || {});
+        drop(leases);
         self.open(connection);
         if connection.has_ended() {
             connection.exit();
@@ -130,33 +127,124 @@ impl Dispatcher {
         let (this, connection) = (self.clone(), connection.clone());
         Progress::Moved(Box::pin(async move {
             for plugin in watchers {
-                let job = Job::Disconnect {
-                    connection: connection.clone(),
-                    reason,
-                };
-                let Completed {
-                    reply,
-                    effects,
-                    written,
-                } = ended(plugin.start(job)).await;
-                match reply {
-                    Ok(_) => {
-                        plugin.succeeded(connection.address);
-                        effect::commit(effects, &connection, &this.broadcast, || {});
-                    }
-                    Err(error) => {
-                        let written = written.as_deref();
-                        failure::report(&plugin, &connection, ON_DISCONNECT, &error, written);
-                    }
-                }
+                this.tell_end(&plugin, &connection, reason, |_| true).await;
             }
         }))
     }
+
+    /// Tells a plugin that a connection has ended, and performs those effects that `are_wanted`.
+    async fn tell_end(
+        &self,
+        plugin: &Arc<Plugin>,
+        connection: &Arc<Connection>,
+        reason: &'static str,
+        are_wanted: impl Fn(&Effect) -> bool,
+    ) {
+        let job = Job::Disconnect {
+            connection: connection.clone(),
+            reason,
+        };
+        let Completed {
+            reply,
+            mut effects,
+            written,
+            lease: _lease,
+        } = plugin.start(job).ended().await;
+        match reply {
+            Ok(_) => {
+                plugin.succeeded(connection.address);
+                effects.retain(are_wanted);
+                effect::commit(effects, connection, &self.broadcast, || {});
+            }
+            Err(error) => {
+                let written = written.as_deref();
+                failure::report(plugin, connection, ON_DISCONNECT, &error, written);
+            }
+        }
+    }
 }
 
-async fn ended(started: Started) -> Completed {
-    match started {
-        Started::Done(completed) => completed,
-        Started::Moved(completed) => plugin::ended(completed).await,
+impl Consents {
+    /// Asks the `watchers`, one after the other.
+    async fn ask(self, watchers: Vec<Arc<Plugin>>, auth: String) -> Result<Welcome, ConnectError> {
+        for plugin in watchers {
+            let consent = self.ask_one(plugin, auth.clone()).await?;
+            self.given.lock().push(consent);
+        }
+        Ok(self.into_welcome())
+    }
+
+    async fn ask_one(&self, plugin: Arc<Plugin>, auth: String) -> Result<Consent, ConnectError> {
+        let connection = &self.connection;
+        let job = Job::Connect {
+            connection: connection.clone(),
+            auth,
+        };
+        let Completed {
+            reply,
+            effects,
+            written,
+            lease,
+        } = plugin.start(job).ended().await;
+        let failed = |error: &CallError| {
+            failure::report(&plugin, connection, ON_CONNECT, error, written.as_deref())
+        };
+        match reply {
+            Ok(Reply::Connect(Ok(()))) => {
+                plugin.succeeded(connection.address);
+                Ok(Consent {
+                    plugin,
+                    effects,
+                    lease,
+                })
+            }
+            Ok(Reply::Connect(Err(refusal))) => Err(match answer::refusal(refusal) {
+                Ok(error) => {
+                    plugin.succeeded(connection.address);
+                    error
+                }
+                Err(error) => failed(&error).into(),
+            }),
+            Ok(_) => unreachable!("a connection's call ends with a connection's reply"),
+            Err(error) => Err(failed(&error).into()),
+        }
+    }
+
+    fn into_welcome(self) -> Welcome {
+        Welcome {
+            connection: self.connection.clone(),
+            consents: Arc::new(self),
+        }
+    }
+
+    fn take(&self) -> Vec<Consent> {
+        mem::take(&mut *self.given.lock())
+    }
+}
+
+impl Drop for Consents {
+    fn drop(&mut self) {
+        // Nothing of it has been done: the instances are free for others, and for what follows.
+        let plugins = self.take().into_iter().map(|consent| consent.plugin);
+        let plugins: Vec<_> = plugins.collect();
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if plugins.is_empty() {
+            return;
+        }
+        let (dispatcher, connection) = (self.dispatcher.clone(), self.connection.clone());
+        self.dispatcher.tasks.spawn_on(
+            async move {
+                for plugin in plugins {
+                    // Its client has no part in it.
+                    let for_others = |effect: &Effect| !effect.is_for_connection();
+                    dispatcher
+                        .tell_end(&plugin, &connection, REFUSED, for_others)
+                        .await;
+                }
+            },
+            &runtime,
+        );
     }
 }

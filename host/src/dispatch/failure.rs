@@ -45,7 +45,8 @@ fn wire(error: &CallError) -> WireError {
         CallError::OverBudget(_)
         | CallError::Misfit(_)
         | CallError::Trap(_)
-        | CallError::Invalid(_) => WireError::new("plugin_error", "the plugin failed"),
+        | CallError::Invalid(_)
+        | CallError::GaveUp(_) => WireError::new("plugin_error", "the plugin failed"),
         CallError::Paused(Paused::For(wait)) => {
             let error = WireError::temporary("plugin_unavailable", "the plugin is paused");
             error.with_retry_after(*wait)

@@ -214,12 +214,14 @@ impl Dispatcher {
             .event_failed(route.plugin.name(), &route.contract.event, outcome);
     }
 
-    /// Performs what a successful call recorded, then answers: all of it, or nothing.
+    /// Performs what a successful call recorded, then answers: all of it, or nothing. Only then may
+    /// the next call have its instance.
     fn settle(&self, answer: Answer, route: &Route, given: &guest::Message, completed: Completed) {
         let Completed {
             reply,
             effects,
             written,
+            lease: _lease,
         } = completed;
         let failed = |answer: Answer, error: &CallError| {
             self.plugin_failed(answer, route, error, written.as_deref());
@@ -242,7 +244,7 @@ impl Dispatcher {
                         self.count(route, "rejected");
                         answer.refuse(error);
                     }
-                    Err(reason) => failed(answer, &CallError::Invalid(reason)),
+                    Err(error) => failed(answer, &error),
                 };
             }
         };

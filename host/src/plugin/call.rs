@@ -6,7 +6,6 @@
 //! budget. A plugin that overran lately is not started inline at all.
 
 use std::{
-    any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{
@@ -17,147 +16,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
+use futures_util::FutureExt;
 use tokio::{sync::oneshot, time::timeout_at};
 
 use super::{
-    breaker::{Begun, Paused},
-    instance::Misfit,
+    breaker::Begun,
+    call_error::CallError,
+    completed::{Completed, Started},
+    job::Job,
     load::Plugin,
+    metered::{CpuTime, Metered},
     pool::{Ended, Lease},
 };
-use crate::{
-    address::ClientAddress,
-    capability::{Output, OverBudget, Written},
-    connection::{Connection, Identity},
-    effect::Effect,
-    guest::{Message, Outcome, Refusal, Rejection},
-};
+use crate::{address::ClientAddress, capability::Output};
 
 /// CPU time on the plugin runtime, or time until a trap, that makes a call slow, and its plugin one
 /// that is not started inline for a while.
 const SLOW: Duration = Duration::from_micros(500);
-
-/// What an instance is called for.
-pub enum Job {
-    /// `events.handle`.
-    Event {
-        /// Whose event it is.
-        connection: Arc<Connection>,
-        /// Who sent it.
-        identity: Arc<Identity>,
-        /// The event's name.
-        event: Arc<str>,
-        /// Its arguments.
-        message: Arc<Message>,
-    },
-    /// `connections.on-connect`.
-    Connect {
-        /// The connection that asks to be let in.
-        connection: Arc<Connection>,
-        /// Its auth object as JSON, without the token.
-        auth: String,
-    },
-    /// `connections.on-disconnect`.
-    Disconnect {
-        /// The connection that is gone.
-        connection: Arc<Connection>,
-        /// Socket.IO's word for the reason.
-        reason: &'static str,
-    },
-}
-
-/// What the plugin said.
-#[derive(Debug)]
-pub enum Reply {
-    /// To an event.
-    Event(Result<Outcome, Rejection>),
-    /// To a new connection.
-    Connect(Result<(), Refusal>),
-    /// To the end of one.
-    Disconnect,
-}
-
-/// A call that has ended.
-pub struct Completed {
-    /// What the plugin said, or why it could not.
-    pub reply: Result<Reply, CallError>,
-    /// What it recorded; to be performed if the reply says so.
-    pub effects: Vec<Effect>,
-    /// What the guest wrote, for the log line of a failure; none if nothing.
-    pub written: Option<Box<Written>>,
-}
-
-/// A call that has been started.
-pub enum Started {
-    /// It ended at once.
-    Done(Completed),
-    /// It goes on elsewhere. The channel closes without an answer only when the host stops.
-    Moved(oneshot::Receiver<Completed>),
-}
-
-/// Why a plugin gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub enum CallError {
-    /// It took too long.
-    #[error("the budget {budget} = {allowed} is used up")]
-    Timeout {
-        /// `cpu` or `wall`.
-        budget: &'static str,
-        /// Its value.
-        allowed: String,
-    },
-    /// It used too much of something else.
-    #[error(transparent)]
-    OverBudget(OverBudget),
-    /// Its exports have other types than the contract says.
-    #[error("its types do not fit: {0}")]
-    Misfit(String),
-    /// It trapped.
-    #[error("it trapped: {0}")]
-    Trap(String),
-    /// It answered with something that its contract does not allow.
-    #[error("{0}")]
-    Invalid(String),
-    /// It keeps failing and is not called for a while.
-    #[error("it is paused, because its calls kept failing")]
-    Paused(Paused),
-    /// Others held all instances for too long.
-    #[error("all of its instances were busy")]
-    Busy,
-    /// No instance could be had.
-    #[error("no instance: {0}")]
-    Unavailable(String),
-    /// The host's own fault.
-    #[error("the host panicked: {0}")]
-    Host(String),
-}
-
-impl CallError {
-    /// A fixed word for metrics.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::Timeout { budget, .. } | Self::OverBudget(OverBudget { budget, .. }) => budget,
-            Self::Misfit(_) => "types",
-            Self::Trap(_) => "trap",
-            Self::Invalid(_) => "invalid",
-            Self::Paused(_) => "paused",
-            Self::Busy => "busy",
-            Self::Unavailable(_) => "unavailable",
-            Self::Host(_) => "host",
-        }
-    }
-}
-
-impl Job {
-    /// The address of the client that it is for.
-    fn address(&self) -> ClientAddress {
-        let (Self::Event { connection, .. }
-        | Self::Connect { connection, .. }
-        | Self::Disconnect { connection, .. }) = self;
-        connection.address
-    }
-}
 
 impl Plugin {
     /// Starts a call on the current task. Whoever started it says how it ended, by
@@ -190,7 +65,7 @@ impl Plugin {
                 Started::Done(self.complete(lease, ended))
             }
             Ok(Poll::Pending) => self.move_away(Some(lease), None, began, penalty),
-            Err(panic) => Started::Done(Completed::failed(host_panic(panic))),
+            Err(panic) => Started::Done(Completed::failed(CallError::of_panic(&*panic))),
         }
     }
 
@@ -245,7 +120,10 @@ impl Plugin {
         let (answer, answered) = oneshot::channel();
         let plugin = self.clone();
         self.engine().runtime(penalty).spawn(async move {
-            let completed = plugin.go_on(lease, job, began).await;
+            let call = AssertUnwindSafe(plugin.go_on(lease, job, began));
+            let completed = call.catch_unwind().await;
+            let completed =
+                completed.unwrap_or_else(|panic| Completed::failed(CallError::of_panic(&*panic)));
             // Nobody listens any more when the host stops.
             let _ = answer.send(completed);
         });
@@ -296,7 +174,7 @@ impl Plugin {
             }
         };
         self.metrics().called(began.elapsed());
-        if cpu.used > SLOW {
+        if cpu.used() > SLOW {
             self.health().overran();
         }
         match ended {
@@ -329,36 +207,13 @@ impl Plugin {
         Ok(lease)
     }
 
-    /// The reason of a failed call: a budget by name, else the trap.
-    pub(super) fn trap(&self, error: &wasmtime::Error) -> CallError {
-        if let Some(OverBudget { budget, allowed }) = error.downcast_ref() {
-            return CallError::OverBudget(OverBudget {
-                budget,
-                allowed: allowed.clone(),
-            });
-        }
-        if let Some(Misfit(types)) = error.downcast_ref() {
-            return CallError::Misfit(types.clone());
-        }
-        let text = format!("{error:?}");
-        // wasmtime has no type for this one.
-        if text.contains("fuel allocated for hostcalls has been exhausted") {
-            let allowed = self.budget().boundary.as_usize();
-            return CallError::OverBudget(OverBudget::bytes("boundary", allowed));
-        }
-        CallError::Trap(text)
-    }
-
     fn out_of_time(&self, budget: &'static str, allowed: Duration) -> CallError {
         self.health().overran();
-        CallError::Timeout {
-            budget,
-            allowed: humantime::format_duration(allowed).to_string(),
-        }
+        CallError::out_of_time(budget, allowed)
     }
 
-    /// Puts the instance back after an answer; after a trap it is of no use any more.
-    fn complete(&self, lease: Lease, (mut instance, reply): Ended) -> Completed {
+    /// The lease has its instance back after an answer; after a trap it is of no use any more.
+    fn complete(&self, mut lease: Lease, (mut instance, reply): Ended) -> Completed {
         let written = instance.state().output.take();
         match reply {
             Ok(reply) => {
@@ -366,11 +221,12 @@ impl Plugin {
                     tracing::info!(target: "plugin", plugin = &**self.name(), "{}", text.trim_end());
                 }
                 let effects = instance.state().end();
-                lease.keep(instance);
+                lease.provide(instance);
                 Completed {
                     reply: Ok(reply),
                     effects,
                     written,
+                    lease: Some(lease),
                 }
             }
             Err(error) => Completed {
@@ -379,64 +235,4 @@ impl Plugin {
             },
         }
     }
-}
-
-/// What a call that was moved ends with.
-pub async fn ended(moved: oneshot::Receiver<Completed>) -> Completed {
-    let stopped = |_| Completed::failed(CallError::Unavailable("the host is shutting down".into()));
-    moved.await.unwrap_or_else(stopped)
-}
-
-impl Completed {
-    fn failed(error: CallError) -> Self {
-        Self {
-            reply: Err(error),
-            effects: Vec::new(),
-            written: None,
-        }
-    }
-}
-
-fn host_panic(panic: Box<dyn Any + Send>) -> CallError {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    CallError::Host(text.unwrap_or_else(|| "without a message".to_owned()))
-}
-
-/// CPU time that the polls of a call took, on whatever threads.
-#[derive(Debug, Default)]
-pub struct CpuTime {
-    used: Duration,
-}
-
-/// Ends with none when its polls have used more CPU time than `limit`. Wall time would punish
-/// honest guests for sharing a thread with looping ones.
-pub struct Metered<'a, F: ?Sized> {
-    /// What is being polled.
-    pub future: Pin<&'a mut F>,
-    /// Counts on.
-    pub cpu: &'a mut CpuTime,
-    /// How much is allowed.
-    pub limit: Duration,
-}
-
-impl<F: Future + ?Sized> Future for Metered<'_, F> {
-    type Output = Option<F::Output>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = &mut *self;
-        let before = thread_cpu_time();
-        let poll = this.future.as_mut().poll(cx);
-        this.cpu.used += thread_cpu_time().saturating_sub(before);
-        match poll {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if this.cpu.used > this.limit => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    }
-}
-
-fn thread_cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

@@ -5,8 +5,8 @@ use std::time::Instant;
 use wasmtime::{Store, component::InstancePre};
 
 use super::{
-    call::{Job, Reply},
     imports::Wanted,
+    job::{Job, Reply},
     ticker::Ticker,
 };
 use crate::{

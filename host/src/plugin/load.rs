@@ -14,11 +14,12 @@ use wasmtime::component::HasSelf;
 
 use super::{
     breaker::Breaker,
-    call::{CallError, CpuTime, Metered},
+    call_error::CallError,
     engine::Engine,
     health::Health,
     imports::{self, ImportError, PACKAGE, VERSION},
     instance::{Described, Prepared},
+    metered::{CpuTime, Metered},
     pool::Pool,
 };
 use crate::{
@@ -164,7 +165,7 @@ impl Plugin {
     /// The first instance is a trial: only with its description is the plugin worth anything.
     async fn describe(&self) -> Result<Description, LoadError> {
         let Budget { cpu, wall, .. } = self.source.budget;
-        let lease = self.pool.take().await;
+        let mut lease = self.pool.take().await;
         let mut used = CpuTime::default();
         let creation = pin!(self.instantiate());
         let metered = Metered {
@@ -172,10 +173,8 @@ impl Plugin {
             cpu: &mut used,
             limit: cpu,
         };
-        let out_of_time = |budget, allowed| {
-            let allowed = humantime::format_duration(allowed).to_string();
-            LoadError::Describe(CallError::Timeout { budget, allowed })
-        };
+        let out_of_time =
+            |budget, allowed| LoadError::Describe(CallError::out_of_time(budget, allowed));
         let described = tokio::time::timeout(wall, metered)
             .await
             .map_err(|_| out_of_time("wall", wall))?
@@ -185,7 +184,7 @@ impl Plugin {
                 error => LoadError::Describe(error),
             })?;
         let (instance, description) = described.map_err(LoadError::Refused)?;
-        lease.keep(instance);
+        lease.provide(instance);
         Ok(description)
     }
 
@@ -223,6 +222,11 @@ impl Plugin {
             (CallError::Trap(text), Some(written)) => CallError::Trap(format!("{text}{written}")),
             (error, _) => error,
         })
+    }
+
+    /// The reason of a trap.
+    pub(super) fn trap(&self, error: &wasmtime::Error) -> CallError {
+        CallError::of_trap(error, self.source.budget.boundary.as_usize())
     }
 
     /// The name in `mixlab.toml`.

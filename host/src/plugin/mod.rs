@@ -1,21 +1,29 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
 //! `engine` compiles and owns the threads, `load` turns bytes into a [`Plugin`], `pool` keeps its
-//! live instances, `call` runs them within their budgets, `ticker` counts their time, `breaker`
-//! pauses what keeps failing, `health` remembers how it went.
+//! live instances, `call` runs a `job` on one of them within its budgets and says how it was
+//! `completed`, `metered` and `ticker` count their time, `breaker` pauses what keeps failing,
+//! `health` remembers how it went.
 
 mod breaker;
 mod call;
+mod call_error;
+mod completed;
 mod engine;
 mod health;
 mod imports;
 mod instance;
+mod job;
 mod load;
+mod metered;
 mod pool;
 mod ticker;
 
 pub use breaker::{Paused, Pauses};
-pub use call::{CallError, Completed, Job, Reply, Started, ended};
+pub use call_error::CallError;
+pub use completed::{Completed, Started, ended};
 pub use engine::Engine;
 pub use health::{Failure, Health};
+pub use job::{Job, Reply};
 pub use load::{LoadError, Plugin, Source};
+pub(crate) use pool::Lease;

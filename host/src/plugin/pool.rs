@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio_util::sync::ReusableBoxFuture;
 
-use super::{call::Reply, instance::Instance};
+use super::{instance::Instance, job::Reply};
 use crate::capability::Output;
 
 /// What the future of a call ends with.
@@ -25,9 +25,9 @@ struct Slot {
     output: Option<Output>,
 }
 
-/// The right to run one call, with an instance to run it on. Dropping it mid-call drops the
-/// instance with the call's future, and the next lease starts a new one: a panic or a caller
-/// that is gone never shrinks the pool.
+/// The right to run one call, with an instance to run it on. When it is dropped, others get both. If
+/// that is in the middle of a call, the instance goes with the call's future and the next lease starts
+/// a new one: a panic or a caller that is gone never shrinks the pool.
 pub struct Lease {
     pool: Arc<Pool>,
     instance: Option<Box<Instance>>,
@@ -91,7 +91,7 @@ impl Lease {
         self.instance.as_deref_mut()
     }
 
-    /// Gives a lease that came without one its instance.
+    /// Gives it its instance: a new one if it came without, or that of a call that has ended.
     pub fn provide(&mut self, instance: Box<Instance>) {
         self.instance = Some(instance);
     }
@@ -127,20 +127,18 @@ impl Lease {
     pub fn output(&self) -> &Output {
         self.output.as_ref().expect("a call has begun")
     }
-
-    /// Puts a healthy instance into the pool, for the next lease.
-    pub fn keep(mut self, instance: Box<Instance>) {
-        let (future, output) = (self.future.take(), self.output.take());
-        self.pool.idle.lock().push(Slot {
-            instance,
-            future,
-            output,
-        });
-    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if let Some(instance) = self.instance.take() {
+            let (future, output) = (self.future.take(), self.output.take());
+            self.pool.idle.lock().push(Slot {
+                instance,
+                future,
+                output,
+            });
+        }
         self.pool.permits.add_permits(1);
     }
 }

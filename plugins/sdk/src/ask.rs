@@ -228,7 +228,7 @@ mod tests {
         let refused = Rejection::from(AskError::Refused(Error::Denied("x".to_owned())));
         assert_eq!(
             (refused.code.as_str(), refused.message.as_str()),
-            ("internal", "x")
+            ("plugin_error", "x")
         );
     }
 }

@@ -8,7 +8,8 @@ use crate::{Error, Rejection};
 
 impl Rejection {
     /// A "no" that stays a "no". `code` is a stable word for programs, `[a-z0-9_]{1,64}`;
-    /// `message` is one sentence for people.
+    /// `message` is one sentence for people. The code `plugin_error` says that the plugin failed: the
+    /// host logs the message, and keeps it from the client.
     pub fn new(code: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             code: code.into(),
@@ -51,11 +52,12 @@ impl Rejection {
     }
 }
 
-/// What the host refused is the plugin's or the admin's mistake and not the client's.
+/// What the host refused is the plugin's or the admin's mistake and not the client's: the text goes to
+/// the log, and the client is told that the plugin failed.
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         let (Error::Denied(text) | Error::Invalid(text) | Error::OverBudget(text)) = error;
-        Self::new("internal", text)
+        Self::new("plugin_error", text)
     }
 }
 

@@ -1,0 +1,98 @@
+//! Why a plugin gave no answer.
+
+use std::{any::Any, time::Duration};
+
+use super::{breaker::Paused, instance::Misfit};
+use crate::capability::OverBudget;
+
+/// Why a plugin gave no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CallError {
+    /// It took too long.
+    #[error("the budget {budget} = {allowed} is used up")]
+    Timeout {
+        /// `cpu` or `wall`.
+        budget: &'static str,
+        /// Its value.
+        allowed: String,
+    },
+    /// It used too much of something else.
+    #[error(transparent)]
+    OverBudget(OverBudget),
+    /// Its exports have other types than the contract says.
+    #[error("its types do not fit: {0}")]
+    Misfit(String),
+    /// It trapped.
+    #[error("it trapped: {0}")]
+    Trap(String),
+    /// It answered with something that its contract does not allow.
+    #[error("{0}")]
+    Invalid(String),
+    /// It says itself that the fault is its own, or its grants': mostly, what the host refused it.
+    #[error("it gave up: {0}")]
+    GaveUp(String),
+    /// It keeps failing and is not called for a while.
+    #[error("it is paused, because its calls kept failing")]
+    Paused(Paused),
+    /// Others held all instances for too long.
+    #[error("all of its instances were busy")]
+    Busy,
+    /// No instance could be had.
+    #[error("no instance: {0}")]
+    Unavailable(String),
+    /// The host's own fault.
+    #[error("the host panicked: {0}")]
+    Host(String),
+}
+
+impl CallError {
+    /// A fixed word for metrics.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Timeout { budget, .. } | Self::OverBudget(OverBudget { budget, .. }) => budget,
+            Self::Misfit(_) => "types",
+            Self::Trap(_) => "trap",
+            Self::Invalid(_) => "invalid",
+            Self::GaveUp(_) => "gave_up",
+            Self::Paused(_) => "paused",
+            Self::Busy => "busy",
+            Self::Unavailable(_) => "unavailable",
+            Self::Host(_) => "host",
+        }
+    }
+
+    /// Why a guest trapped: a budget by name, else the trap. `boundary_bytes` is what the budget
+    /// `boundary` allows.
+    pub fn of_trap(error: &wasmtime::Error, boundary_bytes: usize) -> Self {
+        if let Some(OverBudget { budget, allowed }) = error.downcast_ref() {
+            return Self::OverBudget(OverBudget {
+                budget,
+                allowed: allowed.clone(),
+            });
+        }
+        if let Some(Misfit(types)) = error.downcast_ref() {
+            return Self::Misfit(types.clone());
+        }
+        let text = format!("{error:?}");
+        // wasmtime has no type for this one.
+        if text.contains("fuel allocated for hostcalls has been exhausted") {
+            return Self::OverBudget(OverBudget::bytes("boundary", boundary_bytes));
+        }
+        Self::Trap(text)
+    }
+
+    /// A budget of time is used up.
+    pub fn out_of_time(budget: &'static str, allowed: Duration) -> Self {
+        Self::Timeout {
+            budget,
+            allowed: humantime::format_duration(allowed).to_string(),
+        }
+    }
+
+    /// The host panicked.
+    pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        Self::Host(text.unwrap_or_else(|| "without a message".to_owned()))
+    }
+}

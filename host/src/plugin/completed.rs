@@ -1,0 +1,55 @@
+//! Calls that have been started, and calls that have ended.
+
+use tokio::sync::oneshot;
+
+use super::{call_error::CallError, job::Reply, pool::Lease};
+use crate::{capability::Written, effect::Effect};
+
+/// A call that has ended.
+pub struct Completed {
+    /// What the plugin said, or why it could not.
+    pub reply: Result<Reply, CallError>,
+    /// What it recorded; to be performed if the reply says so.
+    pub effects: Vec<Effect>,
+    /// What the guest wrote, for the log line of a failure; none if nothing.
+    pub written: Option<Box<Written>>,
+    /// The instance that it ran on, which others get when this is dropped: who performs the effects
+    /// keeps it until then, so that the next call sees all of them. None after a failure.
+    pub lease: Option<Lease>,
+}
+
+/// A call that has been started.
+pub enum Started {
+    /// It ended at once.
+    Done(Completed),
+    /// It goes on elsewhere. The channel closes without an answer only when the host stops.
+    Moved(oneshot::Receiver<Completed>),
+}
+
+impl Completed {
+    /// A call without an answer.
+    pub fn failed(error: CallError) -> Self {
+        Self {
+            reply: Err(error),
+            effects: Vec::new(),
+            written: None,
+            lease: None,
+        }
+    }
+}
+
+impl Started {
+    /// What the call ends with.
+    pub async fn ended(self) -> Completed {
+        match self {
+            Self::Done(completed) => completed,
+            Self::Moved(completed) => ended(completed).await,
+        }
+    }
+}
+
+/// What a call that was moved ends with.
+pub async fn ended(moved: oneshot::Receiver<Completed>) -> Completed {
+    let stopped = |_| Completed::failed(CallError::Unavailable("the host is shutting down".into()));
+    moved.await.unwrap_or_else(stopped)
+}

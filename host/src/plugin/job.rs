@@ -1,0 +1,59 @@
+//! What an instance is called for, and what it says.
+
+use std::sync::Arc;
+
+use crate::{
+    address::ClientAddress,
+    connection::{Connection, Identity},
+    guest::{Message, Outcome, Refusal, Rejection},
+};
+
+/// What an instance is called for.
+pub enum Job {
+    /// `events.handle`.
+    Event {
+        /// Whose event it is.
+        connection: Arc<Connection>,
+        /// Who sent it.
+        identity: Arc<Identity>,
+        /// The event's name.
+        event: Arc<str>,
+        /// Its arguments.
+        message: Arc<Message>,
+    },
+    /// `connections.on-connect`.
+    Connect {
+        /// The connection that asks to be let in.
+        connection: Arc<Connection>,
+        /// Its auth object as JSON, without the token.
+        auth: String,
+    },
+    /// `connections.on-disconnect`.
+    Disconnect {
+        /// The connection that is gone.
+        connection: Arc<Connection>,
+        /// Socket.IO's word for the reason.
+        reason: &'static str,
+    },
+}
+
+/// What the plugin said.
+#[derive(Debug)]
+pub enum Reply {
+    /// To an event.
+    Event(Result<Outcome, Rejection>),
+    /// To a new connection.
+    Connect(Result<(), Refusal>),
+    /// To the end of one.
+    Disconnect,
+}
+
+impl Job {
+    /// The address of the client that it is for.
+    pub fn address(&self) -> ClientAddress {
+        let (Self::Event { connection, .. }
+        | Self::Connect { connection, .. }
+        | Self::Disconnect { connection, .. }) = self;
+        connection.address
+    }
+}
