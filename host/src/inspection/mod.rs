@@ -18,7 +18,7 @@ use crate::{
     grant::Grants,
     guest::{Access, Description, EventContract, RateLimit},
     metrics::Metrics,
-    plugin::{Engine, Health, Plugin, Source},
+    plugin::{Content, Engine, Health, Plugin, Source},
     registry::Served,
     transport::Namespaces,
 };
@@ -81,7 +81,7 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
             .to_string_lossy()
             .as_ref()
             .into(),
-        bytes: bytes.into(),
+        content: Content::new(bytes),
         grants: Arc::new(ArcSwap::from_pointee(Grants::all())),
         config: config.to_owned(),
         budget: config::Budget::default(),

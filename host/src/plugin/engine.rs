@@ -1,16 +1,16 @@
 //! The WebAssembly engine and the threads that plugins run on.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use rustix::process::{Pid, setpriority_process};
 use tokio::runtime;
 use wasmtime::{
-    Cache, CacheConfig, Config, WasmBacktraceDetails,
-    component::{Component, HasSelf, Linker},
+    Config, WasmBacktraceDetails,
+    component::{HasSelf, Linker},
 };
 use wasmtime_wasi::p2::bindings::random::{insecure, random};
 
-use super::ticker::Ticker;
+use super::{cache::Cache, compiler::Compiler, ticker::Ticker};
 use crate::{capability::State, config, guest};
 
 /// Nice values: plugin code that did not finish at once yields to the server's own threads, and
@@ -21,6 +21,7 @@ const PENALTY_NICE: i32 = 19;
 /// One engine serves all plugins of a host.
 pub struct Engine {
     wasm: wasmtime::Engine,
+    compiler: Arc<Compiler>,
     /// WASI and the log: what every plugin gets. WASI has no files, network or environment.
     base: Linker<State>,
     plugins: Option<runtime::Runtime>,
@@ -31,7 +32,9 @@ pub struct Engine {
 impl Engine {
     /// Starts the engine's threads.
     pub fn start(config: &config::Runtime) -> wasmtime::Result<Self> {
-        let wasm = wasmtime::Engine::new(&engine_config(config.cache.as_deref())?)?;
+        let wasm = wasmtime::Engine::new(&engine_config())?;
+        let cache = config.cache.as_deref();
+        let cache = cache.and_then(|folder| open_cache(folder, &wasm));
         let ticker = {
             let wasm = wasm.weak();
             Ticker::start(config.tick, move || {
@@ -52,15 +55,15 @@ impl Engine {
             plugins: Some(low_priority_runtime("plugin", config.threads, PLUGIN_NICE)?),
             penalty: Some(low_priority_runtime("plugin-penalty", 1, PENALTY_NICE)?),
             ticker,
+            compiler: Compiler::new(wasm.clone(), cache),
             wasm,
             base,
         })
     }
 
-    /// Compiles a component, or takes it from the cache. Slow and not to be cancelled: never
-    /// call it on the server's runtime.
-    pub fn compile(&self, bytes: &[u8]) -> wasmtime::Result<Component> {
-        Component::from_binary(&self.wasm, bytes)
+    /// Compiles components.
+    pub(super) fn compiler(&self) -> &Arc<Compiler> {
+        &self.compiler
     }
 
     /// The engine itself.
@@ -103,30 +106,22 @@ impl Drop for Engine {
     }
 }
 
-/// Where in the cache folder compiled components are. wasmtime deletes whatever it does not know in the
-/// folder that it is given, so that is one where nobody else puts anything.
-const COMPILED: &str = "components";
-
-fn engine_config(cache: Option<&Path>) -> wasmtime::Result<Config> {
+fn engine_config() -> Config {
     let mut config = Config::new();
     config.epoch_interruption(true);
     // Component-model async is not part of the contract and doubles the cost of a call.
     config.concurrency_support(false);
     // A trap tells file and line of each frame, where the component has them.
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
-    if let Some(folder) = cache {
-        let mut cache_config = CacheConfig::new();
-        cache_config.with_directory(folder.join(COMPILED));
-        match Cache::new(cache_config) {
-            Ok(cache) => {
-                config.cache(Some(cache));
-            }
-            Err(error) => {
-                tracing::warn!(folder = %folder.display(), %error, "compiled plugins are not cached");
-            }
-        }
-    }
-    Ok(config)
+    config
+}
+
+/// A folder that cannot be used costs time at the next start, and nothing else.
+fn open_cache(folder: &Path, wasm: &wasmtime::Engine) -> Option<Cache> {
+    let cache = Cache::open(folder, wasm);
+    cache
+        .inspect_err(|error| tracing::warn!("compiled plugins are not cached: {error}"))
+        .ok()
 }
 
 fn low_priority_runtime(

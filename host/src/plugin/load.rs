@@ -3,18 +3,25 @@
 //! answer with a reason.
 
 use std::{
+    io,
     pin::pin,
     sync::{Arc, OnceLock},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
+use rustix::io::Errno;
+use tokio::{sync::Semaphore, task::JoinError};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
-use wasmtime::component::HasSelf;
+use wasmtime::{
+    OutOfMemory,
+    component::{Component, HasSelf},
+};
 
 use super::{
     breaker::Breaker,
     call_error::CallError,
+    compiler::CompileError,
+    content::Content,
     engine::Engine,
     health::Health,
     imports::{self, ImportError, PACKAGE, VERSION},
@@ -41,7 +48,7 @@ pub struct Source {
     /// The name in `mixlab.toml`.
     pub name: Arc<str>,
     /// The component.
-    pub bytes: Arc<[u8]>,
+    pub content: Content,
     /// What it may ask of the host. What is taken away while it runs is refused at the next call.
     pub grants: Arc<ArcSwap<Grants>>,
     /// JSON text of its `config` table.
@@ -84,9 +91,15 @@ pub enum LoadError {
         /// The budget.
         allowed: String,
     },
-    /// The compiler took too long.
+    /// The compiler took too long, now or when it met the same bytes before.
     #[error("it does not compile within the budget compile = {0}")]
     CompileTimeout(String),
+    /// The compiler is busy with bytes that the file held before, which are over their budget.
+    #[error("the compiler is still busy with what the file held before")]
+    Compiling,
+    /// The machine has no memory or the like for it right now.
+    #[error("it cannot be compiled now: {0}")]
+    Exhausted(String),
     /// The bytes are not a component.
     #[error("{0}")]
     NotAComponent(String),
@@ -111,9 +124,27 @@ pub enum LoadError {
     /// It refused: `describe` returned an error.
     #[error("it refused its configuration: {0}")]
     Refused(String),
+    /// The host's own fault.
+    #[error("the host panicked while loading it")]
+    Panicked,
     /// The host stopped meanwhile.
     #[error("the host is shutting down")]
     Stopped,
+}
+
+impl LoadError {
+    /// Why a task gave no answer.
+    fn unended(error: JoinError) -> Self {
+        match error.is_panic() {
+            true => Self::Panicked,
+            false => Self::Stopped,
+        }
+    }
+
+    /// Whether the same bytes may load later, with nothing else changed.
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Compiling | Self::Exhausted(_) | Self::Stopped)
+    }
 }
 
 impl Plugin {
@@ -127,18 +158,31 @@ impl Plugin {
         metrics: CallMetrics,
     ) -> Result<(Arc<Self>, Description), LoadError> {
         let runtime = engine.runtime(false).clone();
+        check_header(source.content.bytes(), &source.budget)?;
         // Compiling blocks for long; describe may be slow or loop. Neither belongs on the
         // server's threads.
-        let compiling = runtime.spawn_blocking({
+        let budget = source.budget.compile;
+        let compiling = engine
+            .compiler()
+            .compile(&runtime, &source.name, &source.content, budget);
+        let component = compiling.await.map_err(|error| match error {
+            CompileError::OverBudget => {
+                LoadError::CompileTimeout(duration::display(budget).to_string())
+            }
+            CompileError::Busy => LoadError::Compiling,
+            CompileError::Unended(error) => LoadError::unended(error),
+            CompileError::Failed(error) if is_exhaustion(&error) => {
+                LoadError::Exhausted(format!("{error:#}"))
+            }
+            CompileError::Failed(error) => {
+                LoadError::NotAComponent(format!("it is not a valid component: {error:#}"))
+            }
+        })?;
+        let preparing = runtime.spawn_blocking({
             let (engine, source) = (engine.clone(), source.clone());
-            move || prepare(&engine, &source)
+            move || prepare(&engine, &source, &component)
         });
-        // The compiler cannot be stopped; what comes too late is thrown away.
-        let compile = source.budget.compile;
-        let prepared = tokio::time::timeout(compile, compiling)
-            .await
-            .map_err(|_| LoadError::CompileTimeout(duration::display(compile).to_string()))?
-            .map_err(|_| LoadError::Stopped)??;
+        let prepared = preparing.await.map_err(LoadError::unended)??;
         let plugin = Arc::new(Self {
             generation,
             version: OnceLock::new(),
@@ -157,7 +201,7 @@ impl Plugin {
             let plugin = plugin.clone();
             async move { plugin.describe().await }
         });
-        let description = describing.await.map_err(|_| LoadError::Stopped)??;
+        let description = describing.await.map_err(LoadError::unended)??;
         plugin.version.get_or_init(|| description.version.clone());
         Ok((plugin, description))
     }
@@ -305,12 +349,8 @@ impl Plugin {
     }
 }
 
-fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
-    check_header(&source.bytes, &source.budget)?;
-    let component = engine.compile(&source.bytes).map_err(|error| {
-        LoadError::NotAComponent(format!("it is not a valid component: {error:#}"))
-    })?;
-    let wanted = imports::check(engine.wasm(), &component, &source.grants.load())
+fn prepare(engine: &Engine, source: &Source, component: &Component) -> Result<Prepared, LoadError> {
+    let wanted = imports::check(engine.wasm(), component, &source.grants.load())
         .map_err(LoadError::Imports)?;
     let mut linker = engine.base_linker();
     let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
@@ -334,8 +374,21 @@ fn prepare(engine: &Engine, source: &Source) -> Result<Prepared, LoadError> {
         guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
             .map_err(types)?;
     }
-    let pre = linker.instantiate_pre(&component).map_err(types)?;
+    let pre = linker.instantiate_pre(component).map_err(types)?;
     Prepared::new(pre, wanted, engine.ticker().clone()).map_err(types)
+}
+
+/// Whether something failed because the machine had no memory or the like for it, and not because of
+/// what it was about.
+fn is_exhaustion(error: &wasmtime::Error) -> bool {
+    error.is::<OutOfMemory>()
+        || error.chain().any(|cause| {
+            let errno = cause.downcast_ref::<Errno>().copied();
+            let errno = errno.or_else(|| Errno::from_io_error(cause.downcast_ref::<io::Error>()?));
+            errno.is_some_and(|errno| {
+                [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::NFILE].contains(&errno)
+            })
+        })
 }
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.

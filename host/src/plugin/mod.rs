@@ -1,14 +1,17 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
-//! `engine` compiles and owns the threads, `load` turns bytes into a [`Plugin`], `pool` keeps its
-//! live instances, `call` runs a `job` on one of them within its budgets and says how it was
+//! `engine` owns the threads, `compiler` compiles and `cache` keeps what came of it, `load` turns a
+//! [`Content`] into a [`Plugin`], `pool` keeps its live instances, `call` runs a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `breaker` pauses what keeps failing,
 //! `health` remembers how it went.
 
 mod breaker;
+mod cache;
 mod call;
 mod call_error;
+mod compiler;
 mod completed;
+mod content;
 mod engine;
 mod health;
 mod imports;
@@ -22,6 +25,7 @@ mod ticker;
 pub use breaker::{Paused, Pauses};
 pub use call_error::CallError;
 pub use completed::{Completed, Started, ended};
+pub use content::{Content, ContentHash};
 pub use engine::Engine;
 pub use health::{Failure, Health};
 pub use job::{Job, Reply};

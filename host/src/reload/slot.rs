@@ -7,9 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use arc_swap::ArcSwap;
-use sha2::{Digest, Sha256};
-
 use super::{
     status::{PluginState, PluginStatus},
     watch::Stamp,
@@ -20,12 +17,11 @@ use crate::{
     config,
     grant::Grants,
     metrics::Metrics,
-    plugin::{Engine, Health, Plugin, Source},
+    plugin::{Content, ContentHash, Engine, Health, Plugin, Source},
     registry::Served,
     units::Size,
 };
-
-type Hash = [u8; 32];
+use arc_swap::ArcSwap;
 
 /// What came of a content.
 #[derive(Clone)]
@@ -44,7 +40,7 @@ pub struct Slot {
     /// The file as it was when it was last looked at.
     stamp: Option<Stamp>,
     /// The content that was tried last and what came of it; the same content is not tried twice.
-    tried: Option<(Hash, Verdict)>,
+    tried: Option<(ContentHash, Verdict)>,
     /// Shared by all generations: what is taken away is taken from the one that serves, too.
     grants: Arc<ArcSwap<Grants>>,
     generation: u64,
@@ -131,7 +127,8 @@ impl Slot {
                 return (!known).then_some(Err(reason));
             }
         };
-        let hash: Hash = Sha256::digest(&bytes).into();
+        let content = Content::new(bytes);
+        let hash = content.hash();
         if let Some((tried, verdict)) = &self.tried
             && *tried == hash
         {
@@ -145,7 +142,7 @@ impl Slot {
         self.tried = Some((hash, Verdict::Open));
         let source = Source {
             name: self.spec.name.as_str().into(),
-            bytes: bytes.into(),
+            content,
             grants: self.grants.clone(),
             config: self.spec.config.clone(),
             budget: self.spec.budget.clone(),
