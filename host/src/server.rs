@@ -20,7 +20,7 @@ use crate::{
     admission::RateLimits,
     api::{self, Api, LocalKey},
     broadcast::Broadcast,
-    config::{self, Config},
+    config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::Dispatcher,
     metrics::Metrics,
@@ -62,6 +62,12 @@ pub enum StartError {
          127.0.0.1"
     )]
     NoSecret(SocketAddr),
+    /// Everybody could forge tokens who tries enough secrets.
+    #[error(
+        "{0} can be reached from other machines and JWT_SECRET has less than {MIN_JWT_SECRET_BYTES} \
+         bytes (RFC 7518, section 3.2): {HOW_TO_MAKE_ONE}; or listen on 127.0.0.1"
+    )]
+    ShortSecret(SocketAddr),
     /// The address cannot be used.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -80,6 +86,9 @@ impl Server {
     /// serving. `source` is where the configuration came from, to follow its changes.
     pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<Self, StartError> {
         let tcp = bind(&config).await?;
+        for doubt in config.doubts() {
+            tracing::warn!("{doubt}");
+        }
         let address = tcp.local_addr().map_err(|source| StartError::Listen {
             address: config.listen.to_string(),
             source,
@@ -261,10 +270,15 @@ async fn bind(config: &Config) -> Result<TcpListener, StartError> {
         .await
         .map_err(|cancelled| error(io::Error::other(cancelled)))?
         .map_err(error)?;
-    if config.auth.is_for_trying_out()
-        && let Some(public) = addresses.iter().find(|address| !address.ip().is_loopback())
-    {
-        return Err(StartError::NoSecret(*public));
+    let public = addresses.iter().find(|address| !address.ip().is_loopback());
+    if let Some(public) = public.filter(|_| config.auth.enabled) {
+        match &config.auth.secret {
+            None => return Err(StartError::NoSecret(*public)),
+            Some(secret) if secret.is_short_for_hs256() => {
+                return Err(StartError::ShortSecret(*public));
+            }
+            Some(_) => {}
+        }
     }
     TcpListener::bind(&*addresses).await.map_err(error)
 }

@@ -4,9 +4,10 @@ use serde::Serialize;
 
 /// A user's id. Tokens and calls may write it as a number or as a string; `42` and `"42"` are the
 /// same user.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone)]
 pub struct UserId {
     text: String,
+    /// Only for the way it is written.
     numeric: bool,
 }
 
@@ -19,6 +20,15 @@ pub const MAX_ROLES: usize = 256;
 
 /// Longer roles are refused, of users and of contracts.
 pub const MAX_ROLE_BYTES: usize = 256;
+
+/// Whether a role may be called so: 1 to [`MAX_ROLE_BYTES`] bytes without control characters.
+pub(crate) fn is_role(text: &str) -> bool {
+    is_name(text, MAX_ROLE_BYTES)
+}
+
+fn is_name(text: &str, max_bytes: usize) -> bool {
+    (1..=max_bytes).contains(&text.len()) && !text.chars().any(char::is_control)
+}
 
 impl UserId {
     /// From a JSON string or integer; nothing else is an id.
@@ -35,8 +45,7 @@ impl UserId {
 
     /// From text: 1 to 128 bytes without control characters.
     pub fn from_text(text: &str) -> Option<Self> {
-        let fits = (1..=MAX_ID_BYTES).contains(&text.len()) && !text.chars().any(char::is_control);
-        fits.then(|| Self {
+        is_name(text, MAX_ID_BYTES).then(|| Self {
             text: text.to_owned(),
             numeric: false,
         })
@@ -52,6 +61,14 @@ impl UserId {
         format!("user:{}", self.text)
     }
 }
+
+impl PartialEq for UserId {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for UserId {}
 
 impl Serialize for UserId {
     /// As the token wrote it: a number stays a number.
@@ -77,6 +94,8 @@ pub struct User {
     pub username: Option<String>,
     /// Each names a room `role:ROLE`; the first is the primary role.
     pub roles: Vec<String>,
+    /// When the token is good no more, in seconds since 1970. None: never.
+    pub expires: Option<u64>,
 }
 
 impl User {

@@ -6,7 +6,7 @@ import { connect as dial } from 'node:net';
 import { after, test } from 'node:test';
 import { connect, nextEvent } from '../support/client.mjs';
 import { API_KEY, startServer } from '../support/server.mjs';
-import { token } from '../support/tokens.mjs';
+import { SECRET, token } from '../support/tokens.mjs';
 
 const ALLOWED = 'https://app.example.com';
 
@@ -76,7 +76,7 @@ const BAD_CREDENTIALS = {
   'the key and more': [`${API_KEY}x`],
   'a part of the key': [API_KEY.slice(0, -1)],
   'the name of a key': ['MIXLAB_API_KEY'],
-  'the key of JWT_SECRET': ['test-secret'],
+  'the key of JWT_SECRET': [SECRET],
   "a user's token": [token({ sub: 1, role: 'admin' })],
   'the key without Bearer': [null, { authorization: API_KEY }],
   'the key as Basic': [null, { authorization: `Basic ${Buffer.from(`x:${API_KEY}`).toString('base64')}` }],

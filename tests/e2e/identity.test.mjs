@@ -4,7 +4,7 @@ import { after, test } from 'node:test';
 import { ask, connect, nextEvent, open, received, TRANSPORTS } from '../support/client.mjs';
 import { editConfig, reload } from '../support/plugins.mjs';
 import { startServer } from '../support/server.mjs';
-import { seconds, sign, token } from '../support/tokens.mjs';
+import { seconds, sign, signText, token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 const server = await startServer({ after }, { config: '[log]\nlevel = "trace"' });
@@ -220,6 +220,21 @@ const BAD_TOKENS = {
   'no algorithm': [sign(claims, { header: { typ: 'JWT' } }), 'unauthorized'],
   'no expiry': [sign(ADA), 'unauthorized'],
   'an expiry that is no number': [sign({ ...claims, exp: 'tomorrow' }), 'unauthorized'],
+  'an expiry in milliseconds': [sign({ ...claims, exp: seconds(3600) * 1000 }), 'unauthorized'],
+  'a negative expiry': [sign({ ...claims, exp: -1 }), 'unauthorized'],
+  'an expiry that is null': [sign({ ...claims, exp: null }), 'unauthorized'],
+  'a start that is no number': [sign({ ...claims, nbf: 'now' }), 'unauthorized'],
+  'an extension that must be understood': [
+    sign(claims, { header: { alg: 'HS256', crit: ['b64'], b64: true } }),
+    'unauthorized',
+  ],
+  'no extension that must be understood': [sign(claims, { header: { alg: 'HS256', crit: [] } }), 'unauthorized'],
+  'a name that is no text': [sign({ ...claims, username: { first: 'ada' } }), 'unauthorized'],
+  'a role that is no text': [sign({ ...claims, role: { admin: true } }), 'unauthorized'],
+  'roles of which one is no text': [sign({ ...claims, roles: ['admin', 7] }), 'unauthorized'],
+  'a line break in a role': [sign({ ...claims, role: 'a\nb' }), 'unauthorized'],
+  'a thousand roles': [sign({ ...claims, roles: Array.from({ length: 1000 }, (_, i) => `r${i}`) }), 'unauthorized'],
+  'a claim that stands twice': [signText(`{"sub":"1","role":"user","role":"admin","exp":${seconds(60)}}`), 'unauthorized'],
   'not valid yet': [sign({ ...claims, nbf: seconds(600) }), 'unauthorized'],
   'no user id': [sign({ ...claims, sub: undefined }), 'unauthorized'],
   'an empty user id': [sign({ ...claims, sub: '' }), 'unauthorized'],
@@ -334,8 +349,17 @@ for (const [leeway, age, good] of [
   });
 }
 
-test('a connection outlives its token', async (t) => {
-  const strict = await startServer(t, { config: '[auth]\nleeway = "0s"' });
+test('where that is configured, a token need not expire', async (t) => {
+  const lasting = await startServer(t, { config: '[auth]\nrequire_exp = false' });
+  const socket = await connect(t, lasting, { token: sign(ADA) });
+  assert.deepEqual(await nextEvent(socket, 'authenticated'), [accepted('1', 'ada', ['admin'])]);
+  for (const exp of [seconds(-60), 'never', null]) {
+    await assert.rejects(connect(t, lasting, { token: sign({ ...ADA, exp }) }), Error, `${exp}`);
+  }
+});
+
+test('where that is configured, a connection outlives its token', async (t) => {
+  const strict = await startServer(t, { config: '[auth]\nleeway = "0s"\nexpire_connections = false' });
   const short = sign({ sub: 'short', exp: seconds(1) });
   const socket = await connect(t, strict, { token: short });
   await until(() =>

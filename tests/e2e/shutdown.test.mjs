@@ -161,6 +161,9 @@ for (const address of PUBLIC) {
   for (const [name, secret] of [
     ['no', undefined],
     ['an empty', ''],
+    ['a short', 'x'.repeat(31)],
+    ['a blank', ' '.repeat(40)],
+    ['a line break for a', '\n'],
   ]) {
     test(`with ${name} secret the server refuses to listen on ${address}`, async (t) => {
       const home = makeFolder(t, { env: { JWT_SECRET: secret } });

@@ -11,7 +11,7 @@ import { PATIENCE, until, within } from './wait.mjs';
 export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 
 /** MIXLAB_API_KEY of every test server: a key with all rights. */
-export const API_KEY = 'test-key';
+export const API_KEY = 'test-key-of-a-backend';
 
 export const PROGRAM = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
 export const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));

@@ -1,6 +1,9 @@
 //! `mixlab check`: would this configuration serve?
 
-use super::{Failure, Global, logging, output::print};
+use super::{
+    Failure, Global, logging,
+    output::{print, say},
+};
 use crate::{
     config::{self, LogLevel},
     metrics,
@@ -17,6 +20,9 @@ pub fn run(global: &Global) -> Result<(), Failure> {
     };
     let _log = logging::start(&log, metrics::lost_log_lines())?;
     let status = super::runtime()?.block_on(server::check(&config))?;
+    for doubt in config.doubts() {
+        say(format_args!("warning: {doubt}"));
+    }
     let (mut good, mut refused) = (Vec::new(), Vec::new());
     for plugin in &status.plugins {
         match (plugin.state, &plugin.refusal) {

@@ -51,6 +51,7 @@ impl Token {
                     id: user,
                     username,
                     roles,
+                    expires: None,
                 };
                 let token = auth::sign(&user, secret.expose().as_bytes(), expires, &config.auth);
                 print(|out| writeln!(out, "{token}"))?;

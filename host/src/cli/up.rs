@@ -107,6 +107,7 @@ fn token(server: &Server, auth: &config::Auth, id: &str, username: &str, role: &
         id: UserId::from_text(id).expect("the ids above are valid"),
         username: Some(username.to_owned()),
         roles: vec![role.to_owned()],
+        expires: None,
     };
     auth::sign(&user, server.secret(), TOKEN_LIFETIME, auth)
 }

@@ -6,6 +6,7 @@
 //! first in the file becomes the `ConfigError`.
 
 mod budget;
+mod doubts;
 mod environment;
 mod error;
 mod file;
@@ -25,6 +26,7 @@ use std::io;
 use std::path::Path;
 
 pub use budget::Budget;
+pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
 pub use error::ConfigError;
 pub use listen::Listen;
 pub use network::Network;

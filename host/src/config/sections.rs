@@ -121,6 +121,8 @@ pub struct Auth {
     pub enabled: bool,
     /// Whether a connection without a token is accepted.
     pub anonymous: bool,
+    /// Whether a token without an expiry is refused.
+    pub require_exp: bool,
     /// How long after its expiry a token is still good, for clocks that differ.
     #[serde(deserialize_with = "duration::deserialize")]
     pub leeway: Duration,
@@ -143,6 +145,7 @@ impl Default for Auth {
             secret: None,
             enabled: true,
             anonymous: true,
+            require_exp: true,
             leeway: Duration::from_secs(5),
             id_claims: claims(&["sub", "id", "userId"]),
             username_claims: claims(&["username", "name"]),

@@ -208,6 +208,12 @@ impl Reloader {
                 if !restart.is_empty() {
                     tracing::warn!(keys = restart.join(", "), "these changes need a restart");
                 }
+                let known = self.config.doubts();
+                for doubt in config.doubts() {
+                    if !known.contains(&doubt) {
+                        tracing::warn!("{doubt}");
+                    }
+                }
                 self.dispatcher.settings.store(Arc::new(Settings::new(
                     &config,
                     &self.secret,

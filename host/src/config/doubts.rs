@@ -1,0 +1,133 @@
+//! What is allowed and is likely a mistake.
+
+use super::{Config, Secret};
+
+/// A secret for HS256 has at least as many bytes as the hash (RFC 7518, section 3.2).
+pub const MIN_JWT_SECRET_BYTES: usize = 32;
+
+/// Shorter keys of backends can be guessed: so many characters of base64 are 96 bits.
+const MIN_API_KEY_BYTES: usize = 16;
+
+impl Config {
+    /// What is allowed and is likely a mistake, each in a sentence for the log. It holds no secret.
+    pub fn doubts(&self) -> Vec<String> {
+        let secret = self.auth.secret.iter().filter(|_| self.auth.enabled);
+        let secret = secret.flat_map(doubts_of_jwt_secret);
+        let short = |key: &Secret| key.expose().len() < MIN_API_KEY_BYTES;
+        let keys = self.api.keys.iter().filter(|known| short(&known.key));
+        let keys = keys.map(|known| {
+            format!(
+                "the API key {:?} has less than {MIN_API_KEY_BYTES} characters and can be guessed",
+                known.name
+            )
+        });
+        secret.chain(keys).collect()
+    }
+}
+
+fn doubts_of_jwt_secret(secret: &Secret) -> Vec<String> {
+    let text = secret.expose();
+    let quoted = |quote| text.len() > 1 && text.starts_with(quote) && text.ends_with(quote);
+    let mut doubts = Vec::new();
+    if text.trim() != text {
+        doubts.push(
+            "JWT_SECRET begins or ends with white space, which is part of the secret: a line break of \
+             the file that it was read from?"
+                .to_owned(),
+        );
+    }
+    if quoted('"') || quoted('\'') {
+        doubts.push(
+            "JWT_SECRET stands in quotes, which are part of the secret: does whoever signs tokens \
+             have them too?"
+                .to_owned(),
+        );
+    }
+    if secret.is_short_for_hs256() {
+        doubts.push(format!(
+            "JWT_SECRET has less than {MIN_JWT_SECRET_BYTES} bytes, so that tokens can be forged by \
+             trying secrets; {HOW_TO_MAKE_ONE}"
+        ));
+    }
+    doubts
+}
+
+/// What makes a good secret.
+pub const HOW_TO_MAKE_ONE: &str = "`openssl rand -base64 48` makes a good one";
+
+impl Secret {
+    /// Whether it is too short to sign tokens with. White space around it does not count.
+    pub(crate) fn is_short_for_hs256(&self) -> bool {
+        self.expose().trim().len() < MIN_JWT_SECRET_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::{ApiKey, Auth},
+        grant::Grants,
+    };
+
+    const GOOD: &str = "0123456789abcdef0123456789abcdef";
+
+    fn doubts(secret: &str, enabled: bool) -> Vec<String> {
+        let auth = Auth {
+            secret: Some(Secret::new(secret)),
+            enabled,
+            ..Auth::default()
+        };
+        let config = Config {
+            auth,
+            ..Config::default()
+        };
+        config.doubts()
+    }
+
+    #[test]
+    fn a_secret_that_is_likely_a_mistake_is_doubted_and_not_shown() {
+        for (secret, words) in [
+            (GOOD.to_owned(), &[][..]),
+            (format!("{GOOD}\n"), &["white space"]),
+            (format!("{GOOD}\r\n"), &["white space"]),
+            (format!(" {GOOD}"), &["white space"]),
+            (format!("\"{GOOD}\""), &["quotes"]),
+            (format!("'{GOOD}'"), &["quotes"]),
+            (format!("\"{GOOD}'"), &[]),
+            (format!("{GOOD}\""), &[]),
+            (GOOD[1..].to_owned(), &["less than 32"]),
+            ("\n".to_owned(), &["white space", "less than 32"]),
+            (" ".repeat(40), &["white space", "less than 32"]),
+            ("\"\"".to_owned(), &["quotes", "less than 32"]),
+            ("\"".to_owned(), &["less than 32"]),
+        ] {
+            let doubts = doubts(&secret, true);
+            assert_eq!(doubts.len(), words.len(), "{secret:?}: {doubts:?}");
+            for (doubt, word) in doubts.iter().zip(words) {
+                assert!(doubt.contains(word), "{secret:?}: {doubt}");
+                let shown = secret.trim().len() > 4 && doubt.contains(secret.trim());
+                assert!(!shown, "{doubt}");
+            }
+        }
+        assert!(doubts("\n", false).is_empty(), "nothing is checked with it");
+    }
+
+    #[test]
+    fn a_short_api_key_is_doubted_by_its_name() {
+        let mut config = Config::default();
+        for (name, key) in [("short", "k3y"), ("good", &GOOD[..16])] {
+            config.api.keys.push(ApiKey {
+                name: name.into(),
+                key: Secret::new(key),
+                rights: Grants::default(),
+            });
+        }
+        let doubts = config.doubts();
+        assert!(
+            matches!(&doubts[..], [doubt] if doubt.contains("\"short\"")),
+            "{doubts:?}"
+        );
+        assert!(!doubts[0].contains("k3y"), "{doubts:?}");
+    }
+}
