@@ -3,17 +3,18 @@
 use std::{
     collections::HashMap,
     sync::{
-        Arc, OnceLock,
+        Arc, OnceLock, Weak,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::Mutex;
 
 use crate::{
     address::ClientAddress,
     data::Data,
+    deadlines::Deadline,
     guest, id,
     lane::Lane,
     message::Message,
@@ -39,6 +40,8 @@ pub struct Connection {
     /// What it alone is sent; none if it cannot come back.
     stream: Option<Arc<Stream>>,
     identity: ArcSwap<Identity>,
+    /// When the token of its user expires.
+    deadline: ArcSwapOption<Deadline<Weak<Connection>>>,
     /// What plugins keep with it.
     pub data: Arc<Data>,
     /// The rooms that it was in when it ended.
@@ -114,6 +117,7 @@ impl Connection {
             adapter,
             stream,
             identity,
+            deadline: ArcSwapOption::empty(),
             data: recovered.unwrap_or_default(),
             last_rooms: OnceLock::new(),
         }
@@ -159,6 +163,11 @@ impl Connection {
         }));
         self.leave(left);
         self.join(rooms);
+    }
+
+    /// It is to end then, or never; whatever was said before does not hold any more.
+    pub(crate) fn set_deadline(&self, deadline: Option<Deadline<Weak<Self>>>) {
+        self.deadline.store(deadline.map(Arc::new));
     }
 
     /// Joins rooms.

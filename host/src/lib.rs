@@ -33,6 +33,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod data;
+mod deadlines;
 pub mod directory;
 pub mod dispatch;
 pub mod effect;

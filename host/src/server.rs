@@ -189,6 +189,7 @@ impl Server {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         tasks.spawn(self.reloader.run(self.reload_requests.1, stop.clone()));
+        tasks.spawn(self.dispatcher.clone().end_with_tokens(stop.clone()));
         let directory = self.directory.clone();
         tasks.spawn(directory.follow(self.published, stop.clone()));
         tasks.spawn(serve(

@@ -1,6 +1,6 @@
 //! What applies to connections and requests and may change while the server runs.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -20,6 +20,8 @@ pub struct Settings {
     pub verifier: Option<Verifier>,
     /// Whether a client may connect without a token.
     pub anonymous: bool,
+    /// When connections end with the tokens of their users; none if they do not.
+    pub expiry: Option<Expiry>,
     /// Who may subscribe to payments.
     pub payments: Access,
     /// How many events of one connection may wait.
@@ -34,6 +36,15 @@ pub struct Settings {
     pub connections: Option<Arc<Limit>>,
     /// Proxies that are believed.
     pub trusted_proxies: TrustedProxies,
+}
+
+/// How connections end with the tokens of their users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expiry {
+    /// How long before the expiry a client is told.
+    pub warning: Duration,
+    /// How long after it the connection ends.
+    pub leeway: Duration,
 }
 
 /// The current snapshot; a reload publishes a new one.
@@ -63,6 +74,10 @@ impl Settings {
                 .enabled
                 .then(|| Verifier::new(secret, &config.auth)),
             anonymous: config.auth.anonymous,
+            expiry: (config.auth.enabled && config.auth.expire_connections).then_some(Expiry {
+                warning: config.auth.expiry_warning,
+                leeway: config.auth.leeway,
+            }),
             payments: config.payments.subscribe.clone(),
             queue: lane::Capacity {
                 events: config.socket.queue,

@@ -126,6 +126,11 @@ pub struct Auth {
     /// How long after its expiry a token is still good, for clocks that differ.
     #[serde(deserialize_with = "duration::deserialize")]
     pub leeway: Duration,
+    /// Whether a connection ends when the token of its user is good no more.
+    pub expire_connections: bool,
+    /// How long before the expiry its client is told.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub expiry_warning: Duration,
     /// The claims that may hold the user's id; the first that is there counts.
     pub id_claims: Vec<String>,
     /// The claims that may hold the user's name; the first that is there counts.
@@ -147,6 +152,8 @@ impl Default for Auth {
             anonymous: true,
             require_exp: true,
             leeway: Duration::from_secs(5),
+            expire_connections: true,
+            expiry_warning: Duration::from_secs(60),
             id_claims: claims(&["sub", "id", "userId"]),
             username_claims: claims(&["username", "name"]),
             role_claims: claims(&["role", "roles"]),

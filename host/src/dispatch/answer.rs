@@ -84,11 +84,14 @@ impl Answer {
     fn tell(&self, error: &WireError) {
         match self.ack {
             Some(_) => self.ack(error.to_message()),
-            None => {
-                self.connection.emit(ERROR_EVENT, error.to_message(), false);
-            }
+            None => tell_error(&self.connection, error),
         }
     }
+}
+
+/// Tells a client of an error that answers none of its events, or one that asked for no ack.
+pub fn tell_error(connection: &Connection, error: &WireError) {
+    connection.emit(ERROR_EVENT, error.to_message(), false);
 }
 
 /// Checks what a plugin that was `given` an event wants to ack, against its own contract.

@@ -78,6 +78,7 @@ impl Dispatcher {
         } = welcome;
         if connection.identity().user.is_some() {
             tell_authenticated(connection);
+            self.follow_expiry(connection);
         }
         let given = consents.take();
         let (effects, leases): (Vec<_>, Vec<_>) = given

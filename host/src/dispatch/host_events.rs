@@ -78,6 +78,7 @@ impl Dispatcher {
             Ok((user, token)) => {
                 let may_subscribe = self.settings.load().payments.admits(true, &user.roles);
                 connection.authenticate(user, token);
+                self.follow_expiry(connection);
                 if !may_subscribe {
                     // A subscription does not outlive the right to it.
                     connection.leave(vec![PAYMENTS_ROOM.to_owned()]);

@@ -5,12 +5,18 @@
 
 mod answer;
 mod connections;
+mod expiry;
 mod failure;
 mod host_events;
 
 pub use connections::Welcome;
 
-use std::{cell::LazyCell, pin::Pin, sync::Arc, time::Instant};
+use std::{
+    cell::LazyCell,
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Instant,
+};
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
@@ -21,6 +27,7 @@ use crate::{
     broadcast::Broadcast,
     capability::Written,
     connection::{Connection, Connections},
+    deadlines::Deadlines,
     effect,
     error::WireError,
     guest,
@@ -47,6 +54,8 @@ pub struct Dispatcher {
     pub settings: settings::Current,
     /// All live connections.
     pub connections: Arc<Connections>,
+    /// When the tokens of their users expire.
+    deadlines: Arc<Deadlines<Weak<Connection>>>,
     /// Performs broadcasts.
     pub broadcast: Broadcast,
     /// Counts what happens.
@@ -75,6 +84,7 @@ impl Dispatcher {
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             broadcast: Broadcast::new(namespaces, connections.clone()),
             connections,
+            deadlines: Arc::default(),
             metrics,
             tasks: TaskTracker::new(),
         })

@@ -1,0 +1,96 @@
+//! Connections end with the tokens of their users.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use jsonwebtoken::get_current_timestamp;
+use serde::Serialize;
+use tokio::{
+    task::yield_now,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{Dispatcher, answer::tell_error};
+use crate::{connection::Connection, deadlines::Due, error::WireError};
+
+/// Tokens expire at whole seconds.
+const TICK: Duration = Duration::from_secs(1);
+
+/// So many connections are told or ended before others get their turn: a crowd that came together
+/// has tokens that expire together.
+const IN_A_ROW: usize = 64;
+
+/// The details of the warning.
+#[derive(Serialize)]
+struct Soon {
+    expires_in_ms: u64,
+}
+
+impl Dispatcher {
+    /// Has a connection end with the token of its user. To be called whenever it becomes a user's.
+    pub(super) fn follow_expiry(&self, connection: &Arc<Connection>) {
+        let identity = connection.identity();
+        let expires = identity.user.as_ref().and_then(|user| user.expires);
+        let deadline = expires.map(|at| self.deadlines.add(at, Arc::downgrade(connection)));
+        connection.set_deadline(deadline);
+    }
+
+    /// Warns and ends connections whose time has come, until `stop`.
+    pub async fn end_with_tokens(self: Arc<Self>, stop: CancellationToken) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                _ = tick.tick() => self.end_due(get_current_timestamp()).await,
+            }
+        }
+    }
+
+    async fn end_due(&self, now: u64) {
+        let Some(expiry) = self.settings.load().expiry else {
+            return;
+        };
+        let (warning, leeway) = (expiry.warning.as_secs(), expiry.leeway.as_secs());
+        let Due { soon, over } = self.deadlines.due(now, warning, leeway);
+        for some in soon.chunks(IN_A_ROW) {
+            for (at, connection) in some {
+                if let Some(connection) = still_due(connection, *at) {
+                    warn(&connection, at.saturating_sub(now));
+                }
+            }
+            yield_now().await;
+        }
+        for some in over.chunks(IN_A_ROW) {
+            for (at, connection) in some {
+                if let Some(connection) = still_due(connection, *at) {
+                    tracing::debug!(socket = connection.id, "the connection ends with its token");
+                    // Not by a DISCONNECT packet, after which clients stay away: this one may come
+                    // back with a fresh token, and hears of the expiry if it has none.
+                    connection.end_transport();
+                }
+            }
+            yield_now().await;
+        }
+    }
+}
+
+/// The connection, unless it is gone or has authenticated meanwhile.
+fn still_due(connection: &Weak<Connection>, at: u64) -> Option<Arc<Connection>> {
+    let connection = connection.upgrade()?;
+    let user = &connection.identity().user;
+    let is_due = user.as_ref().is_some_and(|user| user.expires == Some(at));
+    (is_due && !connection.has_ended()).then_some(connection)
+}
+
+fn warn(connection: &Connection, seconds: u64) {
+    let message = "the token expires soon: authenticate with a fresh one to stay connected";
+    let details = Soon {
+        expires_in_ms: seconds * 1000,
+    };
+    let error = WireError::new("token_expired", message).with_details(&details);
+    tell_error(connection, &error);
+}
