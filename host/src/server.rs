@@ -28,6 +28,7 @@ use crate::{
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
     socket::Handlers,
+    tasks::{Task, TaskFailed, Tasks},
     transport::{Adapter, Front, Listener, Namespaces, serve},
     web,
 };
@@ -51,6 +52,8 @@ pub struct Server {
     published: Arc<Notify>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
+    tasks: Tasks,
+    stop: CancellationToken,
 }
 
 /// Why a server cannot start.
@@ -118,6 +121,8 @@ impl Server {
         // Without a secret the server is for trying out, by whoever started it.
         let trying_out = config.auth.is_for_trying_out();
         let local_key = LocalKey::new(random_word(), trying_out);
+        let stop = CancellationToken::new();
+        let tasks = Tasks::new(stop.clone());
         let api = Api {
             broadcast: dispatcher.broadcast.clone(),
             settings: dispatcher.settings.clone(),
@@ -126,6 +131,7 @@ impl Server {
             reload: reload_requests.0.clone(),
             metrics: dispatcher.metrics.clone(),
             namespaces,
+            down: tasks.down(),
         };
         let socket_path = config.socket.path.trim_end_matches('/');
         let router = Router::new()
@@ -145,6 +151,8 @@ impl Server {
             published,
             secret,
             local_key,
+            tasks,
+            stop,
         })
     }
 
@@ -184,33 +192,112 @@ impl Server {
     }
 
     /// Serves until `shutdown`, then: no new connections, the hooks of those that are open, and
-    /// their end. Clients see the transport close and may reconnect.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) {
-        let stop = CancellationToken::new();
-        let tasks = TaskTracker::new();
-        tasks.spawn(self.reloader.run(self.reload_requests.1, stop.clone()));
-        tasks.spawn(self.dispatcher.clone().end_with_tokens(stop.clone()));
-        let directory = self.directory.clone();
-        tasks.spawn(directory.follow(self.published, stop.clone()));
-        tasks.spawn(serve(
-            self.listener,
-            self.router,
-            self.request_timeout,
-            stop.clone(),
-        ));
-        tasks.close();
+    /// their end. Clients see the transport close and may reconnect. An error says why the server
+    /// could not wait for the `shutdown`.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskFailed> {
+        let Self {
+            directory,
+            dispatcher,
+            mut tasks,
+            stop,
+            ..
+        } = self;
+        let connections = TaskTracker::new();
+        tasks.spawn(Reload {
+            reloader: self.reloader,
+            requests: self.reload_requests.1,
+        });
+        tasks.spawn(FollowNamespaces {
+            directory: directory.clone(),
+            published: self.published,
+        });
+        tasks.spawn(EndWithTokens(dispatcher.clone()));
+        tasks.spawn(Accept {
+            listener: self.listener,
+            router: self.router,
+            request_timeout: self.request_timeout,
+            connections: connections.clone(),
+        });
 
-        shutdown.await;
+        let result = tokio::select! {
+            () = shutdown => Ok(()),
+            failed = tasks.failure() => Err(failed),
+        };
         tracing::info!("shutting down");
         stop.cancel();
         let ended = async {
-            self.dispatcher.shut_down().await;
-            self.directory.close().await;
-            tasks.wait().await;
+            dispatcher.shut_down().await;
+            directory.close().await;
+            tasks.ended().await;
+            connections.close();
+            connections.wait().await;
         };
         if timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
+        result
+    }
+}
+
+/// Keeps plugins and `mixlab.toml` current.
+struct Reload {
+    reloader: Reloader,
+    requests: mpsc::Receiver<Request>,
+}
+
+impl Task for Reload {
+    const NAME: &'static str = "reload";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        self.reloader.run(&mut self.requests, stop).await;
+    }
+}
+
+/// Opens and closes namespaces.
+struct FollowNamespaces {
+    directory: Arc<Directory>,
+    published: Arc<Notify>,
+}
+
+impl Task for FollowNamespaces {
+    const NAME: &'static str = "namespaces";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        let directory = self.directory.clone();
+        directory.follow(self.published.clone(), stop.clone()).await;
+    }
+}
+
+/// Ends connections with the tokens of their users.
+struct EndWithTokens(Arc<Dispatcher>);
+
+impl Task for EndWithTokens {
+    const NAME: &'static str = "tokens";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        self.0.clone().end_with_tokens(stop.clone()).await;
+    }
+}
+
+/// Lets clients in. When it ends, the port is closed.
+struct Accept {
+    listener: Listener,
+    router: Router,
+    request_timeout: Duration,
+    connections: TaskTracker,
+}
+
+impl Task for Accept {
+    const NAME: &'static str = "accept";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        let Self {
+            listener,
+            router,
+            request_timeout,
+            connections,
+        } = self;
+        serve(listener, router, *request_timeout, stop, connections).await;
     }
 }
 

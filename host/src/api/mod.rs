@@ -25,6 +25,7 @@ use crate::{
     metrics::Metrics,
     reload::{Request, Status},
     settings,
+    tasks::Down,
     transport::{Delivery, Namespaces},
     user::UserId,
 };
@@ -45,6 +46,8 @@ pub struct Api {
     pub reload: mpsc::Sender<Request>,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
+    /// The tasks of the server that are not running.
+    pub(crate) down: Down,
     /// The sockets' doors, which count what they drop.
     pub namespaces: Arc<Namespaces>,
 }
@@ -147,16 +150,21 @@ async fn reload(
     let (request, done) = oneshot::channel();
     let stopping = || WireError::temporary("internal", "the server is shutting down");
     requests.send(request).await.map_err(|_| stopping())?;
-    done.await.map_err(|_| stopping())?;
+    done.await.map_err(|_| match requests.is_closed() {
+        true => stopping(),
+        false => WireError::temporary("internal", "the reload failed"),
+    })?;
     Ok(Json(&*status.load_full()).into_response())
 }
 
-/// Ready means that every plugin that is switched on serves what its file holds, and that
-/// `mixlab.toml` is in force. Paused plugins are named besides: who is not ready gets no clients, and
+/// Ready means that every plugin that is switched on serves what its file holds, that `mixlab.toml`
+/// is in force, and that the server's own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
 /// no client is to bring that about.
-async fn ready(State(status): State<Arc<ArcSwap<Status>>>) -> Response {
+async fn ready(State(status): State<Arc<ArcSwap<Status>>>, State(down): State<Down>) -> Response {
     let status = status.load();
-    let problems = status.problems();
+    let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
+    let down = down.names().into_iter();
+    problems.extend(down.map(|task| format!("the server's task {task}")));
     // Names only: the reasons may show paths, and this door needs no key.
     let (code, mut text) = if problems.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())

@@ -72,10 +72,9 @@ impl Up {
         if self.watch {
             // A thread of its own: it waits for changes for ever, and the runtime waits for its own
             // threads before it ends.
-            std::thread::spawn(move || watch(&config, &source));
+            std::thread::Builder::new().spawn(move || watch(&config, &source))?;
         }
-        server.run(stop).await;
-        Ok(())
+        Ok(server.run(stop).await?)
     }
 }
 

@@ -13,6 +13,7 @@ pub use connections::Welcome;
 
 use std::{
     cell::LazyCell,
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Weak},
     time::Instant,
@@ -34,6 +35,7 @@ use crate::{
     lane::{Arrival, Turn},
     message::Message,
     metrics::{self, Metrics},
+    panics::caught,
     plugin::{self, CallError, Completed, Job, Reply, Started},
     registry::{Registry, Route},
     settings::{self, Settings},
@@ -114,6 +116,13 @@ impl Dispatcher {
 
     /// Handles an arrival and those that waited behind it.
     fn proceed(self: &Arc<Self>, connection: &Arc<Connection>, first: Arrival) {
+        let handling = AssertUnwindSafe(|| self.handle_in_order(connection, first));
+        if catch_unwind(handling).is_err() {
+            self.give_up(connection);
+        }
+    }
+
+    fn handle_in_order(self: &Arc<Self>, connection: &Arc<Connection>, first: Arrival) {
         let mut next = Some(first);
         for _ in 0..ARRIVALS_IN_A_ROW {
             let Some(arrival) = next else { return };
@@ -137,9 +146,19 @@ impl Dispatcher {
     ) {
         let (this, connection) = (self.clone(), connection.clone());
         self.tasks.spawn(async move {
-            rest.await;
-            this.open(&connection);
+            match caught(rest).await {
+                Ok(()) => this.open(&connection),
+                Err(_panic) => this.give_up(&connection),
+            }
         });
+    }
+
+    /// Ends the transport after a panic: nobody knows what became of the event, and the client has to
+    /// start afresh. The lane goes on with the end of the connection.
+    fn give_up(self: &Arc<Self>, connection: &Arc<Connection>) {
+        connection.lane.end_events();
+        connection.end_transport();
+        self.open(connection);
     }
 
     fn handle(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) -> Progress {

@@ -3,7 +3,7 @@
 use std::{any::Any, time::Duration};
 
 use super::{breaker::Paused, instance::Misfit};
-use crate::capability::OverBudget;
+use crate::{capability::OverBudget, panics};
 
 /// Why a plugin gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +91,6 @@ impl CallError {
 
     /// The host panicked.
     pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
-        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-        Self::Host(text.unwrap_or_else(|| "without a message".to_owned()))
+        Self::Host(panics::message(panic))
     }
 }

@@ -41,7 +41,7 @@ impl Engine {
                 if let Some(wasm) = wasm.upgrade() {
                     wasm.increment_epoch();
                 }
-            })
+            })?
         };
         let mut base = Linker::new(&wasm);
         wasmtime_wasi::p2::add_to_linker_async(&mut base)?;

@@ -1,6 +1,8 @@
 //! Counts the time of guests, which is what interrupts them, and rests while none runs.
 
 use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering, fence},
@@ -34,17 +36,20 @@ pub struct Hold<'a>(&'a Ticker);
 
 impl Ticker {
     /// Calls `tick` once in every `interval` while guests run.
-    pub fn start(interval: Duration, tick: impl FnMut() + Send + 'static) -> Self {
+    pub fn start(interval: Duration, mut tick: impl FnMut() + Send + 'static) -> io::Result<Self> {
         let shared: Arc<Shared> = Arc::default();
         let ticking = shared.clone();
+        // Without it nothing would stop guests, so that it survives its own panics.
+        let tick_on = move || {
+            while catch_unwind(AssertUnwindSafe(|| ticking.run(interval, &mut tick))).is_err() {}
+        };
         let handle = thread::Builder::new()
             .name("epoch-ticker".into())
-            .spawn(move || ticking.run(interval, tick))
-            .expect("a thread can be started while the server starts");
-        Self {
+            .spawn(tick_on)?;
+        Ok(Self {
             shared,
             thread: handle.thread().clone(),
-        }
+        })
     }
 
     /// A call begins: there will be more ticks than it may take before it yields. To be called
@@ -120,13 +125,19 @@ mod tests {
 
     impl Clock {
         fn start() -> Self {
+            Self::panicking_at(usize::MAX)
+        }
+
+        fn panicking_at(panics_at: usize) -> Self {
             let ticks: Arc<AtomicUsize> = Arc::default();
             let ticker = Ticker::start(TICK, {
                 let ticks = ticks.clone();
                 move || {
-                    ticks.fetch_add(1, Ordering::Relaxed);
+                    let before = ticks.fetch_add(1, Ordering::Relaxed);
+                    assert!(before != panics_at, "it panics on purpose");
                 }
             });
+            let ticker = ticker.unwrap();
             Self { ticker, ticks }
         }
 
@@ -175,6 +186,13 @@ mod tests {
         clock.wait_for("it ticks on", |ticks| ticks >= enough);
         drop(hold);
         clock.wait_for_rest();
+    }
+
+    #[test]
+    fn a_panic_does_not_stop_it() {
+        let clock = Clock::panicking_at(3);
+        let _hold = clock.ticker.hold();
+        clock.wait_for("it ticks on", |ticks| ticks > 10);
     }
 
     #[test]

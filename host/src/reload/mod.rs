@@ -10,14 +10,12 @@ mod watch;
 
 use std::{
     collections::HashMap,
-    panic::AssertUnwindSafe,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use futures_util::FutureExt;
 use tokio::{
     sync::{Notify, mpsc, oneshot},
     time::{MissedTickBehavior, interval, sleep_until},
@@ -34,6 +32,7 @@ use crate::{
     config::{self, Config, Overrides},
     dispatch::Dispatcher,
     metrics::CONFIG_FILE,
+    panics::caught,
     plugin::Engine,
     registry::{Registry, Served},
     settings::Settings,
@@ -139,7 +138,7 @@ impl Reloader {
     }
 
     /// Follows the files until `stop`.
-    pub async fn run(mut self, mut requests: mpsc::Receiver<Request>, stop: CancellationToken) {
+    pub async fn run(&mut self, requests: &mut mpsc::Receiver<Request>, stop: &CancellationToken) {
         let (events, mut changes) = mpsc::channel(1);
         let mut watch = Watch::new(events);
         watch.follow(self.paths());
@@ -333,8 +332,9 @@ impl Reloader {
         let engine = self.engine.clone();
         let loading = candidate.load(engine, broadcast.clone(), &self.limits, metrics);
         // The task that follows the files must outlive whatever a file makes a library do.
-        let loaded = AssertUnwindSafe(loading).catch_unwind().await;
-        let loaded = loaded.unwrap_or_else(|_| Err("the host panicked while loading it".into()));
+        let loaded = caught(loading).await;
+        let loaded = loaded
+            .unwrap_or_else(|panic| Err(format!("the host panicked while loading it: {panic}")));
         let served = loaded.map_err(Refusal::Content)?;
         match served.conflict(self.others(index)) {
             Some(conflict) => Err(Refusal::Conflict(conflict.to_string())),

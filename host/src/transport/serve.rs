@@ -41,15 +41,15 @@ use super::{
 /// its last answer.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Serves until `stop`, and then until the requests that are there are answered. A request that
-/// has not come in full by then is dropped.
+/// Accepts `connections` until `stop`. They end when the requests that are there then are answered. A
+/// request that has not come in full by then is dropped.
 pub async fn serve(
-    mut listener: Listener,
-    router: Router,
+    listener: &mut Listener,
+    router: &Router,
     request_timeout: Duration,
-    stop: CancellationToken,
+    stop: &CancellationToken,
+    connections: &TaskTracker,
 ) {
-    let connections = TaskTracker::new();
     loop {
         let (stream, address) = tokio::select! {
             biased;
@@ -65,9 +65,6 @@ pub async fn serve(
         };
         connections.spawn(connection.run(stream));
     }
-    drop(listener);
-    connections.close();
-    connections.wait().await;
 }
 
 /// One client's HTTP connection.
