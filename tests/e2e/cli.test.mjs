@@ -1,27 +1,17 @@
 // The command line: what it says, and with which code it ends.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { homedir } from 'node:os';
+import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { CARGO, COMPILING, withSdk, writeCrate } from '../support/cargo.mjs';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { editConfig } from '../support/plugins.mjs';
-import { makeFolder, pluginTable, ROOT, startServer } from '../support/server.mjs';
+import { makeFolder, pluginTable, startServer } from '../support/server.mjs';
 import { seconds, SECRET, sign } from '../support/tokens.mjs';
 import { PATIENCE, until, within } from '../support/wait.mjs';
 
 const CUSTOM_EVENT = { wasm: 'custom-event', grants: ['emit:custom_response'] };
-
-/** Compiling takes its time. */
-const COMPILING = 6 * PATIENCE;
-
-/** Where cargo finds what it needs, and a folder for its output that other builds share. */
-const CARGO = {
-  CARGO_HOME: process.env.CARGO_HOME ?? join(homedir(), '.cargo'),
-  RUSTUP_HOME: process.env.RUSTUP_HOME ?? join(homedir(), '.rustup'),
-  CARGO_TARGET_DIR: process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'),
-};
 
 const PLUGIN = '[[plugins]]\nname = "a"\npath = "a.wasm"\n';
 
@@ -311,15 +301,8 @@ test('up without a secret prints tokens and a key that work', async (t) => {
   assert.deepEqual([pushed.status, pushed.body], [200, { delivered: 1 }]);
 });
 
-/** A tiny plugin crate in the folder `crate`, which answers `tiny` with `answer`. */
-function writeCrate(folder, answer) {
-  const crate = join(folder, 'crate');
-  mkdirSync(join(crate, 'src'), { recursive: true });
-  // The versions and the profile of this repository: nothing is compiled or fetched twice.
-  cpSync(join(ROOT, 'Cargo.lock'), join(crate, 'Cargo.lock'));
-  writeFileSync(
-    join(crate, 'Cargo.toml'),
-    `[package]
+/** The manifest of a tiny plugin crate. Its traps name their lines. */
+const MANIFEST = withSdk(`[package]
 name = "mixlab-tests-tiny"
 version = "0.1.0"
 edition = "2024"
@@ -328,22 +311,18 @@ edition = "2024"
 crate-type = ["cdylib"]
 
 [dependencies]
-mixlab-plugin = { path = ${JSON.stringify(join(ROOT, 'plugins/sdk'))} }
+mixlab-plugin = { path = "" }
 
 [profile.release]
-codegen-units = 1
-lto = "thin"
 debug = "line-tables-only"
 
 [profile.release.package."*"]
 debug = false
 
 [workspace]
-`,
-  );
-  writeFileSync(join(crate, 'src/lib.rs'), source(answer));
-}
+`);
 
+/** Its source: it answers `tiny` with `answer`. */
 const source = (answer) => `use mixlab_plugin::prelude::*;
 
 mixlab_plugin::export!(plugin);
@@ -351,9 +330,11 @@ mixlab_plugin::export!(plugin);
 fn plugin(_: &Config) -> Result<Plugin, String> {
     let tiny = Event::new("tiny").anyone();
     let divide = Event::new("tiny:divide").anyone();
+    let double = Event::new("tiny:double").anyone();
     Ok(Plugin::new("tiny", "0.1.0")
         .event(tiny.handle_message(|_: &Context, _| Ok(${JSON.stringify(answer)})))
-        .event(divide.handle(divide_ten)))
+        .event(divide.handle(divide_ten))
+        .event(double.handle(|_: &Context, byte: u8| Ok(byte + byte))))
 }
 
 fn divide_ten(_: &Context, by: i32) -> Result<i32, Rejection> {
@@ -377,14 +358,14 @@ test('a plugin is built from its crate, and built again while the server runs', 
   let server;
 
   await t.test('build puts the component where mixlab.toml says', async () => {
-    writeCrate(folder.folder, 'one');
+    writeCrate(join(folder.folder, 'crate'), MANIFEST, source('one'));
     const process = folder.start('build');
     assert.equal(await process.exited, 0, process.stderr());
     assert.match(process.stderr(), new RegExp(`built tiny -> ${path}\n$`));
     assert.equal(process.stdout(), '');
     const { code, stdout, stderr } = await folder.mixlab('check');
     assert.equal(code, 0, stderr);
-    assert.match(stdout, /^tiny 0\.1\.0: tiny, tiny:divide\n/);
+    assert.match(stdout, /^tiny 0\.1\.0: tiny, tiny:divide, tiny:double\n/);
   });
 
   await t.test('build leaves a file alone that would stay the same', async () => {
@@ -399,7 +380,7 @@ test('a plugin is built from its crate, and built again while the server runs', 
     writeFileSync(lib, source('two').replace('Ok(Plugin', 'Okay(Plugin'));
     const process = folder.start('build');
     assert.equal(await process.exited, 1);
-    assert.match(process.stderr(), /cannot find function.*`Okay`[^]*-->.*lib\.rs:8/, "the compiler's words");
+    assert.match(process.stderr(), /cannot find function.*`Okay`[^]*-->.*lib\.rs:9/, "the compiler's words");
     assert.match(process.stderr(), /\nerror: plugin "tiny" does not compile\n$/);
     assert.ok(readFileSync(path).equals(before));
     writeFileSync(lib, source('one'));
@@ -425,6 +406,11 @@ test('a plugin is built from its crate, and built again while the server runs', 
     await until(() => server.stderr().includes(error.trace_id));
     const line = source('one').split('\n').findIndex((line) => line.includes('abort()')) + 1;
     assert.match(server.stderr(), new RegExp(`tiny\\S*::split\\b[^]*src/lib\\.rs:${line}\\b`), 'names, files and lines of frames');
+
+    assert.equal(await ask(socket, 'tiny:double', 100), 200);
+    const overflow = await ask(socket, 'tiny:double', 200);
+    assert.equal(overflow.error?.code, 'plugin_error', `an error and not ${JSON.stringify(overflow)}`);
+    await until(() => server.stderr().includes('attempt to add with overflow'));
 
     writeFileSync(lib, 'no Rust at all');
     await until(() => /plugin "tiny" does not compile/.test(server.stderr()), {

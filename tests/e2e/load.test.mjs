@@ -8,15 +8,14 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { FULL } from '../support/full.mjs';
-import { GUESTS, PROGRAM, ROOT } from '../support/server.mjs';
+import { GUESTS, LOAD, PROGRAM } from '../support/server.mjs';
 
-const TOOL = process.env.MIXLAB_LOAD ?? join(ROOT, 'target/debug/mixlab-load');
 const GUEST = ['--guest', join(GUESTS, 'stamped.wasm')];
 const SHORT = ['--warm-up', '200ms', '--time', '500ms'];
 
 /** Runs a scenario against a server of its own; resolves to its result. */
 async function load(scenario, ...args) {
-  const { stdout } = await promisify(execFile)(TOOL, [scenario, ...args, '--server', PROGRAM, '--format', 'json']);
+  const { stdout } = await promisify(execFile)(LOAD, [scenario, ...args, '--server', PROGRAM, '--format', 'json']);
   return JSON.parse(stdout.trim().split('\n').at(-1));
 }
 
@@ -79,7 +78,7 @@ describe('mixlab-load', { concurrency: 1 }, () => {
       t.after(() => rmSync(folder, { recursive: true }));
       const own = ['--rounds', '1', '--mixlab', PROGRAM, '--output', folder, ...GUEST, '--format', 'json'];
       // Its exit code tells of faults.
-      const { stdout } = await promisify(execFile)(TOOL, [study, ...args, ...own]);
+      const { stdout } = await promisify(execFile)(LOAD, [study, ...args, ...own]);
       assert.equal(JSON.parse(stdout.trim().split('\n').at(-1)).scenario, study);
       assert.match(readFileSync(join(folder, `${study}.md`), 'utf8'), /^# .*\n(.*\n)*\|/);
     });

@@ -14,6 +14,7 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const API_KEY = 'test-key-of-a-backend';
 
 export const PROGRAM = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
+export const LOAD = resolve(process.env.MIXLAB_LOAD ?? join(ROOT, 'target/debug/mixlab-load'));
 export const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));
 /** The plugin that tests of the protocol need, with what it may do. */
 export const CONFORMANCE = {

@@ -15,6 +15,10 @@ use crate::config::{Config, Plugin};
 /// What plugins are compiled for.
 const TARGET: &str = "wasm32-wasip2";
 
+/// Arithmetic that overflows fails the call, as any panic does. Optimised code would go on with the
+/// wrong number.
+const OVERFLOW_CHECKS: &str = "profile.release.overflow-checks=true";
+
 #[derive(Args)]
 pub struct Build {
     /// The plugins to build; all that name a source if none.
@@ -109,6 +113,7 @@ fn compile(name: &str, source: &Path) -> Result<PathBuf, Failure> {
     let manifest = source.join("Cargo.toml");
     let output = Command::new("cargo")
         .args(["build", "--release", "--target", TARGET])
+        .args(["--config", OVERFLOW_CHECKS])
         .args([
             "--message-format",
             "json-render-diagnostics",

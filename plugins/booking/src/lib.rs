@@ -21,7 +21,7 @@ fn plugin(_config: &Config) -> Result<Plugin, String> {
 }
 
 /// What the client asks for.
-#[derive(Deserialize, JsonSchema)]
+#[data]
 #[serde(deny_unknown_fields)]
 struct Request {
     #[schemars(length(min = 1, max = 100))]
@@ -34,7 +34,7 @@ struct Request {
 }
 
 /// What the client and the admins get.
-#[derive(Serialize, JsonSchema)]
+#[data]
 #[serde(rename_all = "camelCase")]
 struct Booking {
     id: String,
@@ -45,7 +45,7 @@ struct Booking {
 }
 
 /// To the user, on every device.
-#[derive(Serialize)]
+#[data]
 #[serde(rename_all = "camelCase")]
 struct Notification<'a> {
     title: &'a str,

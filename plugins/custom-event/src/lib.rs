@@ -4,7 +4,7 @@ use mixlab_plugin::prelude::*;
 mixlab_plugin::export!(plugin);
 
 /// The `config` table in `mixlab.toml`.
-#[derive(Deserialize)]
+#[data]
 #[serde(default, deny_unknown_fields)]
 struct Settings {
     /// How often one connection may send it.

@@ -77,6 +77,7 @@ pub use context::Context;
 pub use emit::Emit;
 pub use event::{Event, HandledEvent};
 pub use message::Placeholder;
+pub use mixlab_plugin_macros::data;
 pub use plugin::Plugin;
 pub use reply::{NoAck, Outcome, Reply};
 pub use schemars;
@@ -86,7 +87,7 @@ pub use serde_json;
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::{
-        Config, Context, Event, Message, NoAck, Outcome, Plugin, Refusal, Rejection, Scope,
+        Config, Context, Event, Message, NoAck, Outcome, Plugin, Refusal, Rejection, Scope, data,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

@@ -17,29 +17,29 @@ fn plugin(_config: &Config) -> Result<Plugin, String> {
 }
 
 /// 1 to 500 characters.
-#[derive(Serialize, Deserialize, JsonSchema)]
+#[data]
 struct Text(#[schemars(length(min = 1, max = 500))] String);
 
-#[derive(Deserialize, JsonSchema)]
+#[data]
 struct Message {
     studio: Text,
     text: Text,
 }
 
-#[derive(Serialize)]
+#[data]
 struct User {
     id: String,
     name: Option<String>,
 }
 
 /// Someone who entered or left a studio.
-#[derive(Serialize)]
+#[data]
 struct Visit<'a> {
     user: User,
     studio: &'a str,
 }
 
-#[derive(Serialize)]
+#[data]
 struct Said {
     user: User,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ struct Said {
     text: Text,
 }
 
-#[derive(Serialize, JsonSchema)]
+#[data]
 struct Entered {
     studio: String,
 }

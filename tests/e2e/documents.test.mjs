@@ -1,0 +1,109 @@
+// The code in the documents does what they say, for a reader who copies it.
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { cpSync, mkdirSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { describe, test } from 'node:test';
+import { CARGO, COMPILING, withSdk, writeCrate } from '../support/cargo.mjs';
+import { ask, connect, nextEvent } from '../support/client.mjs';
+import { blocks, commands, DOCUMENTS } from '../support/documents.mjs';
+import { LOAD, makeFolder, PROGRAM, ROOT, wasm } from '../support/server.mjs';
+import { token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
+
+const BLOCKS = DOCUMENTS.flatMap(blocks);
+const written = (...languages) => BLOCKS.filter(({ language }) => languages.includes(language));
+
+const isManifest = ({ text }) => text.startsWith('[package]');
+const isOfChat = ({ text }) => /^name = "chat"$/m.test(text);
+
+test('every block of code is in a language that is checked', () => {
+  const checked = written('rust', 'toml', 'js', 'html', 'sh', 'bash');
+  const drawings = written('');
+  assert.deepEqual([...checked, ...drawings].length, BLOCKS.length);
+  assert.ok(checked.length > 20, 'the documents are found');
+  assert.ok(drawings.every(({ where }) => where.startsWith('ARCHITECTURE.md')));
+});
+
+const [manifest] = written('toml').filter(isManifest);
+
+test('the first plugin is of the workspace, in the folder that is written', (t) => {
+  const { folder } = makeFolder(t);
+  const isOurs = (path) => !/\/(node_modules|target|\.git)$/.test(path);
+  cpSync(ROOT, folder, { recursive: true, filter: isOurs });
+  const [{ text: source }] = written('rust');
+  writeCrate(join(folder, 'plugins/chat'), manifest.text, source);
+  const args = ['metadata', '--no-deps', '--offline', '--format-version', '1'];
+  const options = { cwd: join(folder, 'plugins/chat'), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
+  const { packages } = JSON.parse(execFileSync('cargo', args, options));
+  assert.ok(packages.some(({ name }) => name === 'chat'));
+});
+
+describe('the first plugin, outside the repository, with nothing but what is written', () => {
+  for (const document of ['README.md', 'plugins/README.md']) {
+    test(document, { timeout: 3 * COMPILING }, async (t) => {
+      const ofDocument = ({ where }) => where.startsWith(`${document}:`);
+      const [source] = written('rust').filter(ofDocument);
+      const [config] = written('toml').filter((block) => ofDocument(block) && isOfChat(block) && !isManifest(block));
+      const home = makeFolder(t, { config: config.text, env: CARGO });
+      writeCrate(join(home.folder, 'plugins/chat'), withSdk(manifest.text), source.text);
+
+      const build = home.start('build', 'chat');
+      assert.equal(await build.exited, 0, build.stderr());
+      const check = await home.mixlab('check');
+      assert.equal(check.code, 0, check.stderr);
+      assert.match(check.stdout, /^chat 1\.0\.0: chat:send\n/);
+
+      const server = home.start('up', '--listen', '127.0.0.1:0');
+      const [, url] = await until(() => server.stdout().match(/listening on (\S+)\n/), { message: server.stderr });
+      const ada = await connect(t, { url }, { token: token({ sub: 'ada' }) });
+      const grace = await connect(t, { url }, { token: token({ sub: 'grace' }) });
+      assert.equal(await ask(ada, 'chat:send', { text: 'hello' }), undefined);
+      assert.deepEqual(await nextEvent(grace, 'chat:message'), [{ text: 'hello' }]);
+      assert.equal((await ask(ada, 'chat:send', { text: '' })).error.code, 'invalid_payload');
+    });
+  }
+});
+
+describe('TOML is a configuration that serves, where its plugins are', () => {
+  for (const block of written('toml').filter((block) => !isOfChat(block))) {
+    test(block.where, async (t) => {
+      const home = makeFolder(t, { config: block.text });
+      for (const [, path] of block.text.matchAll(/^path = "(.*\.wasm)"$/gm)) {
+        mkdirSync(dirname(join(home.folder, path)), { recursive: true });
+        cpSync(wasm(basename(path, '.wasm')), join(home.folder, path));
+      }
+      const { code, stderr } = await home.mixlab('check');
+      assert.equal(code, 0, stderr);
+    });
+  }
+});
+
+/** Runs a program that says what is wrong with `input` on standard error. */
+const parse = (program, args, input) => execFileSync(program, args, { input, stdio: ['pipe', 'ignore', 'pipe'] });
+
+describe('JavaScript is parsed', () => {
+  const check = (source) => parse('node', ['--check', '--input-type=module'], source);
+  for (const { text, where } of written('js')) test(where, () => check(text));
+  for (const { text, where } of written('html')) {
+    test(where, () => {
+      const scripts = [...text.matchAll(/<script>(.*?)<\/script>/gs)];
+      assert.ok(scripts.length > 0);
+      for (const [, source] of scripts) check(source);
+    });
+  }
+});
+
+describe('shell is parsed', () => {
+  for (const { text, where } of written('sh', 'bash')) test(where, () => parse('bash', ['-n'], text));
+});
+
+describe('commands take the arguments that documents give them', () => {
+  const programs = { mixlab: PROGRAM, 'mixlab-load': LOAD };
+  for (const document of DOCUMENTS) {
+    for (const { program, args } of commands(document)) {
+      // What is wrong with arguments is said before help is given.
+      test(`${document}: ${program} ${args.join(' ')}`, () => parse(programs[program], [...args, '--help']));
+    }
+  }
+});
