@@ -33,7 +33,7 @@ pub struct ClientAddress(IpAddr);
 
 /// What a client cannot choose freely: its IPv4 address, or the network (/64) of its IPv6 address,
 /// of which everybody gets a whole one. Limits and pauses count by it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientNetwork(IpAddr);
 
 impl ClientAddress {

@@ -20,7 +20,7 @@ use crate::{
     message::Message,
     recovery::{Former, Replay, Stream},
     transport::{Adapter, Delivery, Handshake, Receiver, Removal, Session, SessionKey, SocketKey},
-    user::User,
+    user::{User, UserId},
 };
 
 /// A live connection.
@@ -52,8 +52,6 @@ pub struct Connection {
 pub struct Identity {
     /// None: anonymous.
     pub user: Option<User>,
-    /// The token that said so; kept for when its client comes back, if it can.
-    token: Option<String>,
     /// What plugins are told of the connection; built here once and not for every event.
     pub guest: guest::Connection,
 }
@@ -102,11 +100,7 @@ impl Connection {
             user: None,
             recovered: recovered.is_some(),
         };
-        let identity = ArcSwap::from_pointee(Identity {
-            user: None,
-            token: None,
-            guest,
-        });
+        let identity = ArcSwap::from_pointee(Identity { user: None, guest });
         Self {
             id,
             pid,
@@ -138,14 +132,14 @@ impl Connection {
         self.identity.load_full()
     }
 
-    /// Whether it may belong to one who comes as `user`. Who shows no token may have shown one here.
-    pub fn may_be_of(&self, user: Option<&User>) -> bool {
-        let own = self.identity.load();
-        user.is_none_or(|user| own.user.as_ref().is_some_and(|own| own.id == user.id))
+    /// Whether it belongs to one who comes as `user`. Who shows no token is nobody.
+    pub fn is_of(&self, user: Option<&UserId>) -> bool {
+        let identity = self.identity.load();
+        identity.user.as_ref().map(|own| &own.id) == user
     }
 
-    /// Makes it `user`'s, as `token` says: the rooms of the former identity are left, those of the new one joined.
-    pub fn authenticate(&self, user: User, token: String) {
+    /// Makes it `user`'s: the rooms of the former identity are left, those of the new one joined.
+    pub fn authenticate(&self, user: User) {
         let rooms = user.rooms();
         let former = self.identity.load();
         let mut left = former.user.as_ref().map(User::rooms).unwrap_or_default();
@@ -158,7 +152,6 @@ impl Connection {
         });
         self.identity.store(Arc::new(Identity {
             user: Some(user),
-            token: self.stream.is_some().then_some(token),
             guest,
         }));
         self.leave(left);
@@ -229,15 +222,15 @@ impl Connection {
 
     fn former(&self, stream: &Arc<Stream>) -> Former {
         let identity = self.identity.load();
-        let user = identity.user.as_ref().zip(identity.token.as_ref());
         Former {
             pid: self.pid.clone(),
             id: self.id.clone(),
             key: self.key,
+            address: self.address,
             stream: stream.clone(),
             rooms: self.adapter.rooms(self.key),
             data: self.data.clone(),
-            user: user.map(|(user, token)| (user.id.clone(), token.clone())),
+            user: identity.user.as_ref().map(|user| user.id.clone()),
         }
     }
 

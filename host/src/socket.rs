@@ -21,7 +21,7 @@ use crate::{
     error::{ConnectError, WireError},
     lane::Arrival,
     message::{InvalidMessage, Message, split_event},
-    recovery::{Former, Replay},
+    recovery::Replay,
     settings::Settings,
     transport::{
         Adapter, Introduction, Namespaces, Peer, Receiver, Session, SessionKey, SocketKey,
@@ -124,7 +124,7 @@ impl Handlers {
         }
         let verified = match (&settings.verifier, token) {
             (Some(verifier), Some(token)) => match verifier.verify(&token) {
-                Ok(user) => Some((user, token)),
+                Ok(user) => Some(user),
                 Err(error) => {
                     tracing::debug!(%address, "connection refused: {error}");
                     return Err(error.to_wire().into());
@@ -135,28 +135,26 @@ impl Handlers {
         };
         let session = session(socket)?;
         if let Some(resume) = &resume {
-            let user = verified.as_ref().map(|(user, _)| user);
-            let end = |former| self.end_former(former, adapter.namespace(), user);
+            let end = |former| self.end_former(former, adapter.namespace(), verified.as_ref());
             adapter.supersede(&resume.pid, socket.id, end).await;
         }
         let resumed = resume
             .and_then(|resume| self.resume(socket, &adapter, resume, verified.as_ref(), &settings));
-        let (connection, identity, missed) = match resumed {
-            Some(resumed) => {
-                let former = &resumed.former;
-                let connection =
-                    Connection::back(former, resumed.key, session.clone(), address, adapter);
-                (connection, resumed.identity, Some(resumed.missed))
+        let (connection, missed) = match resumed {
+            Some(Resumed { key, missed }) => {
+                let former = missed.former();
+                let connection = Connection::back(former, key, session.clone(), address, adapter);
+                (connection, Some(missed))
             }
             None => {
                 let key = SocketKey::new(socket.id);
                 let connection = Connection::new(key, session.clone(), address, adapter);
-                (connection, verified, None)
+                (connection, None)
             }
         };
         let connection = Arc::new(connection);
-        if let Some((user, token)) = identity {
-            connection.authenticate(user, token);
+        if let Some(user) = verified {
+            connection.authenticate(user);
         }
         // Before the client knows that it is connected: its first events may come at once.
         let handler = Events {
@@ -165,10 +163,15 @@ impl Handlers {
         };
         socket.on_disconnect(handler.clone());
         socket.on_fallback(handler);
-        let welcome = self
+        let admitted = self
             .dispatcher
             .admit_connection(connection.clone(), rest)
-            .await?;
+            .await;
+        if admitted.is_err() && missed.is_some() {
+            // It may come back another time.
+            connection.end(true);
+        }
+        let welcome = admitted?;
         if !self.serves(connection.adapter()) {
             return Err(gone().into());
         }
@@ -199,7 +202,8 @@ impl Handlers {
     /// user's.
     fn end_former(&self, former: SessionKey, namespace: &str, user: Option<&User>) -> bool {
         let connection = self.dispatcher.connections.get(former, namespace);
-        let its = connection.filter(|connection| connection.may_be_of(user));
+        let user = user.map(|user| &user.id);
+        let its = connection.filter(|connection| connection.is_of(user));
         its.map(|connection| connection.end_transport()).is_some()
     }
 
@@ -209,21 +213,15 @@ impl Handlers {
         socket: &Socket<Adapter>,
         adapter: &Adapter,
         resume: Resume,
-        verified: Option<&(User, String)>,
+        user: Option<&User>,
         settings: &Settings,
     ) -> Option<Resumed> {
-        let (mut former, seen) = adapter.take_former(&resume.pid, &resume.offset)?;
-        let identity = former.identity(verified, settings.verifier.as_ref())?;
-        let user = identity.as_ref().map(|(user, _)| user);
-        former.retain_rooms(user, settings);
-        let key = former.key.back_in(socket.id);
-        let missed = adapter.resume(key, former.clone(), seen)?;
-        Some(Resumed {
-            former,
-            key,
-            identity,
-            missed,
-        })
+        let id = user.map(|user| &user.id);
+        let mut returning = adapter.take_former(&resume.pid, resume.offset.as_deref(), id)?;
+        returning.former.retain_rooms(user, settings);
+        let key = returning.former.key.back_in(socket.id);
+        let missed = adapter.resume(key, returning)?;
+        Some(Resumed { key, missed })
     }
 }
 
@@ -234,9 +232,7 @@ fn gone() -> WireError {
 
 /// A connection that a client has back.
 struct Resumed {
-    former: Former,
     key: SocketKey,
-    identity: Option<(User, String)>,
     missed: Replay,
 }
 
@@ -340,10 +336,11 @@ struct Auth {
     rest: String,
 }
 
-/// The connection that a client wants back: its private id, and the last event that it has seen.
+/// The connection that a client wants back: its private id, and the place of the last event that it
+/// has seen. One that has seen none has no place.
 struct Resume {
     pid: String,
-    offset: String,
+    offset: Option<String>,
 }
 
 impl Auth {
@@ -369,9 +366,10 @@ impl Auth {
         };
         let resume = match (fields.remove("pid"), fields.remove("offset")) {
             (Some(serde_json::Value::String(pid)), Some(serde_json::Value::String(offset))) => {
+                let offset = Some(offset);
                 Some(Resume { pid, offset })
             }
-            // A client that has seen no event has no offset, and nothing to recover.
+            (Some(serde_json::Value::String(pid)), None) => Some(Resume { pid, offset: None }),
             _ => None,
         };
         let rest = serde_json::to_string(&fields).expect("a JSON object always serialises");

@@ -45,6 +45,7 @@ impl Config {
                 Recovery {
                     enabled,
                     max_age,
+                    max_clients,
                     max_events,
                     max_bytes,
                 },
@@ -99,6 +100,10 @@ impl Config {
             ("runtime.cache", *cache != new.runtime.cache),
             ("recovery.enabled", *enabled != new.recovery.enabled),
             ("recovery.max_age", *max_age != new.recovery.max_age),
+            (
+                "recovery.max_clients",
+                *max_clients != new.recovery.max_clients,
+            ),
             (
                 "recovery.max_events",
                 *max_events != new.recovery.max_events,

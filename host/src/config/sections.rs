@@ -420,6 +420,8 @@ pub struct Recovery {
     /// How long it may be away.
     #[serde(deserialize_with = "duration::deserialize")]
     pub max_age: Duration,
+    /// How many connections that dropped are kept, of all namespaces together, at least 1.
+    pub max_clients: usize,
     /// How many broadcasts of a namespace are kept, at least 1.
     pub max_events: usize,
     /// How much memory they may take, and again what is sent to single connections.
@@ -431,6 +433,7 @@ impl Default for Recovery {
         Self {
             enabled: true,
             max_age: Duration::from_secs(120),
+            max_clients: 20_000,
             max_events: 10_000,
             max_bytes: Size::mib(16),
         }

@@ -66,18 +66,15 @@ impl Dispatcher {
         verifier: &Verifier,
     ) -> Result<Message, WireError> {
         let verified = token(message).and_then(|token| {
-            verifier
-                .verify(&token)
-                .map(|user| (user, token))
-                .map_err(|error| {
-                    tracing::debug!(socket = connection.id, "authentication refused: {error}");
-                    error.to_wire()
-                })
+            verifier.verify(&token).map_err(|error| {
+                tracing::debug!(socket = connection.id, "authentication refused: {error}");
+                error.to_wire()
+            })
         });
         match verified {
-            Ok((user, token)) => {
+            Ok(user) => {
                 let may_subscribe = self.settings.load().payments.admits(true, &user.roles);
-                connection.authenticate(user, token);
+                connection.authenticate(user);
                 self.follow_expiry(connection);
                 if !may_subscribe {
                     // A subscription does not outlive the right to it.

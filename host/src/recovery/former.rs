@@ -1,10 +1,14 @@
 //! What is kept of a connection that dropped.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::{Stream, stream::State};
+use super::{
+    Log, Place, Stream,
+    log::{Awaited, SharedLog},
+    stream::State,
+};
 use crate::{
-    auth::Verifier,
+    address::ClientAddress,
     broadcast::PAYMENTS_ROOM,
     data::Data,
     settings::Settings,
@@ -21,38 +25,31 @@ pub struct Former {
     pub id: String,
     /// What broadcasts that leave it out know it by.
     pub key: SocketKey,
+    /// The client's address.
+    pub address: ClientAddress,
     /// What it alone was sent.
     pub stream: Arc<Stream>,
     /// The rooms it was in.
     pub rooms: Vec<String>,
     /// What plugins kept with it.
     pub data: Arc<Data>,
-    /// Whose it was, and the token that said so.
-    pub user: Option<(UserId, String)>,
+    /// Whose it was.
+    pub user: Option<UserId>,
+}
+
+/// A [`Former`] that waits for its client.
+pub struct Waiting {
+    /// The connection.
+    pub former: Former,
+    /// Where it stood when it dropped.
+    pub dropped: Place,
+    /// What its namespace sent; gone with the namespace.
+    pub log: Weak<SharedLog>,
+    /// Has the log keep events for it.
+    pub awaited: Awaited,
 }
 
 impl Former {
-    /// Whose the connection is when it comes back, with `verified` for the token that the client
-    /// has shown now. None if it may not come back: as somebody else, or with the token of then,
-    /// which is not good any more.
-    pub fn identity(
-        &self,
-        verified: Option<&(User, String)>,
-        verifier: Option<&Verifier>,
-    ) -> Option<Option<(User, String)>> {
-        match (&self.user, verified) {
-            (None, None) => Some(None),
-            (None, Some(_)) => None,
-            (Some((id, _)), Some(verified)) => {
-                (*id == verified.0.id).then(|| Some(verified.clone()))
-            }
-            (Some((_, token)), None) => {
-                let user = verifier?.verify(token).ok()?;
-                Some(Some((user, token.clone())))
-            }
-        }
-    }
-
     /// Leaves it only the rooms that it would be let into now.
     pub fn retain_rooms(&mut self, user: Option<&User>, settings: &Settings) {
         let own = user.map(User::rooms).unwrap_or_default();
@@ -85,4 +82,68 @@ impl Former {
                 || selection.sockets.contains(&self.id)
                 || selection.rooms.iter().any(was_in))
     }
+}
+
+impl Waiting {
+    /// Where its client is that shows `offset`, if it can go on from there. Who has seen an event of
+    /// this connection shows a place of this log. Anything else is of an earlier connection, or the
+    /// client's own: it counts for nothing where nothing has been sent.
+    pub fn seen(&self, offset: Option<Offset>, log: &Log) -> Option<Place> {
+        let state = self.former.stream.lock();
+        let seen = match offset {
+            None => state.seen(None),
+            Some(Offset::Place(place)) => state.seen(Some(place)),
+            Some(Offset::Other) if self.was_sent_nothing(&state, log) => state.seen(None),
+            Some(Offset::Other) => return None,
+        };
+        let number = seen.next_number();
+        let reaches = log.reaches(number) && state.reaches(seen) && state.knows_rooms_since(number);
+        reaches.then_some(seen)
+    }
+
+    /// Whether its client has missed something since it dropped, and may still have it.
+    pub fn has_missed(&self) -> bool {
+        let Some(log) = self.log.upgrade() else {
+            return false;
+        };
+        let log = log.read();
+        let state = self.former.stream.lock();
+        let number = self.dropped.next_number();
+        let reaches = log.reaches(number) && state.reaches(self.dropped);
+        let own = || state.missed(self.dropped).next().is_some();
+        reaches && (own() || self.first_since(&state, &log, number).is_some())
+    }
+
+    fn was_sent_nothing(&self, state: &State, log: &Log) -> bool {
+        let start = state.seen(None);
+        let is_behind = |first: u64| first >= self.dropped.number;
+        self.dropped.kind == start.kind
+            && log.reaches(start.number)
+            && self
+                .first_since(state, log, start.number)
+                .is_none_or(is_behind)
+    }
+
+    /// The number of the first broadcast from `number` on that was for it.
+    fn first_since(&self, state: &State, log: &Log, mut number: u64) -> Option<u64> {
+        loop {
+            let missed = log.missed(&self.former, state, number, AT_ONCE);
+            if let Some((place, _)) = missed.events.first() {
+                return Some(place.number);
+            }
+            number = missed.rest?;
+        }
+    }
+}
+
+/// So many broadcasts are looked at for the first that was for somebody.
+const AT_ONCE: usize = 8;
+
+/// What a client shows for the last event that it has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offset {
+    /// A place of this log.
+    Place(Place),
+    /// Another text.
+    Other,
 }

@@ -1,76 +1,123 @@
 //! What one namespace sent: its broadcasts, and what it sent to each connection alone.
 
-use std::sync::{Arc, PoisonError};
-
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+use std::{ops::DerefMut, sync::Arc};
 
 use super::{
-    Former, Log, Place, Stream,
+    Former, Formers, Log, Place, Stream,
+    former::{Offset, Waiting},
+    log::{Awaited, Missed, SharedLog},
     place::Tag,
-    stream::{Change, Presence, Share},
+    stream::{Change, Presence, Share, State},
 };
 use crate::{
     config,
     transport::{Packet, SessionKey},
+    user::UserId,
 };
+
+/// So many broadcasts are looked at under the log's lock in one go, when a client comes back.
+const CHUNK: usize = 256;
 
 /// What a namespace sent, for those who come back. The module says how its locks give events one
 /// order. What others do under them (`encode`, `send`, `join`) comes before or after each change as
 /// a whole, so that a panic there costs its own event only, and the locks let everybody else in.
 pub struct Journal {
-    log: ShardedLock<Log>,
+    log: Arc<SharedLog>,
     tag: Tag,
     share: Arc<Share>,
+    formers: Arc<Formers>,
+}
+
+/// A connection that a client has back.
+pub struct Returning {
+    /// The connection.
+    pub former: Former,
+    seen: Place,
+    awaited: Awaited,
 }
 
 /// What a connection that comes back has missed.
 pub struct Replay {
     former: Former,
+    /// The place of the last event that its client has seen.
+    from: Place,
     events: Vec<(Place, Packet)>,
-    /// The last place that has been looked at.
+    /// Where its own events have been looked at.
     seen: Place,
+    /// The first number of a broadcast that has not been looked at.
+    next: u64,
+    /// Has the log keep events until it has caught up.
+    _awaited: Awaited,
 }
 
 impl Journal {
-    /// An empty one.
-    pub fn new(limits: config::Recovery) -> Self {
+    /// An empty one, whose connections wait among `formers` when they drop.
+    pub fn new(limits: config::Recovery, formers: Arc<Formers>) -> Self {
         let tag = Tag::random();
         Self {
             share: Arc::new(Share::new(limits.max_bytes.as_usize())),
-            log: ShardedLock::new(Log::new(limits, tag)),
+            log: Arc::new(SharedLog::new(Log::new(limits, tag))),
             tag,
+            formers,
         }
     }
 
     /// The stream of a new connection.
     pub fn begin(&self, session: SessionKey) -> Arc<Stream> {
-        let broadcasts = self.read().next();
-        Arc::new(Stream::new(self.share.clone(), session, broadcasts))
+        let number = self.log.read().take_number() + 1;
+        Arc::new(Stream::new(self.share.clone(), session, number))
     }
 
     /// Adds an event to one connection; `encode` makes its packet, with its place. `send` puts it
-    /// into the outbox of the connection's client, if that is there.
+    /// into the outbox of the connection's client, if that is there. A volatile event is not kept,
+    /// and has the place of what came before it.
     pub fn emit<R>(
         &self,
         stream: &Stream,
+        is_volatile: bool,
         encode: impl FnOnce(&str) -> Packet,
         send: impl FnOnce(SessionKey, &Packet) -> R,
     ) -> Option<R> {
-        let log = self.read();
+        let log = self.log.read();
         let mut state = stream.lock();
-        let place = state.place(log.next());
-        let packet = encode(&place.write(self.tag));
-        let sent = match state.presence() {
-            Presence::Here(session) => Some(send(session, &packet)),
+        let here = match state.presence() {
+            Presence::Here(session) => Some(session),
             Presence::Back(_) | Presence::Away => None,
         };
+        if is_volatile {
+            let place = state.last_place(log.next());
+            return here.map(|session| send(session, &encode(&place.write(self.tag))));
+        }
+        let place = state.next_place(log.next());
+        let packet = encode(&place.write(self.tag));
+        let sent = here.map(|session| send(session, &packet));
         stream.push(&mut state, place, packet);
         sent
     }
 
     /// The log, for one who sends a broadcast: held while it enters the outboxes.
-    pub fn broadcasts(&self) -> ShardedLockWriteGuard<'_, Log> {
-        self.log.write().unwrap_or_else(PoisonError::into_inner)
+    pub fn broadcasts(&self) -> impl DerefMut<Target = Log> {
+        self.log.write()
+    }
+
+    /// Whether anybody may come back.
+    pub fn is_waited_for(&self) -> bool {
+        self.formers.forget();
+        self.log.read().is_waited_for()
+    }
+
+    /// Gives back the memory of what nobody may miss any more; `is_unused` if nobody is connected.
+    /// Returns how many may come back still.
+    pub fn sweep(&self, is_unused: bool) -> usize {
+        self.formers.forget();
+        let log = self.log.read();
+        let awaited = log.awaited();
+        let needs_sweep = log.needs_sweep(is_unused);
+        drop(log);
+        if needs_sweep {
+            self.broadcasts().sweep(is_unused);
+        }
+        awaited
     }
 
     /// Changes a connection's rooms. `change` does it, with the session of its socket.
@@ -83,7 +130,7 @@ impl Journal {
         is_in: impl Fn(SessionKey, &str) -> bool,
     ) {
         // No broadcast comes in between, so that it is known which ones it counts for.
-        let log = self.read();
+        let log = self.log.read();
         let mut state = stream.lock();
         let Some(session) = state.session() else {
             return;
@@ -110,65 +157,102 @@ impl Journal {
         session: SessionKey,
         former: impl FnOnce() -> Option<Former>,
     ) {
-        let mut log = self.broadcasts();
+        // No broadcast comes in between: all that it misses is behind the place where it dropped.
+        let log = self.log.read();
         let mut state = stream.lock();
         if state.session() != Some(session) {
             // It is back already, elsewhere.
             return;
         }
         state.set_presence(Presence::Away);
+        let dropped = state.last_place(log.next());
         drop(state);
-        if let Some(former) = former() {
-            log.keep(former);
-        }
+        let Some(former) = former() else {
+            return;
+        };
+        let waiting = Waiting {
+            former,
+            dropped,
+            log: Arc::downgrade(&self.log),
+            awaited: log.wait(),
+        };
+        drop(log);
+        self.formers.keep(waiting);
     }
 
-    /// The connection of a client that is back and shows its private id and the last place that it
-    /// has seen.
-    pub fn take(&self, pid: &str, place: &str) -> Option<(Former, Place)> {
-        let seen = Place::read(self.tag, place)?;
-        let former = self.broadcasts().take(pid, seen)?;
-        Some((former, seen))
+    /// The connection of a client that is back as `user` and shows its private id and, if it has
+    /// seen an event, the place of the last one. It can come back once.
+    pub fn take(
+        &self,
+        pid: &str,
+        offset: Option<&str>,
+        user: Option<&UserId>,
+    ) -> Option<Returning> {
+        let offset = offset.map(|text| {
+            let place = Place::read(self.tag, text);
+            place.map_or(Offset::Other, Offset::Place)
+        });
+        let (waiting, seen) = self.formers.take(pid, |waiting| {
+            let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));
+            let is_its = is_here && waiting.former.user.as_ref() == user;
+            is_its
+                .then(|| waiting.seen(offset, &self.log.read()))
+                .flatten()
+        })?;
+        Some(Returning {
+            former: waiting.former,
+            seen,
+            awaited: waiting.awaited,
+        })
     }
 
     /// Gives a connection that has come back its new socket, and `join`s its rooms. Nothing goes
-    /// there before [`Journal::catch_up`]. None if something is gone that it has missed.
+    /// there before [`Journal::catch_up`]. None if something is gone that it has missed, or if it drops
+    /// whenever it gets that.
     pub fn resume(
         &self,
         session: SessionKey,
-        former: Former,
-        seen: Place,
+        returning: Returning,
         join: impl FnOnce(),
     ) -> Option<Replay> {
-        let log = self.broadcasts();
-        former.stream.lock().set_presence(Presence::Back(session));
+        let mut replay = Replay::new(returning);
+        if !self.follow(&mut replay) || !replay.may_begin() {
+            return None;
+        }
+        // No broadcast comes in between, and finds it in its rooms but not out of reach.
+        let _log = self.log.read();
+        let stream = &replay.former.stream;
+        stream.lock().set_presence(Presence::Back(session));
         join();
-        let mut replay = Replay {
-            former,
-            events: Vec::new(),
-            seen,
-        };
-        replay.extend(&log).then_some(replay)
+        Some(replay)
     }
 
-    /// Sends a connection what it missed, in order, and then what is sent to it. False if some of it
-    /// is gone, or `send` fails: a part would pass for the whole.
+    /// Sends a connection what it missed, in order, and then what is sent to it; `rooms` are those
+    /// that it is in by now. False if some of it is gone, or `send` fails: a part would pass for the
+    /// whole.
     pub fn catch_up(
         &self,
         session: SessionKey,
         mut replay: Replay,
+        rooms: impl FnOnce() -> Vec<String>,
         send: impl FnOnce(&[Packet]) -> bool,
         leave_waiting_room: impl FnOnce(),
     ) -> bool {
-        let log = self.broadcasts();
-        if !replay.extend(&log) {
+        if !self.follow(&mut replay) {
             return false;
         }
-        let mut events = replay.events;
-        events.sort_unstable_by_key(|(place, _)| *place);
-        let packets: Vec<_> = events.into_iter().map(|(_, packet)| packet).collect();
-        let complete = send(&packets);
-        let mut state = replay.former.stream.lock();
+        // What is still to be looked at has come since just now.
+        let log = self.log.read();
+        let stream = replay.former.stream.clone();
+        let mut state = stream.lock();
+        replay.former.rooms = rooms();
+        if replay.extend(&log, &state, usize::MAX).is_none() {
+            return false;
+        }
+        if let Some(first) = replay.first() {
+            state.note_replay(replay.from, first);
+        }
+        let complete = send(&replay.into_packets());
         if state.session() == Some(session) {
             state.set_presence(Presence::Here(session));
         }
@@ -176,23 +260,73 @@ impl Journal {
         complete
     }
 
-    fn read(&self) -> ShardedLockReadGuard<'_, Log> {
-        self.log.read().unwrap_or_else(PoisonError::into_inner)
+    /// Adds to a replay what has been sent until now, with pauses for others. False if some of that
+    /// is gone.
+    fn follow(&self, replay: &mut Replay) -> bool {
+        let stream = replay.former.stream.clone();
+        loop {
+            let log = self.log.read();
+            match replay.extend(&log, &stream.lock(), CHUNK) {
+                Some(true) => return true,
+                Some(false) => {}
+                None => return false,
+            }
+        }
     }
 }
 
 impl Replay {
-    /// Adds what has been sent since it was last looked at; false if some of that is gone.
-    fn extend(&mut self, log: &Log) -> bool {
-        let state = self.former.stream.lock();
-        if !log.reaches(self.seen) || !state.reaches(self.seen) {
-            return false;
+    fn new(returning: Returning) -> Self {
+        let Returning {
+            former,
+            seen,
+            awaited,
+        } = returning;
+        Self {
+            former,
+            from: seen,
+            events: Vec::new(),
+            seen,
+            next: seen.next_number(),
+            _awaited: awaited,
         }
-        let own = state.missed(self.seen);
-        self.events.extend(own);
-        self.events
-            .extend(log.missed(&self.former, &state, self.seen));
+    }
+
+    /// The connection that comes back.
+    pub fn former(&self) -> &Former {
+        &self.former
+    }
+
+    /// Adds what has been sent since it was last looked at, but no more than `most` broadcasts.
+    /// Whether that is all; none if some of it is gone.
+    fn extend(&mut self, log: &Log, state: &State, most: usize) -> Option<bool> {
+        let is_there = log.reaches(self.next)
+            && state.reaches(self.seen)
+            && state.knows_rooms_since(self.next);
+        if !is_there {
+            return None;
+        }
+        self.events.extend(state.missed(self.seen));
         self.seen = state.last_place(log.next());
-        true
+        let Missed { events, rest } = log.missed(&self.former, state, self.next, most);
+        self.events.extend(events);
+        self.next = rest.unwrap_or_else(|| log.next());
+        Some(rest.is_none())
+    }
+
+    /// Where the first event stands that it gets.
+    fn first(&self) -> Option<Place> {
+        self.events.iter().map(|(place, _)| *place).min()
+    }
+
+    fn may_begin(&self) -> bool {
+        let state = self.former.stream.lock();
+        self.first()
+            .is_none_or(|first| state.may_replay(self.from, first))
+    }
+
+    fn into_packets(mut self) -> Vec<Packet> {
+        self.events.sort_unstable_by_key(|(place, _)| *place);
+        self.events.into_iter().map(|(_, packet)| packet).collect()
     }
 }

@@ -1,11 +1,22 @@
 //! The broadcasts of one namespace, as long as somebody may have missed them.
 
 use std::{
-    collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
+    collections::VecDeque,
+    sync::{
+        Arc, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
 };
 
-use super::{Former, Place, place::Tag, stream::State};
+use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+
+use super::{
+    Former, Place,
+    index::{Index, NAME_OVERHEAD},
+    place::Tag,
+    stream::State,
+};
 use crate::{
     config,
     transport::{Packet, Selection},
@@ -14,29 +25,68 @@ use crate::{
 /// What an entry takes beside the bytes of its packet and its selection.
 const ENTRY_OVERHEAD: usize = 256;
 
-/// How many connections that dropped are kept; the oldest goes first.
-const MAX_FORMER: usize = 10_000;
-
-/// The broadcasts that were sent, oldest first, and the connections that dropped. It is bounded by
-/// the number, the size and the age of the events.
+/// The broadcasts that were sent, oldest first. They are bounded by their number, size and age.
 pub struct Log {
     limits: config::Recovery,
     tag: Tag,
     events: VecDeque<Event>,
-    /// The number of the first event that is still there.
+    index: Index,
+    /// The first number behind the last event that is gone.
     first: u64,
+    /// The next number.
+    next: AtomicU64,
     /// What the events take, in bytes.
     bytes: usize,
-    former: HashMap<String, (Instant, Former)>,
-    /// Who dropped when. Some may have come back since.
-    dropped: VecDeque<(Instant, String)>,
+    /// How many connections may come back, or are about to.
+    awaited: Arc<AtomicUsize>,
 }
 
+/// A log that threads share. Readers on different threads share no cache line. A panic under its
+/// locks comes before or after each change as a whole, so they let everybody else in.
+pub struct SharedLog(ShardedLock<Log>);
+
 struct Event {
+    number: u64,
     at: Instant,
     to: Selection,
     packet: Packet,
     bytes: usize,
+}
+
+/// A connection that may come back to a log, or is about to: events are kept for it although nobody
+/// is there for them.
+#[derive(Debug)]
+pub struct Awaited(Arc<AtomicUsize>);
+
+impl SharedLog {
+    /// Of this log.
+    pub fn new(log: Log) -> Self {
+        Self(ShardedLock::new(log))
+    }
+
+    /// For one who excludes nobody but broadcasts.
+    pub fn read(&self) -> ShardedLockReadGuard<'_, Log> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// For one who sends a broadcast.
+    pub fn write(&self) -> ShardedLockWriteGuard<'_, Log> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Broadcasts that a connection missed.
+pub struct Missed {
+    /// In order.
+    pub events: Vec<(Place, Packet)>,
+    /// The first number that has not been looked at; none if there is no other.
+    pub rest: Option<u64>,
 }
 
 impl Log {
@@ -46,46 +96,128 @@ impl Log {
             limits,
             tag,
             events: VecDeque::new(),
+            index: Index::default(),
             first: 0,
+            next: AtomicU64::new(0),
             bytes: 0,
-            former: HashMap::new(),
-            dropped: VecDeque::new(),
+            awaited: Arc::default(),
         }
     }
 
     /// Whether anybody may come back for an event that is sent to nobody now, or is just coming.
     pub fn is_waited_for(&self) -> bool {
-        !self.dropped.is_empty()
+        self.awaited() > 0
     }
 
-    /// The same, without those who have been away for too long.
-    pub fn is_waited_for_still(&mut self) -> bool {
-        self.forget(Instant::now());
-        self.is_waited_for()
+    /// How many may come back, or are about to.
+    pub fn awaited(&self) -> usize {
+        self.awaited.load(Ordering::Relaxed)
     }
 
-    /// The number of the first broadcast that is still there.
+    /// Keeps events for one more connection.
+    pub fn wait(&self) -> Awaited {
+        self.awaited.fetch_add(1, Ordering::Relaxed);
+        Awaited(self.awaited.clone())
+    }
+
+    /// The first number that it reaches: every broadcast from there on is still there.
     pub fn first(&self) -> u64 {
         self.first
     }
 
-    /// The number of the next broadcast.
+    /// The next number.
     pub fn next(&self) -> u64 {
-        self.first + self.events.len() as u64
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Takes the next number, for a connection that begins.
+    pub fn take_number(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Adds a broadcast; `encode` makes its packet, with its place.
     pub fn push(&mut self, to: Selection, encode: impl FnOnce(&str) -> Packet) -> Packet {
-        let packet = encode(&Place::broadcast(self.next()).write(self.tag));
+        let number = self.take_number();
+        let packet = encode(&Place::broadcast(number).write(self.tag));
         let now = Instant::now();
-        let bytes = packet.size() + to.size() + ENTRY_OVERHEAD;
+        let names = to.rooms.len() + to.sockets.len();
+        // The index has the text of the names, too.
+        let bytes = packet.size() + 2 * to.size() + names * NAME_OVERHEAD + ENTRY_OVERHEAD;
+        self.index.add(number, &to);
         self.events.push_back(Event {
+            number,
             at: now,
             to,
             packet: packet.clone(),
             bytes,
         });
         self.bytes += bytes;
+        self.forget(now);
+        packet
+    }
+
+    /// Gives a broadcast that is not kept its place: none of those who missed it gets it later.
+    pub fn pass(&mut self, encode: impl FnOnce(&str) -> Packet) -> Packet {
+        let number = self.take_number();
+        encode(&Place::broadcast(number).write(self.tag))
+    }
+
+    /// Whether there is something to [`Log::sweep`]. With `is_unused` nobody is here who may miss
+    /// anything.
+    pub fn needs_sweep(&self, is_unused: bool) -> bool {
+        let Some(oldest) = self.events.front() else {
+            return false;
+        };
+        (is_unused && !self.is_waited_for()) || oldest.at.elapsed() > self.limits.max_age
+    }
+
+    /// Gives back the memory of events that nobody may miss any more.
+    pub fn sweep(&mut self, is_unused: bool) {
+        if is_unused && !self.is_waited_for() {
+            self.first = self.next();
+            self.events = VecDeque::new();
+            self.index = Index::default();
+            self.bytes = 0;
+        } else {
+            self.forget(Instant::now());
+        }
+    }
+
+    /// Whether all broadcasts from `number` on are still there, and none of them is yet to come.
+    pub fn reaches(&self, number: u64) -> bool {
+        (self.first..=self.next()).contains(&number)
+    }
+
+    /// Of the broadcasts from `number` on, which it reaches, those that were for `former` with its
+    /// stream's state. At most `most` are looked at.
+    pub fn missed(&self, former: &Former, stream: &State, number: u64, most: usize) -> Missed {
+        let rooms = former.rooms.iter().map(String::as_str);
+        let names = rooms
+            .chain(stream.changed_rooms())
+            .chain([former.id.as_str()]);
+        let numbers = self.index.since(number, names, most);
+        let rest = match numbers.last() {
+            Some(last) if numbers.len() == most => Some(last + 1),
+            _ => None,
+        };
+        let events = numbers
+            .into_iter()
+            .filter_map(|number| self.event(number))
+            .filter(|event| former.was_selected(stream, &event.to, event.number))
+            .map(|event| (Place::broadcast(event.number), event.packet.clone()))
+            .collect();
+        Missed { events, rest }
+    }
+
+    fn event(&self, number: u64) -> Option<&Event> {
+        let found = self
+            .events
+            .binary_search_by_key(&number, |event| event.number);
+        self.events.get(found.ok()?)
+    }
+
+    /// Forgets events that are too old, too many or too large together.
+    fn forget(&mut self, now: Instant) {
         let limits = &self.limits;
         while let Some(oldest) = self.events.front() {
             let fits = self.events.len() <= limits.max_events
@@ -95,82 +227,9 @@ impl Log {
                 break;
             }
             self.bytes -= oldest.bytes;
-            self.first += 1;
+            self.first = oldest.number + 1;
+            self.index.remove_oldest(oldest.number, &oldest.to);
             self.events.pop_front();
-        }
-        self.forget(now);
-        packet
-    }
-
-    /// Gives back the memory of connections that have been gone for too long, though nothing is sent
-    /// any more; and that of the events, where there `is_empty`: nobody is left who may miss them.
-    /// Returns how many may come back still.
-    pub fn sweep(&mut self, is_empty: bool) -> usize {
-        self.forget(Instant::now());
-        if self.is_waited_for() {
-            return self.former.len();
-        }
-        self.dropped = VecDeque::new();
-        self.former = HashMap::new();
-        if is_empty {
-            self.first = self.next();
-            self.events = VecDeque::new();
-            self.bytes = 0;
-        }
-        0
-    }
-
-    /// Keeps a connection that dropped.
-    pub fn keep(&mut self, former: Former) {
-        let now = Instant::now();
-        self.dropped.push_back((now, former.pid.clone()));
-        self.former.insert(former.pid.clone(), (now, former));
-        self.forget(now);
-    }
-
-    /// The connection of a client that is back and has seen the events up to `seen`, if nothing
-    /// is missing since. It can come back once.
-    pub fn take(&mut self, pid: &str, seen: Place) -> Option<Former> {
-        let now = Instant::now();
-        self.forget(now);
-        let (_, former) = self.former.get(pid)?;
-        if !self.reaches(seen) || !former.stream.lock().reaches(seen) {
-            return None;
-        }
-        let (_, former) = self.former.remove(pid)?;
-        // Until it has caught up, events must be kept although nobody is there for them.
-        self.dropped.push_back((now, pid.to_owned()));
-        Some(former)
-    }
-
-    /// Whether all broadcasts behind `seen` are still there, and none of them is yet to come.
-    pub fn reaches(&self, seen: Place) -> bool {
-        (self.first..=self.next()).contains(&seen.next_broadcast())
-    }
-
-    /// The broadcasts behind `seen`, which it reaches, that were for `former` with its stream's state.
-    pub fn missed(&self, former: &Former, stream: &State, seen: Place) -> Vec<(Place, Packet)> {
-        let skipped = seen.next_broadcast() - self.first;
-        let events = self.events.iter().enumerate().skip(skipped as usize);
-        events
-            .map(|(index, event)| (self.first + index as u64, event))
-            .filter(|(number, event)| former.was_selected(stream, &event.to, *number))
-            .map(|(number, event)| (Place::broadcast(number), event.packet.clone()))
-            .collect()
-    }
-
-    /// Forgets connections that have been gone for too long, or are too many.
-    fn forget(&mut self, now: Instant) {
-        let max_age: Duration = self.limits.max_age;
-        while let Some((at, pid)) = self.dropped.front() {
-            if now.duration_since(*at) <= max_age && self.dropped.len() <= MAX_FORMER {
-                return;
-            }
-            // It may have come back and dropped again.
-            if self.former.get(pid).is_some_and(|(kept, _)| kept == at) {
-                self.former.remove(pid);
-            }
-            self.dropped.pop_front();
         }
     }
 }

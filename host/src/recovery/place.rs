@@ -1,10 +1,13 @@
 //! Where an event stands in what a client gets.
 
 /// A place in the stream of events that one client gets. Their order is that of the stream.
+///
+/// A namespace gives out numbers, one to each broadcast and one to each connection that begins. What
+/// a client has seen in an earlier connection so stands before everything in its present one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// How many broadcasts of the namespace came before.
-    pub broadcasts: u64,
+    /// The number of the broadcast that stands here, or that would come next.
+    pub number: u64,
     /// What stands here.
     pub kind: Kind,
 }
@@ -13,7 +16,7 @@ pub struct Place {
 /// connection alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// An event to this connection alone, with its number among those.
+    /// So many events to this connection alone have been sent, the last of them at the latest here.
     Own(u64),
     /// A broadcast.
     Broadcast,
@@ -38,24 +41,24 @@ impl Place {
     /// Of the broadcast with this number.
     pub fn broadcast(number: u64) -> Self {
         Self {
-            broadcasts: number,
+            number,
             kind: Kind::Broadcast,
         }
     }
 
-    /// Of a connection's own event with this number, when so many broadcasts have been sent.
-    pub fn own(broadcasts: u64, number: u64) -> Self {
+    /// Behind so many of a connection's own events, before what takes `number`.
+    pub fn own(number: u64, count: u64) -> Self {
         Self {
-            broadcasts,
-            kind: Kind::Own(number),
+            number,
+            kind: Kind::Own(count),
         }
     }
 
-    /// The number of the first broadcast behind it.
-    pub fn next_broadcast(self) -> u64 {
+    /// The first number of a broadcast behind it.
+    pub fn next_number(self) -> u64 {
         match self.kind {
-            Kind::Own(_) => self.broadcasts,
-            Kind::Broadcast => self.broadcasts + 1,
+            Kind::Own(_) => self.number,
+            Kind::Broadcast => self.number + 1,
         }
     }
 
@@ -63,10 +66,10 @@ impl Place {
     pub fn write(self, tag: Tag) -> String {
         let mut text = String::with_capacity(TAG_LENGTH + 2 * MAX_DIGITS + 1);
         text.extend(tag.0.map(char::from));
-        push_number(self.broadcasts, &mut text);
-        if let Kind::Own(number) = self.kind {
+        push_number(self.number, &mut text);
+        if let Kind::Own(count) = self.kind {
             text.push(DOT);
-            push_number(number, &mut text);
+            push_number(count, &mut text);
         }
         text
     }
@@ -75,10 +78,10 @@ impl Place {
     pub fn read(tag: Tag, text: &str) -> Option<Self> {
         let numbers = text.as_bytes().strip_prefix(&tag.0)?;
         let mut numbers = numbers.split(|byte| *byte == DOT as u8);
-        let broadcasts = number(numbers.next()?)?;
+        let first = number(numbers.next()?)?;
         let place = match numbers.next() {
-            None => Self::broadcast(broadcasts),
-            Some(own) => Self::own(broadcasts, number(own)?),
+            None => Self::broadcast(first),
+            Some(count) => Self::own(first, number(count)?),
         };
         numbers.next().is_none().then_some(place)
     }
@@ -164,7 +167,7 @@ mod tests {
             Place::broadcast(2),
         ];
         assert!(order.is_sorted());
-        let next: Vec<u64> = order.iter().map(|place| place.next_broadcast()).collect();
+        let next: Vec<u64> = order.iter().map(|place| place.next_number()).collect();
         assert_eq!(next, [0, 0, 1, 2, 2, 3]);
     }
 }

@@ -22,6 +22,10 @@ const MOST: usize = 256 << 10;
 /// What an event takes beside its packet's bytes: the entry itself, and what allocations cost.
 const EVENT_OVERHEAD: usize = size_of::<Event>() + 64;
 
+/// So often an event is replayed to a client that has seen nothing in between. One that drops each time
+/// has likely an event that it cannot read, and would drop for ever.
+const MAX_REPLAYS: u8 = 2;
+
 /// How many changes of rooms are kept.
 const MAX_CHANGES: usize = 64;
 
@@ -60,16 +64,30 @@ pub struct Stream {
 #[derive(Debug)]
 pub struct State {
     presence: Presence,
-    /// The number of the next event.
-    next: u64,
+    /// Where it stands in what its client gets when it has been sent nothing.
+    start: Place,
+    /// How many events it has been sent, but for volatile ones.
+    count: u64,
     events: VecDeque<Event>,
     /// What the events take, in bytes.
     bytes: usize,
     /// Where the last event stood that is gone.
     lost: Option<Place>,
     changes: VecDeque<Change>,
-    /// Where broadcasts were at the last change of rooms that is not known any more.
+    /// The first number since which all changes of rooms are known.
     unknown_before: u64,
+    /// What the client has not got beyond; none for those that have never come back for anything.
+    replayed: Option<Box<Replayed>>,
+}
+
+/// What was replayed, again and again if the client has seen nothing of it.
+#[derive(Debug)]
+struct Replayed {
+    /// The place that the client showed.
+    seen: Place,
+    /// The first event behind it.
+    first: Place,
+    times: u8,
 }
 
 /// Where a connection's client is.
@@ -98,7 +116,7 @@ impl Event {
 /// A room that was joined or left.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The number of the first broadcast that it counts for.
+    /// The first number of a broadcast that it counts for.
     pub since: u64,
     /// The room's name.
     pub room: String,
@@ -107,20 +125,22 @@ pub struct Change {
 }
 
 impl Stream {
-    /// The stream of a connection whose client is in `session`, when so many broadcasts have been
-    /// sent: no earlier one was for it.
-    pub fn new(share: Arc<Share>, session: SessionKey, broadcasts: u64) -> Self {
+    /// The stream of a connection whose client is in `session`. No broadcast before `number` was for
+    /// it.
+    pub fn new(share: Arc<Share>, session: SessionKey, number: u64) -> Self {
         share.streams.fetch_add(1, Ordering::Relaxed);
         Self {
             share,
             state: Mutex::new(State {
                 presence: Presence::Here(session),
-                next: 0,
+                start: Place::own(number, 0),
+                count: 0,
                 events: VecDeque::new(),
                 bytes: 0,
                 lost: None,
                 changes: VecDeque::new(),
-                unknown_before: broadcasts,
+                unknown_before: number,
+                replayed: None,
             }),
         }
     }
@@ -130,11 +150,11 @@ impl Stream {
         self.state.lock()
     }
 
-    /// Adds the event at `State::place`.
+    /// Adds the event at [`State::next_place`].
     pub fn push(&self, state: &mut State, place: Place, packet: Packet) {
         let event = Event { place, packet };
         let limit = self.share.each();
-        state.next += 1;
+        state.count += 1;
         state.bytes += event.bytes();
         state.events.push_back(event);
         while state.bytes > limit {
@@ -144,6 +164,12 @@ impl Stream {
             // Its share has become smaller.
             state.events.shrink_to_fit();
         }
+    }
+}
+
+impl Replayed {
+    fn is(&self, seen: Place, first: Place) -> bool {
+        (self.seen, self.first) == (seen, first)
     }
 }
 
@@ -172,28 +198,34 @@ impl State {
         }
     }
 
-    /// The place of the next event, when so many broadcasts have been sent.
-    pub fn place(&self, broadcasts: u64) -> Place {
-        Place::own(broadcasts, self.next)
+    /// The place of the next event, when `number` comes next in the log.
+    pub fn next_place(&self, number: u64) -> Place {
+        Place::own(number, self.count + 1)
     }
 
-    /// The last place before what comes next, when so many broadcasts have been sent.
-    pub fn last_place(&self, broadcasts: u64) -> Place {
-        match self.next.checked_sub(1) {
-            Some(last) => Place::own(broadcasts, last),
-            None => Place::broadcast(broadcasts.saturating_sub(1)),
-        }
+    /// The place behind all that has been sent, when `number` comes next in the log.
+    pub fn last_place(&self, number: u64) -> Place {
+        Place::own(number, self.count)
+    }
+
+    /// The place of a client that shows `offset`. One that has not seen anything here shows none, or
+    /// the place of an earlier connection.
+    pub fn seen(&self, offset: Option<Place>) -> Place {
+        offset.map_or(self.start, |place| place.max(self.start))
     }
 
     /// Whether all events behind `seen` are still there, and it is one that was given.
     pub fn reaches(&self, seen: Place) -> bool {
         let is_given = match seen.kind {
-            Kind::Own(number) => number < self.next,
+            Kind::Own(count) => count <= self.count,
             Kind::Broadcast => true,
         };
-        is_given
-            && self.lost.is_none_or(|lost| lost <= seen)
-            && self.unknown_before <= seen.next_broadcast()
+        is_given && self.lost.is_none_or(|lost| lost <= seen)
+    }
+
+    /// Whether all changes of rooms are known since the broadcast with this number.
+    pub fn knows_rooms_since(&self, number: u64) -> bool {
+        self.unknown_before <= number
     }
 
     /// The events behind `seen`.
@@ -218,15 +250,38 @@ impl State {
             .map(|change| !change.joined)
     }
 
+    /// The rooms that it has joined or left.
+    pub fn changed_rooms(&self) -> impl Iterator<Item = &str> {
+        self.changes.iter().map(|change| &*change.room)
+    }
+
+    /// Whether a client that has seen everything up to `seen` may have `first`, or has dropped over it
+    /// too often.
+    pub fn may_replay(&self, seen: Place, first: Place) -> bool {
+        let replayed = self.replayed.as_ref();
+        replayed.is_none_or(|last| !last.is(seen, first) || last.times < MAX_REPLAYS)
+    }
+
+    /// Notes that a client that has seen everything up to `seen` is sent what follows, from `first` on.
+    pub fn note_replay(&mut self, seen: Place, first: Place) {
+        match &mut self.replayed {
+            Some(last) if last.is(seen, first) => last.times = last.times.saturating_add(1),
+            last => {
+                let times = 1;
+                *last = Some(Box::new(Replayed { seen, first, times }));
+            }
+        }
+    }
+
     /// Forgets that it has ever been in rooms that are not `allowed`.
     pub fn forget_rooms(&mut self, allowed: impl Fn(&str) -> bool) {
         self.changes.retain(|change| allowed(&change.room));
     }
 
-    /// Notes a change of rooms; `first` is the first broadcast that is still in the log.
+    /// Notes a change of rooms; `first` is the first number that the log still reaches.
     pub fn note(&mut self, change: Change, first: u64) {
         if change.since == self.unknown_before {
-            // No broadcast was for it before.
+            // It counts for every broadcast that could have been for it.
             return;
         }
         self.changes.push_back(change);

@@ -37,7 +37,8 @@ use super::{
 };
 use crate::{
     message::{Arguments, InvalidMessage, Message},
-    recovery::{Former, Journal, Place, Replay, Stream},
+    recovery::{Former, Journal, Replay, Returning, Stream},
+    user::UserId,
 };
 
 /// What finds a client: its engine.io session.
@@ -132,18 +133,15 @@ impl Adapter {
 
     /// Whether somebody is connected, or may come back.
     pub fn is_used(&self) -> bool {
-        let is_awaited = |journal: &Journal| journal.broadcasts().is_waited_for_still();
         self.connections.load(Ordering::Relaxed) > 0
-            || self.journal.as_ref().is_some_and(is_awaited)
+            || self.journal.as_ref().is_some_and(Journal::is_waited_for)
     }
 
     /// Gives back what is kept for clients to come back, as far as none can any more; returns how
     /// many can.
     pub fn sweep(&self) -> usize {
-        let sweep = |journal: &Journal| {
-            let mut log = journal.broadcasts();
-            log.sweep(self.connections.load(Ordering::Relaxed) == 0)
-        };
+        let sweep =
+            |journal: &Journal| journal.sweep(self.connections.load(Ordering::Relaxed) == 0);
         self.journal.as_ref().map_or(0, sweep)
     }
 
@@ -182,20 +180,20 @@ impl Adapter {
         volatile: bool,
     ) -> Delivery {
         let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
-        let (Some(journal), Some(stream), false) = (&self.journal, stream, volatile) else {
+        let (Some(journal), Some(stream)) = (&self.journal, stream) else {
             let pushed = self.push(&encode(None), socket.session, session, volatile);
             return self.finish(event, pushed, session);
         };
         let push = |here: SessionKey, packet: &Packet| {
             if here == socket.session {
-                return (self.push(packet, here, session, false), None);
+                return (self.push(packet, here, session, volatile), None);
             }
             match self.member(here) {
-                Some(session) => (self.push(packet, here, &session, false), Some(session)),
+                Some(session) => (self.push(packet, here, &session, volatile), Some(session)),
                 None => (Pushed::Closed, None),
             }
         };
-        match journal.emit(stream, |place| encode(Some(place)), push) {
+        match journal.emit(stream, volatile, |place| encode(Some(place)), push) {
             Some((pushed, moved)) => {
                 self.finish(event, pushed, moved.as_deref().unwrap_or(session))
             }
@@ -211,15 +209,16 @@ impl Adapter {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let journal = self.journal.as_ref().filter(|_| !volatile);
         // Held until it is in all outboxes.
-        let mut log = journal.map(Journal::broadcasts);
+        let mut log = self.journal.as_ref().map(Journal::broadcasts);
         let recipients = self.members(&self.sockets(&to));
-        if recipients.is_empty() && !log.as_ref().is_some_and(|log| log.is_waited_for()) {
+        let is_kept = !volatile && log.as_ref().is_some_and(|log| log.is_waited_for());
+        if recipients.is_empty() && !is_kept {
             return Delivery::default();
         }
         let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
         let packet = match &mut log {
+            Some(log) if volatile => log.pass(|place| encode(Some(place))),
             Some(log) => log.push(to, |place| encode(Some(place))),
             None => encode(None),
         };
@@ -397,21 +396,25 @@ impl Adapter {
         self.presence.supersede(pid, socket, end).await;
     }
 
-    /// The connection of a client that is back, and the last place that it has seen; see
-    /// [`Journal::take`].
-    pub fn take_former(&self, pid: &str, place: &str) -> Option<(Former, Place)> {
-        self.journal.as_ref()?.take(pid, place)
+    /// The connection of a client that is back as `user`; see [`Journal::take`].
+    pub fn take_former(
+        &self,
+        pid: &str,
+        offset: Option<&str>,
+        user: Option<&UserId>,
+    ) -> Option<Returning> {
+        self.journal.as_ref()?.take(pid, offset, user)
     }
 
     /// Puts a connection that has come back into its rooms. It gets nothing before
     /// [`Adapter::catch_up`].
-    pub fn resume(&self, socket: SocketKey, former: Former, seen: Place) -> Option<Replay> {
-        let mut rooms = former.rooms.clone();
+    pub fn resume(&self, socket: SocketKey, returning: Returning) -> Option<Replay> {
+        let mut rooms = returning.former.rooms.clone();
         rooms.push(CATCHING_UP.to_owned());
         let join = || self.local.add_all(socket.session, rooms);
         self.journal
             .as_ref()?
-            .resume(socket.session, former, seen, join)
+            .resume(socket.session, returning, join)
     }
 
     /// Sends a connection what it missed; from now on it gets what others get. False if some of
@@ -420,9 +423,10 @@ impl Adapter {
         let Some(journal) = &self.journal else {
             return false;
         };
+        let rooms = || self.rooms(socket);
         let send = |packets: &[Packet]| self.push_all(packets, socket.session, session);
         let leave = || self.local.del(socket.session, vec![CATCHING_UP.to_owned()]);
-        let complete = journal.catch_up(socket.session, replay, send, leave);
+        let complete = journal.catch_up(socket.session, replay, rooms, send, leave);
         session.flush();
         complete
     }
@@ -462,11 +466,11 @@ impl Adapter {
     ) -> Pushed {
         let outbox = &session.outbox;
         let push = || outbox.push(packet.frames(), volatile);
-        // Of a poll's volatile packets only the latest waits.
-        let size = if volatile { 0 } else { packet.size() };
         match push() {
+            // socketioxide's own volatile packets overtake others.
+            Pushed::Polling if volatile && outbox.has_waiting() => Pushed::Skipped,
             Pushed::Polling => outbox
-                .push_to_poll(size, || self.push_to_poll(packet, socket, volatile))
+                .push_to_poll(packet.size(), || self.push_to_poll(packet, socket))
                 // It has got a websocket meanwhile.
                 .unwrap_or_else(push),
             pushed => pushed,
@@ -483,7 +487,7 @@ impl Adapter {
         let poll = || {
             let mut pushed = packets
                 .iter()
-                .map(|packet| self.push_to_poll(packet, socket, false));
+                .map(|packet| self.push_to_poll(packet, socket));
             pushed
                 .find(|pushed| *pushed != Pushed::Taken)
                 .unwrap_or(Pushed::Taken)
@@ -498,11 +502,8 @@ impl Adapter {
         matches!(pushed, Pushed::Taken | Pushed::Waiting)
     }
 
-    fn push_to_poll(&self, packet: &Packet, socket: SessionKey, volatile: bool) -> Pushed {
-        let mut options = BroadcastOptions::new(socket);
-        if volatile {
-            options.add_flag(BroadcastFlags::Volatile);
-        }
+    fn push_to_poll(&self, packet: &Packet, socket: SessionKey) -> Pushed {
+        let options = BroadcastOptions::new(socket);
         let packet = packet.to_socketioxide(self.local.path());
         match self.local.broadcast(packet, options).err().as_deref() {
             None | Some([]) => Pushed::Taken,
@@ -585,7 +586,7 @@ impl CoreAdapter<Emitter> for Adapter {
 
     fn new(namespaces: &Arc<Namespaces>, local: CoreLocalAdapter<Emitter>) -> Self {
         let recovery = namespaces.recovery();
-        let journal = || Journal::new(recovery.clone());
+        let journal = || Journal::new(recovery.clone(), namespaces.formers().clone());
         Self {
             local,
             members: RwLock::default(),

@@ -13,7 +13,10 @@ use super::{
     outbox::Capacity,
     session::{Session, Sessions},
 };
-use crate::config::{self, SlowClient};
+use crate::{
+    config::{self, SlowClient},
+    recovery::Formers,
+};
 
 /// The adapters of all namespaces by path.
 pub struct Namespaces {
@@ -21,6 +24,7 @@ pub struct Namespaces {
     dropped: AtomicU64,
     sessions: Arc<Sessions>,
     recovery: config::Recovery,
+    formers: Arc<Formers>,
     slow_client: SlowClient,
 }
 
@@ -34,6 +38,7 @@ impl Namespaces {
                 packets: socket.send_buffer,
                 bytes: socket.send_buffer_bytes.as_usize(),
             })),
+            formers: Arc::new(Formers::new(&recovery)),
             recovery,
             slow_client: socket.slow_client,
         }
@@ -60,6 +65,11 @@ impl Namespaces {
     /// What is kept for clients that come back.
     pub(super) fn recovery(&self) -> &config::Recovery {
         &self.recovery
+    }
+
+    /// The connections that dropped and may come back.
+    pub(super) fn formers(&self) -> &Arc<Formers> {
+        &self.formers
     }
 
     /// A namespace is served from now on.

@@ -152,6 +152,11 @@ impl Outbox {
         Some(pushed)
     }
 
+    /// Whether something waits for the client.
+    pub fn has_waiting(&self) -> bool {
+        self.lock().bytes > 0
+    }
+
     /// A poll has fetched packets of so many bytes.
     pub fn polled(&self, size: usize) {
         let mut state = self.lock();

@@ -119,6 +119,11 @@ impl Resolver<'_> {
 
     fn recovery(&mut self, recovery: Recovery) -> Recovery {
         self.check(
+            "recovery.max_clients",
+            recovery.max_clients > 0,
+            MORE_THAN_ZERO,
+        );
+        self.check(
             "recovery.max_events",
             recovery.max_events > 0,
             MORE_THAN_ZERO,

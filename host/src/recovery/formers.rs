@@ -1,0 +1,250 @@
+//! The connections of all namespaces that dropped and may come back, and who has to go first.
+//!
+//! There is room for so many. Who comes back makes room, and so does who stays away for too long. If
+//! one more drops, one goes: of the address, or the user, that has most of them, if that is more than a
+//! few; else an anonymous one before one with a user; and who has missed nothing before who has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::{Duration, Instant},
+};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use super::former::{Former, Waiting};
+use crate::{address::ClientNetwork, config};
+
+/// So many dropped connections of one user or at one address are nothing unusual.
+const FEW: usize = 8;
+
+/// The connections that dropped. Its lock comes before all logs'.
+pub struct Formers {
+    max: usize,
+    max_age: Duration,
+    kept: Mutex<Kept>,
+}
+
+/// They are numbered as they drop, so that the lowest number is the oldest.
+#[derive(Default)]
+struct Kept {
+    waiting: BTreeMap<u64, (Instant, Waiting)>,
+    by_pid: HashMap<String, u64>,
+    next: u64,
+    anonymous: Class,
+    users: Class,
+}
+
+/// The numbers of those with a user, or of those without.
+#[derive(Default)]
+struct Class {
+    all: Queue,
+    owners: HashMap<Owner, Queue>,
+    /// How many each owner has.
+    sizes: BTreeSet<(usize, Owner)>,
+}
+
+/// Who a connection counts for: its user or, if it is anonymous, its address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Owner {
+    User(String),
+    Address(ClientNetwork),
+}
+
+/// Numbers, oldest first.
+#[derive(Default)]
+struct Queue {
+    /// Of those who had missed nothing when that was last looked at.
+    idle: BTreeSet<u64>,
+    /// Of those who have missed something.
+    missing: BTreeSet<u64>,
+}
+
+impl Formers {
+    /// Room for as many as `limits` say, each for as long as they say.
+    pub fn new(limits: &config::Recovery) -> Self {
+        Self {
+            max: limits.max_clients,
+            max_age: limits.max_age,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Keeps a connection that dropped. The caller holds no log.
+    pub fn keep(&self, waiting: Waiting) {
+        let now = Instant::now();
+        let mut kept = self.lock();
+        kept.forget(now, self.max_age);
+        kept.insert(now, waiting);
+        while kept.waiting.len() > self.max {
+            kept.evict();
+        }
+    }
+
+    /// Takes the connection of a client that is back, if `look` finds that it may have it.
+    pub fn take<T>(
+        &self,
+        pid: &str,
+        look: impl FnOnce(&Waiting) -> Option<T>,
+    ) -> Option<(Waiting, T)> {
+        let mut kept = self.lock();
+        kept.forget(Instant::now(), self.max_age);
+        let number = *kept.by_pid.get(pid)?;
+        let (_, waiting) = kept.waiting.get(&number)?;
+        let found = look(waiting)?;
+        Some((kept.remove(number)?, found))
+    }
+
+    /// Forgets who has been away for too long.
+    pub fn forget(&self) {
+        self.lock().forget(Instant::now(), self.max_age);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock()
+    }
+}
+
+impl Kept {
+    fn insert(&mut self, now: Instant, waiting: Waiting) {
+        let number = self.next;
+        self.next += 1;
+        let owner = Owner::of(&waiting.former);
+        self.class(&owner).insert(number, owner);
+        let pid = waiting.former.pid.clone();
+        self.waiting.insert(number, (now, waiting));
+        if let Some(former) = self.by_pid.insert(pid, number) {
+            self.remove(former);
+        }
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Waiting> {
+        let (_, waiting) = self.waiting.remove(&number)?;
+        let pid = &waiting.former.pid;
+        if self.by_pid.get(pid) == Some(&number) {
+            self.by_pid.remove(pid);
+        }
+        let owner = Owner::of(&waiting.former);
+        self.class(&owner).remove(number, owner);
+        Some(waiting)
+    }
+
+    fn forget(&mut self, now: Instant, max_age: Duration) {
+        while let Some((&number, (at, _))) = self.waiting.first_key_value()
+            && now.duration_since(*at) > max_age
+        {
+            self.remove(number);
+        }
+    }
+
+    /// Removes the one that has to go first.
+    fn evict(&mut self) {
+        let most = self.anonymous.most().max(self.users.most());
+        let is_anonymous = match most > FEW {
+            true => self.anonymous.most() == most,
+            false => self.anonymous.all.len() > 0,
+        };
+        let class = match is_anonymous {
+            true => &mut self.anonymous,
+            false => &mut self.users,
+        };
+        let greedy = class.greedy();
+        let number = loop {
+            let queue = class.queue(greedy.as_ref());
+            let Some(&number) = queue.idle.first() else {
+                break queue.missing.first().copied();
+            };
+            match self.waiting.get(&number) {
+                // Whoever has missed something has so until it is back: each is moved once.
+                Some((_, waiting)) if waiting.has_missed() => {
+                    class.note_missing(number, &Owner::of(&waiting.former));
+                }
+                _ => break Some(number),
+            }
+        };
+        if let Some(number) = number {
+            self.remove(number);
+        }
+    }
+
+    fn class(&mut self, owner: &Owner) -> &mut Class {
+        match owner {
+            Owner::User(_) => &mut self.users,
+            Owner::Address(_) => &mut self.anonymous,
+        }
+    }
+}
+
+impl Class {
+    fn insert(&mut self, number: u64, owner: Owner) {
+        self.all.idle.insert(number);
+        let queue = self.owners.entry(owner.clone()).or_default();
+        let before = queue.len();
+        queue.idle.insert(number);
+        self.sizes.remove(&(before, owner.clone()));
+        self.sizes.insert((before + 1, owner));
+    }
+
+    fn remove(&mut self, number: u64, owner: Owner) {
+        self.all.remove(number);
+        let Some(queue) = self.owners.get_mut(&owner) else {
+            return;
+        };
+        let before = queue.len();
+        queue.remove(number);
+        let after = queue.len();
+        self.sizes.remove(&(before, owner.clone()));
+        match after {
+            0 => _ = self.owners.remove(&owner),
+            _ => _ = self.sizes.insert((after, owner)),
+        }
+    }
+
+    fn note_missing(&mut self, number: u64, owner: &Owner) {
+        self.all.note_missing(number);
+        if let Some(queue) = self.owners.get_mut(owner) {
+            queue.note_missing(number);
+        }
+    }
+
+    /// How many the owner has that has most.
+    fn most(&self) -> usize {
+        self.sizes.last().map_or(0, |(size, _)| *size)
+    }
+
+    /// The owner that has most, if that is more than a few.
+    fn greedy(&self) -> Option<Owner> {
+        let (size, owner) = self.sizes.last()?;
+        (*size > FEW).then(|| owner.clone())
+    }
+
+    /// Those of one owner, or all.
+    fn queue(&self, owner: Option<&Owner>) -> &Queue {
+        owner
+            .and_then(|owner| self.owners.get(owner))
+            .unwrap_or(&self.all)
+    }
+}
+
+impl Owner {
+    fn of(former: &Former) -> Self {
+        match &former.user {
+            Some(user) => Self::User(user.as_str().to_owned()),
+            None => Self::Address(former.address.network()),
+        }
+    }
+}
+
+impl Queue {
+    fn len(&self) -> usize {
+        self.idle.len() + self.missing.len()
+    }
+
+    fn remove(&mut self, number: u64) {
+        let _ = self.idle.remove(&number) || self.missing.remove(&number);
+    }
+
+    fn note_missing(&mut self, number: u64) {
+        self.idle.remove(&number);
+        self.missing.insert(number);
+    }
+}
