@@ -91,9 +91,10 @@ impl Compiler {
         if let Some(cached) = cached {
             return Ok((cached.component, cached.took));
         }
+        let threads = own_threads().map_err(|error| CompileError::Failed(error.into()))?;
         let began = Instant::now();
-        let component =
-            Component::from_binary(&self.engine, content.bytes()).map_err(CompileError::Failed)?;
+        let component = threads.install(|| Component::from_binary(&self.engine, content.bytes()));
+        let component = component.map_err(CompileError::Failed)?;
         let took = began.elapsed();
         if let Some(cache) = &self.cache {
             cache.store(content.hash(), &component, took);
@@ -113,6 +114,14 @@ impl Compiler {
         }
         slow.insert(content, took);
     }
+}
+
+/// Threads for one compile. On those that all share, one that is over its budget would keep the others
+/// waiting until it ends. They are as low in priority as the thread that makes them.
+fn own_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
+    rayon::ThreadPoolBuilder::new()
+        .thread_name(|_| "compile".to_owned())
+        .build()
 }
 
 /// The right to compile something of a plugin; nobody else has it meanwhile.
