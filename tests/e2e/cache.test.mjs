@@ -21,7 +21,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
-import { editConfig, plugin, reload } from '../support/plugins.mjs';
+import { editConfig, plugin, reload, replaceFile, stamped } from '../support/plugins.mjs';
 import { startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 import { CODE, FUNCTIONS, number, TYPES, withEntries } from '../support/wasm.mjs';
@@ -211,4 +211,22 @@ test('what took the compiler too long is refused also when it is compiled, until
   await refused(later);
   editConfig(later, (toml) => toml.replace('50ms', '5m'));
   await until(async () => (await plugin(later, 'echo')).state === 'serving', { message: () => later.log() });
+});
+
+test('of a plugin one content is compiled at a time', async (t) => {
+  const cache = cacheFolder(t);
+  const server = await start(t, cache, { plugins: [{ wasm: 'echo', budget: { compile: '200ms' }, path: 'large.wasm' }, 'stamped'] });
+  const file = join(server.folder, 'large.wasm');
+  writeFileSync(file, withFunctions(20_000));
+  const refusedWith = (reason) => until(async () => reason.test((await plugin(server, 'echo')).refusal), { message: () => `${reason}\n${server.log()}` });
+  await refusedWith(/does not compile within the budget compile = 200ms/);
+  replaceFile(file, readFileSync(wasm('echo')));
+  await refusedWith(/the compiler is still busy with what the file held before/);
+  // For slow machines.
+  editConfig(server, (toml) => toml.replace('200ms', '5m'));
+  // Others do not wait.
+  replaceFile(join(server.folder, 'stamped.wasm'), stamped(2));
+  await until(async () => (await plugin(server, 'stamped')).generation === 2, { timeout: 60_000, message: () => server.log() });
+  await until(async () => (await plugin(server, 'echo')).state === 'serving', { timeout: 120_000, message: () => server.log() });
+  await assertServes(t, server);
 });

@@ -176,6 +176,9 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     if let Some(error) = status["config_error"].as_str() {
         writeln!(out, "mixlab.toml is not in force: {error}\n")?;
     }
+    if let Some(reason) = status["config_waiting"].as_str() {
+        writeln!(out, "mixlab.toml is waited for: {reason}\n")?;
+    }
     for plugin in status["plugins"].as_array().into_iter().flatten() {
         let text = |key: &str| plugin[key].as_str().unwrap_or("-");
         writeln!(
@@ -206,6 +209,9 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
                 out,
                 "    paused        for {addresses} of the clients' addresses"
             )?;
+        }
+        if let Some(reason) = plugin["waiting"].as_str() {
+            writeln!(out, "    waiting       {reason}")?;
         }
         if let Some(reason) = plugin["refusal"].as_str() {
             writeln!(out, "    refused       {reason}")?;

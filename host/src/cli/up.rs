@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    sync::Arc,
     time::Duration,
 };
 
@@ -56,6 +57,7 @@ impl Up {
         let source = ConfigSource {
             path: global.config.clone(),
             overrides: global.overrides(),
+            builds: self.watch.then(Arc::default),
         };
         let server = Server::start(config.clone(), Some(source.clone())).await?;
         server.metrics().add(lost_log_lines);

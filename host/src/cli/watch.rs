@@ -37,8 +37,12 @@ pub fn watch(config: &Config, source: &ConfigSource) {
             }
         }
         for plugin in plugins {
-            if let Err(error) = build::build([&plugin]) {
-                tracing::error!(plugin = plugin.name, "{}", error.reason);
+            let built = build::build([&plugin]).map_err(|error| error.reason);
+            if let Err(reason) = &built {
+                tracing::error!(plugin = plugin.name, "{reason}");
+            }
+            if let Some(builds) = &source.builds {
+                builds.ended(&plugin.name, built);
             }
         }
     }

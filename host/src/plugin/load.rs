@@ -36,6 +36,7 @@ use crate::{
     grant::Grants,
     guest::{self, Description},
     metrics::CallMetrics,
+    panics::message,
     units::duration,
 };
 
@@ -125,8 +126,8 @@ pub enum LoadError {
     #[error("it refused its configuration: {0}")]
     Refused(String),
     /// The host's own fault.
-    #[error("the host panicked while loading it")]
-    Panicked,
+    #[error("the host panicked while loading it: {0}")]
+    Panicked(String),
     /// The host stopped meanwhile.
     #[error("the host is shutting down")]
     Stopped,
@@ -135,9 +136,9 @@ pub enum LoadError {
 impl LoadError {
     /// Why a task gave no answer.
     fn unended(error: JoinError) -> Self {
-        match error.is_panic() {
-            true => Self::Panicked,
-            false => Self::Stopped,
+        match error.try_into_panic() {
+            Ok(panic) => Self::Panicked(message(&*panic)),
+            Err(_) => Self::Stopped,
         }
     }
 

@@ -2,8 +2,10 @@
 //!
 //! One task does all loading and unloading, so that two changes can never race: file event →
 //! debounce → content hash → load → publish. Whatever fails leaves the old version serving and
-//! says why.
+//! says why; what fails for a passing reason is tried again.
 
+mod builds;
+mod file;
 mod slot;
 mod status;
 mod watch;
@@ -22,20 +24,25 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::status::{PluginState, PluginStatus, Status};
+pub use self::{
+    builds::Builds,
+    status::{PluginState, PluginStatus, Status},
+};
 use self::{
-    slot::{Candidate, Refusal, Slot},
+    file::{EMPTIED_WAIT, Followed, Stamp},
+    slot::{Candidate, Refusal, Slot, Todo},
     watch::Watch,
 };
 use crate::{
     admission::RateLimits,
-    config::{self, Config, Overrides},
+    config::{self, Config, ConfigError, Overrides},
     dispatch::Dispatcher,
     metrics::CONFIG_FILE,
     panics::caught,
-    plugin::Engine,
+    plugin::{Engine, LoadError, Plugin},
     registry::{Registry, Served},
     settings::Settings,
+    units::duration,
 };
 
 /// How often the files are looked at even without an event: for folders that did not exist,
@@ -45,6 +52,10 @@ const SWEEP: Duration = Duration::from_secs(1);
 /// Files that never come to rest are read after so many debounce times all the same.
 const MAX_DEBOUNCES: u32 = 20;
 
+/// A plugin that could not be loaded for a passing reason is tried again after so many times as long as
+/// the try took, so that trying costs a tenth of a processor at most.
+const RETRY_PACE: u32 = 10;
+
 /// Where the configuration comes from, to be read again when it changes.
 #[derive(Debug, Clone)]
 pub struct ConfigSource {
@@ -52,6 +63,17 @@ pub struct ConfigSource {
     pub path: PathBuf,
     /// What the command line said over it.
     pub overrides: Overrides,
+    /// The builds of plugins, if this process builds them from their sources.
+    pub builds: Option<Arc<Builds>>,
+}
+
+/// Which files to deal with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Files {
+    /// Those that look different from when they were last dealt with, when they have come to rest.
+    Changed,
+    /// All of them, as they are now: somebody asked.
+    All,
 }
 
 /// Loads plugins and keeps them current. To be driven by [`Reloader::run`].
@@ -69,7 +91,9 @@ pub struct Reloader {
     dispatcher: Arc<Dispatcher>,
     /// Why the newest `mixlab.toml` is not in force.
     config_error: Option<String>,
-    config_stamp: Option<watch::Stamp>,
+    /// Why it is not in force yet.
+    config_waiting: Option<String>,
+    config_file: Followed,
     status: Arc<ArcSwap<Status>>,
     published: Arc<Notify>,
 }
@@ -88,9 +112,6 @@ impl Reloader {
         limits: Arc<RateLimits>,
         published: Arc<Notify>,
     ) -> Self {
-        let config_stamp = source
-            .as_ref()
-            .and_then(|source| watch::Stamp::of(&source.path));
         Self {
             started: config.clone(),
             config,
@@ -102,7 +123,9 @@ impl Reloader {
             engine,
             dispatcher,
             config_error: None,
-            config_stamp,
+            config_waiting: None,
+            // It may have changed since the configuration was read.
+            config_file: Followed::default(),
             status: Arc::default(),
             published,
         }
@@ -115,20 +138,27 @@ impl Reloader {
 
     /// Brings everything in line with the files as they are now.
     pub async fn refresh(&mut self) {
-        self.follow_config();
+        self.follow(Files::All).await;
+    }
+
+    async fn follow(&mut self, files: Files) {
+        self.follow_config(files).await;
+        if files == Files::All {
+            self.slots.iter_mut().for_each(Slot::reconsider);
+        }
         let Matched {
             reordered,
             switched_off,
             regranted,
         } = self.match_slots();
-        let loaded = self.load_all().await;
+        let loaded = self.load_all(files).await;
         // Namespaces that are no longer granted are no longer served, whether it loads or not.
         let mut changed = reordered || switched_off || regranted || loaded.any;
         if switched_off || regranted || loaded.replaced {
             for slot in &mut self.slots {
                 slot.unblock();
             }
-            changed |= self.load_all().await.any;
+            changed |= self.load_all(files).await.any;
         }
         if changed {
             self.publish();
@@ -152,7 +182,7 @@ impl Reloader {
                 () = stop.cancelled() => return,
                 Some(()) = changes.recv() => pending.get_or_insert_default().touch(),
                 _ = sweep.tick() => {
-                    if pending.is_none() && self.changed_on_disk() {
+                    if pending.is_none() && self.changed_on_disk().await {
                         pending = Some(Pending::default());
                     }
                     watch.follow(self.paths());
@@ -165,7 +195,7 @@ impl Reloader {
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
                     pending = None;
-                    self.refresh().await;
+                    self.follow(Files::Changed).await;
                     watch.follow(self.paths());
                 }
             }
@@ -179,54 +209,105 @@ impl Reloader {
             .collect()
     }
 
-    fn changed_on_disk(&self) -> bool {
-        let config = self
-            .source
-            .as_ref()
-            .map(|source| watch::Stamp::of(&source.path));
-        config.is_some_and(|stamp| stamp != self.config_stamp)
-            || self.slots.iter().any(Slot::changed_on_disk)
+    /// Whether some file has to be dealt with, whatever the watcher saw.
+    async fn changed_on_disk(&self) -> bool {
+        let paths = self.paths();
+        // A folder on a network may take its time.
+        let looking = tokio::task::spawn_blocking(move || {
+            paths.iter().map(|path| Stamp::of(path)).collect::<Vec<_>>()
+        });
+        let Ok(stamps) = looking.await else {
+            return true;
+        };
+        let config = self.source.iter().map(|_| &self.config_file);
+        let files = config.chain(self.slots.iter().map(Slot::file));
+        files
+            .zip(&stamps)
+            .any(|(file, stamp)| file.is_due(stamp.as_ref()))
     }
 
     /// Reads `mixlab.toml` again if it changed, and puts what may change live in force.
-    fn follow_config(&mut self) {
-        let Some(source) = &self.source else { return };
-        let stamp = watch::Stamp::of(&source.path);
-        if stamp == self.config_stamp {
+    async fn follow_config(&mut self, files: Files) {
+        let Some(ConfigSource {
+            path, overrides, ..
+        }) = self.source.clone()
+        else {
+            return;
+        };
+        if files == Files::All {
+            self.config_file.forget();
+        }
+        let seen = self.config_file.seen().cloned();
+        let reading = tokio::task::spawn_blocking(move || {
+            let stamp = Stamp::of(&path);
+            let is_same = stamp.is_some() && stamp == seen;
+            (!is_same).then(|| (stamp, Config::load(&path, overrides)))
+        });
+        match reading.await {
+            Ok(None) => {}
+            Ok(Some((stamp, Ok(config)))) => self.take_config(stamp, config, files),
+            Ok(Some((stamp, Err(error)))) => {
+                match error {
+                    // The file is good for all that is known.
+                    ConfigError::Unreadable { .. } => self.config_file.forget(),
+                    _ => self.config_file.dealt_with(stamp),
+                }
+                self.refuse_config(error.to_string());
+            }
+            Err(error) => self.refuse_config(error.to_string()),
+        }
+    }
+
+    fn refuse_config(&mut self, error: String) {
+        self.config_waiting = None;
+        if self.config_error.as_ref() == Some(&error) {
             return;
         }
-        self.config_stamp = stamp;
-        match Config::load(&source.path, source.overrides.clone()) {
-            Ok(config) => {
-                self.config_error = None;
-                self.dispatcher.metrics.reloaded(CONFIG_FILE, true);
-                if config == self.config {
-                    return;
-                }
-                let restart = self.started.restart_needed(&config);
-                if !restart.is_empty() {
-                    tracing::warn!(keys = restart.join(", "), "these changes need a restart");
-                }
-                let known = self.config.doubts();
-                for doubt in config.doubts() {
-                    if !known.contains(&doubt) {
-                        tracing::warn!("{doubt}");
-                    }
-                }
-                self.dispatcher.settings.store(Arc::new(Settings::new(
-                    &config,
-                    &self.secret,
-                    &self.limits,
-                )));
-                self.config = config;
-                tracing::info!(file = %source.path.display(), "the configuration was reloaded");
+        self.dispatcher.metrics.reloaded(CONFIG_FILE, false);
+        tracing::error!("the old configuration stays in force: {error}");
+        self.config_error = Some(error);
+    }
+
+    /// Puts a configuration in force, unless whoever writes it may have more to write.
+    fn take_config(&mut self, stamp: Option<Stamp>, config: Config, files: Files) {
+        self.config_error = None;
+        let is_empty = stamp.as_ref().is_some_and(Stamp::is_empty);
+        if files == Files::Changed
+            && let Some(loss) = loss(&self.config, &config, is_empty)
+            && !self.config_file.postpone(stamp.clone(), EMPTIED_WAIT)
+        {
+            let wait = duration::display(EMPTIED_WAIT);
+            let waiting = format!("{loss}, and is in force if it stays so for {wait}");
+            if self.config_waiting.as_ref() != Some(&waiting) {
+                tracing::warn!("mixlab.toml is waited for: {waiting}");
             }
-            Err(error) => {
-                self.dispatcher.metrics.reloaded(CONFIG_FILE, false);
-                tracing::error!("the old configuration stays in force: {error}");
-                self.config_error = Some(error.to_string());
+            self.config_waiting = Some(waiting);
+            return;
+        }
+        self.config_waiting = None;
+        self.config_file.dealt_with(stamp);
+        self.dispatcher.metrics.reloaded(CONFIG_FILE, true);
+        if config == self.config {
+            return;
+        }
+        let restart = self.started.restart_needed(&config);
+        if !restart.is_empty() {
+            tracing::warn!(keys = restart.join(", "), "these changes need a restart");
+        }
+        let known = self.config.doubts();
+        for doubt in config.doubts() {
+            if !known.contains(&doubt) {
+                tracing::warn!("{doubt}");
             }
         }
+        let settings = Settings::new(&config, &self.secret, &self.limits);
+        self.dispatcher.settings.store(Arc::new(settings));
+        self.config = config;
+        let file = self
+            .source
+            .as_ref()
+            .map(|source| source.path.display().to_string());
+        tracing::info!(file, "the configuration was reloaded");
     }
 
     /// One slot for each plugin that is switched on, in the order of the file.
@@ -270,10 +351,10 @@ impl Reloader {
         }
     }
 
-    async fn load_all(&mut self) -> Loaded {
+    async fn load_all(&mut self, files: Files) -> Loaded {
         let mut all = Loaded::default();
         for index in 0..self.slots.len() {
-            let one = self.load(index).await;
+            let one = self.load(index, files).await;
             all.any |= one.any;
             all.replaced |= one.replaced;
         }
@@ -281,19 +362,29 @@ impl Reloader {
     }
 
     /// Loads a plugin's file if it is not the one that was loaded last.
-    async fn load(&mut self, index: usize) -> Loaded {
-        let Some(candidate) = self.slots[index].candidate(&self.config.breaker) else {
-            return Loaded::default();
+    async fn load(&mut self, index: usize, files: Files) -> Loaded {
+        let wait = match files {
+            Files::Changed => EMPTIED_WAIT,
+            Files::All => Duration::ZERO,
         };
+        let builds = self
+            .source
+            .as_ref()
+            .and_then(|source| source.builds.clone());
+        let found = self.slots[index].look().await;
         let began = Instant::now();
-        let name = self.slots[index].name().to_owned();
-        let loaded = match candidate {
-            Ok(candidate) => self.try_out(candidate, index).await,
-            Err(unreadable) => Err(Refusal::Unreadable(unreadable)),
+        let loaded = match self.slots[index].consider(found, wait, builds.as_deref()) {
+            Todo::Nothing => return Loaded::default(),
+            Todo::Refuse(refusal) => Err(refusal),
+            Todo::Try(candidate) => self.try_out(candidate, index).await,
         };
-        self.dispatcher.metrics.reloaded(&name, loaded.is_ok());
+        let slot = &mut self.slots[index];
+        let name = slot.name().to_owned();
+        if !matches!(&loaded, Err(refusal) if slot.knows(refusal)) {
+            self.dispatcher.metrics.reloaded(&name, loaded.is_ok());
+        }
         match loaded {
-            Ok(served) => {
+            Ok((candidate, served)) => {
                 tracing::info!(
                     plugin = name,
                     version = served.version,
@@ -302,7 +393,7 @@ impl Reloader {
                     "the plugin serves {} events",
                     served.routes.len()
                 );
-                let former = self.slots[index].serve(Arc::new(served));
+                let former = slot.serve(candidate, Arc::new(served));
                 let replaced = former.is_some();
                 self.retire(former.into_iter().collect());
                 Loaded {
@@ -310,35 +401,64 @@ impl Reloader {
                     replaced,
                 }
             }
+            Err(refusal) if slot.knows(&refusal) => {
+                slot.refuse(refusal);
+                Loaded::default()
+            }
             Err(refusal) => {
-                let serving = if self.slots[index].served().is_some() {
+                let serving = if slot.served().is_some() {
                     "the old version goes on serving"
                 } else {
                     "it does not serve"
                 };
                 let reason = refusal.reason();
                 tracing::warn!(plugin = name, "the plugin was refused, {serving}: {reason}");
-                self.slots[index].refuse(refusal);
+                slot.refuse(refusal);
                 Loaded::default()
             }
         }
     }
 
     /// Loads a candidate for a slot and holds it against the other plugins.
-    async fn try_out(&self, candidate: Candidate, index: usize) -> Result<Served, Refusal> {
+    async fn try_out(
+        &self,
+        candidate: Candidate,
+        index: usize,
+    ) -> Result<(Candidate, Served), Refusal> {
+        let slot = &self.slots[index];
+        let source = slot.source(&candidate, &self.config.breaker);
         let Dispatcher {
             broadcast, metrics, ..
         } = &*self.dispatcher;
-        let engine = self.engine.clone();
-        let loading = candidate.load(engine, broadcast.clone(), &self.limits, metrics);
+        let (generation, health) = (slot.generation() + 1, slot.health().clone());
+        let calls = metrics.calls_of(&source.name);
+        let loading = Plugin::load(
+            self.engine.clone(),
+            broadcast.clone(),
+            source,
+            generation,
+            health,
+            calls,
+        );
+        let began = Instant::now();
         // The task that follows the files must outlive whatever a file makes a library do.
-        let loaded = caught(loading).await;
-        let loaded = loaded
-            .unwrap_or_else(|panic| Err(format!("the host panicked while loading it: {panic}")));
-        let served = loaded.map_err(Refusal::Content)?;
+        let loaded = caught(async {
+            let (plugin, description) = loading.await?;
+            Ok(Served::new(plugin, description, &self.limits, metrics))
+        });
+        let loaded = loaded.await;
+        let served = match loaded.unwrap_or_else(|panic| Err(LoadError::Panicked(panic))) {
+            Ok(Ok(served)) => served,
+            Ok(Err(error)) => return Err(Refusal::Content(candidate, error.to_string())),
+            Err(error) if error.is_passing() => {
+                let wait = began.elapsed() * RETRY_PACE;
+                return Err(Refusal::Passing(candidate, error.to_string(), wait));
+            }
+            Err(error) => return Err(Refusal::Content(candidate, error.to_string())),
+        };
         match served.conflict(self.others(index)) {
-            Some(conflict) => Err(Refusal::Conflict(conflict.to_string())),
-            None => Ok(served),
+            Some(conflict) => Err(Refusal::Conflict(candidate, conflict.to_string())),
+            None => Ok((candidate, served)),
         }
     }
 
@@ -392,9 +512,31 @@ impl Reloader {
         let plugins = self.config.plugins.iter().map(status).collect();
         self.status.store(Arc::new(Status {
             config_error: self.config_error.clone(),
+            config_waiting: self.config_waiting.clone(),
             plugins,
         }));
     }
+}
+
+/// What a configuration takes away that another begins with, if it may be the beginning of a file that is
+/// still being written.
+fn loss(former: &Config, new: &Config, is_empty: bool) -> Option<String> {
+    if is_empty {
+        return Some("it is empty".to_owned());
+    }
+    let switched_on = |config: &Config| config.plugins.iter().any(|plugin| plugin.enabled);
+    if switched_on(former) && !switched_on(new) {
+        return Some("it takes away every plugin".to_owned());
+    }
+    let is_named = |name: &str| new.plugins.iter().any(|plugin| plugin.name == name);
+    let gone = former
+        .plugins
+        .iter()
+        .find(|plugin| plugin.enabled && !is_named(&plugin.name))?;
+    Some(format!(
+        "it does not name the plugin {:?} any more",
+        gone.name
+    ))
 }
 
 /// How the slots changed with `mixlab.toml`.

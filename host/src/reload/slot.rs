@@ -1,33 +1,25 @@
 //! One plugin of `mixlab.toml`: its file, the version that serves, and why a newer one does not.
 
-use std::{
-    fs,
-    io::{self, Read},
-    path::Path,
-    sync::Arc,
-};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
 
 use super::{
+    builds::Builds,
+    file::{Followed, Look, Stamp, look},
     status::{PluginState, PluginStatus},
-    watch::Stamp,
 };
 use crate::{
-    admission::RateLimits,
-    broadcast::Broadcast,
     config,
     grant::Grants,
-    metrics::Metrics,
-    plugin::{Content, ContentHash, Engine, Health, Plugin, Source},
+    plugin::{Content, ContentHash, Health, Source},
     registry::Served,
-    units::Size,
+    units::duration,
 };
-use arc_swap::ArcSwap;
 
 /// What came of a content.
 #[derive(Clone)]
 enum Verdict {
-    /// It is being tried.
-    Open,
     Serves,
     Refused(String),
     /// Another plugin handles one of its events; to be tried again when others change.
@@ -37,8 +29,7 @@ enum Verdict {
 /// The place of a plugin, kept over all its generations.
 pub struct Slot {
     spec: config::Plugin,
-    /// The file as it was when it was last looked at.
-    stamp: Option<Stamp>,
+    file: Followed,
     /// The content that was tried last and what came of it; the same content is not tried twice.
     tried: Option<(ContentHash, Verdict)>,
     /// Shared by all generations: what is taken away is taken from the one that serves, too.
@@ -46,14 +37,25 @@ pub struct Slot {
     generation: u64,
     served: Option<Arc<Served>>,
     refusal: Option<String>,
+    /// Why the file is not judged yet.
+    waiting: Option<String>,
     health: Arc<Health>,
 }
 
 /// A file's content that has not been tried yet.
 pub struct Candidate {
-    source: Source,
-    generation: u64,
-    health: Arc<Health>,
+    content: Content,
+    stamp: Stamp,
+}
+
+/// What to do about a plugin's file.
+pub enum Todo {
+    /// Nothing: all is said.
+    Nothing,
+    /// To try its content out.
+    Try(Candidate),
+    /// To say why it does not serve.
+    Refuse(Refusal),
 }
 
 impl Slot {
@@ -62,11 +64,12 @@ impl Slot {
         Self {
             grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
-            stamp: None,
+            file: Followed::default(),
             tried: None,
             generation,
             served: None,
             refusal: None,
+            waiting: None,
             health: Arc::default(),
         }
     }
@@ -75,7 +78,7 @@ impl Slot {
     pub fn with_spec(mut self, spec: config::Plugin) -> Self {
         if self.spec != spec {
             // Other grants, budgets or settings: to be loaded again, whatever the file holds.
-            self.tried = None;
+            self.retry();
             self.grants.store(Arc::new(spec.grants.clone()));
             self.spec = spec;
         }
@@ -107,89 +110,182 @@ impl Slot {
         self.served.as_ref()
     }
 
-    /// Whether the file looks different from when it was last read.
-    pub fn changed_on_disk(&self) -> bool {
-        Stamp::of(&self.spec.path) != self.stamp
+    /// What is known of the component's file.
+    pub fn file(&self) -> &Followed {
+        &self.file
     }
 
-    /// The file's content, unless the very same was tried already; an error says why the file
-    /// cannot even be read.
-    pub fn candidate(&mut self, breaker: &config::Breaker) -> Option<Result<Candidate, String>> {
-        let stamp = Stamp::of(&self.spec.path);
-        if stamp.is_some() && stamp == self.stamp && self.tried.is_some() {
-            return None;
-        }
-        self.stamp = stamp;
-        let bytes = match read(&self.spec.path, self.spec.budget.file) {
-            Ok(bytes) => bytes,
-            Err(reason) => {
-                let known = self.refusal.as_ref() == Some(&reason);
-                return (!known).then_some(Err(reason));
+    /// Looks at the file, on a thread where that may take long.
+    pub async fn look(&self) -> Look {
+        let (path, limit) = (self.spec.path.clone(), self.spec.budget.file);
+        let seen = self.file.seen().cloned();
+        let looking = tokio::task::spawn_blocking(move || look(&path, limit, seen.as_ref()));
+        let looked = looking.await;
+        looked.unwrap_or_else(|error| Look::Unreadable(error.to_string()))
+    }
+
+    /// What to do about what the file was found to be. An empty one is left alone for `wait`; `builds`
+    /// are those of this process, if it builds plugins.
+    pub fn consider(&mut self, found: Look, wait: Duration, builds: Option<&Builds>) -> Todo {
+        let waiting = self.waiting.take();
+        let refusal = match found {
+            Look::Same => {
+                self.waiting = waiting;
+                return Todo::Nothing;
             }
+            Look::Content(stamp, content) => return self.consider_content(stamp, content),
+            Look::Empty(stamp) => {
+                if !self.file.postpone(Some(stamp.clone()), wait) {
+                    let wait = duration::display(wait);
+                    let reason =
+                        format!("the file is empty, and is refused if it stays so for {wait}");
+                    return self.wait(waiting, reason);
+                }
+                Refusal::File(stamp, "the file is empty".to_owned())
+            }
+            Look::Unfit(stamp, reason) => Refusal::File(stamp, reason),
+            Look::Missing(reason) => match builds.filter(|_| self.spec.source.is_some()) {
+                None => Refusal::Unreadable(reason),
+                Some(builds) => match builds.failure(&self.spec.name) {
+                    Some(failure) => Refusal::Unreadable(format!("{reason}; {failure}")),
+                    None => {
+                        // Whether the build has failed meanwhile does not show in the file.
+                        self.file.postpone(None, Duration::ZERO);
+                        return self.wait(waiting, "it is being built".to_owned());
+                    }
+                },
+            },
+            Look::Unreadable(reason) => Refusal::Unreadable(reason),
         };
-        let content = Content::new(bytes);
-        let hash = content.hash();
-        if let Some((tried, verdict)) = &self.tried
-            && *tried == hash
-        {
-            // Touched, or put back after it was gone.
-            self.refusal = match verdict {
-                Verdict::Refused(reason) | Verdict::Blocked(reason) => Some(reason.clone()),
-                Verdict::Open | Verdict::Serves => None,
-            };
-            return None;
+        Todo::Refuse(refusal)
+    }
+
+    /// Whatever was tried before, if the same content was not.
+    fn consider_content(&mut self, stamp: Stamp, content: Content) -> Todo {
+        if !self.file.is_due(Some(&stamp)) {
+            return Todo::Nothing;
         }
-        self.tried = Some((hash, Verdict::Open));
-        let source = Source {
+        match &self.tried {
+            Some((tried, verdict)) if *tried == content.hash() => {
+                // Touched, or put back after it was gone.
+                self.refusal = match verdict {
+                    Verdict::Refused(reason) | Verdict::Blocked(reason) => Some(reason.clone()),
+                    Verdict::Serves => None,
+                };
+                self.file.dealt_with(Some(stamp));
+                Todo::Nothing
+            }
+            _ => Todo::Try(Candidate { content, stamp }),
+        }
+    }
+
+    /// Says once why the file is not judged yet. Nothing is wrong with it so far.
+    fn wait(&mut self, former: Option<String>, reason: String) -> Todo {
+        if former.as_ref() != Some(&reason) {
+            tracing::info!(
+                plugin = self.name(),
+                "the plugin's file is waited for: {reason}"
+            );
+        }
+        self.refusal = None;
+        self.waiting = Some(reason);
+        Todo::Nothing
+    }
+
+    /// What to load of a candidate.
+    pub fn source(&self, candidate: &Candidate, breaker: &config::Breaker) -> Source {
+        Source {
             name: self.spec.name.as_str().into(),
-            content,
+            content: candidate.content.clone(),
             grants: self.grants.clone(),
             config: self.spec.config.clone(),
             budget: self.spec.budget.clone(),
             breaker: breaker.clone(),
             on_failure: self.spec.on_failure,
-        };
-        let (generation, health) = (self.generation + 1, self.health.clone());
-        Some(Ok(Candidate {
-            source,
-            generation,
-            health,
-        }))
+        }
+    }
+
+    /// How its calls have been going.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
     }
 
     /// Puts a new version in place; returns the former.
-    pub fn serve(&mut self, served: Arc<Served>) -> Option<Arc<Served>> {
+    pub fn serve(&mut self, candidate: Candidate, served: Arc<Served>) -> Option<Arc<Served>> {
         self.generation = served.plugin.generation();
         self.refusal = None;
-        self.conclude(Verdict::Serves);
+        self.conclude(candidate, Verdict::Serves);
         self.served.replace(served)
+    }
+
+    /// Whether this has been said already: each try says the same of a file that did not change.
+    pub fn knows(&self, refusal: &Refusal) -> bool {
+        let is_of_content = matches!(refusal, Refusal::Content(..) | Refusal::Conflict(..));
+        !is_of_content && self.refusal.as_deref() == Some(refusal.reason())
     }
 
     /// Remembers why the newest file does not serve.
     pub fn refuse(&mut self, refusal: Refusal) {
-        let (reason, verdict) = match refusal {
-            Refusal::Content(reason) => (reason.clone(), Some(Verdict::Refused(reason))),
-            Refusal::Conflict(reason) => (reason.clone(), Some(Verdict::Blocked(reason))),
-            Refusal::Unreadable(reason) => (reason, None),
-        };
-        if let Some(verdict) = verdict {
-            self.conclude(verdict);
+        if self.knows(&refusal) {
+            self.remember(refusal);
+            return;
         }
+        let reason = self.remember(refusal);
         self.health.failed("load", reason.as_str());
         self.refusal = Some(reason);
+    }
+
+    /// What the file held need not be tried again, unless it is for a passing reason that it does not
+    /// serve. Returns the reason.
+    fn remember(&mut self, refusal: Refusal) -> String {
+        match refusal {
+            Refusal::Content(candidate, reason) => {
+                self.conclude(candidate, Verdict::Refused(reason.clone()));
+                reason
+            }
+            Refusal::Conflict(candidate, reason) => {
+                self.conclude(candidate, Verdict::Blocked(reason.clone()));
+                reason
+            }
+            Refusal::File(stamp, reason) => {
+                self.file.dealt_with(Some(stamp));
+                reason
+            }
+            Refusal::Unreadable(reason) => {
+                self.file.forget();
+                reason
+            }
+            Refusal::Passing(candidate, reason, wait) => {
+                self.file.postpone(Some(candidate.stamp), wait);
+                reason
+            }
+        }
+    }
+
+    fn conclude(&mut self, candidate: Candidate, verdict: Verdict) {
+        self.tried = Some((candidate.content.hash(), verdict));
+        self.file.dealt_with(Some(candidate.stamp));
     }
 
     /// Others have changed: what another plugin stood in the way of is worth another try.
     pub fn unblock(&mut self) {
         if let Some((_, Verdict::Blocked(_))) = self.tried {
+            self.retry();
+        }
+    }
+
+    /// Somebody asked: whatever the file looks like and held is looked at again. What serves goes on.
+    pub fn reconsider(&mut self) {
+        self.file.forget();
+        self.waiting = None;
+        if let Some((_, Verdict::Refused(_))) = self.tried {
             self.tried = None;
         }
     }
 
-    fn conclude(&mut self, verdict: Verdict) {
-        if let Some((_, open)) = &mut self.tried {
-            *open = verdict;
-        }
+    fn retry(&mut self) {
+        self.tried = None;
+        self.file.forget();
     }
 
     /// For `plugin list` and health.
@@ -200,7 +296,8 @@ impl Slot {
             state: match (served, &self.refusal) {
                 (Some(_), None) => PluginState::Serving,
                 (Some(_), Some(_)) => PluginState::ServingOld,
-                (None, _) => PluginState::Refused,
+                (None, None) => PluginState::Waiting,
+                (None, Some(_)) => PluginState::Refused,
             },
             version: served.map(|served| served.version.clone()),
             generation: self.generation,
@@ -217,6 +314,7 @@ impl Slot {
                 })
                 .unwrap_or_default(),
             refusal: self.refusal.clone(),
+            waiting: self.waiting.clone(),
             health: Some(self.health.clone()),
             plugin: served.map(|served| Arc::downgrade(&served.plugin)),
             path: self.spec.path.clone(),
@@ -226,76 +324,27 @@ impl Slot {
 
 /// Why a file does not serve.
 pub enum Refusal {
-    /// It cannot be read.
+    /// It is not there, or cannot be read.
     Unreadable(String),
+    /// It is nothing that could be loaded, as long as it looks like this.
+    File(Stamp, String),
     /// What is in it is no good.
-    Content(String),
+    Content(Candidate, String),
     /// Another plugin handles one of its events.
-    Conflict(String),
+    Conflict(Candidate, String),
+    /// It could not be loaded for a passing reason; to be tried again after so long.
+    Passing(Candidate, String, Duration),
 }
 
 impl Refusal {
     /// In words.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Unreadable(reason) | Self::Content(reason) | Self::Conflict(reason) => reason,
+            Self::Unreadable(reason)
+            | Self::File(_, reason)
+            | Self::Content(_, reason)
+            | Self::Conflict(_, reason)
+            | Self::Passing(_, reason, _) => reason,
         }
     }
-}
-
-impl Candidate {
-    /// Loads it; an error says why it is refused.
-    pub async fn load(
-        self,
-        engine: Arc<Engine>,
-        broadcast: Broadcast,
-        limits: &RateLimits,
-        metrics: &Metrics,
-    ) -> Result<Served, String> {
-        let Self {
-            source,
-            generation,
-            health,
-        } = self;
-        let calls = metrics.calls_of(&source.name);
-        let (plugin, description) =
-            Plugin::load(engine, broadcast, source, generation, health, calls)
-                .await
-                .map_err(|error| error.to_string())?;
-        Served::new(plugin, description, limits, metrics).map_err(|error| error.to_string())
-    }
-}
-
-/// The file's content, within its budget. A larger file is refused without being read.
-fn read(path: &Path, budget: Size) -> Result<Vec<u8>, String> {
-    let unreadable = |error: io::Error| match error.kind() {
-        io::ErrorKind::NotFound => format!("{}: no such file", path.display()),
-        _ => format!("{}: {error}", path.display()),
-    };
-    // Before it is opened: a pipe would wait for somebody to write.
-    let metadata = fs::metadata(path).map_err(unreadable)?;
-    if metadata.is_dir() {
-        return Err(format!("{}: Is a directory", path.display()));
-    }
-    if !metadata.is_file() {
-        return Err(format!("{}: not a file", path.display()));
-    }
-    let file = fs::File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    // One byte more tells a file that grows meanwhile.
-    let limit = budget.bytes().saturating_add(1);
-    let size = metadata.len();
-    if size < limit {
-        bytes.reserve_exact(size as usize);
-        file.take(limit)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-    }
-    if size >= limit || bytes.len() as u64 >= limit {
-        let size = size.max(bytes.len() as u64);
-        return Err(format!(
-            "it has {size} bytes; the budget file = {budget} allows no more"
-        ));
-    }
-    Ok(bytes)
 }

@@ -17,18 +17,21 @@ use crate::{
 pub struct Status {
     /// Why the newest `mixlab.toml` is not in force; none if it is.
     pub config_error: Option<String>,
+    /// Why the newest `mixlab.toml` is not in force yet, although nothing is wrong with it.
+    pub config_waiting: Option<String>,
     /// In the order of `mixlab.toml`.
     pub plugins: Vec<PluginStatus>,
 }
 
 impl Status {
-    /// What is not as the files say: `mixlab.toml` and the names of plugins.
+    /// What is not as the files say: `mixlab.toml` and the names of plugins. A file that is only waited
+    /// for is no problem while an older one serves.
     pub fn problems(&self) -> Vec<&str> {
         let config = self.config_error.as_ref().map(|_| "mixlab.toml");
         let refused = self
             .plugins
             .iter()
-            .filter(|plugin| plugin.refusal.is_some());
+            .filter(|plugin| plugin.refusal.is_some() || plugin.state == PluginState::Waiting);
         config
             .into_iter()
             .chain(refused.map(|plugin| plugin.name.as_str()))
@@ -50,6 +53,8 @@ pub enum PluginState {
     Serving,
     /// An older content serves, since the file's is refused.
     ServingOld,
+    /// Nothing serves yet, since the file is still to come.
+    Waiting,
     /// Nothing serves.
     Refused,
     /// It is switched off in `mixlab.toml`.
@@ -72,6 +77,8 @@ pub struct PluginStatus {
     pub events: Vec<String>,
     /// Why the file's content does not serve.
     pub refusal: Option<String>,
+    /// Why the file is not judged yet, although nothing is wrong with it.
+    pub waiting: Option<String>,
     /// How its calls have been going, read when the status is serialised.
     pub health: Option<Arc<Health>>,
     /// The generation that serves.
@@ -86,6 +93,7 @@ impl PluginState {
         match self {
             Self::Serving => "serving",
             Self::ServingOld => "serving-old",
+            Self::Waiting => "waiting",
             Self::Refused => "refused",
             Self::Disabled => "disabled",
         }
@@ -119,6 +127,7 @@ impl PluginStatus {
             namespaces: Vec::new(),
             events: Vec::new(),
             refusal: None,
+            waiting: None,
             health: None,
             plugin: None,
             path: plugin.path.clone(),
@@ -130,7 +139,7 @@ impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
         let paused = self.paused();
-        let mut fields = serializer.serialize_struct("plugin", 14)?;
+        let mut fields = serializer.serialize_struct("plugin", 15)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
@@ -138,6 +147,7 @@ impl Serialize for PluginStatus {
         fields.serialize_field("namespaces", &self.namespaces)?;
         fields.serialize_field("events", &self.events)?;
         fields.serialize_field("refusal", &self.refusal)?;
+        fields.serialize_field("waiting", &self.waiting)?;
         fields.serialize_field("calls", &health.map_or(0, Health::calls))?;
         fields.serialize_field("failures", &health.map_or(0, Health::failures))?;
         fields.serialize_field("last_failure", &health.and_then(Health::last_failure))?;

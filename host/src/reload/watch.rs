@@ -1,41 +1,14 @@
-//! Which files changed: events from the operating system, and stamps to compare.
+//! Which files changed, as the operating system tells.
 
 use std::{
     collections::HashSet,
-    fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
 };
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
-
-/// How a file looks from outside. A rename, a write and a touch all change it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
-    modified: Option<SystemTime>,
-    /// Seconds and nanoseconds of the last change of content or metadata; unlike `modified`, it
-    /// cannot be set back.
-    changed: (i64, i64),
-    len: u64,
-    inode: u64,
-}
-
-impl Stamp {
-    /// None if there is no such file. Links are followed.
-    pub fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            modified: metadata.modified().ok(),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-            len: metadata.len(),
-            inode: metadata.ino(),
-        })
-    }
-}
 
 /// Watches the folders of files. A file itself cannot be watched for long: it is replaced.
 pub struct Watch {

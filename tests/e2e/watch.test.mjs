@@ -1,0 +1,74 @@
+// `mixlab up --watch` with a compiler that does as the test says: what is being built is waited for.
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ask, connect } from '../support/client.mjs';
+import { editConfig, notReady, plugin, reload } from '../support/plugins.mjs';
+import { pluginTable, startServer, wasm } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
+
+/** A folder of programs that stand before all others in a server's PATH; `cargo` is the first of them. */
+function programs(t, cargo) {
+  const bin = mkdtempSync(join(tmpdir(), 'mixlab-bin-'));
+  t.after(() => rmSync(bin, { recursive: true, force: true }));
+  const program = (name, text) => writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
+  program('rustup', 'echo wasm32-wasip2');
+  program('cargo', cargo(bin));
+  return { bin, env: { PATH: `${bin}:${process.env.PATH}` } };
+}
+
+/** What cargo says of a component that it has made. */
+const artifact = (folder, file) =>
+  JSON.stringify({ reason: 'compiler-artifact', manifest_path: join(folder, 'Cargo.toml'), filenames: [file] });
+
+test('a plugin that is new in mixlab.toml is waited for while it is built, and not called missing', async (t) => {
+  // `cargo build` ends when there is a file `go`, and fails if there is a file `fail`.
+  const { bin, env } = programs(
+    t,
+    (bin) => `[ "$1" = build ] || exit 1
+touch ${bin}/begun
+until [ -e ${bin}/go ]; do sleep 0.05; done
+[ ! -e ${bin}/fail ] || exit 101
+cat ${bin}/artifact`,
+  );
+  const file = (name) => join(bin, name);
+  const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
+  const source = join(own.folder, 'source');
+  mkdirSync(source);
+  writeFileSync(join(source, 'Cargo.toml'), '');
+  writeFileSync(file('artifact'), artifact(source, wasm('echo')));
+
+  const table = pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: 'source' });
+  editConfig(own, (toml) => toml + table);
+  await until(() => existsSync(file('begun')), { message: () => own.log() });
+  await until(async () => (await reload(own)).plugins.length === 2);
+  const { state, waiting, refusal } = await plugin(own, 'echo');
+  assert.deepEqual([state, waiting, refusal], ['waiting', 'it is being built', null]);
+  assert.deepEqual(await notReady(own), ['echo'], 'it does not serve yet');
+
+  writeFileSync(file('fail'), '');
+  writeFileSync(file('go'), '');
+  const failed = /built\/echo\.wasm: no such file; plugin "echo" does not compile/;
+  await until(async () => failed.test((await plugin(own, 'echo')).refusal), { message: () => own.log() });
+
+  rmSync(file('fail'));
+  writeFileSync(join(source, 'Cargo.toml'), '# mended');
+  await until(async () => (await plugin(own, 'echo')).state === 'serving', { message: () => own.log() });
+  assert.equal(await ask(await connect(t, own), 'echo', 'x'), 'x');
+});
+
+test('a plugin that is built at once has no failure to show', async (t) => {
+  const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && sleep 0.5 && cat ${bin}/artifact`);
+  const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
+  const source = join(own.folder, 'source');
+  mkdirSync(source);
+  writeFileSync(join(source, 'Cargo.toml'), '');
+  writeFileSync(join(bin, 'artifact'), artifact(source, wasm('echo')));
+  editConfig(own, (toml) => toml + pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: 'source' }));
+  await until(async () => (await reload(own)).plugins[1]?.state === 'serving', { message: () => own.log() });
+  const { failures, last_failure: last } = await plugin(own, 'echo');
+  assert.deepEqual([failures, last], [0, null]);
+  assert.doesNotMatch(own.log(), /no such file/);
+});
