@@ -9,7 +9,7 @@ use std::{
 use http::HeaderMap;
 use parking_lot::Mutex;
 
-use crate::config::Network;
+use crate::{config::Network, shorten::shortened};
 
 /// The header in which proxies name who they heard from.
 const FORWARDED_FOR: &str = "x-forwarded-for";
@@ -113,7 +113,7 @@ impl TrustedProxies {
         if let Some(text) = unreadable
             && self.is_time_to_warn()
         {
-            let text: String = text.chars().take(MAX_SHOWN_CHARS).collect();
+            let text = shortened(&text, MAX_SHOWN_CHARS);
             tracing::warn!(
                 proxy = %address,
                 "X-Forwarded-For of a trusted proxy cannot be read, its address counts for its clients': {text:?}"

@@ -54,6 +54,7 @@ pub mod registry;
 pub mod reload;
 pub mod server;
 pub mod settings;
+mod shorten;
 pub mod socket;
 mod suggest;
 mod tasks;

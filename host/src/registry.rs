@@ -1,20 +1,33 @@
 //! Which plugin handles what: an immutable snapshot, replaced as a whole.
 
-use std::{cmp::Reverse, collections::HashMap, sync::Arc};
+use std::{
+    cmp::Reverse,
+    collections::{HashMap, HashSet},
+    panic::resume_unwind,
+    sync::Arc,
+    time::Instant,
+};
 
 use prometheus::IntCounter;
 
 use crate::{
-    admission::{Contract, ContractError, RateLimits, Schema},
+    admission::{Contract, ContractError, RateLimits, Schema, SchemaBudget},
     guest::{Description, EmitContract},
     metrics::Metrics,
     namespace::{NamespacePattern, is_namespace},
     plugin::Plugin,
+    shorten::shortened,
     transport::Part,
 };
 
 /// The name that takes every event that no contract names.
 const ANY_EVENT: &str = "*";
+
+/// More events of one plugin are refused, and more that it emits, and more namespaces.
+const MAX_DECLARED: usize = 1024;
+
+/// How much of a name that is refused is shown.
+const MAX_SHOWN_CHARS: usize = 100;
 
 /// A plugin with what it declared, checked.
 pub struct Served {
@@ -54,6 +67,14 @@ pub enum DescriptionError {
     /// It handles nothing.
     #[error("it handles no event and watches no connections")]
     Nothing,
+    /// It declares more than there may be.
+    #[error("it declares {count} {what}; {MAX_DECLARED} are allowed")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many.
+        count: usize,
+    },
     /// It declares an event twice.
     #[error("it declares event {0:?} twice")]
     Twice(String),
@@ -76,6 +97,9 @@ pub enum DescriptionError {
          mixlab.toml"
     )]
     NotGranted(String),
+    /// The host stopped meanwhile.
+    #[error("the host is shutting down")]
+    Stopped,
 }
 
 /// Two plugins for one event.
@@ -88,13 +112,31 @@ pub struct Conflict {
 }
 
 impl Served {
-    /// Checks what a plugin says of itself.
-    pub fn new(
+    /// Checks what a plugin says of itself. Its schemas are compiled away from the server's threads.
+    pub async fn new(
+        plugin: Arc<Plugin>,
+        description: Description,
+        limits: Arc<RateLimits>,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, DescriptionError> {
+        let compiling = plugin.aside({
+            let plugin = plugin.clone();
+            move || Self::compile(plugin, description, &limits, &metrics)
+        });
+        match compiling.await {
+            Ok(compiled) => compiled,
+            Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+            Err(_) => Err(DescriptionError::Stopped),
+        }
+    }
+
+    fn compile(
         plugin: Arc<Plugin>,
         description: Description,
         limits: &RateLimits,
         metrics: &Metrics,
     ) -> Result<Self, DescriptionError> {
+        let mut budget = SchemaBudget::new(Instant::now() + plugin.compile_time());
         let Description {
             version,
             mut namespaces,
@@ -102,7 +144,16 @@ impl Served {
             emits,
             ..
         } = description;
-        let emits = Arc::new(compile_emits(emits)?);
+        for (what, count) in [
+            ("events", events.len()),
+            ("events that it emits", emits.len()),
+            ("namespaces", namespaces.len()),
+        ] {
+            if count > MAX_DECLARED {
+                return Err(DescriptionError::TooMany { what, count });
+            }
+        }
+        let emits = Arc::new(compile_emits(emits, &mut budget)?);
         if events.is_empty() && !plugin.wants_connections() {
             return Err(DescriptionError::Nothing);
         }
@@ -112,18 +163,18 @@ impl Served {
         namespaces.sort_unstable();
         namespaces.dedup();
         if let Some(bad) = namespaces.iter().find(|name| !is_namespace(name)) {
-            return Err(DescriptionError::Namespace(bad.clone()));
+            let shown = shortened(bad, MAX_SHOWN_CHARS);
+            return Err(DescriptionError::Namespace(shown));
         }
         if let Some(ungranted) = namespaces.iter().find(|name| !plugin.may_serve(name)) {
-            return Err(DescriptionError::NotGranted(ungranted.clone()));
+            let shown = shortened(ungranted, MAX_SHOWN_CHARS);
+            return Err(DescriptionError::NotGranted(shown));
         }
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(events.len());
+        let mut names = HashSet::new();
         for event in events {
-            let contract = Contract::compile(plugin.name(), event, limits)?;
-            if routes
-                .iter()
-                .any(|route| route.contract.event == contract.event)
-            {
+            let contract = Contract::compile(plugin.name(), event, limits, &mut budget)?;
+            if !names.insert(contract.event.clone()) {
                 return Err(DescriptionError::Twice(contract.event));
             }
             let answered = metrics.event_ok(plugin.name(), &contract.event);
@@ -150,43 +201,48 @@ impl Served {
         namespaces.filter(|path| self.plugin.may_serve(path))
     }
 
+    /// The names of the events it handles.
+    pub fn events(&self) -> impl Iterator<Item = &str> {
+        self.routes
+            .iter()
+            .map(|route| route.contract.event.as_str())
+    }
+
     /// The first event that one of `others` handles already.
     pub fn conflict<'a>(
         &self,
         others: impl IntoIterator<Item = &'a Arc<Self>>,
     ) -> Option<Conflict> {
+        let own: HashSet<&str> = self.namespaces().collect();
         for other in others {
-            let is_others = |namespace: &str| other.namespaces().any(|its| its == namespace);
-            for namespace in self.namespaces().filter(|namespace| is_others(namespace)) {
-                let taken = |event: &str| other.routes.iter().any(|r| r.contract.event == event);
-                let taken = self
-                    .routes
-                    .iter()
-                    .find(|route| taken(&route.contract.event));
-                if let Some(route) = taken {
-                    return Some(Conflict {
-                        event: route.contract.event.clone(),
-                        namespace: namespace.to_owned(),
-                        plugin: other.plugin.name().to_string(),
-                    });
-                }
+            let Some(namespace) = other.namespaces().find(|path| own.contains(path)) else {
+                continue;
+            };
+            let taken: HashSet<&str> = other.events().collect();
+            if let Some(event) = self.events().find(|event| taken.contains(event)) {
+                return Some(Conflict {
+                    event: event.to_owned(),
+                    namespace: namespace.to_owned(),
+                    plugin: other.plugin.name().to_string(),
+                });
             }
         }
         None
     }
 }
 
-fn compile_emits(contracts: Vec<EmitContract>) -> Result<Emits, DescriptionError> {
+fn compile_emits(
+    contracts: Vec<EmitContract>,
+    budget: &mut SchemaBudget,
+) -> Result<Emits, DescriptionError> {
     let mut emits = Emits::new();
     for EmitContract { name, arguments } in contracts {
         let Some(arguments) = arguments else { continue };
-        match Schema::compile(&arguments) {
+        match Schema::compile(&arguments, budget) {
             Ok(schema) => emits.insert(name, schema),
             Err(reason) => {
-                return Err(DescriptionError::Emit {
-                    event: name,
-                    reason,
-                });
+                let event = shortened(&name, MAX_SHOWN_CHARS);
+                return Err(DescriptionError::Emit { event, reason });
             }
         };
     }

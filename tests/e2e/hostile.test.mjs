@@ -2,11 +2,10 @@
 // client is told a code, the admin why, and nobody else notices.
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { ask, connect, nextEvent, open } from '../support/client.mjs';
+import { ask, connect, connectFrom, nextEvent, open } from '../support/client.mjs';
 import {
   assertFailed,
   editConfig,
@@ -744,8 +743,6 @@ test('mixlab check tells of every plugin that would be refused', async () => {
   }
 });
 
-/** A client at another address of this machine, so another client to the breaker. */
-const connectFrom = (t, server, localAddress) => connect(t, server, { agent: new Agent({ localAddress }) });
 const PAUSED = { code: 'plugin_unavailable', message: 'the plugin is paused', temporary: true };
 const SWITCHED_OFF = { code: 'plugin_unavailable', message: 'the plugin is switched off', temporary: false };
 

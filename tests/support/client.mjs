@@ -1,4 +1,5 @@
 // The stock Socket.IO client, with its events collected so that none is missed.
+import { Agent } from 'node:http';
 import * as newest from 'socket.io-client';
 import { PATIENCE, until, within } from './wait.mjs';
 
@@ -19,6 +20,10 @@ export async function connect(t, server, options = {}) {
   });
   return socket;
 }
+
+/** The same at another address of this machine: another client to limits and pauses. */
+export const connectFrom = (t, server, localAddress, options) =>
+  connect(t, server, { agent: new Agent({ localAddress }), ...options });
 
 /** The same without waiting: a socket that is about to connect. */
 export function open(

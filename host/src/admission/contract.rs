@@ -5,16 +5,21 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     rate_limit::{Limit, RateLimits},
     schema::Schema,
+    weight::Budget,
 };
 use crate::{
     access::Access,
     capability::is_reserved_event,
     guest::{self, EventContract},
+    shorten::shortened,
     user::{MAX_ROLE_BYTES, MAX_ROLES},
 };
 
 /// Longer names are refused at load.
 const MAX_EVENT_BYTES: usize = 128;
+
+/// More rate limits of one event are refused: each is looked at for every event.
+const MAX_LIMITS: usize = 16;
 
 /// What is checked before an event's handler runs, and what its ack must look like.
 pub struct Contract {
@@ -41,11 +46,12 @@ pub struct ContractError {
 }
 
 impl Contract {
-    /// Checks and compiles a contract of `plugin`.
+    /// Checks and compiles a contract of `plugin`, whose schemas share a `budget`.
     pub fn compile(
         plugin: &str,
         contract: EventContract,
         limits: &RateLimits,
+        budget: &mut Budget,
     ) -> Result<Self, ContractError> {
         let EventContract {
             name: event,
@@ -56,17 +62,23 @@ impl Contract {
             max_bytes,
         } = contract;
         let error = |reason: String| ContractError {
-            event: event.clone(),
+            event: shortened(&event, MAX_EVENT_BYTES),
             reason,
         };
         if event.is_empty() || event.len() > MAX_EVENT_BYTES {
             return Err(error(format!("a name has 1 to {MAX_EVENT_BYTES} bytes")));
         }
+        if declared.len() > MAX_LIMITS {
+            let count = declared.len();
+            return Err(error(format!(
+                "it has {count} rate limits; {MAX_LIMITS} are allowed"
+            )));
+        }
         if is_reserved_event(&event) || is_host_event(&event) {
             return Err(error("the name is reserved".to_owned()));
         }
-        let schema = |what: &str, text: Option<String>| {
-            let compiled = text.map(|text| Schema::compile(&text)).transpose();
+        let mut schema = |what: &str, text: Option<String>| {
+            let compiled = text.map(|text| Schema::compile(&text, budget)).transpose();
             compiled.map_err(|reason| error(format!("its schema of the {what}: {reason}")))
         };
         let limits = declared

@@ -1,10 +1,17 @@
 //! Arguments as schemas look at them: texts stay where they are, in the arguments' JSON.
 
-use std::{borrow::Cow, fmt, slice};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    fmt,
+    hash::{Hash, Hasher},
+    slice,
+};
 
+use ahash::RandomState;
 use jsonschema::{
     JsonType,
-    json::{Array, Json, Node, NodeIdentity, Object, cmp},
+    json::{Array, Json, Node, NodeIdentity, Object},
 };
 use serde::{
     Deserialize, Deserializer,
@@ -215,9 +222,22 @@ impl<'a> Node<'a, Documents> for &'a Document<'a> {
 
     fn equals_value(&self, expected: &Value) -> bool {
         match (self, expected) {
-            (Document::Text(text), Value::String(expected)) => text == expected,
-            (Document::Text(_), _) | (_, Value::String(_)) => false,
-            _ => cmp::equal(&self.to_value(), expected),
+            (Document::Null, Value::Null) => true,
+            (Document::Boolean(one), Value::Bool(other)) => one == other,
+            (Document::Number(one), Value::Number(other)) => are_equal(one, other),
+            (Document::Text(one), Value::String(other)) => one == other,
+            (Document::Array(one), Value::Array(other)) => {
+                let mut pairs = one.iter().zip(other);
+                one.len() == other.len() && pairs.all(|(one, other)| one.equals_value(other))
+            }
+            (Document::Object(one), Value::Object(other)) => {
+                let equals = |(name, field): &Field<'_>| {
+                    let other = other.get(&**name);
+                    other.is_some_and(|other| field.equals_value(other))
+                };
+                one.len() == other.len() && one.iter().all(equals)
+            }
+            _ => false,
         }
     }
 
@@ -228,6 +248,60 @@ impl<'a> Node<'a, Documents> for &'a Document<'a> {
     fn identity(&self) -> Option<NodeIdentity> {
         Some(NodeIdentity::new(std::ptr::from_ref(*self).addr()))
     }
+}
+
+/// Equal as JSON Schema has it: `1` is `1.0`.
+impl PartialEq for Document<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Null, Self::Null) => true,
+            (Self::Boolean(one), Self::Boolean(other)) => one == other,
+            (Self::Number(one), Self::Number(other)) => are_equal(one, other),
+            (Self::Text(one), Self::Text(other)) => one == other,
+            (Self::Array(one), Self::Array(other)) => one == other,
+            (Self::Object(one), Self::Object(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for Document<'_> {}
+
+/// Documents that differ in what is nested how differ here, too: nobody can write many that fall
+/// together.
+impl Hash for Document<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        std::mem::discriminant(self).hash(state);
+        match self {
+            Self::Null => {}
+            Self::Boolean(boolean) => boolean.hash(state),
+            // As the nearest number that all kinds of them have. Zero has two signs there.
+            Self::Number(number) => {
+                let number = number.as_f64().unwrap_or_default();
+                (number + 0.0).to_bits().hash(state);
+            }
+            Self::Text(text) => text.hash(state),
+            Self::Array(items) => items.hash(state),
+            Self::Object(fields) => fields.hash(state),
+        }
+    }
+}
+
+/// Whether two numbers are one, whatever they are written like.
+fn are_equal(one: &Number, other: &Number) -> bool {
+    match (one.as_i128(), other.as_i128()) {
+        (Some(one), Some(other)) => one == other,
+        (None, None) => one.as_f64() == other.as_f64(),
+        (Some(whole), None) => is_whole(other, whole),
+        (None, Some(whole)) => is_whole(one, whole),
+    }
+}
+
+/// Whether a number with a fraction is this whole one.
+fn is_whole(number: &Number, whole: i128) -> bool {
+    let number = number.as_f64().filter(|number| number.fract() == 0.0);
+    // The cast is exact: no whole number of JSON is out of its range.
+    number.is_some_and(|number| number as i128 == whole)
 }
 
 /// A copy, for errors that show it.
@@ -289,6 +363,11 @@ impl<'a> Array<'a, Documents> for &'a [Document<'a>] {
     fn elements(&self) -> slice::Iter<'a, Document<'a>> {
         self.iter()
     }
+
+    fn is_unique(&self) -> bool {
+        let mut seen = HashSet::with_capacity_and_hasher(<[_]>::len(self), RandomState::new());
+        self.iter().all(|item| seen.insert(item))
+    }
 }
 
 #[cfg(test)]
@@ -323,6 +402,11 @@ mod tests {
             "[]".to_owned(),
             "[1,1.0,\"a\"]".to_owned(),
             r#"["a","ab","éé",{"a":"x","b":[1,2]}]"#.to_owned(),
+            r#"[[[1]],[[1],[]],[[],1],[1,[]],[]]"#.to_owned(),
+            r#"[9007199254740993,9007199254740992.0,-0.0,1e300]"#.to_owned(),
+            r#"[{"a":1,"b":2},{"b":2.0,"a":1}]"#.to_owned(),
+            r#"[0,-0.0]"#.to_owned(),
+            r#"[18446744073709551615,18446744073709551616.0]"#.to_owned(),
             r#"{"a":"x","b":[1,2],"c":null,"a":7}"#.to_owned(),
             format!(r#"{{{names}"a":true}}"#),
         ];
@@ -331,6 +415,9 @@ mod tests {
             json!({"required": ["a", "k7"], "properties": {"a": {"const": true}, "k7": {"minimum": 7}}}),
             json!({"additionalProperties": false, "properties": {"a": {}, "b": {}, "c": {}}}),
             json!({"propertyNames": {"maxLength": 1}, "maxProperties": 3}),
+            json!({"uniqueItems": true}),
+            json!({"items": {"enum": [9007199254740993_i64, 0, 1e300, {"b": 2, "a": 1.0}, 18446744073709551615_u64]}}),
+            json!({"items": {"const": [[1], []]}}),
             json!({"items": {"enum": [1, "a", "ab", "éé", {"a": "x", "b": [1, 2.0]}]}}),
             json!({"items": {"anyOf": [{"minLength": 2, "maxLength": 2}, {"type": "integer"}]}}),
             json!({"properties": {"a": {"pattern": "^x$"}, "b": {"items": {"multipleOf": 2}}}}),

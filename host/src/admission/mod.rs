@@ -3,14 +3,17 @@
 
 mod contract;
 mod document;
+mod pattern;
 mod rate_limit;
 mod schema;
 mod violation;
+mod weight;
 
 pub use contract::{Contract, ContractError};
 pub use rate_limit::{Limit, Now, RateLimits, scope_name};
-pub use schema::Schema;
+pub use schema::{MAX_STEPS, MAX_STEPS_AT_ONCE, Schema};
 pub use violation::Violation;
+pub use weight::Budget as SchemaBudget;
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,6 +36,25 @@ impl Admitted {
     }
 }
 
+/// What came of the checks of an event.
+pub enum Admission {
+    /// It is let in.
+    Admitted(Admitted),
+    /// It is let in if it matches its schema, which takes long to find out.
+    Heavy(Heavy),
+}
+
+/// An event that only its schema is left for, and that may take longer than others should wait.
+pub struct Heavy(Admitted);
+
+impl Heavy {
+    /// Checks it against the schema of its contract.
+    pub fn check(self, contract: &Contract) -> Result<Admitted, WireError> {
+        check(contract, &self.0.message)?;
+        Ok(self.0)
+    }
+}
+
 /// Checks a message against its event's contract.
 pub fn admit(
     contract: &Contract,
@@ -40,7 +62,7 @@ pub fn admit(
     identity: Arc<Identity>,
     now: &Now,
     message: Message,
-) -> Result<Admitted, WireError> {
+) -> Result<Admission, WireError> {
     may_send(contract, &identity)?;
     for limit in &contract.limits {
         limit
@@ -55,10 +77,23 @@ pub fn admit(
         );
         return Err(WireError::new("payload_too_large", message));
     }
-    if let Some(schema) = &contract.arguments {
-        schema.check(&message.arguments).map_err(invalid_payload)?;
+    let admitted = Admitted { message, identity };
+    let schema = contract.arguments.as_ref();
+    let steps = schema.map_or(0, |schema| {
+        schema.steps(admitted.message.arguments.as_str().len())
+    });
+    if steps > MAX_STEPS_AT_ONCE {
+        return Ok(Admission::Heavy(Heavy(admitted)));
     }
-    Ok(Admitted { message, identity })
+    check(contract, &admitted.message)?;
+    Ok(Admission::Admitted(admitted))
+}
+
+fn check(contract: &Contract, message: &Message) -> Result<(), WireError> {
+    match &contract.arguments {
+        Some(schema) => schema.check(&message.arguments).map_err(invalid_payload),
+        None => Ok(()),
+    }
 }
 
 fn may_send(contract: &Contract, identity: &Identity) -> Result<(), WireError> {

@@ -1,13 +1,16 @@
 //! What is wrong with arguments, in words for programs and for people.
 
-use std::fmt::{self, Write};
-
 use jsonschema::{
     ValidationError,
     error::{TypeKind, ValidationErrorKind as Kind},
 };
 use serde::Serialize;
 use serde_json::Value;
+
+use crate::shorten::shortened;
+
+/// How much of a path is shown. Names within it may be as long as the client likes.
+const MAX_PATH_CHARS: usize = 200;
 
 /// How long a message about an offending value may be.
 const MAX_MESSAGE_CHARS: usize = 200;
@@ -63,7 +66,10 @@ impl Violation {
             ),
         };
         Self {
-            path: if path.is_empty() { "arguments" } else { path }.to_owned(),
+            path: match path {
+                "" => "arguments".to_owned(),
+                path => shortened(path, MAX_PATH_CHARS),
+            },
             message,
             expected,
             found,
@@ -128,41 +134,6 @@ fn expected(kind: &Kind) -> String {
 fn counted(count: u64, what: &str) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{count} {what}{plural}")
-}
-
-/// The beginning of a text. No more than that is ever formatted, however large the value is.
-fn shortened(shown: &(impl fmt::Display + ?Sized), max_chars: usize) -> String {
-    let mut start = Start {
-        text: String::new(),
-        left: max_chars,
-    };
-    match write!(start, "{shown}") {
-        Ok(()) => start.text,
-        Err(fmt::Error) => start.text + "…",
-    }
-}
-
-/// Takes so many characters, then refuses.
-struct Start {
-    text: String,
-    left: usize,
-}
-
-impl Write for Start {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        match text.char_indices().nth(self.left) {
-            Some((end, _)) => {
-                self.text.push_str(&text[..end]);
-                self.left = 0;
-                Err(fmt::Error)
-            }
-            None => {
-                self.text.push_str(text);
-                self.left -= text.chars().count();
-                Ok(())
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -281,6 +252,10 @@ mod tests {
         let (_, expected, found) = violation(schema, &json!([long]));
         assert_eq!(found, format!("[\"{}…", "ü".repeat(MAX_SHOWN_CHARS - 2)));
         assert_eq!(expected.chars().count(), MAX_SHOWN_CHARS + 1);
-        assert_eq!(shortened("exact", 5), "exact");
+        let (path, ..) = violation(
+            json!({"additionalProperties": {"type": "null"}}),
+            &json!({long: 1}),
+        );
+        assert_eq!(path, format!("/{}…", "ü".repeat(MAX_PATH_CHARS - 1)));
     }
 }

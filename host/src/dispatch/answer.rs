@@ -6,16 +6,13 @@ use serde_json::value::RawValue;
 
 use super::{failure, host_events::AUTHENTICATE};
 use crate::{
-    admission::Violation,
-    capability::{self, Written},
+    capability::Written,
     connection::Connection,
-    effect::Effect,
     error::{ConnectError, WireError},
     guest,
     lane::Arrival,
     message::{Arguments, Message, check_nesting},
     plugin::{CallError, Plugin},
-    registry::Route,
 };
 
 /// The event that tells a client of a failure when it asked for no ack.
@@ -92,41 +89,6 @@ impl Answer {
 /// Tells a client of an error that answers none of its events, or one that asked for no ack.
 pub fn tell_error(connection: &Connection, error: &WireError) {
     connection.emit(ERROR_EVENT, error.to_message(), false);
-}
-
-/// Checks what a plugin that was `given` an event wants to ack, against its own contract.
-pub fn checked_reply(
-    route: &Route,
-    message: guest::Message,
-    given: &guest::Message,
-) -> Result<Message, String> {
-    let message = capability::checked(message, Some(given))
-        .map_err(|error| format!("its reply is {error}"))?;
-    if let Some(schema) = &route.contract.reply {
-        schema.check(&message.arguments).map_err(|violation| {
-            format!(
-                "its reply breaks its contract: {}: {}",
-                violation.path, violation.message
-            )
-        })?;
-    }
-    Ok(message)
-}
-
-/// Checks what a plugin wants to emit, against its own contract.
-pub fn checked_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
-    if route.emits.is_empty() {
-        return Ok(());
-    }
-    for (event, arguments) in effects.iter().filter_map(Effect::emitted) {
-        if let Some(schema) = route.emits.get(event) {
-            schema.check(&arguments).map_err(|violation| {
-                let Violation { path, message, .. } = violation;
-                format!("its emit of {event:?} breaks its contract: {path}: {message}")
-            })?;
-        }
-    }
-    Ok(())
 }
 
 /// Checks a plugin's "no". One that blames the plugin is none.

@@ -4,10 +4,12 @@
 //! rest goes on elsewhere and the connection's later arrivals wait in its lane.
 
 mod answer;
+mod checks;
 mod connections;
 mod expiry;
 mod failure;
 mod host_events;
+mod outcome;
 
 pub use connections::Welcome;
 
@@ -22,9 +24,15 @@ use std::{
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use self::answer::Answer;
+use self::{
+    answer::Answer,
+    checks::Checks,
+    outcome::{Outcome, Verdict},
+};
 use crate::{
-    admission::{Admitted, Contract, Now, admit, rate_limited},
+    admission::{
+        Admission, Admitted, Contract, Heavy, MAX_STEPS_AT_ONCE, Now, admit, rate_limited,
+    },
     broadcast::Broadcast,
     capability::Written,
     connection::{Connection, Connections},
@@ -36,9 +44,10 @@ use crate::{
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
-    plugin::{self, CallError, Completed, Job, Reply, Started},
+    plugin::{self, CallError, Completed, Job, Started},
     registry::{Registry, Route},
     settings::{self, Settings},
+    shorten::shortened,
     transport::Namespaces,
 };
 
@@ -62,6 +71,8 @@ pub struct Dispatcher {
     pub broadcast: Broadcast,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
+    /// Checks that take long.
+    checks: Checks,
     /// What goes on after the task that read an event has turned to the next.
     pub tasks: TaskTracker,
 }
@@ -71,6 +82,15 @@ enum Progress {
     Done,
     /// The rest of it, to be run on the server's runtime.
     Moved(Pin<Box<dyn Future<Output = ()> + Send>>),
+}
+
+impl Progress {
+    /// Runs the rest, if there is one.
+    async fn end(self) {
+        if let Self::Moved(rest) = self {
+            rest.await;
+        }
+    }
 }
 
 impl Dispatcher {
@@ -88,6 +108,7 @@ impl Dispatcher {
             connections,
             deadlines: Arc::default(),
             metrics,
+            checks: Checks::default(),
             tasks: TaskTracker::new(),
         })
     }
@@ -182,21 +203,45 @@ impl Dispatcher {
         }
         let registry = self.registry.load();
         let Some(route) = registry.route(answer.connection.namespace(), &answer.event) else {
-            let name: String = answer.event.chars().take(MAX_SHOWN_CHARS).collect();
+            let name = shortened(&answer.event, MAX_SHOWN_CHARS);
             let error = format!("no plugin handles event {name:?}");
             self.metrics
                 .event_failed(metrics::NO_PLUGIN, metrics::OTHER, "unknown_event");
             answer.refuse(WireError::new("unknown_event", error));
             return Progress::Done;
         };
-        let admitted = match self.admit(&route.contract, &answer.connection, message) {
-            Ok(admitted) => admitted,
+        match self.admit(&route.contract, &answer.connection, message) {
+            Ok(Admission::Admitted(admitted)) => self.call(answer, route, admitted),
+            Ok(Admission::Heavy(heavy)) => {
+                let (this, route) = (self.clone(), route.clone());
+                Progress::Moved(Box::pin(this.check_and_call(answer, route, heavy)))
+            }
             Err(error) => {
                 self.count(route, &error.code);
                 answer.refuse(error);
-                return Progress::Done;
+                Progress::Done
             }
+        }
+    }
+
+    async fn check_and_call(self: Arc<Self>, answer: Answer, route: Arc<Route>, heavy: Heavy) {
+        let client = answer.connection.address.network();
+        let check = {
+            let route = route.clone();
+            move || heavy.check(&route.contract)
         };
+        let checked = self.checks.run(&route.plugin, client, check).await;
+        match checked.flatten() {
+            Ok(admitted) => self.call(answer, &route, admitted).end().await,
+            Err(error) => {
+                self.count(&route, &error.code);
+                answer.refuse(error);
+            }
+        }
+    }
+
+    /// Calls the plugin, and performs what it wants.
+    fn call(self: &Arc<Self>, answer: Answer, route: &Arc<Route>, admitted: Admitted) -> Progress {
         let (message, identity) = admitted.into_parts();
         let message: Arc<guest::Message> = Arc::new(message.into());
         let job = Job::Event {
@@ -206,15 +251,12 @@ impl Dispatcher {
             message: message.clone(),
         };
         match route.plugin.start(job) {
-            Started::Done(completed) => {
-                self.settle(answer, route, &message, completed);
-                Progress::Done
-            }
+            Started::Done(completed) => self.settle(answer, route, message, completed),
             Started::Moved(completed) => {
                 let (this, route) = (self.clone(), route.clone());
                 Progress::Moved(Box::pin(async move {
                     let completed = plugin::ended(completed).await;
-                    this.settle(answer, &route, &message, completed);
+                    this.settle(answer, &route, message, completed).end().await;
                 }))
             }
         }
@@ -226,7 +268,7 @@ impl Dispatcher {
         contract: &Contract,
         connection: &Connection,
         message: Message,
-    ) -> Result<Admitted, WireError> {
+    ) -> Result<Admission, WireError> {
         let identity = connection.identity();
         let now: Now = LazyCell::new(Instant::now);
         for limit in &self.settings.load().limits {
@@ -243,44 +285,56 @@ impl Dispatcher {
             .event_failed(route.plugin.name(), &route.contract.event, outcome);
     }
 
-    /// Performs what a successful call recorded, then answers: all of it, or nothing. Only then may
-    /// the next call have its instance.
-    fn settle(&self, answer: Answer, route: &Route, given: &guest::Message, completed: Completed) {
+    /// Checks what came of a call, performs what it recorded, then answers: all of it, or nothing.
+    /// Only then may the next call have its instance.
+    fn settle(
+        self: &Arc<Self>,
+        answer: Answer,
+        route: &Arc<Route>,
+        given: Arc<guest::Message>,
+        completed: Completed,
+    ) -> Progress {
         let Completed {
             reply,
             effects,
             written,
-            lease: _lease,
+            lease,
         } = completed;
-        let failed = |answer: Answer, error: &CallError| {
-            self.plugin_failed(answer, route, error, written.as_deref());
-        };
-        let outcome = match reply {
-            Ok(Reply::Event(outcome)) => outcome,
-            Ok(_) => unreachable!("an event's call ends with an event's reply"),
-            Err(error) => return failed(answer, &error),
-        };
-        let reply = match outcome {
-            Ok(guest::Outcome::Done) => Ok(Some(Message::none())),
-            Ok(guest::Outcome::NoAck) => Ok(None),
-            Ok(guest::Outcome::Reply(message)) => {
-                answer::checked_reply(route, message, given).map(Some)
+        let outcome = Outcome::new(reply, effects);
+        let steps = outcome.steps(route);
+        if steps <= MAX_STEPS_AT_ONCE {
+            self.conclude(answer, route, outcome.judge(route, &given), written);
+            return Progress::Done;
+        }
+        let (this, route) = (self.clone(), route.clone());
+        Progress::Moved(Box::pin(async move {
+            let _lease = lease;
+            let client = answer.connection.address.network();
+            let judge = {
+                let route = route.clone();
+                move || outcome.judge(&route, &given)
+            };
+            match this.checks.run(&route.plugin, client, judge).await {
+                Ok(verdict) => this.conclude(answer, &route, verdict, written),
+                Err(error) => {
+                    this.count(&route, &error.code);
+                    answer.refuse(error);
+                }
             }
-            Err(rejection) => {
-                return match answer::rejection(rejection) {
-                    Ok(error) => {
-                        route.plugin.succeeded(answer.connection.address);
-                        self.count(route, "rejected");
-                        answer.refuse(error);
-                    }
-                    Err(error) => failed(answer, &error),
-                };
-            }
-        };
-        let reply = reply.and_then(|reply| answer::checked_emits(route, &effects).map(|()| reply));
-        match reply {
-            Ok(reply) => {
-                route.plugin.succeeded(answer.connection.address);
+        }))
+    }
+
+    fn conclude(
+        &self,
+        answer: Answer,
+        route: &Route,
+        verdict: Verdict,
+        written: Option<Box<Written>>,
+    ) {
+        let address = answer.connection.address;
+        match verdict {
+            Verdict::Done(reply, effects) => {
+                route.plugin.succeeded(address);
                 route.answered.inc();
                 effect::commit(effects, &answer.connection, &self.broadcast, || {
                     if let Some(message) = reply {
@@ -288,7 +342,14 @@ impl Dispatcher {
                     }
                 });
             }
-            Err(reason) => failed(answer, &CallError::Invalid(reason)),
+            Verdict::Rejected(error) => {
+                route.plugin.succeeded(address);
+                self.count(route, "rejected");
+                answer.refuse(error);
+            }
+            Verdict::Failed(error) => {
+                self.plugin_failed(answer, route, &error, written.as_deref());
+            }
         }
     }
 

@@ -102,8 +102,9 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
         .await
         .map_err(|error| named(&error))?;
     let inspection = Inspection::new(&description, plugin.requests(), plugin.wants_connections());
-    let limits = RateLimits::new(metrics.clone());
-    Served::new(plugin, description, &limits, &metrics).map_err(|error| named(&error))?;
+    let limits = Arc::new(RateLimits::new(metrics.clone()));
+    let served = Served::new(plugin, description, limits, metrics).await;
+    served.map_err(|error| named(&error))?;
     Ok(inspection)
 }
 

@@ -6,11 +6,15 @@ use std::{
     io,
     pin::pin,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
-use tokio::{sync::Semaphore, task::JoinError};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use wasmtime::{
     OutOfMemory,
@@ -343,6 +347,19 @@ impl Plugin {
 
     pub(super) fn budget(&self) -> &Budget {
         &self.source.budget
+    }
+
+    /// How long it may take to compile it, and then what it declares.
+    pub fn compile_time(&self) -> Duration {
+        self.source.budget.compile
+    }
+
+    /// Runs work that takes long on a thread of low priority.
+    pub fn aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> JoinHandle<T> {
+        self.engine.runtime(false).spawn_blocking(work)
     }
 
     pub(super) fn engine(&self) -> &Engine {

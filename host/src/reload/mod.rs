@@ -42,8 +42,12 @@ use crate::{
     plugin::{Engine, LoadError, Plugin},
     registry::{Registry, Served},
     settings::Settings,
+    shorten::shortened,
     units::duration,
 };
+
+/// How much is kept of why a plugin is refused. Its own words may be much longer.
+const MAX_REASON_CHARS: usize = 4096;
 
 /// How often the files are looked at even without an event: for folders that did not exist,
 /// network file systems, and whatever else a watcher does not see.
@@ -441,20 +445,22 @@ impl Reloader {
             calls,
         );
         let began = Instant::now();
+        let reason = |error: &dyn std::fmt::Display| shortened(error, MAX_REASON_CHARS);
         // The task that follows the files must outlive whatever a file makes a library do.
         let loaded = caught(async {
             let (plugin, description) = loading.await?;
-            Ok(Served::new(plugin, description, &self.limits, metrics))
+            let (limits, metrics) = (self.limits.clone(), metrics.clone());
+            Ok(Served::new(plugin, description, limits, metrics).await)
         });
         let loaded = loaded.await;
         let served = match loaded.unwrap_or_else(|panic| Err(LoadError::Panicked(panic))) {
             Ok(Ok(served)) => served,
-            Ok(Err(error)) => return Err(Refusal::Content(candidate, error.to_string())),
+            Ok(Err(error)) => return Err(Refusal::Content(candidate, reason(&error))),
             Err(error) if error.is_passing() => {
                 let wait = began.elapsed() * RETRY_PACE;
-                return Err(Refusal::Passing(candidate, error.to_string(), wait));
+                return Err(Refusal::Passing(candidate, reason(&error), wait));
             }
-            Err(error) => return Err(Refusal::Content(candidate, error.to_string())),
+            Err(error) => return Err(Refusal::Content(candidate, reason(&error))),
         };
         match served.conflict(self.others(index)) {
             Some(conflict) => Err(Refusal::Conflict(candidate, conflict.to_string())),
