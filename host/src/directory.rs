@@ -140,6 +140,7 @@ impl Directory {
     fn sweep(&self, crowds: &mut Crowds) {
         let namespaces = &self.handlers.namespaces;
         let awaited = namespaces.all().iter().map(|adapter| adapter.sweep()).sum();
+        namespaces.recovery().share_out();
         let have_left = crowds.here.has_left(namespaces.sessions().count());
         if crowds.awaited.has_left(awaited) || have_left {
             // Ends in some milliseconds, and nobody waits for it.

@@ -424,7 +424,8 @@ pub struct Recovery {
     pub max_clients: usize,
     /// How many broadcasts of a namespace are kept, at least 1.
     pub max_events: usize,
-    /// How much memory they may take, and again what is sent to single connections.
+    /// How much memory they may take, of all namespaces together, and again what is sent to single
+    /// connections.
     pub max_bytes: Size,
 }
 
@@ -435,7 +436,7 @@ impl Default for Recovery {
             max_age: Duration::from_secs(120),
             max_clients: 20_000,
             max_events: 10_000,
-            max_bytes: Size::mib(16),
+            max_bytes: Size::mib(32),
         }
     }
 }

@@ -1,16 +1,20 @@
 //! What one namespace sent: its broadcasts, and what it sent to each connection alone.
 
-use std::{ops::DerefMut, sync::Arc};
+use std::{
+    ops::DerefMut,
+    sync::{Arc, Weak},
+};
+
+use parking_lot::Mutex;
 
 use super::{
-    Former, Formers, Log, Place, Stream,
+    Common, Former, Log, Place, Stream,
     former::{Offset, Waiting},
     log::{Awaited, Missed, SharedLog},
     place::Tag,
-    stream::{Change, Presence, Share, State},
+    stream::{Change, Presence, State},
 };
 use crate::{
-    config,
     transport::{Packet, SessionKey},
     user::UserId,
 };
@@ -18,14 +22,25 @@ use crate::{
 /// So many broadcasts are looked at under the log's lock in one go, when a client comes back.
 const CHUNK: usize = 256;
 
+/// So many streams are looked at in one go for those that are gone.
+const FORGOTTEN_AT_ONCE: usize = 1_000;
+
 /// What a namespace sent, for those who come back. The module says how its locks give events one
 /// order. What others do under them (`encode`, `send`, `join`) comes before or after each change as
 /// a whole, so that a panic there costs its own event only, and the locks let everybody else in.
 pub struct Journal {
     log: Arc<SharedLog>,
     tag: Tag,
-    share: Arc<Share>,
-    formers: Arc<Formers>,
+    streams: Mutex<Streams>,
+    common: Arc<Common>,
+}
+
+/// The streams of all connections that are here or may come back, and some that are gone.
+#[derive(Default)]
+struct Streams {
+    all: Vec<Weak<Stream>>,
+    /// The one that was looked at last.
+    next: usize,
 }
 
 /// A connection that a client has back.
@@ -51,21 +66,24 @@ pub struct Replay {
 }
 
 impl Journal {
-    /// An empty one, whose connections wait among `formers` when they drop.
-    pub fn new(limits: config::Recovery, formers: Arc<Formers>) -> Self {
+    /// An empty one of a server.
+    pub fn new(common: Arc<Common>) -> Self {
         let tag = Tag::random();
+        let log = Log::new(common.limits.clone(), tag, common.broadcasts.clone());
         Self {
-            share: Arc::new(Share::new(limits.max_bytes.as_usize())),
-            log: Arc::new(SharedLog::new(Log::new(limits, tag))),
+            log: Arc::new(SharedLog::new(log)),
             tag,
-            formers,
+            streams: Mutex::default(),
+            common,
         }
     }
 
     /// The stream of a new connection.
     pub fn begin(&self, session: SessionKey) -> Arc<Stream> {
         let number = self.log.read().take_number() + 1;
-        Arc::new(Stream::new(self.share.clone(), session, number))
+        let stream = Arc::new(Stream::new(self.common.own.clone(), session, number));
+        self.streams.lock().add(&stream);
+        stream
     }
 
     /// Adds an event to one connection; `encode` makes its packet, with its place. `send` puts it
@@ -102,21 +120,34 @@ impl Journal {
 
     /// Whether anybody may come back.
     pub fn is_waited_for(&self) -> bool {
-        self.formers.forget();
+        self.common.formers.forget();
         self.log.read().is_waited_for()
     }
 
     /// Gives back the memory of what nobody may miss any more; `is_unused` if nobody is connected.
-    /// Returns how many may come back still.
+    /// Returns how many may come back still. [`Common::share_out`] is for when all journals have been
+    /// swept.
     pub fn sweep(&self, is_unused: bool) -> usize {
-        self.formers.forget();
+        let Common {
+            formers,
+            broadcasts,
+            own,
+            ..
+        } = &*self.common;
+        formers.forget();
         let log = self.log.read();
-        let awaited = log.awaited();
-        let needs_sweep = log.needs_sweep(is_unused);
+        let (awaited, needs_sweep) = (log.awaited(), log.needs_sweep(is_unused));
         drop(log);
-        if needs_sweep {
-            self.broadcasts().sweep(is_unused);
+        if needs_sweep || broadcasts.is_scarce() {
+            let mut log = self.broadcasts();
+            log.sweep(is_unused);
+            broadcasts.note([log.wants()]);
         }
+        let mut streams = self.streams.lock();
+        streams.forget();
+        let alive = own.is_scarce().then(|| streams.alive());
+        drop(streams);
+        own.note(alive.iter().flatten().map(|stream| stream.trim()));
         awaited
     }
 
@@ -177,7 +208,7 @@ impl Journal {
             awaited: log.wait(),
         };
         drop(log);
-        self.formers.keep(waiting);
+        self.common.formers.keep(waiting);
     }
 
     /// The connection of a client that is back as `user` and shows its private id and, if it has
@@ -192,7 +223,7 @@ impl Journal {
             let place = Place::read(self.tag, text);
             place.map_or(Offset::Other, Offset::Place)
         });
-        let (waiting, seen) = self.formers.take(pid, |waiting| {
+        let (waiting, seen) = self.common.formers.take(pid, |waiting| {
             let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));
             let is_its = is_here && waiting.former.user.as_ref() == user;
             is_its
@@ -272,6 +303,32 @@ impl Journal {
                 None => return false,
             }
         }
+    }
+}
+
+impl Streams {
+    fn add(&mut self, stream: &Arc<Stream>) {
+        self.all.push(Arc::downgrade(stream));
+    }
+
+    /// Forgets some of those that are gone.
+    fn forget(&mut self) {
+        for _ in 0..self.all.len().min(FORGOTTEN_AT_ONCE) {
+            self.next = (self.next + 1) % self.all.len();
+            if self.all[self.next].strong_count() == 0 {
+                self.all.swap_remove(self.next);
+            }
+            if self.all.is_empty() {
+                break;
+            }
+        }
+        if self.all.capacity() > 4 * (self.all.len() + 1) {
+            self.all.shrink_to_fit();
+        }
+    }
+
+    fn alive(&self) -> Vec<Arc<Stream>> {
+        self.all.iter().filter_map(Weak::upgrade).collect()
     }
 }
 

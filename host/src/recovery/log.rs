@@ -15,6 +15,7 @@ use super::{
     Former, Place,
     index::{Index, NAME_OVERHEAD},
     place::Tag,
+    pool::{MORE, Pool},
     stream::State,
 };
 use crate::{
@@ -35,8 +36,11 @@ pub struct Log {
     first: u64,
     /// The next number.
     next: AtomicU64,
-    /// What the events take, in bytes.
+    /// What the events take of the pool, in bytes.
     bytes: usize,
+    pool: Arc<Pool>,
+    /// Events went that it could have kept, had others taken less.
+    is_short: bool,
     /// How many connections may come back, or are about to.
     awaited: Arc<AtomicUsize>,
 }
@@ -75,6 +79,12 @@ impl SharedLog {
     }
 }
 
+impl Drop for Log {
+    fn drop(&mut self) {
+        self.pool.give_back(self.bytes);
+    }
+}
+
 impl Drop for Awaited {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
@@ -90,8 +100,8 @@ pub struct Missed {
 }
 
 impl Log {
-    /// An empty log whose places have this tag.
-    pub fn new(limits: config::Recovery, tag: Tag) -> Self {
+    /// An empty log whose places have this tag, and whose events take of this pool.
+    pub fn new(limits: config::Recovery, tag: Tag, pool: Arc<Pool>) -> Self {
         Self {
             limits,
             tag,
@@ -100,6 +110,8 @@ impl Log {
             first: 0,
             next: AtomicU64::new(0),
             bytes: 0,
+            pool,
+            is_short: false,
             awaited: Arc::default(),
         }
     }
@@ -152,6 +164,7 @@ impl Log {
             bytes,
         });
         self.bytes += bytes;
+        self.pool.take(bytes);
         self.forget(now);
         packet
     }
@@ -168,7 +181,24 @@ impl Log {
         let Some(oldest) = self.events.front() else {
             return false;
         };
-        (is_unused && !self.is_waited_for()) || oldest.at.elapsed() > self.limits.max_age
+        (is_unused && !self.is_waited_for())
+            || oldest.at.elapsed() > self.limits.max_age
+            || self.bytes > self.pool.level()
+            || self.is_short
+    }
+
+    /// What the events take, in bytes.
+    #[cfg(test)]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// What it wants of the pool, by what has been since it was last asked.
+    pub fn wants(&mut self) -> usize {
+        match std::mem::take(&mut self.is_short) {
+            true => MORE,
+            false => self.bytes,
+        }
     }
 
     /// Gives back the memory of events that nobody may miss any more.
@@ -177,7 +207,7 @@ impl Log {
             self.first = self.next();
             self.events = VecDeque::new();
             self.index = Index::default();
-            self.bytes = 0;
+            self.pool.give_back(std::mem::take(&mut self.bytes));
         } else {
             self.forget(Instant::now());
         }
@@ -221,12 +251,14 @@ impl Log {
         let limits = &self.limits;
         while let Some(oldest) = self.events.front() {
             let fits = self.events.len() <= limits.max_events
-                && self.bytes <= limits.max_bytes.as_usize()
+                && self.bytes <= self.pool.level()
                 && now.duration_since(oldest.at) <= limits.max_age;
-            if fits {
+            if fits && !self.pool.is_overdrawn() {
                 break;
             }
+            self.is_short |= fits;
             self.bytes -= oldest.bytes;
+            self.pool.give_back(oldest.bytes);
             self.first = oldest.number + 1;
             self.index.remove_oldest(oldest.number, &oldest.to);
             self.events.pop_front();

@@ -46,16 +46,19 @@
 //! broadcasts go on; all that is left for the last step is what came in just then. Nobody looks at an
 //! event that was not for it.
 
+mod common;
 mod former;
 mod formers;
 mod index;
 mod journal;
 mod log;
 mod place;
+mod pool;
 mod stream;
 #[cfg(test)]
 mod tests;
 
+pub use common::Common;
 pub use former::Former;
 pub use formers::Formers;
 pub use journal::{Journal, Replay, Returning};

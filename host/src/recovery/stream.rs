@@ -1,23 +1,21 @@
 //! What one connection alone was sent, and in which rooms it has been.
 
-use std::{
-    collections::VecDeque,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::{Place, place::Kind};
+use super::{
+    Place,
+    place::Kind,
+    pool::{MORE, Pool},
+};
 use crate::transport::{Packet, SessionKey};
 
-/// What a stream may take at least, in bytes, however many there are.
-const LEAST: usize = 4 << 10;
-
 /// What a stream may take at most, in bytes: more than that does not get lost on the way.
-const MOST: usize = 256 << 10;
+pub const MOST: usize = 256 << 10;
+
+/// Streams take memory in steps of so many bytes: most events change nothing that others share.
+const STEP: usize = 512;
 
 /// What an event takes beside its packet's bytes: the entry itself, and what allocations cost.
 const EVENT_OVERHEAD: usize = size_of::<Event>() + 64;
@@ -29,34 +27,11 @@ const MAX_REPLAYS: u8 = 2;
 /// How many changes of rooms are kept.
 const MAX_CHANGES: usize = 64;
 
-/// The memory that all streams of a namespace share evenly.
-#[derive(Debug)]
-pub struct Share {
-    bytes: usize,
-    streams: AtomicUsize,
-}
-
-impl Share {
-    /// So many bytes for all.
-    pub fn new(bytes: usize) -> Self {
-        Self {
-            bytes,
-            streams: AtomicUsize::new(0),
-        }
-    }
-
-    /// What one stream may take.
-    fn each(&self) -> usize {
-        let streams = self.streams.load(Ordering::Relaxed).max(1);
-        (self.bytes / streams).clamp(LEAST, MOST)
-    }
-}
-
 /// The events to one connection alone. It outlives the sockets that the connection has: what is sent
 /// to it while its client is away waits here.
 #[derive(Debug)]
 pub struct Stream {
-    share: Arc<Share>,
+    pool: Arc<Pool>,
     state: Mutex<State>,
 }
 
@@ -71,6 +46,10 @@ pub struct State {
     events: VecDeque<Event>,
     /// What the events take, in bytes.
     bytes: usize,
+    /// What is taken of the pool for them.
+    taken: usize,
+    /// Events went that could have been kept, had others taken less.
+    is_short: bool,
     /// Where the last event stood that is gone.
     lost: Option<Place>,
     changes: VecDeque<Change>,
@@ -127,16 +106,17 @@ pub struct Change {
 impl Stream {
     /// The stream of a connection whose client is in `session`. No broadcast before `number` was for
     /// it.
-    pub fn new(share: Arc<Share>, session: SessionKey, number: u64) -> Self {
-        share.streams.fetch_add(1, Ordering::Relaxed);
+    pub fn new(pool: Arc<Pool>, session: SessionKey, number: u64) -> Self {
         Self {
-            share,
+            pool,
             state: Mutex::new(State {
                 presence: Presence::Here(session),
                 start: Place::own(number, 0),
                 count: 0,
                 events: VecDeque::new(),
                 bytes: 0,
+                taken: 0,
+                is_short: false,
                 lost: None,
                 changes: VecDeque::new(),
                 unknown_before: number,
@@ -153,17 +133,47 @@ impl Stream {
     /// Adds the event at [`State::next_place`].
     pub fn push(&self, state: &mut State, place: Place, packet: Packet) {
         let event = Event { place, packet };
-        let limit = self.share.each();
         state.count += 1;
         state.bytes += event.bytes();
         state.events.push_back(event);
-        while state.bytes > limit {
+        self.fit(state);
+    }
+
+    /// Drops what is too much by now; returns what it wants of the pool.
+    pub fn trim(&self) -> usize {
+        let mut state = self.lock();
+        self.fit(&mut state);
+        match std::mem::take(&mut state.is_short) {
+            true => MORE,
+            false => state.taken,
+        }
+    }
+
+    fn fit(&self, state: &mut State) {
+        while state.bytes > self.pool.level() {
             state.drop_oldest();
         }
+        self.account(state);
+        while self.pool.is_overdrawn() && state.taken > 0 {
+            state.is_short = true;
+            state.drop_oldest();
+            self.account(state);
+        }
         if state.events.capacity() > 4 * (state.events.len() + 1) {
-            // Its share has become smaller.
+            // It may take less than it did.
             state.events.shrink_to_fit();
         }
+    }
+
+    /// Takes of the pool, or gives back, as the events change.
+    fn account(&self, state: &mut State) {
+        let taken = state.bytes.next_multiple_of(STEP);
+        if taken > state.taken {
+            self.pool.take(taken - state.taken);
+        } else if taken < state.taken {
+            self.pool.give_back(state.taken - taken);
+        }
+        state.taken = taken;
     }
 }
 
@@ -175,7 +185,7 @@ impl Replayed {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        self.share.streams.fetch_sub(1, Ordering::Relaxed);
+        self.pool.give_back(self.state.get_mut().taken);
     }
 }
 

@@ -13,7 +13,7 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Former, Formers, Journal, Stream};
+use super::{Common, Former, Journal, Stream};
 use crate::{
     address::ClientAddress,
     config,
@@ -74,8 +74,7 @@ fn place(json: &str) -> &str {
 
 /// A namespace with these limits, alone on its server.
 fn namespace(limits: config::Recovery) -> Journal {
-    let formers = Arc::new(Formers::new(&limits));
-    Journal::new(limits, formers)
+    Journal::new(Arc::new(Common::new(limits)))
 }
 
 /// A connection, and the client at its other end.
@@ -578,7 +577,7 @@ fn events_that_come_while_a_connection_comes_back_are_not_lost() {
 
 #[test]
 fn the_own_events_of_a_connection_are_bounded() {
-    let journal = namespace(limits(100, 1));
+    let journal = namespace(limits(100, 4 << 10));
     let mut client = Client::connect(&journal);
     let large = "x".repeat(1500);
     for number in 0..4 {
@@ -872,8 +871,8 @@ fn those_who_return_make_room_and_are_not_counted_any_more() {
         max_clients: ALL,
         ..roomy()
     };
-    let formers = Arc::new(Formers::new(&limits));
-    let namespaces = [(); 2].map(|()| Journal::new(limits.clone(), formers.clone()));
+    let common = Arc::new(Common::new(limits));
+    let namespaces = [(); 2].map(|()| Journal::new(common.clone()));
     let mut clients: Vec<_> = (0..ALL)
         .map(|number| Client::connect(&namespaces[number % 2]))
         .collect();
@@ -897,4 +896,95 @@ fn those_who_return_make_room_and_are_not_counted_any_more() {
     }
     let awaited = namespaces.each_ref().map(|journal| journal.sweep(false));
     assert_eq!(awaited.iter().sum::<usize>(), ALL);
+}
+
+#[test]
+fn the_memory_of_all_namespaces_has_one_bound() {
+    const BYTES: usize = 64 << 10;
+    const NAMESPACES: usize = 20;
+    let common = Arc::new(Common::new(limits(10_000, BYTES as u64)));
+    let namespaces: Vec<_> = (0..NAMESPACES)
+        .map(|_| Journal::new(common.clone()))
+        .collect();
+    let bytes = || -> usize {
+        let sizes = namespaces
+            .iter()
+            .map(|journal| journal.broadcasts().bytes());
+        sizes.sum()
+    };
+    let sweep = || {
+        namespaces
+            .iter()
+            .for_each(|journal| _ = journal.sweep(false));
+        common.share_out();
+    };
+    let mut clients: Vec<_> = namespaces.iter().map(Client::connect).collect();
+    for (client, journal) in clients.iter_mut().zip(&namespaces) {
+        client.cut(journal);
+    }
+    let large = "x".repeat(1000);
+    let fill = |journal: &Journal| {
+        for _ in 0..100 {
+            broadcast(journal, &mut [], to("nobody"), &large);
+            assert!(bytes() <= BYTES);
+        }
+    };
+    // One takes all, until others want some.
+    fill(&namespaces[0]);
+    assert!(bytes() > BYTES / 2);
+    sweep();
+    for (client, journal) in clients.iter_mut().zip(&namespaces).skip(1) {
+        broadcast(journal, slice::from_mut(client), everyone(), "small");
+        fill(&namespaces[0]);
+    }
+    for (client, journal) in clients.iter_mut().zip(&namespaces).skip(1) {
+        assert!(client.come_back(journal, |_| {}));
+        assert_eq!(names(&client.got), ["small"]);
+        client.read_all();
+    }
+    // All take much: each has its share.
+    for _ in 0..3 {
+        namespaces.iter().for_each(fill);
+        sweep();
+    }
+    let share = BYTES / NAMESPACES / 2;
+    for journal in &namespaces {
+        assert!(journal.broadcasts().bytes() > share);
+    }
+    drop(clients);
+    drop(namespaces);
+    assert!(!common.broadcasts.is_scarce());
+}
+
+#[test]
+fn the_memory_of_all_single_connections_has_one_bound() {
+    const BYTES: usize = 256 << 10;
+    let common = Arc::new(Common::new(limits(10_000, BYTES as u64)));
+    let journal = Journal::new(common.clone());
+    let sweep = || {
+        journal.sweep(false);
+        common.share_out();
+    };
+    let large = "x".repeat(1000);
+    let mut greedy: Vec<_> = (0..20).map(|_| Client::connect(&journal)).collect();
+    let fill = |client: &mut Client| {
+        for _ in 0..50 {
+            client.emit(&journal, &large);
+            assert!(!common.own.is_overdrawn());
+        }
+    };
+    greedy.iter_mut().for_each(fill);
+    sweep();
+    sweep();
+    // Those who come later have their part, though the others never say a word again.
+    let mut modest: Vec<_> = (0..20).map(|_| Client::connect(&journal)).collect();
+    for client in &mut modest {
+        client.emit(&journal, "small");
+        client.cut(&journal);
+        assert!(client.come_back(&journal, |_| {}));
+        assert_eq!(names(&client.got), ["small"]);
+    }
+    drop((greedy, modest));
+    sweep();
+    assert!(!common.own.is_scarce());
 }

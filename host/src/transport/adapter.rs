@@ -586,14 +586,14 @@ impl CoreAdapter<Emitter> for Adapter {
 
     fn new(namespaces: &Arc<Namespaces>, local: CoreLocalAdapter<Emitter>) -> Self {
         let recovery = namespaces.recovery();
-        let journal = || Journal::new(recovery.clone(), namespaces.formers().clone());
+        let journal = || Journal::new(recovery.clone());
         Self {
             local,
             members: RwLock::default(),
             presence: Presence::default(),
             connections: AtomicUsize::new(0),
             namespaces: namespaces.clone(),
-            journal: recovery.enabled.then(journal),
+            journal: recovery.is_enabled().then(journal),
         }
     }
 

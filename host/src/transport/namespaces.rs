@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::{self, SlowClient},
-    recovery::Formers,
+    recovery::Common,
 };
 
 /// The adapters of all namespaces by path.
@@ -23,8 +23,7 @@ pub struct Namespaces {
     adapters: RwLock<HashMap<String, Arc<Adapter>>>,
     dropped: AtomicU64,
     sessions: Arc<Sessions>,
-    recovery: config::Recovery,
-    formers: Arc<Formers>,
+    recovery: Arc<Common>,
     slow_client: SlowClient,
 }
 
@@ -38,8 +37,7 @@ impl Namespaces {
                 packets: socket.send_buffer,
                 bytes: socket.send_buffer_bytes.as_usize(),
             })),
-            formers: Arc::new(Formers::new(&recovery)),
-            recovery,
+            recovery: Arc::new(Common::new(recovery)),
             slow_client: socket.slow_client,
         }
     }
@@ -63,13 +61,8 @@ impl Namespaces {
     }
 
     /// What is kept for clients that come back.
-    pub(super) fn recovery(&self) -> &config::Recovery {
+    pub fn recovery(&self) -> &Arc<Common> {
         &self.recovery
-    }
-
-    /// The connections that dropped and may come back.
-    pub(super) fn formers(&self) -> &Arc<Formers> {
-        &self.formers
     }
 
     /// A namespace is served from now on.
