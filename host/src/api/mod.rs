@@ -216,7 +216,8 @@ pub async fn not_found() -> WireError {
     WireError::new("not_found", "there is nothing at this path")
 }
 
-async fn method_not_allowed() -> WireError {
+/// The answer to a method that a path does not take.
+pub async fn method_not_allowed() -> WireError {
     WireError::new("method_not_allowed", "this path does not take this method")
 }
 

@@ -1,5 +1,7 @@
 //! Static files: the example page or whatever `[web] root` names, and the stock client's bundle.
 
+mod public_folder;
+
 use std::path::Path;
 
 use axum::{
@@ -8,10 +10,11 @@ use axum::{
     http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Redirect, Response},
-    routing::get,
+    routing::{get, get_service},
 };
 use tower_http::services::{ServeDir, ServeFile};
 
+use self::public_folder::PublicFolder;
 use crate::{api, config, error::WireError};
 
 /// The builds of the stock client that a Node server offers too.
@@ -32,10 +35,12 @@ pub fn router(web: &config::Web, socket_path: &str) -> Router {
     let mut router = Router::new();
     for bundle in BUNDLES {
         let path = format!("{socket_path}/{bundle}");
-        router = match web.client.as_ref().map(|folder| folder.join(bundle)) {
-            Some(file) if file.is_file() => router.route_service(&path, ServeFile::new(file)),
-            _ => router.route(&path, get(client_not_installed)),
+        let file = web.client.as_ref().map(|folder| folder.join(bundle));
+        let answer = match file.filter(|file| file.is_file()) {
+            Some(file) => get_service(ServeFile::new(file)),
+            None => get(client_not_installed),
         };
+        router = router.route(&path, answer.fallback(api::method_not_allowed));
     }
     match &web.root {
         Some(root) => router.merge(files(root)),
@@ -49,21 +54,30 @@ fn files(root: &Path) -> Router {
         let start = format!("/{START_PAGE}");
         router = router.route("/", get(move || async move { Redirect::temporary(&start) }));
     }
-    let files = ServeDir::new(root).fallback(get(api::not_found));
+    let nothing = get(api::not_found).fallback(api::method_not_allowed);
+    let files = ServeDir::with_backend(root, PublicFolder::new(root))
+        .fallback(nothing)
+        .call_fallback_on_method_not_allowed(true);
     router
         .fallback_service(files)
-        .layer(middleware::from_fn(hide_private))
+        .layer(middleware::from_fn(refuse_hidden_separators))
 }
 
-/// Dot files and installed packages lie in the folder but are not for the public.
-async fn hide_private(request: Request, next: Next) -> Response {
-    let private = |segment: &str| segment.starts_with('.') || segment == "node_modules";
-    // Percent signs can hide a dot, and no file that is served needs one.
+/// A path whose parts cannot be told before it is decoded means one thing to a proxy in front and
+/// another here. Nothing that is served needs one.
+async fn refuse_hidden_separators(request: Request, next: Next) -> Response {
     let path = request.uri().path();
-    if path.split('/').any(private) || path.to_ascii_lowercase().contains("%2e") {
+    let hides = path.split('%').skip(1).any(is_separator);
+    if hides || path.contains('\\') || path.contains("//") {
         return api::not_found().await.into_response();
     }
     next.run(request).await
+}
+
+/// Whether what follows a percent sign stands for a slash, a backslash or a control character.
+fn is_separator(code: &str) -> bool {
+    let byte = code.get(..2).map(|digits| u8::from_str_radix(digits, 16));
+    matches!(byte, Some(Ok(b'/' | b'\\' | ..0x20 | 0x7f)))
 }
 
 async fn client_not_installed() -> Response {
