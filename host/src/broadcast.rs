@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     connection::Connections,
     message::{Arguments, Message},
-    transport::{Delivery, Namespaces, Selection},
+    transport::{Adapter, Delivery, Namespaces, Selection},
     user::UserId,
 };
 
@@ -74,6 +74,21 @@ impl Broadcast {
     /// Emits `event` with `data` as its argument to room `role:ROLE`.
     pub fn broadcast_to_role(&self, role: &str, event: &str, data: &RawValue) -> Delivery {
         self.push(format!("role:{role}"), event, &[data])
+    }
+
+    /// Ends all connections of a user, to whatever namespace, and to `close` them the transports of
+    /// its clients, too. Returns how many connections that were.
+    pub fn disconnect_user(&self, user: &UserId, close: bool) -> usize {
+        let room = Selection::room(user.room());
+        let its = |adapter: Arc<Adapter>| {
+            let clients = adapter.selected(&room);
+            self.connections.of(&clients, adapter.namespace())
+        };
+        let its: Vec<_> = self.namespaces.all().into_iter().flat_map(its).collect();
+        for connection in &its {
+            self.connections.disconnect(connection, close);
+        }
+        its.len()
     }
 
     /// How many clients are connected.

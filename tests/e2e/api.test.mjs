@@ -5,7 +5,9 @@ import { request } from 'node:http';
 import { connect as dial } from 'node:net';
 import { after, test } from 'node:test';
 import { connect, nextEvent } from '../support/client.mjs';
+import { editConfig, reload } from '../support/plugins.mjs';
 import { API_KEY, startServer } from '../support/server.mjs';
+import { head, tcp } from '../support/tcp.mjs';
 import { SECRET, token } from '../support/tokens.mjs';
 
 const ALLOWED = 'https://app.example.com';
@@ -21,6 +23,7 @@ const RIGHTS = {
   'role-pattern': ['role:st*:new_*'],
   clients: ['clients'],
   admin: ['admin'],
+  disconnect: ['disconnect'],
   several: ['payments', 'clients', 'notify:7'],
 };
 
@@ -49,6 +52,7 @@ const server = await startServer(
 const PAYMENTS = '/api/v1/payments/updates';
 const COUNT = '/api/v1/clients/count';
 const notifications = (user) => `/api/v1/users/${user}/notifications`;
+const disconnect = (user) => `/api/v1/users/${user}/disconnect`;
 const roleEvent = (role, event) => `/api/v1/roles/${role}/events/${event}`;
 
 /** The one error shape, and nothing more. */
@@ -67,6 +71,7 @@ const ENDPOINTS = [
   ['GET', COUNT],
   ['GET', '/api/v1/plugins'],
   ['POST', '/api/v1/plugins/reload'],
+  ['POST', disconnect('7')],
 ];
 
 const BAD_CREDENTIALS = {
@@ -96,6 +101,42 @@ for (const [method, path, body] of ENDPOINTS) {
     assert.equal(answer.headers.get('content-type'), 'application/json');
   });
 }
+
+test('of two keys none counts', async (t) => {
+  const one = `authorization: Bearer ${API_KEY}`;
+  for (const [keys, status] of [[[one], 200], [[one, one], 401], [[one, 'authorization: Bearer x'], 401]]) {
+    const { end } = await tcp(t, server, head('GET', COUNT, ...keys, 'connection: close'));
+    assert.match(await end(), new RegExp(`^HTTP/1.1 ${status} `), `${keys.length}`);
+  }
+});
+
+const HOSTS = {
+  none: [[], 400],
+  one: [['host: example.com'], 200],
+  'one with a port': [['host: [::1]:3000'], 200],
+  'an empty one': [['host:'], 400],
+  two: [['host: a', 'host: b'], 400],
+  'the same one twice': [['host: a', 'host: a'], 400],
+  'two in one': [['host: a, b'], 400],
+  'a path': [['host: a/b'], 400],
+  'a user': [['host: me@a'], 400],
+};
+
+for (const [name, [hosts, status]] of Object.entries(HOSTS)) {
+  test(`a request needs one host, and with ${name} it gets ${status}`, async (t) => {
+    for (const path of ['/healthz', '/nothing/x', '/socket.io/?EIO=4&transport=polling']) {
+      const request = [`GET ${path} HTTP/1.1`, ...hosts, 'connection: close', '', ''].join('\r\n');
+      const { end } = await tcp(t, server, request);
+      const found = path === '/nothing/x' && status === 200 ? 404 : status;
+      assert.match(await end(), new RegExp(`^HTTP/1.1 ${found} `), path);
+    }
+  });
+}
+
+test('HTTP/1.0 knows no hosts', async (t) => {
+  const { end } = await tcp(t, server, 'GET /healthz HTTP/1.0\r\n\r\n');
+  assert.match(await end(), /^HTTP\/1.0 200 /);
+});
 
 test('a key in the query is no key', async () => {
   assertError(
@@ -127,6 +168,7 @@ const CALLS = {
   'role:student:old_booking': ['POST', roleEvent('student', 'old_booking'), {}],
   clients: ['GET', COUNT],
   admin: ['GET', '/api/v1/plugins'],
+  disconnect: ['POST', disconnect('7')],
 };
 
 const MAY = {
@@ -140,6 +182,7 @@ const MAY = {
   'role-pattern': ['role:student:new_booking'],
   clients: ['clients'],
   admin: ['admin'],
+  disconnect: ['disconnect'],
   several: ['payments', 'notify:7', 'clients'],
 };
 
@@ -297,6 +340,7 @@ for (const [path, allowed] of [
   [COUNT, 'GET'],
   ['/api/v1/plugins', 'GET'],
   ['/api/v1/plugins/reload', 'POST'],
+  [disconnect('7'), 'POST'],
   ['/healthz', 'GET'],
   ['/readyz', 'GET'],
 ]) {
@@ -373,6 +417,18 @@ for (const [name, id] of Object.entries({
 })) {
   test(`a user id cannot be ${name}`, async () => {
     assertError(await server.api('POST', notifications(id), {}), 400, 'invalid_payload');
+    assertError(await server.api('POST', disconnect(id)), 400, 'invalid_payload');
+  });
+}
+
+for (const [name, role] of Object.entries({
+  empty: '',
+  'a line break': '%0A',
+  'a NUL': '%00',
+  '257 bytes': 'x'.repeat(257),
+})) {
+  test(`a role cannot be ${name}`, async () => {
+    assertError(await server.api('POST', roleEvent(role, 'x'), {}), 400, 'invalid_payload');
   });
 }
 
@@ -443,11 +499,11 @@ for (const path of OPEN_PATHS) {
   });
 }
 
-const preflight = (path, origin) =>
+const preflight = (path, origin, headers = 'authorization,content-type') =>
   server.api('OPTIONS', path, undefined, null, {
     origin,
     'access-control-request-method': 'POST',
-    'access-control-request-headers': 'authorization,content-type',
+    'access-control-request-headers': headers,
   });
 
 for (const path of [PAYMENTS, '/socket.io/?EIO=4&transport=polling']) {
@@ -463,7 +519,15 @@ for (const path of [PAYMENTS, '/socket.io/?EIO=4&transport=polling']) {
   });
 
   test(`a browser that asks ahead for another site hears of no permission: ${path}`, async () => {
-    assert.equal((await preflight(path, 'https://evil.example.com')).headers.get('access-control-allow-origin'), null);
+    for (const origin of ['https://evil.example.com', 'null', undefined]) {
+      assert.deepEqual(cors(await preflight(path, origin, 'x-tenant')), {}, `${origin}`);
+    }
+  });
+
+  test(`a page of a listed site may send any header: ${path}`, async () => {
+    const answer = await preflight(path, ALLOWED, 'x-tenant,x-trace');
+    assert.equal(answer.headers.get('access-control-allow-headers'), 'x-tenant,x-trace');
+    assert.match(answer.headers.get('vary'), /access-control-request-headers/i, 'what a cache has to know');
   });
 }
 
@@ -476,6 +540,16 @@ test('a refusal can be read by pages of a listed site', async () => {
 test('a client on a listed site connects over polling', async (t) => {
   const socket = await connect(t, server, { transports: ['polling'], extraHeaders: { origin: ALLOWED } });
   assert.equal(socket.connected, true);
+});
+
+test('a site that is listed while the server runs may call from then on', async (t) => {
+  const own = await startServer(t, { config: '[cors]\nallowed_origins = ["https://other.example.com"]\n' });
+  const allowed = async () =>
+    (await own.api('GET', COUNT, undefined, null, { origin: ALLOWED })).headers.get('access-control-allow-origin');
+  assert.equal(await allowed(), null);
+  editConfig(own, (toml) => toml.replace('https://other.example.com', ALLOWED));
+  await reload(own);
+  assert.equal(await allowed(), ALLOWED);
 });
 
 test('by default no other site is listed', async (t) => {

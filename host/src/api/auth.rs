@@ -61,9 +61,11 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, WireError> {
         let api = Api::from_ref(state);
-        let key = parts
-            .headers
-            .get(AUTHORIZATION)
+        let mut sent = parts.headers.get_all(AUTHORIZATION).iter();
+        // Of two, others may believe the other one.
+        let key = sent
+            .next()
+            .filter(|_| sent.next().is_none())
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.split_once(' '))
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))

@@ -1,10 +1,10 @@
 //! JSON bodies, checked and passed on as they were written.
 
 use axum::{
-    body::to_bytes,
+    body::{Bytes, to_bytes},
     extract::{FromRef, FromRequest, Request},
 };
-use serde_json::value::RawValue;
+use serde::de::DeserializeOwned;
 
 use super::{Api, Body};
 use crate::{error::WireError, message::check_nesting};
@@ -19,24 +19,63 @@ where
     type Rejection = WireError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, WireError> {
-        let max = Api::from_ref(state).settings.load().max_body;
-        let bytes = to_bytes(request.into_body(), max).await.map_err(|error| {
-            if is_too_large(&error) {
-                WireError::new(
-                    "payload_too_large",
-                    format!("the body has more than {max} bytes"),
-                )
-            } else {
-                WireError::new("invalid_payload", "the body did not arrive whole")
-            }
-        })?;
-        let body = serde_json::from_slice::<Box<RawValue>>(&bytes).map_err(|error| {
-            WireError::new("invalid_payload", format!("the body is not JSON: {error}"))
-        })?;
-        check_nesting(body.get())
-            .map_err(|error| WireError::new("invalid_payload", format!("the body is {error}")))?;
-        Ok(Self(body))
+        parse(&read(request, state).await?).map(Self)
     }
+}
+
+/// What a call may be told in its body: a JSON object, or nothing for the defaults.
+pub struct Options<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Options<T>
+where
+    Api: FromRef<S>,
+{
+    type Rejection = WireError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, WireError> {
+        let bytes = read(request, state).await?;
+        if bytes.is_empty() {
+            return Ok(Self(T::default()));
+        }
+        let body = parse(&bytes)?;
+        // serde alone would also take a list for an object, its elements for the fields in order.
+        if !body.get().starts_with('{') {
+            return Err(WireError::new(
+                "invalid_payload",
+                "the body is not a JSON object",
+            ));
+        }
+        serde_json::from_str(body.get()).map(Self).map_err(|error| {
+            WireError::new(
+                "invalid_payload",
+                format!("the body is not understood: {error}"),
+            )
+        })
+    }
+}
+
+async fn read<S>(request: Request, state: &S) -> Result<Bytes, WireError>
+where
+    Api: FromRef<S>,
+{
+    let max = Api::from_ref(state).settings.load().max_body;
+    to_bytes(request.into_body(), max).await.map_err(|error| {
+        if is_too_large(&error) {
+            let message = format!("the body has more than {max} bytes");
+            WireError::new("payload_too_large", message)
+        } else {
+            WireError::new("invalid_payload", "the body did not arrive whole")
+        }
+    })
+}
+
+fn parse(bytes: &[u8]) -> Result<Body, WireError> {
+    let body = serde_json::from_slice::<Body>(bytes).map_err(|error| {
+        WireError::new("invalid_payload", format!("the body is not JSON: {error}"))
+    })?;
+    check_nesting(body.get())
+        .map_err(|error| WireError::new("invalid_payload", format!("the body is {error}")))?;
+    Ok(body)
 }
 
 fn is_too_large(error: &axum::Error) -> bool {

@@ -13,11 +13,14 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::{mpsc, oneshot};
 
-use self::{auth::Backend, body::JsonBody};
+use self::{
+    auth::Backend,
+    body::{JsonBody, Options},
+};
 use crate::{
     broadcast::{Broadcast, Notification},
     capability::is_reserved_event,
@@ -27,7 +30,7 @@ use crate::{
     settings,
     tasks::Down,
     transport::{Delivery, Namespaces},
-    user::UserId,
+    user::{UserId, is_role},
 };
 pub use auth::LocalKey;
 
@@ -59,11 +62,27 @@ struct Pushed {
     delivered: usize,
 }
 
+/// How connections of a user end.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct DisconnectOptions {
+    /// The transports of its clients end, too.
+    close: bool,
+}
+
+/// The answer to a disconnect.
+#[derive(Serialize)]
+struct Disconnected {
+    /// Connections that it ended.
+    disconnected: usize,
+}
+
 /// All routes of the API, health among them.
 pub fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/payments/updates", post(payment_update))
         .route("/api/v1/users/{id}/notifications", post(notification))
+        .route("/api/v1/users/{id}/disconnect", post(disconnect))
         .route("/api/v1/roles/{role}/events/{event}", post(role_event))
         .route("/api/v1/clients/count", get(clients_count))
         .route("/api/v1/plugins", get(plugins))
@@ -92,8 +111,7 @@ async fn notification(
     JsonBody(body): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
     backend.may(backend.rights.notify(&user), format_args!("notify:{user}"))?;
-    let user = UserId::from_text(&user)
-        .ok_or_else(|| WireError::new("invalid_payload", "the user id in the path is not valid"))?;
+    let user = user_in_path(&user)?;
     let notification = Notification::parse(body.get()).map_err(|error| {
         WireError::new(
             "invalid_payload",
@@ -103,6 +121,18 @@ async fn notification(
     Ok(pushed(
         broadcast.send_user_notification(&user, notification),
     ))
+}
+
+async fn disconnect(
+    backend: Backend,
+    InPath(user): InPath<String>,
+    State(broadcast): State<Broadcast>,
+    Options(options): Options<DisconnectOptions>,
+) -> Result<Json<Disconnected>, WireError> {
+    backend.may(backend.rights.disconnect(), "disconnect")?;
+    let user = user_in_path(&user)?;
+    let disconnected = broadcast.disconnect_user(&user, options.close);
+    Ok(Json(Disconnected { disconnected }))
 }
 
 async fn role_event(
@@ -115,6 +145,10 @@ async fn role_event(
         backend.rights.role(&role, &event),
         format_args!("role:{role}:{event}"),
     )?;
+    if !is_role(&role) {
+        let message = "the role in the path is not valid";
+        return Err(WireError::new("invalid_payload", message));
+    }
     if is_reserved_event(&event) {
         let message = format!("the event name {event:?} is reserved");
         return Err(WireError::new("invalid_payload", message));
@@ -203,6 +237,11 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         )],
         text,
     )
+}
+
+fn user_in_path(id: &str) -> Result<UserId, WireError> {
+    let invalid = || WireError::new("invalid_payload", "the user id in the path is not valid");
+    UserId::from_text(id).ok_or_else(invalid)
 }
 
 fn pushed(delivery: Delivery) -> Json<Pushed> {

@@ -68,7 +68,6 @@ impl Resolver<'_> {
                     | Grant::Emit(_)
                     | Grant::Ask(_)
                     | Grant::Find
-                    | Grant::Disconnect
                     | Grant::Handshake
                     | Grant::Header(_)
             );
