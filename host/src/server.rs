@@ -3,10 +3,7 @@
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{
-    Router,
-    http::{Method, header},
-};
+use axum::{Router, middleware};
 use socketioxide::SocketIo;
 use tokio::{
     net::TcpListener,
@@ -14,7 +11,6 @@ use tokio::{
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use crate::{
     admission::RateLimits,
@@ -23,7 +19,9 @@ use crate::{
     config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::Dispatcher,
+    host_header,
     metrics::Metrics,
+    origins,
     plugin::Engine,
     reload::{ConfigSource, Reloader, Request, Status},
     settings::Settings,
@@ -133,12 +131,16 @@ impl Server {
             namespaces,
             down: tasks.down(),
         };
+        let settings = dispatcher.settings.clone();
+        let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
         let socket_path = config.socket.path.trim_end_matches('/');
         let router = Router::new()
             .merge(api::router(api))
-            .merge(endpoint)
+            .merge(endpoint.layer(check_origins))
             .merge(web::router(&config.web, socket_path))
-            .layer(cors(&config.cors));
+            .layer(origins::cors(settings))
+            .layer(middleware::map_response(origins::tell_listed_only))
+            .layer(middleware::from_fn(host_header::require));
         Ok(Self {
             address,
             listener,
@@ -408,17 +410,4 @@ fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, So
         .with_adapter::<Adapter>(namespaces)
         .build_svc();
     (Front::router(service, sessions, config), io)
-}
-
-/// Browsers' requests from other sites: only from those that are listed, with credentials.
-fn cors(config: &config::Cors) -> CorsLayer {
-    let origins = config
-        .allowed_origins
-        .iter()
-        .filter_map(|origin| origin.as_str().parse().ok());
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::list(origins))
-        .allow_methods([Method::GET, Method::POST])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
-        .allow_credentials(true)
 }

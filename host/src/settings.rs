@@ -12,6 +12,7 @@ use crate::{
     config::{self, ApiKey, Config},
     guest::Scope,
     lane,
+    origins::Origins,
 };
 
 /// A snapshot of those parts of the configuration that apply at once.
@@ -24,6 +25,8 @@ pub struct Settings {
     pub expiry: Option<Expiry>,
     /// Who may subscribe to payments.
     pub payments: Access,
+    /// The sites whose pages may connect.
+    pub(crate) origins: Origins,
     /// How many events of one connection may wait.
     pub queue: lane::Capacity,
     /// Backends that may push.
@@ -79,6 +82,7 @@ impl Settings {
                 leeway: config.auth.leeway,
             }),
             payments: config.payments.subscribe.clone(),
+            origins: Origins::new(&config.cors),
             queue: lane::Capacity {
                 events: config.socket.queue,
                 bytes: config.socket.queue_bytes.as_usize(),

@@ -679,7 +679,6 @@ ${toml.slice(toml.indexOf('[[plugins]]'))}`);
   const [, keys] = await own.waitForLog(/these changes need a restart keys="(.*)"/);
   assert.deepEqual(keys.split(', '), [
     'log.level',
-    'cors.allowed_origins',
     'socket.ping_interval',
     'web.root',
     'runtime.threads',

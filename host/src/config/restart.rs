@@ -10,7 +10,7 @@ impl Config {
         let Config {
             listen,
             log: Log { level, format },
-            cors,
+            cors: _,
             socket:
                 Socket {
                     path,
@@ -56,7 +56,6 @@ impl Config {
             ("listen", *listen != new.listen),
             ("log.level", *level != new.log.level),
             ("log.format", *format != new.log.format),
-            ("cors.allowed_origins", *cors != new.cors),
             ("socket.path", *path != new.socket.path),
             (
                 "socket.ping_interval",

@@ -193,6 +193,8 @@ impl Default for Payments {
 pub struct Cors {
     /// Sites whose pages may connect, beside pages from the server itself.
     pub allowed_origins: Vec<Origin>,
+    /// Whether connections from pages of other sites are refused.
+    pub check_origins: bool,
 }
 
 /// `[socket]`

@@ -385,8 +385,8 @@ fn a_changed_key_that_needs_a_restart_is_named() {
             &["socket.path", "socket.send_buffer"],
         ),
         (
-            "[cors]\nallowed_origins = [\"http://a\"]",
-            &["cors.allowed_origins"],
+            "[cors]\nallowed_origins = [\"http://a\"]\ncheck_origins = true",
+            &[],
         ),
         ("[web]\nroot = \"x\"", &["web.root"]),
         ("[runtime]\nthreads = 1", &["runtime.threads"]),

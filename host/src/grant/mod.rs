@@ -133,6 +133,13 @@ fn is_reserved(room: &str) -> bool {
     room == PAYMENTS_ROOM || RESERVED.iter().any(begins)
 }
 
+impl Grant {
+    /// Whether it lets a plugin read what browsers send by themselves to say who a client is.
+    pub fn is_of_credential(&self) -> bool {
+        matches!(self, Self::Header(name) if CREDENTIALS.contains(&name.as_str()))
+    }
+}
+
 impl FromStr for Grant {
     type Err = GrantError;
 

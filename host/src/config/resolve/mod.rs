@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::environment::Environment;
-use super::file::ConfigFile;
+use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{Auth, Breaker, Budget, Config, Recovery, Runtime, Socket, Web};
@@ -27,6 +27,7 @@ pub fn resolve(
         environment,
         problems,
     };
+    resolver.check_origins(&file);
     let runtime = resolver.runtime(file.runtime.0);
     let budget = file.budget.0.over(&Budget::default());
     resolver.check_budget("budget", &file.budget.0, &budget, &runtime);
@@ -73,6 +74,25 @@ impl Resolver<'_> {
             "nobody could connect: with enabled = false, every client is anonymous",
         );
         auth
+    }
+
+    /// A page of any site could connect as its visitor, if a plugin takes cookies for who a client is.
+    fn check_origins(&mut self, file: &ConfigFile) {
+        let auth = &file.auth.0;
+        let needs_token = auth.enabled && !auth.anonymous;
+        if file.cors.0.check_origins || needs_token {
+            return;
+        }
+        for (index, Table(plugin)) in file.plugins.iter().enumerate() {
+            for (grant_index, grant) in plugin.grants.iter().enumerate() {
+                let message = format!(
+                    "pages of any site could connect as their visitors with \"{grant}\": set [cors] \
+                     check_origins = true, so that only pages of this server and of allowed_origins can"
+                );
+                let at = format!("plugins.{index}.grants.{grant_index}");
+                self.check(&at, !grant.is_of_credential(), &message);
+            }
+        }
     }
 
     fn socket(&mut self, socket: Socket) -> Socket {

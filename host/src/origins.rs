@@ -1,0 +1,159 @@
+//! Which sites' pages may connect and call, and what their browsers are told of it.
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{
+        HeaderMap, HeaderValue, Method, StatusCode,
+        header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST, ORIGIN},
+    },
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use serde_json::json;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+
+use crate::{
+    config::{self, Origin},
+    settings,
+};
+
+/// The sites whose pages may connect.
+#[derive(Debug, Default)]
+pub(crate) struct Origins {
+    listed: Vec<Origin>,
+    /// Whether others are refused, and not only told nothing.
+    check: bool,
+}
+
+impl Origins {
+    pub fn new(cors: &config::Cors) -> Self {
+        Self {
+            listed: cors.allowed_origins.clone(),
+            check: cors.check_origins,
+        }
+    }
+
+    /// Whether this site is listed.
+    fn lists(&self, origin: &HeaderValue) -> bool {
+        self.listed.iter().any(|listed| origin == listed.as_str())
+    }
+
+    /// Whether a client may connect that sends these headers. Browsers do not apply the rules for
+    /// requests of other sites to websockets, and send their cookies along.
+    fn admit(&self, headers: &HeaderMap) -> bool {
+        let mut origins = headers.get_all(ORIGIN).iter();
+        match (origins.next(), origins.next()) {
+            _ if !self.check => true,
+            // It is no browser, or a page of this server asks.
+            (None, _) => true,
+            (Some(origin), None) => self.lists(origin) || is_own(origin, headers),
+            (Some(_), Some(_)) => false,
+        }
+    }
+}
+
+/// Whether a page of this server sends the request: its origin is the host that the request is for.
+/// The scheme is not compared, since a proxy in front may speak another one.
+fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
+    let host_of = |origin: &'_ HeaderValue| {
+        let (_, host) = origin.to_str().ok()?.split_once("://")?;
+        Some(host.to_ascii_lowercase())
+    };
+    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+    host.is_some_and(|host| host_of(origin) == Some(host.to_ascii_lowercase()))
+}
+
+/// Refuses requests of other sites' pages to the Socket.IO endpoint, where that is configured.
+pub(crate) async fn check(
+    State(settings): State<settings::Current>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if settings.load().origins.admit(request.headers()) {
+        return next.run(request).await;
+    }
+    tracing::debug!(
+        origin = ?request.headers().get(ORIGIN),
+        "a page of another site is refused ([cors] check_origins)"
+    );
+    // As Node's server says it where `allowRequest` refuses.
+    let body = Json(json!({ "code": 4, "message": "Forbidden" }));
+    (StatusCode::FORBIDDEN, body).into_response()
+}
+
+/// Tells browsers that pages of listed sites may call, with credentials and with any headers.
+pub(crate) fn cors(settings: settings::Current) -> CorsLayer {
+    let is_listed = move |origin: &HeaderValue, _: &_| settings.load().origins.lists(origin);
+    CorsLayer::new()
+        .allow_origin(AllowOrigin::predicate(is_listed))
+        .allow_methods([Method::GET, Method::POST])
+        // Which headers plugins may read changes while the server runs, and what nobody reads does
+        // no harm.
+        .allow_headers(AllowHeaders::mirror_request())
+        .allow_credentials(true)
+}
+
+/// Leaves a page that may not call without the rest of what one that may would be told.
+pub(crate) async fn tell_listed_only(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
+        let told = |name: &&axum::http::HeaderName| name.as_str().starts_with("access-control-");
+        let told: Vec<_> = headers.keys().filter(told).cloned().collect();
+        for name in told {
+            headers.remove(name);
+        }
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_of_this_server_and_of_listed_sites_are_admitted() {
+        let cors = |check_origins| config::Cors {
+            allowed_origins: vec!["https://app.example.com".parse().unwrap()],
+            check_origins,
+        };
+        let (checked, unchecked) = (Origins::new(&cors(true)), Origins::new(&cors(false)));
+        for (host, origins, admitted) in [
+            (Some("x:3000"), &[][..], true),
+            (Some("x:3000"), &["https://app.example.com"], true),
+            (Some("x:3000"), &["http://x:3000"], true),
+            (Some("x:3000"), &["https://X:3000"], true),
+            (Some("X.example.com"), &["https://x.example.com"], true),
+            (Some("[::1]:3000"), &["http://[::1]:3000"], true),
+            (Some("x:3000"), &["http://x"], false),
+            (Some("x:3000"), &["http://x:3001"], false),
+            (Some("x:3000"), &["http://y.x:3000"], false),
+            (Some("x:3000"), &["http://app.example.com"], false),
+            (Some("x:3000"), &["https://app.example.com.evil.com"], false),
+            (
+                Some("x:3000"),
+                &["https://app.example.com", "http://x:3000"],
+                false,
+            ),
+            (Some("x:3000"), &["null"], false),
+            (Some("null"), &["null"], false),
+            (Some("x:3000"), &[""], false),
+            (Some("x:3000"), &["x:3000"], false),
+            (Some(""), &[""], false),
+            (Some("x:3000"), &["\u{ff}"], false),
+            (None, &["http://x"], false),
+            (None, &[], true),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(host) = host {
+                headers.insert(HOST, host.parse().unwrap());
+            }
+            for origin in origins {
+                let origin = HeaderValue::from_bytes(origin.as_bytes()).unwrap();
+                headers.append(ORIGIN, origin);
+            }
+            assert_eq!(checked.admit(&headers), admitted, "{host:?} {origins:?}");
+            assert!(unchecked.admit(&headers));
+        }
+    }
+}
