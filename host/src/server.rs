@@ -1,5 +1,8 @@
 //! The server: everything put together, from a configuration to a port that answers.
 
+#[cfg(test)]
+mod tests;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;

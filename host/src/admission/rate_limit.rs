@@ -80,9 +80,8 @@ struct Identifier {
     plugin: Box<str>,
     event: Box<str>,
     scope: u8,
-    count: u32,
-    interval_ms: u32,
-    burst: u32,
+    rate: Rate,
+    burst: NonZeroU32,
 }
 
 impl RateLimits {
@@ -96,15 +95,8 @@ impl RateLimits {
 
     /// A limit of `[limits]`, which stands over those of plugins.
     pub fn of_host(&self, key: &str, scope: Scope, rate: Rate) -> Arc<Limit> {
-        let interval_ms = u32::try_from(rate.interval().as_millis()).unwrap_or(u32::MAX);
-        let limit = RateLimit {
-            scope,
-            count: rate.count(),
-            interval_ms,
-            burst: None,
-        };
-        self.declare("[limits]", key, &limit)
-            .expect("a rate has a count and an interval")
+        self.limit("[limits]", key, scope, rate, None)
+            .expect("a bucket of one rate's count is full again after its interval")
     }
 
     /// The limit that a plugin declares for an event.
@@ -114,34 +106,50 @@ impl RateLimits {
         event: &str,
         limit: &RateLimit,
     ) -> Result<Arc<Limit>, String> {
-        let burst = limit.burst.unwrap_or(limit.count);
-        let quota = quota(limit.count, limit.interval_ms, burst).ok_or(
-            "a rate limit needs a count, an interval and a burst of at least 1, and an empty \
-             bucket must be full again within a year",
-        )?;
+        let interval = Duration::from_millis(limit.interval_ms.into());
+        let rate = Rate::new(limit.count, interval).map_err(|error| error.to_string())?;
+        self.limit(plugin, event, limit.scope, rate, limit.burst)
+            .ok_or_else(|| {
+                let burst = limit.burst.unwrap_or_default();
+                format!(
+                    "invalid burst {burst}: expected 1 or more, and no more than come in a year"
+                )
+            })
+    }
+
+    /// None where an empty bucket would not be full again within a year.
+    fn limit(
+        &self,
+        plugin: &str,
+        event: &str,
+        scope: Scope,
+        rate: Rate,
+        burst: Option<u32>,
+    ) -> Option<Arc<Limit>> {
+        let burst = NonZeroU32::new(burst.unwrap_or(rate.count()))?;
+        let quota = quota(rate, burst)?;
         let identifier = Identifier {
             plugin: plugin.into(),
             event: event.into(),
-            scope: limit.scope as u8,
-            count: limit.count,
-            interval_ms: limit.interval_ms,
+            scope: scope as u8,
+            rate,
             burst,
         };
+        let hits = self.metrics.rate_limited(scope_name(scope));
         let mut limits = self.limits.lock();
         limits.retain(|_, limit| limit.strong_count() > 0);
         if let Some(same) = limits.get(&identifier).and_then(Weak::upgrade) {
-            return Ok(same);
+            return Some(same);
         }
         let hasher = RandomState::new();
         let buckets = RateLimiter::dashmap_with_clock_and_hasher(quota, Reading, hasher);
-        let hits = self.metrics.rate_limited(scope_name(limit.scope));
         let limit = Arc::new(Limit {
-            scope: limit.scope,
+            scope,
             hits,
             buckets,
         });
         limits.insert(identifier, Arc::downgrade(&limit));
-        Ok(limit)
+        Some(limit)
     }
 
     /// Gives the memory of full buckets back; they are as good as new ones.
@@ -206,13 +214,75 @@ pub fn scope_name(scope: Scope) -> &'static str {
     }
 }
 
-fn quota(count: u32, interval_ms: u32, burst: u32) -> Option<Quota> {
-    let (count, burst) = (NonZeroU32::new(count)?, NonZeroU32::new(burst)?);
-    let interval = Duration::from_millis(interval_ms.into());
+fn quota(rate: Rate, burst: NonZeroU32) -> Option<Quota> {
+    let period = rate.interval() / rate.count();
     // The clock counts nanoseconds in 64 bits.
-    let fill_up = (interval / count.get()).checked_mul(burst.get())?;
+    let fill_up = period.checked_mul(burst.get())?;
     if fill_up > LONGEST {
         return None;
     }
-    Quota::with_period(interval / count.get()).map(|quota| quota.allow_burst(burst))
+    Quota::with_period(period).map(|quota| quota.allow_burst(burst))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::units::duration;
+
+    fn limits() -> RateLimits {
+        RateLimits::new(Arc::default())
+    }
+
+    fn declared(count: u32, interval_ms: u32, burst: Option<u32>) -> Result<Arc<Limit>, String> {
+        let limit = RateLimit {
+            scope: Scope::Event,
+            count,
+            interval_ms,
+            burst,
+        };
+        limits().declare("plugin", "event", &limit)
+    }
+
+    #[test]
+    fn what_a_plugin_declares_and_no_limit_can_be_is_refused() {
+        for (count, interval_ms, burst, reason) in [
+            (0, 1000, None, "the count must be 1 or more"),
+            (1, 0, None, "the interval must be 1ms or more"),
+            (1001, 1, None, "more than a million a second"),
+            (1, 1000, Some(0), "invalid burst 0"),
+            (1, u32::MAX, Some(u32::MAX), "invalid burst 4294967295"),
+        ] {
+            let refused = declared(count, interval_ms, burst).err().unwrap();
+            assert!(refused.contains(reason), "{refused}");
+        }
+        assert!(declared(u32::MAX, u32::MAX, Some(u32::MAX)).is_ok());
+    }
+
+    proptest! {
+        /// As many at once as the rate says, and as many again after its interval, not earlier.
+        #[test]
+        fn a_rate_that_is_accepted_is_kept_to(
+            count in prop_oneof![1_u32..100, 1_u32..3_000_000, Just(u32::MAX)],
+            interval in prop_oneof![0_u64..10_000_000, 0_u64..40_000_000_000],
+        ) {
+            let interval = Duration::from_micros(interval);
+            let text = format!("{count}/{}", duration::display(interval));
+            let Ok(rate) = text.parse::<Rate>() else { return Ok(()) };
+            let limit = limits().of_host("events", Scope::Event, rate);
+            prop_assert_eq!(rate.interval(), interval);
+            let takes = |now| limit.take(&Subject::Everybody, now).is_ok();
+            let took = |now| (0..1000).take_while(|_| takes(now)).count();
+            let expected = count.min(1000) as usize;
+            let now = Instant::now();
+            prop_assert_eq!(took(now), expected);
+            if count < 1000 {
+                let period = interval / count;
+                let early = now + period - Duration::from_nanos(1);
+                prop_assert!(!takes(early));
+                prop_assert_eq!(took(now + interval), expected);
+            }
+        }
+    }
 }

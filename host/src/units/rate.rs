@@ -19,14 +19,21 @@ pub struct Rate {
 /// Nothing here measures finer.
 const SHORTEST: Duration = Duration::from_millis(1);
 
+/// Nor tells apart what comes faster: limits count in whole nanoseconds, a thousand of them for each.
+const FASTEST: Duration = Duration::from_micros(1);
+
 impl Rate {
-    /// A rate of `count` (1 or more) in `interval` (1 ms or more).
+    /// A rate of `count` (1 or more) in `interval` (1 ms or more), a million a second at most.
     pub fn new(count: u32, interval: Duration) -> Result<Self, UnitError> {
         if count == 0 {
             return Err(invalid(count, interval, "the count must be 1 or more"));
         }
         if interval < SHORTEST {
             return Err(invalid(count, interval, "the interval must be 1ms or more"));
+        }
+        if interval / count < FASTEST {
+            let reason = "more than a million a second";
+            return Err(invalid(count, interval, reason));
         }
         Ok(Self { count, interval })
     }
@@ -36,7 +43,7 @@ impl Rate {
         self.count
     }
 
-    /// The interval, 1 ms or more.
+    /// The interval, 1 ms or more, and 1 µs or more for each.
     pub fn interval(self) -> Duration {
         self.interval
     }
@@ -98,6 +105,7 @@ mod tests {
             ("100/10s", 100, 10_000),
             ("5/1m", 5, 60_000),
             ("1 / 1ms", 1, 1),
+            ("1000/1ms", 1000, 1),
         ] {
             assert_eq!(
                 text.parse(),
@@ -136,6 +144,14 @@ mod tests {
             (
                 "5/10us",
                 r#"invalid rate "5/10us": the interval must be 1ms or more"#,
+            ),
+            (
+                "2000000/1ms",
+                r#"invalid rate "2000000/1ms": more than a million a second"#,
+            ),
+            (
+                "1001/1ms",
+                r#"invalid rate "1001/1ms": more than a million a second"#,
             ),
             (
                 "5/10",

@@ -13,6 +13,10 @@ use super::UnitError;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Size(u64);
 
+/// Larger ones are refused: nothing here is meant to take so much, and what is added to them could
+/// overflow.
+const LARGEST: u64 = bytesize::TIB;
+
 impl Size {
     /// A size of that many bytes.
     pub const fn new(bytes: u64) -> Self {
@@ -40,6 +44,13 @@ impl Size {
     }
 }
 
+fn checked(text: impl fmt::Debug, bytes: u64) -> Result<Size, UnitError> {
+    if bytes > LARGEST {
+        return Err(UnitError::new("size", text, "larger than 1TiB"));
+    }
+    Ok(Size(bytes))
+}
+
 fn invalid(text: impl fmt::Debug) -> UnitError {
     UnitError::new(
         "size",
@@ -53,11 +64,7 @@ impl FromStr for Size {
 
     fn from_str(text: &str) -> Result<Self, UnitError> {
         let size: ByteSize = text.parse().map_err(|_| invalid(text))?;
-        // What is too large saturates silently.
-        if size.0 == u64::MAX {
-            return Err(UnitError::new("size", text, "too large"));
-        }
-        Ok(Self(size.0))
+        checked(text, size.0)
     }
 }
 
@@ -99,13 +106,13 @@ impl Visitor<'_> for SizeVisitor {
     }
 
     fn visit_u64<E: Error>(self, bytes: u64) -> Result<Size, E> {
-        Ok(Size(bytes))
+        checked(bytes, bytes).map_err(E::custom)
     }
 
     fn visit_i64<E: Error>(self, bytes: i64) -> Result<Size, E> {
-        u64::try_from(bytes)
-            .map(Size)
-            .map_err(|_| E::custom(invalid(bytes)))
+        let size = u64::try_from(bytes).map_err(|_| invalid(bytes));
+        size.and_then(|size| checked(bytes, size))
+            .map_err(E::custom)
     }
 
     fn visit_f64<E: Error>(self, bytes: f64) -> Result<Size, E> {
@@ -135,11 +142,13 @@ mod tests {
             );
             assert_eq!(text.parse::<Size>().unwrap_err().to_string(), message);
         }
-        let too_large = "99999999EB".parse::<Size>().unwrap_err();
-        assert_eq!(
-            too_large.to_string(),
-            r#"invalid size "99999999EB": too large"#
-        );
+        for text in ["99999999EB", "1025GiB", "1099511627777"] {
+            let too_large = text.parse::<Size>().unwrap_err().to_string();
+            assert_eq!(
+                too_large,
+                format!(r#"invalid size {text:?}: larger than 1TiB"#)
+            );
+        }
     }
 
     #[test]
@@ -157,6 +166,8 @@ mod tests {
         for (json, message) in [
             ("-1", "invalid size -1"),
             ("1.5", "invalid size 1.5"),
+            ("1099511627777", "larger than 1TiB"),
+            ("18446744073709551615", "larger than 1TiB"),
             ("[]", "expected a size like"),
         ] {
             let error = read(json).unwrap_err();

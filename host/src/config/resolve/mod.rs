@@ -3,6 +3,7 @@
 mod api;
 mod plugin;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{Auth, Breaker, Budget, Config, Recovery, Runtime, Socket, Web};
+use crate::units::duration;
 
 /// Resolves what was written in the file of this folder. Where something is wrong, a problem is
 /// added and what is returned is of no use.
@@ -123,37 +125,37 @@ impl Resolver<'_> {
             );
         }
         self.check(
+            "socket.ping_timeout",
+            socket.ping_interval + socket.ping_timeout <= LONGEST_TIMER,
+            "must not be more than 24days together with ping_interval: no browser waits for longer",
+        );
+        self.check(
             "socket.max_payload",
             socket.max_payload.bytes() > 0,
             MORE_THAN_ZERO,
         );
-        self.check("socket.send_buffer", socket.send_buffer > 0, MORE_THAN_ZERO);
-        self.check(
-            "socket.max_connections",
-            socket.max_connections > 0,
-            MORE_THAN_ZERO,
-        );
-        self.check("socket.queue", socket.queue > 0, MORE_THAN_ZERO);
+        self.check_count("socket.send_buffer", socket.send_buffer, 1..=MANY);
+        self.check_count("socket.max_connections", socket.max_connections, 1..=MANY);
+        self.check_count("socket.max_namespaces", socket.max_namespaces, 0..=MANY);
+        self.check_count("socket.queue", socket.queue, 1..=MANY);
         socket
     }
 
     fn recovery(&mut self, recovery: Recovery) -> Recovery {
-        self.check(
-            "recovery.max_clients",
-            recovery.max_clients > 0,
-            MORE_THAN_ZERO,
-        );
-        self.check(
-            "recovery.max_events",
-            recovery.max_events > 0,
-            MORE_THAN_ZERO,
-        );
+        self.check_count("recovery.max_clients", recovery.max_clients, 1..=MANY);
+        self.check_count("recovery.max_events", recovery.max_events, 1..=MANY);
         recovery
     }
 
     fn runtime(&mut self, mut runtime: Runtime) -> Runtime {
-        self.check("runtime.threads", runtime.threads > 0, MORE_THAN_ZERO);
-        self.check("runtime.tick", !runtime.tick.is_zero(), MORE_THAN_ZERO);
+        self.check_count("runtime.threads", runtime.threads, 1..=MAX_THREADS);
+        // A plugin has the server's own threads to itself for up to two ticks.
+        let message = format!(
+            "must be {} to {}",
+            duration::display(*TICKS.start()),
+            duration::display(*TICKS.end())
+        );
+        self.check("runtime.tick", TICKS.contains(&runtime.tick), &message);
         runtime.cache = match self.path("runtime.cache", runtime.cache) {
             Some(folder) => Some(folder),
             None => user_cache(self.environment).map(|folder| folder.join("mixlab")),
@@ -187,6 +189,12 @@ impl Resolver<'_> {
         value
     }
 
+    fn check_count(&mut self, at: &str, count: usize, allowed: RangeInclusive<usize>) {
+        self.check(at, count >= *allowed.start(), MORE_THAN_ZERO);
+        let message = format!("must not be more than {}", allowed.end());
+        self.check(at, count <= *allowed.end(), &message);
+    }
+
     fn check(&mut self, at: &str, is_good: bool, message: &str) {
         if !is_good {
             self.problems.invalid(key(at), message);
@@ -195,6 +203,19 @@ impl Resolver<'_> {
 }
 
 const MORE_THAN_ZERO: &str = "must be more than 0";
+
+/// More than there can be of anything in one process.
+const MANY: usize = 1_000_000_000;
+
+/// A machine has no use for more, and may not be able to start them.
+const MAX_THREADS: usize = 1_024;
+
+/// How often a plugin may be looked at: not so often that the looking is what costs, and not so rarely
+/// that it holds others up.
+const TICKS: RangeInclusive<Duration> = Duration::from_micros(100)..=Duration::from_millis(100);
+
+/// What browsers' timers take: they count milliseconds in 31 bits, and end at once beyond.
+const LONGEST_TIMER: Duration = Duration::from_secs(24 * 24 * 60 * 60);
 
 /// The cache folder of the user, by the XDG Base Directory Specification, which wants relative
 /// paths ignored.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use figment::value::{Dict, Value};
 
-use super::{MORE_THAN_ZERO, Resolver};
+use super::{MANY, MORE_THAN_ZERO, Resolver};
 use crate::config::budget::BudgetFile;
 use crate::config::file::{PluginFile, Table};
 use crate::config::problem::{KeyPath, key};
@@ -112,10 +112,18 @@ impl Resolver<'_> {
             self.check(&format!("{at}.{name}"), size > Size::new(0), MORE_THAN_ZERO);
         }
         self.check(
-            &format!("{at}.instances"),
-            budget.instances > 0,
+            &format!("{at}.compile"),
+            !budget.compile.is_zero(),
             MORE_THAN_ZERO,
         );
+        for (name, count, least) in [
+            ("instances", budget.instances, 1),
+            ("asks", budget.asks.unwrap_or(0), 0),
+            ("host_calls", budget.host_calls, 0),
+            ("effects", budget.effects, 0),
+        ] {
+            self.check_count(&format!("{at}.{name}"), count, least..=MANY);
+        }
         let message = format!(
             "must be at least one runtime.tick ({})",
             duration::display(runtime.tick)
