@@ -38,7 +38,9 @@ class SocketClient {
   onNotification(notification) {}
   /**
    * A refused or failed connection (`unauthorized`, `token_expired`, `connection_failed`), a
-   * refused token, or an event that failed where nobody waited for its reply.
+   * refused token, or an event that failed where nobody waited for its reply. `token_expired` also
+   * comes some time before the connection ends with its token: authenticate() with a fresh one then,
+   * or connect() again.
    * @param {SocketError} error
    */
   onError(error) {

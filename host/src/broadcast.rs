@@ -77,7 +77,8 @@ impl Broadcast {
     }
 
     /// Ends all connections of a user, to whatever namespace, and to `close` them the transports of
-    /// its clients, too. Returns how many connections that were.
+    /// its clients, too. Those that dropped are not given back to it any more. Returns how many it
+    /// ended.
     pub fn disconnect_user(&self, user: &UserId, close: bool) -> usize {
         let room = Selection::room(user.room());
         let its = |adapter: Arc<Adapter>| {
@@ -88,6 +89,8 @@ impl Broadcast {
         for connection in &its {
             self.connections.disconnect(connection, close);
         }
+        // Behind that: one may have dropped meanwhile.
+        self.namespaces.recovery().forget_user(user);
         its.len()
     }
 

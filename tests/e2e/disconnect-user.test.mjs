@@ -49,6 +49,21 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+test('a connection that dropped is not given back either', async (t) => {
+  for (const ended of [false, true]) {
+    const sub = `dropped-${ended}`;
+    const socket = await connect(t, server, { token: token({ sub }) });
+    await nextEvent(socket, 'authenticated');
+    const { id } = socket;
+    socket.io.engine.close();
+    await until(async () => (await server.api('POST', `/api/v1/users/${sub}/notifications`, {})).body.delivered === 0);
+    if (ended) assert.deepEqual((await end(sub)).body, { disconnected: 0 });
+    socket.connect();
+    await until(() => socket.connected);
+    assert.deepEqual([socket.recovered ?? false, socket.id === id], [!ended, !ended]);
+  }
+});
+
 test('a user is the same by number and by text', async (t) => {
   const sockets = [await connect(t, server, { token: token({ sub: 4712 }) })];
   sockets.push(await connect(t, server, { token: token({ id: '4712' }) }));

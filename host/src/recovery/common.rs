@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Formers, pool::Pool, stream};
-use crate::config;
+use crate::{config, user::UserId};
 
 /// One bound each for what all namespaces keep.
 pub struct Common {
@@ -30,6 +30,11 @@ impl Common {
     /// Whether clients get their connections back.
     pub fn is_enabled(&self) -> bool {
         self.limits.enabled
+    }
+
+    /// Forgets the connections of a user that dropped: nobody has them back.
+    pub fn forget_user(&self, user: &UserId) {
+        self.formers.forget_user(user);
     }
 
     /// Shares the memory out anew, by what the sweep of all journals has found.

@@ -12,7 +12,7 @@ use std::{
 use parking_lot::{Mutex, MutexGuard};
 
 use super::former::{Former, Waiting};
-use crate::{address::ClientNetwork, config};
+use crate::{address::ClientNetwork, config, user::UserId};
 
 /// So many dropped connections of one user or at one address are nothing unusual.
 const FEW: usize = 8;
@@ -92,6 +92,17 @@ impl Formers {
         let (_, waiting) = kept.waiting.get(&number)?;
         let found = look(waiting)?;
         Some((kept.remove(number)?, found))
+    }
+
+    /// Forgets the connections of a user: nobody has them back.
+    pub fn forget_user(&self, user: &UserId) {
+        let mut kept = self.lock();
+        let owner = Owner::User(user.as_str().to_owned());
+        let its = kept.users.owners.get(&owner);
+        let numbers: Vec<_> = its.into_iter().flat_map(Queue::numbers).collect();
+        for number in numbers {
+            kept.remove(number);
+        }
     }
 
     /// Forgets who has been away for too long.
@@ -237,6 +248,10 @@ impl Owner {
 impl Queue {
     fn len(&self) -> usize {
         self.idle.len() + self.missing.len()
+    }
+
+    fn numbers(&self) -> impl Iterator<Item = u64> {
+        self.idle.iter().chain(&self.missing).copied()
     }
 
     fn remove(&mut self, number: u64) {
