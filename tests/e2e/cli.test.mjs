@@ -424,6 +424,25 @@ test('a plugin is built from its crate, and built again while the server runs', 
     assert.ok(socket.connected);
   });
 
+  await t.test('up --watch builds again what depends by a path on what was changed', async (t) => {
+    const [, url] = server.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
+    const socket = await connect(t, { url });
+    const answers = (answer) =>
+      until(async () => (await ask(socket, 'tiny')) === answer, { timeout: COMPILING, message: () => server.stderr() });
+    const words = join(folder.folder, 'words');
+    const word = (text) => `pub const WORD: &str = ${JSON.stringify(text)};\n`;
+    writeCrate(words, '[package]\nname = "words"\nversion = "0.1.0"\nedition = "2024"\n', word('first'));
+    writeFileSync(lib, source('?').replace('"?"', 'words::WORD'));
+    const manifest = join(folder.folder, 'crate/Cargo.toml');
+    writeFileSync(manifest, MANIFEST.replace('[dependencies]', '[dependencies]\nwords = { path = "../words" }'));
+    await answers('first');
+    writeFileSync(join(words, 'src/lib.rs'), word('second'));
+    await answers('second');
+    writeFileSync(manifest, MANIFEST);
+    writeFileSync(lib, source('two'));
+    await answers('two');
+  });
+
   await t.test('up --watch builds what is new in mixlab.toml, and follows it from then on', async (t) => {
     const [, url] = server.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
     const socket = await connect(t, { url });

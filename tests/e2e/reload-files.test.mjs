@@ -1,7 +1,6 @@
 // Files that cannot be read for a moment, or are being written: nothing is taken for done that was not,
 // and nobody is served a half of something.
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
 import {
   appendFileSync,
   mkdirSync,
@@ -18,20 +17,12 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ask, connect } from '../support/client.mjs';
+import { takeDescriptors } from '../support/limits.mjs';
 import { editConfig, notReady, plugin, reload, replaceFile, stamped, status } from '../support/plugins.mjs';
 import { makeFolder, pluginTable, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const CONFIG = '[budget]\ncpu = "500ms"\n';
-
-/** Takes from a server the right to open anything more; resolves to what gives it back. */
-function takeDescriptors({ pid }) {
-  const limit = (value) => execFileSync('prlimit', ['--pid', String(pid), `--nofile=${value}:`]);
-  const former = execFileSync('prlimit', ['--pid', String(pid), '--nofile', '--output=SOFT', '--noheadings'], { encoding: 'utf8' });
-  // No number is free below it.
-  limit(3);
-  return () => limit(former.trim());
-}
 
 test('a plugin that changes while no file can be opened is served when one can', async (t) => {
   const own = await startServer(t, { config: CONFIG, plugins: ['stamped'] });

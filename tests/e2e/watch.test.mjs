@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
-import { editConfig, notReady, plugin, reload } from '../support/plugins.mjs';
+import { takeDescriptors } from '../support/limits.mjs';
+import { editConfig, notReady, plugin, reload, status } from '../support/plugins.mjs';
 import { pluginTable, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -29,7 +30,7 @@ test('a plugin that is new in mixlab.toml is waited for while it is built, and n
     t,
     (bin) => `[ "$1" = build ] || exit 1
 touch ${bin}/begun
-until [ -e ${bin}/go ]; do sleep 0.05; done
+while [ -d ${bin} ] && [ ! -e ${bin}/go ]; do sleep 0.05; done
 [ ! -e ${bin}/fail ] || exit 101
 cat ${bin}/artifact`,
   );
@@ -71,4 +72,31 @@ test('a plugin that is built at once has no failure to show', async (t) => {
   const { failures, last_failure: last } = await plugin(own, 'echo');
   assert.deepEqual([failures, last], [0, null]);
   assert.doesNotMatch(own.log(), /no such file/);
+});
+
+test('a plugin that is new in mixlab.toml while no file can be opened is built when one can', async (t) => {
+  const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && cat ${bin}/artifact`);
+  const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
+  const source = join(own.folder, 'source');
+  mkdirSync(source);
+  writeFileSync(join(source, 'Cargo.toml'), '');
+  writeFileSync(join(bin, 'artifact'), artifact(source, wasm('echo')));
+  const socket = await connect(t, own, { transports: ['websocket'] });
+  const giveBack = takeDescriptors(own);
+  editConfig(own, (toml) => toml + pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: 'source' }));
+  await own.waitForLog(/mixlab\.toml.*Too many open files/);
+  giveBack();
+  await until(async () => (await ask(socket, 'echo', 'x')) === 'x', { message: () => own.log() });
+});
+
+test('a source that is still to come is built when it has', async (t) => {
+  const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && [ -e ${bin}/artifact ] && cat ${bin}/artifact`);
+  const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
+  const source = join(own.folder, 'source');
+  editConfig(own, (toml) => toml + pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: 'source' }));
+  await own.waitForLog(/a source cannot be watched yet/);
+  mkdirSync(source);
+  writeFileSync(join(source, 'Cargo.toml'), '');
+  writeFileSync(join(bin, 'artifact'), artifact(source, wasm('echo')));
+  await until(async () => (await status(own)).plugins[1]?.state === 'serving', { message: () => own.log() });
 });

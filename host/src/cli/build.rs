@@ -13,7 +13,7 @@ use super::{Failure, Global, output::say};
 use crate::config::{Config, Plugin};
 
 /// What plugins are compiled for.
-const TARGET: &str = "wasm32-wasip2";
+pub const TARGET: &str = "wasm32-wasip2";
 
 /// Arithmetic that overflows fails the call, as any panic does. Optimised code would go on with the
 /// wrong number.
@@ -41,17 +41,29 @@ impl Build {
             }
         }
         let wanted = |plugin: &&Plugin| self.names.is_empty() || self.names.contains(&plugin.name);
-        build(config.plugins.iter().filter(wanted))
+        Ok(build(config.plugins.iter().filter(wanted))?)
     }
 }
 
 /// Builds all plugins that are switched on and name a source.
 pub fn all(config: &Config) -> Result<(), Failure> {
-    build(config.plugins.iter().filter(|plugin| plugin.enabled))
+    let switched_on = config.plugins.iter().filter(|plugin| plugin.enabled);
+    Ok(build(switched_on)?)
+}
+
+/// Why there is no new component.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The crate is no good as it is.
+    #[error("{0}")]
+    Crate(String),
+    /// It could not be tried, or not be put in place.
+    #[error("{0}")]
+    Other(String),
 }
 
 /// Builds these plugins, as far as they name a source.
-pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Failure> {
+pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), BuildError> {
     let sources: Vec<_> = plugins
         .into_iter()
         .filter_map(|plugin| Some((plugin, plugin.source.as_ref()?)))
@@ -62,7 +74,7 @@ pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Fa
     for (plugin, source) in sources {
         let component = compile(&plugin.name, source)?;
         put(&component, &plugin.path)
-            .map_err(|error| format!("{}: {error}", plugin.path.display()))?;
+            .map_err(|error| BuildError::Other(format!("{}: {error}", plugin.path.display())))?;
         say(format_args!(
             "built {} -> {}",
             plugin.name,
@@ -73,7 +85,7 @@ pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), Fa
 }
 
 /// Adds the target where rustup manages the toolchain; elsewhere cargo says what is missing.
-fn add_target(source: &Path) -> Result<(), Failure> {
+fn add_target(source: &Path) -> Result<(), BuildError> {
     let rustup = |arguments: &[&str]| {
         Command::new("rustup")
             .args(arguments)
@@ -90,10 +102,11 @@ fn add_target(source: &Path) -> Result<(), Failure> {
     {
         return Ok(());
     }
-    let added = rustup(&["target", "add", TARGET])?;
+    let added = rustup(&["target", "add", TARGET])
+        .map_err(|error| BuildError::Other(format!("rustup cannot be run: {error}")))?;
     if !added.status.success() {
         let reason = String::from_utf8_lossy(&added.stderr).trim().to_owned();
-        return Err(Failure::from(format!(
+        return Err(BuildError::Other(format!(
             "rustup target add {TARGET} failed: {reason}"
         )));
     }
@@ -101,7 +114,7 @@ fn add_target(source: &Path) -> Result<(), Failure> {
 }
 
 /// Compiles a crate; the path of the component that came out of it.
-fn compile(name: &str, source: &Path) -> Result<PathBuf, Failure> {
+fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> {
     #[derive(Deserialize)]
     struct Artifact {
         reason: String,
@@ -123,11 +136,13 @@ fn compile(name: &str, source: &Path) -> Result<PathBuf, Failure> {
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .map_err(|error| format!("cargo cannot be run: {error}"))?;
+        .map_err(|error| BuildError::Other(format!("cargo cannot be run: {error}")))?;
     if !output.status.success() {
-        return Err(Failure::from(format!("plugin {name:?} does not compile")));
+        let reason = format!("plugin {name:?} does not compile");
+        return Err(BuildError::Crate(reason));
     }
-    let manifest = fs::canonicalize(&manifest)?;
+    let manifest = fs::canonicalize(&manifest)
+        .map_err(|error| BuildError::Other(format!("{}: {error}", manifest.display())))?;
     let messages = String::from_utf8_lossy(&output.stdout);
     let artifacts = messages
         .lines()
@@ -143,7 +158,9 @@ fn compile(name: &str, source: &Path) -> Result<PathBuf, Failure> {
         })
         .ok_or_else(|| {
             let manifest = manifest.display();
-            format!("{manifest} makes no component: it needs crate-type = [\"cdylib\"]").into()
+            let reason =
+                format!("{manifest} makes no component: it needs crate-type = [\"cdylib\"]");
+            BuildError::Crate(reason)
         })
 }
 

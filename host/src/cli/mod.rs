@@ -7,6 +7,7 @@ mod log_writer;
 mod logging;
 mod output;
 mod plugin;
+mod sources;
 mod token;
 mod up;
 mod watch;

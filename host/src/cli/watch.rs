@@ -1,73 +1,73 @@
 //! `mixlab up --watch`: builds plugins again while the server runs.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     time::Duration,
 };
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::build;
+use super::{
+    build::{self, BuildError},
+    sources::Sources,
+};
 use crate::{
-    config::{Config, Plugin},
+    config::{Config, ConfigError, Plugin},
     reload::ConfigSource,
 };
 
 /// An editor writes several files at once; they make one build.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Builds a plugin again whenever a file of its source changes, and one that is new in `mixlab.toml`
-/// at once; runs until the process ends.
+/// When to try again what failed and may succeed although no file changed: to read `mixlab.toml`, to
+/// run cargo, to watch a folder that is still to come.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Builds a plugin again whenever a file that it is made from changes, and one that is new in
+/// `mixlab.toml` at once; runs until the process ends.
 pub fn watch(config: &Config, source: &ConfigSource) {
     let (changes, changed) = mpsc::channel();
-    let Some((mut sources, _config)) = start(&changes, config, source) else {
-        return;
+    let watchers = watcher(&changes).and_then(|crates| Ok((crates, watcher(&changes)?)));
+    let (crates, files) = match watchers {
+        Ok(watchers) => watchers,
+        Err(error) => return tracing::error!(%error, "sources cannot be watched"),
     };
-    while let Ok(mut paths) = changed.recv() {
-        while let Ok(more) = changed.recv_timeout(SETTLE) {
+    let config_file = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
+    let mut watch = Watch {
+        source,
+        crates: Folders::new(crates, RecursiveMode::Recursive),
+        files: Folders::new(files, RecursiveMode::NonRecursive),
+        plugins: BTreeMap::new(),
+        config_is_due: false,
+        config_file,
+    };
+    // They were built before the server began to serve.
+    watch.take(config);
+    for plugin in watch.plugins.values_mut() {
+        plugin.is_due = false;
+    }
+    watch.follow();
+    loop {
+        let event = if watch.has_more_to_do() {
+            changed.recv_timeout(RETRY)
+        } else {
+            changed.recv().map_err(RecvTimeoutError::from)
+        };
+        let mut paths = match event {
+            Ok(paths) => paths,
+            Err(RecvTimeoutError::Timeout) => Vec::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        while !paths.is_empty()
+            && let Ok(more) = changed.recv_timeout(SETTLE)
+        {
             paths.extend(more);
         }
-        let mut plugins = sources.changed(&paths);
-        if std::path::absolute(&source.path).is_ok_and(|file| paths.contains(&file)) {
-            // What is wrong with it is the reload's to say.
-            if let Ok(config) = Config::load(&source.path, source.overrides.clone()) {
-                plugins.extend(sources.follow(&config));
-            }
-        }
-        for plugin in plugins {
-            let built = build::build([&plugin]).map_err(|error| error.reason);
-            if let Err(reason) = &built {
-                tracing::error!(plugin = plugin.name, "{reason}");
-            }
-            if let Some(builds) = &source.builds {
-                builds.ended(&plugin.name, built);
-            }
-        }
+        watch.note(&paths);
+        watch.catch_up();
     }
-}
-
-/// Watches the sources and, with a watcher of its own, the folder of `mixlab.toml`: a folder that is
-/// both would be watched in one way only.
-fn start(
-    changes: &mpsc::Sender<Vec<PathBuf>>,
-    config: &Config,
-    source: &ConfigSource,
-) -> Option<(Sources, RecommendedWatcher)> {
-    let unwatched = |error: notify::Error| tracing::error!(%error, "sources cannot be watched");
-    let mut sources = Sources {
-        watcher: watcher(changes).map_err(unwatched).ok()?,
-        plugins: HashMap::new(),
-    };
-    sources.follow(config);
-    let mut folder = watcher(changes).map_err(unwatched).ok()?;
-    let file = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
-    let parent = file.parent().unwrap_or(Path::new("."));
-    if let Err(error) = folder.watch(parent, RecursiveMode::NonRecursive) {
-        tracing::error!(file = %file.display(), %error, "new plugins in it will not be seen");
-    }
-    Some((sources, folder))
 }
 
 fn watcher(changes: &mpsc::Sender<Vec<PathBuf>>) -> notify::Result<RecommendedWatcher> {
@@ -82,58 +82,194 @@ fn watcher(changes: &mpsc::Sender<Vec<PathBuf>>) -> notify::Result<RecommendedWa
     })
 }
 
-/// The folders that plugins are built from.
-struct Sources {
-    watcher: RecommendedWatcher,
+/// What is watched, and what is still to be done about it.
+struct Watch<'a> {
+    source: &'a ConfigSource,
+    /// The folders of crates.
+    crates: Folders,
+    /// Those of single files, with a watcher of their own: a folder can be watched in one way only.
+    files: Folders,
     /// By their names.
-    plugins: HashMap<String, (Plugin, PathBuf)>,
+    plugins: BTreeMap<String, Built>,
+    config_file: PathBuf,
+    /// Whether `mixlab.toml` is to be read.
+    config_is_due: bool,
 }
 
-impl Sources {
-    /// Watches those of `config` from now on; returns the plugins whose source is a new one.
-    fn follow(&mut self, config: &Config) -> Vec<Plugin> {
-        let former = std::mem::take(&mut self.plugins);
-        for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
-            let source = plugin.source.as_ref();
-            if let Some(source) = source.and_then(|source| std::path::absolute(source).ok()) {
-                self.plugins
-                    .insert(plugin.name.clone(), (plugin.clone(), source));
-            }
-        }
-        let in_use = |plugins: &HashMap<String, (Plugin, PathBuf)>, source: &Path| {
-            plugins.values().any(|(_, its)| its == source)
-        };
-        for (_, gone) in former.values() {
-            if !in_use(&self.plugins, gone) {
-                // It may have been deleted, which ends the watch as well.
-                let _ = self.watcher.unwatch(gone);
-            }
-        }
-        let mut new = Vec::new();
-        for (name, (plugin, source)) in &self.plugins {
-            if former.get(name).is_some_and(|(_, its)| its == source) {
-                continue;
-            }
-            new.push(plugin.clone());
-            if in_use(&former, source) {
-                continue;
-            }
-            if let Err(error) = self.watcher.watch(source, RecursiveMode::Recursive) {
-                tracing::error!(plugin = name, %error, "the source cannot be watched");
-            }
-        }
-        new
+/// A plugin with a source.
+struct Built {
+    plugin: Plugin,
+    /// Its crate's folder, absolute.
+    folder: PathBuf,
+    sources: Sources,
+    /// Whether it is to be built.
+    is_due: bool,
+    failure: Option<String>,
+}
+
+impl Watch<'_> {
+    fn has_more_to_do(&self) -> bool {
+        let is_due = self.plugins.values().any(|plugin| plugin.is_due);
+        self.config_is_due || is_due || self.crates.has_more_to_do()
     }
 
-    /// The plugins that these files are sources of.
-    fn changed(&self, paths: &[PathBuf]) -> Vec<Plugin> {
-        let of = |source: &Path| {
-            // A crate with its own workspace is built into a folder of its own, which is no source.
-            let output = source.join("target");
-            let is_source = |path: &PathBuf| path.starts_with(source) && !path.starts_with(&output);
-            paths.iter().any(is_source)
-        };
-        let plugins = self.plugins.values().filter(|(_, source)| of(source));
-        plugins.map(|(plugin, _)| plugin.clone()).collect()
+    /// What these files, which changed, are of is due.
+    fn note(&mut self, paths: &[PathBuf]) {
+        self.config_is_due |= paths.contains(&self.config_file);
+        for plugin in self.plugins.values_mut() {
+            plugin.is_due |= paths.iter().any(|path| plugin.sources.contain(path));
+        }
+    }
+
+    /// Does what is due; what fails for a passing reason remains so.
+    fn catch_up(&mut self) {
+        if self.config_is_due {
+            match Config::load(&self.source.path, self.source.overrides.clone()) {
+                Ok(config) => self.take(&config),
+                Err(ConfigError::Unreadable { .. }) => return,
+                // What is wrong with it is the reload's to say.
+                Err(_) => {}
+            }
+            self.config_is_due = false;
+        }
+        for plugin in self.plugins.values_mut().filter(|plugin| plugin.is_due) {
+            plugin.build();
+            if let Some(builds) = &self.source.builds {
+                let built = plugin.failure.clone().map_or(Ok(()), Err);
+                builds.ended(&plugin.plugin.name, built);
+            }
+        }
+        self.follow();
+    }
+
+    /// The plugins of this configuration from now on. Those whose source is a new one are due.
+    fn take(&mut self, config: &Config) {
+        let mut former = std::mem::take(&mut self.plugins);
+        for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
+            let source = plugin.source.as_ref();
+            let Some(folder) = source.and_then(|source| std::path::absolute(source).ok()) else {
+                continue;
+            };
+            let same = former.remove(&plugin.name);
+            let built = match same.filter(|former| former.folder == folder) {
+                Some(former) => Built {
+                    is_due: former.is_due || former.plugin.path != plugin.path,
+                    plugin: plugin.clone(),
+                    ..former
+                },
+                None => Built {
+                    plugin: plugin.clone(),
+                    sources: Sources::of(&folder),
+                    folder,
+                    is_due: true,
+                    failure: None,
+                },
+            };
+            self.plugins.insert(plugin.name.clone(), built);
+        }
+    }
+
+    /// Watches what the plugins are made from, as it is known now. A plugin whose folder was still to
+    /// come is due when it has.
+    fn follow(&mut self) {
+        let crates = self
+            .plugins
+            .values()
+            .flat_map(|plugin| &plugin.sources.crates);
+        let late = self.crates.follow(crates.cloned().collect());
+        let workspaces = self
+            .plugins
+            .values()
+            .flat_map(|plugin| &plugin.sources.workspace);
+        let files = workspaces.chain([&self.config_file]);
+        let folders = files.filter_map(|file| file.parent().map(Path::to_owned));
+        self.files.follow(folders.collect());
+        for plugin in self.plugins.values_mut() {
+            plugin.is_due |= late
+                .iter()
+                .any(|folder| plugin.sources.crates.contains(folder));
+        }
+    }
+}
+
+impl Built {
+    fn build(&mut self) {
+        let built = build::build([&self.plugin]);
+        // Its dependencies may be others now.
+        self.sources = Sources::of(&self.folder);
+        self.is_due = matches!(built, Err(BuildError::Other(_)));
+        let failure = built.err().map(|error| error.to_string());
+        // A crate is built again because it changed: what is wrong with it is said again, too.
+        if let Some(reason) = &failure
+            && (!self.is_due || self.failure != failure)
+        {
+            tracing::error!(plugin = self.plugin.name, "{reason}");
+        }
+        self.failure = failure;
+    }
+}
+
+/// Folders that are watched.
+struct Folders {
+    watcher: RecommendedWatcher,
+    mode: RecursiveMode,
+    watched: HashSet<PathBuf>,
+    /// Those that could not be watched.
+    missing: HashSet<PathBuf>,
+}
+
+impl Folders {
+    fn new(watcher: RecommendedWatcher, mode: RecursiveMode) -> Self {
+        Self {
+            watcher,
+            mode,
+            watched: HashSet::new(),
+            missing: HashSet::new(),
+        }
+    }
+
+    fn has_more_to_do(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
+    /// Watches these from now on; returns those that could not be watched before.
+    fn follow(&mut self, mut folders: HashSet<PathBuf>) -> Vec<PathBuf> {
+        if self.mode == RecursiveMode::Recursive {
+            let all = folders.clone();
+            let is_in_another =
+                |folder: &PathBuf| folder.ancestors().skip(1).any(|outer| all.contains(outer));
+            folders.retain(|folder| !is_in_another(folder));
+        }
+        let gone: Vec<PathBuf> = self.watched.difference(&folders).cloned().collect();
+        for folder in &gone {
+            // It may have been deleted, which ends the watch as well.
+            let _ = self.watcher.unwatch(folder);
+            self.watched.remove(folder);
+        }
+        // A deleted folder is watched no more, whatever takes its place.
+        self.watched.retain(|folder| folder.is_dir());
+        let mut late = Vec::new();
+        let mut missing = HashSet::new();
+        for folder in folders {
+            // What is in one that is gone may have gone from the watch with it.
+            let is_watched = self.watched.contains(&folder);
+            if is_watched && !gone.iter().any(|gone| folder.starts_with(gone)) {
+                continue;
+            }
+            if let Err(error) = self.watcher.watch(&folder, self.mode) {
+                if !self.missing.contains(&folder) {
+                    let folder = folder.display();
+                    tracing::error!(%folder, %error, "a source cannot be watched yet");
+                }
+                missing.insert(folder);
+                continue;
+            }
+            if self.missing.contains(&folder) {
+                late.push(folder.clone());
+            }
+            self.watched.insert(folder);
+        }
+        self.missing = missing;
+        late
     }
 }
