@@ -56,12 +56,19 @@ impl Origins {
 /// Whether a page of this server sends the request: its origin is the host that the request is for.
 /// The scheme is not compared, since a proxy in front may speak another one.
 fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
-    let host_of = |origin: &'_ HeaderValue| {
-        let (_, host) = origin.to_str().ok()?.split_once("://")?;
-        Some(host.to_ascii_lowercase())
+    let text = |value: &HeaderValue| value.to_str().ok().map(str::to_ascii_lowercase);
+    let (Some(origin), Some(host)) = (text(origin), headers.get(HOST).and_then(text)) else {
+        return false;
     };
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok());
-    host.is_some_and(|host| host_of(origin) == Some(host.to_ascii_lowercase()))
+    let Some((scheme, own)) = origin.split_once("://") else {
+        return false;
+    };
+    // Browsers leave the scheme's own port out, and some proxies write it.
+    let port = match scheme {
+        "https" => ":443",
+        _ => ":80",
+    };
+    host == own || host.strip_suffix(port) == Some(own)
 }
 
 /// Refuses requests of other sites' pages to the Socket.IO endpoint, where that is configured.
@@ -125,6 +132,11 @@ mod tests {
             (Some("x:3000"), &["https://X:3000"], true),
             (Some("X.example.com"), &["https://x.example.com"], true),
             (Some("[::1]:3000"), &["http://[::1]:3000"], true),
+            (Some("x:443"), &["https://x"], true),
+            (Some("x:80"), &["http://x"], true),
+            (Some("[::1]:80"), &["http://[::1]"], true),
+            (Some("x:80"), &["https://x"], false),
+            (Some("x:443"), &["http://x"], false),
             (Some("x:3000"), &["http://x"], false),
             (Some("x:3000"), &["http://x:3001"], false),
             (Some("x:3000"), &["http://y.x:3000"], false),

@@ -164,6 +164,26 @@ test('token check says what is wrong with a token and shows nothing of it', asyn
   assert.deepEqual([code, JSON.parse(stdout).id], [0, '1']);
 });
 
+test('token warns of a secret that is likely a mistake, beside the token', async (t) => {
+  const folder = makeFolder(t, { env: { JWT_SECRET: `${SECRET}\n` } });
+  const made = await folder.mixlab('token', 'gen', '--user', '1');
+  assert.equal(made.code, 0);
+  assert.match(made.stdout, /^eyJ\S+\n$/);
+  assert.match(made.stderr, /^warning: JWT_SECRET begins or ends with white space.*\n$/);
+  const checked = await folder.mixlab('token', 'check', sign({ sub: '1', exp: seconds(60) }));
+  assert.equal(checked.code, 1);
+  assert.match(checked.stderr, /^warning: JWT_SECRET .*\nerror: the token is not valid: its signature was made with another key/);
+});
+
+test('no token is made that would be refused', async (t) => {
+  const folder = makeFolder(t);
+  for (const role of ['', 'a\nb', 'x'.repeat(257)]) {
+    const { code, stdout, stderr } = await folder.mixlab('token', 'gen', '--user', '1', '--role', role);
+    assert.deepEqual([code, stdout], [2, '']);
+    assert.match(stderr, /a role has 1 to 256 bytes and no control characters/);
+  }
+});
+
 test('without JWT_SECRET there are no tokens to make or check', async (t) => {
   const folder = makeFolder(t, { env: { JWT_SECRET: undefined } });
   for (const args of [['gen', '--user', '1'], ['check', 'x']]) {

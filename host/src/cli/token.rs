@@ -4,12 +4,15 @@ use std::{io::Read, time::Duration};
 
 use clap::Subcommand;
 
-use super::{EXIT_BAD_INPUT, Failure, Global, output::print};
+use super::{
+    EXIT_BAD_INPUT, Failure, Global,
+    output::{print, say},
+};
 use crate::{
     auth::{self, Verifier},
     config::{self, Config},
     units,
-    user::{User, UserId},
+    user::{User, UserId, is_role},
 };
 
 #[derive(Subcommand)]
@@ -23,7 +26,7 @@ pub enum Token {
         #[arg(long)]
         username: Option<String>,
         /// A role; may be given several times.
-        #[arg(long = "role", value_name = "ROLE")]
+        #[arg(long = "role", value_name = "ROLE", value_parser = role)]
         roles: Vec<String>,
         /// How long the token is good.
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = units::duration::parse)]
@@ -40,6 +43,9 @@ impl Token {
     pub fn run(self, global: &Global) -> Result<(), Failure> {
         let config = global.load_config()?;
         let secret = secret(&config)?;
+        for doubt in config.auth.doubts() {
+            say(format_args!("warning: {doubt}"));
+        }
         match self {
             Self::Gen {
                 user,
@@ -79,6 +85,13 @@ impl Token {
 fn user_id(text: &str) -> Result<UserId, String> {
     UserId::from_text(text)
         .ok_or_else(|| "a user id has 1 to 128 bytes and no control characters".into())
+}
+
+fn role(text: &str) -> Result<String, String> {
+    if !is_role(text) {
+        return Err("a role has 1 to 256 bytes and no control characters".into());
+    }
+    Ok(text.to_owned())
 }
 
 fn secret(config: &Config) -> Result<&config::Secret, Failure> {

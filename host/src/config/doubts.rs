@@ -1,6 +1,6 @@
 //! What is allowed and is likely a mistake.
 
-use super::{Config, Secret};
+use super::{Auth, Config, Secret};
 
 /// A secret for HS256 has at least as many bytes as the hash (RFC 7518, section 3.2).
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -11,8 +11,6 @@ const MIN_API_KEY_BYTES: usize = 16;
 impl Config {
     /// What is allowed and is likely a mistake, each in a sentence for the log. It holds no secret.
     pub fn doubts(&self) -> Vec<String> {
-        let secret = self.auth.secret.iter().filter(|_| self.auth.enabled);
-        let secret = secret.flat_map(doubts_of_jwt_secret);
         let short = |key: &Secret| key.expose().len() < MIN_API_KEY_BYTES;
         let keys = self.api.keys.iter().filter(|known| short(&known.key));
         let keys = keys.map(|known| {
@@ -21,7 +19,15 @@ impl Config {
                 known.name
             )
         });
-        secret.chain(keys).collect()
+        self.auth.doubts().into_iter().chain(keys).collect()
+    }
+}
+
+impl Auth {
+    /// The same of `JWT_SECRET` alone.
+    pub fn doubts(&self) -> Vec<String> {
+        let secret = self.secret.as_ref().filter(|_| self.enabled);
+        secret.map(doubts_of_jwt_secret).unwrap_or_default()
     }
 }
 
@@ -65,10 +71,7 @@ impl Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        config::{ApiKey, Auth},
-        grant::Grants,
-    };
+    use crate::{config::ApiKey, grant::Grants};
 
     const GOOD: &str = "0123456789abcdef0123456789abcdef";
 
