@@ -5,7 +5,7 @@ import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
-import { editConfig, notReady } from '../support/plugins.mjs';
+import { assertFailed, editConfig, notReady } from '../support/plugins.mjs';
 import { makeFolder, PROGRAM, startServer } from '../support/server.mjs';
 import { tcp } from '../support/tcp.mjs';
 import { PATIENCE, until } from '../support/wait.mjs';
@@ -85,6 +85,43 @@ test('a server whose log nobody reads ends all the same, with its last words whe
   const other = await startServer(t, { plugins: ['echo'] });
   assert.equal(await other.stop(), 0);
   assert.match(other.log(), /shutting down\n/);
+});
+
+test('what plugins say begins no line of the log and does nothing to a terminal', async (t) => {
+  const grants = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'find', 'disconnect', 'handshake'];
+  const server = await startServer(t, { plugins: [{ wasm: 'capabilities', grants }] });
+  const socket = await connect(t, server);
+  const forged = '2026-01-01T00:00:00.000000Z  INFO mixlab::server: forged';
+  const message = `one\n${forged}\r${forged}\x1b[2J\u009b2J\x0b`;
+  await ask(socket, 'capabilities', [{ call: 'log', message }]);
+  await server.waitForLog(/forged/);
+  const lines = server.log().split('\n');
+  assert.deepEqual(
+    lines.filter((line) => line.includes('forged')).map((line) => line.slice(0, 8)),
+    ['    2026'],
+  );
+  assert.doesNotMatch(server.log(), /[\0-\x08\x0b-\x1f\x7f-\x9f]/);
+});
+
+test('each line of a failure has its trace id, and none is about the host, whatever RUST_BACKTRACE says', async (t) => {
+  const server = await startServer(t, {
+    config: '[breaker]\nfailures = 1',
+    plugins: ['traps'],
+    env: { RUST_BACKTRACE: 'full', RUST_LIB_BACKTRACE: '1' },
+  });
+  const socket = await connect(t, server);
+  const answer = await ask(socket, 'traps');
+  const failure = await assertFailed(server, answer, 'plugin_error');
+  const lines = failure.trimEnd().split('\n');
+  assert.ok(lines.length > 5, failure);
+  for (const line of lines) assert.ok(line.includes(answer.error.trace_id), `${line}\n${failure}`);
+  assert.match(failure, /traps panics on purpose/);
+  assert.doesNotMatch(failure, /Stack backtrace|wasmtime::|tokio::/);
+  const paused = await server.waitForLog(/.*the plugin is paused.*/);
+  assert.ok(paused[0].includes(answer.error.trace_id), paused[0]);
+
+  const list = await server.mixlab('plugin', 'list');
+  for (const line of list.stdout.trimEnd().split('\n').slice(1)) assert.match(line, /^ {4}/);
 });
 
 test('whoever reads what a command prints may stop at any time', async (t) => {

@@ -267,7 +267,7 @@ const NO_CONTRACTS = {
   'rate-of-none': [{ name: 'x', limits: [{ scope: 'ip', rate: '0/1s' }] }, /event x: rate "0\/1s"/],
   'burst-of-none': [
     { name: 'x', limits: [{ scope: 'ip', rate: '1/1s', burst: 0 }] },
-    /event "x".* a burst of at least 1/,
+    /event "x".* invalid burst 0: expected 1 or more/,
   ],
 };
 const ANSWER = { text: 'ü', list: [1, 2.5, true], nested: { table: { key: 'value' } } };

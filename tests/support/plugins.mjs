@@ -76,5 +76,5 @@ export async function assertFailed(server, answer, code) {
   return server
     .log()
     .split(new RegExp(`(?=${line.source})`, 'm'))
-    .find((line) => line.includes(`trace_id=${traceId}`));
+    .find((line) => line.includes(`${traceId} a call failed`));
 }

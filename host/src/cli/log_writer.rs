@@ -3,6 +3,7 @@
 //! written, are lost and counted.
 
 use std::{
+    borrow::Cow,
     io::{self, ErrorKind, Write},
     mem,
     sync::Arc,
@@ -187,7 +188,7 @@ pub struct Lines(Arc<Shared>);
 
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.0.push(line);
+        self.0.push(&marked(line));
         Ok(line.len())
     }
 
@@ -203,6 +204,32 @@ impl<'a> MakeWriter<'a> for Lines {
         self
     }
 }
+
+/// A line in which others have their say: clients, plugins. Nothing but the beginning of a line of the
+/// log begins at the margin, whatever they say; and no control character does anything but those of
+/// colours, which are the log's own: theirs are shown as text by then.
+fn marked(line: &[u8]) -> Cow<'_, [u8]> {
+    let is_harmless = |byte: u8| matches!(byte, b' '..|b'\t'| ESCAPE);
+    let Some((&b'\n', text)) = line.split_last() else {
+        return line.into();
+    };
+    if text.iter().copied().all(is_harmless) {
+        return line.into();
+    }
+    let mut marked = Vec::with_capacity(line.len() + 64);
+    for &byte in text {
+        match byte {
+            b'\n' => marked.extend_from_slice(b"\n    "),
+            byte if is_harmless(byte) => marked.push(byte),
+            byte => marked.extend(byte.escape_ascii()),
+        }
+    }
+    marked.push(b'\n');
+    marked.into()
+}
+
+/// Begins what switches colours.
+const ESCAPE: u8 = 0x1b;
 
 #[cfg(test)]
 mod tests {
@@ -322,6 +349,18 @@ mod tests {
         test.answer(full());
         test.log(b"a line\n");
         assert_eq!(test.end(), "half\na line\n3 lost\n");
+    }
+
+    #[test]
+    fn what_others_say_begins_no_line_of_the_log() {
+        let marked = |line: &str| String::from_utf8(marked(line.as_bytes()).into()).unwrap();
+        for line in ["a line\n", "\x1b[31mred\x1b[0m\tßö\n", "no end", ""] {
+            assert_eq!(marked(line), line);
+        }
+        assert_eq!(
+            marked("two\nlines\rand\x0bmore\0\n"),
+            "two\n    lines\\rand\\x0bmore\\x00\n"
+        );
     }
 
     #[test]

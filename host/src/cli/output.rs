@@ -15,8 +15,13 @@ const AT_ONCE: usize = 4096;
 
 /// Prints what a command was asked for. It is no failure if nobody wants to read all of it.
 pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let mut text = Vec::new();
+    write(&mut text)?;
     let mut out = io::stdout().lock();
-    match write(&mut out).and_then(|()| out.flush()) {
+    match out
+        .write_all(shown(&text).as_bytes())
+        .and_then(|()| out.flush())
+    {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         printed => printed,
     }
@@ -24,7 +29,7 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result
 
 /// Says on standard error what somebody should know, if it can be said.
 pub fn say(text: impl Display) {
-    let line = format!("{text}\n");
+    let line = shown(format!("{text}\n").as_bytes());
     let error = io::stderr();
     for part in line.as_bytes().chunks(AT_ONCE) {
         let mut polled = [PollFd::new(&error, PollFlags::OUT)];
@@ -37,4 +42,17 @@ pub fn say(text: impl Display) {
             return;
         }
     }
+}
+
+/// Text in which plugins have their say: their control characters are shown and do nothing.
+fn shown(text: &[u8]) -> String {
+    let mut shown = String::new();
+    for character in String::from_utf8_lossy(text).chars() {
+        match character {
+            '\n' | '\t' => shown.push(character),
+            _ if character.is_control() => shown.extend(character.escape_default()),
+            _ => shown.push(character),
+        }
+    }
+    shown
 }

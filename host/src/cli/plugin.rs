@@ -214,7 +214,7 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
             writeln!(out, "    waiting       {reason}")?;
         }
         if let Some(reason) = plugin["refusal"].as_str() {
-            writeln!(out, "    refused       {reason}")?;
+            writeln!(out, "    refused       {}", indented(reason))?;
         }
         if let Some(failure) = plugin["last_failure"].as_object() {
             let text = |key: &str| failure[key].as_str().unwrap_or("-");
@@ -223,9 +223,14 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
                 "    last failure  {} in {}: {}",
                 text("at"),
                 text("during"),
-                text("reason")
+                indented(text("reason"))
             )?;
         }
     }
     Ok(())
+}
+
+/// A reason of many lines, none of which passes for another plugin or another property.
+fn indented(reason: &str) -> String {
+    reason.replace('\n', "\n                  ")
 }

@@ -20,19 +20,21 @@ pub fn report(
         Some(written) => format!("{error}{written}"),
         None => error.to_string(),
     };
-    plugin.failed(connection.address, during, error, &reason);
+    let trace_id = TraceId::random();
+    plugin.failed(connection.address, during, error, &reason, &trace_id);
     let wire = wire(error);
     if let CallError::Paused(_) = error {
         // Logged when the pause began.
         return wire;
     }
-    let trace_id = TraceId::random();
+    // A guest's words have many lines, and each of them is found by the trace id.
+    let reason = reason.replace('\n', &format!("\n{trace_id} "));
     let (name, version) = (&**plugin.name(), plugin.version());
     let (generation, socket) = (plugin.generation(), &connection.id);
     if let CallError::Host(_) = error {
-        tracing::error!(plugin = name, version, generation, event = during, socket, %trace_id, "a call failed: {reason}");
+        tracing::error!(plugin = name, version, generation, event = during, socket, %trace_id, "{trace_id} a call failed: {reason}");
     } else {
-        tracing::warn!(plugin = name, version, generation, event = during, socket, %trace_id, "a call failed: {reason}");
+        tracing::warn!(plugin = name, version, generation, event = during, socket, %trace_id, "{trace_id} a call failed: {reason}");
     }
     wire.with_trace(trace_id)
 }

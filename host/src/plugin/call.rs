@@ -28,7 +28,7 @@ use super::{
     metered::{CpuTime, Metered},
     pool::{Ended, Lease},
 };
-use crate::{address::ClientAddress, capability::Output};
+use crate::{address::ClientAddress, capability::Output, error::TraceId};
 
 /// CPU time on the plugin runtime, or time until a trap, that makes a call slow, and its plugin one
 /// that is not started inline for a while.
@@ -75,7 +75,15 @@ impl Plugin {
     }
 
     /// A call for a client at this address was not answered, or with something that is not allowed.
-    pub fn failed(&self, address: ClientAddress, during: &str, error: &CallError, reason: &str) {
+    /// The log tells of what follows from it under the failure's `trace_id`.
+    pub fn failed(
+        &self,
+        address: ClientAddress,
+        during: &str,
+        error: &CallError,
+        reason: &str,
+        trace_id: &TraceId,
+    ) {
         self.metrics().failed(error.reason());
         if let CallError::Paused(_) = error {
             return;
@@ -92,19 +100,21 @@ impl Plugin {
         let version = self.version();
         match begun {
             Begun::ForClient => tracing::warn!(
-                plugin, version, generation, %address,
+                plugin, version, generation, %address, %trace_id,
                 "the plugin is paused for a client: its calls keep failing"
             ),
             Begun::ForEverybody => tracing::warn!(
                 plugin,
                 version,
                 generation,
+                %trace_id,
                 "the plugin is paused: its calls keep failing"
             ),
             Begun::Disabled => tracing::warn!(
                 plugin,
                 version,
                 generation,
+                %trace_id,
                 "the plugin is switched off until it changes: its calls keep failing"
             ),
         }

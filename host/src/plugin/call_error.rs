@@ -73,7 +73,7 @@ impl CallError {
         if let Some(Misfit(types)) = error.downcast_ref() {
             return Self::Misfit(types.clone());
         }
-        let text = format!("{error:?}");
+        let text = with_causes(error);
         // wasmtime has no type for this one.
         if text.contains("fuel allocated for hostcalls has been exhausted") {
             return Self::OverBudget(OverBudget::bytes("boundary", boundary_bytes));
@@ -93,4 +93,17 @@ impl CallError {
     pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
         Self::Host(panics::message(panic))
     }
+}
+
+/// A trap with its frames and causes. Not by `{:?}`, which finds the names of the host's own frames
+/// besides, in a tenth of a second and more, where `RUST_BACKTRACE` asks for some.
+fn with_causes(error: &wasmtime::Error) -> String {
+    let mut text = error.to_string();
+    for (number, cause) in error.chain().skip(1).enumerate() {
+        if number == 0 {
+            text += "\n\nCaused by:";
+        }
+        text += &format!("\n    {cause}");
+    }
+    text
 }
