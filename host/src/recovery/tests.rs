@@ -173,7 +173,12 @@ impl Client {
 
     fn cut(&mut self, journal: &Journal) {
         self.is_here = false;
-        let former = Former {
+        let former = self.former();
+        journal.end(&self.stream, self.key.session, || Some(former));
+    }
+
+    fn former(&self) -> Former {
+        Former {
             pid: self.pid.clone(),
             id: self.id.clone(),
             key: self.key,
@@ -182,8 +187,7 @@ impl Client {
             rooms: self.rooms.iter().cloned().collect(),
             data: Arc::default(),
             user: self.user.clone(),
-        };
-        journal.end(&self.stream, self.key.session, || Some(former));
+        }
     }
 
     /// Comes back with what it has seen; whether it got what it missed. `meanwhile` happens while
@@ -501,6 +505,106 @@ fn events_enter_each_channel_in_the_order_of_their_places() {
             client.cut(&journal);
             assert!(client.come_back(&journal, |_| {}));
             assert_eq!(client.got, *got);
+        }
+    }
+}
+
+#[test]
+fn clients_that_come_back_while_others_send_have_every_event_once_and_in_order() {
+    // No more than a stream keeps.
+    const SENT: usize = 800;
+    const CLIENTS: usize = 3;
+    /// A client's present outbox; whether broadcasts reach it.
+    type Channel = Mutex<(Vec<String>, bool)>;
+    let journal = namespace(limits(2 * SENT, 16 << 20));
+    let channels: Vec<Channel> = (0..CLIENTS)
+        .map(|_| Mutex::new((Vec::new(), true)))
+        .collect();
+    let clients: Vec<_> = (0..CLIENTS).map(|_| Client::connect(&journal)).collect();
+    let streams: Vec<_> = clients.iter().map(|client| client.stream.clone()).collect();
+    let sending = AtomicUsize::new(1 + CLIENTS);
+    let come_and_go = |mut client: Client, channel: &Channel| {
+        let mut seen = Vec::new();
+        loop {
+            let is_over = sending.load(Ordering::Acquire) == 0;
+            seen.append(&mut channel.lock().unwrap().0);
+            if is_over {
+                return seen;
+            }
+            client.offset = seen.last().map(|event| place(event).to_owned());
+            let former = client.former();
+            let end = || {
+                channel.lock().unwrap().1 = false;
+                Some(former)
+            };
+            journal.end(&client.stream, client.key.session, end);
+            // What has not been read is lost on the way.
+            channel.lock().unwrap().0.clear();
+            let returning = journal
+                .take(&client.pid, client.offset.as_deref(), None)
+                .unwrap();
+            client.key = client.key.back_in(Client::connect(&journal).key.session);
+            let session = client.key.session;
+            let replay = journal.resume(session, returning, || {}).unwrap();
+            let send = |packets: &[Packet]| {
+                thread::yield_now();
+                let missed = packets.iter().map(|packet| packet.array().to_owned());
+                channel.lock().unwrap().0.extend(missed);
+                thread::yield_now();
+                true
+            };
+            let leave = || channel.lock().unwrap().1 = true;
+            assert!(journal.catch_up(session, replay, Vec::new, send, leave));
+            // Whoever never reads has an event that it cannot read.
+            while channel.lock().unwrap().0.is_empty() && sending.load(Ordering::Acquire) > 0 {
+                thread::yield_now();
+            }
+        }
+    };
+    let seen: Vec<_> = thread::scope(|scope| {
+        let (journal, sending, channels, come_and_go) =
+            (&journal, &sending, &channels, &come_and_go);
+        scope.spawn(move || {
+            for number in 0..SENT {
+                let mut log = journal.broadcasts();
+                let packet = log.push(everyone(), event(&format!("all {number}")));
+                for channel in channels {
+                    let mut channel = channel.lock().unwrap();
+                    if channel.1 {
+                        channel.0.push(packet.array().to_owned());
+                    }
+                }
+                drop(log);
+                thread::yield_now();
+            }
+            sending.fetch_sub(1, Ordering::Release);
+        });
+        for (stream, channel) in streams.iter().zip(channels) {
+            scope.spawn(move || {
+                for number in 0..SENT {
+                    let send = |_, packet: &Packet| {
+                        channel.lock().unwrap().0.push(packet.array().to_owned());
+                    };
+                    journal.emit(stream, false, event(&format!("own {number}")), send);
+                    thread::yield_now();
+                }
+                sending.fetch_sub(1, Ordering::Release);
+            });
+        }
+        let clients = clients.into_iter().zip(channels);
+        let threads: Vec<_> = clients
+            .map(|(client, channel)| scope.spawn(move || come_and_go(client, channel)))
+            .collect();
+        let seen = threads.into_iter().map(|thread| thread.join().unwrap());
+        seen.collect()
+    });
+    for seen in seen {
+        for kind in ["all", "own"] {
+            let names = names(&seen)
+                .into_iter()
+                .filter(|name| name.starts_with(kind));
+            let expected = (0..SENT).map(|number| format!("{kind} {number}"));
+            assert!(names.eq(expected), "{kind}");
         }
     }
 }
