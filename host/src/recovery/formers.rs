@@ -17,11 +17,20 @@ use crate::{address::ClientNetwork, config, user::UserId};
 /// So many dropped connections of one user or at one address are nothing unusual.
 const FEW: usize = 8;
 
-/// The connections that dropped. Its lock comes before all logs'.
+/// The connections that dropped. Its lock comes before all logs'; it is held with one only where
+/// somebody has to go.
 pub struct Formers {
     max: usize,
     max_age: Duration,
     kept: Mutex<Kept>,
+}
+
+/// A connection that its client takes.
+pub struct Taken {
+    /// The connection.
+    pub waiting: Waiting,
+    number: u64,
+    at: Instant,
 }
 
 /// They are numbered as they drop, so that the lowest number is the oldest.
@@ -74,24 +83,35 @@ impl Formers {
         let now = Instant::now();
         let mut kept = self.lock();
         kept.forget(now, self.max_age);
-        kept.insert(now, waiting);
-        while kept.waiting.len() > self.max {
-            kept.evict();
-        }
+        let number = kept.next;
+        kept.next += 1;
+        kept.insert(number, now, waiting);
+        kept.fit(self.max);
     }
 
-    /// Takes the connection of a client that is back, if `look` finds that it may have it.
-    pub fn take<T>(
-        &self,
-        pid: &str,
-        look: impl FnOnce(&Waiting) -> Option<T>,
-    ) -> Option<(Waiting, T)> {
+    /// Takes the connection of a client that is back, if it `is_its`.
+    pub fn take(&self, pid: &str, is_its: impl FnOnce(&Waiting) -> bool) -> Option<Taken> {
         let mut kept = self.lock();
         kept.forget(Instant::now(), self.max_age);
         let number = *kept.by_pid.get(pid)?;
-        let (_, waiting) = kept.waiting.get(&number)?;
-        let found = look(waiting)?;
-        Some((kept.remove(number)?, found))
+        let (at, waiting) = kept.waiting.get(&number)?;
+        let at = *at;
+        if !is_its(waiting) {
+            return None;
+        }
+        let waiting = kept.remove(number)?;
+        Some(Taken {
+            waiting,
+            number,
+            at,
+        })
+    }
+
+    /// Keeps a connection on that its client cannot have back as it wanted. The caller holds no log.
+    pub fn put_back(&self, taken: Taken) {
+        let mut kept = self.lock();
+        kept.insert(taken.number, taken.at, taken.waiting);
+        kept.fit(self.max);
     }
 
     /// Forgets the connections of a user: nobody has them back.
@@ -116,13 +136,11 @@ impl Formers {
 }
 
 impl Kept {
-    fn insert(&mut self, now: Instant, waiting: Waiting) {
-        let number = self.next;
-        self.next += 1;
+    fn insert(&mut self, number: u64, at: Instant, waiting: Waiting) {
         let owner = Owner::of(&waiting.former);
         self.class(&owner).insert(number, owner);
         let pid = waiting.former.pid.clone();
-        self.waiting.insert(number, (now, waiting));
+        self.waiting.insert(number, (at, waiting));
         if let Some(former) = self.by_pid.insert(pid, number) {
             self.remove(former);
         }
@@ -144,6 +162,12 @@ impl Kept {
             && now.duration_since(*at) > max_age
         {
             self.remove(number);
+        }
+    }
+
+    fn fit(&mut self, max: usize) {
+        while self.waiting.len() > max {
+            self.evict();
         }
     }
 

@@ -223,17 +223,23 @@ impl Journal {
             let place = Place::read(self.tag, text);
             place.map_or(Offset::Other, Offset::Place)
         });
-        let (waiting, seen) = self.common.formers.take(pid, |waiting| {
+        let formers = &self.common.formers;
+        let taken = formers.take(pid, |waiting| {
             let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));
-            let is_its = is_here && waiting.former.user.as_ref() == user;
-            is_its
-                .then(|| waiting.seen(offset, &self.log.read()))
-                .flatten()
+            is_here && waiting.former.user.as_ref() == user
         })?;
+        let seen = taken.waiting.seen(offset, &self.log.read());
+        let Some(seen) = seen else {
+            formers.put_back(taken);
+            return None;
+        };
+        let Waiting {
+            former, awaited, ..
+        } = taken.waiting;
         Some(Returning {
-            former: waiting.former,
+            former,
             seen,
-            awaited: waiting.awaited,
+            awaited,
         })
     }
 
