@@ -252,6 +252,29 @@ test('a page comes back, subscription and all, when the server does', async (t) 
   await until(async () => (await second.api('POST', '/api/v1/payments/updates', {})).body.delivered === 1);
 });
 
+test('where origins are checked, own pages connect, and those of other sites do not', async (t) => {
+  const checked = await startServer(t, {
+    config: `${WEB}${CLIENT}[cors]\ncheck_origins = true\n`,
+    plugins: PLUGINS,
+  });
+  const own = await connectedPage(t, `${checked.url}/socket-example.html#token=${token({ sub: 1, username: 'ada' })}`);
+  noErrors(own);
+
+  // Another port is another site, and a browser lets its page open a websocket here all the same.
+  const foreign = await openPage(t, browser, `${server.url}/socket-example.html`);
+  const connects = (url) =>
+    foreign.evaluate(
+      (url) =>
+        new Promise((resolve) => {
+          const socket = globalThis.io(url, { transports: ['websocket'], reconnection: false, forceNew: true });
+          for (const event of ['connect', 'connect_error']) socket.once(event, () => resolve(event));
+        }),
+      url,
+    );
+  assert.equal(await connects(secret.url), 'connect', 'by default');
+  assert.equal(await connects(checked.url), 'connect_error');
+});
+
 test('without the bundle of the client the page says what to do', async (t) => {
   const bare = await startServer(t, { config: `${WEB}client = "nowhere"\n`, plugins: PLUGINS });
   const page = await openPage(t, browser, `${bare.url}/socket-example.html`);
