@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use crate::{
     connection::Connections,
     message::{Arguments, Message},
+    namespace::MAIN_NAMESPACE,
     transport::{Adapter, Delivery, Namespaces, Selection},
     user::UserId,
 };
@@ -16,10 +17,7 @@ use crate::{
 /// The room of clients that subscribed to payment updates.
 pub const PAYMENTS_ROOM: &str = "payments";
 
-/// The namespace that the primitives reach.
-const NAMESPACE: &str = "/";
-
-/// Pushes to the clients of namespace `/`.
+/// Pushes to the clients of the main namespace.
 #[derive(Clone)]
 pub struct Broadcast {
     namespaces: Arc<Namespaces>,
@@ -99,13 +97,18 @@ impl Broadcast {
         self.connections.clients()
     }
 
+    /// A namespace that is open.
+    pub(crate) fn namespace(&self, path: &str) -> Option<Arc<Adapter>> {
+        self.namespaces.get(path)
+    }
+
     /// The live connections.
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections
     }
 
     fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, arguments: &[&T]) -> Delivery {
-        let Some(adapter) = self.namespaces.get(NAMESPACE) else {
+        let Some(adapter) = self.namespaces.get(MAIN_NAMESPACE) else {
             return Delivery::default();
         };
         let arguments = Arguments::from_serialized(arguments);

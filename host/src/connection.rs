@@ -15,7 +15,7 @@ use crate::{
     address::ClientAddress,
     data::Data,
     deadlines::Deadline,
-    guest, id,
+    id,
     lane::Lane,
     message::Message,
     recovery::{Former, Replay, Stream},
@@ -40,6 +40,8 @@ pub struct Connection {
     /// What it alone is sent; none if it cannot come back.
     stream: Option<Arc<Stream>>,
     identity: ArcSwap<Identity>,
+    /// Whether its client lost it and has it back.
+    pub recovered: bool,
     /// When the token of its user expires.
     deadline: ArcSwapOption<Deadline<Weak<Connection>>>,
     /// What plugins keep with it.
@@ -52,8 +54,6 @@ pub struct Connection {
 pub struct Identity {
     /// None: anonymous.
     pub user: Option<User>,
-    /// What plugins are told of the connection; built here once and not for every event.
-    pub guest: guest::Connection,
 }
 
 impl Connection {
@@ -93,14 +93,7 @@ impl Connection {
         recovered: Option<Arc<Data>>,
     ) -> Self {
         adapter.hold();
-        let guest = guest::Connection {
-            id: id.clone(),
-            namespace: adapter.namespace().to_owned(),
-            address: address.to_string(),
-            user: None,
-            recovered: recovered.is_some(),
-        };
-        let identity = ArcSwap::from_pointee(Identity { user: None, guest });
+        let identity = ArcSwap::from_pointee(Identity { user: None });
         Self {
             id,
             pid,
@@ -111,6 +104,7 @@ impl Connection {
             adapter,
             stream,
             identity,
+            recovered: recovered.is_some(),
             deadline: ArcSwapOption::empty(),
             data: recovered.unwrap_or_default(),
             last_rooms: OnceLock::new(),
@@ -144,16 +138,7 @@ impl Connection {
         let former = self.identity.load();
         let mut left = former.user.as_ref().map(User::rooms).unwrap_or_default();
         left.retain(|room| !rooms.contains(room));
-        let mut guest = former.guest.clone();
-        guest.user = Some(guest::User {
-            id: user.id.as_str().to_owned(),
-            username: user.username.clone(),
-            roles: user.roles.clone(),
-        });
-        self.identity.store(Arc::new(Identity {
-            user: Some(user),
-            guest,
-        }));
+        self.identity.store(Arc::new(Identity { user: Some(user) }));
         self.leave(left);
         self.join(rooms);
     }

@@ -8,7 +8,7 @@ use crate::{
     broadcast::{Broadcast, Notification},
     connection::Connection,
     message::{Arguments, Message},
-    transport::Selection,
+    sockets::Sockets,
     user::UserId,
 };
 
@@ -45,10 +45,10 @@ pub enum Effect {
         /// May be dropped when the client is not ready.
         volatile: bool,
     },
-    /// An event to other sockets of the connection's namespace.
+    /// An event to sockets of a namespace.
     EmitTo {
         /// Which ones.
-        selection: Selection,
+        sockets: Sockets,
         /// The event's name.
         event: String,
         /// Its arguments.
@@ -69,14 +69,14 @@ pub enum Effect {
     /// Sockets join a room.
     JoinSockets {
         /// Which ones.
-        selection: Selection,
+        sockets: Sockets,
         /// The room's name.
         room: String,
     },
     /// Sockets leave a room.
     LeaveSockets {
         /// Which ones.
-        selection: Selection,
+        sockets: Sockets,
         /// The room's name.
         room: String,
     },
@@ -90,7 +90,7 @@ pub enum Effect {
     /// Connections end.
     Disconnect {
         /// Which ones; the connection itself if there is none.
-        selection: Option<Selection>,
+        sockets: Option<Sockets>,
         /// The clients' transports end as well.
         close: bool,
     },
@@ -118,10 +118,7 @@ impl Effect {
                 | Self::Join { .. }
                 | Self::Leave { .. }
                 | Self::SetData { .. }
-                | Self::Disconnect {
-                    selection: None,
-                    ..
-                }
+                | Self::Disconnect { sockets: None, .. }
         )
     }
 }
@@ -134,11 +131,7 @@ pub fn commit(
     broadcast: &Broadcast,
     answer: impl FnOnce(),
 ) {
-    let adapter = connection.adapter();
-    let selected = |selection: &Selection| {
-        let sockets = adapter.selected(selection);
-        broadcast.connections().of(&sockets, connection.namespace())
-    };
+    let selected = |sockets: &Sockets| sockets.connections(Some(connection), broadcast);
     let mut disconnects = Vec::new();
     for effect in effects {
         match effect {
@@ -159,32 +152,35 @@ pub fn commit(
                 connection.emit(&event, message, volatile);
             }
             Effect::EmitTo {
-                selection,
+                sockets,
                 event,
                 message,
                 volatile,
             } => {
-                adapter.broadcast(selection, &event, message, volatile);
+                // Nobody is in a namespace that is not open.
+                sockets.at(Some(connection), broadcast, |adapter| {
+                    adapter.broadcast(sockets.selection.clone(), &event, message, volatile)
+                });
             }
             Effect::Join { room } => connection.join(vec![room]),
             Effect::Leave { room } => connection.leave(vec![room]),
-            Effect::JoinSockets { selection, room } => {
+            Effect::JoinSockets { sockets, room } => {
                 let join = |it: &Arc<Connection>| it.join(vec![room.clone()]);
-                selected(&selection).iter().for_each(join);
+                selected(&sockets).iter().for_each(join);
             }
-            Effect::LeaveSockets { selection, room } => {
+            Effect::LeaveSockets { sockets, room } => {
                 let leave = |it: &Arc<Connection>| it.leave(vec![room.clone()]);
-                selected(&selection).iter().for_each(leave);
+                selected(&sockets).iter().for_each(leave);
             }
             Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
-            Effect::Disconnect { selection, close } => disconnects.push((selection, close)),
+            Effect::Disconnect { sockets, close } => disconnects.push((sockets, close)),
         }
     }
     answer();
-    for (selection, close) in disconnects {
+    for (sockets, close) in disconnects {
         let connections = broadcast.connections();
-        match selection {
-            Some(selection) => selected(&selection)
+        match sockets {
+            Some(sockets) => selected(&sockets)
                 .iter()
                 .for_each(|selected| connections.disconnect(selected, close)),
             None => connections.disconnect(connection, close),

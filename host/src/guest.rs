@@ -31,7 +31,7 @@ pub use bindings::{
         },
     },
     mixlab::plugin::{
-        ask, broadcast, emit, log, rooms, sockets, types,
+        ask, broadcast, connection, emit, log, rooms, sockets, types,
         types::{Connection, Error, Message, Rejection, User},
     },
 };

@@ -58,6 +58,7 @@ pub mod server;
 pub mod settings;
 mod shorten;
 pub mod socket;
+mod sockets;
 mod suggest;
 mod tasks;
 pub mod transport;

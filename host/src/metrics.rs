@@ -137,7 +137,7 @@ impl Default for Metrics {
             ),
             plugin_memory: gauges(
                 "mixlab_plugin_memory_bytes",
-                "Linear memory and tables of a plugin's instances",
+                "Memory of a plugin's instances, with what the host keeps of them",
                 &[PLUGIN],
             ),
             plugin_state: gauges(

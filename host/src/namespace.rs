@@ -1,5 +1,8 @@
 //! The names of namespaces, and patterns of them.
 
+/// The namespace that is always served, where the host's own rooms and events live.
+pub const MAIN_NAMESPACE: &str = "/";
+
 /// What a pattern's star stands for is not longer, in bytes.
 const MAX_STAR: usize = 128;
 

@@ -35,8 +35,7 @@ type SocketRef = Arc<Socket<Adapter>>;
 /// What socketioxide takes for a handler's refusal: the text of `connect_error`.
 type Refusal = Box<dyn std::fmt::Display + Send>;
 
-/// The namespace that is always served: the host's own events live there.
-pub const MAIN_NAMESPACE: &str = "/";
+pub use crate::namespace::MAIN_NAMESPACE;
 
 /// Handles the sockets of every namespace.
 #[derive(Clone)]

@@ -27,6 +27,9 @@ const server = await startServer(
 /** A question for the guest `asks`; it waits long unless the test is about that. */
 const question = (event, args = [], wait = 4_000) => ({ event, arguments: args, wait_ms: wait });
 
+/** What is said of an ask for which there is no place. */
+const BUSY = 'asks: too many calls of the plugin wait for clients';
+
 /** Answers every question with what `answer` makes of its arguments. */
 const answering = (socket, answer, event = 'question') =>
   socket.on(event, (...args) => args.pop()(...[answer(...args)].flat()));
@@ -220,28 +223,63 @@ test('clients that never answer leave a plugin to the others', async (t) => {
     plugins: [{ wasm: 'asks', grants: GRANTS, budget: { instances: 4 } }],
   });
   const questions = [question('question', [], 8_000)];
-  const silent = await Promise.all(Array.from({ length: 6 }, () => connect(t, patient)));
+  const silent = await Promise.all(Array.from({ length: 7 }, () => connect(t, patient)));
   const answers = silent.map((socket) => ask(socket, 'asks', questions));
-  // Half of the instances wait; the others say at once that they cannot.
   const asked = () => silent.filter((socket) => received(socket, 'question').length > 0);
-  const refused = [];
-  for (const answer of answers) {
-    answer.then(
-      ([{ over_budget }]) => over_budget && refused.push(over_budget),
-      // Those that are asked disconnect in the end.
-      () => {},
-    );
-  }
-  await until(() => refused.length === 4, { message: () => `four refusals: ${refused}` });
-  assert.deepEqual(refused, Array(4).fill('asks: too many calls of the plugin wait for clients'));
+  // Half of the instances wait for clients, as many calls as there are instances for them.
+  const refused = await Promise.race(answers);
+  assert.deepEqual(refused, [{ busy: BUSY }]);
   assert.equal(asked().length, 2);
 
   const other = await connect(t, patient);
   for (let number = 0; number < 20; number += 1) assert.equal(await ask(other, 'asks:ping'), 'pong');
+  assert.equal(asked().length, 2);
+  // Those that disconnect get no ack.
+  for (const answer of answers) answer.catch(() => {});
   for (const socket of asked()) socket.disconnect();
+  await until(() => asked().length === 4, { message: 'two more are asked' });
+  for (const socket of silent) socket.disconnect();
   answering(other, () => 'yes');
   await until(async () => (await ask(other, 'asks', questions))[0].answered);
   assert.equal((await plugin(patient, 'asks')).failures, 0);
+});
+
+test('an ask that finds no place waits for one, and for no longer than the budget allows', async (t) => {
+  const narrow = await startServer(t, {
+    config: `${CONFIG}wall = "2s"\n`,
+    plugins: [{ wasm: 'asks', grants: GRANTS, budget: { instances: 2 } }],
+  });
+  const [first, second, third] = await Promise.all([1, 2, 3].map(() => connect(t, narrow)));
+  let reply;
+  first.on('question', (ack) => (reply = ack));
+  const held = ask(first, 'asks', [question('question', [], 1_500)]);
+  await until(() => reply, { message: 'the first is asked' });
+  answering(second, () => 'second');
+  const waiting = ask(second, 'asks', [question('question', [], 100)]);
+  assert.equal(await ask(third, 'asks:ping'), 'pong', 'both instances wait, and a third serves');
+  assert.deepEqual(received(second, 'question'), []);
+  reply('first');
+  assert.deepEqual(await held, [{ answered: ['first'] }]);
+  assert.deepEqual(await waiting, [{ answered: ['second'] }]);
+
+  // One that keeps the only place for longer than others may wait.
+  first.removeAllListeners('question');
+  first.emit('asks', [question('question', [], 1_800)]);
+  await until(() => received(first, 'question').length === 2);
+  assert.deepEqual(await ask(second, 'asks', [question('question', [], 1_500)]), [{ busy: BUSY }]);
+});
+
+test('an ask that is refused for now is worth another try to the client', async (t) => {
+  const narrow = await startServer(t, {
+    config: `${CONFIG}wall = "3200ms"\n`,
+    plugins: [{ wasm: 'asks', grants: GRANTS, budget: { instances: 2 } }],
+  });
+  const [first, second] = [await connect(t, narrow), await connect(t, narrow)];
+  first.emit('asks', [question('question', [], 3_000)]);
+  await until(() => received(first, 'question').length === 1);
+  const { error } = await ask(second, 'asks:first');
+  assert.deepEqual(error, { code: 'plugin_unavailable', message: 'The plugin is busy, try again', temporary: true });
+  assert.equal((await plugin(narrow, 'asks')).failures, 0);
 });
 
 test('a plugin whose every instance would wait is refused at load', async (t) => {

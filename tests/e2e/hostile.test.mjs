@@ -13,12 +13,13 @@ import {
   notReady,
   plugin,
   reload,
+  replaceFile,
   status,
 } from '../support/plugins.mjs';
 import { CONFORMANCE, ROOT, startServer, wasm } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
-import { CODE, FUNCTIONS, MEMORIES, number, TABLES, TYPES, withEntries } from '../support/wasm.mjs';
+import { CODE, FUNCTIONS, MEMORIES, number, TABLES, TYPES, withDoubles, withEntries, withGlobals } from '../support/wasm.mjs';
 
 const GUESTS = join(ROOT, 'tests/fixtures');
 
@@ -62,10 +63,11 @@ const TABLE = {
   reserved_event: { refused: /"mixlab:x".*reserved/ },
   bad_schema: { refused: /"bad_schema".*schema of the arguments/ },
   bad_rate: { refused: /"bad_rate".*rate limit/ },
-  wrong_version: { refused: /mixlab:plugin@0\.2\.0.*mixlab:plugin@0\.1\.0/ },
+  wrong_version: { refused: /mixlab:plugin@0\.3\.0.*mixlab:plugin@0\.2\.0/ },
+  former_version: { refused: /it is built for mixlab:plugin@0\.1\.0; this host offers mixlab:plugin@0\.2\.0/ },
   other_types: {
     refused:
-      /it is built for a mixlab:plugin@0\.1\.0 that is not the mixlab:plugin@0\.1\.0 which this host, mixlab \S+, offers: .*; build it again with the wit\/ of this host/,
+      /it is built for a mixlab:plugin@0\.2\.0 that is not the mixlab:plugin@0\.2\.0 which this host, mixlab \S+, offers: .*; build it again with the wit\/ of this host/,
   },
   unknown_import: { refused: /elsewhere:studio\/teleport/ },
   ungranted: {
@@ -437,8 +439,8 @@ const idle = (length) => Buffer.concat([Buffer.from([0]), Buffer.alloc(length * 
 const repeat = (count, entry) => Array.from({ length: count }, () => entry);
 
 /**
- * What no compiler makes: entries that are added to the module inside a good component, why it is
- * refused then, and keys of [[plugins]].
+ * What no compiler makes: entries that are added to the module inside a good component, or what makes
+ * it of a good one, why it is refused then, and keys of [[plugins]].
  */
 const MADE = {
   'a-table-bomb': [
@@ -451,6 +453,10 @@ const MADE = {
   ],
   // Each takes gigabytes of addresses.
   'many-empty-memories': [{ [MEMORIES]: repeat(50, Buffer.from([0, 0])) }, /resource limit exceeded: memory count too high/],
+  // Each of them is kept by the host, for each instance.
+  'a-global-bomb': [(component) => withGlobals(component, 200_000, 90), /the budget memory = 16.* is used up/],
+  'a-module-by-the-hundred': [(component) => withGlobals(component, 1, 300), /it has more than 256 instances of modules inside/],
+  'a-component-of-doubles': [(component) => withDoubles(component, 11), /it has more than 256 instances of modules inside/],
   'a-huge-module': [
     {
       [TYPES]: [Buffer.from([0x60, 0, 0])],
@@ -462,6 +468,8 @@ const MADE = {
     { budget: { compile: '50ms' } },
   ],
 };
+
+const made = (component, entries) => (typeof entries === 'function' ? entries(component) : withEntries(component, entries));
 
 const entries = Object.entries(TABLE);
 const nameOf = (guest) => guest.replaceAll('_', '-');
@@ -709,7 +717,7 @@ for (const [name, [entries, reason, keys]] of Object.entries(MADE)) {
   test(`${name.replaceAll('-', ' ')} is refused at load, and nobody else notices`, async (t) => {
     const bystander = await connect(t, making);
     const worst = worstLatency(bystander, async () => {
-      writeFileSync(join(making.folder, `${name}.wasm`), withEntries(readFileSync(wasm('echo')), entries));
+      writeFileSync(join(making.folder, `${name}.wasm`), made(readFileSync(wasm('echo')), entries));
       await reload(making);
     });
     noticed.push({ guest: name, worst: await worst, server: making });
@@ -728,6 +736,16 @@ for (const [name, [entries, reason, keys]] of Object.entries(MADE)) {
     await reload(making);
   });
 }
+
+test('what the host keeps of an instance counts as its memory', async (t) => {
+  const own = await startServer(t, { config: CONFIG, plugins: ['echo'] });
+  const { memory_bytes: before } = await plugin(own, 'echo');
+  replaceFile(join(own.folder, 'echo.wasm'), withGlobals(readFileSync(wasm('echo')), 50_000, 10));
+  await reload(own);
+  const { memory_bytes: bytes, generation } = await plugin(own, 'echo');
+  assert.equal(generation, 2);
+  assert.ok(bytes - before >= 50_000 * 10 * 16, `${bytes} bytes, and ${before} before`);
+});
 
 test('a server that refused plugins serves the others and is not ready', async () => {
   assert.deepEqual(await notReady(refusing), intruders.map(([guest]) => nameOf(guest)));

@@ -1,10 +1,11 @@
 // Namespaces as plugins declare them, through the stock client.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { ask, connect, disconnected, open, TRANSPORTS } from '../support/client.mjs';
-import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { ask, connect, disconnected, open, received, TRANSPORTS } from '../support/client.mjs';
+import { editConfig, nextArgument, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { rawSocket } from '../support/raw.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
+import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 /** A plugin that answers `places` with its name and the connection's namespace. */
@@ -14,6 +15,8 @@ const places = (name, ...namespaces) => ({
   grants: ['namespace:/*'],
   config: { name, namespaces },
 });
+
+const ALL_BUT_NAMESPACES = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'socket', 'emit', 'ask', 'find', 'handshake', 'disconnect'];
 
 const PLUGINS = [places('one', '/', '/first', '/both'), CONFORMANCE];
 
@@ -275,4 +278,69 @@ test('a pattern with two stars is refused', async (t) => {
   const own = await startServer(t, { plugins: [places('bad', '/a-*-*'), places('good', '/a-*')] });
   assert.match((await plugin(own, 'bad')).refusal, /"\/a-\*-\*" is not a namespace: one begins with \/, has one \* at most/);
   assert.equal((await plugin(own, 'good')).state, 'serving');
+});
+
+test('a plugin reaches clients of another namespace that it is granted', async (t) => {
+  const own = await startServer(t, {
+    plugins: [
+      {
+        wasm: 'capabilities',
+        grants: [...ALL_BUT_NAMESPACES, 'namespace:/staff', 'namespace:/closed'],
+        config: { namespaces: ['/', '/staff'] },
+      },
+      places('elsewhere', '/elsewhere'),
+    ],
+  });
+  const call = (socket, ...calls) => ask(socket, 'capabilities', calls);
+  const at = (namespace) => connect(t, own, { namespace });
+  const [main, staff, other, elsewhere] = [await at('/'), await at('/staff'), await at('/staff'), await at('/elsewhere')];
+  const done = { granted: null };
+  const everybody = { rooms: [] };
+
+  // From the main namespace to another one, with all that works on selections.
+  const there = { namespace: '/staff', ...everybody };
+  assert.deepEqual(await call(main, { call: 'join_sockets', ...there, room: 'desk' }), [done]);
+  const desk = { namespace: '/staff', rooms: ['desk'] };
+  const [{ granted: found }] = await call(main, { call: 'find', ...desk });
+  assert.deepEqual(found.map(({ id, rooms }) => [id, rooms]).sort(), [staff, other].map(({ id }) => [id, ['desk']]).sort());
+  for (const socket of [staff, other]) socket.on('question', (_, ack) => ack('yes'));
+  assert.deepEqual(await call(main, { call: 'ask', event: 'question', ...desk, data: 1 }), [done]);
+  assert.deepEqual(await call(main, { call: 'emit', event: 'news', ...desk, data: 1 }), [done]);
+  for (const socket of [staff, other]) {
+    assert.equal(await nextArgument(socket, 'question'), 1);
+    assert.equal(await nextArgument(socket, 'news'), 1);
+  }
+  assert.deepEqual(await call(main, { call: 'leave_sockets', ...desk, room: 'desk' }), [done]);
+  assert.deepEqual(await call(main, { call: 'find', ...desk }), [{ granted: [] }]);
+
+  // From there to the main namespace, which needs no grant, and to its own by name.
+  assert.deepEqual(await call(staff, { call: 'emit', event: 'main', namespace: '/', ...everybody, data: 2 }), [done]);
+  assert.equal(await nextArgument(main, 'main'), 2);
+  assert.deepEqual(await call(staff, { call: 'emit', event: 'own', ...there, data: 3 }), [done]);
+  assert.equal(await nextArgument(other, 'own'), 3);
+
+  // Nobody is in one that is not open, and one that is not granted is refused.
+  assert.deepEqual(await call(main, { call: 'emit', event: 'x', namespace: '/closed', ...everybody, data: 4 }), [done]);
+  assert.deepEqual(await call(main, { call: 'find', namespace: '/closed', ...everybody }), [{ granted: [] }]);
+  assert.deepEqual(await call(main, { call: 'emit', event: 'x', namespace: '/elsewhere', ...everybody, data: 5 }), [
+    { denied: 'mixlab.toml does not grant "namespace:/elsewhere"' },
+  ]);
+
+  assert.deepEqual(await call(main, { call: 'disconnect', ...there, close: false }), [done]);
+  assert.equal(await disconnected(staff), 'io server disconnect');
+  assert.equal(await disconnected(other), 'io server disconnect');
+  assert.deepEqual(received(staff, 'own'), [], 'the sender is left out in its own namespace');
+  assert.deepEqual(elsewhere.collected, []);
+});
+
+test('a plugin is told of the connection what it asks for', async (t) => {
+  const own = await startServer(t, {
+    plugins: [{ wasm: 'capabilities', grants: [...ALL_BUT_NAMESPACES, 'namespace:/staff'], config: { namespaces: ['/', '/staff'] } }],
+  });
+  const main = await connect(t, own, { token: token({ sub: 7, roles: ['a', 'b'] }) });
+  const staff = await connect(t, own, { namespace: '/staff' });
+  const told = async (socket) => (await ask(socket, 'capabilities', [{ call: 'connection' }]))[0].granted;
+  const same = { address: '127.0.0.1', recovered: false };
+  assert.deepEqual(await told(main), { ...same, id: main.id, namespace: '/', user: '7', roles: ['a', 'b'] });
+  assert.deepEqual(await told(staff), { ...same, id: staff.id, namespace: '/staff', user: null, roles: null });
 });

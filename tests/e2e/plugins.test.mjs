@@ -39,7 +39,7 @@ const NO_PLUGINS = {
   'next-version': [(path) => writeFileSync(path, Buffer.from([...HEADER, 0xff, 0, 1, 0])), /not a valid component/],
   'no-exports': [
     (path) => writeFileSync(path, Buffer.from([...HEADER, 0x0d, 0, 1, 0])),
-    /does not export mixlab:plugin\/lifecycle@0\.1\.0: it is a component, but not a plugin/,
+    /does not export mixlab:plugin\/lifecycle@0\.2\.0: it is a component, but not a plugin/,
   ],
   truncated: [
     (path) => writeFileSync(path, component.subarray(0, component.length / 2)),
@@ -144,6 +144,18 @@ const CALLS = {
     'everyone',
   ],
   'find a room': [{ call: 'find', rooms: ['a'] }, ['room:a'], ['everyone'], 'room:a'],
+  'emit into another namespace': [
+    { call: 'emit', event: 'news', namespace: '/staff', rooms: ['a'], data: 1 },
+    ['emit', 'room:a', 'namespace:/st*'],
+    ['emit', 'room:a', 'everyone', 'namespace:/other'],
+    'namespace:/staff',
+  ],
+  'find everyone in another namespace': [
+    { call: 'find', namespace: '/staff', rooms: [] },
+    ['everyone', 'namespace:/staff'],
+    ['everyone'],
+    'namespace:/staff',
+  ],
   'find everyone': [{ call: 'find', rooms: [] }, ['everyone'], ['room:*'], 'everyone'],
   'ask the sender': [{ call: 'ask', event: 'news', data: 1 }, ['ask:news'], ['ask:olds', 'emit'], 'ask:news'],
   'ask a room': [

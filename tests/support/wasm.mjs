@@ -1,10 +1,12 @@
 // Components as no compiler makes them: the sections of the module inside are edited.
 
 const HEADER = 8;
-/** A section of a component that holds a module. */
-const MODULE = 1;
+/** Sections of a component: a module, instances of modules, a component, instances of components. */
+const [MODULE, MODULE_INSTANCES, COMPONENT, INSTANCES] = [1, 2, 4, 5];
 /** Sections of a module. */
-export const [TYPES, FUNCTIONS, TABLES, MEMORIES, CODE] = [1, 3, 4, 5, 10];
+export const [TYPES, FUNCTIONS, TABLES, MEMORIES, GLOBALS, CODE] = [1, 3, 4, 5, 6, 10];
+const MODULE_HEADER = Buffer.from('\0asm\x01\0\0\0', 'latin1');
+const COMPONENT_HEADER = Buffer.from('\0asm\x0d\0\x01\0', 'latin1');
 
 /** A number as WebAssembly writes it (LEB128). */
 export function number(value) {
@@ -59,6 +61,41 @@ export function withEntries(component, entries) {
   }
   main.body = join(main.body, inner);
   return join(component, sections);
+}
+
+const repeat = (count, entry) => Array.from({ length: count }, () => entry);
+const vector = (entries) => Buffer.concat([number(entries.length), ...entries]);
+/** So many instances of one thing that takes no arguments. */
+const instances = (count, index) => vector(repeat(count, Buffer.concat([Buffer.from([0]), number(index), Buffer.from([0])])));
+
+/** The component with so many instances more of a module, which has so many globals. */
+export function withGlobals(component, globals, count) {
+  const entries = vector(repeat(globals, Buffer.from([0x7f, 0, 0x41, 0, 0x0b])));
+  const module = join(MODULE_HEADER, [{ id: GLOBALS, body: entries }]);
+  const sections = split(component);
+  const index = sections.filter(({ id }) => id === MODULE).length;
+  return join(component, [
+    ...sections,
+    { id: MODULE, body: module },
+    { id: MODULE_INSTANCES, body: instances(count, index) },
+  ]);
+}
+
+/** The component with one more inside, which has two of one that has two, and so on to this depth. */
+export function withDoubles(component, depth) {
+  let inner = join(COMPONENT_HEADER, [
+    { id: MODULE, body: MODULE_HEADER },
+    { id: MODULE_INSTANCES, body: instances(1, 0) },
+  ]);
+  for (let level = 0; level < depth; level += 1) {
+    inner = join(COMPONENT_HEADER, [
+      { id: COMPONENT, body: inner },
+      { id: INSTANCES, body: instances(2, 0) },
+    ]);
+  }
+  const sections = split(component);
+  const index = sections.filter(({ id }) => id === COMPONENT).length;
+  return join(component, [...sections, { id: COMPONENT, body: inner }, { id: INSTANCES, body: instances(1, index) }]);
 }
 
 /** The component with a note in it that changes nothing but its bytes. */

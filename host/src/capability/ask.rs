@@ -6,20 +6,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::StreamExt;
-use tokio::sync::OwnedSemaphorePermit;
-
-use super::{State, checked_event, denied, emit::selection_size};
+use super::{State, checked_event, denied, emit::selection_size, permits::Place};
 use crate::{
     guest::{
         Error, Message as GuestMessage,
-        ask::{self, Answer, Answers, Failure},
+        ask::{self, Answer, Answers},
         types,
     },
     message::Message,
     transport::Unanswered,
     units::duration,
 };
+use futures_util::StreamExt;
 
 /// What a wait leaves of the wall-clock budget, for the call to end: a client that does not answer
 /// must not make the call fail.
@@ -31,7 +29,7 @@ struct Question {
     message: Message,
     timeout: Duration,
     /// Held while the call waits.
-    _permit: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl ask::Host for State {
@@ -40,11 +38,11 @@ impl ask::Host for State {
         event: String,
         message: GuestMessage,
         timeout_ms: u32,
-    ) -> wasmtime::Result<Result<GuestMessage, Failure>> {
+    ) -> wasmtime::Result<Result<GuestMessage, Error>> {
         self.count(&event, &message)?;
-        Ok(match self.question(event, message, timeout_ms) {
+        Ok(match self.question(event, message, timeout_ms).await {
             Ok(question) => self.ask_connection(question).await,
-            Err(error) => Err(Failure::Refused(error)),
+            Err(error) => Err(error),
         })
     }
 
@@ -57,7 +55,7 @@ impl ask::Host for State {
     ) -> wasmtime::Result<Result<Answers, Error>> {
         self.count(&event, &message)?;
         self.meter.boundary(selection_size(&selection))?;
-        Ok(match self.question(event, message, timeout_ms) {
+        Ok(match self.question(event, message, timeout_ms).await {
             Ok(question) => self.ask_selection(selection, question).await,
             Err(error) => Err(error),
         })
@@ -72,7 +70,7 @@ impl State {
         Ok(())
     }
 
-    fn question(
+    async fn question(
         &mut self,
         event: String,
         message: GuestMessage,
@@ -88,7 +86,8 @@ impl State {
         };
         let message = self.checked(message)?;
         let timeout = Duration::from_millis(timeout_ms.into());
-        let left = until.saturating_duration_since(Instant::now() + RESERVE);
+        let now = Instant::now();
+        let left = until.saturating_duration_since(now + RESERVE);
         if timeout > left {
             let left = duration::display(Duration::from_millis(left.as_millis() as u64));
             return Err(Error::OverBudget(format!(
@@ -96,36 +95,34 @@ impl State {
             )));
         }
         self.meter.effect()?;
-        let permit = self.asks.clone().try_acquire_owned().map_err(|_| {
-            Error::OverBudget("asks: too many calls of the plugin wait for clients".into())
-        })?;
+        let place = self.asks.take(now + (left - timeout)).await;
+        let busy = || Error::Busy("asks: too many calls of the plugin wait for clients".into());
         Ok(Question {
             event,
             message,
             timeout,
-            _permit: permit,
+            _place: place.ok_or_else(busy)?,
         })
     }
 
-    async fn ask_connection(&mut self, question: Question) -> Result<GuestMessage, Failure> {
-        let connection = self.connection().map_err(Failure::Refused)?;
+    async fn ask_connection(&mut self, question: Question) -> Result<GuestMessage, Error> {
+        let connection = self.connection()?;
         let Question {
             event,
             message,
             timeout,
-            _permit,
+            _place,
         } = question;
         let answers = connection
             .adapter()
             .ask(connection.key, &event, message, timeout);
         match pin!(answers).next().await {
             Some((_, Ok(message))) => {
-                let counted = self.meter.answer(message.size());
-                counted.map_err(Failure::Refused)?;
+                self.meter.answer(message.size())?;
                 Ok(message.into())
             }
-            Some((_, Err(Unanswered::TimedOut))) => Err(Failure::TimedOut),
-            Some((_, Err(Unanswered::Disconnected))) | None => Err(Failure::Disconnected),
+            Some((_, Err(Unanswered::TimedOut))) => Err(Error::TimedOut),
+            Some((_, Err(Unanswered::Disconnected))) | None => Err(Error::Disconnected),
         }
     }
 
@@ -134,12 +131,9 @@ impl State {
         selection: types::Selection,
         question: Question,
     ) -> Result<Answers, Error> {
-        let selection = self.granted_selection(selection)?;
-        let connection = self.connection()?;
-        let adapter = connection.adapter();
-        let selected = adapter.selected(&selection);
-        let connections = self.broadcast.connections();
-        let asked = connections.of(&selected, connection.namespace());
+        let selected = self.granted_selection(selection)?;
+        let connection = self.connection.as_deref();
+        let asked = selected.connections(connection, &self.broadcast);
         let mut ids: HashMap<_, _> = asked
             .iter()
             .map(|asked| (asked.key.session, asked.id.clone()))
@@ -149,9 +143,18 @@ impl State {
             event,
             message,
             timeout,
-            _permit,
+            _place,
         } = question;
-        let mut acks = pin!(adapter.ask_all(&sockets, &event, message, timeout));
+        let acks = selected.at(connection, &self.broadcast, |adapter| {
+            adapter.ask_all(&sockets, &event, message, timeout)
+        });
+        let Some(acks) = acks else {
+            return Ok(Answers {
+                answers: Vec::new(),
+                missing: Vec::new(),
+            });
+        };
+        let mut acks = pin!(acks);
         let mut answers = Vec::new();
         let mut missing = Vec::new();
         while let Some((client, answer)) = acks.next().await {

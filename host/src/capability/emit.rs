@@ -2,8 +2,11 @@
 
 use super::{State, checked_event, denied};
 use crate::{
+    connection::Connection,
     effect::Effect,
     guest::{Error, Message, emit, types},
+    namespace::MAIN_NAMESPACE,
+    sockets::Sockets,
     transport::Selection,
 };
 
@@ -42,9 +45,9 @@ impl State {
                 volatile,
             },
             types::Target::Sockets(selection) => {
-                let selection = self.granted_selection(selection)?;
+                let sockets = self.granted_selection(selection)?;
                 Effect::EmitTo {
-                    selection,
+                    sockets,
                     event,
                     message,
                     volatile,
@@ -53,11 +56,9 @@ impl State {
         })
     }
 
-    pub(super) fn granted_selection(
-        &self,
-        selection: types::Selection,
-    ) -> Result<Selection, Error> {
+    pub(super) fn granted_selection(&self, selection: types::Selection) -> Result<Sockets, Error> {
         let types::Selection {
+            namespace,
             rooms,
             sockets,
             except,
@@ -72,17 +73,33 @@ impl State {
         if let Some(room) = rooms.iter().find(|room| !self.grants().room(room)) {
             return Err(denied(format_args!("room:{room}")));
         }
-        let except_socket = if include_sender {
-            None
-        } else {
-            Some(self.connection()?.key)
-        };
-        Ok(Selection {
-            rooms,
-            sockets,
-            except,
-            except_socket,
+        let namespace = self.granted_namespace(namespace)?;
+        let connection = self.connection.as_ref();
+        let sender = connection.filter(|_| namespace.is_none() && !include_sender);
+        let except_socket = sender.map(|connection| connection.key);
+        Ok(Sockets {
+            namespace,
+            selection: Selection {
+                rooms,
+                sockets,
+                except,
+                except_socket,
+            },
         })
+    }
+
+    /// The namespace that is meant; none if it is that of the connection.
+    fn granted_namespace(&self, named: Option<String>) -> Result<Option<String>, Error> {
+        let own = self.connection.as_deref().map(Connection::namespace);
+        match named {
+            None if own.is_some() => Ok(None),
+            Some(path) if own == Some(&path) => Ok(None),
+            None => Ok(Some(MAIN_NAMESPACE.to_owned())),
+            Some(path) if path == MAIN_NAMESPACE || self.grants().namespace(&path) => {
+                Ok(Some(path))
+            }
+            Some(path) => Err(denied(format_args!("namespace:{path}"))),
+        }
     }
 }
 
@@ -98,11 +115,12 @@ pub(super) fn target_size(target: &types::Target) -> usize {
 /// so the shortest counts as well.
 pub(super) fn selection_size(selection: &types::Selection) -> usize {
     let types::Selection {
+        namespace,
         rooms,
         sockets,
         except,
         include_sender: _,
     } = selection;
-    let names = rooms.iter().chain(sockets).chain(except);
+    let names = rooms.iter().chain(sockets).chain(except).chain(namespace);
     names.map(|name| name.len() + size_of::<String>()).sum()
 }

@@ -7,7 +7,7 @@ use crate::guest::Error;
 /// How much one call may use of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Allowance {
-    /// Bytes of all linear memories and tables of the instance together.
+    /// Bytes of all that the instance holds: its linear memories and tables, and what the host keeps of it.
     pub memory_bytes: usize,
     /// Bytes that cross the boundary in arguments of imports, and those that a guest asks for.
     pub boundary_bytes: usize,
@@ -76,7 +76,7 @@ impl Meter {
         self.log_bytes = 0;
     }
 
-    /// The linear memory and tables of the instance, in bytes.
+    /// What the instance holds, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.memory_bytes
     }
@@ -152,7 +152,8 @@ impl Meter {
         Ok(())
     }
 
-    fn grow(&mut self, bytes: usize) -> Result<(), OverBudget> {
+    /// Counts bytes that the instance holds from now on.
+    pub fn grow(&mut self, bytes: usize) -> Result<(), OverBudget> {
         let wanted = self.memory_bytes.saturating_add(bytes);
         if wanted > self.allowance.memory_bytes {
             return Err(OverBudget::bytes("memory", self.allowance.memory_bytes));
@@ -165,6 +166,13 @@ impl Meter {
 /// How many memories an instance may have. Each takes gigabytes of addresses, however small it is;
 /// components have one or two.
 const MAX_MEMORIES: usize = 16;
+
+/// How many instances of modules a component may have. Those of the largest tools, which link a
+/// language's libraries together, have a few dozen.
+pub const MAX_CORE_INSTANCES: usize = 256;
+
+/// How many tables an instance may have: one or two for each of those.
+const MAX_TABLES: usize = 2 * MAX_CORE_INSTANCES;
 
 /// Bytes that a table element takes in the host.
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
@@ -198,5 +206,13 @@ impl ResourceLimiter for Meter {
 
     fn memories(&self) -> usize {
         MAX_MEMORIES
+    }
+
+    fn instances(&self) -> usize {
+        MAX_CORE_INSTANCES
+    }
+
+    fn tables(&self) -> usize {
+        MAX_TABLES
     }
 }

@@ -3,10 +3,12 @@
 
 mod ask;
 mod broadcast;
+mod connection;
 mod emit;
 mod log;
 mod meter;
 mod output;
+mod permits;
 mod random;
 mod rooms;
 mod sockets;
@@ -14,16 +16,16 @@ mod sockets;
 use std::{sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::Semaphore;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-pub use meter::{Allowance, Meter, OverBudget};
+pub use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget};
 pub use output::{Output, Written};
+pub use permits::{Permits, Places};
 
 use crate::{
     broadcast::Broadcast,
-    connection::Connection,
+    connection::{Connection, Identity},
     effect::Effect,
     grant::Grants,
     guest::{self, Error, Message as GuestMessage},
@@ -47,11 +49,13 @@ pub struct State {
     pub output: Output,
     /// Whose event it is; none while the instance is being prepared.
     connection: Option<Arc<Connection>>,
+    /// Who sent it.
+    identity: Option<Arc<Identity>>,
     /// The event's message; none outside of events.
     given: Option<Arc<GuestMessage>>,
     effects: Vec<Effect>,
-    /// The right of a plugin's calls to wait for acks.
-    asks: Arc<Semaphore>,
+    /// Where the plugin's calls wait for acks.
+    asks: Arc<Places>,
     /// When the call must have ended; none if it may not wait for acks.
     ask_until: Option<Instant>,
 }
@@ -62,7 +66,7 @@ impl State {
         plugin: Arc<str>,
         grants: Arc<ArcSwap<Grants>>,
         broadcast: Broadcast,
-        asks: Arc<Semaphore>,
+        asks: Arc<Places>,
         allowance: Allowance,
     ) -> Self {
         let output = Output::new(allowance.log_bytes);
@@ -82,6 +86,7 @@ impl State {
             meter: Meter::new(allowance),
             output,
             connection: None,
+            identity: None,
             given: None,
             effects: Vec::new(),
             asks,
@@ -91,8 +96,14 @@ impl State {
 
     /// Prepares for a call: nothing used, nothing recorded. It may wait for acks of clients if
     /// there is an `ask_until`, when it has to end.
-    pub fn begin(&mut self, connection: Arc<Connection>, ask_until: Option<Instant>) {
+    pub fn begin(
+        &mut self,
+        connection: Arc<Connection>,
+        identity: Arc<Identity>,
+        ask_until: Option<Instant>,
+    ) {
         self.connection = Some(connection);
+        self.identity = Some(identity);
         self.given = None;
         self.ask_until = ask_until;
         self.effects.clear();
@@ -107,15 +118,14 @@ impl State {
     /// Ends a call and hands over what it recorded.
     pub fn end(&mut self) -> Vec<Effect> {
         self.connection = None;
+        self.identity = None;
         self.given = None;
         std::mem::take(&mut self.effects)
     }
 
     /// The connection that an import needs.
     fn connection(&self) -> Result<&Arc<Connection>, Error> {
-        let absent =
-            || Error::Invalid("there is no connection while the plugin is being loaded".into());
-        self.connection.as_ref().ok_or_else(absent)
+        self.connection.as_ref().ok_or(Error::NoConnection)
     }
 
     /// Records an effect, within the budget.

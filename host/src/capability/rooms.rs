@@ -5,7 +5,7 @@ use crate::{
     connection::Connection,
     effect::Effect,
     guest::{Error, rooms, types},
-    transport::Selection,
+    sockets::Sockets,
 };
 
 impl rooms::Host for State {
@@ -30,7 +30,7 @@ impl rooms::Host for State {
     ) -> wasmtime::Result<Result<(), Error>> {
         let bytes = room.len() + selection_size(&selection);
         self.meter.host_call(bytes)?;
-        let join = |selection, room| Effect::JoinSockets { selection, room };
+        let join = |sockets, room| Effect::JoinSockets { sockets, room };
         Ok(self.move_sockets(selection, room, join))
     }
 
@@ -41,7 +41,7 @@ impl rooms::Host for State {
     ) -> wasmtime::Result<Result<(), Error>> {
         let bytes = room.len() + selection_size(&selection);
         self.meter.host_call(bytes)?;
-        let leave = |selection, room| Effect::LeaveSockets { selection, room };
+        let leave = |sockets, room| Effect::LeaveSockets { sockets, room };
         Ok(self.move_sockets(selection, room, leave))
     }
 
@@ -64,11 +64,11 @@ impl State {
         &mut self,
         selection: types::Selection,
         room: String,
-        effect: fn(Selection, String) -> Effect,
+        effect: fn(Sockets, String) -> Effect,
     ) -> Result<(), Error> {
         self.granted_room(&room)?;
-        let selection = self.granted_selection(selection)?;
-        self.record(effect(selection, room))
+        let sockets = self.granted_selection(selection)?;
+        self.record(effect(sockets, room))
     }
 
     /// The rooms of a connection that the plugin may know of.

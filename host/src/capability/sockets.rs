@@ -6,7 +6,9 @@ use std::{fmt::Display, sync::Arc};
 use serde_json::value::RawValue;
 
 use super::{
-    State, denied,
+    State,
+    connection::told,
+    denied,
     emit::{selection_size, target_size},
 };
 use crate::{
@@ -83,15 +85,12 @@ impl State {
         if !self.grants().find() {
             return Err(denied("find"));
         }
-        let selection = self.granted_selection(selection)?;
-        let connection = self.connection()?;
-        let sockets = connection.adapter().selected(&selection);
-        let connections = self.broadcast.connections();
-        let found = connections.of(&sockets, connection.namespace());
+        let selected = self.granted_selection(selection)?;
+        let found = selected.connections(self.connection.as_deref(), &self.broadcast);
         let mut sockets = Vec::with_capacity(found.len());
         for connection in found {
             let socket = Socket {
-                connection: connection.identity().guest.clone(),
+                connection: told(&connection),
                 rooms: self.granted_rooms(&connection),
                 data: self.kept_with(&connection),
             };
@@ -134,11 +133,11 @@ impl State {
         if !self.grants().disconnect() {
             return Err(denied("disconnect"));
         }
-        let selection = match target {
+        let sockets = match target {
             types::Target::Sender => None,
             types::Target::Sockets(selection) => Some(self.granted_selection(selection)?),
         };
-        self.record(Effect::Disconnect { selection, close })
+        self.record(Effect::Disconnect { sockets, close })
     }
 }
 

@@ -14,14 +14,12 @@ use crate::{
     connection::Connection,
     error::WireError,
     message::{Arguments, Message},
+    namespace::MAIN_NAMESPACE,
     user::User,
 };
 
 /// The event that makes a connection a user's. What came of it is told by `authenticated`.
 pub const AUTHENTICATE: &str = "authenticate";
-
-/// Where the host's own rooms and events live.
-const NAMESPACE: &str = "/";
 
 /// The arguments of `authenticated`.
 #[derive(Serialize)]
@@ -47,10 +45,10 @@ impl Dispatcher {
                 let verifier = settings.verifier.as_ref()?;
                 Some(self.authenticate(connection, message, verifier))
             }
-            "subscribe:payments" if connection.namespace() == NAMESPACE => {
+            "subscribe:payments" if connection.namespace() == MAIN_NAMESPACE => {
                 Some(self.subscribe_to_payments(connection))
             }
-            "unsubscribe:payments" if connection.namespace() == NAMESPACE => {
+            "unsubscribe:payments" if connection.namespace() == MAIN_NAMESPACE => {
                 connection.leave(vec![PAYMENTS_ROOM.to_owned()]);
                 Some(Ok(answer::success()))
             }

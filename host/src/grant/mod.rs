@@ -8,7 +8,7 @@
 //! | `clients` | ask how many clients are connected |
 //! | `room:ROOM` | join, leave and emit to a room |
 //! | `socket` | emit to single sockets by their ids |
-//! | `namespace:/PATH` | serve a namespace, or those that match; `/` needs none |
+//! | `namespace:/PATH` | serve a namespace, or those that match, and reach its clients from others; `/` needs none |
 //! | `everyone` | emit to every socket of a namespace |
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |

@@ -22,7 +22,7 @@ const PENALTY_NICE: i32 = 19;
 pub struct Engine {
     wasm: wasmtime::Engine,
     compiler: Arc<Compiler>,
-    /// WASI and the log: what every plugin gets. WASI has no files, network or environment.
+    /// WASI, the connection and the log: what every plugin gets. WASI has no files, network or environment.
     base: Linker<State>,
     plugins: Option<runtime::Runtime>,
     penalty: Option<runtime::Runtime>,
@@ -50,6 +50,7 @@ impl Engine {
         random::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         insecure::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         base.allow_shadowing(false);
+        guest::connection::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         guest::log::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         Ok(Self {
             plugins: Some(low_priority_runtime("plugin", config.threads, PLUGIN_NICE)?),

@@ -6,10 +6,14 @@ use crate::grant::Grants;
 
 /// The contract's package and the version this host offers.
 pub const PACKAGE: &str = "mixlab:plugin";
-pub const VERSION: &str = "0.1.0";
+pub const VERSION: &str = "0.2.0";
 
 /// Interfaces that need no grant. WASI is linked without any rights.
-const FREE: [&str; 2] = ["mixlab:plugin/types", "mixlab:plugin/log"];
+const FREE: [&str; 3] = [
+    "mixlab:plugin/types",
+    "mixlab:plugin/connection",
+    "mixlab:plugin/log",
+];
 
 /// Functions that need no grant, of interfaces where others do.
 const FREE_FUNCTIONS: [(&str, &str); 2] = [

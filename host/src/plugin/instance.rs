@@ -8,6 +8,7 @@ use super::{
     imports::Wanted,
     job::{Job, Reply},
     ticker::Ticker,
+    weight::Weight,
 };
 use crate::{
     capability::{MAX_HANDLES, State},
@@ -30,6 +31,7 @@ pub struct Prepared {
     events: EventsIndices,
     connections: Option<ConnectionsIndices>,
     requests: Vec<&'static str>,
+    weight: Weight,
     ticker: Ticker,
 }
 
@@ -52,8 +54,14 @@ pub type Described = Result<(Box<Instance>, Description), String>;
 
 impl Prepared {
     /// Looks up the exports that are `wanted`.
-    pub fn new(pre: InstancePre<State>, wanted: Wanted, ticker: Ticker) -> wasmtime::Result<Self> {
+    pub fn new(
+        pre: InstancePre<State>,
+        wanted: Wanted,
+        weight: Weight,
+        ticker: Ticker,
+    ) -> wasmtime::Result<Self> {
         Ok(Self {
+            weight,
             requests: wanted.requests,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
@@ -91,6 +99,7 @@ impl Prepared {
         store.set_max_component_handles(MAX_HANDLES);
         // The default lets a guest hand over 128 MiB at once.
         store.set_hostcall_fuel(boundary_bytes);
+        store.data_mut().meter.grow(self.weight.bytes())?;
         let instance = self.pre.instantiate_async(&mut store).await?;
         // Only now are the types of the exports held against the contract.
         let misfit = |error: wasmtime::Error| Misfit(format!("{error:#}"));
@@ -119,7 +128,7 @@ impl Prepared {
 }
 
 impl Instance {
-    /// Its linear memories and tables, in bytes.
+    /// What it holds, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().meter.memory_bytes()
     }
@@ -151,14 +160,12 @@ impl Instance {
                 event,
                 message,
             } => {
-                store.data_mut().begin(connection, Some(deadline));
+                store.data_mut().begin(connection, identity, Some(deadline));
                 store.data_mut().give(message.clone());
                 let attachments: usize = message.attachments.iter().map(Vec::len).sum();
                 let bytes = message.arguments.len() + attachments;
                 store.data_mut().meter.boundary(bytes)?;
-                let call = self
-                    .events
-                    .call_handle(store, &identity.guest, &event, &message);
+                let call = self.events.call_handle(store, &event, &message);
                 call.await.map(Reply::Event)
             }
             Job::Connect { connection, auth } => {
@@ -166,19 +173,17 @@ impl Instance {
                     return Ok(Reply::Connect(Ok(())));
                 };
                 let identity = connection.identity();
-                store.data_mut().begin(connection, None);
-                connections
-                    .call_on_connect(store, &identity.guest, &auth)
-                    .await
-                    .map(Reply::Connect)
+                store.data_mut().begin(connection, identity, None);
+                let call = connections.call_on_connect(store, &auth);
+                call.await.map(Reply::Connect)
             }
             Job::Disconnect { connection, reason } => {
                 let Some(connections) = &self.connections else {
                     return Ok(Reply::Disconnect);
                 };
                 let identity = connection.identity();
-                store.data_mut().begin(connection, None);
-                let call = connections.call_on_disconnect(store, &identity.guest, reason);
+                store.data_mut().begin(connection, identity, None);
+                let call = connections.call_on_disconnect(store, reason);
                 call.await.map(|()| Reply::Disconnect)
             }
         }

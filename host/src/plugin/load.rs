@@ -11,10 +11,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use rustix::io::Errno;
-use tokio::{
-    sync::Semaphore,
-    task::{JoinError, JoinHandle},
-};
+use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use wasmtime::{
     OutOfMemory,
@@ -32,10 +29,11 @@ use super::{
     instance::{Described, Prepared},
     metered::{CpuTime, Metered},
     pool::Pool,
+    weight::{TooMany, Weight},
 };
 use crate::{
     broadcast::Broadcast,
-    capability::{Allowance, State},
+    capability::{Allowance, Permits, Places, State},
     config::{self, Budget},
     grant::Grants,
     guest::{self, Description},
@@ -75,8 +73,8 @@ pub struct Plugin {
     version: OnceLock<String>,
     prepared: Prepared,
     pool: Arc<Pool>,
-    /// How many more calls may wait for acks of clients.
-    asks: Arc<Semaphore>,
+    /// Where calls wait for acks of clients.
+    asks: Arc<Places>,
     health: Arc<Health>,
     breaker: Breaker,
     metrics: CallMetrics,
@@ -108,6 +106,9 @@ pub enum LoadError {
     /// The bytes are not a component.
     #[error("{0}")]
     NotAComponent(String),
+    /// It is made of more parts than a component may be.
+    #[error(transparent)]
+    TooMany(TooMany),
     /// It does not fit this host, or is not let in.
     #[error(transparent)]
     Imports(ImportError),
@@ -164,6 +165,11 @@ impl Plugin {
     ) -> Result<(Arc<Self>, Description), LoadError> {
         let runtime = engine.runtime(false).clone();
         check_header(source.content.bytes(), &source.budget)?;
+        let content = source.content.clone();
+        // Before it is compiled: what there is too much of would be compiled as often.
+        let weighing = runtime.spawn_blocking(move || Weight::of(content.bytes()));
+        let weight = weighing.await.map_err(LoadError::unended)?;
+        let weight = weight.map_err(LoadError::TooMany)?;
         // Compiling blocks for long; describe may be slow or loop. Neither belongs on the
         // server's threads.
         let budget = source.budget.compile;
@@ -185,15 +191,17 @@ impl Plugin {
         })?;
         let preparing = runtime.spawn_blocking({
             let (engine, source) = (engine.clone(), source.clone());
-            move || prepare(&engine, &source, &component)
+            move || prepare(&engine, &source, &component, weight)
         });
         let prepared = preparing.await.map_err(LoadError::unended)??;
+        let instances = source.budget.instances;
+        let permits = Arc::new(Permits::new(instances));
         let plugin = Arc::new(Self {
             generation,
             version: OnceLock::new(),
             prepared,
-            pool: Pool::new(source.budget.instances),
-            asks: Arc::new(Semaphore::new(source.budget.asks())),
+            pool: Pool::new(instances, permits.clone()),
+            asks: Arc::new(Places::new(source.budget.asks(), instances, permits)),
             health,
             breaker: Breaker::new(source.breaker.clone(), source.on_failure),
             metrics,
@@ -367,7 +375,12 @@ impl Plugin {
     }
 }
 
-fn prepare(engine: &Engine, source: &Source, component: &Component) -> Result<Prepared, LoadError> {
+fn prepare(
+    engine: &Engine,
+    source: &Source,
+    component: &Component,
+    weight: Weight,
+) -> Result<Prepared, LoadError> {
     let wanted = imports::check(engine.wasm(), component, &source.grants.load())
         .map_err(LoadError::Imports)?;
     let mut linker = engine.base_linker();
@@ -393,7 +406,7 @@ fn prepare(engine: &Engine, source: &Source, component: &Component) -> Result<Pr
             .map_err(types)?;
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
-    Prepared::new(pre, wanted, engine.ticker().clone()).map_err(types)
+    Prepared::new(pre, wanted, weight, engine.ticker().clone()).map_err(types)
 }
 
 /// Whether something failed because the machine had no memory or the like for it, and not because of

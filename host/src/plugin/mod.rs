@@ -1,7 +1,8 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
 //! `engine` owns the threads, `compiler` compiles and `cache` keeps what came of it, `load` turns a
-//! [`Content`] into a [`Plugin`], `pool` keeps its live instances, `call` runs a `job` on one of them within its budgets and says how it was
+//! [`Content`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
+//! a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `breaker` pauses what keeps failing,
 //! `health` remembers how it went.
 
@@ -21,6 +22,7 @@ mod load;
 mod metered;
 mod pool;
 mod ticker;
+mod weight;
 
 pub use breaker::{Paused, Pauses};
 pub use call_error::CallError;

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{instance::Instance, job::Reply};
-use crate::capability::Output;
+use crate::capability::{Output, Permits};
 
 /// What the future of a call ends with.
 pub type Ended = (Box<Instance>, wasmtime::Result<Reply>);
@@ -15,7 +14,9 @@ pub type Ended = (Box<Instance>, wasmtime::Result<Reply>);
 /// Idle instances, last in, first out, and the right to have so many at once.
 pub struct Pool {
     idle: Mutex<Vec<Slot>>,
-    permits: Semaphore,
+    permits: Arc<Permits>,
+    /// So many instances are kept while they are idle.
+    instances: usize,
 }
 
 /// An instance and the box that its calls' futures reuse, once there was a call.
@@ -37,11 +38,12 @@ pub struct Lease {
 }
 
 impl Pool {
-    /// For at most `instances` at once.
-    pub fn new(instances: usize) -> Arc<Self> {
+    /// For so many `instances`, of which as many run at once as there are `permits`.
+    pub fn new(instances: usize, permits: Arc<Permits>) -> Arc<Self> {
         Arc::new(Self {
             idle: Mutex::default(),
-            permits: Semaphore::new(instances),
+            permits,
+            instances,
         })
     }
 
@@ -53,24 +55,21 @@ impl Pool {
 
     /// An idle instance, if there is one right now.
     pub fn take_idle(self: &Arc<Self>) -> Option<Lease> {
-        let permit = self.permits.try_acquire().ok()?;
-        let slot = self.idle.lock().pop()?;
-        permit.forget();
-        Some(Lease {
-            pool: self.clone(),
-            instance: Some(slot.instance),
-            future: slot.future,
-            output: slot.output,
-        })
+        if !self.permits.try_take() {
+            return None;
+        }
+        let mut lease = self.lease();
+        lease.instance().is_some().then_some(lease)
     }
 
     /// A lease as soon as one is free; it may come without an instance.
     pub async fn take(self: &Arc<Self>) -> Lease {
-        self.permits
-            .acquire()
-            .await
-            .expect("the semaphore is never closed")
-            .forget();
+        self.permits.take().await;
+        self.lease()
+    }
+
+    /// A lease for a permit that has been taken.
+    fn lease(self: &Arc<Self>) -> Lease {
         let slot = self.idle.lock().pop();
         let (instance, future, output) = match slot {
             Some(slot) => (Some(slot.instance), slot.future, slot.output),
@@ -133,12 +132,15 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(instance) = self.instance.take() {
             let (future, output) = (self.future.take(), self.output.take());
-            self.pool.idle.lock().push(Slot {
-                instance,
-                future,
-                output,
-            });
+            let mut idle = self.pool.idle.lock();
+            if idle.len() < self.pool.instances {
+                idle.push(Slot {
+                    instance,
+                    future,
+                    output,
+                });
+            }
         }
-        self.pool.permits.add_permits(1);
+        self.pool.permits.give_back();
     }
 }

@@ -6,9 +6,10 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::bindings::mixlab::plugin::ask::{self, Failure};
+use crate::bindings::mixlab::plugin::ask;
 use crate::bindings::mixlab::plugin::types::Selection;
 use crate::message::not_an_answer;
+use crate::rejection::in_words;
 use crate::{Context, Error, Message, Rejection};
 
 impl Context {
@@ -123,11 +124,9 @@ pub enum AskError {
 impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused(Error::Denied(text) | Error::Invalid(text) | Error::OverBudget(text)) => {
-                f.write_str(text)
-            }
-            Self::TimedOut => f.write_str("The client did not answer in time"),
-            Self::Disconnected => f.write_str("The connection ended before the client answered"),
+            Self::Refused(error) => f.write_str(&in_words(error.clone())),
+            Self::TimedOut => f.write_str(&in_words(Error::TimedOut)),
+            Self::Disconnected => f.write_str(&in_words(Error::Disconnected)),
             Self::Invalid(text) => f.write_str(text),
         }
     }
@@ -137,16 +136,10 @@ impl std::error::Error for AskError {}
 
 impl From<Error> for AskError {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
-    }
-}
-
-impl From<Failure> for AskError {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Refused(error) => Self::Refused(error),
-            Failure::TimedOut => Self::TimedOut,
-            Failure::Disconnected => Self::Disconnected,
+        match error {
+            Error::TimedOut => Self::TimedOut,
+            Error::Disconnected => Self::Disconnected,
+            refused => Self::Refused(refused),
         }
     }
 }
@@ -158,9 +151,8 @@ impl From<AskError> for Rejection {
         match error {
             AskError::Refused(error) => error.into(),
             AskError::Invalid(text) => Self::invalid_payload(text),
-            AskError::TimedOut | AskError::Disconnected => {
-                Self::new("no_answer", error.to_string()).temporary()
-            }
+            AskError::TimedOut => Error::TimedOut.into(),
+            AskError::Disconnected => Error::Disconnected.into(),
         }
     }
 }

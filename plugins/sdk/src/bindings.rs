@@ -17,10 +17,10 @@ pub mod hooks {
         path: "../../wit",
         inline: "
             package mixlab:sdk;
-            world hooks { export mixlab:plugin/connections@0.1.0; }
+            world hooks { export mixlab:plugin/connections@0.2.0; }
         ",
         world: "mixlab:sdk/hooks",
-        with: { "mixlab:plugin/types@0.1.0": super::mixlab::plugin::types },
+        with: { "mixlab:plugin/types@0.2.0": super::mixlab::plugin::types },
         pub_export_macro: true,
         export_macro_name: "export_hooks",
         default_bindings_module: "mixlab_plugin::bindings::hooks",

@@ -1,5 +1,8 @@
 //! What a handler knows and may do beside its arguments.
-use crate::{Connection, Placeholder, Rejection, User};
+use std::cell::OnceCell;
+
+use crate::bindings::mixlab::plugin::connection;
+use crate::{Connection, Error, Placeholder, Rejection, User};
 
 /// The event under way: who sent it, and what can be done about it.
 ///
@@ -8,22 +11,33 @@ use crate::{Connection, Placeholder, Rejection, User};
 /// [`Context::ask`] acts at once.
 #[derive(Debug)]
 pub struct Context {
-    connection: Connection,
+    /// What the host was asked of the connection; it tells nothing by itself.
+    connection: OnceCell<Connection>,
+    user: OnceCell<Option<User>>,
     event: String,
     attachments: Vec<Vec<u8>>,
 }
 
 impl Context {
-    pub(crate) fn new(connection: Connection, event: String, attachments: Vec<Vec<u8>>) -> Self {
+    pub(crate) fn new(event: String, attachments: Vec<Vec<u8>>) -> Self {
         Self {
-            connection,
+            connection: OnceCell::new(),
+            user: OnceCell::new(),
             event,
             attachments,
         }
     }
 
-    pub(crate) fn of_hook(connection: Connection, event: &str) -> Self {
-        Self::new(connection, event.to_owned(), Vec::new())
+    pub(crate) fn of_hook(event: &str) -> Self {
+        Self::new(event.to_owned(), Vec::new())
+    }
+
+    /// For a connection that is known, and not the host's to tell.
+    #[cfg(test)]
+    pub(crate) fn of_user(user: Option<User>) -> Self {
+        let cx = Self::new(String::new(), Vec::new());
+        cx.user.set(user).expect("it is new");
+        cx
     }
 
     /// The event's name, of use to a handler of `*`. In connection hooks it is `connect` or
@@ -33,19 +47,37 @@ impl Context {
         &self.event
     }
 
-    /// The connection that sent the event.
+    /// The connection that sent the event. The host is asked for all of it, once; who wants the
+    /// [`user`](Self::user) only, or the [`id`](Self::id), saves the rest.
     #[must_use]
     pub fn connection(&self) -> &Connection {
-        &self.connection
+        self.connection.get_or_init(|| Connection {
+            id: told(connection::id()),
+            namespace: told(connection::namespace()),
+            address: told(connection::address()),
+            user: self.told_user().clone(),
+            recovered: told(connection::recovered()),
+        })
+    }
+
+    /// The public id of the connection that sent the event: the client's `socket.id`.
+    #[must_use]
+    pub fn id(&self) -> String {
+        match self.connection.get() {
+            Some(connection) => connection.id.clone(),
+            None => told(connection::id()),
+        }
     }
 
     /// The user who sent the event; `unauthorized` if the connection is anonymous, which only
     /// happens to events declared with [`anyone`](crate::Event::anyone).
     pub fn user(&self) -> Result<&User, Rejection> {
-        self.connection
-            .user
-            .as_ref()
-            .ok_or_else(|| Rejection::new("unauthorized", "Log in first"))
+        let anonymous = || Rejection::new("unauthorized", "Log in first");
+        self.told_user().as_ref().ok_or_else(anonymous)
+    }
+
+    fn told_user(&self) -> &Option<User> {
+        self.user.get_or_init(|| told(connection::user()))
     }
 
     /// The binary attachments of the event. Empty in a handler that takes the
@@ -61,5 +93,26 @@ impl Context {
             Some(bytes) => Ok(bytes),
             None => Err(Rejection::invalid_payload("A binary attachment is missing")),
         }
+    }
+}
+
+fn told<T>(answer: Result<T, Error>) -> T {
+    answer.expect("handlers and hooks are called for a connection")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_anonymous_has_to_log_in() {
+        let user = User {
+            id: "7".to_owned(),
+            username: None,
+            roles: Vec::new(),
+        };
+        assert_eq!(Context::of_user(Some(user)).user().unwrap().id, "7");
+        let rejection = Context::of_user(None).user().unwrap_err();
+        assert_eq!(rejection.code, "unauthorized");
     }
 }

@@ -44,6 +44,13 @@ impl Context {
         self.broadcast().to_socket(id).include_sender()
     }
 
+    /// An emit to everyone in another namespace, or in some of its rooms:
+    /// `cx.of("/staff").to("studio:7").emit("booked", &booking)?`. Grant: `namespace:/PATH`, but not for
+    /// `/`; and `everyone` where no room is named.
+    pub fn of(&self, namespace: impl Into<String>) -> Emit {
+        self.broadcast().of(namespace)
+    }
+
     /// An emit to everyone in the namespace, except for the sender. Grant: `everyone`.
     pub fn broadcast(&self) -> Emit {
         Emit {
@@ -69,6 +76,12 @@ pub struct Emit {
 }
 
 impl Emit {
+    /// In this namespace, and not in the sender's. Grant: `namespace:/PATH`, but not for `/`.
+    pub fn of(mut self, namespace: impl Into<String>) -> Self {
+        self.selection().namespace = Some(namespace.into());
+        self
+    }
+
     /// Also to everyone in this room. Grant: `room:ROOM`.
     pub fn to(mut self, room: impl Into<String>) -> Self {
         self.selection().rooms.push(room.into());
@@ -191,6 +204,7 @@ impl Emit {
 
 fn everyone_else() -> Target {
     Target::Sockets(Selection {
+        namespace: None,
         rooms: Vec::new(),
         sockets: Vec::new(),
         except: Vec::new(),
@@ -209,8 +223,9 @@ mod tests {
             volatile: false,
         };
         emit = emit.volatile().to("a").to("b").except("c").include_sender();
-        emit = emit.to_socket("s1");
+        emit = emit.to_socket("s1").of("/staff");
         let selection = emit.selection();
+        assert_eq!(selection.namespace.as_deref(), Some("/staff"));
         assert_eq!(selection.rooms, ["a", "b"]);
         assert_eq!(selection.sockets, ["s1"]);
         assert_eq!(selection.except, ["c"]);

@@ -7,10 +7,10 @@ use serde::de::DeserializeOwned;
 use crate::bindings::exports::mixlab::plugin::lifecycle::{Access, EventContract, RateLimit};
 use crate::message::invalid_arguments;
 use crate::rate::Rate;
-use crate::{Arguments, Connection, Context, Message, Outcome, Rejection, Reply, Scope, schema};
+use crate::{Arguments, Context, Message, Outcome, Rejection, Reply, Scope, schema};
 
 /// What a plugin is asked to do for one event.
-pub(crate) type Handler = Box<dyn Fn(Connection, String, Message) -> Result<Outcome, Rejection>>;
+pub(crate) type Handler = Box<dyn Fn(String, Message) -> Result<Outcome, Rejection>>;
 
 /// The contract of an event, which the host checks before the plugin is called. One of the
 /// `handle` methods completes it.
@@ -116,10 +116,10 @@ impl Event {
             .arguments
             .get_or_insert_with(schema::of_arguments::<A>);
         self.finish(
-            Box::new(move |connection, event, message| {
+            Box::new(move |event, message| {
                 let arguments =
                     A::decode(&message.arguments).map_err(|error| invalid_arguments(&error))?;
-                let cx = Context::new(connection, event, message.attachments);
+                let cx = Context::new(event, message.attachments);
                 handler(&cx, arguments)?.into_outcome()
             }),
             R::schema,
@@ -134,8 +134,8 @@ impl Event {
         handler: impl Fn(&Context, Message) -> Result<R, Rejection> + 'static,
     ) -> HandledEvent {
         self.finish(
-            Box::new(move |connection, event, message| {
-                let cx = Context::new(connection, event, Vec::new());
+            Box::new(move |event, message| {
+                let cx = Context::new(event, Vec::new());
                 handler(&cx, message)?.into_outcome()
             }),
             R::schema,

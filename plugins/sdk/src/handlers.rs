@@ -1,6 +1,6 @@
 //! Which handler answers which event.
 use crate::event::Handler;
-use crate::{Connection, Context, Message, Outcome, Refusal, Rejection};
+use crate::{Context, Message, Outcome, Refusal, Rejection};
 
 type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Refusal>>;
 type OnDisconnect = Box<dyn Fn(&Context, &str)>;
@@ -30,14 +30,9 @@ impl Handlers {
     }
 
     /// Answers an event, by its own handler or else by that of `*`.
-    pub fn handle(
-        &self,
-        connection: Connection,
-        event: String,
-        message: Message,
-    ) -> Result<Outcome, Rejection> {
+    pub fn handle(&self, event: String, message: Message) -> Result<Outcome, Rejection> {
         match self.find(&event).or_else(|_| self.find("*")) {
-            Ok(found) => (self.events[found].1)(connection, event, message),
+            Ok(found) => (self.events[found].1)(event, message),
             Err(_) => Err(Rejection::new(
                 "unknown_event",
                 "The plugin does not handle this event",
@@ -57,18 +52,11 @@ mod tests {
     use crate::prelude::*;
 
     fn answer(handlers: &Handlers, event: &str) -> String {
-        let connection = Connection {
-            id: "s1".to_owned(),
-            namespace: "/".to_owned(),
-            address: "127.0.0.1".to_owned(),
-            user: None,
-            recovered: false,
-        };
         let message = Message {
             arguments: "[7]".to_owned(),
             attachments: Vec::new(),
         };
-        match handlers.handle(connection, event.to_owned(), message) {
+        match handlers.handle(event.to_owned(), message) {
             Ok(Outcome::Reply(message)) => message.arguments,
             Ok(Outcome::Done) => "done".to_owned(),
             Ok(Outcome::NoAck) => "no ack".to_owned(),
@@ -87,13 +75,12 @@ mod tests {
             .event(Event::new("done").handle(|_: &Context, _: Value| Ok(())))
             .event(Event::new("silent").handle(|_: &Context, _: Value| Ok(NoAck)))
             .event(Event::new("text").handle(|_: &Context, _: String| Ok(())))
-            .event(Event::new("user").handle(|cx: &Context, _: Value| Ok(cx.user()?.id.clone())))
     }
 
     #[test]
     fn an_event_is_answered_by_its_handler() {
         let (description, handlers) = plugin().into_parts().unwrap();
-        assert_eq!(description.events.len(), 7);
+        assert_eq!(description.events.len(), 6);
         for (event, expected) in [
             ("twice", "[14]"),
             ("all", "[[7,null]]"),
@@ -101,7 +88,6 @@ mod tests {
             ("done", "done"),
             ("silent", "no ack"),
             ("text", "invalid_payload"),
-            ("user", "unauthorized"),
             ("other", "unknown_event"),
         ] {
             assert_eq!(answer(&handlers, event), expected, "{event}");

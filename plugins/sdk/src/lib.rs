@@ -113,14 +113,13 @@ macro_rules! export {
 
             impl $crate::bindings::hooks::exports::mixlab::plugin::connections::Guest for Hooks {
                 fn on_connect(
-                    connection: $crate::Connection,
                     auth: ::std::string::String,
                 ) -> ::core::result::Result<(), $crate::Refusal> {
-                    $crate::runtime::on_connect(connection, &auth)
+                    $crate::runtime::on_connect(&auth)
                 }
 
-                fn on_disconnect(connection: $crate::Connection, reason: ::std::string::String) {
-                    $crate::runtime::on_disconnect(connection, &reason);
+                fn on_disconnect(reason: ::std::string::String) {
+                    $crate::runtime::on_disconnect(&reason);
                 }
             }
 
@@ -141,11 +140,10 @@ macro_rules! export {
 
             impl $crate::bindings::exports::mixlab::plugin::events::Guest for Component {
                 fn handle(
-                    connection: $crate::Connection,
                     event: ::std::string::String,
                     message: $crate::Message,
                 ) -> ::core::result::Result<$crate::Outcome, $crate::Rejection> {
-                    $crate::runtime::handle(connection, event, message)
+                    $crate::runtime::handle(event, message)
                 }
             }
 

@@ -53,11 +53,34 @@ impl Rejection {
 }
 
 /// What the host refused is the plugin's or the admin's mistake and not the client's: the text goes to
-/// the log, and the client is told that the plugin failed.
+/// the log, and the client is told that the plugin failed. What may be otherwise another time is
+/// `plugin_unavailable`, or `no_answer` if it is a client's doing.
 impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
-        let (Error::Denied(text) | Error::Invalid(text) | Error::OverBudget(text)) = error;
-        Self::new("plugin_error", text)
+        match error {
+            Error::Denied(_) | Error::Invalid(_) | Error::OverBudget(_) | Error::NoConnection => {
+                Self::new("plugin_error", in_words(error))
+            }
+            Error::Busy(_) => {
+                Self::new("plugin_unavailable", "The plugin is busy, try again").temporary()
+            }
+            Error::TimedOut | Error::Disconnected => {
+                Self::new("no_answer", in_words(error)).temporary()
+            }
+        }
+    }
+}
+
+/// What an error says.
+pub(crate) fn in_words(error: Error) -> String {
+    match error {
+        Error::Denied(text)
+        | Error::Invalid(text)
+        | Error::OverBudget(text)
+        | Error::Busy(text) => text,
+        Error::NoConnection => "The call is for no connection".to_owned(),
+        Error::TimedOut => "The client did not answer in time".to_owned(),
+        Error::Disconnected => "The connection ended before the client answered".to_owned(),
     }
 }
 

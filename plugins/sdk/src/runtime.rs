@@ -3,7 +3,7 @@ use std::cell::Cell;
 
 pub use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
 use crate::handlers::Handlers;
-use crate::{Config, Connection, Context, Message, Outcome, Plugin, Refusal, Rejection};
+use crate::{Config, Context, Message, Outcome, Plugin, Refusal, Rejection};
 
 thread_local! {
     /// Leaked on purpose: it lives as long as the instance, and a plain reference costs nothing
@@ -29,26 +29,22 @@ pub fn describe(
 }
 
 /// Handles one event.
-pub fn handle(
-    connection: Connection,
-    event: String,
-    message: Message,
-) -> Result<Outcome, Rejection> {
-    handlers().handle(connection, event, message)
+pub fn handle(event: String, message: Message) -> Result<Outcome, Rejection> {
+    handlers().handle(event, message)
 }
 
 /// Asks the plugin whether the connection is welcome.
-pub fn on_connect(connection: Connection, auth: &str) -> Result<(), Refusal> {
+pub fn on_connect(auth: &str) -> Result<(), Refusal> {
     match &handlers().on_connect {
-        Some(hook) => hook(&Context::of_hook(connection, "connect"), auth),
+        Some(hook) => hook(&Context::of_hook("connect"), auth),
         None => Ok(()),
     }
 }
 
 /// Tells the plugin that the connection is gone.
-pub fn on_disconnect(connection: Connection, reason: &str) {
+pub fn on_disconnect(reason: &str) {
     if let Some(hook) = &handlers().on_disconnect {
-        hook(&Context::of_hook(connection, "disconnect"), reason);
+        hook(&Context::of_hook("disconnect"), reason);
     }
 }
 

@@ -1,0 +1,156 @@
+//! How many calls of a plugin run at once, and how many of them wait for clients.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::timeout_at,
+};
+
+/// The right to run so many calls at once. A call that cannot go on for the time being lends its own, so
+/// that others run meanwhile.
+pub struct Permits {
+    free: Semaphore,
+    /// Lent, and to be kept back from those who return one.
+    owed: AtomicUsize,
+}
+
+/// A permit that is lent until this is dropped.
+struct Loan<'a>(&'a Permits);
+
+impl Permits {
+    /// For at most `calls` at once.
+    pub fn new(calls: usize) -> Self {
+        Self {
+            free: Semaphore::new(calls),
+            owed: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes one, if there is one right now.
+    pub fn try_take(&self) -> bool {
+        let taken = self.free.try_acquire();
+        taken.map(|permit| permit.forget()).is_ok()
+    }
+
+    /// Takes one as soon as there is one.
+    pub async fn take(&self) {
+        let taken = self.free.acquire().await;
+        taken.expect("the semaphore is never closed").forget();
+    }
+
+    /// Gives one back.
+    pub fn give_back(&self) {
+        let less = |owed: usize| owed.checked_sub(1);
+        let is_repaid = self
+            .owed
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        if is_repaid.is_err() {
+            self.free.add_permits(1);
+        }
+    }
+
+    fn lend(&self) -> Loan<'_> {
+        self.free.add_permits(1);
+        Loan(self)
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if !self.0.try_take() {
+            self.0.owed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The places of calls that wait for clients to answer: fewer than all that may run, so that clients
+/// which never answer do not stop a plugin.
+pub struct Places {
+    places: Arc<Semaphore>,
+    /// How many may wait for a place: each of them keeps an instance.
+    queue: Semaphore,
+    permits: Arc<Permits>,
+}
+
+/// Held by a call that waits for clients.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Places {
+    /// So many `places`, of calls that run with `permits`; as many calls as there are `instances` may
+    /// wait for one.
+    pub fn new(places: usize, instances: usize, permits: Arc<Permits>) -> Self {
+        Self {
+            places: Arc::new(Semaphore::new(places)),
+            queue: Semaphore::new(instances),
+            permits,
+        }
+    }
+
+    /// A place, if there is one now or by `until`. Others run while it waits.
+    pub async fn take(&self, until: Instant) -> Option<Place> {
+        let place = |permit| Place { _permit: permit };
+        if let Ok(permit) = self.places.clone().try_acquire_owned() {
+            return Some(place(permit));
+        }
+        let _in_queue = self.queue.try_acquire().ok()?;
+        let _loan = self.permits.lend();
+        let permit = timeout_at(until.into(), self.places.clone().acquire_owned()).await;
+        permit.ok()?.ok().map(place)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn who_waits_for_a_place_lends_its_permit_and_takes_it_back() {
+        let permits = Arc::new(Permits::new(2));
+        let places = Places::new(1, 2, permits.clone());
+        assert!(permits.try_take() && permits.try_take() && !permits.try_take());
+        let place = places.take(Instant::now()).await;
+        assert!(place.is_some());
+        let mut waiting = std::pin::pin!(places.take(Instant::now() + LONG));
+        assert!(futures_util::poll!(&mut waiting).is_pending());
+        assert!(permits.try_take(), "another one runs meanwhile");
+        drop(place);
+        assert!(waiting.await.is_some());
+        // Three run, of two that may: the first that ends makes no room.
+        permits.give_back();
+        assert!(!permits.try_take());
+        permits.give_back();
+        assert!(permits.try_take() && !permits.try_take());
+    }
+
+    #[tokio::test]
+    async fn nothing_is_lent_for_ever() {
+        let permits = Arc::new(Permits::new(1));
+        let places = Places::new(0, 1, permits.clone());
+        assert!(permits.try_take());
+        for _ in 0..10 {
+            // One that has waited for too long, and one that is dropped while it waits.
+            assert!(places.take(Instant::now()).await.is_none());
+            let mut waiting = Box::pin(places.take(Instant::now() + LONG));
+            assert!(futures_util::poll!(&mut waiting).is_pending());
+            assert!(
+                places.take(Instant::now() + LONG).await.is_none(),
+                "the queue is full"
+            );
+        }
+        permits.give_back();
+        assert!(permits.try_take() && !permits.try_take());
+    }
+}
