@@ -729,7 +729,8 @@ for (const [name, [entries, reason, keys]] of Object.entries(MADE)) {
     if (keys) editConfig(making, (toml) => toml.replace('"compile" = "50ms"', '"compile" = "1m"'));
     writeFileSync(join(making.folder, `${name}.wasm`), withEntries(readFileSync(wasm('echo')), {}));
     await reload(making);
-    assert.equal((await plugin(making, name)).state, 'serving');
+    const isServing = async () => (await plugin(making, name)).state === 'serving';
+  await until(isServing, { message: 'it serves, when the compiler is done with what was there before' });
     assert.equal(await ask(bystander, 'echo', 'x'), 'x');
     rmSync(join(making.folder, `${name}.wasm`));
     editConfig(making, (toml) => toml.replace(`name = "${name}"`, `name = "${name}"\nenabled = false`));
