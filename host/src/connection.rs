@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 
 use crate::{
     address::ClientAddress,
+    admission::OwnBuckets,
     data::Data,
     deadlines::Deadline,
     id,
@@ -34,6 +35,8 @@ pub struct Connection {
     session: Arc<Session>,
     /// The client's address.
     pub address: ClientAddress,
+    /// How often it may send.
+    pub buckets: OwnBuckets,
     /// What arrived from it and waits for its turn.
     pub lane: Lane,
     adapter: Arc<Adapter>,
@@ -100,6 +103,7 @@ impl Connection {
             key,
             session,
             address,
+            buckets: OwnBuckets::default(),
             lane: Lane::closed(),
             adapter,
             stream,

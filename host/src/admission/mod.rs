@@ -1,16 +1,18 @@
 //! What is checked before a plugin is called: may this sender, not too often, not too large, and
 //! does it look right. All of it native, in the order of its cost.
 
+mod buckets;
 mod contract;
 mod document;
 mod pattern;
+mod quota;
 mod rate_limit;
 mod schema;
 mod violation;
 mod weight;
 
 pub use contract::{Contract, ContractError};
-pub use rate_limit::{Limit, Now, RateLimits, scope_name};
+pub use rate_limit::{Limit, Now, OwnBuckets, RateLimits, scope_name};
 pub use schema::{MAX_STEPS, MAX_STEPS_AT_ONCE, Schema};
 pub use violation::Violation;
 pub use weight::Budget as SchemaBudget;
@@ -108,9 +110,12 @@ fn may_send(contract: &Contract, identity: &Identity) -> Result<(), WireError> {
     })
 }
 
+/// The code of what is too often.
+pub const RATE_LIMITED: &str = "rate_limited";
+
 /// Too many at once.
 pub fn rate_limited(what: &str, wait: Duration) -> WireError {
-    WireError::temporary("rate_limited", format!("too many {what}")).with_retry_after(wait)
+    WireError::temporary(RATE_LIMITED, format!("too many {what}")).with_retry_after(wait)
 }
 
 fn invalid_payload(violation: Violation) -> WireError {

@@ -1,59 +1,42 @@
-//! Token buckets: how often an event may be sent, by whom it counts.
+//! Rate limits: how often an event may be sent, by whom it counts.
 
 use std::{
-    cell::{Cell, LazyCell},
-    collections::HashMap,
-    num::NonZeroU32,
-    sync::{Arc, Weak},
+    cell::LazyCell,
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use ahash::RandomState;
-use governor::{
-    Quota, RateLimiter, clock::Clock, middleware::NoOpMiddleware, state::keyed::DashMapStateStore,
-};
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 
+use super::{
+    buckets::{Buckets, Room},
+    quota::{Bucket, Quota},
+};
 use crate::{
     address::{ClientAddress, ClientNetwork},
     connection::{Connection, Identity},
     guest::{RateLimit, Scope},
     metrics::Metrics,
-    transport::SocketKey,
     units::Rate,
 };
-
-type Buckets =
-    RateLimiter<Subject, DashMapStateStore<Subject, RandomState>, Reading, NoOpMiddleware<Instant>>;
 
 /// When an event came, for whoever wants to know it first.
 pub type Now = LazyCell<Instant>;
 
-thread_local! {
-    /// What the clock of the buckets says on this thread, if not the time.
-    static READING: Cell<Option<Instant>> = const { Cell::new(None) };
-}
-
-/// A clock that is read once for all limits of an event.
-#[derive(Debug, Clone)]
-struct Reading;
-
-impl Clock for Reading {
-    type Instant = Instant;
-
-    fn now(&self) -> Instant {
-        READING.get().unwrap_or_else(Instant::now)
-    }
-}
-
-/// No bucket takes longer to fill up.
+/// No bucket that a plugin declares takes longer to fill up.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// Whose bucket it is.
+/// A connection that has so many buckets is looked at for those of limits that are gone.
+const BUCKETS_TO_SIFT: usize = 16;
+
+/// Whose bucket it is, if not a connection's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Subject {
-    Socket(SocketKey),
     User(Box<str>),
     Ip(ClientNetwork),
     Role(Option<Box<str>>),
@@ -62,15 +45,32 @@ enum Subject {
 
 /// One limit of one event, with its buckets.
 pub struct Limit {
+    /// Finds the buckets that connections have of it.
+    id: u64,
     scope: Scope,
+    quota: Quota,
+    /// What its buckets count time from.
+    beginning: Instant,
     hits: IntCounter,
-    buckets: Buckets,
+    buckets: Buckets<Subject>,
+}
+
+/// The buckets that a connection has for itself; they end with it.
+#[derive(Default)]
+pub struct OwnBuckets(Mutex<BTreeMap<u64, OwnBucket>>);
+
+struct OwnBucket {
+    limit: Weak<Limit>,
+    bucket: Bucket,
 }
 
 /// All limits that are in force. A limit that a new version of a plugin declares again is the
 /// same limit: a reload refills nobody's bucket.
 pub struct RateLimits {
     metrics: Arc<Metrics>,
+    beginning: Instant,
+    room: Room,
+    last_id: AtomicU64,
     limits: Mutex<HashMap<Identifier, Weak<Limit>>>,
 }
 
@@ -80,8 +80,7 @@ struct Identifier {
     plugin: Box<str>,
     event: Box<str>,
     scope: u8,
-    rate: Rate,
-    burst: NonZeroU32,
+    quota: Quota,
 }
 
 impl RateLimits {
@@ -89,14 +88,17 @@ impl RateLimits {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
+            beginning: Instant::now(),
+            room: Room::default(),
+            last_id: AtomicU64::new(0),
             limits: Mutex::default(),
         }
     }
 
     /// A limit of `[limits]`, which stands over those of plugins.
     pub fn of_host(&self, key: &str, scope: Scope, rate: Rate) -> Arc<Limit> {
-        self.limit("[limits]", key, scope, rate, None)
-            .expect("a bucket of one rate's count is full again after its interval")
+        let quota = Quota::new(rate, rate.count()).expect("a rate has a count");
+        self.limit("[limits]", key, scope, quota)
     }
 
     /// The limit that a plugin declares for an event.
@@ -108,59 +110,49 @@ impl RateLimits {
     ) -> Result<Arc<Limit>, String> {
         let interval = Duration::from_millis(limit.interval_ms.into());
         let rate = Rate::new(limit.count, interval).map_err(|error| error.to_string())?;
-        self.limit(plugin, event, limit.scope, rate, limit.burst)
+        let burst = limit.burst.unwrap_or(limit.count);
+        let quota = Quota::new(rate, burst)
+            .filter(|quota| quota.fills_up_in() <= LONGEST)
             .ok_or_else(|| {
-                let burst = limit.burst.unwrap_or_default();
                 format!(
                     "invalid burst {burst}: expected 1 or more, and no more than come in a year"
                 )
-            })
+            })?;
+        Ok(self.limit(plugin, event, limit.scope, quota))
     }
 
-    /// None where an empty bucket would not be full again within a year.
-    fn limit(
-        &self,
-        plugin: &str,
-        event: &str,
-        scope: Scope,
-        rate: Rate,
-        burst: Option<u32>,
-    ) -> Option<Arc<Limit>> {
-        let burst = NonZeroU32::new(burst.unwrap_or(rate.count()))?;
-        let quota = quota(rate, burst)?;
+    fn limit(&self, plugin: &str, event: &str, scope: Scope, quota: Quota) -> Arc<Limit> {
         let identifier = Identifier {
             plugin: plugin.into(),
             event: event.into(),
             scope: scope as u8,
-            rate,
-            burst,
+            quota,
         };
-        let hits = self.metrics.rate_limited(scope_name(scope));
         let mut limits = self.limits.lock();
-        limits.retain(|_, limit| limit.strong_count() > 0);
         if let Some(same) = limits.get(&identifier).and_then(Weak::upgrade) {
-            return Some(same);
+            return same;
         }
-        let hasher = RandomState::new();
-        let buckets = RateLimiter::dashmap_with_clock_and_hasher(quota, Reading, hasher);
         let limit = Arc::new(Limit {
+            id: self.last_id.fetch_add(1, Ordering::Relaxed),
             scope,
-            hits,
-            buckets,
+            quota,
+            beginning: self.beginning,
+            hits: self.metrics.rate_limited(scope_name(scope)),
+            buckets: Buckets::new(quota, self.room.clone()),
         });
         limits.insert(identifier, Arc::downgrade(&limit));
-        Some(limit)
+        limit
     }
 
-    /// Gives the memory of full buckets back; they are as good as new ones.
+    /// Gives the memory of full buckets back, and that of limits that are gone.
     pub fn forget_idle(&self) {
         let limits: Vec<_> = {
-            let limits = self.limits.lock();
+            let mut limits = self.limits.lock();
+            limits.retain(|_, limit| limit.strong_count() > 0);
             limits.values().filter_map(Weak::upgrade).collect()
         };
         for limit in limits {
-            limit.buckets.retain_recent();
-            limit.buckets.shrink_to_fit();
+            limit.buckets.forget_full(limit.time(Instant::now()));
         }
     }
 }
@@ -168,13 +160,16 @@ impl RateLimits {
 impl Limit {
     /// Takes a token from the sender's bucket, or says how long it stays empty.
     pub fn check(
-        &self,
+        self: &Arc<Self>,
         connection: &Connection,
         identity: &Identity,
         now: &Now,
     ) -> Result<(), Duration> {
         let subject = match (self.scope, &identity.user) {
-            (Scope::Socket, _) | (Scope::User, None) => Subject::Socket(connection.key),
+            (Scope::Socket, _) | (Scope::User, None) => {
+                let taken = connection.buckets.take(self, self.time(**now));
+                return self.counted(taken);
+            }
             (Scope::User, Some(user)) => Subject::User(user.id.as_str().into()),
             (Scope::Ip, _) => Subject::Ip(connection.address.network()),
             (Scope::Role, user) => Subject::Role(
@@ -184,22 +179,39 @@ impl Limit {
             ),
             (Scope::Event, _) => Subject::Everybody,
         };
-        self.take(&subject, **now)
+        self.counted(self.buckets.take(subject, self.time(**now)))
     }
 
     /// Takes a token from an address' bucket, for what has no connection yet.
     pub fn check_address(&self, address: ClientAddress) -> Result<(), Duration> {
-        self.take(&Subject::Ip(address.network()), Instant::now())
+        let subject = Subject::Ip(address.network());
+        self.counted(self.buckets.take(subject, self.time(Instant::now())))
     }
 
-    fn take(&self, subject: &Subject, now: Instant) -> Result<(), Duration> {
-        READING.set(Some(now));
-        let taken = self.buckets.check_key(subject);
-        READING.set(None);
-        taken.map_err(|not_until| {
-            self.hits.inc();
-            not_until.wait_time_from(now)
-        })
+    fn counted(&self, taken: Result<(), Duration>) -> Result<(), Duration> {
+        taken.inspect_err(|_| self.hits.inc())
+    }
+
+    fn time(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.beginning)
+    }
+}
+
+impl OwnBuckets {
+    fn take(&self, limit: &Arc<Limit>, now: Duration) -> Result<(), Duration> {
+        let mut own = self.0.lock();
+        if let Some(known) = own.get_mut(&limit.id) {
+            return limit.quota.take(&mut known.bucket, now);
+        }
+        // Each time that there are twice as many, so that it costs next to nothing for each.
+        if own.len() >= BUCKETS_TO_SIFT && own.len().is_power_of_two() {
+            own.retain(|_, known| known.limit.strong_count() > 0);
+        }
+        let known = own.entry(limit.id).or_insert_with(|| OwnBucket {
+            limit: Arc::downgrade(limit),
+            bucket: Bucket::default(),
+        });
+        limit.quota.take(&mut known.bucket, now)
     }
 }
 
@@ -214,16 +226,6 @@ pub fn scope_name(scope: Scope) -> &'static str {
     }
 }
 
-fn quota(rate: Rate, burst: NonZeroU32) -> Option<Quota> {
-    let period = rate.interval() / rate.count();
-    // The clock counts nanoseconds in 64 bits.
-    let fill_up = period.checked_mul(burst.get())?;
-    if fill_up > LONGEST {
-        return None;
-    }
-    Quota::with_period(period).map(|quota| quota.allow_burst(burst))
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -231,22 +233,51 @@ mod tests {
     use super::*;
     use crate::units::duration;
 
-    fn limits() -> RateLimits {
-        RateLimits::new(Arc::default())
+    fn declared(limits: &RateLimits, event: &str) -> Arc<Limit> {
+        let limit = RateLimit {
+            scope: Scope::Socket,
+            count: 1,
+            interval_ms: 1,
+            burst: None,
+        };
+        limits.declare("plugin", event, &limit).unwrap()
     }
 
-    fn declared(count: u32, interval_ms: u32, burst: Option<u32>) -> Result<Arc<Limit>, String> {
-        let limit = RateLimit {
-            scope: Scope::Event,
-            count,
-            interval_ms,
-            burst,
-        };
-        limits().declare("plugin", "event", &limit)
+    #[test]
+    fn a_connection_keeps_no_buckets_of_limits_that_are_gone() {
+        let limits = RateLimits::new(Arc::default());
+        let own = OwnBuckets::default();
+        let stays = declared(&limits, "stays");
+        assert!(own.take(&stays, Duration::ZERO).is_ok());
+        for number in 0..10_000 {
+            let goes = declared(&limits, &format!("goes-{number}"));
+            assert!(own.take(&goes, Duration::ZERO).is_ok());
+        }
+        assert!(own.0.lock().len() <= BUCKETS_TO_SIFT);
+        assert!(own.take(&stays, Duration::ZERO).is_err());
+        limits.forget_idle();
+        assert_eq!(limits.limits.lock().len(), 1);
+    }
+
+    #[test]
+    fn a_limit_that_is_declared_again_is_the_same() {
+        let limits = RateLimits::new(Arc::default());
+        let [one, same] = [(); 2].map(|()| declared(&limits, "event"));
+        assert!(Arc::ptr_eq(&one, &same));
+        assert!(!Arc::ptr_eq(&one, &declared(&limits, "other")));
     }
 
     #[test]
     fn what_a_plugin_declares_and_no_limit_can_be_is_refused() {
+        let declared = |count, interval_ms, burst| {
+            let limit = RateLimit {
+                scope: Scope::Event,
+                count,
+                interval_ms,
+                burst,
+            };
+            RateLimits::new(Arc::default()).declare("plugin", "event", &limit)
+        };
         for (count, interval_ms, burst, reason) in [
             (0, 1000, None, "the count must be 1 or more"),
             (1, 0, None, "the interval must be 1ms or more"),
@@ -270,18 +301,15 @@ mod tests {
             let interval = Duration::from_micros(interval);
             let text = format!("{count}/{}", duration::display(interval));
             let Ok(rate) = text.parse::<Rate>() else { return Ok(()) };
-            let limit = limits().of_host("events", Scope::Event, rate);
+            let limit = RateLimits::new(Arc::default()).of_host("events", Scope::Event, rate);
             prop_assert_eq!(rate.interval(), interval);
-            let takes = |now| limit.take(&Subject::Everybody, now).is_ok();
+            let takes = |now| limit.buckets.take(Subject::Everybody, now).is_ok();
             let took = |now| (0..1000).take_while(|_| takes(now)).count();
             let expected = count.min(1000) as usize;
-            let now = Instant::now();
-            prop_assert_eq!(took(now), expected);
+            prop_assert_eq!(took(Duration::ZERO), expected);
             if count < 1000 {
-                let period = interval / count;
-                let early = now + period - Duration::from_nanos(1);
-                prop_assert!(!takes(early));
-                prop_assert_eq!(took(now + interval), expected);
+                prop_assert!(!takes(interval / count - Duration::from_nanos(1)));
+                prop_assert_eq!(took(interval), expected);
             }
         }
     }
