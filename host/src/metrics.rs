@@ -109,7 +109,7 @@ impl Default for Metrics {
             ),
             events: counters(
                 "mixlab_events_total",
-                "Events by plugin, declared name and outcome: ok, rejected or the code of the error",
+                "Events by plugin, declared name and outcome: ok, rejected, dropped or the code of the error",
                 &[PLUGIN, EVENT, "outcome"],
             ),
             rate_limited: counters(

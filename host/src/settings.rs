@@ -1,6 +1,6 @@
 //! What applies to connections and requests and may change while the server runs.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 
@@ -9,7 +9,7 @@ use crate::{
     address::TrustedProxies,
     admission::{Limit, RateLimits},
     auth::Verifier,
-    config::{self, ApiKey, Config},
+    config::{self, ApiKey, Config, OnExcess},
     guest::Scope,
     lane,
     origins::Origins,
@@ -37,6 +37,8 @@ pub struct Settings {
     pub limits: Vec<Arc<Limit>>,
     /// The limit of new connections from one address.
     pub connections: Option<Arc<Limit>>,
+    /// What becomes of events over a limit.
+    pub excess: Excess,
     /// Proxies that are believed.
     pub trusted_proxies: TrustedProxies,
 }
@@ -53,6 +55,28 @@ pub struct Expiry {
 /// The current snapshot; a reload publishes a new one.
 pub type Current = Arc<ArcSwap<Settings>>;
 
+/// What becomes of events over a limit, by the plugin that they are for.
+pub struct Excess {
+    unless_said: OnExcess,
+    of_plugins: HashMap<String, OnExcess>,
+}
+
+impl Excess {
+    fn new(unless_said: OnExcess, plugins: &[config::Plugin]) -> Self {
+        let said = |plugin: &config::Plugin| Some((plugin.name.clone(), plugin.on_excess?));
+        Self {
+            unless_said,
+            of_plugins: plugins.iter().filter_map(said).collect(),
+        }
+    }
+
+    /// What becomes of those of a plugin, or of nobody's.
+    pub fn of(&self, plugin: &str) -> OnExcess {
+        let said = self.of_plugins.get(plugin);
+        said.copied().unwrap_or(self.unless_said)
+    }
+}
+
 impl Settings {
     /// From a configuration; `secret` is what tokens are signed with.
     pub fn new(config: &Config, secret: &[u8], limits: &RateLimits) -> Self {
@@ -61,6 +85,7 @@ impl Settings {
             user,
             ip,
             connections,
+            on_excess,
             trusted_proxies,
         } = &config.limits;
         let of_all = [
@@ -93,6 +118,7 @@ impl Settings {
                 .map(|(scope, rate)| limits.of_host("events", scope, rate))
                 .collect(),
             connections: connections.map(|rate| limits.of_host("connections", Scope::Ip, rate)),
+            excess: Excess::new(*on_excess, &config.plugins),
             trusted_proxies: TrustedProxies::new(trusted_proxies.clone()),
         }
     }

@@ -599,6 +599,48 @@ test('a client that is limited hears of it once where it asked for no ack', asyn
   assert.equal(received(socket, 'mixlab:error').length, 1);
 });
 
+test('events over a limit are dropped where the plugin or [limits] says so, and counted', async (t) => {
+  const limited = (name, keys) => ({
+    wasm: 'contracts',
+    name,
+    config: { events: [{ name, limits: [{ scope: 'socket', rate: '1/1000h' }] }], answer: 'ok' },
+    ...keys,
+  });
+  const server = await startServer(t, {
+    config: `${CONFIG}[limits]\nsocket = "12/1000h"\non_excess = "drop"`,
+    plugins: [limited('dropping'), limited('answering', { on_excess: 'answer' })],
+  });
+  const count = async (series) => {
+    const metrics = (await server.api('GET', '/metrics', undefined, null)).body;
+    return Number(metrics.match(new RegExp(`^mixlab_events_total\\{${series}\\} (\\d+)$`, 'm'))?.[1] ?? 0);
+  };
+  const socket = await connect(t, server);
+  const send = (event, times) => Array.from({ length: times }).forEach(() => socket.emit(event));
+  send('dropping', 4);
+  assert.equal((await ask(socket, 'dropping')).error.code, 'rate_limited', 'who asks for an ack is told');
+  assert.deepEqual(socket.collected, []);
+  assert.equal(await count('event="dropping",outcome="dropped",plugin="dropping"'), 3);
+  assert.equal(await count('event="dropping",outcome="rate_limited",plugin="dropping"'), 1);
+
+  send('answering', 3);
+  assert.equal((await ask(socket, 'answering')).error.code, 'rate_limited');
+  const told = () => received(socket, 'mixlab:error').map(([{ error }]) => error.code);
+  assert.deepEqual(told(), ['rate_limited', 'rate_limited']);
+
+  // Nine so far: the limit of all events counts those that nobody handles, and the host's own.
+  send('unknown', 1);
+  await ask(socket, 'unsubscribe:payments');
+  assert.deepEqual(told().slice(2), ['unknown_event']);
+  assert.deepEqual(await ask(socket, 'unsubscribe:payments'), { success: true });
+  assert.equal((await ask(socket, 'unsubscribe:payments')).error.code, 'rate_limited');
+  send('unknown', 2);
+  send('answering', 1);
+  await nextEvent(socket, 'mixlab:error');
+  await until(async () => (await count('event="other",outcome="dropped",plugin=""')) === 2);
+  await until(() => told().length === 4);
+  assert.deepEqual(told().slice(2), ['unknown_event', 'rate_limited'], 'only that of a plugin that answers');
+});
+
 test('a limit that no clock can count is no reason to end', async (t) => {
   const limits = [{ scope: 'socket', rate: '1/1000h', burst: 100_000 }];
   const config = { events: [{ name: 'x', limits }] };

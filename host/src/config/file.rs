@@ -15,8 +15,8 @@ use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
-    Auth, Breaker, Cors, Limits, Listen, Log, OnFailure, Payments, Recovery, Reload, Runtime,
-    Secret, Socket, Web,
+    Auth, Breaker, Cors, Limits, Listen, Log, OnExcess, OnFailure, Payments, Recovery, Reload,
+    Runtime, Secret, Socket, Web,
 };
 use crate::grant::Grants;
 use crate::units::Size;
@@ -73,6 +73,7 @@ pub struct PluginFile {
     pub config: Dict,
     pub budget: Table<BudgetFile>,
     pub on_failure: OnFailure,
+    pub on_excess: Option<OnExcess>,
 }
 
 impl ConfigFile {

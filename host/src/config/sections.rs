@@ -333,6 +333,8 @@ pub struct Limits {
     pub ip: Option<Rate>,
     /// How often one IP address may connect.
     pub connections: Option<Rate>,
+    /// What becomes of events over a limit.
+    pub on_excess: OnExcess,
     /// Proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Network>,
 }
@@ -382,6 +384,32 @@ impl TryFrom<String> for OnFailure {
             _ => Err(format!(
                 "unknown policy {text:?}{}",
                 suggest::hint(&text, &["reject", "disable"])
+            )),
+        }
+    }
+}
+
+/// `on_excess`: what becomes of an event over a limit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OnExcess {
+    /// The client is told.
+    #[default]
+    Answer,
+    /// It is counted, and the client told only if it asked for an ack.
+    Drop,
+}
+
+impl TryFrom<String> for OnExcess {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "answer" => Ok(OnExcess::Answer),
+            "drop" => Ok(OnExcess::Drop),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["answer", "drop"])
             )),
         }
     }
@@ -483,4 +511,6 @@ pub struct Plugin {
     pub budget: Budget,
     /// What becomes of it when it keeps failing.
     pub on_failure: OnFailure,
+    /// What becomes of its events over a limit, if not what `[limits]` says.
+    pub on_excess: Option<OnExcess>,
 }

@@ -1,6 +1,6 @@
 //! What a client is told of its event: one ack, or `mixlab:error` where it asked for none.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
@@ -10,16 +10,12 @@ use crate::{
     connection::Connection,
     error::{ConnectError, WireError},
     guest,
-    lane::Arrival,
     message::{Arguments, Message, check_nesting},
     plugin::{CallError, Plugin},
 };
 
 /// The event that tells a client of a failure when it asked for no ack.
 const ERROR_EVENT: &str = "mixlab:error";
-
-/// How long a client that sent too much at once should wait.
-const FULL_QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// The answer that an event is owed.
 pub struct Answer {
@@ -37,6 +33,11 @@ impl Answer {
             event,
             ack,
         }
+    }
+
+    /// Whether the client waits for an ack.
+    pub fn is_asked_for(&self) -> bool {
+        self.ack.is_some()
     }
 
     /// Acks, where an ack was asked for.
@@ -148,17 +149,6 @@ fn checked_json(text: Option<String>, what: &str) -> Result<Option<Box<RawValue>
 fn is_code(code: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
     (1..=64).contains(&code.len()) && code.bytes().all(word)
-}
-
-/// Refuses an event because too many of its connection wait already.
-pub fn refuse_for_queue(connection: &Arc<Connection>, arrival: Arrival) {
-    // The end of a connection is never refused.
-    let Arrival::Event { event, ack, .. } = arrival else {
-        return;
-    };
-    let error = WireError::temporary("rate_limited", "too many events wait for their turn")
-        .with_retry_after(FULL_QUEUE_RETRY);
-    Answer::new(connection.clone(), event, ack).refuse(error);
 }
 
 /// A message whose only argument is `{"success":true}`.

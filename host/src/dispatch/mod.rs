@@ -18,7 +18,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::{Arc, Weak},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
@@ -31,11 +31,12 @@ use self::{
 };
 use crate::{
     admission::{
-        Admission, Admitted, Contract, Heavy, MAX_STEPS_AT_ONCE, Now, admit, rate_limited,
+        Admission, Admitted, Heavy, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, admit, rate_limited,
     },
     broadcast::Broadcast,
     capability::Written,
-    connection::{Connection, Connections},
+    config::OnExcess,
+    connection::{Connection, Connections, Identity},
     deadlines::Deadlines,
     effect,
     error::WireError,
@@ -53,6 +54,9 @@ use crate::{
 
 /// How many waiting arrivals of one connection are handled before others get their turn.
 const ARRIVALS_IN_A_ROW: usize = 64;
+
+/// How long a client that sent too much at once should wait.
+const FULL_QUEUE_RETRY: Duration = Duration::from_secs(1);
 
 /// How much of an unknown event's name an answer repeats.
 const MAX_SHOWN_CHARS: usize = 100;
@@ -119,7 +123,7 @@ impl Dispatcher {
         match connection.lane.enter(arrival, capacity) {
             Turn::Now(arrival) => self.proceed(connection, arrival),
             Turn::Later | Turn::Over => {}
-            Turn::Full(arrival) => answer::refuse_for_queue(connection, arrival),
+            Turn::Full(arrival) => self.refuse_for_queue(connection, arrival),
         }
     }
 
@@ -194,6 +198,14 @@ impl Dispatcher {
     }
 
     fn event(self: &Arc<Self>, answer: Answer, message: Message) -> Progress {
+        let registry = self.registry.load();
+        let route = registry.route(answer.connection.namespace(), &answer.event);
+        let identity = answer.connection.identity();
+        let now: Now = LazyCell::new(Instant::now);
+        if let Err(error) = self.check_limits(&answer.connection, &identity, &now) {
+            self.refuse(answer, route, error);
+            return Progress::Done;
+        }
         if let Some(result) = self.host_event(&answer, &message) {
             let outcome = result.as_ref().err().map_or("ok", |error| &error.code);
             self.metrics
@@ -201,24 +213,20 @@ impl Dispatcher {
             answer.give(result);
             return Progress::Done;
         }
-        let registry = self.registry.load();
-        let Some(route) = registry.route(answer.connection.namespace(), &answer.event) else {
+        let Some(route) = route else {
             let name = shortened(&answer.event, MAX_SHOWN_CHARS);
             let error = format!("no plugin handles event {name:?}");
-            self.metrics
-                .event_failed(metrics::NO_PLUGIN, metrics::OTHER, "unknown_event");
-            answer.refuse(WireError::new("unknown_event", error));
+            self.refuse(answer, None, WireError::new("unknown_event", error));
             return Progress::Done;
         };
-        match self.admit(&route.contract, &answer.connection, message) {
+        match admit(&route.contract, &answer.connection, identity, &now, message) {
             Ok(Admission::Admitted(admitted)) => self.call(answer, route, admitted),
             Ok(Admission::Heavy(heavy)) => {
                 let (this, route) = (self.clone(), route.clone());
                 Progress::Moved(Box::pin(this.check_and_call(answer, route, heavy)))
             }
             Err(error) => {
-                self.count(route, &error.code);
-                answer.refuse(error);
+                self.refuse(answer, Some(route), error);
                 Progress::Done
             }
         }
@@ -233,10 +241,7 @@ impl Dispatcher {
         let checked = self.checks.run(&route.plugin, client, check).await;
         match checked.flatten() {
             Ok(admitted) => self.call(answer, &route, admitted).end().await,
-            Err(error) => {
-                self.count(&route, &error.code);
-                answer.refuse(error);
-            }
+            Err(error) => self.refuse(answer, Some(&route), error),
         }
     }
 
@@ -262,21 +267,44 @@ impl Dispatcher {
         }
     }
 
-    /// The limits of the host, then what the contract says.
-    fn admit(
+    /// The limits of the host: of all events, whoever handles them.
+    fn check_limits(
         &self,
-        contract: &Contract,
         connection: &Connection,
-        message: Message,
-    ) -> Result<Admission, WireError> {
-        let identity = connection.identity();
-        let now: Now = LazyCell::new(Instant::now);
-        for limit in &self.settings.load().limits {
-            limit
-                .check(connection, &identity, &now)
-                .map_err(|wait| rate_limited("events", wait))?;
+        identity: &Identity,
+        now: &Now,
+    ) -> Result<(), WireError> {
+        let settings = self.settings.load();
+        let mut limits = settings.limits.iter();
+        limits
+            .try_for_each(|limit| limit.check(connection, identity, now))
+            .map_err(|wait| rate_limited("events", wait))
+    }
+
+    /// Tells the client that its event is not handled, but for one over a limit that is to be dropped.
+    fn refuse(&self, answer: Answer, route: Option<&Arc<Route>>, error: WireError) {
+        let plugin = route.map_or(metrics::NO_PLUGIN, |route| route.plugin.name());
+        let event = route.map_or(metrics::OTHER, |route| &route.contract.event);
+        let drops = || self.settings.load().excess.of(plugin) == OnExcess::Drop;
+        if error.code == RATE_LIMITED && !answer.is_asked_for() && drops() {
+            self.metrics.event_failed(plugin, event, "dropped");
+            return;
         }
-        admit(contract, connection, identity, &now, message)
+        self.metrics.event_failed(plugin, event, &error.code);
+        answer.refuse(error);
+    }
+
+    /// Refuses an event because too many of its connection wait already.
+    fn refuse_for_queue(&self, connection: &Arc<Connection>, arrival: Arrival) {
+        // The end of a connection is never refused.
+        let Arrival::Event { event, ack, .. } = arrival else {
+            return;
+        };
+        let registry = self.registry.load();
+        let route = registry.route(connection.namespace(), &event);
+        let error = WireError::temporary(RATE_LIMITED, "too many events wait for their turn")
+            .with_retry_after(FULL_QUEUE_RETRY);
+        self.refuse(Answer::new(connection.clone(), event, ack), route, error);
     }
 
     /// Counts an event that was not answered as hoped.

@@ -94,6 +94,7 @@ impl Resolver<'_> {
             config,
             budget: own_budget,
             on_failure: written.on_failure,
+            on_excess: written.on_excess,
         })
     }
 
