@@ -127,6 +127,7 @@ fn commented_out_keys_are_the_defaults() {
     for plugin in &mut plugins {
         assert!(plugin.budget.asks.take().is_some());
     }
+    assert!(plugins[0].on_excess.take().is_some());
     assert_eq!(config, Config::default());
     assert_eq!(plugins, load(&shipped(), &[], None).unwrap().plugins);
 }
