@@ -348,32 +348,43 @@ impl Core {
 
 /// Loads all plugins as [`Server::start`] does, without serving; says how each of them stands.
 pub async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
+    addresses(config).await?;
     let mut core = Core::new(config, None, secret(config))?;
     core.reloader.refresh().await;
     Ok(core.reloader.status().load_full())
 }
 
 async fn bind(config: &Config) -> Result<TcpListener, StartError> {
-    let error = |source| StartError::Listen {
-        address: config.listen.to_string(),
-        source,
-    };
+    let addresses = addresses(config).await?;
+    let error = |source| listen_error(config, source);
+    TcpListener::bind(&*addresses).await.map_err(error)
+}
+
+/// What the address to listen on stands for. Only this machine may reach a server whose tokens
+/// anybody could make.
+async fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
+    let error = |source| listen_error(config, source);
     let listen = config.listen.clone();
     let addresses = tokio::task::spawn_blocking(move || listen.resolve())
         .await
         .map_err(|cancelled| error(io::Error::other(cancelled)))?
         .map_err(error)?;
     let public = addresses.iter().find(|address| !address.ip().is_loopback());
-    if let Some(public) = public.filter(|_| config.auth.enabled) {
-        match &config.auth.secret {
-            None => return Err(StartError::NoSecret(*public)),
-            Some(secret) if secret.is_short_for_hs256() => {
-                return Err(StartError::ShortSecret(*public));
-            }
-            Some(_) => {}
-        }
+    let Some(public) = public.filter(|_| config.auth.enabled) else {
+        return Ok(addresses);
+    };
+    match &config.auth.secret {
+        None => Err(StartError::NoSecret(*public)),
+        Some(secret) if secret.is_short_for_hs256() => Err(StartError::ShortSecret(*public)),
+        Some(_) => Ok(addresses),
     }
-    TcpListener::bind(&*addresses).await.map_err(error)
+}
+
+fn listen_error(config: &Config, source: io::Error) -> StartError {
+    StartError::Listen {
+        address: config.listen.to_string(),
+        source,
+    }
 }
 
 /// The configured secret, or one for this run.

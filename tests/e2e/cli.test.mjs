@@ -302,6 +302,19 @@ test('up refuses an address that others can reach, unless there is a secret', as
   assert.ok(!open.output().includes(SECRET));
 });
 
+test('check refuses the addresses that up refuses', async (t) => {
+  for (const [secret, reason] of [
+    [undefined, 'JWT_SECRET is not set'],
+    ['x'.repeat(31), 'JWT_SECRET has less than 32 bytes'],
+    [SECRET, null],
+  ]) {
+    const folder = makeFolder(t, { env: { JWT_SECRET: secret } });
+    const { code, stderr } = await folder.mixlab('check', '--listen', '0.0.0.0:0');
+    assert.equal(code, reason === null ? 0 : 1, stderr);
+    if (reason) assert.match(stderr, new RegExp(`^error: 0\\.0\\.0\\.0:0 can be reached .* ${reason}`, 'm'));
+  }
+});
+
 test('up without a secret prints tokens and a key that work', async (t) => {
   const server = await startServer(t, {
     plugins: [CUSTOM_EVENT],
