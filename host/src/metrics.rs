@@ -15,8 +15,6 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
-use crate::reload::PluginStatus;
-
 /// The label of events that no plugin declares.
 pub const OTHER: &str = "other";
 
@@ -55,6 +53,20 @@ pub struct Metrics {
     plugin_paused: IntGaugeVec,
     plugin_paused_addresses: IntGaugeVec,
     reloads: IntCounterVec,
+}
+
+/// What is looked at of one plugin.
+pub struct PluginSample<'a> {
+    /// The name in `mixlab.toml`.
+    pub name: &'a str,
+    /// A fixed word for how it stands.
+    pub state: &'static str,
+    /// Whether it is paused for everybody.
+    pub paused: bool,
+    /// For how many addresses it is paused besides.
+    pub paused_addresses: usize,
+    /// Memory of its instances, in bytes.
+    pub memory_bytes: usize,
 }
 
 /// What is counted for one plugin's calls.
@@ -292,12 +304,12 @@ impl Metrics {
     }
 
     /// Everything as text, with what is not counted but looked at.
-    pub fn render(
+    pub fn render<'a>(
         &self,
         clients: usize,
         namespaces: usize,
         dropped_emits: u64,
-        plugins: &[PluginStatus],
+        plugins: impl IntoIterator<Item = PluginSample<'a>>,
     ) -> String {
         self.clients.set(clients as i64);
         self.namespaces.set(namespaces as i64);
@@ -307,20 +319,23 @@ impl Metrics {
         self.plugin_paused.reset();
         self.plugin_paused_addresses.reset();
         for plugin in plugins {
-            let name = plugin.name.as_str();
-            let paused = plugin.paused();
+            let PluginSample {
+                name,
+                state,
+                paused,
+                paused_addresses,
+                memory_bytes,
+            } = plugin;
             self.plugin_paused
                 .with_label_values(&[name])
-                .set(paused.everybody.into());
+                .set(paused.into());
             self.plugin_paused_addresses
                 .with_label_values(&[name])
-                .set(paused.addresses as i64);
+                .set(paused_addresses as i64);
             self.plugin_memory
                 .with_label_values(&[name])
-                .set(plugin.memory_bytes() as i64);
-            self.plugin_state
-                .with_label_values(&[name, plugin.state.as_str()])
-                .set(1);
+                .set(memory_bytes as i64);
+            self.plugin_state.with_label_values(&[name, state]).set(1);
         }
         let mut text = Vec::new();
         TextEncoder::new()
@@ -353,7 +368,7 @@ mod tests {
         }
         metrics.reloaded(CONFIG_FILE, true);
         metrics.forget_gone(&Live::from([("a", HashSet::from(["stays"]))]));
-        let text = metrics.render(0, 0, 0, &[]);
+        let text = metrics.render(0, 0, 0, []);
         for (series, is_there) in [
             (
                 r#"mixlab_events_total{event="stays",outcome="ok",plugin="a"} 1"#,

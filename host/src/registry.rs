@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
 use crate::{
@@ -248,6 +249,9 @@ fn compile_emits(
     }
     Ok(emits)
 }
+
+/// The registry in force, replaced as a whole.
+pub type Current = Arc<ArcSwap<Registry>>;
 
 /// What each namespace serves. Never changes once published.
 #[derive(Default)]

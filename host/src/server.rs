@@ -26,7 +26,7 @@ use crate::{
     metrics::Metrics,
     origins,
     plugin::Engine,
-    reload::{ConfigSource, Reloader, Request, Status},
+    reload::{ConfigSource, Reloader, Request, Status, Targets},
     settings::Settings,
     socket::Handlers,
     tasks::{Task, TaskFailed, Tasks},
@@ -333,7 +333,12 @@ impl Core {
             source,
             secret,
             Arc::new(engine),
-            dispatcher.clone(),
+            Targets {
+                registry: dispatcher.registry.clone(),
+                settings: dispatcher.settings.clone(),
+                broadcast: dispatcher.broadcast.clone(),
+                metrics: dispatcher.metrics.clone(),
+            },
             limits,
             published.clone(),
         );

@@ -26,7 +26,7 @@ use crate::{
     capability::is_reserved_event,
     error::WireError,
     metrics::Metrics,
-    reload::{Request, Status},
+    reload::{PluginStatus, Request, Status},
     settings,
     tasks::Down,
     transport::{Delivery, Namespaces},
@@ -228,7 +228,7 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         clients,
         api.namespaces.count(),
         api.namespaces.dropped_emits(),
-        &status.plugins,
+        status.plugins.iter().map(PluginStatus::sample),
     );
     (
         [(

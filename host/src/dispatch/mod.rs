@@ -46,7 +46,7 @@ use crate::{
     metrics::{self, Metrics},
     panics::caught,
     plugin::{self, CallError, Completed, Job, Started},
-    registry::{Registry, Route},
+    registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
     transport::Namespaces,
@@ -64,7 +64,7 @@ const MAX_SHOWN_CHARS: usize = 100;
 /// Sends what arrives to who handles it.
 pub struct Dispatcher {
     /// Who handles what. Loaded once for each event, so that an event sees one version of it.
-    pub registry: ArcSwap<Registry>,
+    pub registry: registry::Current,
     /// Settings that may change while the server runs.
     pub settings: settings::Current,
     /// All live connections.
@@ -106,7 +106,7 @@ impl Dispatcher {
     ) -> Arc<Self> {
         let connections: Arc<Connections> = Arc::default();
         Arc::new(Self {
-            registry: ArcSwap::default(),
+            registry: Arc::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
             broadcast: Broadcast::new(namespaces, connections.clone()),
             connections,

@@ -35,13 +35,13 @@ use self::{
 };
 use crate::{
     admission::RateLimits,
+    broadcast::Broadcast,
     config::{self, Config, ConfigError, Overrides},
-    dispatch::Dispatcher,
-    metrics::CONFIG_FILE,
+    metrics::{CONFIG_FILE, Metrics},
     panics::caught,
     plugin::{Engine, LoadError, Plugin},
-    registry::{Registry, Served},
-    settings::Settings,
+    registry::{self, Registry, Served},
+    settings::{self, Settings},
     shorten::shortened,
     units::duration,
 };
@@ -80,6 +80,18 @@ enum Files {
     All,
 }
 
+/// What follows the files.
+pub struct Targets {
+    /// Who handles what.
+    pub registry: registry::Current,
+    /// What of `mixlab.toml` changes while the server runs.
+    pub settings: settings::Current,
+    /// What plugins push with.
+    pub broadcast: Broadcast,
+    /// Counts loads.
+    pub metrics: Arc<Metrics>,
+}
+
 /// Loads plugins and keeps them current. To be driven by [`Reloader::run`].
 pub struct Reloader {
     config: Config,
@@ -92,7 +104,7 @@ pub struct Reloader {
     generations: HashMap<String, u64>,
     limits: Arc<RateLimits>,
     engine: Arc<Engine>,
-    dispatcher: Arc<Dispatcher>,
+    targets: Targets,
     /// Why the newest `mixlab.toml` is not in force.
     config_error: Option<String>,
     /// Why it is not in force yet.
@@ -112,7 +124,7 @@ impl Reloader {
         source: Option<ConfigSource>,
         secret: Arc<[u8]>,
         engine: Arc<Engine>,
-        dispatcher: Arc<Dispatcher>,
+        targets: Targets,
         limits: Arc<RateLimits>,
         published: Arc<Notify>,
     ) -> Self {
@@ -125,7 +137,7 @@ impl Reloader {
             generations: HashMap::new(),
             limits,
             engine,
-            dispatcher,
+            targets,
             config_error: None,
             config_waiting: None,
             // It may have changed since the configuration was read.
@@ -267,7 +279,7 @@ impl Reloader {
         if self.config_error.as_ref() == Some(&error) {
             return;
         }
-        self.dispatcher.metrics.reloaded(CONFIG_FILE, false);
+        self.targets.metrics.reloaded(CONFIG_FILE, false);
         tracing::error!("the old configuration stays in force: {error}");
         self.config_error = Some(error);
     }
@@ -290,7 +302,7 @@ impl Reloader {
         }
         self.config_waiting = None;
         self.config_file.dealt_with(stamp);
-        self.dispatcher.metrics.reloaded(CONFIG_FILE, true);
+        self.targets.metrics.reloaded(CONFIG_FILE, true);
         if config == self.config {
             return;
         }
@@ -305,7 +317,7 @@ impl Reloader {
             }
         }
         let settings = Settings::new(&config, &self.secret, &self.limits);
-        self.dispatcher.settings.store(Arc::new(settings));
+        self.targets.settings.store(Arc::new(settings));
         self.config = config;
         let file = self
             .source
@@ -385,7 +397,7 @@ impl Reloader {
         let slot = &mut self.slots[index];
         let name = slot.name().to_owned();
         if !matches!(&loaded, Err(refusal) if slot.knows(refusal)) {
-            self.dispatcher.metrics.reloaded(&name, loaded.is_ok());
+            self.targets.metrics.reloaded(&name, loaded.is_ok());
         }
         match loaded {
             Ok((candidate, served)) => {
@@ -431,9 +443,9 @@ impl Reloader {
     ) -> Result<(Candidate, Served), Refusal> {
         let slot = &self.slots[index];
         let source = slot.source(&candidate, &self.config.breaker);
-        let Dispatcher {
+        let Targets {
             broadcast, metrics, ..
-        } = &*self.dispatcher;
+        } = &self.targets;
         let (generation, health) = (slot.generation() + 1, slot.health().clone());
         let calls = metrics.calls_of(&source.name);
         let loading = Plugin::load(
@@ -493,7 +505,7 @@ impl Reloader {
 
     fn publish(&self) {
         let registry = Registry::new(self.slots.iter().filter_map(Slot::served));
-        self.dispatcher.registry.store(Arc::new(registry));
+        self.targets.registry.store(Arc::new(registry));
         self.published.notify_one();
     }
 
@@ -507,7 +519,7 @@ impl Reloader {
                 events.map(|route| route.contract.event.as_str()).collect(),
             )
         });
-        self.dispatcher.metrics.forget_gone(&live.collect());
+        self.targets.metrics.forget_gone(&live.collect());
     }
 
     fn report(&self) {

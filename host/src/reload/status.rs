@@ -9,6 +9,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use crate::{
     config,
+    metrics::PluginSample,
     plugin::{Health, Pauses, Plugin},
 };
 
@@ -111,6 +112,18 @@ impl PluginStatus {
         self.serving()
             .map(|plugin| plugin.breaker().paused())
             .unwrap_or_default()
+    }
+
+    /// What metrics show of it.
+    pub fn sample(&self) -> PluginSample<'_> {
+        let paused = self.paused();
+        PluginSample {
+            name: &self.name,
+            state: self.state.as_str(),
+            paused: paused.everybody,
+            paused_addresses: paused.addresses,
+            memory_bytes: self.memory_bytes(),
+        }
     }
 
     fn serving(&self) -> Option<Arc<Plugin>> {
