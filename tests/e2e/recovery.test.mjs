@@ -308,7 +308,7 @@ for (const [name, transports] of Object.entries(ALL)) {
       await say();
       const [text, place] = await nextEvent(socket, 'hinted');
       assert.equal(text, 'psst');
-      assert.match(place, /^[\w.-]{4,}$/);
+      assert.match(place, /^~[\w.-]{4,}$/);
       assert.equal(socket._lastOffset, place);
     };
     const hints = [() => ask(socket, 'hint', 'psst'), () => ask(other, 'hint-to', 'studio', 'psst')];

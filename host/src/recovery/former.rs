@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 use super::{
     Log, Place, Stream,
     log::{Awaited, SharedLog},
+    place::Offset,
     stream::State,
 };
 use crate::{
@@ -85,15 +86,13 @@ impl Former {
 }
 
 impl Waiting {
-    /// Where its client is that shows `offset`, if it can go on from there. Who has seen an event of
-    /// this connection shows a place of this log. Anything else is of an earlier connection, or the
-    /// client's own: it counts for nothing where nothing has been sent.
+    /// Where its client is that shows `offset`, if it can go on from there. One that has seen an event
+    /// of this connection shows a place of this log.
     pub fn seen(&self, offset: Option<Offset>, log: &Log) -> Option<Place> {
         let state = self.former.stream.lock();
         let seen = match offset {
-            None => state.seen(None),
-            Some(Offset::Place(place)) => state.seen(Some(place)),
-            Some(Offset::Other) if self.was_sent_nothing(&state, log) => state.seen(None),
+            Some(Offset::Here(place)) => state.seen(Some(place)),
+            Some(Offset::Elsewhere) | None => state.seen(None),
             Some(Offset::Other) => return None,
         };
         let number = seen.next_number();
@@ -114,16 +113,6 @@ impl Waiting {
         reaches && (own() || self.first_since(&state, &log, number).is_some())
     }
 
-    fn was_sent_nothing(&self, state: &State, log: &Log) -> bool {
-        let start = state.seen(None);
-        let is_behind = |first: u64| first >= self.dropped.number;
-        self.dropped.kind == start.kind
-            && log.reaches(start.number)
-            && self
-                .first_since(state, log, start.number)
-                .is_none_or(is_behind)
-    }
-
     /// The number of the first broadcast from `number` on that was for it.
     fn first_since(&self, state: &State, log: &Log, mut number: u64) -> Option<u64> {
         loop {
@@ -138,12 +127,3 @@ impl Waiting {
 
 /// So many broadcasts are looked at for the first that was for somebody.
 const AT_ONCE: usize = 8;
-
-/// What a client shows for the last event that it has seen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offset {
-    /// A place of this log.
-    Place(Place),
-    /// Another text.
-    Other,
-}

@@ -9,9 +9,9 @@ use parking_lot::Mutex;
 
 use super::{
     Common, Former, Log, Place, Stream,
-    former::{Offset, Waiting},
+    former::Waiting,
     log::{Awaited, Missed, SharedLog},
-    place::Tag,
+    place::{Offset, Tag},
     stream::{Change, Presence, State},
 };
 use crate::{
@@ -219,10 +219,7 @@ impl Journal {
         offset: Option<&str>,
         user: Option<&UserId>,
     ) -> Option<Returning> {
-        let offset = offset.map(|text| {
-            let place = Place::read(self.tag, text);
-            place.map_or(Offset::Other, Offset::Place)
-        });
+        let offset = offset.map(|text| Offset::read(self.tag, text));
         let formers = &self.common.formers;
         let taken = formers.take(pid, |waiting| {
             let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));

@@ -37,8 +37,9 @@
 //!   client takes for one.
 //!
 //! A client keeps its last place for longer than its connection. Each connection takes a number as it
-//! begins, so that the places of earlier ones stand before everything that is for this one: a client
-//! that shows one of them, or none, has been sent nothing here, or got none of it.
+//! begins, so that the places of earlier ones stand before everything that is for this one, and each log
+//! has a tag, so that places of another run of the server are known as such. A client that shows one of
+//! them, or none, has been sent nothing here, or got none of it.
 //!
 //! # Why a return costs others little
 //!

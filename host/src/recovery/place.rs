@@ -22,10 +22,24 @@ pub enum Kind {
     Broadcast,
 }
 
-/// What all places of a log begin with: without it, a text that an application sends as its last
-/// argument could pass for one.
+/// What all places of a log have in front, behind [`MARK`]: without it, a place of a log that is gone
+/// could pass for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag([u8; TAG_LENGTH]);
+
+/// What a client shows for the last event that it has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offset {
+    /// A place of this log.
+    Here(Place),
+    /// A place of another log: of an earlier run of the server, or of a namespace that was closed.
+    Elsewhere,
+    /// No place: the application's own words.
+    Other,
+}
+
+/// What all places begin with: hardly a text of an application is written like one.
+const MARK: u8 = b'~';
 
 const TAG_LENGTH: usize = 3;
 
@@ -64,7 +78,8 @@ impl Place {
 
     /// As clients keep it: a few letters that JSON need not escape.
     pub fn write(self, tag: Tag) -> String {
-        let mut text = String::with_capacity(TAG_LENGTH + 2 * MAX_DIGITS + 1);
+        let mut text = String::with_capacity(1 + TAG_LENGTH + 2 * MAX_DIGITS + 1);
+        text.push(char::from(MARK));
         text.extend(tag.0.map(char::from));
         push_number(self.number, &mut text);
         if let Kind::Own(count) = self.kind {
@@ -74,9 +89,8 @@ impl Place {
         text
     }
 
-    /// The inverse of [`Place::write`]. There is one way to write a place.
-    pub fn read(tag: Tag, text: &str) -> Option<Self> {
-        let numbers = text.as_bytes().strip_prefix(&tag.0)?;
+    /// Reads the numbers behind the tag. There is one way to write a place.
+    fn read(numbers: &[u8]) -> Option<Self> {
         let mut numbers = numbers.split(|byte| *byte == DOT as u8);
         let first = number(numbers.next()?)?;
         let place = match numbers.next() {
@@ -84,6 +98,21 @@ impl Place {
             Some(count) => Self::own(first, number(count)?),
         };
         numbers.next().is_none().then_some(place)
+    }
+}
+
+impl Offset {
+    /// Reads what a client of the log with this tag shows.
+    pub fn read(tag: Tag, text: &str) -> Self {
+        let tagged = text.as_bytes().strip_prefix(&[MARK]);
+        let Some((shown, numbers)) = tagged.and_then(<[u8]>::split_first_chunk) else {
+            return Self::Other;
+        };
+        match Place::read(numbers) {
+            Some(place) if *shown == tag.0 => Self::Here(place),
+            Some(_) if shown.iter().all(|byte| DIGITS.contains(byte)) => Self::Elsewhere,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -127,32 +156,35 @@ mod tests {
     fn a_place_is_read_as_it_was_written_and_in_no_other_way() {
         let tag = Tag(*b"abc");
         for (place, text) in [
-            (Place::broadcast(0), "abc0"),
-            (Place::broadcast(63), "abc_"),
-            (Place::broadcast(64), "abc10"),
-            (Place::own(0, 0), "abc0.0"),
-            (Place::own(4096, 5), "abc100.5"),
+            (Place::broadcast(0), "~abc0"),
+            (Place::broadcast(63), "~abc_"),
+            (Place::broadcast(64), "~abc10"),
+            (Place::own(0, 0), "~abc0.0"),
+            (Place::own(4096, 5), "~abc100.5"),
         ] {
             assert_eq!(place.write(tag), text);
-            assert_eq!(Place::read(tag, text), Some(place));
+            assert_eq!(Offset::read(tag, text), Offset::Here(place));
+            let elsewhere = place.write(Tag(*b"abd"));
+            assert_eq!(Offset::read(tag, &elsewhere), Offset::Elsewhere);
         }
-        for bad in [
+        for other in [
             "",
-            "abc",
-            "0",
-            "abd0",
-            "abc00",
-            "abc0.",
-            "abc.0",
-            "abc0.00",
-            "abc0.0.0",
-            "abc+1",
-            "abc 1",
-            "abc0\"",
-            "abcé",
-            "abcZZZZZZZZZZZ",
+            "abc0",
+            "~abc",
+            "~0",
+            "~a.c0",
+            "~abc00",
+            "~abc0.",
+            "~abc.0",
+            "~abc0.00",
+            "~abc0.0.0",
+            "~abc+1",
+            "~abc 1",
+            "~abc0\"",
+            "~abcé",
+            "~abcZZZZZZZZZZZ",
         ] {
-            assert_eq!(Place::read(tag, bad), None, "{bad}");
+            assert_eq!(Offset::read(tag, other), Offset::Other, "{other}");
         }
     }
 
