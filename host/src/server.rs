@@ -7,9 +7,10 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use axum::{Router, middleware};
+use rustix::process::{Resource, getrlimit};
 use socketioxide::SocketIo;
 use tokio::{
-    net::TcpListener,
+    net::TcpSocket,
     sync::{Notify, mpsc},
     time::timeout,
 };
@@ -36,6 +37,9 @@ use crate::{
 
 /// How long the end of the connections may take at shutdown, plugins' hooks included.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// What socketioxide reads of a websocket at once, in bytes.
 const WS_READ_BUFFER: usize = 512;
@@ -89,14 +93,11 @@ impl Server {
     /// Binds and loads all plugins. A plugin that is refused does not keep the others from
     /// serving. `source` is where the configuration came from, to follow its changes.
     pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<Self, StartError> {
-        let tcp = bind(&config).await?;
+        let socket = bind(&config).await?;
         for doubt in config.doubts() {
             tracing::warn!("{doubt}");
         }
-        let address = tcp.local_addr().map_err(|source| StartError::Listen {
-            address: config.listen.to_string(),
-            source,
-        })?;
+        warn_of_few_files(config.socket.max_connections);
         let secret = secret(&config);
         let Core {
             namespaces,
@@ -108,15 +109,16 @@ impl Server {
             dispatcher: dispatcher.clone(),
             namespaces: namespaces.clone(),
         };
-        let listener = Listener::new(
-            tcp,
-            &config.socket,
-            dispatcher.metrics.refused_connections(),
-        );
         let (endpoint, io) = endpoint(&config.socket, namespaces.clone());
         let directory = Directory::new(io, handlers, config.socket.max_namespaces);
         reloader.refresh().await;
         directory.settle();
+        // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
+        let tcp = socket.listen(BACKLOG);
+        let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
+        let (address, tcp) = address.map_err(|source| listen_error(&config, source))?;
+        let refused = dispatcher.metrics.refused_connections();
+        let listener = Listener::new(tcp, &config.socket, refused);
 
         let reload_requests = mpsc::channel(1);
         // Without a secret the server is for trying out, by whoever started it.
@@ -359,10 +361,28 @@ pub async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
     Ok(core.reloader.status().load_full())
 }
 
-async fn bind(config: &Config) -> Result<TcpListener, StartError> {
-    let addresses = addresses(config).await?;
-    let error = |source| listen_error(config, source);
-    TcpListener::bind(&*addresses).await.map_err(error)
+/// The first address that can be had, as a socket with its port: it refuses connections until it
+/// listens.
+async fn bind(config: &Config) -> Result<TcpSocket, StartError> {
+    let mut reason = io::Error::other("the name has no address");
+    for address in addresses(config).await? {
+        match bound(address) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => reason = error,
+        }
+    }
+    Err(listen_error(config, reason))
+}
+
+fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // Or the connections of a server that has just ended would keep the port.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
 }
 
 /// What the address to listen on stands for. Only this machine may reach a server whose tokens
@@ -389,6 +409,21 @@ fn listen_error(config: &Config, source: io::Error) -> StartError {
     StartError::Listen {
         address: config.listen.to_string(),
         source,
+    }
+}
+
+/// Warns where the process may not have as many files open as there may be connections.
+fn warn_of_few_files(max_connections: usize) {
+    let Some(files) = getrlimit(Resource::Nofile).current else {
+        return;
+    };
+    if files < max_connections as u64 {
+        tracing::warn!(
+            files,
+            max_connections,
+            "the process may not open as many files as there may be connections: raise its limit \
+             (`ulimit -n`), or lower `socket.max_connections`"
+        );
     }
 }
 

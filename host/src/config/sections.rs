@@ -248,7 +248,7 @@ impl Default for Socket {
             send_buffer_bytes: Size::mib(16),
             slow_client: SlowClient::default(),
             write_timeout: Duration::from_secs(20),
-            request_timeout: Duration::from_secs(30),
+            request_timeout: Duration::from_secs(75),
             max_connections: 100_000,
             max_namespaces: 1_000,
             queue: 8_192,

@@ -56,7 +56,7 @@ fn wire(error: &CallError) -> WireError {
         CallError::Paused(Paused::Disabled) => {
             WireError::new("plugin_unavailable", "the plugin is switched off")
         }
-        CallError::Busy | CallError::Unavailable(_) => {
+        CallError::Busy | CallError::Exhausted(_) | CallError::Unavailable(_) => {
             WireError::temporary("plugin_unavailable", "the plugin is not available")
         }
         CallError::Host(_) => WireError::new("internal", "the server failed"),

@@ -89,7 +89,7 @@ impl Plugin {
             return;
         }
         self.health().failed(during, reason);
-        if let CallError::Busy = error {
+        if let CallError::Busy | CallError::Exhausted(_) = error {
             // It is not this client, nor this call, that something is wrong with.
             return;
         }

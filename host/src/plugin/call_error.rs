@@ -1,6 +1,9 @@
 //! Why a plugin gave no answer.
 
-use std::{any::Any, time::Duration};
+use std::{any::Any, io, time::Duration};
+
+use rustix::io::Errno;
+use wasmtime::OutOfMemory;
 
 use super::{breaker::Paused, instance::Misfit};
 use crate::{capability::OverBudget, panics};
@@ -37,6 +40,12 @@ pub enum CallError {
     /// Others held all instances for too long.
     #[error("all of its instances were busy")]
     Busy,
+    /// The machine has nothing left for another instance.
+    #[error(
+        "the machine has nothing left for another instance, which takes 4 GiB of addresses for each of \
+         its memories and more (`ulimit -v` has to allow that): {0}"
+    )]
+    Exhausted(String),
     /// No instance could be had.
     #[error("no instance: {0}")]
     Unavailable(String),
@@ -56,6 +65,7 @@ impl CallError {
             Self::GaveUp(_) => "gave_up",
             Self::Paused(_) => "paused",
             Self::Busy => "busy",
+            Self::Exhausted(_) => "exhausted",
             Self::Unavailable(_) => "unavailable",
             Self::Host(_) => "host",
         }
@@ -72,6 +82,9 @@ impl CallError {
         }
         if let Some(Misfit(types)) = error.downcast_ref() {
             return Self::Misfit(types.clone());
+        }
+        if is_exhaustion(error) {
+            return Self::Exhausted(format!("{error:#}"));
         }
         let text = with_causes(error);
         // wasmtime has no type for this one.
@@ -106,4 +119,17 @@ fn with_causes(error: &wasmtime::Error) -> String {
         text += &format!("\n    {cause}");
     }
     text
+}
+
+/// Whether something failed because the machine had no memory or the like for it, and not because of
+/// what it was about.
+pub(super) fn is_exhaustion(error: &wasmtime::Error) -> bool {
+    error.is::<OutOfMemory>()
+        || error.chain().any(|cause| {
+            let errno = cause.downcast_ref::<Errno>().copied();
+            let errno = errno.or_else(|| Errno::from_io_error(cause.downcast_ref::<io::Error>()?));
+            errno.is_some_and(|errno| {
+                [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::NFILE].contains(&errno)
+            })
+        })
 }

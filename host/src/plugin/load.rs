@@ -3,24 +3,19 @@
 //! answer with a reason.
 
 use std::{
-    io,
     pin::pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use rustix::io::Errno;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
-use wasmtime::{
-    OutOfMemory,
-    component::{Component, HasSelf},
-};
+use wasmtime::component::{Component, HasSelf};
 
 use super::{
     breaker::Breaker,
-    call_error::CallError,
+    call_error::{CallError, is_exhaustion},
     compiler::CompileError,
     content::Content,
     engine::Engine,
@@ -149,7 +144,13 @@ impl LoadError {
 
     /// Whether the same bytes may load later, with nothing else changed.
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Compiling | Self::Exhausted(_) | Self::Stopped)
+        matches!(
+            self,
+            Self::Compiling
+                | Self::Exhausted(_)
+                | Self::Stopped
+                | Self::Describe(CallError::Exhausted(_))
+        )
     }
 }
 
@@ -407,19 +408,6 @@ fn prepare(
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
     Prepared::new(pre, wanted, weight, engine.ticker().clone()).map_err(types)
-}
-
-/// Whether something failed because the machine had no memory or the like for it, and not because of
-/// what it was about.
-fn is_exhaustion(error: &wasmtime::Error) -> bool {
-    error.is::<OutOfMemory>()
-        || error.chain().any(|cause| {
-            let errno = cause.downcast_ref::<Errno>().copied();
-            let errno = errno.or_else(|| Errno::from_io_error(cause.downcast_ref::<io::Error>()?));
-            errno.is_some_and(|errno| {
-                [Errno::NOMEM, Errno::AGAIN, Errno::MFILE, Errno::NFILE].contains(&errno)
-            })
-        })
 }
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, ops::Range};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio::{
+    net::TcpListener,
     sync::Semaphore,
     time::{interval, sleep},
 };

@@ -48,6 +48,8 @@ pub struct Listener {
     refusals: Arc<Semaphore>,
     refused: IntCounter,
     refusal_logged: Option<Instant>,
+    /// When a connection could not be accepted last.
+    failed: Option<Instant>,
 }
 
 impl Listener {
@@ -62,6 +64,7 @@ impl Listener {
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             refused,
             refusal_logged: None,
+            failed: None,
         }
     }
 
@@ -71,7 +74,7 @@ impl Listener {
             let (tcp, address) = match self.tcp.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    tracing::error!(%error, "cannot accept a connection");
+                    self.not_accepted(&error);
                     sleep(ACCEPT_PAUSE).await;
                     continue;
                 }
@@ -92,6 +95,15 @@ impl Listener {
                 place,
             };
             return (stream, address);
+        }
+    }
+
+    /// Says so once, until it has gone well for a while.
+    fn not_accepted(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let is_news = |failed| now.duration_since(failed) >= REFUSAL_LOG_INTERVAL;
+        if self.failed.replace(now).is_none_or(is_news) {
+            tracing::error!(%error, "cannot accept connections");
         }
     }
 
