@@ -445,6 +445,25 @@ test('a crowd that connects and drops takes nobody\'s place', async (t) => {
   }
 });
 
+test('a client that a plugin refuses as it comes back may come back another time', async (t) => {
+  const server = await serve(t);
+  const socket = await member(t, server);
+  const other = await connect(t, server);
+  const { _pid: pid, _lastOffset: offset, id } = socket;
+  await cut(socket);
+  await ask(other, 'tell', 'studio', 'first');
+  for (let count = 0; count < 4; count++) {
+    await assert.rejects(connect(t, server, { auth: { pid, offset }, query: { fail: 1 } }), /Auth failed/);
+  }
+  await ask(other, 'tell', 'studio', 'second');
+  await resume(socket);
+  assert.equal(socket.recovered, true);
+  assert.equal(socket.id, id);
+  await until(() => texts(socket).length === 2);
+  assert.deepEqual(texts(socket), ['first', 'second']);
+  assert.deepEqual(await ask(socket, 'rooms'), ['studio']);
+});
+
 test('a role that is lost meanwhile brings no events any more', async (t) => {
   const server = await serve(t);
   const socket = await member(t, server, { token: token({ sub: '7', role: 'admin' }) });
