@@ -252,3 +252,59 @@ fn read_alias(alias: ComponentAlias<'_>, scope: &mut Scope, outer: &[Reading]) -
     }
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
+
+    fn section(id: u8, body: &[u8]) -> Vec<u8> {
+        let size = u8::try_from(body.len()).expect("a size of one byte, below 128");
+        [&[id, size], body].concat()
+    }
+
+    /// A component with a module and two instances of it.
+    fn twice(module: &[u8]) -> Vec<u8> {
+        let instances = section(2, &[2, 0, 0, 0, 0, 0, 0]);
+        [COMPONENT, &section(1, module), &instances].concat()
+    }
+
+    #[test]
+    fn each_instance_counts_with_all_that_is_kept_of_it() {
+        let globals = section(6, &[1, 0x7f, 0, 0x41, 0, 0x0b]);
+        let module = [MODULE, &globals].concat();
+        let weight = Weight::of(&twice(&module)).unwrap();
+        assert_eq!(weight.core_instances, 2);
+        assert_eq!(weight.bytes, 2 * (INSTANCE_BYTES + GLOBAL_BYTES));
+    }
+
+    #[test]
+    fn components_inside_count_as_often_as_they_are_instantiated() {
+        let mut component = twice(MODULE);
+        for doublings in 1..=3 {
+            let instances = section(5, &[2, 0, 0, 0, 0, 0, 0]);
+            component = [COMPONENT, &section(4, &component), &instances].concat();
+            let weight = Weight::of(&component).unwrap();
+            assert_eq!(weight.core_instances, 2 << doublings);
+            assert_eq!(weight.components, (2 << doublings) - 2);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_looks_like_a_component_is_trouble(
+            sections in proptest::collection::vec(
+                (0..12u8, proptest::collection::vec(0..8u8, 0..20)),
+                0..8,
+            ),
+        ) {
+            let sections = sections.iter().map(|(id, body)| section(*id, body));
+            let component = [COMPONENT.to_vec(), sections.collect::<Vec<_>>().concat()].concat();
+            let _ = Weight::of(&component);
+        }
+    }
+}
