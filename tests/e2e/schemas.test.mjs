@@ -149,6 +149,19 @@ test('an answer repeats no more than the beginning of what is wrong', async (t) 
   assert.ok(JSON.stringify(error).length < 2000, `${JSON.stringify(error).length} characters`);
 });
 
+test('the log repeats no more than the beginning of a name that a client chose', async (t) => {
+  const server = await startServer(t, {
+    config: CONFIG,
+    plugins: [contracts('any', [{ name: '*', reply: JSON.stringify({ maxItems: 0 }) }])],
+  });
+  const socket = await connect(t, server);
+  const { error } = await ask(socket, 'x'.repeat(100_000));
+  assert.equal(error.code, 'plugin_error');
+  await server.waitForLog(new RegExp(`a call failed: .*${error.trace_id}`));
+  assert.ok(server.log().length < 5000, `${server.log().length} characters`);
+  assert.ok(JSON.stringify(await plugin(server, 'any')).length < 2000);
+});
+
 test('as deep as schema and arguments may be', async (t) => {
   const schema = Array.from({ length: 94 }).reduce((inner) => ({ items: inner }), { type: 'string' });
   const server = await startServer(t, { config: CONFIG, plugins: [contracts('deep', [withArguments('deep', schema)])] });

@@ -5,7 +5,14 @@ use crate::{
     connection::Connection,
     error::{TraceId, WireError},
     plugin::{CallError, Paused, Plugin},
+    shorten::shortened,
 };
+
+/// How much of an event's name is logged. Where a plugin takes every event, clients choose it.
+const MAX_EVENT_CHARS: usize = 128;
+
+/// How much of a failure is logged. A plugin's own words may be as long as its budget allows.
+const MAX_ERROR_CHARS: usize = 8192;
 
 /// Counts and logs a failed call, with what the guest `written` before. Returns what the client sees
 /// of it: never the trap's text, but the trace id of the log line.
@@ -16,10 +23,11 @@ pub fn report(
     error: &CallError,
     written: Option<&Written>,
 ) -> WireError {
-    let reason = match written {
-        Some(written) => format!("{error}{written}"),
-        None => error.to_string(),
-    };
+    let during = &*shortened(during, MAX_EVENT_CHARS);
+    let mut reason = shortened(error, MAX_ERROR_CHARS);
+    if let Some(written) = written {
+        reason += &written.to_string();
+    }
     let trace_id = TraceId::random();
     plugin.failed(connection.address, during, error, &reason, &trace_id);
     let wire = wire(error);
