@@ -78,6 +78,26 @@ test('without address space it says what is missing, and loads the plugin when i
   assert.equal(await ask(await connect(t, server), 'echo', 'loaded'), 'loaded');
 });
 
+test('without memory it fails the call that wants it and serves on, or ends with a reason', { skip: PRLIMIT }, async (t) => {
+  const home = makeFolder(t, { config: '[budget]\nmemory = "4GiB"\ncpu = "5s"', plugins: ['echo', 'memory_linear'] });
+  const child = home.start('up', '--listen', '127.0.0.1:0');
+  const listening = await until(() => child.stdout().match(/listening on (http:\S+)/), { timeout: 12 * PATIENCE });
+  const server = { url: listening[1], pid: child.pid };
+  const socket = await connect(t, server);
+  assert.equal(await ask(socket, 'echo', 'before'), 'before');
+
+  const reserved = Number(readFileSync(`/proc/${child.pid}/status`, 'utf8').match(/VmData:\s+(\d+) kB/)[1]);
+  limit(server, `--data=${(reserved + 64 * 1024) * 1024}:`);
+  const answer = await ask(socket, 'memory_linear').catch(() => 'it ended');
+  if (child.hasEnded() || answer === 'it ended') {
+    await child.exited;
+    assert.match(child.stderr(), /memory allocation of \d+ bytes failed|Cannot allocate memory/);
+    return;
+  }
+  assert.ok(answer.error, JSON.stringify(answer));
+  assert.equal(await ask(socket, 'echo', 'still here'), 'still here');
+});
+
 test('with a cache folder that takes nothing it compiles, serves and warns', async (t) => {
   for (const cache of ['/dev/full', '/proc/1/mixlab']) {
     const server = await startServer(t, { plugins: ['echo'], env: { MIXLAB_RUNTIME__CACHE: cache } });
