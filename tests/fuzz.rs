@@ -8,7 +8,7 @@ use std::{fs, path::Path, sync::OnceLock};
 use mixlab::{
     config::{Config, Overrides},
     grant::Grant,
-    inspection::inspect,
+    inspection::{Settings, inspect},
     message::{Arguments, push_event, split_event},
     units::{Rate, Size, duration},
 };
@@ -119,7 +119,8 @@ proptest! {
         let path = folder.path().join("plugin.wasm");
         fs::write(&path, mutated(component(), &changes)).expect("the folder can be written to");
         // Refused or not: some damage does not matter.
-        let _ = runtime().block_on(inspect(&path, "{}"));
+        let settings = Settings::of(&Config::default(), &[]);
+        let _ = runtime().block_on(inspect(&path, &settings));
     }
 }
 

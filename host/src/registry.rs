@@ -65,6 +65,9 @@ pub enum DescriptionError {
     /// A contract is wrong.
     #[error(transparent)]
     Contract(#[from] ContractError),
+    /// Its version is none.
+    #[error("its version {0:?} is not a semantic version, like 1.2.3")]
+    Version(String),
     /// It handles nothing.
     #[error("it handles no event and watches no connections")]
     Nothing,
@@ -145,6 +148,9 @@ impl Served {
             emits,
             ..
         } = description;
+        if semver::Version::parse(&version).is_err() {
+            return Err(DescriptionError::Version(version));
+        }
         for (what, count) in [
             ("events", events.len()),
             ("events that it emits", emits.len()),

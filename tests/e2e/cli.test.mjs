@@ -1,13 +1,13 @@
 // The command line: what it says, and with which code it ends.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { cpSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { CARGO, COMPILING, withSdk, writeCrate } from '../support/cargo.mjs';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { editConfig } from '../support/plugins.mjs';
-import { makeFolder, pluginTable, startServer } from '../support/server.mjs';
+import { makeFolder, pluginTable, ROOT, startServer } from '../support/server.mjs';
 import { seconds, SECRET, sign } from '../support/tokens.mjs';
 import { PATIENCE, until, within } from '../support/wait.mjs';
 
@@ -113,6 +113,107 @@ test('check says what each plugin serves, and with code 1 what would be refused'
     `error: echo: ${bad.folder}/nowhere.wasm: no such file`,
     '',
   ]);
+});
+
+test('check prints the same as JSON', async (t) => {
+  const folder = makeFolder(t, {
+    plugins: ['echo', { wasm: 'custom-event' }, { wasm: 'traps', enabled: false }],
+  });
+  const refused = await folder.mixlab('check', '--format', 'json');
+  assert.equal(refused.code, 1);
+  assert.match(refused.stderr, /^error: custom-event: it imports /);
+  const { config_error: error, warnings, plugins } = JSON.parse(refused.stdout);
+  assert.deepEqual([error, warnings], [null, []]);
+  assert.deepEqual(
+    plugins.map(({ name, state, events, refusal }) => [name, state, events, refusal?.slice(0, 10)]),
+    [
+      ['echo', 'serving', ['echo', 'echo:ping'], undefined],
+      ['custom-event', 'refused', [], 'it imports'],
+      ['traps', 'disabled', [], undefined],
+    ],
+  );
+
+  const broken = makeFolder(t, { config: 'nonsense = 1' });
+  const { code, stdout, stderr } = await broken.mixlab('check', '--format', 'json');
+  assert.equal(code, 2);
+  assert.match(JSON.parse(stdout).config_error, /mixlab\.toml:1: unknown key "nonsense"/);
+  assert.match(stderr, /unknown key "nonsense"/);
+});
+
+test('check says of a plugin that it is compiled too slowly, and ends', async (t) => {
+  const folder = makeFolder(t, {
+    plugins: [{ wasm: 'echo', budget: { compile: '1ms' } }],
+    // Nothing was compiled before.
+    env: { MIXLAB_RUNTIME__CACHE: undefined },
+  });
+  const { code, stderr } = await folder.mixlab('check');
+  assert.deepEqual([code, stderr], [1, 'error: echo: it does not compile within the budget compile = 1ms\n']);
+});
+
+test('a version that is none is refused', async (t) => {
+  const contracts = (version) => ({ wasm: 'contracts', config: { version, events: [{ name: 'x' }] } });
+  const bad = makeFolder(t, { plugins: [contracts('one')] });
+  const { code, stderr } = await bad.mixlab('check');
+  assert.deepEqual([code, stderr], [1, 'error: contracts: its version "one" is not a semantic version, like 1.2.3\n']);
+  const good = makeFolder(t, { plugins: [contracts('1.2.3-rc.1+build')] });
+  assert.equal((await good.mixlab('check')).code, 0);
+});
+
+test('inspect takes what mixlab.toml says of the plugin, unless it is told otherwise', async (t) => {
+  const folder = makeFolder(t, {
+    plugins: ['echo', { wasm: 'contracts', config: { version: '1.5.0', events: [{ name: 'x' }], namespaces: ['/n'] } }],
+  });
+  const file = join(folder.folder, 'contracts.wasm');
+  const inspected = await folder.mixlab('plugin', 'inspect', file);
+  assert.equal(inspected.code, 0, inspected.stderr);
+  assert.match(inspected.stdout, /^contracts 1\.5\.0\n {4}namespaces {3}\/n\n {4}needs {8}namespace:\/n\n/);
+
+  const told = await folder.mixlab('plugin', 'inspect', file, '--plugin-config', '{"events":[{"name":"y"}]}');
+  assert.match(told.stdout, /^contracts 1\.0\.0\n[^]*^event y$/m);
+
+  // Another version of it has the same config.
+  const newer = join(folder.folder, 'newer.wasm');
+  cpSync(file, newer);
+  for (const pair of [[file, newer], [newer, file]]) {
+    const same = await folder.mixlab('plugin', 'diff', ...pair);
+    assert.deepEqual([same.code, same.stdout], [0, 'nothing changes\n'], same.stderr);
+  }
+
+  rmSync(folder.configPath);
+  const alone = await folder.mixlab('plugin', 'inspect', join(folder.folder, 'echo.wasm'));
+  assert.equal(alone.code, 0, alone.stderr);
+});
+
+test('inspect lists the grants that a component needs, and those that its calls may', async (t) => {
+  const folder = makeFolder(t, { plugins: ['conformance', 'emit_breaks_schema'] });
+  const inspect = async (name) => {
+    const { code, stdout, stderr } = await folder.mixlab('plugin', 'inspect', join(folder.folder, `${name}.wasm`), '--format', 'json');
+    assert.equal(code, 0, stderr);
+    return JSON.parse(stdout);
+  };
+  const { requests, may_request: may } = await inspect('conformance');
+  const expected = ['room:ROOM', 'emit', 'ask', 'handshake', 'disconnect'];
+  assert.deepEqual(requests.slice(0, expected.length), expected);
+  assert.ok(requests.slice(expected.length).every((grant) => grant.startsWith('namespace:/')), requests);
+  assert.deepEqual(may, ['socket', 'everyone', 'header:NAME']);
+
+  const declared = await inspect('emit_breaks_schema');
+  const emits = declared.emits.map(({ name }) => `emit:${name}`);
+  assert.ok(emits.length > 0);
+  assert.deepEqual(declared.requests, emits, 'what it says it emits');
+  assert.ok(declared.may_request.includes('emit:EVENT'));
+});
+
+test('inspect takes compiled plugins from the cache, and leaves them there', async (t) => {
+  const folder = makeFolder(t, { plugins: ['echo'], env: { MIXLAB_RUNTIME__CACHE: 'cache' } });
+  const entries = () => readdirSync(join(folder.folder, 'cache/components')).filter((name) => name.endsWith('.code'));
+  const inspect = async () => assert.equal((await folder.mixlab('plugin', 'inspect', join(folder.folder, 'echo.wasm'))).code, 0);
+  await inspect();
+  const [entry] = entries();
+  const path = join(folder.folder, 'cache/components', entry);
+  const { ino } = statSync(path);
+  await inspect();
+  assert.deepEqual([entries(), statSync(path).ino], [[entry], ino], 'nothing was compiled again');
 });
 
 test('token gen prints a token and nothing else, and it connects', async (t) => {
@@ -332,6 +433,18 @@ test('up without a secret prints tokens and a key that work', async (t) => {
   const [, key] = server.output().match(/^ {4}key {4}(\S+)$/m);
   const pushed = await server.api('POST', '/api/v1/roles/admin/events/news', 1, key);
   assert.deepEqual([pushed.status, pushed.body], [200, { delivered: 1 }]);
+});
+
+test('up without a secret shows the page where there is one', async (t) => {
+  const env = { JWT_SECRET: undefined };
+  const bare = await startServer(t, { env });
+  await until(() => /^ {4}key {4}\S+$/m.test(bare.output()));
+  assert.doesNotMatch(bare.output(), / {4}page /);
+  const web = await startServer(t, { env, config: `[web]\nroot = ${JSON.stringify(join(ROOT, 'examples/web'))}` });
+  await until(() => /^ {4}key {4}\S+$/m.test(web.output()));
+  const pages = [...web.output().matchAll(/^ {4}page {3}(\S+)$/gm)].map(([, page]) => page);
+  assert.equal(pages.length, 2);
+  for (const page of pages) assert.equal((await fetch(page)).status, 200);
 });
 
 /** The manifest of a tiny plugin crate. Its traps name their lines. */

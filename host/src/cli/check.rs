@@ -1,47 +1,114 @@
 //! `mixlab check`: would this configuration serve?
 
+use clap::Args;
+use serde::Serialize;
+
 use super::{
-    Failure, Global, logging,
+    Failure, Format, Global, logging,
     output::{print, say},
 };
 use crate::{
-    config::{self, LogLevel},
+    config::{self, Config, LogLevel},
     metrics,
-    reload::PluginState,
+    reload::{PluginState, PluginStatus, Status},
     server,
 };
 
-pub fn run(global: &Global) -> Result<(), Failure> {
-    let config = global.load_config()?;
-    // What is wrong is the result and not a matter for the log.
-    let log = config::Log {
-        level: LogLevel::Error,
-        ..config.log.clone()
-    };
-    let _log = logging::start(&log, metrics::lost_log_lines())?;
-    let status = super::runtime()?.block_on(server::check(&config))?;
+#[derive(Args)]
+pub struct Check {
+    /// How to print what was found.
+    #[arg(long, default_value = "text")]
+    format: Format,
+}
+
+/// What was found, as JSON.
+#[derive(Default, Serialize)]
+struct Report<'a> {
+    /// Why the configuration is none.
+    config_error: Option<&'a str>,
+    /// What is allowed, and probably not meant.
+    warnings: Vec<String>,
+    /// As `plugin list` has them.
+    plugins: &'a [PluginStatus],
+}
+
+impl Check {
+    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+        let config = match global.load_config() {
+            Ok(config) => config,
+            Err(failure) => {
+                if self.format == Format::Json {
+                    print_json(&Report {
+                        config_error: Some(&failure.reason),
+                        ..Report::default()
+                    })?;
+                }
+                return Err(failure);
+            }
+        };
+        // What is wrong is the result and not a matter for the log.
+        let log = config::Log {
+            level: LogLevel::Error,
+            ..config.log.clone()
+        };
+        let _log = logging::start(&log, metrics::lost_log_lines())?;
+        let status = super::runtime()?.block_on(server::check(&config))?;
+        let refused = status.plugins.iter().filter_map(|plugin| {
+            let reason = plugin.refusal.as_ref()?;
+            Some(format!("{}: {reason}", plugin.name))
+        });
+        let refused: Vec<String> = refused.collect();
+        match self.format {
+            Format::Json => print_json(&Report {
+                config_error: None,
+                warnings: config.doubts().iter().map(ToString::to_string).collect(),
+                plugins: &status.plugins,
+            })?,
+            Format::Text => print_text(global, &config, &status, refused.is_empty())?,
+        }
+        if refused.is_empty() {
+            return Ok(());
+        }
+        Err(Failure::from(refused.join("\nerror: ")))
+    }
+}
+
+fn print_json(report: &Report) -> Result<(), Failure> {
+    let json = serde_json::to_string_pretty(report)?;
+    Ok(print(|out| writeln!(out, "{json}"))?)
+}
+
+fn print_text(
+    global: &Global,
+    config: &Config,
+    status: &Status,
+    is_good: bool,
+) -> Result<(), Failure> {
     for doubt in config.doubts() {
         say(format_args!("warning: {doubt}"));
     }
-    let (mut good, mut refused) = (Vec::new(), Vec::new());
-    for plugin in &status.plugins {
-        match (plugin.state, &plugin.refusal) {
-            (PluginState::Disabled, _) => good.push(format!("{}: switched off", plugin.name)),
-            (_, Some(reason)) => refused.push(format!("{}: {reason}", plugin.name)),
-            _ => good.push(format!(
-                "{} {}: {}",
+    print(|out| {
+        for plugin in status
+            .plugins
+            .iter()
+            .filter(|plugin| plugin.refusal.is_none())
+        {
+            if plugin.state == PluginState::Disabled {
+                writeln!(out, "{}: switched off", plugin.name)?;
+                continue;
+            }
+            let version = plugin.version.as_deref().unwrap_or_default();
+            writeln!(
+                out,
+                "{} {version}: {}",
                 plugin.name,
-                plugin.version.as_deref().unwrap_or_default(),
                 plugin.events.join(", ")
-            )),
+            )?;
         }
-    }
-    if refused.is_empty() {
-        good.push(format!("{} is good", global.config.display()));
-    }
-    print(|out| good.iter().try_for_each(|line| writeln!(out, "{line}")))?;
-    if refused.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::from(refused.join("\nerror: ")))
+        if is_good {
+            writeln!(out, "{} is good", global.config.display())?;
+        }
+        Ok(())
+    })?;
+    Ok(())
 }

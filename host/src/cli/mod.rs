@@ -55,7 +55,7 @@ enum Command {
     /// Build the plugins whose source is configured, all or the named.
     Build(build::Build),
     /// Check the configuration and load every plugin without serving.
-    Check,
+    Check(check::Check),
     /// Make and check JSON Web Tokens signed with JWT_SECRET.
     #[command(subcommand)]
     Token(token::Token),
@@ -90,13 +90,22 @@ impl<E: std::fmt::Display> From<E> for Failure {
     }
 }
 
+impl Failure {
+    fn bad_input(error: ConfigError) -> Self {
+        Self {
+            code: EXIT_BAD_INPUT,
+            reason: error.to_string(),
+        }
+    }
+}
+
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let Cli { global, command } = Cli::parse();
     let result = match command {
         Command::Up(up) => up.run(&global),
         Command::Build(build) => build.run(&global),
-        Command::Check => check::run(&global),
+        Command::Check(check) => check.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
     };
@@ -117,10 +126,7 @@ impl Global {
     }
 
     fn load_config(&self) -> Result<Config, Failure> {
-        Config::load(&self.config, self.overrides()).map_err(|error: ConfigError| Failure {
-            code: EXIT_BAD_INPUT,
-            reason: error.to_string(),
-        })
+        Config::load(&self.config, self.overrides()).map_err(Failure::bad_input)
     }
 }
 

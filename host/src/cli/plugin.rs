@@ -10,7 +10,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Failure, Format, Global, control::Control, output::print};
-use crate::inspection::{Change, Inspection, diff, inspect};
+use crate::{
+    config::Config,
+    inspection::{Change, Inspection, Settings, diff, inspect},
+};
 
 /// Exit code of a diff that may break clients.
 const EXIT_BREAKING: u8 = 3;
@@ -27,9 +30,9 @@ pub enum Plugin {
     Inspect {
         /// The component.
         file: PathBuf,
-        /// The JSON that it is configured with.
-        #[arg(long, value_name = "JSON", default_value = "{}")]
-        plugin_config: String,
+        /// The JSON that it is configured with, instead of its config in mixlab.toml.
+        #[arg(long, value_name = "JSON")]
+        plugin_config: Option<String>,
         /// How to print it.
         #[arg(long, default_value = "text")]
         format: Format,
@@ -40,9 +43,10 @@ pub enum Plugin {
         old: PathBuf,
         /// The one to replace it.
         new: PathBuf,
-        /// The JSON that both are configured with.
-        #[arg(long, value_name = "JSON", default_value = "{}")]
-        plugin_config: String,
+        /// The JSON that both are configured with, instead of the config of one of them in
+        /// mixlab.toml.
+        #[arg(long, value_name = "JSON")]
+        plugin_config: Option<String>,
         /// How to print it.
         #[arg(long, default_value = "text")]
         format: Format,
@@ -70,14 +74,18 @@ impl Plugin {
                 file,
                 plugin_config,
                 format,
-            } => show(&load(&file, &plugin_config)?, format, write_inspection),
+            } => {
+                let settings = settings(global, &[&file], plugin_config)?;
+                show(&load(&file, &settings)?, format, write_inspection)
+            }
             Self::Diff {
                 old,
                 new,
                 plugin_config,
                 format,
             } => {
-                let changes = diff(&load(&old, &plugin_config)?, &load(&new, &plugin_config)?);
+                let settings = settings(global, &[&new, &old], plugin_config)?;
+                let changes = diff(&load(&old, &settings)?, &load(&new, &settings)?);
                 show(&changes, format, write_changes)?;
                 let breaking = changes.iter().filter(|change| change.breaking).count();
                 if breaking == 0 {
@@ -93,9 +101,23 @@ impl Plugin {
     }
 }
 
-fn load(file: &Path, config: &str) -> Result<Inspection, Failure> {
+/// What `mixlab.toml` says of the plugin that one of these files is of. There need not be one.
+fn settings(
+    global: &Global,
+    files: &[&Path],
+    plugin_config: Option<String>,
+) -> Result<Settings, Failure> {
+    let config = Config::load_if_there(&global.config, global.overrides());
+    let mut settings = Settings::of(&config.map_err(Failure::bad_input)?, files);
+    if let Some(json) = plugin_config {
+        settings.config = json;
+    }
+    Ok(settings)
+}
+
+fn load(file: &Path, settings: &Settings) -> Result<Inspection, Failure> {
     super::runtime()?
-        .block_on(inspect(file, config))
+        .block_on(inspect(file, settings))
         .map_err(Failure::from)
 }
 
@@ -127,6 +149,9 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
             plugin.requests.join(", ")
         }
     )?;
+    if !plugin.may_request.is_empty() {
+        writeln!(out, "    may need     {}", plugin.may_request.join(", "))?;
+    }
     writeln!(
         out,
         "    connections  {}",

@@ -21,6 +21,7 @@ use crate::{
     reload::ConfigSource,
     server::Server,
     user::{User, UserId},
+    web::{self, START_PAGE},
 };
 
 /// How long the tokens that a server without a secret prints are good: as long as the run.
@@ -92,11 +93,12 @@ fn announce(out: &mut dyn Write, server: &Server, config: &Config) -> io::Result
         let key = server.local_key();
         for (id, username, role) in [("1", "ada", "admin"), ("2", "grace", "student")] {
             let token = token(server, &config.auth, id, username, role);
-            let page = format!("{url}/socket-example.html#token={token}&key={key}");
-            writeln!(
-                out,
-                "\n  {username} ({role})\n    page   {page}\n    token  {token}"
-            )?;
+            writeln!(out, "\n  {username} ({role})")?;
+            if web::has_start_page(&config.web) {
+                let page = format!("{url}/{START_PAGE}#token={token}&key={key}");
+                writeln!(out, "    page   {page}")?;
+            }
+            writeln!(out, "    token  {token}")?;
         }
         writeln!(out, "\n  backends\n    key    {key}\n")?;
     }

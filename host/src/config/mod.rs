@@ -94,20 +94,31 @@ impl Config {
         Self::load_with(path, overrides, std::env::vars_os())
     }
 
+    /// As [`Config::load`]; a file that is not there counts as an empty one.
+    pub(crate) fn load_if_there(path: &Path, overrides: Overrides) -> Result<Self, ConfigError> {
+        let text = match read(path) {
+            Err(ConfigError::Missing { .. }) => String::new(),
+            text => text?,
+        };
+        Self::parse(path, &text, overrides, std::env::vars_os())
+    }
+
     /// As [`Config::load`], with these environment variables instead of those of the process.
     pub fn load_with(
         path: &Path,
         overrides: Overrides,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Self, ConfigError> {
-        let text = fs::read_to_string(path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => ConfigError::Missing { path: path.into() },
-            _ => ConfigError::Unreadable {
-                path: path.into(),
-                reason: error.to_string(),
-            },
-        })?;
-        let document = Document::parse(path, &text)?;
+        Self::parse(path, &read(path)?, overrides, variables)
+    }
+
+    fn parse(
+        path: &Path,
+        text: &str,
+        overrides: Overrides,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Self, ConfigError> {
+        let document = Document::parse(path, text)?;
 
         let mut problems = Problems::default();
         let environment = Environment::read(variables, overrides, &mut problems);
@@ -120,6 +131,16 @@ impl Config {
             None => Ok(config),
         }
     }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => ConfigError::Missing { path: path.into() },
+        _ => ConfigError::Unreadable {
+            path: path.into(),
+            reason: error.to_string(),
+        },
+    })
 }
 
 #[cfg(test)]

@@ -155,6 +155,7 @@ mod tests {
             version: "1.0.0".into(),
             namespaces: vec!["/".into()],
             requests: vec![],
+            may_request: vec![],
             connections: false,
             events,
             emits: vec![],

@@ -14,7 +14,7 @@ pub use diff::{Change, diff};
 use crate::{
     admission::{RateLimits, scope_name},
     broadcast::Broadcast,
-    config,
+    config::{self, Config},
     grant::Grants,
     guest::{Access, Description, EventContract, RateLimit},
     metrics::Metrics,
@@ -32,8 +32,10 @@ pub struct Inspection {
     pub version: String,
     /// The namespaces it serves.
     pub namespaces: Vec<String>,
-    /// The grants that it cannot be loaded without.
+    /// The grants that it cannot be loaded without, or not emit what it says it emits.
     pub requests: Vec<String>,
+    /// The grants that its calls may need besides. Only a call says which room, or whose socket.
+    pub may_request: Vec<String>,
     /// Whether it wants to know of connections.
     pub connections: bool,
     /// The events it handles, by name.
@@ -68,12 +70,47 @@ pub struct Event {
     pub max_bytes: Option<u32>,
 }
 
-/// Loads a component as a server would that grants everything. `config` is the JSON text that it
-/// is described with.
-pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
+/// What a server would load a component with, beside its grants.
+pub struct Settings {
+    /// How the engine runs, and where compiled components are kept.
+    pub runtime: config::Runtime,
+    /// What the component may use up.
+    pub budget: config::Budget,
+    /// The JSON text that it is described with.
+    pub config: String,
+}
+
+impl Settings {
+    /// Those of the plugin whose file is one of these, the earlier the better; of none in particular if
+    /// there is none.
+    pub fn of(config: &Config, files: &[&Path]) -> Self {
+        let plugins = files.iter().filter_map(|file| {
+            let file = std::fs::canonicalize(file).ok()?;
+            let is_its = |plugin: &&config::Plugin| {
+                std::fs::canonicalize(&plugin.path).is_ok_and(|path| path == file)
+            };
+            let mut its = config.plugins.iter().filter(is_its);
+            its.clone()
+                .find(|plugin| plugin.enabled)
+                .or_else(|| its.next())
+        });
+        let (budget, json) = match plugins.into_iter().next() {
+            Some(plugin) => (&plugin.budget, plugin.config.clone()),
+            None => (&config.budget, "{}".to_owned()),
+        };
+        Self {
+            runtime: config.runtime.clone(),
+            budget: budget.clone(),
+            config: json,
+        }
+    }
+}
+
+/// Loads a component as a server would that grants everything.
+pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     let bytes = std::fs::read(path).map_err(|error| named(&error))?;
-    let engine = Engine::start(&config::Runtime::default()).map_err(|error| named(&error))?;
+    let engine = Engine::start(&settings.runtime).map_err(|error| named(&error))?;
     let source = Source {
         name: path
             .file_stem()
@@ -83,8 +120,8 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
             .into(),
         content: Content::new(bytes),
         grants: Arc::new(ArcSwap::from_pointee(Grants::all())),
-        config: config.to_owned(),
-        budget: config::Budget::default(),
+        config: settings.config.clone(),
+        budget: settings.budget.clone(),
         breaker: config::Breaker::default(),
         on_failure: config::OnFailure::default(),
     };
@@ -101,7 +138,7 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
     let (plugin, description) = Plugin::load(Arc::new(engine), broadcast, source, 1, health, calls)
         .await
         .map_err(|error| named(&error))?;
-    let inspection = Inspection::new(&description, plugin.requests(), plugin.wants_connections());
+    let inspection = Inspection::new(&description, &plugin);
     let limits = Arc::new(RateLimits::new(metrics.clone()));
     let served = Served::new(plugin, description, limits, metrics).await;
     served.map_err(|error| named(&error))?;
@@ -109,7 +146,7 @@ pub async fn inspect(path: &Path, config: &str) -> Result<Inspection, String> {
 }
 
 impl Inspection {
-    fn new(description: &Description, requests: &[&str], connections: bool) -> Self {
+    fn new(description: &Description, plugin: &Plugin) -> Self {
         let mut events: Vec<Event> = description.events.iter().map(Event::new).collect();
         events.sort_by(|a, b| a.name.cmp(&b.name));
         let emits = description.emits.iter().map(|emit| Emit {
@@ -122,16 +159,26 @@ impl Inspection {
         if namespaces.is_empty() {
             namespaces.push("/".to_owned());
         }
-        let requests = requests.iter().copied().map(str::to_owned);
+        let (mut requests, mut may_request) = (Vec::new(), Vec::new());
+        for request in plugin.requests() {
+            match *request {
+                "emit" if !emits.is_empty() => {
+                    requests.extend(emits.iter().map(|emit| format!("emit:{}", emit.name)));
+                    may_request.push("emit:EVENT".to_owned());
+                }
+                request => requests.push(request.to_owned()),
+            }
+        }
         let named = namespaces.iter().filter(|path| *path != "/");
-        let requests = requests.chain(named.map(|path| format!("namespace:{path}")));
-        let requests = requests.collect();
+        requests.extend(named.map(|path| format!("namespace:{path}")));
+        may_request.extend(plugin.may_request().iter().copied().map(str::to_owned));
         Self {
             name: description.name.clone(),
             version: description.version.clone(),
             namespaces,
             requests,
-            connections,
+            may_request,
+            connections: plugin.wants_connections(),
             events,
             emits,
         }

@@ -99,6 +99,18 @@ const GRANTED: [Granted; 15] = [
     ),
 ];
 
+/// The grants that a function may need besides, as whom or what it is called for.
+fn depending(interface: &str, function: &str) -> &'static [&'static str] {
+    match (interface, function) {
+        ("mixlab:plugin/emit", "emit")
+        | ("mixlab:plugin/ask", "ask-sockets")
+        | ("mixlab:plugin/rooms", "join-sockets" | "leave-sockets")
+        | ("mixlab:plugin/sockets", "find" | "disconnect") => &["room:ROOM", "socket", "everyone"],
+        ("mixlab:plugin/sockets", "handshake") => &["header:NAME"],
+        _ => &[],
+    }
+}
+
 /// Why a component does not fit this host, or is not let in.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum ImportError {
@@ -151,6 +163,8 @@ pub struct Wanted {
     pub connections: bool,
     /// The grants that its functions need, each once.
     pub requests: Vec<&'static str>,
+    /// Those that they may need besides, each once.
+    pub may_request: Vec<&'static str>,
 }
 
 /// Checks exports and imports; deny by default.
@@ -209,9 +223,20 @@ pub fn check(
                 let grant = check_function(interface, function, grants)?;
                 let is_new = |grant: &&str| !wanted.requests.contains(grant);
                 wanted.requests.extend(grant.filter(is_new));
+                for grant in depending(interface, function) {
+                    if !wanted.may_request.contains(grant) {
+                        wanted.may_request.push(grant);
+                    }
+                }
             }
         }
     }
+    let Wanted {
+        requests,
+        may_request,
+        ..
+    } = &mut wanted;
+    may_request.retain(|grant| !requests.contains(grant));
     Ok(wanted)
 }
 

@@ -32,6 +32,7 @@ pub struct Prepared {
     connections: Option<ConnectionsIndices>,
     requests: Vec<&'static str>,
     weight: Weight,
+    may_request: Vec<&'static str>,
     ticker: Ticker,
 }
 
@@ -63,6 +64,7 @@ impl Prepared {
         Ok(Self {
             weight,
             requests: wanted.requests,
+            may_request: wanted.may_request,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
             connections: wanted
@@ -77,6 +79,11 @@ impl Prepared {
     /// The grants that it cannot be loaded without.
     pub fn requests(&self) -> &[&'static str] {
         &self.requests
+    }
+
+    /// The grants that it may need besides, as whom or what its calls are about.
+    pub fn may_request(&self) -> &[&'static str] {
+        &self.may_request
     }
 
     /// Whether the plugin wants to know of connections.

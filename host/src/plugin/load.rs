@@ -307,6 +307,11 @@ impl Plugin {
         self.prepared.requests()
     }
 
+    /// The grants that it may need besides, as whom or what its calls are about.
+    pub fn may_request(&self) -> &[&'static str] {
+        self.prepared.may_request()
+    }
+
     /// Whether it is granted this namespace, or all that match this pattern, right now.
     pub fn may_serve(&self, namespace: &str) -> bool {
         self.source.grants.load().namespace(namespace)

@@ -28,7 +28,16 @@ const BUNDLES: [&str; 6] = [
 ];
 
 /// The page that `/` leads to, where there is one.
-const START_PAGE: &str = "socket-example.html";
+pub(crate) const START_PAGE: &str = "socket-example.html";
+
+/// Whether that page is served.
+pub(crate) fn has_start_page(web: &config::Web) -> bool {
+    web.root.as_deref().is_some_and(has_page)
+}
+
+fn has_page(root: &Path) -> bool {
+    root.join(START_PAGE).is_file()
+}
 
 /// The client's bundle below the Socket.IO path, and the files of the root folder below `/`.
 pub fn router(web: &config::Web, socket_path: &str) -> Router {
@@ -50,7 +59,7 @@ pub fn router(web: &config::Web, socket_path: &str) -> Router {
 
 fn files(root: &Path) -> Router {
     let mut router = Router::new();
-    if root.join(START_PAGE).is_file() && !root.join("index.html").is_file() {
+    if has_page(root) && !root.join("index.html").is_file() {
         let start = format!("/{START_PAGE}");
         router = router.route("/", get(move || async move { Redirect::temporary(&start) }));
     }

@@ -20,7 +20,8 @@ pub struct Plugin {
 
 impl Plugin {
     /// A plugin without events. Name and version are for people and logs, usually
-    /// `env!("CARGO_PKG_NAME")` and `env!("CARGO_PKG_VERSION")`.
+    /// `env!("CARGO_PKG_NAME")` and `env!("CARGO_PKG_VERSION")`. A version that is no semantic version,
+    /// like `1.2.3`, is refused at load.
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Self {
         Self {
             name: name.into(),
