@@ -61,13 +61,14 @@ fn invalid_files_are_refused_with_the_line_and_a_hint() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// The blocks of a document that are marked as TOML.
+/// The blocks of a document that are marked as TOML, but for manifests of crates.
 fn toml_blocks(document: &Path) -> Vec<String> {
     let text = fs::read_to_string(document)
         .unwrap_or_else(|error| panic!("{}: {error}", document.display()));
     let blocks = text.split("```toml\n").skip(1);
     blocks
         .map(|rest| rest.split("```").next().unwrap_or(rest).to_owned())
+        .filter(|block| !block.starts_with("[package]"))
         .collect()
 }
 

@@ -102,6 +102,11 @@ impl Broadcast {
         self.namespaces.get(path)
     }
 
+    /// How many attachments an event may have.
+    pub(crate) fn max_attachments(&self) -> usize {
+        self.namespaces.sessions().policy.max_attachments
+    }
+
     /// The live connections.
     pub(crate) fn connections(&self) -> &Connections {
         &self.connections

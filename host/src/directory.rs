@@ -1,8 +1,8 @@
 //! Which namespaces are open: those that plugins name, as they come and go, and those that match
 //! a plugin's pattern, as clients ask for them.
 //!
-//! Everything is opened and closed under one lock: to register a path twice, or to delete it while
-//! somebody is let in, would leave clients behind that believe to be connected.
+//! Everything is opened and closed under one lock: to open a path twice, or to close it while somebody
+//! is let in, would leave clients behind that believe to be connected.
 
 use std::{
     collections::HashMap,
@@ -10,9 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::FutureExt;
 use parking_lot::{Mutex, MutexGuard};
-use socketioxide::SocketIo;
 use tokio::{
     sync::Notify,
     task::spawn_blocking,
@@ -21,17 +19,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    dispatch::Dispatcher,
     memory::{self, Crowd},
     registry::Registry,
-    socket::{Handlers, MAIN_NAMESPACE},
-    transport::{Adapter, Part},
+    socket::MAIN_NAMESPACE,
+    transport::{Adapter, Namespaces},
 };
 
 /// How often it is looked for what nobody uses any more.
 const SWEEP: Duration = Duration::from_secs(1);
 
-/// How long a namespace stays open after somebody asked for it: longer than a CONNECT packet takes
-/// from the front to the namespace.
+/// How long a namespace stays open after somebody asked for it: longer than it mostly takes to let a
+/// client in.
 const LINGER: Duration = Duration::from_secs(3);
 
 /// Clients as their memory is given back.
@@ -44,36 +43,33 @@ struct Crowds {
 
 /// The open namespaces.
 pub struct Directory {
-    io: SocketIo<Adapter>,
-    handlers: Handlers,
+    dispatcher: Arc<Dispatcher>,
+    namespaces: Arc<Namespaces>,
     /// How many may be open for a pattern's namespace to be opened.
     max: usize,
     /// When each was asked for last.
     open: Mutex<HashMap<String, Instant>>,
 }
 
+/// Why a namespace is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unopened {
+    /// Nobody serves it.
+    Unknown,
+    /// It could be opened if fewer others were.
+    TooMany,
+}
+
 impl Directory {
-    /// A directory with the main namespace. From now on namespaces are opened for clients that ask
-    /// for them.
-    pub fn new(io: SocketIo<Adapter>, handlers: Handlers, max: usize) -> Arc<Self> {
+    /// A directory with the main namespace.
+    pub fn new(dispatcher: Arc<Dispatcher>, namespaces: Arc<Namespaces>, max: usize) -> Arc<Self> {
         let directory = Arc::new(Self {
-            io,
-            handlers,
+            dispatcher,
+            namespaces,
             max,
             open: Mutex::default(),
         });
         directory.open(&mut directory.lock(), MAIN_NAMESPACE);
-        // Weak: socketioxide holds the sessions.
-        let weak = Arc::downgrade(&directory);
-        let ask = move |path: &str| weak.upgrade().is_none_or(|directory| directory.ask(path));
-        let sessions = directory.handlers.namespaces.sessions();
-        sessions.ask_before_connect(Box::new(ask));
-        let weak = Arc::downgrade(&directory);
-        let keeps = move |part: Part| {
-            let directory = weak.upgrade();
-            directory.is_some_and(|directory| directory.registry().may_read(part))
-        };
-        sessions.keep_of_handshakes(Box::new(keeps));
         directory
     }
 
@@ -92,28 +88,31 @@ impl Directory {
         }
     }
 
-    /// Ends all sockets.
-    pub async fn close(&self) {
-        self.io.close().await;
+    /// A client asks for a namespace.
+    pub fn ask(&self, path: &str) -> Result<Arc<Adapter>, Unopened> {
+        let mut open = self.lock();
+        match open.get_mut(path) {
+            Some(asked) => *asked = Instant::now(),
+            None => {
+                let registry = self.registry();
+                if !registry.serves(path) {
+                    return Err(Unopened::Unknown);
+                }
+                if open.len() >= self.max && !registry.names(path) {
+                    return Err(Unopened::TooMany);
+                }
+                self.open(&mut open, path);
+            }
+        }
+        self.namespaces.get(path).ok_or(Unopened::Unknown)
     }
 
-    /// A client asks for a namespace. False if it is there no more because too many are open.
-    fn ask(&self, path: &str) -> bool {
-        let mut open = self.lock();
-        if let Some(asked) = open.get_mut(path) {
-            *asked = Instant::now();
-            return true;
-        }
-        let registry = self.registry();
-        if !registry.serves(path) {
-            // socketioxide says so.
-            return true;
-        }
-        if open.len() >= self.max && !registry.names(path) {
-            return false;
-        }
-        self.open(&mut open, path);
-        true
+    /// Whether a namespace is to be served still, and by this adapter of its.
+    pub fn serves(&self, adapter: &Adapter) -> bool {
+        let path = adapter.namespace();
+        let is_wanted = || path == MAIN_NAMESPACE || self.registry().serves(path);
+        let current = self.namespaces.get(path);
+        current.is_some_and(|current| std::ptr::eq(&*current, adapter)) && is_wanted()
     }
 
     /// Opens what plugins name, closes what they no longer serve and what nobody uses.
@@ -130,7 +129,7 @@ impl Directory {
                 || registry.names(path)
                 || (registry.serves(path) && (asked.elapsed() < LINGER || self.is_used(path)));
             if !is_wanted {
-                self.end(path);
+                self.namespaces.close(path);
             }
             is_wanted
         });
@@ -138,7 +137,7 @@ impl Directory {
 
     /// Gives back what was kept for clients, also where nothing happens any more.
     fn sweep(&self, crowds: &mut Crowds) {
-        let namespaces = &self.handlers.namespaces;
+        let namespaces = &self.namespaces;
         let awaited = namespaces.all().iter().map(|adapter| adapter.sweep()).sum();
         namespaces.recovery().share_out();
         let have_left = crowds.here.has_left(namespaces.sessions().count());
@@ -149,28 +148,17 @@ impl Directory {
     }
 
     fn is_used(&self, path: &str) -> bool {
-        let adapter = self.handlers.namespaces.get(path);
+        let adapter = self.namespaces.get(path);
         adapter.is_some_and(|adapter| adapter.is_used())
     }
 
     fn open(&self, open: &mut HashMap<String, Instant>, path: &str) {
-        self.io.ns(path.to_owned(), self.handlers.clone());
+        self.namespaces.open(path);
         open.insert(path.to_owned(), Instant::now());
     }
 
-    fn end(&self, path: &str) {
-        if let Some(namespace) = self.io.of(path) {
-            // Deleting alone would leave clients believing that they are connected. Nobody else's
-            // server has to be asked, so it never waits.
-            if let Some(Err(error)) = namespace.disconnect().now_or_never() {
-                tracing::warn!(namespace = path, %error, "some clients were not told of its end");
-            }
-            self.io.delete_ns(path);
-        }
-    }
-
     fn registry(&self) -> arc_swap::Guard<Arc<Registry>> {
-        self.handlers.dispatcher.registry.load()
+        self.dispatcher.registry.load()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {

@@ -63,12 +63,27 @@ pub struct ConnectError {
     /// Anything more, as JSON. Of the host's own errors it is the whole error.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Box<RawValue>>,
+    /// Whether the same client may be let in later.
+    #[serde(skip)]
+    pub is_temporary: bool,
+}
+
+impl ConnectError {
+    /// An error that is no more than this text.
+    pub fn new(message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            message: message.into(),
+            data: None,
+            is_temporary: false,
+        }
+    }
 }
 
 impl From<WireError> for ConnectError {
     fn from(error: WireError) -> Self {
         Self {
             data: serde_json::value::to_raw_value(&error).ok(),
+            is_temporary: error.temporary,
             message: error.code,
         }
     }

@@ -2,7 +2,11 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderValue, Version, header::HOST, uri::Authority},
+    http::{
+        HeaderMap, HeaderValue, Version,
+        header::{CONNECTION, HOST},
+        uri::Authority,
+    },
     middleware::Next,
     response::{IntoResponse, Response},
 };
@@ -15,11 +19,12 @@ pub(crate) async fn require(request: Request, next: Next) -> Response {
     if names_a_host(request.version(), request.headers()) {
         return next.run(request).await;
     }
-    WireError::new(
+    let refusal = WireError::new(
         "invalid_payload",
         "a request has one header Host, with the host",
-    )
-    .into_response()
+    );
+    // What follows on the connection is nobody's to guess.
+    ([(CONNECTION, "close")], refusal).into_response()
 }
 
 fn names_a_host(version: Version, headers: &HeaderMap) -> bool {

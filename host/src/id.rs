@@ -12,6 +12,11 @@ pub fn random() -> String {
     (0..LENGTH).map(letter).collect()
 }
 
+/// Whether a text could be an id.
+pub fn is_one(text: &str) -> bool {
+    text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

@@ -40,6 +40,14 @@ pub enum InvalidMessage {
     /// Placeholders and attachments do not belong together. Clients close the connection over it.
     #[error("the placeholders in the arguments do not fit the {0} attachments")]
     Placeholders(usize),
+    /// More than the configuration allows: stock clients close the connection over it.
+    #[error("it has {found} attachments, and there may be {most}")]
+    TooManyAttachments {
+        /// How many it has.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
 }
 
 /// The text is not the JSON of an array that anybody should have to read.
@@ -51,6 +59,9 @@ pub enum InvalidArguments {
     /// It is nested too deeply.
     #[error("nested deeper than {MAX_NESTING} levels")]
     Nesting,
+    /// It holds half a character.
+    #[error("a text in it has half a surrogate pair, which is no character")]
+    Surrogate,
 }
 
 impl Arguments {
@@ -64,7 +75,7 @@ impl Arguments {
         let mut json = serde_json::Deserializer::from_str(&text);
         json.deserialize_seq(AnyArray)?;
         json.end()?;
-        check_nesting(&text)?;
+        check_readable(&text)?;
         let trimmed = text.trim_ascii();
         if trimmed.len() == text.len() {
             return Ok(Self(text));
@@ -146,10 +157,23 @@ impl From<Message> for guest::Message {
 /// Splits the array of an EVENT packet, `["name",...]`, into the name and the argument array.
 pub fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArguments> {
     let mut json = serde_json::Deserializer::from_str(packet);
-    let Split { event, arguments } = json.deserialize_seq(SplitVisitor { packet })?;
+    let split = json.deserialize_seq(SplitVisitor { packet });
+    if split.is_err() && has_lone_surrogate(packet) {
+        return Err(InvalidArguments::Surrogate);
+    }
+    let Split { event, arguments } = split?;
     json.end()?;
-    check_nesting(packet)?;
+    check_readable(packet)?;
     Ok((event, arguments))
+}
+
+/// Checks what JSON's parser does not of a valid text that it skips.
+pub fn check_readable(json: &str) -> Result<(), InvalidArguments> {
+    check_nesting(json)?;
+    match has_lone_surrogate(json) {
+        true => Err(InvalidArguments::Surrogate),
+        false => Ok(()),
+    }
 }
 
 /// Checks how deep valid JSON is nested. Its parser does not: it skips what nobody looks at
@@ -261,17 +285,89 @@ impl<'de> Visitor<'de> for SplitVisitor<'de> {
     }
 }
 
+/// The name of an event. A number is one, too, as in Node: the text that JavaScript makes of it.
 fn event_name(json: &str) -> Result<Cow<'_, str>, &'static str> {
+    if json.starts_with(|first: char| first.is_ascii_digit() || first == '-') {
+        let number = json.parse().map_err(|_| "the event's name is no number")?;
+        return Ok(Cow::Owned(number_name(number)));
+    }
     let inner = json
         .strip_prefix('"')
         .and_then(|rest| rest.strip_suffix('"'))
-        .ok_or("the event's name is not a string")?;
-    if !inner.contains('\\') {
-        return Ok(Cow::Borrowed(inner));
+        .ok_or("the event's name is neither a text nor a number")?;
+    let name = match inner.contains('\\') {
+        false => Cow::Borrowed(inner),
+        true => serde_json::from_str(json)
+            .map(Cow::Owned)
+            .map_err(|_| "the event's name is not a text")?,
+    };
+    match RESERVED_NAMES.contains(&&*name) {
+        true => Err("the event's name is Socket.IO's own"),
+        false => Ok(name),
     }
-    serde_json::from_str(json)
-        .map(Cow::Owned)
-        .map_err(|_| "the event's name is not a string")
+}
+
+/// Names that no client may send, as with Node.
+const RESERVED_NAMES: [&str; 6] = [
+    "connect",
+    "connect_error",
+    "disconnect",
+    "disconnecting",
+    "newListener",
+    "removeListener",
+];
+
+/// As `String(number)` has it in JavaScript.
+fn number_name(number: f64) -> String {
+    match number.abs() {
+        0.0 => "0".to_owned(),
+        1e-6..1e21 => format!("{number}"),
+        // JavaScript writes a plus sign, and Rust does not.
+        1e21.. if number.is_finite() => format!("{number:e}").replacen('e', "e+", 1),
+        f64::INFINITY if number > 0.0 => "Infinity".to_owned(),
+        f64::INFINITY => "-Infinity".to_owned(),
+        _ => format!("{number:e}"),
+    }
+}
+
+/// Whether a JSON text escapes half a surrogate pair by itself, as JavaScript does for a text that was cut
+/// within a character. It is no character, so no text of Rust, nor of most other languages, can hold it.
+pub fn has_lone_surrogate(json: &str) -> bool {
+    if !json.as_bytes().contains(&b'\\') || !has_surrogate(json) {
+        return false;
+    }
+    let mut rest = json;
+    while let Some(start) = rest.find('\\') {
+        let escape = &rest[start..];
+        let length = match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(Surrogate::First), Some(Surrogate::Second)) => 12,
+            (Some(_), _) => return true,
+            // Whatever is escaped belongs to it.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        rest = &escape[length..];
+    }
+    false
+}
+
+#[derive(Clone, Copy)]
+enum Surrogate {
+    First,
+    Second,
+}
+
+fn has_surrogate(json: &str) -> bool {
+    json.contains("\\ud") || json.contains("\\uD")
+}
+
+/// Which half of a pair an escape stands for, if it does.
+fn surrogate(escape: &str) -> Option<Surrogate> {
+    let digits = escape.strip_prefix("\\u")?.get(..4)?;
+    match u16::from_str_radix(digits, 16).ok()? {
+        0xd800..=0xdbff => Some(Surrogate::First),
+        0xdc00..=0xdfff => Some(Surrogate::Second),
+        _ => None,
+    }
 }
 
 struct AnyArray;
@@ -309,6 +405,12 @@ mod tests {
                 "a",
                 r#"[{"x": 1.10} ,[2]]"#,
             ),
+            ("[7,1]", "7", "[1]"),
+            ("[-1.50]", "-1.5", "[]"),
+            ("[4.2e1]", "42", "[]"),
+            ("[-0.0]", "0", "[]"),
+            ("[1e21]", "1e+21", "[]"),
+            ("[1e-7]", "1e-7", "[]"),
             (
                 r#"["q\"uo\\te\n😀",12345678901234567890]"#,
                 "q\"uo\\te\n😀",
@@ -329,13 +431,39 @@ mod tests {
             "",
             "[]",
             "{}",
-            "[1]",
+            "[null]",
+            "[[]]",
+            r#"["connect"]"#,
             r#"["a""#,
             r#"["a",]"#,
             r#"["a",1]garbage"#,
             r#"["a"] ["b"]"#,
         ] {
             assert!(split(packet).is_err(), "{packet}");
+        }
+    }
+
+    #[test]
+    fn half_a_character_is_found_wherever_it_stands() {
+        for (json, has_half) in [
+            (r#""a\n\u00e9""#, false),
+            (r#""\ud83d\ude00""#, false),
+            (r#""\uD83D""#, true),
+            (r#""x\ude00""#, true),
+            (r#""\ud83d\ude00\ud83d\ud83d\ude00""#, true),
+            (r#""\\ud83d""#, false),
+            (r#""\\\ud83dé""#, true),
+            (r#""\ud83d\"#, true),
+            (r#""\ud8"#, false),
+            (r#""\ud8é3""#, false),
+        ] {
+            assert_eq!(has_lone_surrogate(json), has_half, "{json}");
+            let array = format!("[{json}]");
+            if serde_json::from_str::<serde_json::Value>(&array).is_ok() {
+                assert!(Arguments::parse(array).is_ok(), "{json}");
+            } else {
+                assert!(Arguments::parse(array).is_err(), "{json}");
+            }
         }
     }
 

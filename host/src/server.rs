@@ -8,9 +8,9 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 use axum::{Router, middleware};
 use rustix::process::{Resource, getrlimit};
-use socketioxide::SocketIo;
 use tokio::{
     net::TcpSocket,
+    runtime::Handle,
     sync::{Notify, mpsc},
     time::timeout,
 };
@@ -20,7 +20,7 @@ use crate::{
     admission::RateLimits,
     api::{self, Api, LocalKey},
     broadcast::Broadcast,
-    config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
+    config::{Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::Dispatcher,
     host_header,
@@ -29,9 +29,9 @@ use crate::{
     plugin::Engine,
     reload::{ConfigSource, Reloader, Request, Status, Targets},
     settings::Settings,
-    socket::Handlers,
+    socket::Sockets,
     tasks::{Task, TaskFailed, Tasks},
-    transport::{Adapter, Front, Listener, Namespaces, serve},
+    transport::{self, Door, Listener, Namespaces, Sessions, serve},
     web,
 };
 
@@ -41,9 +41,6 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
-/// What socketioxide reads of a websocket at once, in bytes.
-const WS_READ_BUFFER: usize = 512;
-
 /// A server that is bound and has its plugins loaded.
 pub struct Server {
     address: SocketAddr,
@@ -51,6 +48,9 @@ pub struct Server {
     request_timeout: Duration,
     router: Router,
     directory: Arc<Directory>,
+    sessions: Arc<Sessions>,
+    /// Sessions know it as long as it is here.
+    sockets: Arc<Sockets>,
     dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
     reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
@@ -105,12 +105,16 @@ impl Server {
             mut reloader,
             published,
         } = Core::new(&config, source, secret.clone())?;
-        let handlers = Handlers {
+        let max_namespaces = config.socket.max_namespaces;
+        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
+        let sockets = Arc::new(Sockets {
             dispatcher: dispatcher.clone(),
-            namespaces: namespaces.clone(),
-        };
-        let (endpoint, io) = endpoint(&config.socket, namespaces.clone());
-        let directory = Directory::new(io, handlers, config.socket.max_namespaces);
+            directory: directory.clone(),
+        });
+        let sessions = namespaces.sessions().clone();
+        let door: Arc<dyn Door> = sockets.clone();
+        sessions.open_door(Arc::downgrade(&door));
+        sessions.run_on(Handle::current());
         reloader.refresh().await;
         directory.settle();
         // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
@@ -141,7 +145,7 @@ impl Server {
         let socket_path = config.socket.path.trim_end_matches('/');
         let router = Router::new()
             .merge(api::router(api))
-            .merge(endpoint.layer(check_origins))
+            .merge(transport::router(socket_path, sessions.clone()).layer(check_origins))
             .merge(web::router(&config.web, socket_path))
             .layer(origins::cors(settings))
             .layer(middleware::map_response(origins::tell_listed_only))
@@ -152,6 +156,8 @@ impl Server {
             request_timeout: config.socket.request_timeout,
             router,
             directory,
+            sessions,
+            sockets,
             dispatcher,
             reloader,
             reload_requests,
@@ -204,6 +210,8 @@ impl Server {
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskFailed> {
         let Self {
             directory,
+            sessions,
+            sockets,
             dispatcher,
             mut tasks,
             stop,
@@ -219,6 +227,7 @@ impl Server {
             published: self.published,
         });
         tasks.spawn(EndWithTokens(dispatcher.clone()));
+        tasks.spawn(Sweep(sessions.clone()));
         tasks.spawn(Accept {
             listener: self.listener,
             router: self.router,
@@ -234,7 +243,7 @@ impl Server {
         stop.cancel();
         let ended = async {
             dispatcher.shut_down().await;
-            directory.close().await;
+            sessions.close();
             tasks.ended().await;
             connections.close();
             connections.wait().await;
@@ -242,6 +251,7 @@ impl Server {
         if timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
+        drop(sockets);
         result
     }
 }
@@ -283,6 +293,21 @@ impl Task for EndWithTokens {
 
     async fn run(&mut self, stop: &CancellationToken) {
         self.0.clone().end_with_tokens(stop.clone()).await;
+    }
+}
+
+/// Keeps the time of all sessions.
+struct Sweep(Arc<Sessions>);
+
+impl Task for Sweep {
+    const NAME: &'static str = "sessions";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        // What is due once the server stops is its end.
+        tokio::select! {
+            () = self.0.sweep.run() => {}
+            () = stop.cancelled() => {}
+        }
     }
 }
 
@@ -442,26 +467,4 @@ fn random_word() -> String {
         rand::random::<u128>(),
         rand::random::<u128>()
     )
-}
-
-/// The Socket.IO endpoint.
-fn endpoint(config: &config::Socket, namespaces: Arc<Namespaces>) -> (Router, SocketIo<Adapter>) {
-    let max_payload = config.max_payload.as_usize();
-    let path = config.path.trim_end_matches('/');
-    let sessions = namespaces.sessions().clone();
-    let (service, io) = SocketIo::builder()
-        .req_path(path.to_owned())
-        .ping_interval(config.ping_interval)
-        .ping_timeout(config.ping_timeout)
-        .connect_timeout(config.connect_timeout)
-        .max_buffer_size(config.send_buffer)
-        // The first bounds polling, the others websocket messages and their parts.
-        .max_payload(max_payload as u64)
-        .ws_max_message_size(max_payload)
-        .ws_max_frame_size(max_payload)
-        // Few packets from websockets come this way, and every connection has a buffer.
-        .ws_read_buffer_size(WS_READ_BUFFER)
-        .with_adapter::<Adapter>(namespaces)
-        .build_svc();
-    (Front::router(service, sessions, config), io)
 }

@@ -10,8 +10,8 @@ use crate::{
     admission::{Limit, RateLimits},
     auth::Verifier,
     config::{self, ApiKey, Config, OnExcess},
+    connection::lane,
     guest::Scope,
-    lane,
     origins::Origins,
 };
 

@@ -133,9 +133,9 @@ test('a question comes before what the call emitted, and even if the call fails'
 test('an ack that no client sends is no answer', async (t) => {
   const socket = await connect(t, server);
   socket.on('question', () => {
-    // The first ack of this socket, and one that nobody asked for.
-    socket.io.engine.write('31{"not":"an array"}');
+    // One that nobody asked for, and one that names no question.
     socket.io.engine.write('399["nobody asked"]');
+    socket.io.engine.write('3["nobody asked"]');
   });
   assert.deepEqual(await ask(socket, 'asks', [question('question')]), ['timed_out']);
   assert.equal(await ask(socket, 'custom_event', 1), 1);

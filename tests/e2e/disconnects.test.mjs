@@ -356,7 +356,7 @@ test('what is sent to a namespace that the client was never in ends the transpor
   assert.equal((await polling.get()).status, 400);
 });
 
-test('a client that has no room for the end of its connection loses the transport', async (t) => {
+test('a client that has no room for more events still learns of the end of its connection', async (t) => {
   const narrow = await startServer(t, {
     config: '[socket]\nsend_buffer = 1\nslow_client = "drop"\n',
     plugins: [{ wasm: 'dismisses', grants: ['emit', 'handshake', 'disconnect'] }],
@@ -364,8 +364,9 @@ test('a client that has no room for the end of its connection loses the transpor
   const client = await poller(narrow);
   await client.join();
   assert.equal((await client.post('427["dismisses",false]')).body, 'ok');
-  await narrow.waitForLog(/ has ended: /);
-  await until(async () => (await client.get()).status === 400, { message: 'the end of the session' });
+  await narrow.waitForLog(/missed an event/);
+  const packets = [];
+  while (packets.at(-1) !== '41') packets.push(...(await client.packets()));
 });
 
 test('a failed call ends nothing', async (t) => {

@@ -142,6 +142,7 @@ const TABLE = {
     },
   },
   traps: { group: 'events', fails: [{ code: 'plugin_error', reason: /traps panics on purpose/ }] },
+  trips: { group: 'events', fails: [{ code: 'plugin_error', reason: /trips panics on purpose/ }] },
   traps_at_1000: {
     group: 'events',
     budget: { instances: 1 },

@@ -178,8 +178,6 @@ const NO_TOKEN = {
   nothing: undefined,
   'an empty object': {},
   null: { token: null },
-  'a bare text': 'x',
-  'a list': ['x'],
 };
 
 for (const [name, auth] of Object.entries(NO_TOKEN)) {
@@ -189,6 +187,12 @@ for (const [name, auth] of Object.entries(NO_TOKEN)) {
   });
   test(`${name} as auth is no token: refused where they are not`, async (t) => {
     await assert.rejects(connect(t, closed, options), { message: 'unauthorized' });
+  });
+}
+
+for (const [name, auth] of Object.entries({ 'a bare text': 'x', 'a list': ['x'] })) {
+  test(`${name} as auth is no CONNECT, as in Node: nobody is let in for it`, async (t) => {
+    await assert.rejects(connect(t, server, { auth: (answer) => answer(auth) }), { message: 'transport close' });
   });
 }
 

@@ -77,6 +77,7 @@ def serve(url, transports):
         "transport": client.transport,
         "sid": lambda namespace="/": client.get_sid(namespace),
         "disconnect": client.disconnect,
+        "send": lambda message: client.eio.send(message),
     }
     for line in sys.stdin:
         command = decode(json.loads(line))

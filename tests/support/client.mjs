@@ -6,16 +6,22 @@ import { PATIENCE, until, within } from './wait.mjs';
 /** For tests of what must be the same over both. */
 export const TRANSPORTS = ['websocket', 'polling'];
 
+/** What a client hears that is refused for a passing reason: its transport closes, so that it tries again. */
+export const FOR_NOW = 'transport close';
+
 /**
  * A connected socket, disconnected when `t` ends; rejects with the `connect_error` if it is
- * refused. `token` and `auth` make up the handshake's auth object; `client` is the package to
+ * refused, and with [`FOR_NOW`] if it is refused for a passing reason. `token` and `auth` make up the handshake's auth object; `client` is the package to
  * connect with if it is not the newest; everything else is an option of the client. Connections
  * are not shared and not renewed unless the options say so.
  */
 export async function connect(t, server, options = {}) {
   const socket = open(t, server, options);
   await new Promise((resolve, reject) => {
-    socket.once('connect', resolve);
+    // Refused, the client closes its transport itself before it says so.
+    const closed = (reason) => reason === 'forced close' || reject(new Error(reason));
+    socket.io.on('close', closed);
+    socket.once('connect', () => resolve(socket.io.off('close', closed)));
     socket.once('connect_error', reject);
   });
   return socket;

@@ -51,6 +51,11 @@ export function pythonClient(t, server, transports) {
     transport: () => run('transport'),
     sid: (namespace = '/') => run('sid', { namespace }),
     disconnect: () => run('disconnect'),
+    /** Sends an engine.io message as it is. */
+    send: (message) => run('send', { message }),
+    /** Stops the process, as a machine that sleeps, until `wake`. */
+    sleep: () => child.kill('SIGSTOP'),
+    wake: () => child.kill('SIGCONT'),
     /** The arguments of the next event of this name that no earlier call has returned. */
     async next(name, namespace = '/') {
       const find = () => events.findIndex((event) => event.event === name && event.namespace === namespace);

@@ -8,10 +8,10 @@ const PONG = '3';
 
 /**
  * A WebSocket to the Socket.IO endpoint that has joined namespace `/`, closed when `t` ends.
- * `auth` goes with it; `join: false` leaves the joining, `pong: false` the heartbeat to the test.
+ * `auth` goes with it, `query` into the URL; `join: false` leaves the joining, `pong: false` the heartbeat to the test.
  */
-export async function rawSocket(t, server, { auth, join = true, pong = true } = {}) {
-  const ws = new WebSocket(`${server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`, {
+export async function rawSocket(t, server, { auth, query = '', join = true, pong = true } = {}) {
+  const ws = new WebSocket(`${server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket${query}`, {
     perMessageDeflate: false,
   });
   t.after(() => ws.terminate());

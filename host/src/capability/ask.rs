@@ -115,7 +115,7 @@ impl State {
         } = question;
         let answers = connection
             .adapter()
-            .ask(connection.key, &event, message, timeout);
+            .ask(&[connection.key.session], &event, message, timeout);
         match pin!(answers).next().await {
             Some((_, Ok(message))) => {
                 self.meter.answer(message.size())?;
@@ -146,7 +146,7 @@ impl State {
             _place,
         } = question;
         let acks = selected.at(connection, &self.broadcast, |adapter| {
-            adapter.ask_all(&sockets, &event, message, timeout)
+            adapter.ask(&sockets, &event, message, timeout)
         });
         let Some(acks) = acks else {
             return Ok(Answers {

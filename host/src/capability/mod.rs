@@ -138,7 +138,8 @@ impl State {
 
     /// Checks a message that the guest wants to be sent.
     fn checked(&self, message: GuestMessage) -> Result<Message, Error> {
-        checked(message, self.given.as_deref())
+        let most = self.broadcast.max_attachments();
+        checked(message, self.given.as_deref(), most)
             .map_err(|error| Error::Invalid(format!("message: {error}")))
     }
 
@@ -160,11 +161,17 @@ impl WasiView for State {
 }
 
 /// Checks a message from a guest. Arguments that it passes on as they were `given` to it are known
-/// to be good, and to compare them costs less than to read them.
+/// to be good, and to compare them costs less than to read them. There may be so many attachments.
 pub fn checked(
     message: GuestMessage,
     given: Option<&GuestMessage>,
+    max_attachments: usize,
 ) -> Result<Message, InvalidMessage> {
+    let found = message.attachments.len();
+    if found > max_attachments {
+        let most = max_attachments;
+        return Err(InvalidMessage::TooManyAttachments { found, most });
+    }
     let arguments = match given {
         Some(given) if given.arguments == message.arguments => Arguments::known(message.arguments),
         _ => Arguments::parse(message.arguments)?,

@@ -18,12 +18,15 @@ impl Config {
                     ping_timeout,
                     connect_timeout,
                     max_payload,
+                    max_attachments,
                     send_buffer,
                     send_buffer_bytes,
                     slow_client,
                     write_timeout,
                     request_timeout,
                     max_connections,
+                    max_sessions,
+                    max_sessions_per_address,
                     max_namespaces,
                     queue: _,
                     queue_bytes: _,
@@ -70,6 +73,10 @@ impl Config {
                 *connect_timeout != new.socket.connect_timeout,
             ),
             ("socket.max_payload", *max_payload != new.socket.max_payload),
+            (
+                "socket.max_attachments",
+                *max_attachments != new.socket.max_attachments,
+            ),
             ("socket.send_buffer", *send_buffer != new.socket.send_buffer),
             (
                 "socket.send_buffer_bytes",
@@ -87,6 +94,14 @@ impl Config {
             (
                 "socket.max_connections",
                 *max_connections != new.socket.max_connections,
+            ),
+            (
+                "socket.max_sessions",
+                *max_sessions != new.socket.max_sessions,
+            ),
+            (
+                "socket.max_sessions_per_address",
+                *max_sessions_per_address != new.socket.max_sessions_per_address,
             ),
             (
                 "socket.max_namespaces",

@@ -214,6 +214,8 @@ pub struct Socket {
     pub connect_timeout: Duration,
     /// The largest message from a client.
     pub max_payload: Size,
+    /// How many attachments an event may have, from clients and to them.
+    pub max_attachments: usize,
     /// How many packets may wait for a client that reads slowly, at least 1.
     pub send_buffer: usize,
     /// How many bytes may wait for it; one packet always may.
@@ -228,6 +230,10 @@ pub struct Socket {
     pub request_timeout: Duration,
     /// How many TCP connections there may be, at least 1.
     pub max_connections: usize,
+    /// How many sessions there may be, at least 1; none: as many as `max_connections`.
+    pub max_sessions: Option<usize>,
+    /// How many sessions one client address may have; none: a quarter of all, and 8 at least.
+    pub max_sessions_per_address: Option<usize>,
     /// How many namespaces may be open when one more is asked for that matches a pattern.
     pub max_namespaces: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
@@ -244,16 +250,36 @@ impl Default for Socket {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             max_payload: Size::new(1_000_000),
+            max_attachments: 10,
             send_buffer: 16_384,
             send_buffer_bytes: Size::mib(16),
             slow_client: SlowClient::default(),
             write_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(75),
             max_connections: 100_000,
+            max_sessions: None,
+            max_sessions_per_address: None,
             max_namespaces: 1_000,
             queue: 8_192,
             queue_bytes: Size::mib(16),
         }
+    }
+}
+
+/// So many sessions may any client address have, unless the configuration says otherwise, however few
+/// there are.
+const LEAST_SHARE: usize = 8;
+
+impl Socket {
+    /// How many sessions one client address may have, at least 1.
+    pub fn max_sessions_per_address(&self) -> usize {
+        let share = self.max_sessions_per_address;
+        share.unwrap_or((self.max_sessions() / 4).max(LEAST_SHARE))
+    }
+
+    /// How many sessions there may be.
+    pub fn max_sessions(&self) -> usize {
+        self.max_sessions.unwrap_or(self.max_connections)
     }
 }
 

@@ -128,6 +128,7 @@ pub fn refusal(refusal: guest::Refusal) -> Result<ConnectError, CallError> {
     Ok(ConnectError {
         message: message.into(),
         data: checked_json(data, "data of its refusal")?,
+        is_temporary: false,
     })
 }
 

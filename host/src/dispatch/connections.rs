@@ -7,10 +7,9 @@ use tokio::runtime::Handle;
 
 use super::{Dispatcher, Progress, answer, failure, host_events::tell_authenticated};
 use crate::{
-    connection::Connection,
+    connection::{Connection, lane::Arrival},
     effect::{self, Effect},
     error::{ConnectError, WireError},
-    lane::Arrival,
     plugin::{CallError, Completed, Job, Lease, Plugin, Reply},
 };
 
@@ -89,10 +88,6 @@ impl Dispatcher {
         effect::commit(effects, connection, &self.broadcast, || {});
         drop(leases);
         self.open(connection);
-        if connection.has_ended() {
-            connection.exit();
-            self.farewell(connection, "transport close");
-        }
     }
 
     /// A connection has ended.

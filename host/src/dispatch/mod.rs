@@ -36,12 +36,14 @@ use crate::{
     broadcast::Broadcast,
     capability::Written,
     config::OnExcess,
-    connection::{Connection, Connections, Identity},
+    connection::{
+        Connection, Connections, Identity,
+        lane::{Arrival, Turn},
+    },
     deadlines::Deadlines,
     effect,
     error::WireError,
     guest,
-    lane::{Arrival, Turn},
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
@@ -328,7 +330,7 @@ impl Dispatcher {
             written,
             lease,
         } = completed;
-        let outcome = Outcome::new(reply, effects);
+        let outcome = Outcome::new(reply, effects, self.broadcast.max_attachments());
         let steps = outcome.steps(route);
         if steps <= MAX_STEPS_AT_ONCE {
             self.conclude(answer, route, outcome.judge(route, &given), written);

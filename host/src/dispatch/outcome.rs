@@ -18,6 +18,7 @@ use crate::{
 pub struct Outcome {
     reply: Result<Reply, CallError>,
     effects: Vec<Effect>,
+    max_attachments: usize,
 }
 
 /// What becomes of it.
@@ -31,9 +32,17 @@ pub enum Verdict {
 }
 
 impl Outcome {
-    /// Of a call that ended so.
-    pub fn new(reply: Result<Reply, CallError>, effects: Vec<Effect>) -> Self {
-        Self { reply, effects }
+    /// Of a call that ended so, for clients that take so many attachments.
+    pub fn new(
+        reply: Result<Reply, CallError>,
+        effects: Vec<Effect>,
+        max_attachments: usize,
+    ) -> Self {
+        Self {
+            reply,
+            effects,
+            max_attachments,
+        }
     }
 
     /// How many steps it may take to judge it.
@@ -56,7 +65,11 @@ impl Outcome {
                 "its reply and what it emits are too much to be checked against its contract";
             return Verdict::Failed(CallError::Invalid(reason.to_owned()));
         }
-        let Self { reply, effects } = self;
+        let Self {
+            reply,
+            effects,
+            max_attachments,
+        } = self;
         let outcome = match reply {
             Ok(Reply::Event(outcome)) => outcome,
             Ok(_) => unreachable!("an event's call ends with an event's reply"),
@@ -65,7 +78,9 @@ impl Outcome {
         let reply = match outcome {
             Ok(guest::Outcome::Done) => Ok(Some(Message::none())),
             Ok(guest::Outcome::NoAck) => Ok(None),
-            Ok(guest::Outcome::Reply(message)) => checked_reply(route, message, given).map(Some),
+            Ok(guest::Outcome::Reply(message)) => {
+                checked_reply(route, message, given, max_attachments).map(Some)
+            }
             Err(rejection) => {
                 return match answer::rejection(rejection) {
                     Ok(error) => Verdict::Rejected(error),
@@ -84,8 +99,9 @@ fn checked_reply(
     route: &Route,
     message: guest::Message,
     given: &guest::Message,
+    max_attachments: usize,
 ) -> Result<Message, String> {
-    let message = capability::checked(message, Some(given))
+    let message = capability::checked(message, Some(given), max_attachments)
         .map_err(|error| format!("its reply is {error}"))?;
     if let Some(schema) = &route.contract.reply {
         schema.check(&message.arguments).map_err(|violation| {

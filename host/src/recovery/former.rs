@@ -11,7 +11,7 @@ use super::{
 use crate::{
     address::ClientAddress,
     broadcast::PAYMENTS_ROOM,
-    data::Data,
+    connection::data::Data,
     settings::Settings,
     transport::{Selection, SocketKey},
     user::{User, UserId},

@@ -1,6 +1,10 @@
 //! What a configuration can say is what the server can do.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    ops::Range,
+};
 
 use proptest::{collection::vec, prelude::*, sample::select};
 use tokio::{
@@ -123,20 +127,21 @@ fn load(written: &BTreeMap<Key, String>) -> Option<Config> {
 /// parts are made here, as they make them.
 async fn build(config: &Config) {
     let core = Core::new(config, None, secret(config)).unwrap();
-    let (_router, io) = endpoint(&config.socket, core.namespaces.clone());
-    let handlers = Handlers {
-        dispatcher: core.dispatcher.clone(),
-        namespaces: core.namespaces.clone(),
-    };
+    let sessions = core.namespaces.sessions();
+    let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+    if sessions.begin(address, None).is_ok() {
+        // It schedules what every session has.
+        sessions.close();
+    }
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     Listener::new(
         tcp,
         &config.socket,
         core.dispatcher.metrics.refused_connections(),
     );
-    Directory::new(io, handlers, config.socket.max_namespaces);
+    let max_namespaces = config.socket.max_namespaces;
+    Directory::new(core.dispatcher, core.namespaces, max_namespaces);
 
-    let (_packets, _outbox) = mpsc::channel::<()>(config.socket.send_buffer);
     Semaphore::new(config.budget.instances);
     Semaphore::new(config.budget.asks());
     interval(config.socket.ping_interval);

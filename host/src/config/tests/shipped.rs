@@ -115,6 +115,8 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.auth.issuer.take().is_some());
     assert!(config.auth.audience.take().is_some());
     assert!(config.runtime.cache.take().is_some());
+    assert!(config.socket.max_sessions.take().is_some());
+    assert!(config.socket.max_sessions_per_address.take().is_some());
     assert!(config.budget.asks.take().is_some());
     assert!(config.limits.socket.take().is_some());
     assert!(config.limits.user.take().is_some());

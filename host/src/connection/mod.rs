@@ -1,0 +1,300 @@
+//! One client's connection to one namespace.
+
+pub mod data;
+pub mod lane;
+mod table;
+
+pub use table::Connections;
+
+use std::sync::{Arc, Weak};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+
+use self::{data::Data, lane::Lane};
+use crate::{
+    address::ClientAddress,
+    admission::OwnBuckets,
+    deadlines::Deadline,
+    id,
+    message::Message,
+    recovery::{Former, Replay, Stream},
+    transport::{Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey},
+    user::{User, UserId},
+};
+
+/// A live connection.
+pub struct Connection {
+    /// The public id: the client's `socket.id`, and what plugins and logs know the connection by.
+    pub id: String,
+    pid: String,
+    /// Finds the socket; a secret.
+    pub key: SocketKey,
+    /// The client's side of it.
+    session: Arc<Session>,
+    /// The client's address.
+    pub address: ClientAddress,
+    /// How often it may send.
+    pub buckets: OwnBuckets,
+    /// What arrived from it and waits for its turn.
+    pub lane: Lane,
+    adapter: Arc<Adapter>,
+    /// What it alone is sent; none if it cannot come back.
+    stream: Option<Arc<Stream>>,
+    identity: ArcSwap<Identity>,
+    /// Whether its client lost it and has it back.
+    pub recovered: bool,
+    /// When the token of its user expires.
+    deadline: ArcSwapOption<Deadline<Weak<Connection>>>,
+    /// What plugins keep with it.
+    pub data: Arc<Data>,
+    phase: Mutex<Phase>,
+}
+
+/// How far a connection has come.
+///
+/// ```text
+/// Joining => Open (the client is told that it is connected) | Ended
+/// Open    => Ended
+/// ```
+enum Phase {
+    /// It is being decided whether the client is let in.
+    Joining,
+    /// It gets what is for it.
+    Open,
+    /// It is over, for whatever reason.
+    Ended {
+        /// The rooms that it was in.
+        rooms: Vec<String>,
+    },
+}
+
+/// Who a connection belongs to right now. Replaced as a whole when it authenticates.
+pub struct Identity {
+    /// None: anonymous.
+    pub user: Option<User>,
+}
+
+impl Connection {
+    /// A connection of `key` in the namespace of `adapter`.
+    pub fn new(
+        key: SocketKey,
+        session: Arc<Session>,
+        address: ClientAddress,
+        adapter: Arc<Adapter>,
+    ) -> Self {
+        let stream = adapter.begin(key);
+        let ids = (id::random(), id::random());
+        Self::with_ids(ids, key, session, stream, address, adapter, None)
+    }
+
+    /// `former`, which has come back with `key`.
+    pub fn back(
+        former: &Former,
+        key: SocketKey,
+        session: Arc<Session>,
+        address: ClientAddress,
+        adapter: Arc<Adapter>,
+    ) -> Self {
+        let ids = (former.id.clone(), former.pid.clone());
+        let stream = Some(former.stream.clone());
+        let data = Some(former.data.clone());
+        Self::with_ids(ids, key, session, stream, address, adapter, data)
+    }
+
+    fn with_ids(
+        (id, pid): (String, String),
+        key: SocketKey,
+        session: Arc<Session>,
+        stream: Option<Arc<Stream>>,
+        address: ClientAddress,
+        adapter: Arc<Adapter>,
+        recovered: Option<Arc<Data>>,
+    ) -> Self {
+        adapter.hold();
+        let identity = ArcSwap::from_pointee(Identity { user: None });
+        Self {
+            id,
+            pid,
+            key,
+            session,
+            address,
+            buckets: OwnBuckets::default(),
+            lane: Lane::closed(),
+            adapter,
+            stream,
+            identity,
+            recovered: recovered.is_some(),
+            deadline: ArcSwapOption::empty(),
+            data: recovered.unwrap_or_default(),
+            phase: Mutex::new(Phase::Joining),
+        }
+    }
+
+    /// The namespace's path.
+    pub fn namespace(&self) -> &str {
+        self.adapter.namespace()
+    }
+
+    /// The namespace's door to its sockets.
+    pub fn adapter(&self) -> &Adapter {
+        &self.adapter
+    }
+
+    /// Who it belongs to right now.
+    pub fn identity(&self) -> Arc<Identity> {
+        self.identity.load_full()
+    }
+
+    /// Whether it belongs to one who comes as `user`. Who shows no token is nobody.
+    pub fn is_of(&self, user: Option<&UserId>) -> bool {
+        let identity = self.identity.load();
+        identity.user.as_ref().map(|own| &own.id) == user
+    }
+
+    /// Makes it `user`'s: the rooms of the former identity are left, those of the new one joined.
+    pub fn authenticate(&self, user: User) {
+        let rooms = user.rooms();
+        let former = self.identity.load();
+        let mut left = former.user.as_ref().map(User::rooms).unwrap_or_default();
+        left.retain(|room| !rooms.contains(room));
+        self.identity.store(Arc::new(Identity { user: Some(user) }));
+        self.leave(left);
+        self.join(rooms);
+    }
+
+    /// It is to end then, or never; whatever was said before does not hold any more.
+    pub(crate) fn set_deadline(&self, deadline: Option<Deadline<Weak<Self>>>) {
+        self.deadline.store(deadline.map(Arc::new));
+    }
+
+    /// Joins rooms.
+    pub fn join(&self, rooms: Vec<String>) {
+        self.adapter.join(self.key, self.stream.as_deref(), rooms);
+        if self.has_ended() {
+            // Nobody else would take the socket out of them.
+            self.adapter.leave_all(self.key);
+        }
+    }
+
+    /// Leaves rooms.
+    pub fn leave(&self, rooms: Vec<String>) {
+        self.adapter.leave(self.key, self.stream.as_deref(), rooms);
+    }
+
+    /// What its client shows when it comes back; a secret. None if it need not try.
+    pub fn pid(&self) -> Option<&str> {
+        self.stream.as_ref().map(|_| self.pid.as_str())
+    }
+
+    /// The client is told that it is connected; `receiver` takes what it sends. False if the connection
+    /// has ended.
+    pub fn enter(&self, receiver: &Arc<dyn Receiver>) -> bool {
+        if !self.session.let_in(self.namespace(), receiver) {
+            return false;
+        }
+        {
+            let mut phase = self.phase.lock();
+            if let Phase::Ended { .. } = *phase {
+                return false;
+            }
+            *phase = Phase::Open;
+            self.adapter
+                .enter(self.key, &self.id, self.pid(), &self.session);
+        }
+        self.session.show_introduction();
+        true
+    }
+
+    /// The rooms that it is in, or was in when it ended.
+    pub fn rooms(&self) -> Vec<String> {
+        match &*self.phase.lock() {
+            Phase::Ended { rooms } => rooms.clone(),
+            Phase::Joining | Phase::Open => self.adapter.rooms(self.key),
+        }
+    }
+
+    /// It is over. Keeps what is needed if its client `may_come_back`. False if it was over before.
+    pub fn end(&self, may_come_back: bool) -> bool {
+        let rooms = {
+            let mut phase = self.phase.lock();
+            if let Phase::Ended { .. } = *phase {
+                return false;
+            }
+            let rooms = self.adapter.rooms(self.key);
+            *phase = Phase::Ended {
+                rooms: rooms.clone(),
+            };
+            rooms
+        };
+        if let Some(stream) = &self.stream {
+            let former = || may_come_back.then(|| self.former(stream, rooms));
+            self.adapter.end(self.key, stream, former);
+        }
+        self.adapter.remove(self.key, &self.id, self.pid());
+        true
+    }
+
+    /// Whether it is over.
+    pub fn has_ended(&self) -> bool {
+        matches!(*self.phase.lock(), Phase::Ended { .. })
+    }
+
+    fn former(&self, stream: &Arc<Stream>, rooms: Vec<String>) -> Former {
+        let identity = self.identity.load();
+        Former {
+            pid: self.pid.clone(),
+            id: self.id.clone(),
+            key: self.key,
+            address: self.address,
+            stream: stream.clone(),
+            rooms,
+            data: self.data.clone(),
+            user: identity.user.as_ref().map(|user| user.id.clone()),
+        }
+    }
+
+    /// Sends what it missed while it was away; false if that is not all there any more.
+    pub fn catch_up(&self, missed: Replay) -> bool {
+        self.adapter.catch_up(self.key, &self.session, missed)
+    }
+
+    /// Ends the client's transport; it may come back.
+    pub fn end_transport(&self) {
+        self.session.end(EndReason::TransportClose);
+    }
+
+    /// Has the server end it: the client is told so, and what waits of it is not handled.
+    pub fn disconnect(&self) {
+        self.lane.end_events();
+        self.session.end_connection(self.namespace());
+    }
+
+    /// Ends the client's transport when the client has got what is on its way.
+    fn close_transport(&self) {
+        self.session.close();
+    }
+
+    /// What its client said when it connected, as far as it was kept.
+    pub fn handshake(&self) -> Option<&Handshake> {
+        self.session.handshake.as_deref()
+    }
+
+    /// Emits an event to this connection.
+    pub fn emit(&self, event: &str, message: Message, volatile: bool) -> Delivery {
+        let stream = self.stream.as_deref();
+        self.adapter
+            .emit(self.key, &self.session, stream, event, message, volatile)
+    }
+
+    /// Answers an event of this connection that asked for an ack.
+    pub fn ack(&self, id: i64, message: Message) {
+        self.adapter.ack(&self.session, id, message);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.adapter.release();
+    }
+}

@@ -1,0 +1,321 @@
+//! The door: who may come in, who takes what comes, and what becomes of clients that come back.
+
+mod auth_object;
+mod events;
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use http::HeaderMap;
+
+use self::{
+    auth_object::{AuthObject, InvalidAuth, Resume},
+    events::Events,
+};
+use crate::{
+    address::ClientAddress,
+    connection::Connection,
+    directory::{Directory, Unopened},
+    dispatch::{Dispatcher, Welcome},
+    error::{ConnectError, WireError},
+    recovery::Replay,
+    settings::Settings,
+    transport::{
+        Adapter, Door, EndReason, Malformed, Part, Receiver, Session, SessionKey, SocketKey, Task,
+    },
+    user::User,
+};
+
+pub use crate::namespace::MAIN_NAMESPACE;
+
+/// Decides about the clients of every namespace.
+pub struct Sockets {
+    /// Where everything goes.
+    pub dispatcher: Arc<Dispatcher>,
+    /// Which namespaces there are.
+    pub directory: Arc<Directory>,
+}
+
+/// A client that is let in.
+struct Admitted {
+    welcome: Welcome,
+    /// What it missed, if it is back.
+    missed: Option<Replay>,
+}
+
+/// A connection that a client has back.
+struct Resumed {
+    key: SocketKey,
+    missed: Replay,
+}
+
+impl Door for Sockets {
+    fn keeps(&self, part: Part<'_>) -> bool {
+        self.dispatcher.registry.load().may_read(part)
+    }
+
+    fn admit(&self, peer: IpAddr, headers: &HeaderMap) -> Result<ClientAddress, Duration> {
+        let settings = self.dispatcher.settings.load();
+        let address = settings.trusted_proxies.client(peer, headers);
+        match &settings.connections {
+            Some(limit) => limit.check_address(address).map(|()| address),
+            None => Ok(address),
+        }
+    }
+
+    fn connect(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        namespace: &str,
+        auth: &str,
+    ) -> Result<Task, Malformed> {
+        let auth = match AuthObject::parse(auth) {
+            Ok(auth) => Ok(auth),
+            Err(InvalidAuth::Unreadable(error)) => Err(error),
+            Err(InvalidAuth::Malformed) => return Err(Malformed),
+        };
+        let namespace = namespace.to_owned();
+        Ok(Box::pin(async move {
+            let admitted = match auth {
+                Ok(auth) => self.decide(&session, &namespace, auth).await,
+                Err(error) => Err(error.into()),
+            };
+            let refused = admitted.as_ref().err().map(|error| &*error.message);
+            self.dispatcher.metrics.connection(refused);
+            match admitted {
+                Ok(admitted) => self.let_in(admitted),
+                Err(error) => session.refuse(&namespace, &error),
+            }
+        }))
+    }
+}
+
+impl Sockets {
+    /// Decides whether a client may come in.
+    async fn decide(
+        &self,
+        session: &Arc<Session>,
+        namespace: &str,
+        mut auth: AuthObject,
+    ) -> Result<Admitted, ConnectError> {
+        let adapter = self.directory.ask(namespace).map_err(refusal)?;
+        let settings = self.dispatcher.settings.load_full();
+        let token = match &settings.verifier {
+            Some(_) => auth.take_token()?,
+            None => None,
+        };
+        let resume = auth.take_resume();
+        let user = match (&settings.verifier, token) {
+            (Some(verifier), Some(token)) => match verifier.verify(&token) {
+                Ok(user) => Some(user),
+                Err(error) => {
+                    tracing::debug!(address = %session.address, "connection refused: {error}");
+                    return Err(error.to_wire().into());
+                }
+            },
+            _ if settings.anonymous => None,
+            _ => return Err(WireError::new("unauthorized", "a token is needed").into()),
+        };
+        if let Some(resume) = &resume {
+            let end = |former| self.end_former(former, namespace, user.as_ref());
+            adapter.supersede(&resume.pid, session.id, end).await;
+        }
+        let resumed = resume.and_then(|resume| {
+            resume_connection(session.id, &adapter, resume, user.as_ref(), &settings)
+        });
+        let address = session.address;
+        let (connection, missed) = match resumed {
+            Some(Resumed { key, missed }) => {
+                let former = missed.former();
+                let connection = Connection::back(former, key, session.clone(), address, adapter);
+                (connection, Some(missed))
+            }
+            None => {
+                let key = SocketKey::new(session.id);
+                let connection = Connection::new(key, session.clone(), address, adapter);
+                (connection, None)
+            }
+        };
+        let connection = Arc::new(connection);
+        if let Some(user) = user {
+            connection.authenticate(user);
+        }
+        let auth = auth.into_json();
+        let admitted = self
+            .dispatcher
+            .admit_connection(connection.clone(), auth)
+            .await;
+        let is_served = || self.directory.serves(connection.adapter());
+        let admitted = admitted.and_then(|welcome| is_served().then_some(welcome).ok_or_else(gone));
+        match admitted {
+            Ok(welcome) => Ok(Admitted { welcome, missed }),
+            Err(error) => {
+                // One that was back may come back another time.
+                connection.end(missed.is_some());
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells a client that it is connected, and lets its events through.
+    fn let_in(&self, admitted: Admitted) {
+        let Admitted { welcome, missed } = admitted;
+        let connection = welcome.connection.clone();
+        let events: Arc<dyn Receiver> = Arc::new(Events {
+            dispatcher: self.dispatcher.clone(),
+            connection: connection.clone(),
+        });
+        // Before the client knows: who reacts to it finds it.
+        self.dispatcher.connections.insert(connection.clone());
+        if !connection.enter(&events) {
+            // It is gone already. Nobody else tells the plugins that have let it in.
+            events.ended(EndReason::TransportClose);
+        } else if !self.directory.serves(connection.adapter()) {
+            // The namespace ended meanwhile. Whoever closes one tells those of its clients only that
+            // are in it already.
+            connection.disconnect();
+        } else if let Some(missed) = missed
+            && !connection.catch_up(missed)
+        {
+            tracing::warn!(
+                socket = connection.id,
+                "a client that came back missed more than is kept; it has to start afresh"
+            );
+            connection.end_transport();
+        }
+        self.dispatcher.welcome(&welcome);
+    }
+
+    /// Ends a connection whose client is back over another one, as `user`; false if it is not that
+    /// user's.
+    fn end_former(&self, former: SessionKey, namespace: &str, user: Option<&User>) -> bool {
+        let connection = self.dispatcher.connections.get(former, namespace);
+        let user = user.map(|user| &user.id);
+        let its = connection.filter(|connection| connection.is_of(user));
+        its.map(|connection| connection.end_transport()).is_some()
+    }
+}
+
+/// Gives a client the connection that it has had, if it may have it still.
+fn resume_connection(
+    session: SessionKey,
+    adapter: &Adapter,
+    resume: Resume,
+    user: Option<&User>,
+    settings: &Settings,
+) -> Option<Resumed> {
+    let id = user.map(|user| &user.id);
+    let mut returning = adapter.take_former(&resume.pid, resume.offset.as_deref(), id)?;
+    returning.former.retain_rooms(user, settings);
+    let key = returning.former.key.back_in(session);
+    let missed = adapter.resume(key, returning)?;
+    Some(Resumed { key, missed })
+}
+
+/// The refusal of a client whose namespace ended as it was let in.
+fn gone() -> ConnectError {
+    ConnectError {
+        // It is told: what comes next is not known to be better.
+        is_temporary: false,
+        ..WireError::temporary("plugin_unavailable", "the namespace is gone").into()
+    }
+}
+
+/// What a client is told that asks for a namespace which is not there.
+fn refusal(unopened: Unopened) -> ConnectError {
+    match unopened {
+        // In the words of Node's server, which clients compare.
+        Unopened::Unknown => ConnectError::new("Invalid namespace"),
+        Unopened::TooMany => {
+            WireError::temporary("rate_limited", "there are too many namespaces").into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::{
+        admission::RateLimits,
+        config::{self, Config},
+        metrics::Metrics,
+        transport::Namespaces,
+    };
+
+    /// The door of a server with the main namespace and no plugins.
+    fn door(recovery: bool) -> (Arc<Sockets>, Arc<Namespaces>) {
+        let recovery = config::Recovery {
+            enabled: recovery,
+            ..Default::default()
+        };
+        let namespaces = Arc::new(Namespaces::new(recovery, &config::Socket::default()));
+        let metrics: Arc<Metrics> = Arc::default();
+        let limits = Arc::new(RateLimits::new(metrics.clone()));
+        let settings = Settings::new(&Config::default(), b"secret", &limits);
+        let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics);
+        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), 1);
+        let sockets = Arc::new(Sockets {
+            dispatcher,
+            directory,
+        });
+        let door: Arc<dyn Door> = sockets.clone();
+        namespaces.sessions().open_door(Arc::downgrade(&door));
+        (sockets, namespaces)
+    }
+
+    fn session(namespaces: &Namespaces) -> Arc<Session> {
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        namespaces.sessions().begin(address, None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn nothing_is_left_of_a_client_that_ends_while_it_is_let_in() {
+        let (sockets, namespaces) = door(true);
+        let session = session(&namespaces);
+        session.receive("40").unwrap();
+        assert_eq!(sockets.dispatcher.connections.clients(), 1);
+        session.end_here(EndReason::TransportClose);
+        assert_eq!(sockets.dispatcher.connections.clients(), 0);
+
+        let adapter = namespaces.get(MAIN_NAMESPACE).unwrap();
+        let late = self::session(&namespaces);
+        let key = SocketKey::new(late.id);
+        let connection = Connection::new(key, late.clone(), late.address, adapter);
+        let connection = Arc::new(connection);
+        let admitted = sockets
+            .dispatcher
+            .admit_connection(connection.clone(), "{}".to_owned());
+        let welcome = admitted.await.unwrap();
+        // It is gone before it is told.
+        late.end_here(EndReason::TransportClose);
+        sockets.let_in(Admitted {
+            welcome,
+            missed: None,
+        });
+        assert!(connection.has_ended());
+        assert_eq!(sockets.dispatcher.connections.clients(), 0);
+        assert_eq!(namespaces.sessions().count(), 0);
+        let left = Arc::downgrade(&connection);
+        drop((connection, late, session));
+        assert!(left.upgrade().is_none());
+    }
+
+    #[test]
+    fn a_connection_that_has_ended_is_in_no_room_whatever_joins_it_later() {
+        for recovery in [true, false] {
+            let (_sockets, namespaces) = door(recovery);
+            let session = session(&namespaces);
+            let adapter = namespaces.get(MAIN_NAMESPACE).unwrap();
+            let key = SocketKey::new(session.id);
+            let connection = Connection::new(key, session.clone(), session.address, adapter);
+            let joined = || connection.adapter().rooms(connection.key);
+            connection.join(vec!["early".to_owned()]);
+            assert_eq!(joined(), ["early"]);
+            assert!(connection.end(true));
+            connection.join(vec!["late".to_owned()]);
+            assert!(joined().is_empty(), "recovery: {recovery}");
+            assert!(!connection.end(true), "it ends once");
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The Socket.IO endpoint: which requests are served, and by whom. Requests are refused in the order
+//! and the words of the Node server.
+
+use std::{net::IpAddr, sync::Arc};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, Request, State},
+    http::{Method, Uri},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+
+use super::{
+    handshake::Handshake, polling, refusal::Refusal, session::Transport, sessions::Sessions,
+    websocket::accept,
+};
+use crate::{address::ClientAddress, transport::net::Peer};
+
+/// What a request asks for.
+struct Query<'a> {
+    transport: Option<&'a str>,
+    session: Option<&'a str>,
+    version: Option<&'a str>,
+}
+
+impl<'a> Query<'a> {
+    fn of(uri: &'a Uri) -> Self {
+        let pairs = || uri.query().unwrap_or_default().split('&');
+        // Clients percent-encode none of the values that make sense here.
+        let value =
+            |name: &str| pairs().find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        Self {
+            transport: value("transport"),
+            session: value("sid").filter(|sid| !sid.is_empty()),
+            version: value("EIO"),
+        }
+    }
+}
+
+/// The routes of the endpoint at `path`.
+pub fn router(path: &str, sessions: Arc<Sessions>) -> Router {
+    let path = path.trim_end_matches('/');
+    Router::new()
+        .route(path, any(serve))
+        .route(&format!("{path}/"), any(serve))
+        .with_state(sessions)
+}
+
+/// Where a new session comes from.
+pub struct Origin {
+    /// The client's address.
+    pub address: ClientAddress,
+    /// What of the request may be read later.
+    pub handshake: Option<Box<Handshake>>,
+}
+
+impl Origin {
+    fn of(request: &Request, sessions: &Sessions) -> Result<Self, Refusal> {
+        let peer = request.extensions().get::<ConnectInfo<Peer>>();
+        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.0.ip());
+        Ok(Self {
+            address: sessions.admit(peer, request.headers())?,
+            handshake: Handshake::of(request, sessions)?,
+        })
+    }
+}
+
+async fn serve(State(sessions): State<Arc<Sessions>>, request: Request) -> Response {
+    match answer(sessions, request).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            tracing::debug!(?refusal, "a request to the Socket.IO endpoint is refused");
+            refusal.into_response()
+        }
+    }
+}
+
+/// In the order of the Node server's checks, so that a request with several mistakes gets the same
+/// code.
+async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, Refusal> {
+    let query = Query::of(request.uri());
+    let is_websocket = match query.transport {
+        Some("websocket") => true,
+        Some("polling") => false,
+        _ => return Err(Refusal::UnknownTransport),
+    };
+    let wants_upgrade = accept::is_wanted(request.headers());
+    if let Some(id) = query.session {
+        let session = sessions.get(id).ok_or(Refusal::UnknownSession)?;
+        return match (is_websocket, request.method()) {
+            (true, _) if wants_upgrade => accept::upgrade(session, request),
+            (false, _) if session.transport() == Transport::Websocket => Err(Refusal::BadRequest),
+            (false, &Method::GET) => polling::poll(session).await,
+            (false, &Method::POST) => polling::post(session, request).await,
+            _ => Err(Refusal::BadRequest),
+        };
+    }
+    if request.method() != Method::GET {
+        return Err(Refusal::BadHandshakeMethod);
+    }
+    if is_websocket && !wants_upgrade {
+        return Err(Refusal::BadRequest);
+    }
+    if query.version != Some("4") {
+        return Err(Refusal::UnsupportedProtocolVersion);
+    }
+    let origin = Origin::of(&request, &sessions)?;
+    if is_websocket {
+        accept::open(sessions, origin, request)
+    } else {
+        let session = sessions.begin(origin.address, origin.handshake)?;
+        Ok(polling::response(session.greeting().into()))
+    }
+}

@@ -1,0 +1,64 @@
+//! What a client says in the request that begins its session, as far as plugins may read it.
+
+use axum::{extract::Request, http::HeaderName};
+
+use super::{refusal::Refusal, sessions::Sessions};
+
+/// Parameters of the protocol, which mean nothing to others.
+const PROTOCOL: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
+
+/// So much of a request may be kept, in bytes: what Node takes of a request's head.
+const MAX_SIZE: usize = 16 * 1024;
+
+/// What is kept of a request for as long as the session lives.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Handshake {
+    /// The URL's parameters, decoded.
+    pub query: Box<[(String, String)]>,
+    /// Names in lower case.
+    pub headers: Box<[(String, String)]>,
+}
+
+/// What may be kept or not.
+#[derive(Debug, Clone, Copy)]
+pub enum Part<'a> {
+    /// The parameters of the URL.
+    Query,
+    /// The header of this name, in lower case.
+    Header(&'a str),
+}
+
+impl Handshake {
+    /// Copies from a request what somebody may read; none if that is nothing.
+    pub fn of(request: &Request, sessions: &Sessions) -> Result<Option<Box<Self>>, Refusal> {
+        if !sessions.keeps(Part::Query) {
+            return Ok(None);
+        }
+        let query = request.uri().query().unwrap_or_default();
+        let query = form_urlencoded::parse(query.as_bytes())
+            .filter(|(name, _)| !PROTOCOL.contains(&&**name))
+            .map(|(name, value)| (name.into_owned(), value.into_owned()));
+        let is_kept = |name: &HeaderName| sessions.keeps(Part::Header(name.as_str()));
+        let headers = request.headers().iter();
+        let headers = headers
+            .filter(|(name, _)| is_kept(name))
+            .map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                (name.as_str().to_owned(), value.into_owned())
+            });
+        let kept = Self {
+            query: query.collect(),
+            headers: headers.collect(),
+        };
+        match kept.size() {
+            0 => Ok(None),
+            1..=MAX_SIZE => Ok(Some(Box::new(kept))),
+            _ => Err(Refusal::HeadTooLarge),
+        }
+    }
+
+    fn size(&self) -> usize {
+        let all = self.query.iter().chain(&self.headers);
+        all.map(|(name, value)| name.len() + value.len()).sum()
+    }
+}

@@ -1,0 +1,353 @@
+//! What a client sends on its way to the connections: which namespaces the client is in, and packets
+//! whose attachments are still to come.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+
+use super::{
+    session::{Malformed, Receiver, Session},
+    sessions::Policy,
+};
+use crate::transport::head::{Kind, PacketHead};
+
+/// So many namespaces of a client are known that it is not in any more: those that it left last.
+const MAX_LEFT: usize = 64;
+
+/// So many namespaces may a client ask for at once.
+const MAX_JOINING: usize = 256;
+
+/// So many attachments may a packet have for its sender to be told that they are too many.
+const MAX_COUNTED: usize = 1_000;
+
+/// The namespaces of one client, and the packet that is coming in parts.
+#[derive(Default)]
+pub struct Inbox {
+    slots: Vec<Slot>,
+    left: Vec<Box<str>>,
+    partial: Option<Box<Partial>>,
+}
+
+/// A namespace that a client is in, or wants to be.
+struct Slot {
+    namespace: Box<str>,
+    state: SlotState,
+}
+
+/// ```text
+/// (none)  => Joining (the client asks for the namespace)
+/// Joining => Joined (it is let in) | (none) (it is not)
+/// Joined  => (none) (the client or the server ends the connection)
+/// ```
+enum SlotState {
+    /// It is being decided; what comes meanwhile waits.
+    Joining(Waiting),
+    /// Its events have somebody who takes them.
+    Joined(Arc<dyn Receiver>),
+}
+
+#[derive(Default)]
+struct Waiting {
+    packets: VecDeque<Kept>,
+    bytes: usize,
+}
+
+/// Where a packet for a namespace goes.
+pub enum Routed {
+    /// To a connection.
+    To(Arc<dyn Receiver>),
+    /// Nowhere yet: it has to wait.
+    Joining,
+    /// Nowhere any more: the connection has ended, and the client may not know yet.
+    Left,
+}
+
+/// An event or an ack from a client.
+#[derive(Debug)]
+pub struct Received<'a> {
+    what: What,
+    array: &'a str,
+    attachments: Vec<Bytes>,
+}
+
+/// The same, without the bytes that it was read from.
+#[derive(Debug)]
+pub struct Kept {
+    what: What,
+    array: Box<str>,
+    attachments: Vec<Bytes>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum What {
+    Event(Option<i64>),
+    /// With more attachments than the server takes.
+    Oversized(Option<i64>),
+    /// One that names no event is read, and of no use.
+    Ack(Option<i64>),
+}
+
+/// A packet whose attachments are still to come.
+struct Partial {
+    namespace: Box<str>,
+    packet: Kept,
+    missing: usize,
+    bytes: usize,
+}
+
+/// A packet that has all its attachments.
+pub struct Completed {
+    namespace: Box<str>,
+    packet: Kept,
+}
+
+impl Inbox {
+    /// Whether the next message has to be an attachment.
+    pub fn awaits_attachments(&self) -> bool {
+        self.partial.is_some()
+    }
+
+    /// Whether the client is in no namespace, and asks for none.
+    pub fn is_empty(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// The client asks for a namespace. False if it has done so before: a stock client that is told to
+    /// connect twice sends two of these, and has one connection.
+    pub fn begin(&mut self, namespace: &str, policy: &Policy) -> Result<bool, Malformed> {
+        self.left.retain(|left| **left != *namespace);
+        if self.slot(namespace).is_some() {
+            return Ok(false);
+        }
+        let joining = |slot: &&Slot| matches!(slot.state, SlotState::Joining(_));
+        let is_full = self.slots.iter().filter(joining).count() >= MAX_JOINING
+            || self.slots.len() >= policy.max_namespaces;
+        if is_full {
+            return Err(Malformed);
+        }
+        // Most clients use one namespace.
+        self.slots.reserve_exact(1);
+        self.slots.push(Slot {
+            namespace: namespace.into(),
+            state: SlotState::Joining(Waiting::default()),
+        });
+        Ok(true)
+    }
+
+    /// The client is let in; returns what has to be handed over first, after which this is to be
+    /// called again. None if it asks no more.
+    pub fn let_in(
+        &mut self,
+        namespace: &str,
+        receiver: &Arc<dyn Receiver>,
+    ) -> Option<VecDeque<Kept>> {
+        let slot = self.slot(namespace)?;
+        let SlotState::Joining(waiting) = &mut slot.state else {
+            return None;
+        };
+        let waiting = std::mem::take(waiting).packets;
+        if waiting.is_empty() {
+            slot.state = SlotState::Joined(receiver.clone());
+        }
+        Some(waiting)
+    }
+
+    /// The client is not let in.
+    pub fn refuse(&mut self, namespace: &str) {
+        let is_refused = |slot: &Slot| {
+            *slot.namespace == *namespace && matches!(slot.state, SlotState::Joining(_))
+        };
+        if let Some(index) = self.slots.iter().position(is_refused) {
+            self.slots.swap_remove(index);
+            self.note_left(namespace);
+        }
+    }
+
+    /// The client leaves a namespace. Returns who is to be told.
+    pub fn leave(&mut self, namespace: &str) -> Result<Option<Arc<dyn Receiver>>, Malformed> {
+        match self.end(namespace) {
+            Some(receiver) => Ok(Some(receiver)),
+            None => self.route(namespace).map(|_| None),
+        }
+    }
+
+    /// The connection to a namespace ends. Returns who is to be told; none if there is no connection.
+    pub fn end(&mut self, namespace: &str) -> Option<Arc<dyn Receiver>> {
+        let is_it = |slot: &Slot| *slot.namespace == *namespace;
+        let index = self.slots.iter().position(is_it)?;
+        let SlotState::Joined(_) = self.slots[index].state else {
+            return None;
+        };
+        let slot = self.slots.swap_remove(index);
+        self.note_left(namespace);
+        match slot.state {
+            SlotState::Joined(receiver) => Some(receiver),
+            SlotState::Joining(_) => None,
+        }
+    }
+
+    /// The client is gone. Returns who is to be told.
+    pub fn clear(&mut self) -> Vec<Arc<dyn Receiver>> {
+        self.partial = None;
+        self.left = Vec::new();
+        let joined = |slot: Slot| match slot.state {
+            SlotState::Joined(receiver) => Some(receiver),
+            SlotState::Joining(_) => None,
+        };
+        let slots = std::mem::take(&mut self.slots);
+        slots.into_iter().filter_map(joined).collect()
+    }
+
+    /// Where a packet for a namespace goes. The client must be in it, or have been: one for a namespace
+    /// that it has never asked for ends its session, as in Node.
+    pub fn route(&self, namespace: &str) -> Result<Routed, Malformed> {
+        let slot = self.slots.iter().find(|slot| *slot.namespace == *namespace);
+        match slot.map(|slot| &slot.state) {
+            Some(SlotState::Joined(receiver)) => Ok(Routed::To(receiver.clone())),
+            Some(SlotState::Joining(_)) => Ok(Routed::Joining),
+            None if self.left.iter().any(|left| **left == *namespace) => Ok(Routed::Left),
+            None => Err(Malformed),
+        }
+    }
+
+    /// Has a packet wait until the client is let in.
+    pub fn keep(
+        &mut self,
+        namespace: &str,
+        packet: Kept,
+        policy: &Policy,
+    ) -> Result<(), Malformed> {
+        let slot = self.slot(namespace).ok_or(Malformed)?;
+        let SlotState::Joining(waiting) = &mut slot.state else {
+            return Err(Malformed);
+        };
+        waiting.bytes += packet.size();
+        waiting.packets.push_back(packet);
+        let fits =
+            waiting.packets.len() <= policy.queue.packets && waiting.bytes <= policy.queue.bytes;
+        fits.then_some(()).ok_or(Malformed)
+    }
+
+    /// A packet has come whose attachments follow.
+    pub fn expect_attachments(
+        &mut self,
+        head: &PacketHead<'_>,
+        policy: &Policy,
+    ) -> Result<(), Malformed> {
+        if head.attachments > MAX_COUNTED {
+            return Err(Malformed);
+        }
+        let mut packet = Received::of(head)?.into_owned();
+        if head.attachments > policy.max_attachments {
+            packet.what = match packet.what {
+                What::Event(ack) | What::Oversized(ack) => What::Oversized(ack),
+                // Nobody can be told that waits for it.
+                What::Ack(_) => return Err(Malformed),
+            };
+        }
+        self.partial = Some(Box::new(Partial {
+            namespace: head.namespace.into(),
+            packet,
+            missing: head.attachments,
+            bytes: 0,
+        }));
+        Ok(())
+    }
+
+    /// An attachment has come; returns the packet that is complete with it.
+    pub fn attach(
+        &mut self,
+        attachment: Bytes,
+        policy: &Policy,
+    ) -> Result<Option<Completed>, Malformed> {
+        let partial = self.partial.as_mut().ok_or(Malformed)?;
+        partial.missing -= 1;
+        if !matches!(partial.packet.what, What::Oversized(_)) {
+            partial.bytes += attachment.len();
+            if partial.bytes > policy.queue.bytes {
+                return Err(Malformed);
+            }
+            partial.packet.attachments.push(attachment);
+        }
+        if partial.missing > 0 {
+            return Ok(None);
+        }
+        let complete = self.partial.take().map(|partial| Completed {
+            namespace: partial.namespace,
+            packet: partial.packet,
+        });
+        Ok(complete)
+    }
+
+    fn slot(&mut self, namespace: &str) -> Option<&mut Slot> {
+        self.slots
+            .iter_mut()
+            .find(|slot| *slot.namespace == *namespace)
+    }
+
+    /// Until the client asks for it again, what it sends there is dropped: it may not know yet.
+    fn note_left(&mut self, namespace: &str) {
+        if self.left.len() >= MAX_LEFT {
+            self.left.remove(0);
+        }
+        self.left.push(namespace.into());
+    }
+}
+
+impl<'a> Received<'a> {
+    /// An event or an ack without attachments.
+    pub fn of(head: &PacketHead<'a>) -> Result<Self, Malformed> {
+        let what = match head.kind {
+            Kind::Event => What::Event(head.ack),
+            Kind::Ack => What::Ack(head.ack),
+            Kind::Connect | Kind::Disconnect => return Err(Malformed),
+        };
+        Ok(Self {
+            what,
+            array: head.data,
+            attachments: Vec::new(),
+        })
+    }
+
+    /// Hands it over.
+    pub fn give(self, receiver: &dyn Receiver) -> Result<(), Malformed> {
+        match self.what {
+            What::Event(ack) => receiver.event(self.array, self.attachments, ack),
+            What::Oversized(ack) => receiver.oversized(self.array, ack),
+            What::Ack(id) => receiver.acked(id, self.array, self.attachments),
+        }
+    }
+
+    /// A copy that can wait.
+    pub fn into_owned(self) -> Kept {
+        Kept {
+            what: self.what,
+            array: self.array.into(),
+            attachments: self.attachments,
+        }
+    }
+}
+
+impl Kept {
+    /// Hands it over.
+    pub fn give(self, receiver: &dyn Receiver) -> Result<(), Malformed> {
+        let received = Received {
+            what: self.what,
+            array: &self.array,
+            attachments: self.attachments,
+        };
+        received.give(receiver)
+    }
+
+    fn size(&self) -> usize {
+        let attached: usize = self.attachments.iter().map(Bytes::len).sum();
+        size_of::<Self>() + self.array.len() + attached
+    }
+}
+
+impl Completed {
+    /// Sends it on to its connection.
+    pub fn deliver(self, session: &Session) -> Result<(), Malformed> {
+        session.deliver(&self.namespace, self.packet)
+    }
+}

@@ -1,0 +1,660 @@
+//! What a client is sent: packets in their order, for its polls or written to its websocket by whoever
+//! adds them.
+//!
+//! A write is one system call and takes a few microseconds; a task that is woken to do it costs as
+//! much again. So packets are written where they come up. Only while the reader of the same websocket
+//! is busy with what it has read, they wait until it comes back, so that the answers to events that
+//! came together leave together. No system call is made while the lock is held: who writes takes the
+//! packets out, and what comes up meanwhile is written by the same writer.
+
+use std::{
+    collections::{VecDeque, vec_deque},
+    io::{self, IoSlice},
+    iter::Take,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use bytes::{Buf, Bytes};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+
+/// How many packets one system call may write.
+const MAX_SLICES: usize = 64;
+
+/// So many places for packets an idle outbox may keep.
+const KEPT_PLACES: usize = 4;
+
+/// How much may wait for a client that reads slowly.
+#[derive(Debug, Clone, Copy)]
+pub struct Capacity {
+    /// In packets.
+    pub packets: usize,
+    /// In bytes. A packet that is larger is taken if nothing waits.
+    pub bytes: usize,
+}
+
+/// The packets for one client, each as the WebSocket frames that it is made of.
+pub struct Outbox {
+    capacity: Capacity,
+    state: Mutex<State>,
+}
+
+struct State {
+    way: Way,
+    packets: VecDeque<Bytes>,
+    /// What the packets take, in bytes, those among them that are just being written.
+    bytes: usize,
+    hold: Hold,
+    /// Since when the client has taken nothing, and packets wait.
+    blocked: Option<Instant>,
+    /// The last packet has been added.
+    is_complete: bool,
+}
+
+/// How packets get to the client.
+///
+/// ```text
+/// Polling       => Idle (it has got a websocket) | Closed
+/// Idle          => Reading (the reader has bytes) | Writing (a packet)
+/// Reading       => Idle (the reader has dealt with them)
+/// Writing       => Idle (nothing is left) | Blocked (the client takes no more)
+/// Blocked       => Writing (it takes more)
+/// Idle, Reading, Writing, Blocked => Closed
+/// ```
+enum Way {
+    /// A poll fetches them. The waker is that of the poll that waits.
+    Polling(Option<Waker>),
+    /// Whoever adds one writes it.
+    Idle,
+    /// The reader of the websocket writes them when it is back.
+    Reading,
+    /// Somebody writes.
+    Writing,
+    /// The task of the websocket waits until the client takes more.
+    Blocked,
+    /// Nobody gets anything any more.
+    Closed,
+}
+
+/// The pause behind the answer to CONNECT.
+///
+/// ```text
+/// Off     => Until (an answer goes out)
+/// Until   => Waiting (a packet comes up before it is over) | Off
+/// Waiting => Off
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hold {
+    Off,
+    /// Packets that come up before then are kept.
+    Until(Instant),
+    /// Packets are kept, and somebody comes to let them out.
+    Waiting,
+}
+
+/// What became of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pushed {
+    /// It is on its way.
+    Taken,
+    /// It is on its way, once somebody calls [`Outbox::flush`].
+    Waiting,
+    /// There was no room.
+    Full,
+    /// It was volatile, and the client takes nothing at the moment.
+    Skipped,
+    /// The client is gone.
+    Closed,
+}
+
+/// What became of what waited.
+#[derive(Debug)]
+pub enum Flushed {
+    /// The client has it, or somebody else writes it.
+    Done,
+    /// The client takes no more: the task of the websocket has to wait for it.
+    Blocked,
+    /// It is kept: somebody has to let it out when the pause is over.
+    Held,
+    /// The connection is broken.
+    Failed(io::Error),
+}
+
+/// What a poll gets.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// The packets that it has taken.
+    Packets,
+    /// Nothing: the client has a websocket by now.
+    Moved,
+    /// Nothing: the session has ended.
+    Closed,
+}
+
+impl Outbox {
+    /// An outbox for a client that polls. It has room for so much.
+    pub fn new(capacity: Capacity) -> Self {
+        Self {
+            capacity,
+            state: Mutex::new(State {
+                way: Way::Polling(None),
+                packets: VecDeque::new(),
+                bytes: 0,
+                hold: Hold::Off,
+                blocked: None,
+                is_complete: false,
+            }),
+        }
+    }
+
+    /// The client has a websocket: packets go there, those that wait first, with the next flush.
+    pub fn open_websocket(&self) {
+        let mut state = self.state.lock();
+        let Way::Polling(poll) = &mut state.way else {
+            return;
+        };
+        let poll = poll.take();
+        state.way = Way::Idle;
+        drop(state);
+        wake(poll);
+    }
+
+    /// Adds a packet: frames that belong together. A volatile one is for clients that take it now.
+    pub fn push(&self, packet: &Bytes, is_volatile: bool) -> Pushed {
+        let mut state = self.state.lock();
+        let Capacity { packets, bytes } = self.capacity;
+        if state.is_over() {
+            Pushed::Closed
+        } else if is_volatile && !state.is_ready() {
+            Pushed::Skipped
+        } else if state.has_room(packets, bytes, packet.len()) {
+            state.push(packet.clone())
+        } else {
+            Pushed::Full
+        }
+    }
+
+    /// Adds what the protocol asks for: pings, answers to CONNECT, ends of connections. It goes out
+    /// although the outbox is full; full again beyond twice as much, since a client may ask for answers
+    /// that it never reads.
+    pub fn push_control(&self, packet: Bytes) -> Pushed {
+        let mut state = self.state.lock();
+        let Capacity { packets, bytes } = self.capacity;
+        let has_room = state.has_room(
+            packets.saturating_mul(2),
+            bytes.saturating_mul(2),
+            packet.len(),
+        );
+        if state.is_over() || has_room {
+            state.push(packet)
+        } else {
+            Pushed::Full
+        }
+    }
+
+    /// Adds the last packet. Nothing comes behind it, and it always has room.
+    pub fn push_last(&self, packet: Bytes) -> Pushed {
+        let mut state = self.state.lock();
+        let pushed = state.push(packet);
+        state.is_complete = true;
+        state.hold = Hold::Off;
+        pushed
+    }
+
+    /// Whether the last packet is on its way to the client.
+    pub fn is_done(&self) -> bool {
+        let state = self.state.lock();
+        let is_written = state.packets.is_empty() && !matches!(state.way, Way::Writing);
+        state.is_complete && is_written || matches!(state.way, Way::Closed)
+    }
+
+    /// Gets what waits on its way: wakes the poll, or writes what the client takes.
+    pub fn flush(&self, tcp: Option<&TcpStream>) -> Flushed {
+        let mut state = self.state.lock();
+        if state.packets.is_empty() {
+            return Flushed::Done;
+        }
+        match (&mut state.way, tcp) {
+            (Way::Polling(poll), _) => {
+                let poll = poll.take();
+                drop(state);
+                wake(poll);
+                Flushed::Done
+            }
+            (Way::Idle, Some(tcp)) => match state.holds() {
+                Some(flushed) => flushed,
+                None => self.write(state, tcp),
+            },
+            _ => Flushed::Done,
+        }
+    }
+
+    /// The same, without waiting for a reader that is busy or for the end of a pause.
+    pub fn flush_at_once(&self, tcp: Option<&TcpStream>) -> Flushed {
+        let mut state = self.state.lock();
+        state.hold = Hold::Off;
+        if let Way::Reading = state.way {
+            state.way = Way::Idle;
+        }
+        drop(state);
+        self.flush(tcp)
+    }
+
+    /// Writes until nothing is left or the client takes no more.
+    fn write<'a>(
+        &'a self,
+        mut state: parking_lot::MutexGuard<'a, State>,
+        tcp: &TcpStream,
+    ) -> Flushed {
+        state.way = Way::Writing;
+        loop {
+            let mut packets = std::mem::take(&mut state.packets);
+            drop(state);
+            let written = write_all(&mut packets, tcp);
+            state = self.state.lock();
+            let left: usize = packets.iter().map(Bytes::len).sum();
+            if matches!(state.way, Way::Closed) {
+                return Flushed::Done;
+            }
+            let come = state.packets.iter().map(Bytes::len).sum::<usize>();
+            state.bytes = left + come;
+            match written {
+                Ok(()) if state.packets.is_empty() => {
+                    // An idle connection keeps no memory of a busy moment.
+                    if packets.capacity() <= KEPT_PLACES {
+                        state.packets = packets;
+                    }
+                    state.way = Way::Idle;
+                    return Flushed::Done;
+                }
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    packets.append(&mut state.packets);
+                    state.packets = packets;
+                    state.way = Way::Blocked;
+                    state.blocked = Some(Instant::now());
+                    return Flushed::Blocked;
+                }
+                Err(error) => return Flushed::Failed(error),
+            }
+        }
+    }
+
+    /// The client takes more again.
+    pub fn unblock(&self) {
+        let mut state = self.state.lock();
+        if let Way::Blocked = state.way {
+            state.way = Way::Idle;
+            state.blocked = None;
+        }
+    }
+
+    /// Whether the task of the websocket has to wait until the client takes more.
+    pub fn is_blocked(&self) -> bool {
+        matches!(self.state.lock().way, Way::Blocked)
+    }
+
+    /// For how long the client has taken nothing although there was something for it.
+    pub fn blocked_for(&self) -> Option<Duration> {
+        let state = self.state.lock();
+        state.blocked.map(|since| since.elapsed())
+    }
+
+    /// Whether packets have to wait: the client's websocket takes nothing, or no poll waits.
+    pub fn is_waiting(&self) -> bool {
+        !self.state.lock().is_ready()
+    }
+
+    /// The reader has taken bytes: what comes up while it deals with them waits until it is back. The
+    /// client goes on, so it has seen what went out.
+    pub fn reader_left(&self) {
+        let mut state = self.state.lock();
+        state.hold = Hold::Off;
+        if let Way::Idle = state.way {
+            state.way = Way::Reading;
+        }
+    }
+
+    /// The reader is back. It flushes next.
+    pub fn reader_is_back(&self) {
+        let mut state = self.state.lock();
+        if let Way::Reading = state.way {
+            state.way = Way::Idle;
+        }
+    }
+
+    /// Keeps what comes up from now on for a while: see [`Hold`]. Not if something waits: then nothing
+    /// has gone out yet that the rest could stay behind. Nor for a client that polls, which gets
+    /// packets one by one.
+    pub fn hold(&self, pause: Duration) {
+        let mut state = self.state.lock();
+        if state.packets.is_empty() && matches!(state.way, Way::Idle) {
+            state.hold = Hold::Until(Instant::now() + pause);
+        }
+    }
+
+    /// Lets out what was kept, with the next flush.
+    pub fn release(&self) {
+        self.state.lock().hold = Hold::Off;
+    }
+
+    /// Takes what waits for a poll. Pending if that is nothing: then `cx` is woken when there is
+    /// something. `take` says how many of the packets, oldest first, one poll gets. The last packet of
+    /// all comes by itself, as in Node.
+    pub fn poll_packets(
+        &self,
+        cx: &mut Context<'_>,
+        take: impl FnOnce(Take<vec_deque::Iter<'_, Bytes>>) -> usize,
+    ) -> Poll<Polled> {
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        match &mut state.way {
+            Way::Polling(poll) if state.packets.is_empty() => {
+                *poll = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Way::Polling(poll) => {
+                *poll = None;
+                let waiting = state.packets.len();
+                let most = match state.is_complete {
+                    true => (waiting - 1).max(1),
+                    false => waiting,
+                };
+                let count = take(state.packets.iter().take(most)).clamp(1, most);
+                let taken: usize = state
+                    .packets
+                    .drain(..count)
+                    .map(|packet| packet.len())
+                    .sum();
+                state.bytes -= taken;
+                if state.packets.is_empty() {
+                    state.packets = VecDeque::new();
+                }
+                Poll::Ready(Polled::Packets)
+            }
+            Way::Closed => Poll::Ready(Polled::Closed),
+            Way::Idle | Way::Reading | Way::Writing | Way::Blocked => Poll::Ready(Polled::Moved),
+        }
+    }
+
+    /// Lets go of what waits: nothing goes out any more.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        let way = std::mem::replace(&mut state.way, Way::Closed);
+        state.packets = VecDeque::new();
+        state.bytes = 0;
+        state.blocked = None;
+        drop(state);
+        if let Way::Polling(poll) = way {
+            wake(poll);
+        }
+    }
+}
+
+impl State {
+    /// Whether a packet would be on its way at once.
+    fn is_ready(&self) -> bool {
+        match &self.way {
+            Way::Polling(poll) => poll.is_some(),
+            Way::Idle | Way::Reading | Way::Writing => true,
+            Way::Blocked | Way::Closed => false,
+        }
+    }
+
+    /// Whether nothing can be added any more.
+    fn is_over(&self) -> bool {
+        self.is_complete || matches!(self.way, Way::Closed)
+    }
+
+    fn has_room(&mut self, packets: usize, bytes: usize, size: usize) -> bool {
+        let has_room = self.packets.len() < packets
+            && (self.bytes == 0 || self.bytes.saturating_add(size) <= bytes);
+        // What is held does not wait for the client: it goes out with this packet.
+        has_room || std::mem::replace(&mut self.hold, Hold::Off) != Hold::Off
+    }
+
+    fn push(&mut self, packet: Bytes) -> Pushed {
+        if self.is_over() {
+            return Pushed::Closed;
+        }
+        self.bytes += packet.len();
+        self.packets.push_back(packet);
+        match self.way {
+            Way::Idle | Way::Polling(_) => Pushed::Waiting,
+            _ => Pushed::Taken,
+        }
+    }
+
+    /// What a flush does instead of writing, while packets are held.
+    fn holds(&mut self) -> Option<Flushed> {
+        match self.hold {
+            Hold::Off => None,
+            Hold::Waiting => Some(Flushed::Done),
+            Hold::Until(until) if until <= Instant::now() => {
+                self.hold = Hold::Off;
+                None
+            }
+            Hold::Until(_) => {
+                self.hold = Hold::Waiting;
+                Some(Flushed::Held)
+            }
+        }
+    }
+}
+
+fn wake(poll: Option<Waker>) {
+    if let Some(waker) = poll {
+        waker.wake();
+    }
+}
+
+/// Writes packets and drops what is written.
+fn write_all(packets: &mut VecDeque<Bytes>, tcp: &TcpStream) -> io::Result<()> {
+    while !packets.is_empty() {
+        let written = match packets.len() {
+            1 => tcp.try_write(&packets[0])?,
+            _ => {
+                let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                let filled = slices.iter_mut().zip(&*packets);
+                let count = filled
+                    .map(|(slice, packet)| *slice = IoSlice::new(packet))
+                    .count();
+                tcp.try_write_vectored(&slices[..count])?
+            }
+        };
+        drop_front(packets, written);
+    }
+    Ok(())
+}
+
+/// Drops so many bytes at the front.
+fn drop_front(packets: &mut VecDeque<Bytes>, mut written: usize) {
+    while let Some(packet) = packets.front_mut() {
+        if packet.len() > written {
+            packet.advance(written);
+            return;
+        }
+        written -= packet.len();
+        packets.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures_util::FutureExt;
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    const CAPACITY: Capacity = Capacity {
+        packets: 3,
+        bytes: 100,
+    };
+
+    const PAUSE: Duration = Duration::from_secs(60);
+
+    /// A client, and the way to it.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    /// An outbox with a websocket whose client takes nothing any more.
+    async fn blocked() -> (Outbox, TcpStream, TcpStream) {
+        let (client, tcp) = connected().await;
+        tcp.writable().await.unwrap();
+        while tcp.try_write(&[0; 1 << 16]).is_ok() {}
+        let outbox = Outbox::new(CAPACITY);
+        outbox.open_websocket();
+        (outbox, tcp, client)
+    }
+
+    fn packet(size: usize) -> Bytes {
+        vec![b'x'; size].into()
+    }
+
+    /// The sizes of the packets that a poll gets; none if there is nothing.
+    fn polled(outbox: &Outbox) -> Option<Vec<usize>> {
+        let mut sizes = Vec::new();
+        let poll = poll_fn(|cx| {
+            outbox.poll_packets(cx, |packets| {
+                sizes = packets.map(Bytes::len).collect();
+                sizes.len()
+            })
+        });
+        poll.now_or_never().map(|_| sizes)
+    }
+
+    #[test]
+    fn packets_and_bytes_are_bounded_and_a_large_packet_waits_alone() {
+        for (sizes, next) in [
+            (&[1, 1, 1][..], 1),
+            (&[60, 40], 1),
+            (&[60], 41),
+            (&[500], 1),
+        ] {
+            let outbox = Outbox::new(CAPACITY);
+            for size in sizes {
+                assert_eq!(outbox.push(&packet(*size), false), Pushed::Waiting);
+            }
+            assert_eq!(outbox.push(&packet(next), false), Pushed::Full);
+            assert_eq!(polled(&outbox).as_deref(), Some(sizes));
+            assert_eq!(outbox.push(&packet(next), false), Pushed::Waiting);
+        }
+    }
+
+    #[test]
+    fn what_the_protocol_asks_for_has_as_much_room_again_and_no_more() {
+        let outbox = Outbox::new(CAPACITY);
+        for _ in 0..3 {
+            outbox.push(&packet(1), false);
+        }
+        let pushed = [(); 4].map(|()| outbox.push_control(packet(1)));
+        let taken = Pushed::Waiting;
+        assert_eq!(pushed, [taken, taken, taken, Pushed::Full]);
+        assert_eq!(
+            outbox.push_last(packet(1)),
+            Pushed::Waiting,
+            "always has room"
+        );
+        assert_eq!(outbox.push_control(packet(1)), Pushed::Closed);
+    }
+
+    #[test]
+    fn the_last_packet_is_polled_by_itself() {
+        let outbox = Outbox::new(CAPACITY);
+        outbox.push(&packet(1), false);
+        outbox.push_last(packet(2));
+        assert_eq!(polled(&outbox), Some(vec![1]));
+        assert!(!outbox.is_done());
+        assert_eq!(polled(&outbox), Some(vec![2]));
+        assert!(outbox.is_done());
+    }
+
+    #[test]
+    fn a_volatile_packet_is_for_a_poll_that_waits() {
+        let outbox = Outbox::new(CAPACITY);
+        assert_eq!(outbox.push(&packet(1), true), Pushed::Skipped);
+        assert_eq!(polled(&outbox), None);
+        assert_eq!(outbox.push(&packet(1), true), Pushed::Waiting);
+        outbox.close();
+        assert_eq!(outbox.push(&packet(1), true), Pushed::Closed);
+    }
+
+    #[tokio::test]
+    async fn what_a_client_does_not_take_waits_until_it_does_in_order() {
+        let (outbox, tcp, mut client) = blocked().await;
+        for size in [1, 2] {
+            outbox.push(&packet(size), false);
+        }
+        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Blocked));
+        assert!(outbox.is_blocked() && outbox.blocked_for().is_some());
+        assert_eq!(outbox.push(&packet(1), true), Pushed::Skipped);
+        assert_eq!(outbox.push(&packet(3), false), Pushed::Taken);
+        let mut read = vec![0; 1 << 20];
+        let mut last = 0;
+        while last != b'x' {
+            let length = client.read(&mut read).await.unwrap();
+            last = read[length - 1];
+            if tcp.writable().now_or_never().is_some() {
+                outbox.unblock();
+                outbox.flush(Some(&tcp));
+            }
+        }
+        assert!(!outbox.is_blocked());
+    }
+
+    #[tokio::test]
+    async fn what_comes_up_while_the_reader_is_busy_leaves_together() {
+        let (mut client, tcp) = connected().await;
+        tcp.writable().await.unwrap();
+        let outbox = Outbox::new(CAPACITY);
+        outbox.open_websocket();
+        outbox.reader_left();
+        for _ in 0..3 {
+            assert_eq!(outbox.push(&packet(1), false), Pushed::Taken);
+            assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Done));
+        }
+        assert!(!outbox.is_done());
+        outbox.reader_is_back();
+        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Done));
+        client.read_exact(&mut [0; 3]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_is_held_goes_out_when_there_is_no_room_for_more() {
+        let (mut client, tcp) = connected().await;
+        tcp.writable().await.unwrap();
+        let outbox = Outbox::new(CAPACITY);
+        outbox.open_websocket();
+        outbox.hold(PAUSE);
+        let mut held = 0;
+        for _ in 0..10 {
+            assert_eq!(outbox.push(&packet(1), false), Pushed::Waiting);
+            held += usize::from(matches!(outbox.flush(Some(&tcp)), Flushed::Held));
+        }
+        assert_eq!(held, 1, "somebody is asked once to let it out");
+        client.read_exact(&mut [0; 10]).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn nothing_is_held_behind_what_the_client_has_not_taken() {
+        let (outbox, tcp, _client) = blocked().await;
+        outbox.push(&packet(1), false);
+        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Blocked));
+        outbox.hold(PAUSE);
+        outbox.unblock();
+        assert!(
+            matches!(outbox.flush(Some(&tcp)), Flushed::Blocked),
+            "and not held"
+        );
+    }
+}

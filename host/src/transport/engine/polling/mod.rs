@@ -1,0 +1,195 @@
+//! Long polling: a GET waits for packets, a POST brings some.
+
+pub mod payload;
+
+use std::{
+    future::poll_fn,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
+
+use axum::{
+    extract::Request,
+    http::{HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use engineioxide_core::Packet;
+use futures_util::{StreamExt, task::AtomicWaker};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::task::yield_now;
+
+use super::{
+    outbox::Polled,
+    refusal::Refusal,
+    session::{EndReason, Session, Transport},
+};
+
+/// So many packets of one body are handled before others get their turn.
+const PACKETS_IN_A_ROW: usize = 64;
+
+/// The packet of a poll that comes back without others.
+pub const NOTHING: &str = "6";
+
+/// Waits for packets.
+pub async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
+    // The client cannot have two open: it does not know which of them is answered first.
+    let Some(_poll) = session.polls.begin() else {
+        session.end_here(EndReason::TransportError);
+        return Err(Refusal::BadRequest);
+    };
+    let mut end_if_aborted = EndIfAborted(Some(&session));
+    let max = session.policy().max_payload;
+    let polled = poll_fn(|cx| {
+        let mut encoded = Bytes::new();
+        let polled = session.outbox.poll_packets(cx, |packets| {
+            let (count, payload) = payload::encode(packets, max);
+            encoded = payload;
+            count
+        });
+        match polled {
+            Poll::Ready(Polled::Packets) => Poll::Ready(Ok(encoded)),
+            // The client had none waiting as it moved to the websocket, so this one came behind.
+            Poll::Ready(Polled::Moved) => Poll::Ready(Err(Refusal::BadRequest)),
+            Poll::Ready(Polled::Closed) => Poll::Ready(Err(Refusal::UnknownSession)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await;
+    end_if_aborted.0 = None;
+    if session.outbox.is_done() {
+        session.end_here(EndReason::TransportClose);
+    }
+    polled.map(response)
+}
+
+/// Takes packets from the client.
+pub async fn post(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
+    // Of two at once nobody knows which is first.
+    let Some(_post) = session.posts.begin() else {
+        session.end_here(EndReason::TransportError);
+        return Err(Refusal::BadRequest);
+    };
+    let mut end_if_aborted = EndIfAborted(Some(&session));
+    let body = Limited::new(request.into_body(), session.policy().max_payload).collect();
+    let body = tokio::select! {
+        biased;
+        body = body => body,
+        // The client has sent another one meanwhile.
+        () = session.posts.ended() => return Err(Refusal::BadRequest),
+    };
+    let body = match body {
+        Ok(body) => body.to_bytes(),
+        Err(error) if error.is::<LengthLimitError>() => {
+            end_if_aborted.0 = None;
+            return Err(Refusal::PayloadTooLarge);
+        }
+        Err(_) => return Err(Refusal::BadRequest),
+    };
+    end_if_aborted.0 = None;
+    // The codec reads nothing behind a last separator, where Node finds a packet without a type.
+    let is_cut = body.ends_with(&[payload::SEPARATOR]);
+    let mut packets = pin!(payload::decode(body));
+    let mut handled = 0;
+    while let Some(packet) = packets.next().await {
+        let received = match packet {
+            Ok(packet) => receive(&session, packet),
+            Err(_) => Err(EndReason::ParseError),
+        };
+        match received {
+            Ok(()) => {}
+            Err(EndReason::TransportClose) => {
+                session.close_by_client();
+                return Ok(response(Bytes::from_static(b"ok")));
+            }
+            Err(reason) => {
+                session.end_here(reason);
+                return Err(Refusal::BadRequest);
+            }
+        }
+        handled += 1;
+        if handled % PACKETS_IN_A_ROW == 0 {
+            yield_now().await;
+        }
+    }
+    if is_cut {
+        session.end_here(EndReason::ParseError);
+        return Err(Refusal::BadRequest);
+    }
+    Ok(response(Bytes::from_static(b"ok")))
+}
+
+fn receive(session: &Arc<Session>, packet: Packet) -> Result<(), EndReason> {
+    match packet {
+        Packet::Message(message) => Ok(session.receive_message(&message)?),
+        Packet::Binary(attachment) => session.receive_attachment(attachment),
+        Packet::Close => Err(EndReason::TransportClose),
+        other => session.receive(&String::from(other)),
+    }
+}
+
+/// A payload as a response.
+pub fn response(packets: Bytes) -> Response {
+    const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
+    ([(header::CONTENT_TYPE, TEXT)], packets).into_response()
+}
+
+/// A request of a kind of which a client may have one at a time.
+#[derive(Default)]
+pub struct Turn {
+    is_taken: AtomicBool,
+    has_ended: AtomicBool,
+    request: AtomicWaker,
+}
+
+/// The request is under way.
+pub struct UnderWay<'a>(&'a Turn);
+
+impl Turn {
+    /// Begins one; none if there is one already.
+    pub fn begin(&self) -> Option<UnderWay<'_>> {
+        let is_free = !self.is_taken.swap(true, Ordering::AcqRel);
+        is_free.then(|| UnderWay(self))
+    }
+
+    /// The session ends, and the request with it.
+    pub fn end(&self) {
+        self.has_ended.store(true, Ordering::Release);
+        self.request.wake();
+    }
+
+    /// Waits for that.
+    async fn ended(&self) {
+        poll_fn(|cx| {
+            self.request.register(cx.waker());
+            match self.has_ended.load(Ordering::Acquire) {
+                true => Poll::Ready(()),
+                false => Poll::Pending,
+            }
+        })
+        .await;
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.is_taken.store(false, Ordering::Release);
+    }
+}
+
+/// Ends a session if the client goes away in the middle of a request: nobody knows what it has got.
+struct EndIfAborted<'a>(Option<&'a Arc<Session>>);
+
+impl Drop for EndIfAborted<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.0
+            && session.transport() != Transport::Websocket
+        {
+            session.end(EndReason::TransportClose);
+        }
+    }
+}

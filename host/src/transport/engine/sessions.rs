@@ -1,0 +1,267 @@
+//! All sessions, what holds for each of them, and who decides about their clients.
+
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, OnceLock, Weak},
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use ahash::HashMap;
+use http::HeaderMap;
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+
+use super::{
+    handshake::{Handshake, Part},
+    outbox::Capacity,
+    refusal::Refusal,
+    session::{EndReason, Malformed, Session},
+    sweep::{Due, Sweep},
+};
+use crate::{
+    address::{ClientAddress, ClientNetwork},
+    config,
+    transport::key::SessionKey,
+};
+
+/// How long the first events of a connection stay behind the answer to its CONNECT.
+const INTRODUCTION_PAUSE: Duration = Duration::from_millis(10);
+
+/// What holds for every session.
+pub struct Policy {
+    /// How often a client is asked whether it is there.
+    pub ping_interval: Duration,
+    /// How long it may take to answer.
+    pub ping_timeout: Duration,
+    /// How long it may take to ask for a namespace.
+    pub connect_timeout: Duration,
+    /// How long it may take nothing of what waits for it.
+    pub write_timeout: Duration,
+    /// How long the first events stay behind the answer to CONNECT.
+    pub introduction_pause: Duration,
+    /// The largest message from a client, in bytes.
+    pub max_payload: usize,
+    /// How many attachments an event may have.
+    pub max_attachments: usize,
+    /// How many namespaces one client may be in.
+    pub max_namespaces: usize,
+    /// How much may wait for a client.
+    pub capacity: Capacity,
+    /// How much may wait from a client while it is let in, or its packet comes in parts.
+    pub queue: Capacity,
+    /// How many sessions there may be.
+    pub max_sessions: usize,
+    /// How many of them one address may have.
+    pub max_sessions_per_address: usize,
+}
+
+impl Policy {
+    /// As configured.
+    pub fn new(socket: &config::Socket) -> Self {
+        Self {
+            ping_interval: socket.ping_interval,
+            ping_timeout: socket.ping_timeout,
+            connect_timeout: socket.connect_timeout,
+            write_timeout: socket.write_timeout,
+            introduction_pause: INTRODUCTION_PAUSE,
+            max_payload: socket.max_payload.as_usize(),
+            max_attachments: socket.max_attachments,
+            max_namespaces: socket.max_namespaces,
+            capacity: Capacity {
+                packets: socket.send_buffer,
+                bytes: socket.send_buffer_bytes.as_usize(),
+            },
+            queue: Capacity {
+                packets: socket.queue,
+                bytes: socket.queue_bytes.as_usize(),
+            },
+            max_sessions: socket.max_sessions(),
+            max_sessions_per_address: socket.max_sessions_per_address(),
+        }
+    }
+}
+
+/// A task that ends by itself.
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Decides about clients, and takes what they send.
+pub trait Door: Send + Sync {
+    /// Whether somebody may read a part of what a client says when it comes.
+    fn keeps(&self, part: Part<'_>) -> bool;
+
+    /// The address of a client that begins a session, given that of its peer; or how long it has to
+    /// wait, if it comes too often.
+    fn admit(&self, peer: IpAddr, headers: &HeaderMap) -> Result<ClientAddress, Duration>;
+
+    /// A client asks for a namespace, with its auth object as JSON; empty if it sent none. What is
+    /// returned lets it in or refuses it.
+    fn connect(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        namespace: &str,
+        auth: &str,
+    ) -> Result<Task, Malformed>;
+}
+
+/// The table of the sessions, by the ids that requests carry.
+pub struct Sessions {
+    /// What holds for every session.
+    pub policy: Policy,
+    /// The clock of all sessions.
+    pub sweep: Sweep,
+    table: Mutex<Table>,
+    door: OnceLock<Weak<dyn Door>>,
+    runtime: OnceLock<Handle>,
+}
+
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<SessionKey, Arc<Session>>,
+    by_network: HashMap<ClientNetwork, usize>,
+    /// No new ones.
+    is_closed: bool,
+}
+
+impl Sessions {
+    /// No sessions yet.
+    pub fn new(policy: Policy) -> Self {
+        let sweep = Sweep::new(&[
+            policy.ping_interval,
+            policy.ping_timeout,
+            policy.connect_timeout,
+            policy.write_timeout,
+        ]);
+        Self {
+            policy,
+            sweep,
+            table: Mutex::default(),
+            door: OnceLock::new(),
+            runtime: OnceLock::new(),
+        }
+    }
+
+    /// From now on `door` decides about clients, once and for all.
+    pub fn open_door(&self, door: Weak<dyn Door>) {
+        self.door.get_or_init(|| door);
+    }
+
+    /// Whether a part of a handshake is to be kept.
+    pub fn keeps(&self, part: Part<'_>) -> bool {
+        let door = self.door.get().and_then(Weak::upgrade);
+        door.is_some_and(|door| door.keeps(part))
+    }
+
+    /// The address of a client that wants to begin a session, if it may.
+    pub fn admit(&self, peer: IpAddr, headers: &HeaderMap) -> Result<ClientAddress, Refusal> {
+        let door = self.door.get().and_then(Weak::upgrade);
+        let door = door.ok_or(Refusal::TooManySessions)?;
+        door.admit(peer, headers).map_err(Refusal::TooOften)
+    }
+
+    /// How many sessions there are.
+    pub fn count(&self) -> usize {
+        self.table.lock().sessions.len()
+    }
+
+    /// Begins a session for a client at `address`, which polls at first.
+    pub fn begin(
+        self: &Arc<Self>,
+        address: ClientAddress,
+        handshake: Option<Box<Handshake>>,
+    ) -> Result<Arc<Session>, Refusal> {
+        let id = SessionKey::new();
+        let session = Arc::new(Session::new(id, address, handshake, self.clone()));
+        {
+            let mut table = self.table.lock();
+            if table.is_closed || table.sessions.len() >= self.policy.max_sessions {
+                return Err(Refusal::TooManySessions);
+            }
+            let share = table.by_network.entry(address.network()).or_default();
+            if *share >= self.policy.max_sessions_per_address {
+                return Err(Refusal::TooManySessions);
+            }
+            *share += 1;
+            table.sessions.insert(id, session.clone());
+        }
+        session.schedule(Due::Ping);
+        session.schedule(Due::Join);
+        Ok(session)
+    }
+
+    /// The session of this id.
+    pub fn get(&self, id: &str) -> Option<Arc<Session>> {
+        let id: SessionKey = id.parse().ok()?;
+        self.table.lock().sessions.get(&id).cloned()
+    }
+
+    /// A session is over.
+    pub(super) fn remove(&self, session: &Session) {
+        let mut table = self.table.lock();
+        if table.sessions.remove(&session.id).is_none() {
+            return;
+        }
+        let network = session.address.network();
+        if let Some(share) = table.by_network.get_mut(&network) {
+            *share -= 1;
+            if *share == 0 {
+                table.by_network.remove(&network);
+            }
+        }
+        let count = table.sessions.len();
+        if table.sessions.capacity() > 4 * (count + 64) {
+            table.sessions.shrink_to(2 * count);
+        }
+    }
+
+    /// Ends all sessions, for a server that stops. No new ones begin.
+    pub fn close(&self) {
+        let sessions: Vec<_> = {
+            let mut table = self.table.lock();
+            table.is_closed = true;
+            table.sessions.values().cloned().collect()
+        };
+        for session in sessions {
+            session.end(EndReason::ServerShutdown);
+        }
+    }
+
+    /// A client asks for a namespace. Nothing happens before the task is run.
+    pub(super) fn ask(
+        &self,
+        session: &Arc<Session>,
+        namespace: &str,
+        auth: &str,
+    ) -> Result<Task, Malformed> {
+        match self.door.get().and_then(Weak::upgrade) {
+            Some(door) => door.connect(session.clone(), namespace, auth),
+            // The server is no more; its sessions follow.
+            None => Err(Malformed),
+        }
+    }
+
+    /// Runs a task, here as far as it gets.
+    pub(super) fn go_on_with(&self, mut task: Task) {
+        // Most are decided at once, and need no task of their own. One that is not is polled again
+        // where it is spawned, so nothing is missed by a waker that does nothing.
+        let mut cx = Context::from_waker(Waker::noop());
+        if task.as_mut().poll(&mut cx).is_pending() {
+            self.spawn(task);
+        }
+    }
+
+    /// Has tasks run here, once and for all.
+    pub fn run_on(&self, runtime: Handle) {
+        self.runtime.get_or_init(|| runtime);
+    }
+
+    /// Runs a task that ends by itself. Whoever ends a session need not be on a runtime.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let runtime = self.runtime.get().cloned();
+        match runtime.or_else(|| Handle::try_current().ok()) {
+            Some(runtime) => _ = runtime.spawn(task),
+            None => tracing::error!("a session ends outside of the server's runtime"),
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The websocket handshake, for sessions that begin with it and for those that move to it.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Version, header},
+    response::{IntoResponse, Response},
+};
+use bytes::Bytes;
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper_util::rt::TokioIo;
+use tungstenite::handshake::derive_accept_key;
+
+use super::{WebSocket, upgrade};
+use crate::transport::{
+    engine::{
+        front::Origin,
+        refusal::Refusal,
+        session::{EndReason, Session},
+        sessions::Sessions,
+    },
+    net,
+};
+
+/// The version of the protocol (RFC 6455).
+pub const VERSION: &str = "13";
+
+/// The digits of a key, without what fills it up.
+const KEY_DIGITS: usize = 22;
+
+/// The connection behind an accepted websocket, and what has been read from it already.
+pub struct Accepted {
+    /// The connection.
+    pub io: net::Stream,
+    /// What the client sent right behind its request.
+    pub read: Bytes,
+}
+
+/// Whether the client wants to leave HTTP for a websocket.
+pub fn is_wanted(headers: &HeaderMap) -> bool {
+    has_token(headers, header::UPGRADE, "websocket")
+        && has_token(headers, header::CONNECTION, "upgrade")
+}
+
+fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
+    let values = headers.get_all(name).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|value| value.trim().eq_ignore_ascii_case(token))
+}
+
+/// Begins a session.
+pub fn open(
+    sessions: Arc<Sessions>,
+    origin: Origin,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (response, connection) = accept(request)?;
+    let session = sessions.begin(origin.address, origin.handshake)?;
+    // Ends with the handshake: the websocket has a task of its own, which is smaller.
+    tokio::spawn(async move {
+        let Some(Accepted { io, read }) = accepted(connection).await else {
+            session.end_here(EndReason::TransportClose);
+            return;
+        };
+        let (tcp, place) = io.into_parts();
+        session.open_websocket(tcp);
+        session.send(&session.greeting());
+        tokio::spawn(WebSocket::new(session, read.into(), place));
+    });
+    Ok(response)
+}
+
+/// Moves a session from polling to a websocket.
+pub fn upgrade(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
+    let (response, connection) = accept(request)?;
+    // Ends with the upgrade, which has a deadline.
+    tokio::spawn(async move {
+        if let Some(accepted) = accepted(connection).await
+            && let Some(websocket) = upgrade::run(session, accepted).await
+        {
+            tokio::spawn(websocket);
+        }
+    });
+    Ok(response)
+}
+
+/// The connection, once the answer to the handshake has been sent; none if it ended before. Taken
+/// out of what hyper has wrapped it in, with its buffers, which would last as long.
+async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
+    let parts = connection.await.ok()?.downcast::<TokioIo<net::Stream>>();
+    let Parts { io, read_buf, .. } = parts
+        .inspect_err(|_| tracing::error!("not our listener"))
+        .ok()?;
+    Some(Accepted {
+        io: io.into_inner(),
+        read: read_buf,
+    })
+}
+
+/// Checks the handshake; the connection is there once the response has been sent.
+fn accept(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
+    let headers = request.headers();
+    if request.method() != Method::GET {
+        return Err(Refusal::BadRequest);
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != VERSION)
+    {
+        return Err(Refusal::UnsupportedWebSocketVersion);
+    }
+    let mut keys = headers.get_all(header::SEC_WEBSOCKET_KEY).into_iter();
+    let (Some(key), None) = (keys.next(), keys.next()) else {
+        return Err(Refusal::BadRequest);
+    };
+    if !is_key(key.as_bytes()) || request.version() < Version::HTTP_11 {
+        return Err(Refusal::BadRequest);
+    }
+    let accept = HeaderValue::try_from(derive_accept_key(key.as_bytes()))
+        .expect("base64 is good for a header");
+    let protocol = offered_protocol(headers)?;
+    let connection = hyper::upgrade::on(&mut request);
+    let headers = [
+        (header::CONNECTION, HeaderValue::from_static("Upgrade")),
+        (header::UPGRADE, HeaderValue::from_static("websocket")),
+        (header::SEC_WEBSOCKET_ACCEPT, accept),
+    ];
+    let mut response = (StatusCode::SWITCHING_PROTOCOLS, headers).into_response();
+    if let Some(protocol) = protocol {
+        let headers = response.headers_mut();
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    Ok((response, connection))
+}
+
+/// Whether it is what 16 bytes are in base64.
+fn is_key(key: &[u8]) -> bool {
+    let is_digit = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    match key.strip_suffix(b"==") {
+        Some(digits) => digits.len() == KEY_DIGITS && digits.iter().all(is_digit),
+        None => false,
+    }
+}
+
+/// The first of the protocols that a client offers, as Node answers: a client that has offered some and
+/// gets no answer closes the websocket. Each may be offered once.
+fn offered_protocol(headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+    let Some(offered) = headers.get(header::SEC_WEBSOCKET_PROTOCOL) else {
+        return Ok(None);
+    };
+    let offered = offered.to_str().map_err(|_| Refusal::BadRequest)?;
+    let protocols: Vec<&str> = offered.split(',').map(str::trim).collect();
+    let is_once = |(index, protocol): (usize, &&str)| !protocols[..index].contains(protocol);
+    let is_token = |protocol: &&str| HeaderName::from_bytes(protocol.as_bytes()).is_ok();
+    if !protocols.iter().all(is_token) || !protocols.iter().enumerate().all(is_once) {
+        return Err(Refusal::BadRequest);
+    }
+    Ok(HeaderValue::from_str(protocols[0]).ok())
+}

@@ -1,0 +1,257 @@
+//! The TCP listener: no more connections than configured, no Nagle delay, no client that stops
+//! reading, no client that hogs a thread.
+
+use std::{
+    io,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use prometheus::IntCounter;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::{Sleep, sleep, timeout},
+};
+
+use crate::config;
+
+/// How many reads in a row may find data before the task gives way to others.
+const READS_IN_A_ROW: u8 = 4;
+
+/// Pause after a failed accept, e.g. when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a client gets that finds all connections taken.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
+    Content-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n";
+
+/// How many clients are told at once that all connections are taken. Others are just closed.
+const REFUSALS_AT_ONCE: usize = 64;
+
+/// How long a client may take to hear that.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How often the log says that connections are refused.
+const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Accepts connections whose writes fail when the client takes nothing for `write_timeout`.
+pub struct Listener {
+    tcp: TcpListener,
+    write_timeout: Duration,
+    max_connections: usize,
+    connections: Arc<Semaphore>,
+    refusals: Arc<Semaphore>,
+    refused: IntCounter,
+    refusal_logged: Option<Instant>,
+    /// When a connection could not be accepted last.
+    failed: Option<Instant>,
+}
+
+impl Listener {
+    /// Wraps a bound listener. Connections that are refused are counted in `refused`.
+    pub fn new(tcp: TcpListener, config: &config::Socket, refused: IntCounter) -> Self {
+        let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
+        Self {
+            tcp,
+            write_timeout: config.write_timeout,
+            max_connections,
+            connections: Arc::new(Semaphore::new(max_connections)),
+            refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
+            refused,
+            refusal_logged: None,
+            failed: None,
+        }
+    }
+
+    /// The next connection and its client's address.
+    pub async fn accept(&mut self) -> (Stream, SocketAddr) {
+        loop {
+            let (tcp, address) = match self.tcp.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    self.not_accepted(&error);
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = self.connections.clone().try_acquire_owned() else {
+                self.refuse(tcp, address);
+                continue;
+            };
+            // Without it, small packets wait for the client's delayed ACK.
+            if let Err(error) = tcp.set_nodelay(true) {
+                tracing::debug!(%address, %error, "cannot switch off Nagle's algorithm");
+            }
+            let stream = Stream {
+                tcp,
+                write_timeout: self.write_timeout,
+                stalled: None,
+                fairness: Fairness::default(),
+                place,
+            };
+            return (stream, address);
+        }
+    }
+
+    /// Says so once, until it has gone well for a while.
+    fn not_accepted(&mut self, error: &io::Error) {
+        let now = Instant::now();
+        let is_news = |failed| now.duration_since(failed) >= REFUSAL_LOG_INTERVAL;
+        if self.failed.replace(now).is_none_or(is_news) {
+            tracing::error!(%error, "cannot accept connections");
+        }
+    }
+
+    fn refuse(&mut self, tcp: TcpStream, address: SocketAddr) {
+        self.refused.inc();
+        let now = Instant::now();
+        let is_news = |logged| now.duration_since(logged) >= REFUSAL_LOG_INTERVAL;
+        if self.refusal_logged.is_none_or(is_news) {
+            self.refusal_logged = Some(now);
+            tracing::warn!(
+                %address,
+                max_connections = self.max_connections,
+                "all connections are taken; a client is refused"
+            );
+        }
+        let Ok(turn) = self.refusals.clone().try_acquire_owned() else {
+            return;
+        };
+        // Ends with its timeout.
+        tokio::spawn(async move {
+            timeout(REFUSAL_TIMEOUT, turn_away(tcp)).await.ok();
+            drop(turn);
+        });
+    }
+}
+
+/// Answers and closes. What the client sends is read first: a connection that is closed with
+/// something unread is reset, and the answer lost.
+async fn turn_away(mut tcp: TcpStream) {
+    if tcp.write_all(REFUSAL).await.is_err() || tcp.shutdown().await.is_err() {
+        return;
+    }
+    let mut unread = [0; 512];
+    while tcp.read(&mut unread).await.is_ok_and(|read| read > 0) {}
+}
+
+/// The client's address, as a request extension.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub SocketAddr);
+
+/// A TCP stream with a write timeout and fair reads.
+pub struct Stream {
+    tcp: TcpStream,
+    write_timeout: Duration,
+    /// Runs while a write makes no progress.
+    stalled: Option<Pin<Box<Sleep>>>,
+    fairness: Fairness,
+    place: Place,
+}
+
+/// A place among the connections that there may be, for as long as it is held.
+pub type Place = OwnedSemaphorePermit;
+
+/// Keeps a client that sends without end from keeping a thread.
+#[derive(Default)]
+pub struct Fairness {
+    /// Reads that found data since the last one that did not.
+    reads: u8,
+}
+
+impl Fairness {
+    /// Reads, unless it is others' turn.
+    pub fn poll_read(
+        &mut self,
+        tcp: Pin<&mut impl AsyncRead>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.reads >= READS_IN_A_ROW {
+            self.reads = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let poll = tcp.poll_read(cx, buffer);
+        self.reads = if poll.is_ready() { self.reads + 1 } else { 0 };
+        poll
+    }
+}
+
+impl Stream {
+    /// The connection itself, and its place.
+    pub fn into_parts(self) -> (TcpStream, Place) {
+        (self.tcp, self.place)
+    }
+
+    /// Turns "pending for too long" into an error: engine.io's heartbeat cannot evict a client
+    /// that stops reading, because it waits for the lock of the blocked writer.
+    fn progress<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        poll: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if poll.is_ready() {
+            self.stalled = None;
+            return poll;
+        }
+        let stalled = self
+            .stalled
+            .get_or_insert_with(|| Box::pin(sleep(self.write_timeout)));
+        ready!(stalled.as_mut().poll(cx));
+        Poll::Ready(Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the client stopped reading",
+        )))
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { tcp, fairness, .. } = &mut *self;
+        fairness.poll_read(Pin::new(tcp), cx, buffer)
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        self.progress(cx, poll)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let poll = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        self.progress(cx, poll)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.tcp).poll_flush(cx);
+        self.progress(cx, poll)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let poll = Pin::new(&mut self.tcp).poll_shutdown(cx);
+        self.progress(cx, poll)
+    }
+}

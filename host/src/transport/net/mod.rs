@@ -1,0 +1,7 @@
+//! TCP and HTTP: who may connect, and how long a request may take.
+
+mod listener;
+mod serve;
+
+pub use listener::{Listener, Peer, Place, Stream};
+pub use serve::serve;

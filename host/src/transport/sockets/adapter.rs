@@ -1,0 +1,487 @@
+//! Packets to sockets and rooms: one adapter for each namespace.
+//!
+//! Packets go out as the JSON text they came as, encoded once for all who get them. socketioxide's own
+//! adapter knows the rooms.
+
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::Stream as Answers;
+use parking_lot::RwLock;
+use serde::Serialize;
+use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreLocalAdapter};
+use tokio::runtime::Handle;
+
+use super::{
+    ask::{Answer, Asks},
+    emitter::Emitter,
+    members::Members,
+    namespaces::Dropped,
+    packet::Packet,
+    present::Present,
+    selection::Selection,
+};
+use crate::{
+    message::Message,
+    recovery::{Common, Former, Journal, Replay, Returning, Stream},
+    transport::{
+        engine::{Pushed, Session},
+        key::{SessionKey, SocketKey},
+    },
+    user::UserId,
+};
+
+/// So many clients are written to by whoever sends; with more, tasks do it, for so many each.
+const WRITTEN_AT_ONCE: usize = 64;
+
+/// Sockets in this room get nothing but what they missed.
+const CATCHING_UP: &str = "mixlab:catching-up";
+
+/// How far an emit got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Delivery {
+    /// Sockets whose send buffer took the packet.
+    pub delivered: usize,
+    /// Sockets whose send buffer was full.
+    pub dropped: usize,
+}
+
+/// One namespace's door to its sockets.
+pub struct Adapter {
+    local: CoreLocalAdapter<Emitter>,
+    members: Arc<RwLock<Members>>,
+    /// Those of them whose clients can come back.
+    present: Present,
+    asks: Arc<Asks>,
+    dropped: Arc<Dropped>,
+    /// How many connections there are, also those that are not let in yet or have just ended.
+    connections: AtomicUsize,
+    /// None if nothing is recovered.
+    journal: Option<Journal>,
+}
+
+/// The answer to the CONNECT of a client that is let in.
+#[derive(Serialize)]
+struct Introduction<'a> {
+    /// What the client sees as `socket.id`. Not the session's id: whoever knows that one can take a
+    /// polling session over, and clients show `socket.id` to each other.
+    sid: &'a str,
+    /// What the client shows when it comes back; none if it need not try.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<&'a str>,
+}
+
+impl Adapter {
+    /// The adapter of the namespace at `path`, without sockets.
+    pub fn new(path: &str, recovery: &Arc<Common>, dropped: Arc<Dropped>) -> Self {
+        let members: Arc<RwLock<Members>> = Arc::default();
+        let journal = || Journal::new(recovery.clone());
+        Self {
+            local: CoreLocalAdapter::new(Emitter::new(path, members.clone())),
+            members,
+            present: Present::default(),
+            asks: Arc::default(),
+            dropped,
+            connections: AtomicUsize::new(0),
+            journal: recovery.is_enabled().then(journal),
+        }
+    }
+
+    /// The namespace's path.
+    pub fn namespace(&self) -> &str {
+        self.local.path()
+    }
+
+    /// A connection holds it, so that its namespace stays open.
+    pub fn hold(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A connection is over.
+    pub fn release(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether somebody is connected, or may come back.
+    pub fn is_used(&self) -> bool {
+        self.connections.load(Ordering::Relaxed) > 0
+            || self.journal.as_ref().is_some_and(Journal::is_waited_for)
+    }
+
+    /// Gives back what is kept for clients to come back, as far as none can any more; returns how
+    /// many can.
+    pub fn sweep(&self) -> usize {
+        let sweep =
+            |journal: &Journal| journal.sweep(self.connections.load(Ordering::Relaxed) == 0);
+        self.journal.as_ref().map_or(0, sweep)
+    }
+
+    /// Tells the client with this public id that its socket is connected, and sends it from now on
+    /// what is for it. With `pid` it can come back.
+    pub fn enter(&self, socket: SocketKey, id: &str, pid: Option<&str>, session: &Arc<Session>) {
+        if let Some(pid) = pid {
+            self.present.enter(pid.to_owned(), socket.session);
+        }
+        let introduction =
+            serde_json::to_string(&Introduction { sid: id, pid }).expect("texts always serialise");
+        // Nobody sends it anything before the client is told, and nobody who reacts to the client
+        // finds it missing.
+        let mut members = self.members.write();
+        session.introduce(self.namespace(), &introduction);
+        members.insert(socket.session, id, session.clone());
+    }
+
+    /// A socket has ended, that of the client with `pid` if it can come back.
+    pub fn remove(&self, socket: SocketKey, id: &str, pid: Option<&str>) {
+        self.members.write().remove(socket.session, id);
+        self.local.del_all(socket.session);
+        self.asks.is_gone(socket.session);
+        if let Some(pid) = pid {
+            self.present.leave(pid, socket.session);
+        }
+    }
+
+    /// The namespace is served no more: ends all connections to it.
+    pub fn end_connections(&self) {
+        let members = self.members.read();
+        let sessions: Vec<_> = members.all().map(|(_, session)| session.clone()).collect();
+        drop(members);
+        for session in sessions {
+            session.end_connection(self.namespace());
+        }
+    }
+
+    /// Emits an event to one connection: to its socket, or where there is a stream to the socket
+    /// that it has by now.
+    pub fn emit(
+        &self,
+        socket: SocketKey,
+        session: &Arc<Session>,
+        stream: Option<&Stream>,
+        event: &str,
+        message: Message,
+        volatile: bool,
+    ) -> Delivery {
+        let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
+        let (Some(journal), Some(stream)) = (&self.journal, stream) else {
+            let pushed = session.outbox.push(encode(None).frames(), volatile);
+            return self.finish(event, pushed, session);
+        };
+        let push = |here: SessionKey, packet: &Packet| {
+            if here == socket.session {
+                return (session.outbox.push(packet.frames(), volatile), None);
+            }
+            match self.member(here) {
+                Some(session) => (
+                    session.outbox.push(packet.frames(), volatile),
+                    Some(session),
+                ),
+                None => (Pushed::Closed, None),
+            }
+        };
+        match journal.emit(stream, volatile, |place| encode(Some(place)), push) {
+            Some((pushed, moved)) => self.finish(event, pushed, moved.as_ref().unwrap_or(session)),
+            None => Delivery::default(),
+        }
+    }
+
+    /// Emits an event to every socket of a selection; it is encoded once.
+    pub fn broadcast(
+        &self,
+        to: Selection,
+        event: &str,
+        message: Message,
+        volatile: bool,
+    ) -> Delivery {
+        // Held until it is in all outboxes.
+        let mut log = self.journal.as_ref().map(Journal::broadcasts);
+        let recipients = self.members(&self.sockets(&to));
+        let is_kept = !volatile && log.as_ref().is_some_and(|log| log.is_waited_for());
+        if recipients.is_empty() && !is_kept {
+            return Delivery::default();
+        }
+        let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
+        let packet = match &mut log {
+            Some(log) if volatile => log.pass(|place| encode(Some(place))),
+            Some(log) => log.push(to, |place| encode(Some(place))),
+            None => encode(None),
+        };
+        let pushed: Vec<_> = recipients
+            .iter()
+            .map(|(_, session)| session.outbox.push(packet.frames(), volatile))
+            .collect();
+        drop(log);
+        let sessions = recipients.iter().map(|(_, session)| session);
+        let delivery = self.account(event, pushed.iter().copied().zip(sessions));
+        let waiting = recipients.into_iter().zip(pushed);
+        let waiting = waiting.filter(|(_, pushed)| *pushed == Pushed::Waiting);
+        write(waiting.map(|((_, session), _)| session).collect());
+        delivery
+    }
+
+    /// Emits an event to sockets, for their acks: an item of the stream for each that is still there.
+    ///
+    /// They are not logged for clients that come back: as in Node, there would be nobody left who
+    /// waits for the ack.
+    pub fn ask(
+        &self,
+        sockets: &[SessionKey],
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> impl Answers<Item = Answer> + Send + use<> {
+        let recipients = self.members(sockets);
+        let asked = recipients.iter().map(|(socket, _)| *socket).collect();
+        let (id, answers) = self.asks.open(asked, timeout);
+        let packet = Packet::question(self.namespace(), id, event, message);
+        for (_, session) in &recipients {
+            let pushed = session.outbox.push(packet.frames(), false);
+            self.finish(event, pushed, session);
+        }
+        answers
+    }
+
+    /// A client has answered what it was asked with this number.
+    pub fn answered(&self, socket: SocketKey, id: i64, message: Message) {
+        self.asks.answer(id, (socket.session, Ok(message)));
+    }
+
+    /// The sockets of a selection whose clients know that they are connected, but for those that
+    /// are catching up.
+    pub fn selected(&self, selection: &Selection) -> Vec<SessionKey> {
+        let members = self.members(&self.sockets(selection));
+        members.into_iter().map(|(socket, _)| socket).collect()
+    }
+
+    /// The same, also of those that do not know yet. A plugin may name very many: no name costs more
+    /// than a look-up.
+    fn sockets(&self, selection: &Selection) -> Vec<SessionKey> {
+        let Selection {
+            rooms,
+            sockets,
+            except,
+            ..
+        } = selection;
+        let options = self.options(selection);
+        if sockets.is_empty() && except.is_empty() {
+            return self.local.sockets(options);
+        }
+        let with_id = |ids: &[String]| -> HashSet<SessionKey> {
+            let members = self.members.read();
+            ids.iter().filter_map(|id| members.socket(id)).collect()
+        };
+        let mut selected = with_id(sockets);
+        if !selected.is_empty() && !options.except.is_empty() {
+            let mut excepted = BroadcastOptions::default();
+            excepted.rooms = options.except.clone();
+            for socket in self.local.sockets(excepted) {
+                selected.remove(&socket);
+            }
+        }
+        if let Some(sender) = options.sid {
+            selected.remove(&sender);
+        }
+        if !rooms.is_empty() || sockets.is_empty() {
+            selected.extend(self.local.sockets(options));
+        }
+        let excepted = with_id(except);
+        selected.difference(&excepted).copied().collect()
+    }
+
+    /// Answers an event that asked for an ack.
+    pub fn ack(&self, session: &Arc<Session>, id: i64, message: Message) {
+        let packet = Packet::ack(self.namespace(), id, message);
+        let pushed = session.outbox.push(packet.frames(), false);
+        self.finish("(ack)", pushed, session);
+    }
+
+    /// Adds a connection to rooms; see [`Adapter::emit`].
+    pub fn join(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
+        let join = |session, rooms| self.local.add_all(session, rooms);
+        match (&self.journal, stream) {
+            (Some(journal), Some(stream)) => {
+                journal.change_rooms(stream, rooms, true, join, |session, room| {
+                    self.local.socket_rooms(session).contains(room)
+                });
+            }
+            _ => join(socket.session, rooms),
+        }
+    }
+
+    /// Removes a connection from rooms; see [`Adapter::emit`].
+    pub fn leave(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
+        let leave = |session, rooms| self.local.del(session, rooms);
+        match (&self.journal, stream) {
+            (Some(journal), Some(stream)) => {
+                journal.change_rooms(stream, rooms, false, leave, |session, room| {
+                    self.local.socket_rooms(session).contains(room)
+                });
+            }
+            _ => leave(socket.session, rooms),
+        }
+    }
+
+    /// Removes a socket that has ended from all rooms.
+    pub fn leave_all(&self, socket: SocketKey) {
+        self.local.del_all(socket.session);
+    }
+
+    /// The rooms of a socket, sorted.
+    pub fn rooms(&self, socket: SocketKey) -> Vec<String> {
+        let mut rooms: Vec<String> = self
+            .local
+            .socket_rooms(socket.session)
+            .into_iter()
+            .filter(|room| room != CATCHING_UP)
+            .map(Cow::into_owned)
+            .collect();
+        rooms.sort_unstable();
+        rooms
+    }
+
+    /// The stream of a new connection; none if connections cannot come back here.
+    pub fn begin(&self, socket: SocketKey) -> Option<Arc<Stream>> {
+        let journal = self.journal.as_ref()?;
+        Some(journal.begin(socket.session))
+    }
+
+    /// Notes that a connection has lost its socket, and keeps what `former` makes of it. Called
+    /// before the socket leaves its rooms.
+    pub fn end(&self, socket: SocketKey, stream: &Stream, former: impl FnOnce() -> Option<Former>) {
+        if let Some(journal) = &self.journal {
+            journal.end(stream, socket.session, former);
+        }
+    }
+
+    /// Has `end` end the connection that a client has still, as far as is known here, while it is
+    /// back over another one, and returns when it is gone; at once if `end` says that it stays.
+    pub async fn supersede(
+        &self,
+        pid: &str,
+        socket: SessionKey,
+        end: impl FnOnce(SessionKey) -> bool,
+    ) {
+        self.present.supersede(pid, socket, end).await;
+    }
+
+    /// The connection of a client that is back as `user`; see [`Journal::take`].
+    pub fn take_former(
+        &self,
+        pid: &str,
+        offset: Option<&str>,
+        user: Option<&UserId>,
+    ) -> Option<Returning> {
+        self.journal.as_ref()?.take(pid, offset, user)
+    }
+
+    /// Puts a connection that has come back into its rooms. It gets nothing before
+    /// [`Adapter::catch_up`].
+    pub fn resume(&self, socket: SocketKey, returning: Returning) -> Option<Replay> {
+        let mut rooms = returning.former.rooms.clone();
+        rooms.push(CATCHING_UP.to_owned());
+        let join = || self.local.add_all(socket.session, rooms);
+        self.journal
+            .as_ref()?
+            .resume(socket.session, returning, join)
+    }
+
+    /// Sends a connection what it missed; from now on it gets what others get. False if some of
+    /// it is gone, so that the connection must end.
+    pub fn catch_up(&self, socket: SocketKey, session: &Arc<Session>, replay: Replay) -> bool {
+        let Some(journal) = &self.journal else {
+            return false;
+        };
+        let rooms = || self.rooms(socket);
+        // One packet to the outbox: the log bounds how large they are, so their number does not matter.
+        let send = |packets: &[Packet]| {
+            let frames: Vec<&[u8]> = packets.iter().map(|packet| &packet.frames()[..]).collect();
+            let pushed = session.outbox.push(&Bytes::from(frames.concat()), false);
+            matches!(pushed, Pushed::Taken | Pushed::Waiting)
+        };
+        let leave = || self.local.del(socket.session, vec![CATCHING_UP.to_owned()]);
+        let complete = journal.catch_up(socket.session, replay, rooms, send, leave);
+        session.flush();
+        complete
+    }
+
+    fn options(&self, selection: &Selection) -> BroadcastOptions {
+        let mut options = BroadcastOptions::default();
+        options.rooms = selection.rooms.iter().cloned().map(Cow::Owned).collect();
+        options.except = selection.except.iter().cloned().map(Cow::Owned).collect();
+        options.sid = selection.except_socket.map(|socket| socket.session);
+        if self.journal.is_some() {
+            options.except.push(CATCHING_UP.into());
+        }
+        // The flag means "not to `sid`"; without rooms it is also what selects everybody.
+        options.add_flag(BroadcastFlags::Broadcast);
+        options
+    }
+
+    fn member(&self, socket: SessionKey) -> Option<Arc<Session>> {
+        let members = self.members.read();
+        members.session(socket).cloned()
+    }
+
+    /// Those of the sockets that are connected.
+    fn members(&self, sockets: &[SessionKey]) -> Vec<(SessionKey, Arc<Session>)> {
+        let members = self.members.read();
+        let member = |socket: &SessionKey| Some((*socket, members.session(*socket)?.clone()));
+        sockets.iter().filter_map(member).collect()
+    }
+
+    /// Writes a packet that was pushed, and counts what became of it.
+    fn finish(&self, event: &str, pushed: Pushed, session: &Arc<Session>) -> Delivery {
+        if pushed == Pushed::Waiting {
+            session.flush();
+        }
+        self.account(event, [(pushed, session)])
+    }
+
+    /// Counts what became of a packet. A client that is gone is no loss: nobody was there to
+    /// receive.
+    fn account<'a>(
+        &self,
+        event: &str,
+        pushed: impl IntoIterator<Item = (Pushed, &'a Arc<Session>)>,
+    ) -> Delivery {
+        let mut delivery = Delivery::default();
+        for (pushed, session) in pushed {
+            match pushed {
+                Pushed::Taken | Pushed::Waiting => delivery.delivered += 1,
+                Pushed::Full => {
+                    delivery.dropped += 1;
+                    self.dropped.count(session);
+                }
+                Pushed::Skipped | Pushed::Closed => {}
+            }
+        }
+        if delivery.dropped > 0 {
+            tracing::warn!(
+                namespace = self.namespace(),
+                event,
+                dropped = delivery.dropped,
+                "clients that read too slowly missed an event: their send buffers are full"
+            );
+        }
+        delivery
+    }
+}
+
+/// Writes to many clients without keeping the sender from its own work for long.
+fn write(mut waiting: Vec<Arc<Session>>) {
+    while waiting.len() > WRITTEN_AT_ONCE
+        && let Ok(runtime) = Handle::try_current()
+    {
+        let part = waiting.split_off(waiting.len() - WRITTEN_AT_ONCE);
+        runtime.spawn(async move { part.iter().for_each(|session| session.flush()) });
+    }
+    waiting.iter().for_each(|session| session.flush());
+}

@@ -1,0 +1,99 @@
+//! All namespaces that are being served, and what their clients have in common.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use ahash::HashMap;
+use parking_lot::RwLock;
+
+use super::adapter::Adapter;
+use crate::{
+    config::{self, SlowClient},
+    recovery::Common,
+    transport::engine::{EndReason, Policy, Session, Sessions},
+};
+
+/// The adapters of all namespaces by path.
+pub struct Namespaces {
+    adapters: RwLock<HashMap<Box<str>, Arc<Adapter>>>,
+    dropped: Arc<Dropped>,
+    sessions: Arc<Sessions>,
+    recovery: Arc<Common>,
+}
+
+/// What becomes of packets that find a client's send buffer full.
+pub struct Dropped {
+    packets: AtomicU64,
+    slow_client: SlowClient,
+}
+
+impl Dropped {
+    /// Counts a packet, and deals with its client.
+    pub fn count(&self, client: &Arc<Session>) {
+        self.packets.fetch_add(1, Ordering::Relaxed);
+        if self.slow_client == SlowClient::Disconnect {
+            client.end(EndReason::TransportClose);
+        }
+    }
+}
+
+impl Namespaces {
+    /// No namespaces yet.
+    pub fn new(recovery: config::Recovery, socket: &config::Socket) -> Self {
+        Self {
+            adapters: RwLock::default(),
+            dropped: Arc::new(Dropped {
+                packets: AtomicU64::new(0),
+                slow_client: socket.slow_client,
+            }),
+            sessions: Arc::new(Sessions::new(Policy::new(socket))),
+            recovery: Arc::new(Common::new(recovery)),
+        }
+    }
+
+    /// The sessions of the clients.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Packets that found a send buffer full, since the start.
+    pub fn dropped_emits(&self) -> u64 {
+        self.dropped.packets.load(Ordering::Relaxed)
+    }
+
+    /// What is kept for clients that come back.
+    pub fn recovery(&self) -> &Arc<Common> {
+        &self.recovery
+    }
+
+    /// A namespace is served from now on.
+    pub fn open(&self, path: &str) {
+        let adapter = Adapter::new(path, &self.recovery, self.dropped.clone());
+        self.adapters.write().insert(path.into(), Arc::new(adapter));
+    }
+
+    /// A namespace is served no more, and its clients are told.
+    pub fn close(&self, path: &str) {
+        let adapter = self.adapters.write().remove(path);
+        if let Some(adapter) = adapter {
+            adapter.end_connections();
+        }
+    }
+
+    /// How many namespaces are being served.
+    pub fn count(&self) -> usize {
+        self.adapters.read().len()
+    }
+
+    /// The adapters of all namespaces.
+    pub fn all(&self) -> Vec<Arc<Adapter>> {
+        self.adapters.read().values().cloned().collect()
+    }
+
+    /// The adapter of a namespace that is being served.
+    pub fn get(&self, path: &str) -> Option<Arc<Adapter>> {
+        self.adapters.read().get(path).cloned()
+    }
+}
