@@ -130,7 +130,7 @@ impl Stream {
         self.state.lock()
     }
 
-    /// Adds the event at [`State::next_place`].
+    /// Adds the event at `State::next_place`.
     pub fn push(&self, state: &mut State, place: Place, packet: Packet) {
         let event = Event { place, packet };
         state.count += 1;

@@ -1,5 +1,5 @@
-//! Bytes in and out: TCP and HTTP ([`net`]), Engine.IO sessions ([`engine`]), and the sockets that they
-//! carry ([`sockets`]).
+//! Bytes in and out: TCP and HTTP (`net`), Engine.IO sessions (`engine`), and the sockets that they
+//! carry (`sockets`).
 //!
 //! Only this module knows socketioxide's crates.
 
