@@ -429,14 +429,16 @@ test('a crowd that connects and drops takes nobody\'s place', async (t) => {
   const server = await serve(t, '[recovery]\nmax_clients = 20');
   const kept = [await member(t, server), await member(t, server, { token: token({ sub: '7' }) })];
   const other = await connect(t, server);
+  const clients = async () => (await server.api('GET', '/api/v1/clients/count')).body.count;
   for (const socket of kept) await cut(socket);
+  // Until the server has noticed, they have been sent what comes.
+  await until(async () => (await clients()) === 1, { message: 'the server has noticed the first' });
   await ask(other, 'tell', 'studio', 'missed');
   for (let count = 0; count < 40; count++) {
     const stranger = await connect(t, server, { reconnection: false });
     await nextEvent(stranger, 'auth');
     stranger.io.engine.close();
   }
-  const clients = async () => (await server.api('GET', '/api/v1/clients/count')).body.count;
   await until(async () => (await clients()) === 1, { message: 'the server has noticed' });
   for (const socket of kept) {
     await resume(socket);

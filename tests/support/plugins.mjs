@@ -71,7 +71,7 @@ export async function assertFailed(server, answer, code) {
   const { trace_id: traceId, ...told } = answer.error;
   assert.deepEqual(told, { code, ...FAILED[code] });
   assert.match(traceId, /^[0-9a-f]{16}$/);
-  await server.waitForLog(new RegExp(`trace_id=${traceId}`));
+  await server.waitForLog(new RegExp(`${traceId} a call failed[^]*\\n$`));
   const line = /^\d{4}-\d\d-\d\dT\S+ +(?:ERROR|WARN|INFO|DEBUG|TRACE) /m;
   return server
     .log()
