@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::Notify,
     task::spawn_blocking,
@@ -21,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     memory::{self, Crowd},
+    ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
     registry::Registry,
     socket::MAIN_NAMESPACE,
     transport::{Adapter, Namespaces},
@@ -48,7 +48,7 @@ pub struct Directory {
     /// How many may be open for a pattern's namespace to be opened.
     max: usize,
     /// When each was asked for last.
-    open: Mutex<HashMap<String, Instant>>,
+    open: OrderedMutex<{ rank::DIRECTORY }, HashMap<String, Instant>>,
 }
 
 /// Why a namespace is not there.
@@ -67,7 +67,7 @@ impl Directory {
             dispatcher,
             namespaces,
             max,
-            open: Mutex::default(),
+            open: OrderedMutex::default(),
         });
         directory.open(&mut directory.lock(), MAIN_NAMESPACE);
         directory
@@ -161,7 +161,7 @@ impl Directory {
         self.dispatcher.registry.load()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+    fn lock(&self) -> OrderedMutexGuard<'_, { rank::DIRECTORY }, HashMap<String, Instant>> {
         self.open.lock()
     }
 }

@@ -1,11 +1,13 @@
 //! MixLab: a Socket.IO server whose events are hot-reloaded WebAssembly plugins.
 //!
-//! In the order of an event's way:
-//! [`server`] puts everything together; [`transport`] moves bytes and packets; [`socket`] holds
-//! our socketioxide handlers, and [`directory`] the open namespaces; [`dispatch`] looks the event up in the [`registry`], has it checked
-//! by [`admission`], calls its [`plugin`], which may ask for each [`capability`] it is granted,
-//! and performs the [`effect`]s. [`reload`] publishes new registries. [`broadcast`] is what
-//! backends ([`api`]), plugins and Rust programs push with.
+//! In the order of an event's way: [`server`] puts everything together; `transport` moves bytes and
+//! packets; `socket` decides who may come in, and `directory` has the open namespaces; `dispatch` looks
+//! the event up in the `registry`, has it checked by `admission`, calls its `plugin`, which may ask for
+//! each `capability` it is granted, and performs the `effect`s. `reload` publishes new registries.
+//! [`broadcast`] is what backends (`api`), plugins and Rust programs push with.
+//!
+//! Public is what a program needs that embeds the server, or that reads its configuration and inspects
+//! plugins as the command line does.
 //!
 //! A program that embeds the server:
 //!
@@ -22,44 +24,45 @@
 //! # }
 //! ```
 
-pub mod access;
+mod access;
 mod address;
-pub mod admission;
-pub mod api;
+mod admission;
+mod api;
 pub mod auth;
 pub mod broadcast;
-pub mod capability;
+mod capability;
 pub mod cli;
 pub mod config;
-pub mod connection;
+mod connection;
 mod deadlines;
-pub mod directory;
-pub mod dispatch;
-pub mod effect;
-pub mod error;
+mod directory;
+mod dispatch;
+mod effect;
+mod error;
 pub mod grant;
-pub mod guest;
+mod guest;
 mod host_header;
 mod id;
 pub mod inspection;
 mod memory;
-pub mod message;
-pub mod metrics;
-pub mod namespace;
+mod message;
+mod metrics;
+mod namespace;
+mod ordered_lock;
 mod origins;
 mod panics;
-pub mod plugin;
-pub mod recovery;
-pub mod registry;
-pub mod reload;
+mod plugin;
+mod recovery;
+mod registry;
+mod reload;
+mod selected;
 pub mod server;
-pub mod settings;
+mod settings;
 mod shorten;
-pub mod socket;
-mod sockets;
+mod socket;
 mod suggest;
 mod tasks;
-pub mod transport;
+mod transport;
 pub mod units;
 pub mod user;
-pub mod web;
+mod web;

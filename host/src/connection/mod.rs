@@ -9,7 +9,6 @@ pub use table::Connections;
 use std::sync::{Arc, Weak};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::Mutex;
 
 use self::{data::Data, lane::Lane};
 use crate::{
@@ -18,6 +17,7 @@ use crate::{
     deadlines::Deadline,
     id,
     message::Message,
+    ordered_lock::{OrderedMutex, rank},
     recovery::{Former, Replay, Stream},
     transport::{Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey},
     user::{User, UserId},
@@ -48,7 +48,7 @@ pub struct Connection {
     deadline: ArcSwapOption<Deadline<Weak<Connection>>>,
     /// What plugins keep with it.
     pub data: Arc<Data>,
-    phase: Mutex<Phase>,
+    phase: OrderedMutex<{ rank::PHASE }, Phase>,
 }
 
 /// How far a connection has come.
@@ -127,7 +127,7 @@ impl Connection {
             recovered: recovered.is_some(),
             deadline: ArcSwapOption::empty(),
             data: recovered.unwrap_or_default(),
-            phase: Mutex::new(Phase::Joining),
+            phase: OrderedMutex::new(Phase::Joining),
         }
     }
 

@@ -9,10 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::former::{Former, Waiting};
-use crate::{address::ClientNetwork, config, user::UserId};
+use crate::{
+    address::ClientNetwork,
+    config,
+    ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
+    user::UserId,
+};
 
 /// So many dropped connections of one user or at one address are nothing unusual.
 const FEW: usize = 8;
@@ -22,7 +25,7 @@ const FEW: usize = 8;
 pub struct Formers {
     max: usize,
     max_age: Duration,
-    kept: Mutex<Kept>,
+    kept: OrderedMutex<{ rank::FORMERS }, Kept>,
 }
 
 /// A connection that its client takes.
@@ -74,7 +77,7 @@ impl Formers {
         Self {
             max: limits.max_clients,
             max_age: limits.max_age,
-            kept: Mutex::default(),
+            kept: OrderedMutex::default(),
         }
     }
 
@@ -130,7 +133,7 @@ impl Formers {
         self.lock().forget(Instant::now(), self.max_age);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+    fn lock(&self) -> OrderedMutexGuard<'_, { rank::FORMERS }, Kept> {
         self.kept.lock()
     }
 }

@@ -3,13 +3,13 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, PoisonError,
+        Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
-use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
+use crossbeam_utils::sync::ShardedLock;
 
 use super::{
     Former, Place,
@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     config,
+    ordered_lock::{Ordered, rank},
     transport::{Packet, Selection},
 };
 
@@ -47,7 +48,7 @@ pub struct Log {
 
 /// A log that threads share. Readers on different threads share no cache line. A panic under its
 /// locks comes before or after each change as a whole, so they let everybody else in.
-pub struct SharedLog(ShardedLock<Log>);
+pub(crate) type SharedLog = Ordered<{ rank::LOG }, ShardedLock<Log>>;
 
 struct Event {
     number: u64,
@@ -61,23 +62,6 @@ struct Event {
 /// is there for them.
 #[derive(Debug)]
 pub struct Awaited(Arc<AtomicUsize>);
-
-impl SharedLog {
-    /// Of this log.
-    pub fn new(log: Log) -> Self {
-        Self(ShardedLock::new(log))
-    }
-
-    /// For one who excludes nobody but broadcasts.
-    pub fn read(&self) -> ShardedLockReadGuard<'_, Log> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For one who sends a broadcast.
-    pub fn write(&self) -> ShardedLockWriteGuard<'_, Log> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 impl Drop for Log {
     fn drop(&mut self) {

@@ -2,14 +2,15 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::{Mutex, MutexGuard};
-
 use super::{
     Place,
     place::Kind,
     pool::{MORE, Pool},
 };
-use crate::transport::{Packet, SessionKey};
+use crate::{
+    ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
+    transport::{Packet, SessionKey},
+};
 
 /// What a stream may take at most, in bytes: more than that does not get lost on the way.
 pub const MOST: usize = 256 << 10;
@@ -32,7 +33,7 @@ const MAX_CHANGES: usize = 64;
 #[derive(Debug)]
 pub struct Stream {
     pool: Arc<Pool>,
-    state: Mutex<State>,
+    state: OrderedMutex<{ rank::STREAM }, State>,
 }
 
 /// What a stream is made of, under its lock.
@@ -109,7 +110,7 @@ impl Stream {
     pub fn new(pool: Arc<Pool>, session: SessionKey, number: u64) -> Self {
         Self {
             pool,
-            state: Mutex::new(State {
+            state: OrderedMutex::new(State {
                 presence: Presence::Here(session),
                 start: Place::own(number, 0),
                 count: 0,
@@ -126,7 +127,7 @@ impl Stream {
     }
 
     /// Its state, for one who holds the log.
-    pub fn lock(&self) -> MutexGuard<'_, State> {
+    pub(crate) fn lock(&self) -> OrderedMutexGuard<'_, { rank::STREAM }, State> {
         self.state.lock()
     }
 

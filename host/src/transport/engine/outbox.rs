@@ -16,8 +16,9 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
+
+use crate::ordered_lock::{OrderedMutex, OrderedMutexGuard, rank};
 
 /// How many packets one system call may write.
 const MAX_SLICES: usize = 64;
@@ -37,7 +38,7 @@ pub struct Capacity {
 /// The packets for one client, each as the WebSocket frames that it is made of.
 pub struct Outbox {
     capacity: Capacity,
-    state: Mutex<State>,
+    state: OrderedMutex<{ rank::OUTBOX }, State>,
 }
 
 struct State {
@@ -137,7 +138,7 @@ impl Outbox {
     pub fn new(capacity: Capacity) -> Self {
         Self {
             capacity,
-            state: Mutex::new(State {
+            state: OrderedMutex::new(State {
                 way: Way::Polling(None),
                 packets: VecDeque::new(),
                 bytes: 0,
@@ -244,7 +245,7 @@ impl Outbox {
     /// Writes until nothing is left or the client takes no more.
     fn write<'a>(
         &'a self,
-        mut state: parking_lot::MutexGuard<'a, State>,
+        mut state: OrderedMutexGuard<'a, { rank::OUTBOX }, State>,
         tcp: &TcpStream,
     ) -> Flushed {
         state.way = Way::Writing;

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
 use engineioxide_core::{OpenPacket, Packet, TransportType};
 use futures_util::task::AtomicWaker;
-use parking_lot::Mutex;
 use tokio::net::TcpStream;
 
 use super::{
@@ -29,6 +28,7 @@ use super::{
 use crate::{
     address::ClientAddress,
     error::ConnectError,
+    ordered_lock::{OrderedMutex, rank},
     transport::{
         head::{Kind, PacketHead},
         key::SessionKey,
@@ -57,7 +57,7 @@ pub struct Session {
     /// What goes out.
     pub outbox: Outbox,
     /// What comes in.
-    inbox: Mutex<Inbox>,
+    inbox: OrderedMutex<{ rank::INBOX }, Inbox>,
     /// The request that waits for packets.
     pub(super) polls: Turn,
     /// The request that brings some.
@@ -185,7 +185,7 @@ impl Session {
             life: AtomicCell::new(Life::Open),
             tcp: OnceLock::new(),
             task: AtomicWaker::new(),
-            inbox: Mutex::default(),
+            inbox: OrderedMutex::default(),
             polls: Turn::default(),
             posts: Turn::default(),
             pinged: AtomicU32::new(0),

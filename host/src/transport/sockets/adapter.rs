@@ -15,7 +15,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::Stream as Answers;
-use parking_lot::RwLock;
 use serde::Serialize;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreLocalAdapter};
 use tokio::runtime::Handle;
@@ -23,7 +22,7 @@ use tokio::runtime::Handle;
 use super::{
     ask::{Answer, Asks},
     emitter::Emitter,
-    members::Members,
+    members::SharedMembers,
     namespaces::Dropped,
     packet::Packet,
     present::Present,
@@ -57,7 +56,7 @@ pub struct Delivery {
 /// One namespace's door to its sockets.
 pub struct Adapter {
     local: CoreLocalAdapter<Emitter>,
-    members: Arc<RwLock<Members>>,
+    members: Arc<SharedMembers>,
     /// Those of them whose clients can come back.
     present: Present,
     asks: Arc<Asks>,
@@ -82,7 +81,7 @@ struct Introduction<'a> {
 impl Adapter {
     /// The adapter of the namespace at `path`, without sockets.
     pub fn new(path: &str, recovery: &Arc<Common>, dropped: Arc<Dropped>) -> Self {
-        let members: Arc<RwLock<Members>> = Arc::default();
+        let members: Arc<SharedMembers> = Arc::default();
         let journal = || Journal::new(recovery.clone());
         Self {
             local: CoreLocalAdapter::new(Emitter::new(path, members.clone())),

@@ -5,7 +5,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Empty};
-use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use socketioxide_core::{
     Sid, Str, Uid, Value,
@@ -15,14 +14,14 @@ use socketioxide_core::{
 };
 use socketioxide_parser_common::CommonParser;
 
-use super::members::Members;
+use super::members::SharedMembers;
 use crate::transport::engine::{Pushed, Session, frame};
 
 /// The sockets of one namespace.
 pub struct Emitter {
     path: Str,
     server: Uid,
-    members: Arc<RwLock<Members>>,
+    members: Arc<SharedMembers>,
 }
 
 /// Acks are waited for by [`Asks`](super::ask::Asks), and never here.
@@ -31,7 +30,7 @@ pub enum NoAcks {}
 
 impl Emitter {
     /// Those of `members`, in the namespace at `path`.
-    pub fn new(path: &str, members: Arc<RwLock<Members>>) -> Self {
+    pub fn new(path: &str, members: Arc<SharedMembers>) -> Self {
         Self {
             path: Str::copy_from_slice(path),
             server: Uid::new(),

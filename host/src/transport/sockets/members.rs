@@ -3,8 +3,15 @@
 use std::sync::Arc;
 
 use ahash::HashMap;
+use parking_lot::RwLock;
 
-use crate::transport::{engine::Session, key::SessionKey};
+use crate::{
+    ordered_lock::{Ordered, rank},
+    transport::{engine::Session, key::SessionKey},
+};
+
+/// The members of a namespace, as threads share them.
+pub(crate) type SharedMembers = Ordered<{ rank::MEMBERS }, RwLock<Members>>;
 
 /// The sockets that have been told that they are connected. Others get nothing.
 #[derive(Default)]
