@@ -6,11 +6,12 @@ use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+pub use crate::transport::Delivery;
 use crate::{
     connection::Connections,
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
-    transport::{Adapter, Delivery, Namespaces, Selection},
+    transport::{Adapter, Namespaces, Selection},
     user::UserId,
 };
 
@@ -37,7 +38,7 @@ impl Notification {
 
 impl Broadcast {
     /// Over the sockets of `namespaces`; `connections` counts them.
-    pub fn new(namespaces: Arc<Namespaces>, connections: Arc<Connections>) -> Self {
+    pub(crate) fn new(namespaces: Arc<Namespaces>, connections: Arc<Connections>) -> Self {
         Self {
             namespaces,
             connections,

@@ -8,7 +8,7 @@ use crate::{
     broadcast::{Broadcast, Notification},
     connection::Connection,
     message::{Arguments, Message},
-    sockets::Sockets,
+    selected::Selected,
     user::UserId,
 };
 
@@ -48,7 +48,7 @@ pub enum Effect {
     /// An event to sockets of a namespace.
     EmitTo {
         /// Which ones.
-        sockets: Sockets,
+        sockets: Selected,
         /// The event's name.
         event: String,
         /// Its arguments.
@@ -69,14 +69,14 @@ pub enum Effect {
     /// Sockets join a room.
     JoinSockets {
         /// Which ones.
-        sockets: Sockets,
+        sockets: Selected,
         /// The room's name.
         room: String,
     },
     /// Sockets leave a room.
     LeaveSockets {
         /// Which ones.
-        sockets: Sockets,
+        sockets: Selected,
         /// The room's name.
         room: String,
     },
@@ -90,7 +90,7 @@ pub enum Effect {
     /// Connections end.
     Disconnect {
         /// Which ones; the connection itself if there is none.
-        sockets: Option<Sockets>,
+        sockets: Option<Selected>,
         /// The clients' transports end as well.
         close: bool,
     },
@@ -131,7 +131,7 @@ pub fn commit(
     broadcast: &Broadcast,
     answer: impl FnOnce(),
 ) {
-    let selected = |sockets: &Sockets| sockets.connections(Some(connection), broadcast);
+    let selected = |sockets: &Selected| sockets.connections(Some(connection), broadcast);
     let mut disconnects = Vec::new();
     for effect in effects {
         match effect {

@@ -301,21 +301,24 @@ fn event_name(json: &str) -> Result<Cow<'_, str>, &'static str> {
             .map(Cow::Owned)
             .map_err(|_| "the event's name is not a text")?,
     };
-    match RESERVED_NAMES.contains(&&*name) {
+    match is_socket_ios(&name) {
         true => Err("the event's name is Socket.IO's own"),
         false => Ok(name),
     }
 }
 
-/// Names that no client may send, as with Node.
-const RESERVED_NAMES: [&str; 6] = [
-    "connect",
-    "connect_error",
-    "disconnect",
-    "disconnecting",
-    "newListener",
-    "removeListener",
-];
+/// Whether a name is one of Socket.IO's own events: as with Node, nobody may send them.
+pub(crate) fn is_socket_ios(event: &str) -> bool {
+    const OWN: [&str; 6] = [
+        "connect",
+        "connect_error",
+        "disconnect",
+        "disconnecting",
+        "newListener",
+        "removeListener",
+    ];
+    OWN.contains(&event)
+}
 
 /// As `String(number)` has it in JavaScript.
 fn number_name(number: f64) -> String {
@@ -387,6 +390,8 @@ impl<'de> Visitor<'de> for AnyArray {
 
 #[cfg(test)]
 mod tests {
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
 
     fn split(packet: &str) -> Result<(String, String), String> {
@@ -534,6 +539,54 @@ mod tests {
         );
         for text in ["", "{}", "1", "[1", "[1] 2", "[NaN]", "[01]"] {
             assert!(Arguments::parse(text.into()).is_err(), "{text}");
+        }
+    }
+
+    /// Pieces of JSON and of things that are nearly JSON.
+    fn jsonish() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("["),
+            Just("]"),
+            Just("{"),
+            Just("}"),
+            Just(","),
+            Just(":"),
+            Just("\""),
+            Just("\\"),
+            Just("\\u00"),
+            Just("\\ud83d"),
+            Just("\"event\""),
+            Just("null"),
+            Just("1e999"),
+            Just("-0"),
+            Just("18446744073709551616"),
+            Just(" "),
+            Just("\u{0}"),
+            Just("😀"),
+            Just("{\"_placeholder\":true,\"num\":0}"),
+        ];
+        vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn packets_are_split_or_refused(packet in prop_oneof![jsonish(), any::<String>()]) {
+            if let Ok((event, arguments)) = split_event(&packet) {
+                let mut joined = Vec::new();
+                push_event(&mut joined, &event, &arguments, None);
+                let joined = String::from_utf8(joined).expect("it is text");
+                let (again, same) = split_event(&joined).map(|(event, arguments)| (event.into_owned(), arguments)).expect("what was split joins again");
+                prop_assert_eq!(again, event.into_owned());
+                prop_assert_eq!(same.as_str(), arguments.as_str());
+                prop_assert!(serde_json::from_str::<Vec<Box<serde_json::value::RawValue>>>(arguments.as_str()).is_ok());
+            }
+        }
+
+        #[test]
+        fn arguments_are_arrays_or_refused(text in prop_oneof![jsonish(), any::<String>()]) {
+            if let Ok(arguments) = Arguments::parse(text) {
+                prop_assert!(arguments.as_str().starts_with('[') && arguments.as_str().ends_with(']'));
+            }
         }
     }
 }

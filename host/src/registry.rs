@@ -40,8 +40,6 @@ pub struct Served {
     namespaces: Vec<String>,
     /// The events it handles.
     pub routes: Vec<Arc<Route>>,
-    /// What it emits.
-    pub emits: Arc<Emits>,
 }
 
 /// The schemas of the events that a plugin declares to emit.
@@ -197,7 +195,6 @@ impl Served {
             version,
             namespaces,
             routes,
-            emits,
         })
     }
 

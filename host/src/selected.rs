@@ -1,4 +1,4 @@
-//! Sockets as plugins select them.
+//! Sockets of a namespace, as plugins select them.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use crate::{
 
 /// Sockets of one namespace. Who they are is seen when they are looked up.
 #[derive(Debug)]
-pub struct Sockets {
+pub struct Selected {
     /// The namespace, if it is another than that of the connection whose call it is.
     pub namespace: Option<String>,
     /// Which ones.
     pub selection: Selection,
 }
 
-impl Sockets {
+impl Selected {
     /// What `act` makes of their namespace; none if that is not open. `connection` is the one whose call
     /// it is.
     pub fn at<T>(

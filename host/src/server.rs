@@ -27,12 +27,16 @@ use crate::{
     metrics::Metrics,
     origins,
     plugin::Engine,
-    reload::{ConfigSource, Reloader, Request, Status, Targets},
+    reload::{Reloader, Request, Targets},
     settings::Settings,
     socket::Sockets,
-    tasks::{Task, TaskFailed, Tasks},
+    tasks::{Task, Tasks},
     transport::{self, Door, Listener, Namespaces, Sessions, serve},
     web,
+};
+pub use crate::{
+    reload::{ConfigSource, Status},
+    tasks::TaskFailed,
 };
 
 /// How long the end of the connections may take at shutdown, plugins' hooks included.
@@ -185,7 +189,7 @@ impl Server {
     }
 
     /// The key that this machine's command line uses, made for this run.
-    pub fn local_key(&self) -> &str {
+    pub(crate) fn local_key(&self) -> &str {
         self.local_key.key()
     }
 
@@ -200,7 +204,7 @@ impl Server {
     }
 
     /// Asks for a look at all files, as SIGHUP does.
-    pub fn reload_requests(&self) -> mpsc::Sender<Request> {
+    pub(crate) fn reload_requests(&self) -> mpsc::Sender<Request> {
         self.reload_requests.0.clone()
     }
 
@@ -379,7 +383,7 @@ impl Core {
 }
 
 /// Loads all plugins as [`Server::start`] does, without serving; says how each of them stands.
-pub async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
+pub(crate) async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
     addresses(config).await?;
     let mut core = Core::new(config, None, secret(config))?;
     core.reloader.refresh().await;

@@ -37,7 +37,7 @@ impl TokenError {
     }
 
     /// What clients see. What exactly is wrong with a token is nobody's business but the log's.
-    pub fn to_wire(&self) -> WireError {
+    pub(crate) fn to_wire(&self) -> WireError {
         let message = match self {
             Self::Expired => "the token has expired",
             Self::Invalid(_) => "the token is not valid",

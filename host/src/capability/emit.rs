@@ -6,7 +6,7 @@ use crate::{
     effect::Effect,
     guest::{Error, Message, emit, types},
     namespace::MAIN_NAMESPACE,
-    sockets::Sockets,
+    selected::Selected,
     transport::Selection,
 };
 
@@ -56,7 +56,7 @@ impl State {
         })
     }
 
-    pub(super) fn granted_selection(&self, selection: types::Selection) -> Result<Sockets, Error> {
+    pub(super) fn granted_selection(&self, selection: types::Selection) -> Result<Selected, Error> {
         let types::Selection {
             namespace,
             rooms,
@@ -77,7 +77,7 @@ impl State {
         let connection = self.connection.as_ref();
         let sender = connection.filter(|_| namespace.is_none() && !include_sender);
         let except_socket = sender.map(|connection| connection.key);
-        Ok(Sockets {
+        Ok(Selected {
             namespace,
             selection: Selection {
                 rooms,

@@ -29,7 +29,7 @@ use crate::{
     effect::Effect,
     grant::Grants,
     guest::{self, Error, Message as GuestMessage},
-    message::{Arguments, InvalidMessage, Message},
+    message::{Arguments, InvalidMessage, Message, is_socket_ios},
 };
 
 /// How many things of the host an instance may hold at once: streams, timers. A call that waits holds
@@ -183,15 +183,7 @@ pub fn checked(
 /// Names that carry meaning in the protocol or belong to the host; no plugin may emit or handle
 /// them.
 pub fn is_reserved_event(event: &str) -> bool {
-    const RESERVED: [&str; 6] = [
-        "connect",
-        "connect_error",
-        "disconnect",
-        "disconnecting",
-        "newListener",
-        "removeListener",
-    ];
-    RESERVED.contains(&event) || event.starts_with("mixlab:")
+    is_socket_ios(event) || event.starts_with("mixlab:")
 }
 
 fn checked_event(event: &str) -> Result<(), Error> {

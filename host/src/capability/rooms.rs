@@ -5,7 +5,7 @@ use crate::{
     connection::Connection,
     effect::Effect,
     guest::{Error, rooms, types},
-    sockets::Sockets,
+    selected::Selected,
 };
 
 impl rooms::Host for State {
@@ -64,7 +64,7 @@ impl State {
         &mut self,
         selection: types::Selection,
         room: String,
-        effect: fn(Sockets, String) -> Effect,
+        effect: fn(Selected, String) -> Effect,
     ) -> Result<(), Error> {
         self.granted_room(&room)?;
         let sockets = self.granted_selection(selection)?;

@@ -33,8 +33,8 @@ pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Api, ApiKey, Auth, Breaker, Cors, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure,
-    Payments, Plugin, Recovery, Reload, Runtime, SlowClient, Socket, Web,
+    Access, Api, ApiKey, Auth, Breaker, Cors, Limits, Log, LogFormat, LogLevel, OnExcess,
+    OnFailure, Payments, Plugin, Recovery, Reload, Runtime, SlowClient, Socket, Web,
 };
 
 use environment::Environment;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{Budget, Network, Origin, Secret};
-use crate::access::Access;
+pub use crate::access::Access;
 use crate::grant::Grants;
 use crate::suggest;
 use crate::units::{Rate, Size, duration};

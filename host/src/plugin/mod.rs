@@ -29,7 +29,7 @@ pub use call_error::CallError;
 pub use completed::{Completed, Started, ended};
 pub use content::{Content, ContentHash};
 pub use engine::Engine;
-pub use health::{Failure, Health};
+pub use health::Health;
 pub use job::{Job, Reply};
 pub use load::{LoadError, Plugin, Source};
 pub(crate) use pool::Lease;

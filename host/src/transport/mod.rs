@@ -13,5 +13,5 @@ pub use engine::{
     Door, EndReason, Handshake, Malformed, Part, Receiver, Session, Sessions, Task, router,
 };
 pub use key::{SessionKey, SocketKey};
-pub use net::{Listener, Peer, serve};
+pub use net::{Listener, serve};
 pub use sockets::{Adapter, Delivery, Namespaces, Packet, Selection, Unanswered};

@@ -1,5 +1,8 @@
 //! What comes from a client's websocket: bytes, frames, whole messages. As strict as RFC 6455 is.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::Cursor;
 
 use super::frame::{
