@@ -106,13 +106,14 @@ impl State {
     }
 
     async fn ask_connection(&mut self, question: Question) -> Result<GuestMessage, Error> {
-        let connection = self.connection()?;
+        let connection = self.connection()?.clone();
         let Question {
             event,
             message,
             timeout,
             _place,
         } = question;
+        self.acted = true;
         let answers = connection
             .adapter()
             .ask(&[connection.key.session], &event, message, timeout);
@@ -148,6 +149,7 @@ impl State {
         let acks = selected.at(connection, &self.broadcast, |adapter| {
             adapter.ask(&sockets, &event, message, timeout)
         });
+        self.acted |= !sockets.is_empty();
         let Some(acks) = acks else {
             return Ok(Answers {
                 answers: Vec::new(),

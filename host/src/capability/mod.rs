@@ -54,6 +54,8 @@ pub struct State {
     /// The event's message; none outside of events.
     given: Option<Arc<GuestMessage>>,
     effects: Vec<Effect>,
+    /// Whether the call did what cannot be taken back.
+    acted: bool,
     /// Where the plugin's calls wait for acks.
     asks: Arc<Places>,
     /// When the call must have ended; none if it may not wait for acks.
@@ -89,6 +91,7 @@ impl State {
             identity: None,
             given: None,
             effects: Vec::new(),
+            acted: false,
             asks,
             ask_until: None,
         }
@@ -107,6 +110,7 @@ impl State {
         self.given = None;
         self.ask_until = ask_until;
         self.effects.clear();
+        self.acted = false;
         self.meter.reset();
     }
 
@@ -121,6 +125,12 @@ impl State {
         self.identity = None;
         self.given = None;
         std::mem::take(&mut self.effects)
+    }
+
+    /// Whether the call did at once what cannot be taken back, as an ask does: to run it again would do
+    /// it twice.
+    pub fn has_acted(&self) -> bool {
+        self.acted
     }
 
     /// The connection that an import needs.
