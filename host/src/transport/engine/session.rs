@@ -639,6 +639,16 @@ impl Session {
         }
     }
 
+    /// Whether the client should have answered a ping by now.
+    pub(super) fn is_overdue(&self) -> bool {
+        let pinged = self.pinged.load(Ordering::Relaxed);
+        pinged != 0
+            && self
+                .sessions
+                .sweep
+                .has_passed(pinged, self.policy().ping_timeout)
+    }
+
     fn ping(self: &Arc<Self>) {
         let now = self.sessions.sweep.now();
         let is_answered = self

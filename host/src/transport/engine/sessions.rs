@@ -190,10 +190,16 @@ impl Sessions {
         Ok(session)
     }
 
-    /// The session of this id.
+    /// The session of this id, for a request of its client's. One whose client should have answered
+    /// a ping by now ends, although the clock has not come to it yet.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
         let id: SessionKey = id.parse().ok()?;
-        self.table.lock().sessions.get(&id).cloned()
+        let session = self.table.lock().sessions.get(&id).cloned()?;
+        if session.is_overdue() {
+            session.end_here(EndReason::PingTimeout);
+            return None;
+        }
+        Some(session)
     }
 
     /// A session is over.
@@ -263,5 +269,37 @@ impl Sessions {
             Some(runtime) => _ = runtime.spawn(task),
             None => tracing::error!("a session ends outside of the server's runtime"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{net::Ipv4Addr, thread::sleep, time::Instant};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_request_is_let_in_behind_a_ping_timeout_that_the_clock_has_not_come_to() {
+        let socket = config::Socket {
+            ping_interval: Duration::from_secs(60),
+            ping_timeout: Duration::from_millis(10),
+            ..Default::default()
+        };
+        // Its clock does not run.
+        let sessions = Arc::new(Sessions::new(Policy::new(&socket)));
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        let session = sessions.begin(address, None).unwrap();
+        let id = session.id.to_string();
+        session.is_due(Due::Ping);
+        session.receive("3").unwrap();
+        sleep(Duration::from_millis(20));
+        assert!(sessions.get(&id).is_some(), "it has answered");
+        session.is_due(Due::Ping);
+        let since = Instant::now();
+        while sessions.get(&id).is_some() {
+            assert!(since.elapsed() < Duration::from_secs(60), "it is let in");
+        }
+        assert!(session.has_ended());
+        assert_eq!(sessions.count(), 0);
     }
 }

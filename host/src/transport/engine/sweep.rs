@@ -9,11 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
-use tokio::{
-    sync::Notify,
-    time::{MissedTickBehavior, interval, sleep_until},
-};
+use tokio::{sync::Notify, time::sleep_until};
 
 use super::session::Session;
 
@@ -22,6 +20,10 @@ const TICKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)]
 
 /// So many ticks at least make up each of the times that are kept.
 const TICKS_EACH: u32 = 20;
+
+/// A wheel that is late by so many ticks, or by so much time, has stood still.
+const STANDSTILL_TICKS: u32 = 5;
+const STANDSTILL: Duration = Duration::from_millis(250);
 
 /// What is due for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,8 @@ struct Entry {
 pub struct Sweep {
     tick: Duration,
     now: AtomicU32,
+    /// When the tick after this one comes.
+    next: AtomicCell<Instant>,
     slots: Box<[Mutex<Slot>]>,
     /// How much is in the slots: without anything the wheel rests.
     waiting: AtomicUsize,
@@ -73,6 +77,7 @@ impl Sweep {
         Self {
             tick,
             now: AtomicU32::new(1),
+            next: AtomicCell::new(Instant::now() + tick),
             slots: (0..slots).map(|_| Mutex::default()).collect(),
             waiting: AtomicUsize::new(0),
             started: Notify::new(),
@@ -86,10 +91,16 @@ impl Sweep {
         self.now.load(Ordering::Relaxed)
     }
 
+    /// Whether so much time has passed since a tick, up to a tick less. The wheel may be about to turn.
+    pub fn has_passed(&self, tick: u32, time: Duration) -> bool {
+        let about_to_pass = self.ticks_due(self.next.load(), Instant::now());
+        let passed = self.now().wrapping_sub(tick).saturating_add(about_to_pass);
+        passed >= self.ticks(time)
+    }
+
     /// Has a session be looked at after some time, up to a tick sooner.
     pub fn schedule(&self, session: Weak<Session>, after: Duration, due: Due) {
-        let ticks = (after.as_nanos() / self.tick.as_nanos()).clamp(1, u32::MAX as u128 / 2);
-        let at = self.now().wrapping_add(ticks as u32);
+        let at = self.now().wrapping_add(self.ticks(after));
         self.slot(at).lock().push(Entry { at, session, due });
         if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
             self.started.notify_one();
@@ -112,21 +123,47 @@ impl Sweep {
 
     /// Turns the wheel, for ever.
     async fn turn(&self) {
-        let mut ticks = interval(self.tick);
-        // After a standstill clients get the time to be heard that they would have had.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             if self.waiting.load(Ordering::Acquire) == 0 {
                 self.started.notified().await;
-                ticks.reset();
+                self.next.store(Instant::now() + self.tick);
             }
-            ticks.tick().await;
-            for entry in self.advance() {
+            let next = self.next.load();
+            sleep_until(next.into()).await;
+            let now = Instant::now();
+            let due = self.ticks_due(next, now);
+            let is_standstill = now.saturating_duration_since(next) > self.standstill();
+            // Before the wheel turns: no tick counts twice.
+            self.next.store(match is_standstill {
+                true => now + self.tick,
+                false => next + due * self.tick,
+            });
+            for entry in (0..due).flat_map(|_| self.advance()) {
                 if let Some(session) = entry.session.upgrade() {
                     session.is_due(entry.due);
                 }
             }
         }
+    }
+
+    /// How many ticks are due, if the next one was due at `next`. After a standstill that is one: clients
+    /// get the time to be heard that they would have had.
+    fn ticks_due(&self, next: Instant, now: Instant) -> u32 {
+        match now.checked_duration_since(next) {
+            None => 0,
+            Some(late) if late > self.standstill() => 1,
+            Some(late) => 1 + (late.as_nanos() / self.tick.as_nanos()) as u32,
+        }
+    }
+
+    fn standstill(&self) -> Duration {
+        STANDSTILL.min(STANDSTILL_TICKS * self.tick)
+    }
+
+    /// How many ticks make up some time.
+    fn ticks(&self, time: Duration) -> u32 {
+        let ticks = time.as_nanos() / self.tick.as_nanos();
+        ticks.clamp(1, u32::MAX as u128 / 2) as u32
     }
 
     /// Ends the pauses, for ever.
@@ -190,6 +227,30 @@ mod tests {
         let expected = [(20, Due::Ping), (40, Due::Join), (2000, Due::Close)];
         assert_eq!(seen, expected);
         assert_eq!(sweep.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_wheel_that_is_late_catches_up_and_one_that_stood_still_goes_on() {
+        let ms = Duration::from_millis;
+        for (tick, cases) in [
+            // A tick, and by how much its wheel is late when so many are due.
+            (
+                ms(10),
+                &[(0, 1), (9, 1), (10, 2), (50, 6), (51, 1), (5_000, 1)][..],
+            ),
+            (ms(1_000), &[(0, 1), (250, 1), (5_000, 1)]),
+        ] {
+            let sweep = Sweep::new(&[tick * TICKS_EACH]);
+            let next = Instant::now();
+            assert_eq!(sweep.ticks_due(next + ms(1), next), 0);
+            for (late, due) in cases {
+                assert_eq!(
+                    sweep.ticks_due(next, next + ms(*late)),
+                    *due,
+                    "{tick:?} {late}"
+                );
+            }
+        }
     }
 
     #[test]
