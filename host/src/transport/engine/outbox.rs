@@ -18,7 +18,7 @@ use std::{
 use bytes::{Buf, Bytes};
 use tokio::net::TcpStream;
 
-use crate::ordered_lock::{OrderedMutex, OrderedMutexGuard, rank};
+use crate::ordered_lock::{OrderedMutex, rank};
 
 /// How many packets one system call may write.
 const MAX_SLICES: usize = 64;
@@ -59,7 +59,7 @@ struct State {
 /// Polling       => Idle (it has got a websocket) | Closed
 /// Idle          => Reading (the reader has bytes) | Writing (a packet)
 /// Reading       => Idle (the reader has dealt with them)
-/// Writing       => Idle (nothing is left) | Blocked (the client takes no more)
+/// Writing       => Idle (nothing is left) | Blocked (the client takes no more) | Closed (it is gone)
 /// Blocked       => Writing (it takes more)
 /// Idle, Reading, Writing, Blocked => Closed
 /// ```
@@ -120,6 +120,13 @@ pub enum Flushed {
     Held,
     /// The connection is broken.
     Failed(io::Error),
+}
+
+/// A part of a flush. Between two of them the lock is free.
+enum Step {
+    /// These are to be written.
+    Write(VecDeque<Bytes>),
+    Over(Flushed),
 }
 
 /// What a poll gets.
@@ -210,24 +217,78 @@ impl Outbox {
         state.is_complete && is_written || matches!(state.way, Way::Closed)
     }
 
-    /// Gets what waits on its way: wakes the poll, or writes what the client takes.
+    /// Gets what waits on its way: wakes the poll, or writes until nothing is left or the client takes no
+    /// more.
     pub fn flush(&self, tcp: Option<&TcpStream>) -> Flushed {
+        let mut step = self.begin_to_write(tcp.is_some());
+        loop {
+            match (step, tcp) {
+                (Step::Write(mut packets), Some(tcp)) => {
+                    let written = write_all(&mut packets, tcp);
+                    step = self.has_written(packets, written);
+                }
+                (Step::Write(_), None) => return Flushed::Done,
+                (Step::Over(flushed), _) => return flushed,
+            }
+        }
+    }
+
+    /// What a flush does first.
+    fn begin_to_write(&self, has_websocket: bool) -> Step {
         let mut state = self.state.lock();
         if state.packets.is_empty() {
-            return Flushed::Done;
+            return Step::Over(Flushed::Done);
         }
-        match (&mut state.way, tcp) {
-            (Way::Polling(poll), _) => {
+        match &mut state.way {
+            Way::Polling(poll) => {
                 let poll = poll.take();
                 drop(state);
                 wake(poll);
-                Flushed::Done
+                Step::Over(Flushed::Done)
             }
-            (Way::Idle, Some(tcp)) => match state.holds() {
-                Some(flushed) => flushed,
-                None => self.write(state, tcp),
+            Way::Idle if has_websocket => match state.holds() {
+                Some(flushed) => Step::Over(flushed),
+                None => {
+                    state.way = Way::Writing;
+                    Step::Write(std::mem::take(&mut state.packets))
+                }
             },
-            _ => Flushed::Done,
+            Way::Idle | Way::Reading | Way::Writing | Way::Blocked | Way::Closed => {
+                Step::Over(Flushed::Done)
+            }
+        }
+    }
+
+    /// What it does next, with the packets that are left of those that it was to write.
+    fn has_written(&self, mut packets: VecDeque<Bytes>, written: io::Result<()>) -> Step {
+        let mut state = self.state.lock();
+        if let Way::Closed = state.way {
+            return Step::Over(Flushed::Done);
+        }
+        let left = packets.iter().chain(&state.packets);
+        state.bytes = left.map(Bytes::len).sum();
+        match written {
+            Ok(()) if state.packets.is_empty() => {
+                // An idle connection keeps no memory of a busy moment.
+                if packets.capacity() <= KEPT_PLACES {
+                    state.packets = packets;
+                }
+                state.way = Way::Idle;
+                Step::Over(Flushed::Done)
+            }
+            Ok(()) => Step::Write(std::mem::take(&mut state.packets)),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                packets.append(&mut state.packets);
+                state.packets = packets;
+                state.way = Way::Blocked;
+                state.blocked = Some(Instant::now());
+                Step::Over(Flushed::Blocked)
+            }
+            Err(error) => {
+                drop(state);
+                self.close();
+                Step::Over(Flushed::Failed(error))
+            }
         }
     }
 
@@ -240,46 +301,6 @@ impl Outbox {
         }
         drop(state);
         self.flush(tcp)
-    }
-
-    /// Writes until nothing is left or the client takes no more.
-    fn write<'a>(
-        &'a self,
-        mut state: OrderedMutexGuard<'a, { rank::OUTBOX }, State>,
-        tcp: &TcpStream,
-    ) -> Flushed {
-        state.way = Way::Writing;
-        loop {
-            let mut packets = std::mem::take(&mut state.packets);
-            drop(state);
-            let written = write_all(&mut packets, tcp);
-            state = self.state.lock();
-            let left: usize = packets.iter().map(Bytes::len).sum();
-            if matches!(state.way, Way::Closed) {
-                return Flushed::Done;
-            }
-            let come = state.packets.iter().map(Bytes::len).sum::<usize>();
-            state.bytes = left + come;
-            match written {
-                Ok(()) if state.packets.is_empty() => {
-                    // An idle connection keeps no memory of a busy moment.
-                    if packets.capacity() <= KEPT_PLACES {
-                        state.packets = packets;
-                    }
-                    state.way = Way::Idle;
-                    return Flushed::Done;
-                }
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    packets.append(&mut state.packets);
-                    state.packets = packets;
-                    state.way = Way::Blocked;
-                    state.blocked = Some(Instant::now());
-                    return Flushed::Blocked;
-                }
-                Err(error) => return Flushed::Failed(error),
-            }
-        }
     }
 
     /// The client takes more again.
@@ -483,9 +504,10 @@ fn drop_front(packets: &mut VecDeque<Bytes>, mut written: usize) {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, net::Shutdown};
 
     use futures_util::FutureExt;
+    use socket2::SockRef;
     use tokio::{
         io::AsyncReadExt,
         net::{TcpListener, TcpStream},
@@ -611,6 +633,19 @@ mod tests {
             }
         }
         assert!(!outbox.is_blocked());
+    }
+
+    #[tokio::test]
+    async fn nothing_waits_any_more_for_a_client_that_cannot_be_written_to() {
+        let (_client, tcp) = connected().await;
+        tcp.writable().await.unwrap();
+        SockRef::from(&tcp).shutdown(Shutdown::Both).unwrap();
+        let outbox = Outbox::new(CAPACITY);
+        outbox.open_websocket();
+        outbox.push(&packet(1), false);
+        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Failed(_)));
+        assert!(outbox.is_done(), "nobody has to wait for the rest");
+        assert_eq!(outbox.push(&packet(1), false), Pushed::Closed);
     }
 
     #[tokio::test]
