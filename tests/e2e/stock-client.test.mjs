@@ -223,7 +223,8 @@ const LOYAL = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax:
 /** Why a client is not let in, and how a server comes to that: not by a fault of the client's. */
 const REFUSALS = {
   'a plugin is paused': {
-    config: '[breaker]\nfailures = 1\npause = "300ms"\nmax_pause = "300ms"',
+    // Longer than the test: the plugin's next version begins without a pause.
+    config: '[breaker]\nfailures = 1\npause = "1m"',
     wasm: 'on_connect_traps',
     // The client that finds out is told of a plugin's fault, which is no refusal for a while.
     first: 'plugin_error',
@@ -285,6 +286,25 @@ test("one client's bad events do not close the door to clients at other addresse
     assert.equal(await ask(neighbour, 'echo', 1), 1);
   }
   assert.equal(await ask(inside, 'echo', 1), 1);
+});
+
+test("bad events do not close the door to newcomers, whatever their address, and ends are heard of", async (t) => {
+  const own = await startServer(t, { config: '[breaker]\nfailures = 3\npause = "1m"', plugins: ['trips', 'echo'] });
+  for (const address of ['127.0.0.1', '127.0.0.2']) {
+    const bad = await connect(t, own, from(address));
+    for (let count = 0; count < 4; count++) await ask(bad, 'trips');
+    assert.equal((await ask(bad, 'trips')).error.code, 'plugin_unavailable');
+    // The first time it is paused for the one address, and then for everybody.
+    for (const options of [from(address), { transports: ['polling'] }, from('127.0.0.3')]) {
+      const newcomer = await connect(t, own, options);
+      assert.equal(await ask(newcomer, 'echo', 1), 1);
+    }
+    const heard = () => own.log().match(/trips hears of an end: client namespace disconnect/g)?.length ?? 0;
+    const before = heard();
+    bad.disconnect();
+    await until(() => heard() > before, { message: () => own.log() });
+  }
+  assert.equal((await plugin(own, 'trips')).paused, true);
 });
 
 test('a plugin without on-connect has no say at connects', async (t) => {

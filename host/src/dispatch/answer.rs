@@ -11,7 +11,7 @@ use crate::{
     error::{ConnectError, WireError},
     guest,
     message::{Arguments, Message, check_nesting},
-    plugin::{CallError, Plugin},
+    plugin::{CallError, CallKind, Plugin},
 };
 
 /// The event that tells a client of a failure when it asked for no ack.
@@ -68,7 +68,14 @@ impl Answer {
 
     /// Tells the client that the plugin failed, and the log why.
     pub fn plugin_failed(self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
-        let error = failure::report(plugin, &self.connection, &self.event, error, written);
+        let error = failure::report(
+            plugin,
+            &self.connection,
+            CallKind::Event,
+            &self.event,
+            error,
+            written,
+        );
         self.tell(&error);
     }
 

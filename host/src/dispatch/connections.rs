@@ -10,7 +10,7 @@ use crate::{
     connection::{Connection, lane::Arrival},
     effect::{self, Effect},
     error::{ConnectError, WireError},
-    plugin::{CallError, Completed, Job, Lease, Plugin, Reply},
+    plugin::{CallError, CallKind, Completed, Job, Lease, Plugin, Reply},
 };
 
 /// The calls' names in logs.
@@ -148,13 +148,20 @@ impl Dispatcher {
         } = plugin.start(job).ended().await;
         match reply {
             Ok(_) => {
-                plugin.succeeded(connection.address);
+                plugin.succeeded(CallKind::Disconnect, connection.address);
                 effects.retain(are_wanted);
                 effect::commit(effects, connection, &self.broadcast, || {});
             }
             Err(error) => {
                 let written = written.as_deref();
-                failure::report(plugin, connection, ON_DISCONNECT, &error, written);
+                failure::report(
+                    plugin,
+                    connection,
+                    CallKind::Disconnect,
+                    ON_DISCONNECT,
+                    &error,
+                    written,
+                );
             }
         }
     }
@@ -183,11 +190,18 @@ impl Consents {
             lease,
         } = plugin.start(job).ended().await;
         let failed = |error: &CallError| {
-            failure::report(&plugin, connection, ON_CONNECT, error, written.as_deref())
+            failure::report(
+                &plugin,
+                connection,
+                CallKind::Connect,
+                ON_CONNECT,
+                error,
+                written.as_deref(),
+            )
         };
         match reply {
             Ok(Reply::Connect(Ok(()))) => {
-                plugin.succeeded(connection.address);
+                plugin.succeeded(CallKind::Connect, connection.address);
                 Ok(Consent {
                     plugin,
                     effects,
@@ -196,7 +210,7 @@ impl Consents {
             }
             Ok(Reply::Connect(Err(refusal))) => Err(match answer::refusal(refusal) {
                 Ok(error) => {
-                    plugin.succeeded(connection.address);
+                    plugin.succeeded(CallKind::Connect, connection.address);
                     error
                 }
                 Err(error) => failed(&error).into(),

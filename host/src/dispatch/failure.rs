@@ -4,7 +4,7 @@ use crate::{
     capability::Written,
     connection::Connection,
     error::{TraceId, WireError},
-    plugin::{CallError, Paused, Plugin},
+    plugin::{CallError, CallKind, Paused, Plugin},
     shorten::shortened,
 };
 
@@ -19,6 +19,7 @@ const MAX_ERROR_CHARS: usize = 8192;
 pub fn report(
     plugin: &Plugin,
     connection: &Connection,
+    kind: CallKind,
     during: &str,
     error: &CallError,
     written: Option<&Written>,
@@ -29,7 +30,7 @@ pub fn report(
         reason += &written.to_string();
     }
     let trace_id = TraceId::random();
-    plugin.failed(connection.address, during, error, &reason, &trace_id);
+    plugin.failed(kind, connection.address, during, error, &reason, &trace_id);
     let wire = wire(error);
     if let CallError::Paused(_) = error {
         // Logged when the pause began.

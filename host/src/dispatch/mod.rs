@@ -47,7 +47,7 @@ use crate::{
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
-    plugin::{self, CallError, Completed, Job, Started},
+    plugin::{self, CallError, CallKind, Completed, Job, Started},
     registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
@@ -364,7 +364,7 @@ impl Dispatcher {
         let address = answer.connection.address;
         match verdict {
             Verdict::Done(reply, effects) => {
-                route.plugin.succeeded(address);
+                route.plugin.succeeded(CallKind::Event, address);
                 route.answered.inc();
                 effect::commit(effects, &answer.connection, &self.broadcast, || {
                     if let Some(message) = reply {
@@ -373,7 +373,7 @@ impl Dispatcher {
                 });
             }
             Verdict::Rejected(error) => {
-                route.plugin.succeeded(address);
+                route.plugin.succeeded(CallKind::Event, address);
                 self.count(route, "rejected");
                 answer.refuse(error);
             }

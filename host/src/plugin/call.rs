@@ -23,7 +23,7 @@ use super::{
     breaker::Begun,
     call_error::CallError,
     completed::{Completed, Started},
-    job::Job,
+    job::{CallKind, Job},
     load::Plugin,
     metered::{CpuTime, Metered},
     pool::{Ended, Lease},
@@ -38,7 +38,7 @@ impl Plugin {
     /// Starts a call on the current task. Whoever started it says how it ended, by
     /// [`Plugin::succeeded`] or [`Plugin::failed`].
     pub fn start(self: &Arc<Self>, job: Job) -> Started {
-        if let Err(paused) = self.breaker().admit(job.address()) {
+        if let Err(paused) = self.breaker().admit(job.kind(), job.address()) {
             return Started::Done(Completed::failed(CallError::Paused(paused)));
         }
         self.health().called();
@@ -70,14 +70,15 @@ impl Plugin {
     }
 
     /// A call for a client at this address was answered, and the answer was good.
-    pub fn succeeded(&self, address: ClientAddress) {
-        self.breaker().succeeded(address);
+    pub fn succeeded(&self, kind: CallKind, address: ClientAddress) {
+        self.breaker().succeeded(kind, address);
     }
 
     /// A call for a client at this address was not answered, or with something that is not allowed.
     /// The log tells of what follows from it under the failure's `trace_id`.
     pub fn failed(
         &self,
+        kind: CallKind,
         address: ClientAddress,
         during: &str,
         error: &CallError,
@@ -93,7 +94,7 @@ impl Plugin {
             // It is not this client, nor this call, that something is wrong with.
             return;
         }
-        let Some(begun) = self.breaker().failed(address) else {
+        let Some(begun) = self.breaker().failed(kind, address) else {
             return;
         };
         let (plugin, generation) = (&**self.name(), self.generation());

@@ -37,6 +37,17 @@ pub enum Job {
     },
 }
 
+/// A kind of calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// `events.handle`.
+    Event,
+    /// `connections.on-connect`.
+    Connect,
+    /// `connections.on-disconnect`.
+    Disconnect,
+}
+
 /// What the plugin said.
 #[derive(Debug)]
 pub enum Reply {
@@ -55,5 +66,14 @@ impl Job {
         | Self::Connect { connection, .. }
         | Self::Disconnect { connection, .. }) = self;
         connection.address
+    }
+
+    /// What kind of call it makes.
+    pub fn kind(&self) -> CallKind {
+        match self {
+            Self::Event { .. } => CallKind::Event,
+            Self::Connect { .. } => CallKind::Connect,
+            Self::Disconnect { .. } => CallKind::Disconnect,
+        }
     }
 }

@@ -204,7 +204,7 @@ impl Plugin {
             pool: Pool::new(instances, permits.clone()),
             asks: Arc::new(Places::new(source.budget.asks(), instances, permits)),
             health,
-            breaker: Breaker::new(source.breaker.clone(), source.on_failure),
+            breaker: Breaker::new(&source.breaker, source.on_failure),
             metrics,
             engine,
             broadcast,

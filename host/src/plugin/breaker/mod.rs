@@ -1,49 +1,34 @@
 //! Pauses a plugin that keeps failing, and tries it again after a while: for one client where the
 //! failures are that client's, for everybody where they are not.
+//!
+//! Events, connects and disconnects are followed apart: who sends bad events does not shut others out,
+//! and plugins hear of the ends of connections meanwhile.
 
+mod circuit;
 mod pause;
 mod row;
 #[cfg(test)]
 mod tests;
 
 use std::{
-    collections::HashMap,
-    net::IpAddr,
-    sync::atomic::{AtomicU64, Ordering},
-    time::{Duration, Instant},
+    collections::HashSet,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
-use parking_lot::{Mutex, MutexGuard};
-
-use self::{pause::Pause, row::Row};
+use self::circuit::Circuit;
+use super::job::CallKind;
 use crate::{
-    address::{ClientAddress, ClientNetwork},
+    address::ClientAddress,
     config::{self, OnFailure},
 };
 
-/// Of so many clients pauses are remembered. Beyond, the one that ends first is forgotten.
-const MAX_CLIENTS: usize = 1024;
-
-/// Bits of [`Breaker::signs`]; all lower ones are those of [`sign`].
-const FAILURES: u64 = 1 << 63;
-const EVERYBODY: u64 = 1 << 62;
-
 /// Follows the calls of one plugin generation.
 pub struct Breaker {
-    config: config::Breaker,
-    on_failure: OnFailure,
-    /// What there is in `state`, so that nearly no call has to lock it: whether there are failures,
-    /// whether everybody is paused, and which clients may be.
-    signs: AtomicU64,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    row: Row,
-    everybody: Option<Pause>,
-    disabled: bool,
-    clients: HashMap<ClientNetwork, Pause>,
+    events: Circuit,
+    connects: Circuit,
+    disconnects: Circuit,
+    disabled: AtomicBool,
 }
 
 /// Why a call is refused before it is made.
@@ -66,7 +51,7 @@ pub enum Begun {
     Disabled,
 }
 
-/// For whom calls are refused right now.
+/// For whom calls of any kind are refused right now.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Pauses {
     /// For everybody.
@@ -77,173 +62,57 @@ pub struct Pauses {
 
 impl Breaker {
     /// No failures yet.
-    pub fn new(config: config::Breaker, on_failure: OnFailure) -> Self {
+    pub fn new(config: &config::Breaker, on_failure: OnFailure) -> Self {
+        let circuit = || Circuit::new(config.clone(), on_failure);
         Self {
-            config,
-            on_failure,
-            signs: AtomicU64::new(0),
-            state: Mutex::default(),
+            events: circuit(),
+            connects: circuit(),
+            disconnects: circuit(),
+            disabled: AtomicBool::new(false),
         }
     }
 
-    /// Whether a client at this address may make a call now.
-    pub fn admit(&self, address: ClientAddress) -> Result<(), Paused> {
-        let signs = self.signs.load(Ordering::Relaxed);
-        if signs & !FAILURES == 0 {
-            return Ok(());
+    /// Whether a call of this kind may be made now for a client at this address.
+    pub fn admit(&self, kind: CallKind, address: ClientAddress) -> Result<(), Paused> {
+        if self.disabled.load(Ordering::Relaxed) {
+            return Err(Paused::Disabled);
         }
-        let client = address.network();
-        if signs & (EVERYBODY | sign(client)) == 0 {
-            return Ok(());
-        }
-        self.admit_at(client, Instant::now())
+        self.circuit(kind).admit(address.network())
     }
 
     /// A call was answered.
-    pub fn succeeded(&self, address: ClientAddress) {
-        let signs = self.signs.load(Ordering::Relaxed);
-        if signs == 0 {
-            return;
-        }
-        let client = address.network();
-        if signs & (FAILURES | EVERYBODY | sign(client)) == 0 {
-            return;
-        }
-        let mut state = self.state();
-        state.row = Row::default();
-        state.clients.remove(&client);
-        state.everybody = None;
-        self.publish(&state);
+    pub fn succeeded(&self, kind: CallKind, address: ClientAddress) {
+        self.circuit(kind).succeeded(address.network());
     }
 
     /// A call failed.
-    pub fn failed(&self, address: ClientAddress) -> Option<Begun> {
-        self.failed_at(address.network(), Instant::now())
+    pub fn failed(&self, kind: CallKind, address: ClientAddress) -> Option<Begun> {
+        if self.disabled.load(Ordering::Relaxed) {
+            return None;
+        }
+        let begun = self.circuit(kind).failed(address.network());
+        if let Some(Begun::Disabled) = begun {
+            self.disabled.store(true, Ordering::Relaxed);
+        }
+        begun
     }
 
     /// For `plugin list` and metrics.
     pub fn paused(&self) -> Pauses {
-        if self.signs.load(Ordering::Relaxed) & !FAILURES == 0 {
-            return Pauses::default();
-        }
-        let (state, now) = (self.state(), Instant::now());
-        let clients = state.clients.values();
+        let mut clients = HashSet::new();
+        let circuits = [&self.events, &self.connects, &self.disconnects];
+        let paused = circuits.map(|circuit| circuit.paused(&mut clients));
         Pauses {
-            everybody: state.disabled || state.everybody.is_some(),
-            addresses: clients.filter(|pause| pause.left(now).is_some()).count(),
+            everybody: paused.contains(&true),
+            addresses: clients.len(),
         }
     }
 
-    fn admit_at(&self, client: ClientNetwork, now: Instant) -> Result<(), Paused> {
-        let State {
-            everybody,
-            disabled,
-            clients,
-            ..
-        } = &mut *self.state();
-        if *disabled {
-            return Err(Paused::Disabled);
-        }
-        let own = clients.get_mut(&client);
-        if let Some(left) = everybody
-            .iter()
-            .chain(own.as_deref())
-            .find_map(|p| p.left(now))
-        {
-            return Err(Paused::For(left));
-        }
-        for pause in everybody.iter_mut().chain(own) {
-            pause.try_one(now);
-        }
-        Ok(())
-    }
-
-    fn failed_at(&self, client: ClientNetwork, now: Instant) -> Option<Begun> {
-        if self.config.failures == 0 {
-            return None;
-        }
-        let mut state = self.state();
-        let begun = state.failed(client, now, &self.config, self.on_failure);
-        self.publish(&state);
-        begun
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
-    }
-
-    fn publish(&self, state: &State) {
-        let mut signs = 0;
-        if !state.row.is_empty() {
-            signs |= FAILURES;
-        }
-        if state.disabled || state.everybody.is_some() {
-            signs |= EVERYBODY;
-        }
-        for client in state.clients.keys() {
-            signs |= sign(*client);
-        }
-        self.signs.store(signs, Ordering::Relaxed);
-    }
-}
-
-/// One of the lowest 62 bits. Clients may share one.
-fn sign(client: ClientNetwork) -> u64 {
-    let bits = match client.ip() {
-        IpAddr::V4(address) => address.to_bits().into(),
-        IpAddr::V6(address) => (address.to_bits() >> 64) as u64 ^ address.to_bits() as u64,
-    };
-    1 << (bits % 61)
-}
-
-impl State {
-    fn failed(
-        &mut self,
-        client: ClientNetwork,
-        now: Instant,
-        config: &config::Breaker,
-        on_failure: OnFailure,
-    ) -> Option<Begun> {
-        if self.disabled {
-            return None;
-        }
-        if let Some(pause) = &mut self.everybody {
-            return pause.failed(now, config).then_some(Begun::ForEverybody);
-        }
-        let own = self.row.add(client, config.failures);
-        if self.row.is_everybodys(config.failures) {
-            return Some(match on_failure {
-                OnFailure::Reject => {
-                    self.everybody = Some(Pause::begin(now, config));
-                    Begun::ForEverybody
-                }
-                OnFailure::Disable => {
-                    self.disabled = true;
-                    Begun::Disabled
-                }
-            });
-        }
-        if let Some(pause) = self.clients.get_mut(&client) {
-            return pause.failed(now, config).then_some(Begun::ForClient);
-        }
-        if own < config.failures {
-            return None;
-        }
-        self.make_room(now, config);
-        self.clients.insert(client, Pause::begin(now, config));
-        Some(Begun::ForClient)
-    }
-
-    /// Forgets clients that have stayed away, or else the one whose pause ends first.
-    fn make_room(&mut self, now: Instant, config: &config::Breaker) {
-        self.clients
-            .retain(|_, pause| !pause.is_long_over(now, config));
-        if self.clients.len() < MAX_CLIENTS {
-            return;
-        }
-        let first = self.clients.iter().min_by_key(|(_, pause)| pause.ends());
-        if let Some((&first, _)) = first {
-            self.clients.remove(&first);
+    fn circuit(&self, kind: CallKind) -> &Circuit {
+        match kind {
+            CallKind::Event => &self.events,
+            CallKind::Connect => &self.connects,
+            CallKind::Disconnect => &self.disconnects,
         }
     }
 }
