@@ -58,7 +58,9 @@ fn to_packets(frames: &Bytes) -> PacketBuf {
 
 #[cfg(test)]
 mod tests {
+    use base64::{Engine, prelude::BASE64_STANDARD};
     use futures_util::StreamExt;
+    use proptest::{collection::vec, prelude::*, sample::select};
 
     use super::*;
     use crate::transport::engine::websocket::frame::BINARY;
@@ -106,6 +108,97 @@ mod tests {
                 None,
             ]
         );
+    }
+
+    /// Packets by their text, as the protocol has it: the simplest reader that there can be.
+    fn model(body: &[u8]) -> Vec<Option<Packet>> {
+        let mut parts: Vec<_> = body.split(|byte| *byte == SEPARATOR).collect();
+        // The codec reads nothing behind a last separator, which `post` knows.
+        parts.pop_if(|last| last.is_empty());
+        let packet = |part: &[u8]| {
+            let text = str::from_utf8(part).ok()?;
+            Some(match (*part.first()?, text.get(1..)) {
+                (b'1', _) => Packet::Close,
+                (b'2', Some("probe")) => Packet::PingUpgrade,
+                (b'2', _) => Packet::Ping,
+                (b'3', Some("probe")) => Packet::PongUpgrade,
+                (b'3', _) => Packet::Pong,
+                (b'4', Some(message)) => Packet::Message(message.to_owned().into()),
+                (b'5', _) => Packet::Upgrade,
+                (b'6', _) => Packet::Noop,
+                (b'b', Some(base64)) => Packet::Binary(BASE64_STANDARD.decode(base64).ok()?.into()),
+                _ => return None,
+            })
+        };
+        parts.into_iter().map(packet).collect()
+    }
+
+    fn decoded(body: Bytes) -> Vec<Option<Packet>> {
+        let packets = decode(body).map(Result::ok).collect();
+        packets.now_or_never().expect("all of it is there")
+    }
+
+    /// What a client may send: packets, pieces of some, anything.
+    fn body() -> impl Strategy<Value = Vec<u8>> {
+        const PIECES: [&[u8]; 14] = [
+            b"\x1e",
+            b"\x1e",
+            b"1",
+            b"2",
+            b"2probe",
+            b"3",
+            b"4",
+            b"42[\"a\"]",
+            b"451-[{}]",
+            b"5",
+            b"bAQID",
+            b"b",
+            b"=",
+            "é".as_bytes(),
+        ];
+        prop_oneof![
+            3 => vec(select(&PIECES[..]), 0..12).prop_map(|pieces| pieces.concat()),
+            1 => vec(any::<u8>(), 0..24),
+        ]
+    }
+
+    /// What a client is sent, packet by packet: a text, and the attachments behind it.
+    fn waiting() -> impl Strategy<Value = Vec<(String, Vec<Vec<u8>>)>> {
+        vec(("[a-zé]{0,20}", vec(vec(any::<u8>(), 0..8), 0..3)), 1..8)
+    }
+
+    proptest! {
+        #[test]
+        fn any_body_is_read_as_the_protocol_has_it(body in body()) {
+            prop_assert_eq!(decoded(body.clone().into()), model(&body));
+        }
+
+        #[test]
+        fn what_is_sent_is_read_again_whatever_fits_at_once(packets in waiting(), max in 0..100_usize) {
+            let encoded: Vec<Bytes> = packets.iter().map(|(text, attachments)| {
+                let text = format!("4{text}");
+                let text = [(TEXT, text.as_bytes())].into_iter();
+                let attachments = attachments.iter().map(|attachment| (BINARY, &**attachment));
+                frames(&text.chain(attachments).collect::<Vec<_>>())
+            }).collect();
+            let mut left = &encoded[..];
+            let mut read = Vec::new();
+            while !left.is_empty() {
+                let (count, payload) = encode(left.iter(), max);
+                prop_assert!((1..=left.len()).contains(&count));
+                // One alone may be larger; the separators within a packet are not counted.
+                let separators = payload.iter().filter(|byte| **byte == SEPARATOR).count();
+                prop_assert!(count == 1 || payload.len() <= max + separators);
+                read.extend(decoded(payload));
+                left = &left[count..];
+            }
+            let sent = packets.into_iter().flat_map(|(text, attachments)| {
+                let text = Some(Packet::Message(text.into()));
+                let binary = |attachment: Vec<u8>| Some(Packet::Binary(attachment.into()));
+                std::iter::once(text).chain(attachments.into_iter().map(binary))
+            });
+            prop_assert_eq!(read, sent.collect::<Vec<_>>());
+        }
     }
 
     #[test]
