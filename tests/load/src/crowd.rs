@@ -8,13 +8,34 @@ use std::sync::{
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
 
-use crate::{client::Client, cores, faults::Faults, target::Target};
+use crate::{
+    client::Client,
+    cores,
+    faults::Faults,
+    target::Target,
+    transport::{Connected, Transport},
+};
 
 /// How many handshakes are under way at once.
 const AT_ONCE: usize = 32;
 
-/// Connects so many users, numbered from `first`.
+/// Connects so many users over websockets, numbered from `first`.
 pub async fn connect(target: &Arc<Target>, first: u64, count: usize) -> Result<Vec<Client>> {
+    let clients = connect_over(Transport::Websocket, target, first, count).await?;
+    let websocket = |client| match client {
+        Connected::Websocket(client) => Some(client),
+        Connected::Polling(_) => None,
+    };
+    Ok(clients.into_iter().filter_map(websocket).collect())
+}
+
+/// Connects so many users, numbered from `first`.
+pub async fn connect_over(
+    transport: Transport,
+    target: &Arc<Target>,
+    first: u64,
+    count: usize,
+) -> Result<Vec<Connected>> {
     cores::check_room_for(count)?;
     let next = Arc::new(AtomicU64::new(first));
     let end = first + count as u64;
@@ -29,14 +50,14 @@ pub async fn connect(target: &Arc<Target>, first: u64, count: usize) -> Result<V
                     return Ok(clients);
                 }
                 let token = target.token(id);
-                let client = Client::connect(&target, Some((id, &token))).await;
+                let client = transport.connect(&target, id, &token).await;
                 clients.push(client.with_context(|| format!("user {id} cannot connect"))?);
             }
         });
     }
     let mut clients = Vec::with_capacity(count);
     while let Some(connected) = tasks.join_next().await {
-        let connected: Result<Vec<Client>> = connected?;
+        let connected: Result<Vec<Connected>> = connected?;
         clients.append(&mut connected?);
     }
     Ok(clients)
@@ -52,7 +73,7 @@ pub async fn faults(mut tasks: JoinSet<Faults>) -> Result<Faults> {
 }
 
 /// Closes clients that are of no use any more.
-pub async fn close(clients: Vec<Client>) {
+pub async fn close(clients: Vec<Connected>) {
     for client in clients {
         // One that is closed already is fine: whoever cares has counted it.
         let _ = client.close().await;

@@ -47,6 +47,7 @@ mod swapper;
 mod talk;
 mod target;
 mod token;
+mod transport;
 mod usage;
 mod versions;
 mod websocket;

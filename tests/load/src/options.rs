@@ -72,6 +72,8 @@ impl ServerOptions {
 pub enum Peer {
     /// MixLab with its shipped plugins.
     Mixlab,
+    /// The same without connection state recovery, whatever is said of others.
+    MixlabPlain,
     /// Node's Socket.IO server with the same events written in JavaScript.
     Node,
     /// The same in two processes, with sticky sessions and the cluster adapter.
@@ -85,6 +87,7 @@ impl Peer {
     pub fn name(self) -> &'static str {
         match self {
             Self::Mixlab => "mixlab",
+            Self::MixlabPlain => "mixlab-plain",
             Self::Node => "node",
             Self::NodeCluster => "node-cluster",
             Self::Native => "native",

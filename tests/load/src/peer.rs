@@ -18,9 +18,10 @@ pub fn command(options: &ServerOptions, config: &Path) -> Result<Command> {
         Some(program) => Ok(program.clone()),
         None => built(name),
     };
-    let recovery = options.recovery.to_string();
+    let recovers = options.recovery && options.peer != Peer::MixlabPlain;
+    let recovery = recovers.to_string();
     Ok(match options.peer {
-        Peer::Mixlab => {
+        Peer::Mixlab | Peer::MixlabPlain => {
             ensure!(config.is_file(), "there is no {}", config.display());
             let mut command = Command::new(program("mixlab")?);
             command

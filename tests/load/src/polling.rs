@@ -50,6 +50,18 @@ impl PollingClient {
         Ok(client)
     }
 
+    /// Polls, and answers pings, until there is an error or something else comes.
+    pub async fn idle(&mut self) -> Result<()> {
+        loop {
+            for text in self.poll().await?.split(|byte| *byte == SEPARATOR) {
+                match Packet::parse(text)? {
+                    Packet::Ping => self.post(packet::PONG).await?,
+                    other => bail!("unexpected: {other:?}"),
+                }
+            }
+        }
+    }
+
     /// Leaves the namespace and closes the session, as the stock client does.
     pub async fn close(mut self) -> Result<()> {
         let packets = [packet::DISCONNECT, packet::CLOSE].join(&SEPARATOR);

@@ -42,7 +42,7 @@ impl Programs {
         Ok(ServerOptions {
             peer,
             server: match peer {
-                Peer::Mixlab => Some(optimised(&self.mixlab, "mixlab")?),
+                Peer::Mixlab | Peer::MixlabPlain => Some(optimised(&self.mixlab, "mixlab")?),
                 Peer::Native => Some(optimised(&self.native, "mixlab-load-native")?),
                 Peer::Node | Peer::NodeCluster => None,
             },

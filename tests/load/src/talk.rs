@@ -12,6 +12,7 @@ use crate::{
     procfs,
     report::Report,
     target::Target,
+    transport::Transport,
 };
 
 /// Connections that come and go before the base is taken, so that it holds what any first
@@ -57,7 +58,8 @@ impl Default for Talk {
 impl Talk {
     /// Runs it.
     pub async fn run(&self, target: &Arc<Target>) -> Result<Report> {
-        crowd::close(crowd::connect(target, 0, FIRST).await?).await;
+        let first = crowd::connect_over(Transport::Websocket, target, 0, FIRST);
+        crowd::close(first.await?).await;
         sleep(REST).await;
         let base = procfs::memory(target.pid)?;
         let mut clients = crowd::connect(target, FIRST as u64, self.sockets).await?;

@@ -36,17 +36,20 @@ pub struct Verdict {
 }
 
 /// All of them.
-pub const AIMS: [Aim; 10] = [
+pub const AIMS: [Aim; 13] = [
     aim("echo", Bound::Times(0.45, Peer::Node)),
-    aim("echo", Bound::Times(1.2, Peer::Native)),
+    aim("echo", Bound::Times(0.9, Peer::Native)),
     aim("echo-deep", Bound::Times(0.30, Peer::Node)),
-    aim("echo-deep", Bound::NativePlus(3.0)),
+    aim("echo-deep", Bound::NativePlus(0.7)),
     aim("ack", Bound::Times(0.42, Peer::Node)),
+    aim("ack", Bound::Times(0.9, Peer::Native)),
     aim("fanout", Bound::Times(0.60, Peer::Node)),
-    aim("fanout", Bound::Times(1.0, Peer::Native)),
+    aim("fanout", Bound::Times(0.5, Peer::Native)),
     aim("connect", Bound::Times(0.06, Peer::Node)),
-    aim("idle", Bound::Value(15.0)),
-    aim("open-loop", Bound::Times(0.5, Peer::Node)),
+    aim("connect", Bound::Times(0.7, Peer::Native)),
+    aim("idle", Bound::Value(7.0)),
+    aim("idle-polling", Bound::Value(8.0)),
+    aim("open-loop", Bound::Times(1.0, Peer::Native)),
 ];
 
 const fn aim(case: &'static str, bound: Bound) -> Aim {

@@ -7,8 +7,9 @@ use anyhow::Result;
 use crate::{
     figure::{CPU_PER_COPY, CPU_PER_MESSAGE, Figure, KIB_PER_CONNECTION},
     report::Report,
-    scenario::{Connect, Exchange, Fanout, Idle, Transport},
+    scenario::{Connect, Exchange, Fanout, Idle},
     target::Target,
+    transport::Transport,
 };
 
 /// Node's compiler needs some time until it has warmed up.
@@ -92,18 +93,16 @@ pub fn pinned() -> Vec<Case> {
             "1,000 users connect, polling",
             Transport::Polling,
         ),
-        Case {
-            name: "idle",
-            title: "2,000 idle connections",
-            figure: KIB_PER_CONNECTION,
-            more: &[BASE],
-            seconds: 7.0,
-            scenario: Scenario::Idle(Idle {
-                sockets: 2000,
-                rest: Duration::from_millis(1500),
-                hold: Duration::from_millis(500),
-            }),
-        },
+        idle(
+            "idle",
+            "2,000 idle connections, websocket",
+            Transport::Websocket,
+        ),
+        idle(
+            "idle-polling",
+            "2,000 idle connections, polling",
+            Transport::Polling,
+        ),
         open_loop(),
     ]
 }
@@ -161,6 +160,22 @@ fn connect(name: &'static str, title: &'static str, transport: Transport) -> Cas
         scenario: Scenario::Connect(Connect {
             clients: 1000,
             at_once: 16,
+            transport,
+        }),
+    }
+}
+
+fn idle(name: &'static str, title: &'static str, transport: Transport) -> Case {
+    Case {
+        name,
+        title,
+        figure: KIB_PER_CONNECTION,
+        more: &[BASE],
+        seconds: 7.0,
+        scenario: Scenario::Idle(Idle {
+            sockets: 2000,
+            rest: Duration::from_millis(1500),
+            hold: Duration::from_millis(500),
             transport,
         }),
     }

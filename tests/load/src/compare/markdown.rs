@@ -21,6 +21,8 @@ pub fn text(machine: &Machine, comparison: &Comparison) -> String {
         "# Comparison\n\n\
          Made by `mixlab-load compare --rounds {rounds}`; what it means is in ../README.md.\n\n\
          {machine}\n\n\
+         Connection state recovery is on in mixlab and node, and off in mixlab-plain; node-cluster and \
+         native have none.\n\n\
          Values are medians of {rounds} rounds, in which the servers took turns, with the least \
          and the greatest in brackets. Ratios are medians of the ratios of each round. Lower is \
          better, except in what is per second.\n"

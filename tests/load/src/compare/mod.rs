@@ -43,7 +43,7 @@ pub struct Compare {
 }
 
 /// Those that are compared on one core, and those that can use more.
-const PINNED: [Peer; 3] = [Peer::Mixlab, Peer::Node, Peer::Native];
+const PINNED: [Peer; 4] = [Peer::Mixlab, Peer::MixlabPlain, Peer::Node, Peer::Native];
 const UNPINNED: [Peer; 4] = [Peer::Mixlab, Peer::Node, Peer::NodeCluster, Peer::Native];
 
 /// About how long the scenarios take that only MixLab can take.
@@ -117,7 +117,10 @@ impl Compare {
                 for turn in 0..result.peers.len() {
                     // Nobody is always the first.
                     let peer = result.peers[(turn + round) % result.peers.len()];
-                    let server = self.programs.server(peer, options)?;
+                    let server = ServerOptions {
+                        recovery: matches!(peer, Peer::Mixlab | Peer::Node),
+                        ..self.programs.server(peer, options)?
+                    };
                     let mut report = measure(&result.case, &server).await;
                     if let (Err(error), true) = (&report, peer != Peer::Mixlab) {
                         // A comparison should not end with a bad moment of somebody else's server.

@@ -9,18 +9,17 @@ use std::{
 };
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use tokio::{task::JoinSet, time::sleep};
 
 use super::sockets;
 use crate::{
     backend::Backend,
-    client::Client,
     faults::Faults,
     latency::Latencies,
-    polling::PollingClient,
     report::Report,
     target::Target,
+    transport::Transport,
     usage::{PER_CONNECT, Stopwatch, report_memory},
 };
 
@@ -39,20 +38,6 @@ pub struct Connect {
     /// What they connect over.
     #[arg(long, default_value = "websocket")]
     pub transport: Transport,
-}
-
-/// What carries Socket.IO.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Transport {
-    /// From the first request on.
-    Websocket,
-    /// HTTP long-polling, without an upgrade.
-    Polling,
-}
-
-enum Connected {
-    Websocket(Client),
-    Polling(PollingClient),
 }
 
 impl Connect {
@@ -103,11 +88,7 @@ impl Connect {
         let left = left(&mut backend).await?;
 
         let mut report = Report::new("connect", &target.name);
-        let transport = self.transport.to_possible_value();
-        report.set(
-            "transport",
-            transport.map_or_else(String::new, |value| value.get_name().to_owned()),
-        );
+        report.set("transport", self.transport.name());
         report.set("clients", self.clients);
         report.set("counted_by_server", counted);
         report.set("left_at_end", left);
@@ -117,26 +98,6 @@ impl Connect {
         latencies.report(&mut report);
         report_memory(&mut report, target)?;
         Ok(report)
-    }
-}
-
-impl Transport {
-    async fn connect(self, target: &Target, id: u64, token: &str) -> Result<Connected> {
-        Ok(match self {
-            Self::Websocket => {
-                Connected::Websocket(Client::connect(target, Some((id, token))).await?)
-            }
-            Self::Polling => Connected::Polling(PollingClient::connect(target, id, token).await?),
-        })
-    }
-}
-
-impl Connected {
-    async fn close(self) -> Result<()> {
-        match self {
-            Self::Websocket(client) => client.close().await,
-            Self::Polling(client) => client.close().await,
-        }
     }
 }
 

@@ -14,6 +14,7 @@ use crate::{
     procfs,
     report::Report,
     target::Target,
+    transport::Transport,
     usage::{Stopwatch, report_memory},
 };
 
@@ -33,16 +34,20 @@ pub struct Idle {
     /// How long they are held and the server's CPU time is measured.
     #[arg(long, default_value = "3s", value_parser = duration)]
     pub hold: Duration,
+    /// What they are connected over.
+    #[arg(long, default_value = "websocket")]
+    pub transport: Transport,
 }
 
 impl Idle {
     /// Runs it.
     pub async fn run(&self, target: &Arc<Target>) -> Result<Report> {
-        crowd::close(crowd::connect(target, 0, FIRST).await?).await;
+        let connect = |first, count| crowd::connect_over(self.transport, target, first, count);
+        crowd::close(connect(0, FIRST).await?).await;
         sleep(self.rest).await;
         let base = procfs::memory(target.pid)?;
         let mut tasks = JoinSet::new();
-        for mut client in crowd::connect(target, FIRST as u64, self.sockets).await? {
+        for mut client in connect(FIRST as u64, self.sockets).await? {
             tasks.spawn(async move { client.idle().await });
         }
         sleep(self.rest).await;
@@ -61,6 +66,7 @@ impl Idle {
         sleep(self.rest).await;
 
         let mut report = Report::new("idle", &target.name);
+        report.set("transport", self.transport.name());
         report.set("sockets", self.sockets);
         faults.report(&mut report);
         report.set("base_rss_kib", base.resident_kib);

@@ -8,12 +8,7 @@ mod mixed;
 mod reload;
 
 pub use self::{
-    connect::{Connect, Transport},
-    exchange::Exchange,
-    fanout::Fanout,
-    idle::Idle,
-    mixed::Mixed,
-    reload::Reload,
+    connect::Connect, exchange::Exchange, fanout::Fanout, idle::Idle, mixed::Mixed, reload::Reload,
 };
 
 use clap::builder::{RangedI64ValueParser, TypedValueParser};
