@@ -28,10 +28,10 @@ impl Connections {
     /// Adds a connection.
     pub fn insert(&self, connection: Arc<Connection>) {
         let mut by_client = self.by_client.lock();
-        by_client
-            .entry(connection.key.session)
-            .or_default()
-            .push(connection);
+        let its = by_client.entry(connection.key.session).or_default();
+        // Most clients use one namespace.
+        its.reserve_exact(1);
+        its.push(connection);
         self.clients.store(by_client.len(), Ordering::Relaxed);
     }
 

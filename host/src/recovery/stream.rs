@@ -136,6 +136,10 @@ impl Stream {
         let event = Event { place, packet };
         state.count += 1;
         state.bytes += event.bytes();
+        if state.events.capacity() == 0 {
+            // Most connections are told who they are, and then nothing for long.
+            state.events.reserve_exact(1);
+        }
         state.events.push_back(event);
         self.fit(state);
     }

@@ -91,7 +91,11 @@ async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, R
         return match (is_websocket, request.method()) {
             (true, _) if wants_upgrade => accept::upgrade(session, request),
             (false, _) if session.transport() == Transport::Websocket => Err(Refusal::BadRequest),
-            (false, &Method::GET) => polling::poll(session).await,
+            (false, &Method::GET) => {
+                // A poll waits long, and needs neither its head nor the buffer that held it.
+                drop(request);
+                polling::poll(session).await
+            }
             (false, &Method::POST) => polling::post(session, request).await,
             _ => Err(Refusal::BadRequest),
         };

@@ -68,7 +68,7 @@ pub fn open(
         let (tcp, place) = io.into_parts();
         session.open_websocket(tcp);
         session.send(&session.greeting());
-        tokio::spawn(WebSocket::new(session, read.into(), place));
+        tokio::spawn(WebSocket::new(session, &read, place));
     });
     Ok(response)
 }

@@ -65,7 +65,7 @@ enum State {
 
 impl WebSocket {
     /// The task of a session that has got its websocket. `held` has been read already.
-    fn new(session: Arc<Session>, held: Vec<u8>, place: Place) -> Self {
+    fn new(session: Arc<Session>, held: &[u8], place: Place) -> Self {
         let max_message = session.policy().max_payload;
         Self {
             session,

@@ -49,12 +49,13 @@ struct Fragments {
 }
 
 impl Reader {
-    /// A reader of messages up to so many bytes. `held` has been read already.
-    pub fn new(max_message: usize, held: Vec<u8>) -> Self {
+    /// A reader of messages up to so many bytes. `held` has been read already. It is copied: as long as
+    /// the websocket lives, a buffer without content would be kept, too.
+    pub fn new(max_message: usize, held: &[u8]) -> Self {
         Self {
             max_message,
             is_unseen: !held.is_empty(),
-            held,
+            held: held.to_vec(),
             message: None,
         }
     }
@@ -65,8 +66,8 @@ impl Reader {
     }
 
     /// What has been read and not been dealt with.
-    pub fn into_held(self) -> Vec<u8> {
-        self.held
+    pub fn held(&self) -> &[u8] {
+        &self.held
     }
 
     /// Takes bytes from the client, and hands over the messages that are whole with them. The bytes

@@ -43,7 +43,7 @@ const READ_AT_ONCE: usize = 512;
 pub async fn run(session: Arc<Session>, accepted: Accepted) -> Option<WebSocket> {
     let mut probe = Probe {
         io: accepted.io,
-        reader: Reader::new(MAX_MESSAGE, accepted.read.to_vec()),
+        reader: Reader::new(MAX_MESSAGE, &accepted.read),
         messages: VecDeque::new(),
     };
     if !session.begin_upgrade() {
@@ -61,7 +61,7 @@ pub async fn run(session: Arc<Session>, accepted: Accepted) -> Option<WebSocket>
     let (tcp, place) = io.into_parts();
     session.open_websocket(tcp);
     session.flush();
-    Some(WebSocket::new(session, reader.into_held(), place))
+    Some(WebSocket::new(session, reader.held(), place))
 }
 
 /// A websocket that is being probed.

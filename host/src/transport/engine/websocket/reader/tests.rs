@@ -70,7 +70,7 @@ fn ours(parts: &[&[u8]], is_held: bool) -> Outcome {
         true => parts.next().copied().unwrap_or_default(),
         false => &[],
     };
-    let mut reader = Reader::new(MAX_MESSAGE, held.to_vec());
+    let mut reader = Reader::new(MAX_MESSAGE, held);
     assert_eq!(reader.has_unseen(), !held.is_empty());
     let first: &[u8] = &[];
     for part in std::iter::once(&first).chain(parts) {
