@@ -110,6 +110,19 @@ impl Effect {
         }
     }
 
+    /// Whether a later call may see by its reads that it was performed.
+    pub(crate) fn is_seen(&self) -> bool {
+        matches!(
+            self,
+            Self::Join { .. }
+                | Self::Leave { .. }
+                | Self::JoinSockets { .. }
+                | Self::LeaveSockets { .. }
+                | Self::SetData { .. }
+                | Self::Disconnect { .. }
+        )
+    }
+
     /// Whether it is for the connection itself, and no other.
     pub fn is_for_connection(&self) -> bool {
         matches!(
@@ -123,67 +136,88 @@ impl Effect {
     }
 }
 
-/// Performs the effects of a call for `connection`, in the order they were recorded, and then
-/// `answer`s. Connections end behind that, so that their clients get all of it.
+/// Performs the effects of a call in the order they were recorded, those for itself on the `connection`
+/// that it is for, and then `answer`s. Connections end behind that, so that their clients get all of it.
 pub fn commit(
     effects: Vec<Effect>,
-    connection: &Connection,
+    connection: Option<&Connection>,
     broadcast: &Broadcast,
     answer: impl FnOnce(),
 ) {
-    let selected = |sockets: &Selected| sockets.connections(Some(connection), broadcast);
     let mut disconnects = Vec::new();
     for effect in effects {
         match effect {
-            Effect::PaymentUpdate { data } => {
-                broadcast.broadcast_payment_update(&data);
-            }
-            Effect::Notify { user, notification } => {
-                broadcast.send_user_notification(&user, notification);
-            }
-            Effect::ToRole { role, event, data } => {
-                broadcast.broadcast_to_role(&role, &event, &data);
-            }
-            Effect::Emit {
-                event,
-                message,
-                volatile,
-            } => {
-                connection.emit(&event, message, volatile);
-            }
-            Effect::EmitTo {
-                sockets,
-                event,
-                message,
-                volatile,
-            } => {
-                // Nobody is in a namespace that is not open.
-                sockets.at(Some(connection), broadcast, |adapter| {
-                    adapter.broadcast(sockets.selection.clone(), &event, message, volatile)
-                });
-            }
-            Effect::Join { room } => connection.join(vec![room]),
-            Effect::Leave { room } => connection.leave(vec![room]),
-            Effect::JoinSockets { sockets, room } => {
-                let join = |it: &Arc<Connection>| it.join(vec![room.clone()]);
-                selected(&sockets).iter().for_each(join);
-            }
-            Effect::LeaveSockets { sockets, room } => {
-                let leave = |it: &Arc<Connection>| it.leave(vec![room.clone()]);
-                selected(&sockets).iter().for_each(leave);
-            }
-            Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
             Effect::Disconnect { sockets, close } => disconnects.push((sockets, close)),
+            effect => perform(effect, connection, broadcast),
         }
     }
     answer();
     for (sockets, close) in disconnects {
         let connections = broadcast.connections();
-        match sockets {
-            Some(sockets) => selected(&sockets)
+        match (sockets, connection) {
+            (Some(sockets), _) => sockets
+                .connections(connection, broadcast)
                 .iter()
                 .for_each(|selected| connections.disconnect(selected, close)),
-            None => connections.disconnect(connection, close),
+            (None, Some(connection)) => connections.disconnect(connection, close),
+            (None, None) => {}
         }
+    }
+}
+
+fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcast) {
+    let selected = |sockets: &Selected| sockets.connections(connection, broadcast);
+    match effect {
+        Effect::PaymentUpdate { data } => {
+            broadcast.broadcast_payment_update(&data);
+        }
+        Effect::Notify { user, notification } => {
+            broadcast.send_user_notification(&user, notification);
+        }
+        Effect::ToRole { role, event, data } => {
+            broadcast.broadcast_to_role(&role, &event, &data);
+        }
+        Effect::EmitTo {
+            sockets,
+            event,
+            message,
+            volatile,
+        } => {
+            // Nobody is in a namespace that is not open.
+            sockets.at(connection, broadcast, |adapter| {
+                adapter.broadcast(sockets.selection.clone(), &event, message, volatile)
+            });
+        }
+        Effect::JoinSockets { sockets, room } => {
+            let join = |it: &Arc<Connection>| it.join(vec![room.clone()]);
+            selected(&sockets).iter().for_each(join);
+        }
+        Effect::LeaveSockets { sockets, room } => {
+            let leave = |it: &Arc<Connection>| it.leave(vec![room.clone()]);
+            selected(&sockets).iter().for_each(leave);
+        }
+        effect => {
+            // What is for a connection is recorded by calls for one only.
+            if let Some(connection) = connection {
+                perform_for(effect, connection);
+            }
+        }
+    }
+}
+
+/// Performs what is for the connection itself.
+fn perform_for(effect: Effect, connection: &Connection) {
+    match effect {
+        Effect::Emit {
+            event,
+            message,
+            volatile,
+        } => {
+            connection.emit(&event, message, volatile);
+        }
+        Effect::Join { room } => connection.join(vec![room]),
+        Effect::Leave { room } => connection.leave(vec![room]),
+        Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
+        _ => {}
     }
 }

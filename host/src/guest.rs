@@ -27,11 +27,11 @@ pub use bindings::{
         events::{Guest as Events, GuestIndices as EventsIndices, Outcome},
         lifecycle::{
             Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,
-            RateLimit, Scope,
+            RateLimit, Scope, SerialKey,
         },
     },
     mixlab::plugin::{
-        ask, broadcast, connection, emit, log, rooms, sockets, types,
+        ask, broadcast, connection, emit, log, rooms, sockets, store, types,
         types::{Connection, Error, Message, Rejection, User},
     },
 };

@@ -60,6 +60,7 @@ pub mod server;
 mod settings;
 mod shorten;
 mod socket;
+mod store;
 mod suggest;
 mod tasks;
 mod transport;

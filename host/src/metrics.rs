@@ -43,6 +43,7 @@ pub struct Metrics {
     namespaces: IntGauge,
     connections: IntCounterVec,
     events: IntCounterVec,
+    repeated: IntCounterVec,
     rate_limited: IntCounterVec,
     dropped_emits: IntGauge,
     refused_connections: IntCounter,
@@ -123,6 +124,11 @@ impl Default for Metrics {
                 "mixlab_events_total",
                 "Events by plugin, declared name and outcome: ok, rejected, dropped or the code of the error",
                 &[PLUGIN, EVENT, "outcome"],
+            ),
+            repeated: counters(
+                "mixlab_repeated_calls_total",
+                "Calls that ran again, because what they read from the store had changed",
+                &[PLUGIN],
             ),
             rate_limited: counters(
                 "mixlab_rate_limited_total",
@@ -238,6 +244,11 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts a call that runs again, because what it read has changed.
+    pub fn call_repeated(&self, plugin: &str) {
+        self.repeated.with_label_values(&[plugin]).inc();
+    }
+
     /// Forgets what was counted for plugins and events that are not there any more. To be called by
     /// whoever loads them, and not while one is being loaded: its counters are there before it is.
     pub fn forget_gone(&self, live: &Live<'_>) {
@@ -252,6 +263,7 @@ impl Metrics {
             has_event(plugin, event)
         });
         keep(&self.calls, [PLUGIN], |[plugin]| has_plugin(plugin));
+        keep(&self.repeated, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.call_failures, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.reloads, [WHAT], |[what]| {
             what == CONFIG_FILE || has_plugin(what)

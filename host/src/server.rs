@@ -12,6 +12,7 @@ use tokio::{
     net::TcpSocket,
     runtime::Handle,
     sync::{Notify, mpsc},
+    task::spawn_blocking,
     time::timeout,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,7 +21,7 @@ use crate::{
     admission::RateLimits,
     api::{self, Api, LocalKey},
     broadcast::Broadcast,
-    config::{Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
+    config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::Dispatcher,
     host_header,
@@ -30,6 +31,7 @@ use crate::{
     reload::{Reloader, Request, Targets},
     settings::Settings,
     socket::Sockets,
+    store::Store,
     tasks::{Task, Tasks},
     transport::{self, Door, Listener, Namespaces, Sessions, serve},
     web,
@@ -108,7 +110,7 @@ impl Server {
             dispatcher,
             mut reloader,
             published,
-        } = Core::new(&config, source, secret.clone())?;
+        } = Core::new(&config, source, secret.clone(), config.store.clone())?;
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
         let sockets = Arc::new(Sockets {
@@ -143,6 +145,7 @@ impl Server {
             metrics: dispatcher.metrics.clone(),
             namespaces,
             down: tasks.down(),
+            store: dispatcher.store.clone(),
         };
         let settings = dispatcher.settings.clone();
         let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
@@ -232,6 +235,7 @@ impl Server {
         });
         tasks.spawn(EndWithTokens(dispatcher.clone()));
         tasks.spawn(Sweep(sessions.clone()));
+        tasks.spawn(Settle(dispatcher.store.clone()));
         tasks.spawn(Accept {
             listener: self.listener,
             router: self.router,
@@ -247,6 +251,10 @@ impl Server {
         stop.cancel();
         let ended = async {
             dispatcher.shut_down().await;
+            let store = dispatcher.store.clone();
+            if let Err(error) = spawn_blocking(move || store.close()).await {
+                tracing::error!("the store was not closed: {error}");
+            }
             sessions.close();
             tasks.ended().await;
             connections.close();
@@ -315,6 +323,18 @@ impl Task for Sweep {
     }
 }
 
+/// Performs what follows commits to the store.
+struct Settle(Arc<Store>);
+
+impl Task for Settle {
+    const NAME: &'static str = "store";
+
+    async fn run(&mut self, _stop: &CancellationToken) {
+        // Calls that are under way when the server stops are committed still.
+        self.0.settle().await;
+    }
+}
+
 /// Lets clients in. When it ends, the port is closed.
 struct Accept {
     listener: Listener,
@@ -350,6 +370,7 @@ impl Core {
         config: &Config,
         source: Option<ConfigSource>,
         secret: Arc<[u8]>,
+        store: config::Store,
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
@@ -357,7 +378,8 @@ impl Core {
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(config, &secret, &limits);
-        let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics);
+        let store = Store::new(store);
+        let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics, store);
         let published: Arc<Notify> = Arc::default();
         let reloader = Reloader::new(
             config.clone(),
@@ -368,6 +390,7 @@ impl Core {
                 registry: dispatcher.registry.clone(),
                 settings: dispatcher.settings.clone(),
                 broadcast: dispatcher.broadcast.clone(),
+                store: dispatcher.store.clone(),
                 metrics: dispatcher.metrics.clone(),
             },
             limits,
@@ -385,7 +408,9 @@ impl Core {
 /// Loads all plugins as [`Server::start`] does, without serving; says how each of them stands.
 pub(crate) async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
     addresses(config).await?;
-    let mut core = Core::new(config, None, secret(config))?;
+    // A server may have the real one open.
+    let store = config::Store::in_memory();
+    let mut core = Core::new(config, None, secret(config), store)?;
     core.reloader.refresh().await;
     Ok(core.reloader.status().load_full())
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, sync::Arc};
 use super::{
     rate_limit::{Limit, RateLimits},
     schema::Schema,
+    serial::SerialBy,
     weight::Budget,
 };
 use crate::{
@@ -35,6 +36,10 @@ pub struct Contract {
     pub limits: Vec<Arc<Limit>>,
     /// How large it may be, in bytes.
     pub max_bytes: usize,
+    /// Which calls run one after the other.
+    pub serial_by: Option<SerialBy>,
+    /// Whether a call that acted at once may run again.
+    pub repeatable: bool,
 }
 
 /// What is wrong with a contract.
@@ -60,6 +65,8 @@ impl Contract {
             reply,
             limits: declared,
             max_bytes,
+            serial_by,
+            repeatable,
         } = contract;
         let error = |reason: String| ContractError {
             event: shortened(&event, MAX_EVENT_BYTES),
@@ -94,6 +101,8 @@ impl Contract {
             reply: schema("reply", reply)?,
             limits: limits.collect::<Result<_, _>>().map_err(error)?,
             max_bytes: max_bytes.map_or(usize::MAX, |bytes| bytes as usize),
+            serial_by: serial_by.map(SerialBy::new).transpose().map_err(error)?,
+            repeatable,
             event,
         })
     }

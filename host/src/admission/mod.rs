@@ -8,6 +8,7 @@ mod pattern;
 mod quota;
 mod rate_limit;
 mod schema;
+mod serial;
 mod violation;
 mod weight;
 

@@ -28,6 +28,7 @@ use crate::{
     metrics::Metrics,
     reload::{PluginStatus, Request, Status},
     settings,
+    store::Store,
     tasks::Down,
     transport::{Delivery, Namespaces},
     user::{UserId, is_role},
@@ -51,6 +52,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// The tasks of the server that are not running.
     pub(crate) down: Down,
+    /// What plugins remember.
+    pub(crate) store: Arc<Store>,
     /// The sockets' doors, which count what they drop.
     pub namespaces: Arc<Namespaces>,
 }
@@ -192,13 +195,20 @@ async fn reload(
 }
 
 /// Ready means that every plugin that is switched on serves what its file holds, that `mixlab.toml`
-/// is in force, and that the server's own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
+/// is in force, that the store takes what is written, and that the server's own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
 /// no client is to bring that about.
-async fn ready(State(status): State<Arc<ArcSwap<Status>>>, State(down): State<Down>) -> Response {
+async fn ready(
+    State(status): State<Arc<ArcSwap<Status>>>,
+    State(down): State<Down>,
+    State(store): State<Arc<Store>>,
+) -> Response {
     let status = status.load();
     let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
     let down = down.names().into_iter();
     problems.extend(down.map(|task| format!("the server's task {task}")));
+    if store.failure().is_some() {
+        problems.push("the store cannot be written".to_owned());
+    }
     // Names only: the reasons may show paths, and this door needs no key.
     let (code, mut text) = if problems.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())

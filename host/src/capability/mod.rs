@@ -12,6 +12,7 @@ mod permits;
 mod random;
 mod rooms;
 mod sockets;
+mod store;
 
 use std::{sync::Arc, time::Instant};
 
@@ -30,11 +31,23 @@ use crate::{
     grant::Grants,
     guest::{self, Error, Message as GuestMessage},
     message::{Arguments, InvalidMessage, Message, is_socket_ios},
+    store::{Open, Transaction},
 };
 
 /// How many things of the host an instance may hold at once: streams, timers. A call that waits holds
 /// a few.
 pub const MAX_HANDLES: usize = 1000;
+
+/// What a call recorded: all of it happens, or nothing.
+#[derive(Default)]
+pub struct Recorded {
+    /// In order.
+    pub effects: Vec<Effect>,
+    /// What it read from the store and wrote to it, if it did.
+    pub transaction: Option<Box<Transaction>>,
+    /// Whether it did at once what cannot be taken back, as an ask does: to run it again would do it twice.
+    pub acted: bool,
+}
 
 /// The state of one plugin instance: WASI without any rights, and the call that is under way.
 pub struct State {
@@ -47,13 +60,19 @@ pub struct State {
     pub meter: Meter,
     /// What the guest wrote during the current call.
     pub output: Output,
-    /// Whose event it is; none while the instance is being prepared.
+    /// Whether a call is under way; none is while the instance is being prepared.
+    is_called: bool,
+    /// Whose event it is, in a call for one.
     connection: Option<Arc<Connection>>,
     /// Who sent it.
     identity: Option<Arc<Identity>>,
     /// The event's message; none outside of events.
     given: Option<Arc<GuestMessage>>,
     effects: Vec<Effect>,
+    /// None if the plugin does not use it.
+    store: Option<Arc<Open>>,
+    /// What the call read and wrote, if it did.
+    transaction: Option<Box<Transaction>>,
     /// Whether the call did what cannot be taken back.
     acted: bool,
     /// Where the plugin's calls wait for acks.
@@ -68,6 +87,7 @@ impl State {
         plugin: Arc<str>,
         grants: Arc<ArcSwap<Grants>>,
         broadcast: Broadcast,
+        store: Option<Arc<Open>>,
         asks: Arc<Places>,
         allowance: Allowance,
     ) -> Self {
@@ -87,31 +107,41 @@ impl State {
             broadcast,
             meter: Meter::new(allowance),
             output,
+            is_called: false,
             connection: None,
             identity: None,
             given: None,
             effects: Vec::new(),
+            store,
+            transaction: None,
             acted: false,
             asks,
             ask_until: None,
         }
     }
 
-    /// Prepares for a call: nothing used, nothing recorded. It may wait for acks of clients if
-    /// there is an `ask_until`, when it has to end.
-    pub fn begin(
-        &mut self,
-        connection: Arc<Connection>,
-        identity: Arc<Identity>,
-        ask_until: Option<Instant>,
-    ) {
-        self.connection = Some(connection);
-        self.identity = Some(identity);
+    /// Prepares for a call: nothing used, nothing recorded.
+    pub fn begin(&mut self) {
+        self.is_called = true;
+        self.connection = None;
+        self.identity = None;
         self.given = None;
-        self.ask_until = ask_until;
+        self.ask_until = None;
         self.effects.clear();
+        self.transaction = None;
         self.acted = false;
         self.meter.reset();
+    }
+
+    /// The call is for a connection, of which this is the identity.
+    pub fn concern(&mut self, connection: Arc<Connection>, identity: Arc<Identity>) {
+        self.connection = Some(connection);
+        self.identity = Some(identity);
+    }
+
+    /// The call may wait for acks of clients, and has to end then.
+    pub fn let_ask(&mut self, until: Instant) {
+        self.ask_until = Some(until);
     }
 
     /// The call is for an event with this message.
@@ -120,17 +150,21 @@ impl State {
     }
 
     /// Ends a call and hands over what it recorded.
-    pub fn end(&mut self) -> Vec<Effect> {
+    pub fn end(&mut self) -> Recorded {
+        self.is_called = false;
         self.connection = None;
         self.identity = None;
         self.given = None;
-        std::mem::take(&mut self.effects)
+        Recorded {
+            effects: std::mem::take(&mut self.effects),
+            transaction: self.transaction.take(),
+            acted: self.acted,
+        }
     }
 
-    /// Whether the call did at once what cannot be taken back, as an ask does: to run it again would do
-    /// it twice.
-    pub fn has_acted(&self) -> bool {
-        self.acted
+    /// Effects and the store are for calls only.
+    fn called(&self) -> Result<(), Error> {
+        self.is_called.then_some(()).ok_or(Error::NoConnection)
     }
 
     /// The connection that an import needs.
@@ -140,7 +174,10 @@ impl State {
 
     /// Records an effect, within the budget.
     fn record(&mut self, effect: Effect) -> Result<(), Error> {
-        self.connection()?;
+        self.called()?;
+        if effect.is_for_connection() {
+            self.connection()?;
+        }
         self.meter.effect()?;
         self.effects.push(effect);
         Ok(())

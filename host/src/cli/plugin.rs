@@ -164,6 +164,9 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
     for event in &plugin.events {
         writeln!(out, "event {}", event.name)?;
         writeln!(out, "    access       {}", event.access)?;
+        if let Some(key) = &event.serial_by {
+            writeln!(out, "    serial by    {key}")?;
+        }
         if !event.limits.is_empty() {
             writeln!(out, "    limits       {}", event.limits.join(", "))?;
         }

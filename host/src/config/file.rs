@@ -16,7 +16,7 @@ use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
     Auth, Breaker, Cors, Limits, Listen, Log, OnExcess, OnFailure, Payments, Recovery, Reload,
-    Runtime, Secret, Socket, Web,
+    Runtime, Secret, Socket, Store, Web,
 };
 use crate::grant::Grants;
 use crate::units::Size;
@@ -39,6 +39,7 @@ pub struct ConfigFile {
     pub limits: Table<Limits>,
     pub breaker: Table<Breaker>,
     pub recovery: Table<Recovery>,
+    pub store: Table<Store>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
 }

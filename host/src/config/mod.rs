@@ -33,8 +33,9 @@ pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Access, Api, ApiKey, Auth, Breaker, Cors, Limits, Log, LogFormat, LogLevel, OnExcess,
-    OnFailure, Payments, Plugin, Recovery, Reload, Runtime, SlowClient, Socket, Web,
+    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Limits, Log, LogFormat, LogLevel,
+    OnExcess, OnFailure, Payments, Plugin, Recovery, Reload, Runtime, SlowClient, Socket, Store,
+    Web,
 };
 
 use environment::Environment;
@@ -72,6 +73,8 @@ pub struct Config {
     pub breaker: Breaker,
     /// What clients that come back get.
     pub recovery: Recovery,
+    /// What plugins remember.
+    pub store: Store,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,
     /// The plugins in the order of the file, disabled ones too.

@@ -1,6 +1,6 @@
 //! Which changes cannot apply while the server runs.
 
-use super::{Config, Log, Recovery, Runtime, Socket, Web};
+use super::{Config, Log, Recovery, Runtime, Socket, Store, Web};
 
 impl Config {
     /// The keys that differ in `new` and are read at the start only, in the order of the file.
@@ -51,6 +51,14 @@ impl Config {
                     max_clients,
                     max_events,
                     max_bytes,
+                },
+            store:
+                Store {
+                    path: store_path,
+                    durability,
+                    bucket_keys,
+                    bucket_bytes,
+                    max_value,
                 },
             reload: _,
             plugins: _,
@@ -123,6 +131,14 @@ impl Config {
                 *max_events != new.recovery.max_events,
             ),
             ("recovery.max_bytes", *max_bytes != new.recovery.max_bytes),
+            ("store.path", *store_path != new.store.path),
+            ("store.durability", *durability != new.store.durability),
+            ("store.bucket_keys", *bucket_keys != new.store.bucket_keys),
+            (
+                "store.bucket_bytes",
+                *bucket_bytes != new.store.bucket_bytes,
+            ),
+            ("store.max_value", *max_value != new.store.max_value),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -497,6 +497,83 @@ impl Default for Recovery {
     }
 }
 
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// The file.
+    pub path: PathBuf,
+    /// What is on the disk when a client is told that its event was handled.
+    pub durability: Durability,
+    /// How many keys a bucket may have, at least 1.
+    pub bucket_keys: usize,
+    /// How much its keys and values may take.
+    pub bucket_bytes: Size,
+    /// The largest value.
+    pub max_value: Size,
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self {
+            path: "data/store.redb".into(),
+            durability: Durability::default(),
+            bucket_keys: 1_000_000,
+            bucket_bytes: Size::mib(256),
+            max_value: Size::mib(1),
+        }
+    }
+}
+
+impl Store {
+    /// One that nothing is left of.
+    pub fn in_memory() -> Self {
+        Self {
+            durability: Durability::Memory,
+            ..Self::default()
+        }
+    }
+}
+
+/// `store.durability`: what is on the disk when a client is told that its event was handled.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Durability {
+    /// All that the event wrote.
+    #[default]
+    Commit,
+    /// All that was written until so long ago.
+    Interval(Duration),
+    /// Nothing, ever.
+    Memory,
+}
+
+impl TryFrom<String> for Durability {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let interval = text.strip_prefix("interval:");
+        match (text.as_str(), interval) {
+            ("commit", _) => Ok(Durability::Commit),
+            ("memory", _) => Ok(Durability::Memory),
+            (_, Some(interval)) => {
+                let interval = duration::parse(interval).map_err(|error| error.to_string())?;
+                let range = Duration::from_millis(1)..=Duration::from_secs(60);
+                if !range.contains(&interval) {
+                    return Err(format!(
+                        "{text:?} is not between interval:1ms and interval:1m"
+                    ));
+                }
+                Ok(Durability::Interval(interval))
+            }
+            _ => Err(format!(
+                "unknown durability {text:?}{}",
+                suggest::hint(&text, &["commit", "interval:100ms", "memory"])
+            )),
+        }
+    }
+}
+
 /// `[reload]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

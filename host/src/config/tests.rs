@@ -35,6 +35,7 @@ fn load(text: &str, variables: &[(&str, &str)], listen: Option<&str>) -> Result<
         relative(&mut plugin.path);
         plugin.source.iter_mut().for_each(relative);
     }
+    relative(&mut config.store.path);
     [
         &mut config.web.root,
         &mut config.web.client,

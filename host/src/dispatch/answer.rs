@@ -61,13 +61,13 @@ impl Answer {
     }
 
     /// Tells the client of an error. The blame is the client's, or nobody's.
-    pub fn refuse(self, error: WireError) {
+    pub fn refuse(&self, error: WireError) {
         self.log(&error);
         self.tell(&error);
     }
 
     /// Tells the client that the plugin failed, and the log why.
-    pub fn plugin_failed(self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
+    pub fn plugin_failed(&self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
         let error = failure::report(
             plugin,
             &self.connection,

@@ -85,7 +85,7 @@ impl Dispatcher {
             .map(|consent| (consent.effects, consent.lease))
             .unzip();
         let effects = effects.into_iter().flatten().collect();
-        effect::commit(effects, connection, &self.broadcast, || {});
+        effect::commit(effects, Some(connection), &self.broadcast, || {});
         drop(leases);
         self.open(connection);
     }
@@ -130,30 +130,32 @@ impl Dispatcher {
 
     /// Tells a plugin that a connection has ended, and performs those effects that `are_wanted`.
     async fn tell_end(
-        &self,
+        self: &Arc<Self>,
         plugin: &Arc<Plugin>,
         connection: &Arc<Connection>,
         reason: &'static str,
-        are_wanted: impl Fn(&Effect) -> bool,
+        are_wanted: impl Fn(&Effect) -> bool + Send + 'static,
     ) {
-        let job = Job::Disconnect {
+        let job = || Job::Disconnect {
             connection: connection.clone(),
             reason,
         };
-        let Completed {
-            reply,
-            mut effects,
-            written,
-            lease: _lease,
-        } = plugin.start(job).ended().await;
-        match reply {
-            Ok(_) => {
-                plugin.succeeded(CallKind::Disconnect, connection.address);
+        let perform = {
+            let (this, connection) = (self.clone(), connection.clone());
+            move |completed: &mut Completed| {
+                let mut effects = mem::take(&mut completed.recorded.effects);
                 effects.retain(are_wanted);
-                effect::commit(effects, connection, &self.broadcast, || {});
+                if completed.reply.is_ok() {
+                    effect::commit(effects, Some(&connection), &this.broadcast, || {});
+                }
+                completed.lease = None;
             }
+        };
+        let completed = self.transact(plugin, job, perform).await;
+        match completed.reply {
+            Ok(_) => plugin.succeeded(CallKind::Disconnect, connection.address),
             Err(error) => {
-                let written = written.as_deref();
+                let written = completed.written.as_deref();
                 failure::report(
                     plugin,
                     connection,
@@ -179,16 +181,18 @@ impl Consents {
 
     async fn ask_one(&self, plugin: Arc<Plugin>, auth: String) -> Result<Consent, ConnectError> {
         let connection = &self.connection;
-        let job = Job::Connect {
+        let job = || Job::Connect {
             connection: connection.clone(),
-            auth,
+            auth: auth.clone(),
         };
+        // What it wants done comes when the client knows that it is let in.
         let Completed {
             reply,
-            effects,
+            recorded,
             written,
             lease,
-        } = plugin.start(job).ended().await;
+            ..
+        } = self.dispatcher.transact(&plugin, job, |_| {}).await;
         let failed = |error: &CallError| {
             failure::report(
                 &plugin,
@@ -204,7 +208,7 @@ impl Consents {
                 plugin.succeeded(CallKind::Connect, connection.address);
                 Ok(Consent {
                     plugin,
-                    effects,
+                    effects: recorded.effects,
                     lease,
                 })
             }

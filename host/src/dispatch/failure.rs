@@ -65,7 +65,13 @@ fn wire(error: &CallError) -> WireError {
         CallError::Paused(Paused::Disabled) => {
             WireError::new("plugin_unavailable", "the plugin is switched off")
         }
-        CallError::Busy | CallError::Exhausted(_) | CallError::Unavailable(_) => {
+        CallError::Conflict => {
+            WireError::temporary("conflict", "others change the same, try again")
+        }
+        CallError::Busy
+        | CallError::Exhausted(_)
+        | CallError::Store(_)
+        | CallError::Unavailable(_) => {
             WireError::temporary("plugin_unavailable", "the plugin is not available")
         }
         CallError::Host(_) => WireError::new("internal", "the server failed"),

@@ -4,12 +4,15 @@
 //! rest goes on elsewhere and the connection's later arrivals wait in its lane.
 
 mod answer;
+mod call;
 mod checks;
+mod commit;
 mod connections;
 mod expiry;
 mod failure;
 mod host_events;
 mod outcome;
+mod serial;
 
 pub use connections::Welcome;
 
@@ -26,15 +29,17 @@ use tokio_util::task::TaskTracker;
 
 use self::{
     answer::Answer,
+    call::{Call, Ended},
     checks::Checks,
     outcome::{Outcome, Verdict},
+    serial::{Entered, Serial},
 };
 use crate::{
     admission::{
         Admission, Admitted, Heavy, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, admit, rate_limited,
     },
     broadcast::Broadcast,
-    capability::Written,
+    capability::Recorded,
     config::OnExcess,
     connection::{
         Connection, Connections, Identity,
@@ -43,14 +48,14 @@ use crate::{
     deadlines::Deadlines,
     effect,
     error::WireError,
-    guest,
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
-    plugin::{self, CallError, CallKind, Completed, Job, Started},
+    plugin::{self, CallKind, Completed, Started},
     registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
+    store::{Store, Transaction},
     transport::Namespaces,
 };
 
@@ -77,6 +82,10 @@ pub struct Dispatcher {
     pub broadcast: Broadcast,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
+    /// What plugins remember.
+    pub(crate) store: Arc<Store>,
+    /// Calls that run one after the other.
+    serial: Arc<Serial>,
     /// Checks that take long.
     checks: Checks,
     /// What goes on after the task that read an event has turned to the next.
@@ -101,10 +110,11 @@ impl Progress {
 
 impl Dispatcher {
     /// A dispatcher without plugins and connections.
-    pub fn new(
+    pub(crate) fn new(
         settings: Settings,
         namespaces: Arc<Namespaces>,
         metrics: Arc<Metrics>,
+        store: Arc<Store>,
     ) -> Arc<Self> {
         let connections: Arc<Connections> = Arc::default();
         Arc::new(Self {
@@ -114,6 +124,8 @@ impl Dispatcher {
             connections,
             deadlines: Arc::default(),
             metrics,
+            store,
+            serial: Arc::default(),
             checks: Checks::default(),
             tasks: TaskTracker::new(),
         })
@@ -247,23 +259,49 @@ impl Dispatcher {
         }
     }
 
-    /// Calls the plugin, and performs what it wants.
+    /// Calls the plugin when it is the call's turn, and performs what it wants.
     fn call(self: &Arc<Self>, answer: Answer, route: &Arc<Route>, admitted: Admitted) -> Progress {
         let (message, identity) = admitted.into_parts();
-        let message: Arc<guest::Message> = Arc::new(message.into());
-        let job = Job::Event {
-            connection: answer.connection.clone(),
-            identity,
-            event: answer.event.clone(),
-            message: message.clone(),
+        let call = Call::new(answer, route.clone(), identity, message);
+        let Some(serial_by) = &route.contract.serial_by else {
+            return self.run(call);
         };
-        match route.plugin.start(job) {
-            Started::Done(completed) => self.settle(answer, route, message, completed),
+        let key = match serial_by.key(&call.message, call.answer.connection.namespace()) {
+            Ok(key) => key,
+            Err(error) => {
+                self.refuse(call.answer, Some(route), error);
+                return Progress::Done;
+            }
+        };
+        match self.serial.enter(route.plugin.name(), key) {
+            Entered::Now(turn) => self.run(call.with_turn(turn)),
+            Entered::Later(turn) => {
+                let this = self.clone();
+                Progress::Moved(Box::pin(async move {
+                    // The turn never comes only when the host stops.
+                    if let Ok(turn) = turn.await {
+                        this.run(call.with_turn(turn)).end().await;
+                    }
+                }))
+            }
+            Entered::Full => {
+                let error = "too many calls wait for the same key";
+                let error = WireError::temporary(RATE_LIMITED, error);
+                let error = error.with_retry_after(FULL_QUEUE_RETRY);
+                self.refuse(call.answer, Some(route), error);
+                Progress::Done
+            }
+        }
+    }
+
+    fn run(self: &Arc<Self>, call: Call) -> Progress {
+        match call.route.plugin.start(call.job(), call.spent) {
+            Started::Done(completed) => self.settle(call, completed),
             Started::Moved(completed) => {
-                let (this, route) = (self.clone(), route.clone());
+                let this = self.clone();
                 Progress::Moved(Box::pin(async move {
                     let completed = plugin::ended(completed).await;
-                    this.settle(answer, &route, message, completed).end().await;
+                    this.settle(call, completed).end().await;
                 }))
             }
         }
@@ -317,56 +355,73 @@ impl Dispatcher {
 
     /// Checks what came of a call, performs what it recorded, then answers: all of it, or nothing.
     /// Only then may the next call have its instance.
-    fn settle(
-        self: &Arc<Self>,
-        answer: Answer,
-        route: &Arc<Route>,
-        given: Arc<guest::Message>,
-        completed: Completed,
-    ) -> Progress {
+    fn settle(self: &Arc<Self>, call: Call, completed: Completed) -> Progress {
         let Completed {
             reply,
-            effects,
+            recorded,
+            spent,
             written,
             lease,
         } = completed;
+        let Recorded {
+            effects,
+            transaction,
+            acted,
+        } = recorded;
         let outcome = Outcome::new(reply, effects, self.broadcast.max_attachments());
-        let steps = outcome.steps(route);
-        if steps <= MAX_STEPS_AT_ONCE {
-            self.conclude(answer, route, outcome.judge(route, &given), written);
-            return Progress::Done;
+        let ended = Ended {
+            call: call.having(spent),
+            written,
+            acted,
+            lease,
+        };
+        if outcome.steps(&ended.call.route) <= MAX_STEPS_AT_ONCE {
+            let verdict = outcome.judge(&ended.call.route, &ended.call.message);
+            return self.conclude(ended, verdict, transaction);
         }
-        let (this, route) = (self.clone(), route.clone());
+        let this = self.clone();
         Progress::Moved(Box::pin(async move {
-            let _lease = lease;
-            let client = answer.connection.address.network();
+            let client = ended.call.answer.connection.address.network();
+            let route = ended.call.route.clone();
             let judge = {
-                let route = route.clone();
+                let (route, given) = (route.clone(), ended.call.message.clone());
                 move || outcome.judge(&route, &given)
             };
             match this.checks.run(&route.plugin, client, judge).await {
-                Ok(verdict) => this.conclude(answer, &route, verdict, written),
+                Ok(verdict) => this.conclude(ended, verdict, transaction).end().await,
                 Err(error) => {
                     this.count(&route, &error.code);
-                    answer.refuse(error);
+                    ended.call.answer.refuse(error);
                 }
             }
         }))
     }
 
+    /// Holds what the call read against what is there now, if it read something, and answers.
     fn conclude(
-        &self,
-        answer: Answer,
-        route: &Route,
+        self: &Arc<Self>,
+        ended: Ended,
         verdict: Verdict,
-        written: Option<Box<Written>>,
-    ) {
+        transaction: Option<Box<Transaction>>,
+    ) -> Progress {
+        match transaction {
+            None => {
+                self.answer(ended, verdict);
+                Progress::Done
+            }
+            Some(transaction) => self.commit(ended, verdict, *transaction),
+        }
+    }
+
+    fn answer(&self, ended: Ended, verdict: Verdict) {
+        let Ended { call, written, .. } = &ended;
+        let (answer, route) = (&call.answer, &call.route);
         let address = answer.connection.address;
         match verdict {
             Verdict::Done(reply, effects) => {
                 route.plugin.succeeded(CallKind::Event, address);
                 route.answered.inc();
-                effect::commit(effects, &answer.connection, &self.broadcast, || {
+                effect::commit(effects, Some(&answer.connection), &self.broadcast, || {
                     if let Some(message) = reply {
                         answer.ack(message);
                     }
@@ -378,19 +433,9 @@ impl Dispatcher {
                 answer.refuse(error);
             }
             Verdict::Failed(error) => {
-                self.plugin_failed(answer, route, &error, written.as_deref());
+                self.count(route, error.reason());
+                answer.plugin_failed(&route.plugin, &error, written.as_deref());
             }
         }
-    }
-
-    fn plugin_failed(
-        &self,
-        answer: Answer,
-        route: &Route,
-        error: &CallError,
-        written: Option<&Written>,
-    ) {
-        self.count(route, error.reason());
-        answer.plugin_failed(&route.plugin, error, written);
     }
 }

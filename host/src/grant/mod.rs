@@ -12,13 +12,14 @@
 //! | `everyone` | emit to every socket of a namespace |
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
+//! | `store`, `store:BUCKET`, `store:BUCKET:read` | remember: in a bucket of its own, in a shared one, or read that only |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
 //! | `header:NAME` | read a header with which a client connected, or those that match |
 //! | `admin` | list the plugins; for API keys only |
 //!
-//! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME` and `/PATH` are names in which `*` stands for any run of
+//! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME`, `BUCKET` and `/PATH` are names in which `*` stands for any run of
 //! characters.
 
 mod pattern;
@@ -61,6 +62,15 @@ pub enum Grant {
     Emit(Pattern),
     /// `ask` or `ask:EVENT`
     Ask(Pattern),
+    /// `store`
+    Store,
+    /// `store:BUCKET` or `store:BUCKET:read`
+    Bucket {
+        /// The buckets.
+        name: Pattern,
+        /// Nothing may be written to them.
+        read_only: bool,
+    },
     /// `find`
     Find,
     /// `disconnect`
@@ -100,7 +110,7 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "payments",
     "notify",
     "role",
@@ -111,6 +121,7 @@ const NAMES: [&str; 15] = [
     "everyone",
     "emit",
     "ask",
+    "store",
     "find",
     "disconnect",
     "handshake",
@@ -157,6 +168,8 @@ impl FromStr for Grant {
             ("clients", None) => Ok(Grant::Clients),
             ("socket", None) => Ok(Grant::Socket),
             ("everyone", None) => Ok(Grant::Everyone),
+            ("store", None) => Ok(Grant::Store),
+            ("store", Some(bucket)) => bucket_grant(bucket),
             ("find", None) => Ok(Grant::Find),
             ("disconnect", None) => Ok(Grant::Disconnect),
             ("handshake", None) => Ok(Grant::Handshake),
@@ -225,6 +238,21 @@ fn room_grant(parameter: &str) -> Result<Grant, String> {
     Ok(Grant::Room(room))
 }
 
+fn bucket_grant(parameter: &str) -> Result<Grant, String> {
+    let (name, read_only) = match parameter.split_once(':') {
+        None => (parameter, false),
+        Some((name, "read")) => (name, true),
+        Some(_) => return Err("expected store, store:BUCKET or store:BUCKET:read".into()),
+    };
+    if name.is_empty() {
+        return Err("expected store, store:BUCKET or store:BUCKET:read".into());
+    }
+    Ok(Grant::Bucket {
+        name: Pattern::new(name),
+        read_only,
+    })
+}
+
 fn header_grant(parameter: &str) -> Result<Grant, String> {
     // Every character of a pattern may stand in a name, the star too.
     match http::HeaderName::try_from(parameter) {
@@ -258,6 +286,10 @@ impl fmt::Display for Grant {
             Grant::Everyone => f.write_str("everyone"),
             Grant::Emit(event) => write!(f, "emit{}", parameter(event)),
             Grant::Ask(event) => write!(f, "ask{}", parameter(event)),
+            Grant::Store => f.write_str("store"),
+            Grant::Bucket { name, read_only } => {
+                write!(f, "store:{name}{}", if *read_only { ":read" } else { "" })
+            }
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
@@ -284,6 +316,11 @@ impl Grants {
             Grant::Everyone,
             Grant::Emit(Pattern::any()),
             Grant::Ask(Pattern::any()),
+            Grant::Store,
+            Grant::Bucket {
+                name: Pattern::any(),
+                read_only: false,
+            },
             Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
@@ -379,6 +416,34 @@ impl Grants {
     /// Whether some event may be emitted to wait for its acks.
     pub fn any_ask(&self) -> bool {
         self.iter().any(|grant| matches!(grant, Grant::Ask(_)))
+    }
+
+    /// Whether something may be kept in a bucket of the plugin's own.
+    pub fn store(&self) -> bool {
+        self.0.contains(&Grant::Store)
+    }
+
+    /// Whether this shared bucket may be read, and written to if that is meant.
+    pub fn bucket(&self, bucket: &str, to_write: bool) -> bool {
+        self.iter().any(|grant| match grant {
+            Grant::Bucket { name, read_only } => name.matches(bucket) && !(to_write && *read_only),
+            _ => false,
+        })
+    }
+
+    /// Whether something may be read from some bucket.
+    pub fn any_store(&self) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Store | Grant::Bucket { .. }))
+    }
+
+    /// Whether something may be written to some bucket.
+    pub fn any_store_to_write(&self) -> bool {
+        self.iter().any(|grant| match grant {
+            Grant::Store => true,
+            Grant::Bucket { read_only, .. } => !read_only,
+            _ => false,
+        })
     }
 
     /// Whether it may be asked which sockets there are.

@@ -172,11 +172,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "role",
@@ -260,6 +260,9 @@ fn a_displayed_grant_parses_to_itself() {
         "room:*",
         "room:a:",
         "namespace:/room-*",
+        "store",
+        "store:orders",
+        "store:orders-*:read",
         "everyone",
         "emit",
         "emit:x",

@@ -146,6 +146,7 @@ mod tests {
             reply: None,
             limits: Vec::new(),
             max_bytes: None,
+            serial_by: None,
         }
     }
 

@@ -16,10 +16,11 @@ use crate::{
     broadcast::Broadcast,
     config::{self, Config},
     grant::Grants,
-    guest::{Access, Description, EventContract, RateLimit},
+    guest::{Access, Description, EventContract, RateLimit, SerialKey},
     metrics::Metrics,
     plugin::{Content, Engine, Health, Plugin, Source},
     registry::Served,
+    store::Store,
     transport::Namespaces,
 };
 
@@ -68,6 +69,8 @@ pub struct Event {
     pub limits: Vec<String>,
     /// In bytes.
     pub max_bytes: Option<u32>,
+    /// What its calls have in common that run one after the other.
+    pub serial_by: Option<String>,
 }
 
 /// What a server would load a component with, beside its grants.
@@ -135,9 +138,10 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         Arc::default(),
     );
     let health: Arc<Health> = Arc::default();
-    let (plugin, description) = Plugin::load(Arc::new(engine), broadcast, source, 1, health, calls)
-        .await
-        .map_err(|error| named(&error))?;
+    // A server may have the real one open.
+    let store = Store::new(config::Store::in_memory());
+    let loading = Plugin::load(Arc::new(engine), broadcast, store, source, 1, health, calls);
+    let (plugin, description) = loading.await.map_err(|error| named(&error))?;
     let inspection = Inspection::new(&description, &plugin);
     let limits = Arc::new(RateLimits::new(metrics.clone()));
     let served = Served::new(plugin, description, limits, metrics).await;
@@ -198,7 +202,16 @@ impl Event {
             reply: schema(&contract.reply),
             limits: contract.limits.iter().map(limit_text).collect(),
             max_bytes: contract.max_bytes,
+            serial_by: contract.serial_by.as_ref().map(serial_text),
         }
+    }
+}
+
+fn serial_text(key: &SerialKey) -> String {
+    match key {
+        SerialKey::Pointer(pointer) => pointer.clone(),
+        SerialKey::Namespace => "the namespace".to_owned(),
+        SerialKey::Constant(text) => format!("{text:?}"),
     }
 }
 

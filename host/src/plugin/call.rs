@@ -22,7 +22,7 @@ use tokio::{sync::oneshot, time::timeout_at};
 use super::{
     breaker::Begun,
     call_error::CallError,
-    completed::{Completed, Started},
+    completed::{Completed, Spent, Started},
     job::{CallKind, Job},
     load::Plugin,
     metered::{CpuTime, Metered},
@@ -35,20 +35,25 @@ use crate::{address::ClientAddress, capability::Output, error::TraceId};
 const SLOW: Duration = Duration::from_micros(500);
 
 impl Plugin {
-    /// Starts a call on the current task. Whoever started it says how it ended, by
+    /// Starts a call on the current task, of which this has been `spent` by former runs. Whoever started it says how it ended, by
     /// [`Plugin::succeeded`] or [`Plugin::failed`].
-    pub fn start(self: &Arc<Self>, job: Job) -> Started {
+    pub fn start(self: &Arc<Self>, job: Job, spent: Spent) -> Started {
         if let Err(paused) = self.breaker().admit(job.kind(), job.address()) {
             return Started::Done(Completed::failed(CallError::Paused(paused)));
         }
         self.health().called();
-        let began = Instant::now();
+        let now = Instant::now();
+        let began = spent.since.unwrap_or(now);
+        let spent = Spent {
+            since: Some(began),
+            ..spent
+        };
         let penalty = self.health().in_penalty();
         if penalty {
-            return self.move_away(None, Some(job), began, penalty);
+            return self.move_away(None, Some(job), spent, penalty);
         }
         let Some(mut lease) = self.pool().take_idle() else {
-            return self.move_away(None, Some(job), began, penalty);
+            return self.move_away(None, Some(job), spent, penalty);
         };
         let deadline = began + self.budget().wall;
         let call = lease.begin(|instance| instance.run(job, deadline));
@@ -56,15 +61,19 @@ impl Plugin {
         let mut cx = Context::from_waker(Waker::noop());
         match catch_unwind(AssertUnwindSafe(|| call.poll(&mut cx))) {
             Ok(Poll::Ready(ended)) => {
-                let took = began.elapsed();
+                let took = now.elapsed();
                 self.metrics().called(took);
                 if ended.1.is_err() && took > SLOW {
                     // To find the lines of a trap takes its time where there is much debug info.
                     self.health().overran();
                 }
-                Started::Done(self.complete(lease, ended))
+                let spent = Spent {
+                    cpu: spent.cpu + took,
+                    ..spent
+                };
+                Started::Done(self.complete(lease, ended, spent))
             }
-            Ok(Poll::Pending) => self.move_away(Some(lease), None, began, penalty),
+            Ok(Poll::Pending) => self.move_away(Some(lease), None, spent, penalty),
             Err(panic) => Started::Done(Completed::failed(CallError::of_panic(&*panic))),
         }
     }
@@ -90,7 +99,11 @@ impl Plugin {
             return;
         }
         self.health().failed(during, reason);
-        if let CallError::Busy | CallError::Exhausted(_) = error {
+        if let CallError::Busy
+        | CallError::Exhausted(_)
+        | CallError::Conflict
+        | CallError::Store(_) = error
+        {
             // It is not this client, nor this call, that something is wrong with.
             return;
         }
@@ -125,13 +138,13 @@ impl Plugin {
         self: &Arc<Self>,
         lease: Option<Lease>,
         job: Option<Job>,
-        began: Instant,
+        spent: Spent,
         penalty: bool,
     ) -> Started {
         let (answer, answered) = oneshot::channel();
         let plugin = self.clone();
         self.engine().runtime(penalty).spawn(async move {
-            let call = AssertUnwindSafe(plugin.go_on(lease, job, began));
+            let call = AssertUnwindSafe(plugin.go_on(lease, job, spent));
             let completed = call.catch_unwind().await;
             let completed =
                 completed.unwrap_or_else(|panic| Completed::failed(CallError::of_panic(&*panic)));
@@ -142,11 +155,12 @@ impl Plugin {
     }
 
     /// Runs the rest of a call that has begun, or the whole of one that has not.
-    async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, began: Instant) -> Completed {
+    async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, spent: Spent) -> Completed {
         let _ticking = self.engine().ticker().hold();
         let budget = self.budget();
+        let began = spent.since.unwrap_or_else(Instant::now);
         let deadline = began + budget.wall;
-        let mut cpu = CpuTime::default();
+        let mut cpu = CpuTime::from(spent.cpu);
         let waiting = AtomicBool::new(true);
         let output: OnceLock<Output> = OnceLock::new();
         let call = async {
@@ -189,7 +203,13 @@ impl Plugin {
             self.health().overran();
         }
         match ended {
-            Ok((lease, ended)) => self.complete(lease, ended),
+            Ok((lease, ended)) => {
+                let spent = Spent {
+                    cpu: cpu.used(),
+                    ..spent
+                };
+                self.complete(lease, ended, spent)
+            }
             Err(error) => Completed {
                 written: output.get().and_then(Output::take),
                 ..Completed::failed(error)
@@ -224,23 +244,27 @@ impl Plugin {
     }
 
     /// The lease has its instance back after an answer; after a trap it is of no use any more.
-    fn complete(&self, mut lease: Lease, (mut instance, reply): Ended) -> Completed {
+    fn complete(&self, mut lease: Lease, (mut instance, reply): Ended, spent: Spent) -> Completed {
         let written = instance.state().output.take();
         match reply {
             Ok(reply) => {
                 if let Some(text) = written.as_ref().and_then(|written| written.printed()) {
                     tracing::info!(target: "plugin", plugin = &**self.name(), "{}", text.trim_end());
                 }
-                let effects = instance.state().end();
+                let recorded = instance.state().end();
                 lease.provide(instance);
                 Completed {
                     reply: Ok(reply),
-                    effects,
+                    recorded,
+                    spent,
                     written,
                     lease: Some(lease),
                 }
             }
             Err(error) => Completed {
+                // What it read is held against what is there, as it may have failed for that.
+                recorded: instance.state().end(),
+                spent,
                 written,
                 ..Completed::failed(self.trap(&error))
             },

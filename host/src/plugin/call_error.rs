@@ -46,6 +46,12 @@ pub enum CallError {
          its memories and more (`ulimit -v` has to allow that): {0}"
     )]
     Exhausted(String),
+    /// What it read kept changing, however often it was run again.
+    #[error("what it read from the store kept changing")]
+    Conflict,
+    /// The store did not take what it wrote.
+    #[error("the store is not available: {0}")]
+    Store(String),
     /// No instance could be had.
     #[error("no instance: {0}")]
     Unavailable(String),
@@ -66,6 +72,8 @@ impl CallError {
             Self::Paused(_) => "paused",
             Self::Busy => "busy",
             Self::Exhausted(_) => "exhausted",
+            Self::Conflict => "conflict",
+            Self::Store(_) => "store",
             Self::Unavailable(_) => "unavailable",
             Self::Host(_) => "host",
         }

@@ -31,7 +31,7 @@ type Granted = (
 );
 
 /// The functions of the contract that need grants.
-const GRANTED: [Granted; 15] = [
+const GRANTED: [Granted; 21] = [
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
@@ -97,6 +97,27 @@ const GRANTED: [Granted; 15] = [
         "disconnect",
         Grants::disconnect,
     ),
+    ("mixlab:plugin/store", "get", "store", Grants::any_store),
+    ("mixlab:plugin/store", "exists", "store", Grants::any_store),
+    ("mixlab:plugin/store", "scan", "store", Grants::any_store),
+    (
+        "mixlab:plugin/store",
+        "set",
+        "store",
+        Grants::any_store_to_write,
+    ),
+    (
+        "mixlab:plugin/store",
+        "delete",
+        "store",
+        Grants::any_store_to_write,
+    ),
+    (
+        "mixlab:plugin/store",
+        "add",
+        "store",
+        Grants::any_store_to_write,
+    ),
 ];
 
 /// The grants that a function may need besides, as whom or what it is called for.
@@ -159,6 +180,8 @@ pub struct Wanted {
     pub ask: bool,
     /// `sockets`.
     pub sockets: bool,
+    /// `store`.
+    pub store: bool,
     /// Whether it exports `connections`.
     pub connections: bool,
     /// The grants that its functions need, each once.
@@ -212,6 +235,7 @@ pub fn check(
             "mixlab:plugin/emit" => wanted.emit = true,
             "mixlab:plugin/ask" => wanted.ask = true,
             "mixlab:plugin/sockets" => wanted.sockets = true,
+            "mixlab:plugin/store" => wanted.store = true,
             _ => {
                 return Err(ImportError::Unknown {
                     import: name.to_owned(),

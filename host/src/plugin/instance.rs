@@ -33,6 +33,7 @@ pub struct Prepared {
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
+    uses_store: bool,
     ticker: Ticker,
 }
 
@@ -65,6 +66,7 @@ impl Prepared {
             weight,
             requests: wanted.requests,
             may_request: wanted.may_request,
+            uses_store: wanted.store,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
             connections: wanted
@@ -84,6 +86,11 @@ impl Prepared {
     /// The grants that it may need besides, as whom or what its calls are about.
     pub fn may_request(&self) -> &[&'static str] {
         &self.may_request
+    }
+
+    /// Whether the plugin uses the store.
+    pub fn uses_store(&self) -> bool {
+        self.uses_store
     }
 
     /// Whether the plugin wants to know of connections.
@@ -159,6 +166,7 @@ impl Instance {
     async fn reply(&mut self, job: Job, deadline: Instant) -> wasmtime::Result<Reply> {
         let store = &mut self.store;
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        store.data_mut().begin();
         self.ticker.begin();
         match job {
             Job::Event {
@@ -167,7 +175,8 @@ impl Instance {
                 event,
                 message,
             } => {
-                store.data_mut().begin(connection, identity, Some(deadline));
+                store.data_mut().concern(connection, identity);
+                store.data_mut().let_ask(deadline);
                 store.data_mut().give(message.clone());
                 let attachments: usize = message.attachments.iter().map(Vec::len).sum();
                 let bytes = message.arguments.len() + attachments;
@@ -180,7 +189,7 @@ impl Instance {
                     return Ok(Reply::Connect(Ok(())));
                 };
                 let identity = connection.identity();
-                store.data_mut().begin(connection, identity, None);
+                store.data_mut().concern(connection, identity);
                 let call = connections.call_on_connect(store, &auth);
                 call.await.map(Reply::Connect)
             }
@@ -189,7 +198,7 @@ impl Instance {
                     return Ok(Reply::Disconnect);
                 };
                 let identity = connection.identity();
-                store.data_mut().begin(connection, identity, None);
+                store.data_mut().concern(connection, identity);
                 let call = connections.call_on_disconnect(store, reason);
                 call.await.map(|()| Reply::Disconnect)
             }

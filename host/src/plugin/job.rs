@@ -59,6 +59,17 @@ pub enum Reply {
     Disconnect,
 }
 
+impl Reply {
+    /// Whether what the call recorded is to happen.
+    pub fn is_yes(&self) -> bool {
+        match self {
+            Self::Event(outcome) => outcome.is_ok(),
+            Self::Connect(answer) => answer.is_ok(),
+            Self::Disconnect => true,
+        }
+    }
+}
+
 impl Job {
     /// The address of the client that it is for.
     pub fn address(&self) -> ClientAddress {

@@ -34,6 +34,7 @@ use crate::{
     guest::{self, Description},
     metrics::CallMetrics,
     panics::message,
+    store::{Open, Store},
     units::duration,
 };
 
@@ -75,6 +76,10 @@ pub struct Plugin {
     metrics: CallMetrics,
     engine: Arc<Engine>,
     broadcast: Broadcast,
+    /// Open, if it uses the store.
+    store: Option<Arc<Open>>,
+    /// Those of its calls that kept conflicting run one after the other.
+    contended: Arc<tokio::sync::Mutex<()>>,
     retired: CancellationToken,
 }
 
@@ -113,6 +118,9 @@ pub enum LoadError {
          add asks = 1 to its budget, if clients that do not answer may stop it meanwhile"
     )]
     NoAsks(usize),
+    /// The store cannot be opened.
+    #[error("it uses the store, which cannot be opened: {0}")]
+    Store(String),
     /// It fits by its names and not by its types: the number of the version says too little.
     #[error(
         "it is built for a {PACKAGE}@{VERSION} that is not the {PACKAGE}@{VERSION} which this host, \
@@ -148,6 +156,7 @@ impl LoadError {
             self,
             Self::Compiling
                 | Self::Exhausted(_)
+                | Self::Store(_)
                 | Self::Stopped
                 | Self::Describe(CallError::Exhausted(_))
         )
@@ -156,9 +165,10 @@ impl LoadError {
 
 impl Plugin {
     /// Loads a plugin as generation `generation` and says what it handles.
-    pub async fn load(
+    pub(crate) async fn load(
         engine: Arc<Engine>,
         broadcast: Broadcast,
+        store: Arc<Store>,
         source: Source,
         generation: u64,
         health: Arc<Health>,
@@ -195,6 +205,14 @@ impl Plugin {
             move || prepare(&engine, &source, &component, weight)
         });
         let prepared = preparing.await.map_err(LoadError::unended)??;
+        let store = match prepared.uses_store() {
+            true => {
+                let opening = runtime.spawn_blocking(move || store.open());
+                let opened = opening.await.map_err(LoadError::unended)?;
+                Some(opened.map_err(|error| LoadError::Store(error.to_string()))?)
+            }
+            false => None,
+        };
         let instances = source.budget.instances;
         let permits = Arc::new(Permits::new(instances));
         let plugin = Arc::new(Self {
@@ -208,6 +226,8 @@ impl Plugin {
             metrics,
             engine,
             broadcast,
+            store,
+            contended: Arc::default(),
             retired: CancellationToken::new(),
             source,
         });
@@ -267,6 +287,7 @@ impl Plugin {
             name.clone(),
             grants.clone(),
             self.broadcast.clone(),
+            self.store.clone(),
             self.asks.clone(),
             allowance,
         );
@@ -325,6 +346,16 @@ impl Plugin {
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.prepared.wants_connections()
+    }
+
+    /// What its calls that kept conflicting wait for, so that they do not conflict with each other.
+    pub(crate) fn contended(&self) -> &Arc<tokio::sync::Mutex<()>> {
+        &self.contended
+    }
+
+    /// How long a call may take.
+    pub(crate) fn wall(&self) -> Duration {
+        self.source.budget.wall
     }
 
     /// How it has been doing, over all generations.
@@ -410,6 +441,9 @@ fn prepare(
     if wanted.sockets {
         guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
             .map_err(types)?;
+    }
+    if wanted.store {
+        guest::store::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
     Prepared::new(pre, wanted, weight, engine.ticker().clone()).map_err(types)

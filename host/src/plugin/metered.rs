@@ -15,6 +15,11 @@ pub struct CpuTime {
 }
 
 impl CpuTime {
+    /// With so much used before.
+    pub fn from(used: Duration) -> Self {
+        Self { used }
+    }
+
     /// So much until now.
     pub fn used(&self) -> Duration {
         self.used

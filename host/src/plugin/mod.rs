@@ -26,7 +26,7 @@ mod weight;
 
 pub use breaker::{Paused, Pauses};
 pub use call_error::CallError;
-pub use completed::{Completed, Started, ended};
+pub use completed::{Completed, Spent, Started, ended};
 pub use content::{Content, ContentHash};
 pub use engine::Engine;
 pub use health::Health;

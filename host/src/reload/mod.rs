@@ -43,6 +43,7 @@ use crate::{
     registry::{self, Registry, Served},
     settings::{self, Settings},
     shorten::shortened,
+    store::Store,
     units::duration,
 };
 
@@ -81,13 +82,15 @@ enum Files {
 }
 
 /// What follows the files.
-pub struct Targets {
+pub(crate) struct Targets {
     /// Who handles what.
     pub registry: registry::Current,
     /// What of `mixlab.toml` changes while the server runs.
     pub settings: settings::Current,
     /// What plugins push with.
     pub broadcast: Broadcast,
+    /// What they remember.
+    pub store: Arc<Store>,
     /// Counts loads.
     pub metrics: Arc<Metrics>,
 }
@@ -119,7 +122,7 @@ pub type Request = oneshot::Sender<()>;
 
 impl Reloader {
     /// Nothing is loaded yet. `published` tells who cares that plugins have changed.
-    pub fn new(
+    pub(crate) fn new(
         config: Config,
         source: Option<ConfigSource>,
         secret: Arc<[u8]>,
@@ -444,13 +447,17 @@ impl Reloader {
         let slot = &self.slots[index];
         let source = slot.source(&candidate, &self.config.breaker);
         let Targets {
-            broadcast, metrics, ..
+            broadcast,
+            store,
+            metrics,
+            ..
         } = &self.targets;
         let (generation, health) = (slot.generation() + 1, slot.health().clone());
         let calls = metrics.calls_of(&source.name);
         let loading = Plugin::load(
             self.engine.clone(),
             broadcast.clone(),
+            store.clone(),
             source,
             generation,
             health,

@@ -253,7 +253,12 @@ mod tests {
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(&Config::default(), b"secret", &limits);
-        let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics);
+        let dispatcher = Dispatcher::new(
+            settings,
+            namespaces.clone(),
+            metrics,
+            crate::store::Store::new(config::Store::in_memory()),
+        );
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), 1);
         let sockets = Arc::new(Sockets {
             dispatcher,

@@ -4,7 +4,9 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::exports::mixlab::plugin::lifecycle::{Access, EventContract, RateLimit};
+use crate::bindings::exports::mixlab::plugin::lifecycle::{
+    Access, EventContract, RateLimit, SerialKey,
+};
 use crate::message::invalid_arguments;
 use crate::rate::Rate;
 use crate::{Arguments, Context, Message, Outcome, Rejection, Reply, Scope, schema};
@@ -41,6 +43,8 @@ impl Event {
                 reply: None,
                 limits: Vec::new(),
                 max_bytes: None,
+                serial_by: None,
+                repeatable: false,
             },
             error: None,
         }
@@ -78,6 +82,34 @@ impl Event {
     /// The largest payload, JSON and attachments together, in bytes.
     pub fn max_bytes(mut self, bytes: u32) -> Self {
         self.contract.max_bytes = Some(bytes);
+        self
+    }
+
+    /// Has events with the same value at this JSON Pointer into the argument array (`/0/room`) handled
+    /// one after the other, over all connections, in the order in which they arrive. The next one begins
+    /// when what the former wrote is there for it, so that they never run again for each other.
+    pub fn serial_by(mut self, pointer: impl Into<String>) -> Self {
+        self.contract.serial_by = Some(SerialKey::Pointer(pointer.into()));
+        self
+    }
+
+    /// As [`serial_by`](Self::serial_by), with the connection's namespace for the value.
+    pub fn serial_by_namespace(mut self) -> Self {
+        self.contract.serial_by = Some(SerialKey::Namespace);
+        self
+    }
+
+    /// As [`serial_by`](Self::serial_by), with this text for the value: the events that name it are
+    /// handled one after the other.
+    pub fn serial_by_name(mut self, name: impl Into<String>) -> Self {
+        self.contract.serial_by = Some(SerialKey::Constant(name.into()));
+        self
+    }
+
+    /// Lets a handler that asks clients run again, where what it has read has changed meanwhile. It would
+    /// ask them again, which is why it does not without this: the client gets `conflict` then.
+    pub fn repeatable(mut self) -> Self {
+        self.contract.repeatable = true;
         self
     }
 

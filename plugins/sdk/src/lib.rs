@@ -65,6 +65,7 @@ mod rooms;
 pub mod runtime;
 pub mod schema;
 mod sockets;
+mod store;
 
 pub use arguments::Arguments;
 pub use ask::{Answers, AskError};
@@ -83,6 +84,7 @@ pub use reply::{NoAck, Outcome, Reply};
 pub use schemars;
 pub use serde;
 pub use serde_json;
+pub use store::{Entry, Store};
 
 /// What nearly every plugin needs.
 pub mod prelude {

@@ -64,6 +64,9 @@ impl From<Error> for Rejection {
             Error::Busy(_) => {
                 Self::new("plugin_unavailable", "The plugin is busy, try again").temporary()
             }
+            Error::Unavailable(_) => {
+                Self::new("plugin_unavailable", "The store is not available").temporary()
+            }
             Error::TimedOut | Error::Disconnected => {
                 Self::new("no_answer", in_words(error)).temporary()
             }
@@ -77,7 +80,8 @@ pub(crate) fn in_words(error: Error) -> String {
         Error::Denied(text)
         | Error::Invalid(text)
         | Error::OverBudget(text)
-        | Error::Busy(text) => text,
+        | Error::Busy(text)
+        | Error::Unavailable(text) => text,
         Error::NoConnection => "The call is for no connection".to_owned(),
         Error::TimedOut => "The client did not answer in time".to_owned(),
         Error::Disconnected => "The connection ended before the client answered".to_owned(),

@@ -11,8 +11,8 @@ use super::environment::Environment;
 use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
-use super::{Auth, Breaker, Budget, Config, Recovery, Runtime, Socket, Web};
-use crate::units::duration;
+use super::{Auth, Breaker, Budget, Config, Recovery, Runtime, Socket, Store, Web};
+use crate::units::{Size, duration};
 
 /// Resolves what was written in the file of this folder. Where something is wrong, a problem is
 /// added and what is returned is of no use.
@@ -51,6 +51,7 @@ pub fn resolve(
         limits: file.limits.0,
         breaker: resolver.breaker(file.breaker.0),
         recovery: resolver.recovery(file.recovery.0),
+        store: resolver.store(file.store.0),
         reload: file.reload.0,
     }
 }
@@ -145,6 +146,22 @@ impl Resolver<'_> {
         self.check_count("recovery.max_clients", recovery.max_clients, 1..=MANY);
         self.check_count("recovery.max_events", recovery.max_events, 1..=MANY);
         recovery
+    }
+
+    fn store(&mut self, mut store: Store) -> Store {
+        self.check(
+            "store.path",
+            !store.path.as_os_str().is_empty(),
+            "must not be empty",
+        );
+        store.path = self.folder.join(store.path);
+        self.check_count("store.bucket_keys", store.bucket_keys, 1..=MANY);
+        let keeps_something = store.bucket_bytes.bytes() > 0;
+        self.check("store.bucket_bytes", keeps_something, MORE_THAN_ZERO);
+        let largest = Size::mib(64);
+        let is_fit = store.max_value.bytes() > 0 && store.max_value <= largest;
+        self.check("store.max_value", is_fit, "must be 1 to 64MiB");
+        store
     }
 
     fn runtime(&mut self, mut runtime: Runtime) -> Runtime {

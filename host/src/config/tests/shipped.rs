@@ -58,6 +58,7 @@ fn every_key_is_in_the_shipped_file() {
         ("limits.", keys_of::<Limits>()),
         ("breaker.", keys_of::<Breaker>()),
         ("recovery.", keys_of::<Recovery>()),
+        ("store.", keys_of::<Store>()),
         ("reload.", keys_of::<Reload>()),
         ("plugins.0.", keys_of::<PluginFile>()),
     ];

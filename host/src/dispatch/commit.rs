@@ -1,0 +1,263 @@
+//! Calls that read from the store or write to it: committed, run again, or told that they cannot be.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot::{self, error::TryRecvError};
+
+use super::{
+    Dispatcher, Progress,
+    call::{Call, Ended},
+    outcome::Verdict,
+};
+use crate::{
+    effect::Effect,
+    error::WireError,
+    plugin::{CallError, Completed, Job, Plugin, Reply, Spent},
+    store::{CommitError, Follow, Transaction, Unstored},
+};
+
+/// A call runs again so often where its event was read. Then it gives way to others, and from then on
+/// the calls that conflict run one after the other.
+const AT_ONCE: u32 = 4;
+
+/// A call that runs so often gives up, however short it is.
+const MAX_CONFLICTS: u32 = 64;
+
+/// What follows the commit of an event's call.
+struct Concluding {
+    dispatcher: Arc<Dispatcher>,
+    ended: Ended,
+    verdict: Verdict,
+    done: oneshot::Sender<()>,
+}
+
+impl Follow for Concluding {
+    fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
+        let Self {
+            dispatcher,
+            ended,
+            verdict,
+            done,
+        } = *self;
+        match stored {
+            Ok(()) => dispatcher.answer(ended, verdict),
+            Err(Unstored(reason)) => dispatcher.refuse_commit(&ended.call, &reason),
+        }
+        // Its connection may have ended meanwhile.
+        let _ = done.send(());
+    }
+}
+
+impl Dispatcher {
+    /// Commits what an event's call read and wrote; its effects and its answer follow.
+    pub(super) fn commit(
+        self: &Arc<Self>,
+        mut ended: Ended,
+        verdict: Verdict,
+        mut transaction: Transaction,
+    ) -> Progress {
+        let is_seen = match &verdict {
+            Verdict::Done(_, effects) => effects.iter().any(Effect::is_seen),
+            Verdict::Rejected(_) | Verdict::Failed(_) => {
+                transaction.forget_writes();
+                false
+            }
+        };
+        // Where the next call could miss what follows, it waits for that. Else it can begin: it is held
+        // against what this one has written.
+        let (mut lease, mut turn) = (None, None);
+        if !is_seen {
+            lease = ended.lease.take();
+            turn = Some(ended.call.take_turn());
+        }
+        let store = transaction.store().clone();
+        let (done, is_done) = oneshot::channel();
+        let concluding = Box::new(Concluding {
+            dispatcher: self.clone(),
+            ended,
+            verdict,
+            done,
+        });
+        match store.commit(transaction, concluding) {
+            Ok(()) => {
+                drop((lease, turn));
+                self.until(is_done)
+            }
+            Err((error, concluding)) => {
+                let mut ended = concluding.ended;
+                if let Some(turn) = turn {
+                    ended.call.give_turn(turn);
+                }
+                drop(lease.or(ended.lease.take()));
+                self.not_committed(ended, error)
+            }
+        }
+    }
+
+    fn until(self: &Arc<Self>, mut is_done: oneshot::Receiver<()>) -> Progress {
+        match is_done.try_recv() {
+            Ok(()) => Progress::Done,
+            Err(TryRecvError::Closed) => panic!("what follows a commit has panicked"),
+            Err(TryRecvError::Empty) => Progress::Moved(Box::pin(async move {
+                if is_done.await.is_err() {
+                    panic!("what follows a commit has panicked");
+                }
+            })),
+        }
+    }
+
+    fn not_committed(self: &Arc<Self>, ended: Ended, error: CommitError) -> Progress {
+        let route = &ended.call.route;
+        let is_over =
+            ended.acted && !route.contract.repeatable || !goes_on(&ended.call, route.plugin.wall());
+        match error {
+            CommitError::Conflict if !is_over => return self.run_again(ended.call),
+            CommitError::Conflict => {
+                self.count(route, "conflict");
+                let error = "others change what the event is about, try again";
+                ended
+                    .call
+                    .answer
+                    .refuse(WireError::temporary("conflict", error));
+            }
+            CommitError::Unavailable(reason) => self.refuse_commit(&ended.call, &reason),
+            error => self.answer(ended, Verdict::Failed(error.into())),
+        }
+        Progress::Done
+    }
+
+    /// Runs a call again on what is there now: it has had no effect.
+    fn run_again(self: &Arc<Self>, mut call: Call) -> Progress {
+        call.conflicts += 1;
+        self.metrics.call_repeated(call.route.plugin.name());
+        if call.conflicts <= AT_ONCE {
+            return self.run(call);
+        }
+        let this = self.clone();
+        Progress::Moved(Box::pin(async move {
+            if call.contended.is_none() {
+                let contended = call.route.plugin.contended().clone();
+                call.contended = Some(contended.lock_owned().await);
+            }
+            this.run(call).end().await;
+        }))
+    }
+
+    fn refuse_commit(&self, call: &Call, reason: &str) {
+        self.count(&call.route, "store");
+        let plugin = &**call.route.plugin.name();
+        let (event, socket) = (&*call.answer.event, &call.answer.connection.id);
+        tracing::debug!(plugin, event, socket, "nothing was stored: {reason}");
+        let error = "the store is not available, and nothing has happened";
+        call.answer
+            .refuse(WireError::temporary("plugin_unavailable", error));
+    }
+}
+
+/// What follows the commit of a call that is for no event.
+struct Following<P> {
+    completed: Completed,
+    perform: P,
+    done: oneshot::Sender<Result<Completed, Unstored>>,
+}
+
+impl<P: FnOnce(&mut Completed) + Send + 'static> Follow for Following<P> {
+    fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
+        let Self {
+            mut completed,
+            perform,
+            done,
+        } = *self;
+        let stored = stored.map(|()| {
+            perform(&mut completed);
+            completed
+        });
+        // Whoever ran it may be gone.
+        let _ = done.send(stored);
+    }
+}
+
+impl Dispatcher {
+    /// Runs a call that is for no event, again as long as what it read from the store changes meanwhile,
+    /// and commits it. Then it has `perform` do what follows, in the order of commits.
+    pub(super) async fn transact<P>(
+        self: &Arc<Self>,
+        plugin: &Arc<Plugin>,
+        job: impl Fn() -> Job,
+        perform: P,
+    ) -> Completed
+    where
+        P: FnOnce(&mut Completed) + Send + 'static,
+    {
+        let mut conflicts = 0;
+        let mut spent = Spent::default();
+        let mut perform = perform;
+        let mut contended = None;
+        loop {
+            let mut completed = plugin.start(job(), spent).ended().await;
+            spent = completed.spent;
+            let Some(mut transaction) = completed.recorded.transaction.take() else {
+                perform(&mut completed);
+                return completed;
+            };
+            if !completed.reply.as_ref().is_ok_and(Reply::is_yes) {
+                transaction.forget_writes();
+            }
+            let acted = completed.recorded.acted;
+            let store = transaction.store().clone();
+            let (done, is_done) = oneshot::channel();
+            let following = Box::new(Following {
+                completed,
+                perform,
+                done,
+            });
+            let error = match store.commit(*transaction, following) {
+                Ok(()) => {
+                    drop(contended);
+                    return stored(is_done).await;
+                }
+                Err((error, following)) => {
+                    perform = following.perform;
+                    error
+                }
+            };
+            conflicts += 1;
+            let is_late = spent
+                .since
+                .is_some_and(|since| since.elapsed() >= plugin.wall());
+            match error {
+                CommitError::Conflict if !acted && !is_late && conflicts <= MAX_CONFLICTS => {
+                    self.metrics.call_repeated(plugin.name());
+                }
+                error => return Completed::failed(error.into()),
+            }
+            if conflicts > AT_ONCE && contended.is_none() {
+                contended = Some(plugin.contended().clone().lock_owned().await);
+            }
+        }
+    }
+}
+
+async fn stored(done: oneshot::Receiver<Result<Completed, Unstored>>) -> Completed {
+    match done.await {
+        Ok(Ok(completed)) => completed,
+        Ok(Err(Unstored(reason))) => Completed::failed(CallError::Store(reason.to_string())),
+        Err(_) => Completed::failed(CallError::Host("what follows a commit has panicked".into())),
+    }
+}
+
+impl From<CommitError> for CallError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Conflict => Self::Conflict,
+            CommitError::Unavailable(reason) => Self::Store(reason.to_string()),
+            error => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
+/// Whether a call that has met a conflict may run again.
+fn goes_on(call: &Call, wall: Duration) -> bool {
+    let since = call.spent.since;
+    call.conflicts < MAX_CONFLICTS && since.is_none_or(|since| since.elapsed() < wall)
+}

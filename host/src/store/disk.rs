@@ -1,0 +1,354 @@
+//! The file, or the memory, that what was committed ends up in: redb, with a table of the values, one of
+//! what each bucket holds, and one of the keys that have a time to live.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    fs, io,
+    ops::Bound,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use arc_swap::ArcSwapOption;
+use redb::{
+    Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    backends::InMemoryBackend,
+};
+
+use super::{Bucket, Key, Usage, Value, transaction::Range};
+use crate::panics;
+
+/// Values by their keys: when they are gone in milliseconds since 1970, or 0, in eight bytes, and then
+/// their bytes.
+const VALUES: TableDefinition<&str, &[u8]> = TableDefinition::new("values");
+
+/// Keys and bytes of each bucket.
+const USAGE: TableDefinition<&str, (u64, u64)> = TableDefinition::new("usage");
+
+/// Keys that are gone at some time, behind that time.
+const EXPIRIES: TableDefinition<(u64, &str), ()> = TableDefinition::new("expiries");
+
+/// What is to be known of the file itself.
+const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
+
+/// The key in [`ABOUT`] of the version of these tables.
+const FORMAT: &str = "format";
+
+/// The version of these tables that this host reads and writes.
+const CURRENT_FORMAT: u64 = 1;
+
+/// What of the file is kept in memory, in bytes. The system keeps more.
+const CACHE_BYTES: usize = 64 << 20;
+
+const EXPIRY_BYTES: usize = size_of::<u64>();
+
+/// Why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its folder cannot be made.
+    #[error("the store's folder {}: {source}", .folder.display())]
+    Folder {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Another process has it open.
+    #[error("the store {} is used by another process", .0.display())]
+    Locked(PathBuf),
+    /// The file is none, or is damaged.
+    #[error("the store {} is damaged, or no store: {reason}", .path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer host wrote it.
+    #[error(
+        "the store {} is of format {found}, and this host knows formats up to {CURRENT_FORMAT}: it \
+         was written by a newer version", .path.display()
+    )]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        found: u64,
+    },
+    /// The system refuses it.
+    #[error("the store {}: {reason}", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// There is no thread for it.
+    #[error("the store's writer cannot be started: {0}")]
+    Thread(io::Error),
+}
+
+/// What a disk holds, as far as it has to be known at once.
+#[derive(Default)]
+pub(super) struct Held {
+    /// Of each bucket.
+    pub usage: HashMap<Bucket, Usage>,
+    /// Keys with a time to live.
+    pub expiries: BTreeSet<(u64, Key)>,
+}
+
+/// What is written at once.
+#[derive(Default)]
+pub(super) struct Batch {
+    /// Keys, each with its value if it has one.
+    pub values: Vec<(Key, Option<Value>)>,
+    /// What buckets hold from now on.
+    pub usage: Vec<(Bucket, Usage)>,
+}
+
+/// The database.
+pub(super) struct Disk {
+    /// None: in memory.
+    path: Option<PathBuf>,
+    /// None while it is closed, after the system has failed at it.
+    database: ArcSwapOption<Database>,
+    /// As if the system refused it.
+    #[cfg(test)]
+    fails: std::sync::atomic::AtomicBool,
+}
+
+impl Disk {
+    /// Opens a file, or makes one; none: in memory.
+    pub fn open(path: Option<PathBuf>) -> Result<(Self, Held), OpenError> {
+        let database = open(path.as_deref())?;
+        let held = held(&database).map_err(|error| unreadable(path.as_deref(), &error))?;
+        let disk = Self {
+            path,
+            database: ArcSwapOption::from_pointee(database),
+            #[cfg(test)]
+            fails: Default::default(),
+        };
+        Ok((disk, held))
+    }
+
+    /// Opens it again after a failure, and says what it holds; none if it is in memory.
+    pub fn reopen(&self) -> Result<Option<Held>, OpenError> {
+        if self.path.is_none() {
+            return Ok(None);
+        }
+        // It is locked as long as it is open.
+        self.database.store(None);
+        let database = open(self.path.as_deref())?;
+        let held = held(&database).map_err(|error| unreadable(self.path.as_deref(), &error))?;
+        self.database.store(Some(Arc::new(database)));
+        Ok(Some(held))
+    }
+
+    /// A key's value, whether its time is over or not.
+    pub fn get(&self, key: &Key) -> Result<Option<Value>, Arc<str>> {
+        self.reading(|database| {
+            let values = database.begin_read()?.open_table(VALUES)?;
+            Ok(values
+                .get(key.as_str())?
+                .map(|value| decoded(value.value())))
+        })
+    }
+
+    /// Hands over the keys of a range, with their values, until `take` has enough.
+    pub fn range(
+        &self,
+        range: &Range,
+        mut take: impl FnMut(Key, Value) -> bool,
+    ) -> Result<(), Arc<str>> {
+        self.reading(|database| {
+            let values = database.begin_read()?.open_table(VALUES)?;
+            for row in values.range::<&str>((range.from(), Bound::Unbounded))? {
+                let (key, value) = row?;
+                let is_in = range.covers(key.value());
+                if !is_in || !take(Key::parse(key.value()), decoded(value.value())) {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Writes a batch, all of it or nothing. It is durable then. An empty one says whether anything could
+    /// be written.
+    pub fn write(&self, batch: &Batch) -> Result<(), Arc<str>> {
+        #[cfg(test)]
+        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
+            return Err("as a test wants it".into());
+        }
+        self.reading(|database| {
+            let mut write = database.begin_write()?;
+            let durability = match self.path {
+                Some(_) => Durability::Immediate,
+                None => Durability::None,
+            };
+            write.set_durability(durability)?;
+            if batch.values.is_empty() {
+                write.open_table(ABOUT)?.insert(FORMAT, CURRENT_FORMAT)?;
+            }
+            {
+                let mut values = write.open_table(VALUES)?;
+                let mut expiries = write.open_table(EXPIRIES)?;
+                for (key, value) in &batch.values {
+                    let former = match value {
+                        Some(value) => values.insert(key.as_str(), &*encoded(value))?,
+                        None => values.remove(key.as_str())?,
+                    };
+                    let former = former.and_then(|former| decoded(former.value()).expires);
+                    if let Some(expires) = former {
+                        expiries.remove((expires, key.as_str()))?;
+                    }
+                    if let Some(expires) = value.as_ref().and_then(|value| value.expires) {
+                        expiries.insert((expires, key.as_str()), ())?;
+                    }
+                }
+                let mut usage = write.open_table(USAGE)?;
+                for (bucket, used) in &batch.usage {
+                    match used.keys {
+                        0 => drop(usage.remove(bucket.as_str())?),
+                        keys => drop(usage.insert(bucket.as_str(), (keys, used.bytes))?),
+                    }
+                }
+            }
+            write.commit()?;
+            Ok(())
+        })
+    }
+
+    #[cfg(test)]
+    pub fn fail_for_test(&self, fails: bool) {
+        self.fails.store(fails, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn reading<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, Arc<str>> {
+        let database = self.database.load_full();
+        let Some(database) = database else {
+            return Err("the store's file cannot be opened".into());
+        };
+        work(&database).map_err(|error| error.to_string().into())
+    }
+}
+
+fn open(path: Option<&Path>) -> Result<Database, OpenError> {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    let Some(path) = path else {
+        let memory = builder.create_with_backend(InMemoryBackend::new());
+        let database = memory.map_err(|error| unreadable(None, &error.into()))?;
+        prepare(&database).map_err(|error| unreadable(None, &error))?;
+        return Ok(database);
+    };
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(|source| OpenError::Folder {
+            folder: folder.to_owned(),
+            source,
+        })?;
+    }
+    let damaged = |reason: String| OpenError::Damaged {
+        path: path.to_owned(),
+        reason,
+    };
+    // A damaged file may have it panic.
+    let opened = catch_unwind(AssertUnwindSafe(|| {
+        let database = builder.create(path)?;
+        let format = prepare(&database)?;
+        Ok((database, format))
+    }));
+    let opened: Result<_, redb::Error> =
+        opened.map_err(|panic| damaged(panics::message(&*panic)))?;
+    let (database, found) = opened.map_err(|error| match error {
+        redb::Error::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
+        error if is_damage(&error) => damaged(error.to_string()),
+        error => unreadable(Some(path), &error),
+    })?;
+    if found > CURRENT_FORMAT {
+        return Err(OpenError::Newer {
+            path: path.to_owned(),
+            found,
+        });
+    }
+    Ok(database)
+}
+
+/// Whether it is the file that is at fault, and not the system.
+fn is_damage(error: &redb::Error) -> bool {
+    use redb::Error;
+    match error {
+        Error::Io(error) => error.kind() == io::ErrorKind::InvalidData,
+        Error::Corrupted(_)
+        | Error::UpgradeRequired(_)
+        | Error::TableTypeMismatch { .. }
+        | Error::TypeDefinitionChanged { .. } => true,
+        _ => false,
+    }
+}
+
+fn unreadable(path: Option<&Path>, error: &redb::Error) -> OpenError {
+    OpenError::Unreadable {
+        path: path.unwrap_or(Path::new("in memory")).to_owned(),
+        reason: error.to_string(),
+    }
+}
+
+/// Makes what a new database lacks. Returns its format.
+fn prepare(database: &Database) -> Result<u64, redb::Error> {
+    let write = database.begin_write()?;
+    let format = {
+        let mut about = write.open_table(ABOUT)?;
+        let found = about.get(FORMAT)?.map(|found| found.value());
+        if found.is_none() {
+            about.insert(FORMAT, CURRENT_FORMAT)?;
+        }
+        found.unwrap_or(CURRENT_FORMAT)
+    };
+    if format > CURRENT_FORMAT {
+        write.abort()?;
+        return Ok(format);
+    }
+    write.open_table(VALUES)?;
+    write.open_table(USAGE)?;
+    write.open_table(EXPIRIES)?;
+    write.commit()?;
+    Ok(format)
+}
+
+fn held(database: &Database) -> Result<Held, redb::Error> {
+    let read = database.begin_read()?;
+    let mut held = Held::default();
+    for row in read.open_table(USAGE)?.iter()? {
+        let (bucket, used) = row?;
+        let (keys, bytes) = used.value();
+        held.usage
+            .insert(Bucket::parse(bucket.value()), Usage { keys, bytes });
+    }
+    for row in read.open_table(EXPIRIES)?.iter()? {
+        let (expiry, _) = row?;
+        let (expires, key) = expiry.value();
+        held.expiries.insert((expires, Key::parse(key)));
+    }
+    Ok(held)
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let expires = value.expires.unwrap_or(0).to_le_bytes();
+    [&expires[..], &value.bytes].concat()
+}
+
+fn decoded(stored: &[u8]) -> Value {
+    let (expires, bytes) = stored
+        .split_at_checked(EXPIRY_BYTES)
+        .unwrap_or((&[], stored));
+    let expires = expires.try_into().map_or(0, u64::from_le_bytes);
+    Value {
+        bytes: bytes.into(),
+        expires: (expires > 0).then_some(expires),
+    }
+}

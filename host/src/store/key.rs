@@ -1,0 +1,106 @@
+//! Buckets and keys.
+
+use std::{fmt, sync::Arc};
+
+/// Longer keys are refused.
+pub const MAX_KEY_BYTES: usize = 512;
+
+/// Between the bucket and the key proper; neither has one.
+const SEPARATOR: char = '\0';
+
+/// A set of keys with a quota.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Bucket(Arc<str>);
+
+impl Bucket {
+    /// A plugin's own.
+    pub fn of_plugin(plugin: &str) -> Self {
+        Self(format!("plugin/{plugin}").into())
+    }
+
+    /// One that plugins share.
+    pub fn shared(name: &str) -> Self {
+        Self(format!("shared/{name}").into())
+    }
+
+    /// As it is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn parse(text: &str) -> Self {
+        Self(text.into())
+    }
+}
+
+/// As `mixlab.toml` and plugins know it.
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(self.0.strip_prefix("shared/").unwrap_or(&self.0))
+    }
+}
+
+/// A key with its bucket. Sorts by bucket, then by the bytes of the key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(Box<str>);
+
+/// Why a text is no key.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidKey {
+    /// Nothing, or too much.
+    #[error("a key has 1 to {MAX_KEY_BYTES} bytes")]
+    Length,
+    /// It has a NUL.
+    #[error("a key has no NUL characters")]
+    Nul,
+}
+
+impl Key {
+    /// A key of a bucket.
+    pub fn new(bucket: &Bucket, key: &str) -> Result<Self, InvalidKey> {
+        if key.is_empty() {
+            return Err(InvalidKey::Length);
+        }
+        Self::prefix(bucket, key)
+    }
+
+    /// What all keys of a bucket begin with that begin so; not a key itself if that is nothing.
+    pub fn prefix(bucket: &Bucket, prefix: &str) -> Result<Self, InvalidKey> {
+        if prefix.len() > MAX_KEY_BYTES {
+            return Err(InvalidKey::Length);
+        }
+        if prefix.contains(SEPARATOR) {
+            return Err(InvalidKey::Nul);
+        }
+        Ok(Self(format!("{}{SEPARATOR}{prefix}", bucket.0).into()))
+    }
+
+    /// As it is stored.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    pub(super) fn parse(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Without its bucket.
+    pub fn name(&self) -> &str {
+        self.0.split_once(SEPARATOR).map_or("", |(_, name)| name)
+    }
+
+    /// Its bucket.
+    pub fn bucket(&self) -> Bucket {
+        let bucket = self
+            .0
+            .split_once(SEPARATOR)
+            .map_or("", |(bucket, _)| bucket);
+        Bucket(bucket.into())
+    }
+}
+
+impl std::borrow::Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}

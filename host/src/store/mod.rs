@@ -1,0 +1,289 @@
+//! What plugins remember: keys and values in buckets, read and written by transactions.
+//!
+//! A transaction is held against what others have written meanwhile, and applied, at once and in
+//! memory, under one short lock ([`recent`]). It becomes durable afterwards, in groups, by one writer
+//! thread ([`writer`]). What waits for that is performed in the order of the commits ([`following`]).
+
+mod disk;
+mod following;
+mod key;
+mod recent;
+mod transaction;
+mod usage;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    mem,
+    path::PathBuf,
+    sync::Arc,
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use parking_lot::{Condvar, Mutex};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use self::{disk::Disk, following::Following, recent::Recent, usage::Usage, writer::Writer};
+pub use self::{
+    disk::OpenError,
+    following::{Follow, Unstored},
+    key::{Bucket, InvalidKey, Key},
+    transaction::{Entry, ScanError, Transaction},
+};
+use crate::config::{self, Durability};
+
+/// A value with its time to live.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Value {
+    /// The bytes.
+    pub bytes: Arc<[u8]>,
+    /// When it is gone, in milliseconds since 1970; none: never.
+    pub expires: Option<u64>,
+}
+
+impl Value {
+    /// Whether it is there still.
+    fn is_live(&self, now: u64) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+    }
+}
+
+/// Milliseconds since 1970.
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The store of a server. It is opened when the first plugin that needs it is loaded.
+pub struct Store {
+    config: config::Store,
+    opened: Mutex<Option<Arc<Open>>>,
+    /// Wakes who performs what waits for a commit.
+    settled: Arc<Notify>,
+    closed: CancellationToken,
+}
+
+/// A store that has been opened.
+pub struct Open {
+    config: config::Store,
+    disk: Disk,
+    state: Mutex<State>,
+    /// Wakes the writer.
+    written: Condvar,
+    /// Wakes who performs what waits for a commit.
+    settled: Arc<Notify>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What the one lock guards.
+struct State {
+    recent: Recent,
+    following: Following,
+    /// All that was committed up to here is durable.
+    durable: u64,
+    /// Why the last attempt to write failed; none if it did not.
+    failure: Option<Arc<str>>,
+    writer_sleeps: bool,
+    is_closed: bool,
+}
+
+/// Why a transaction is not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// What it read has changed since: the call is to be run again.
+    #[error("what the call read has changed meanwhile")]
+    Conflict,
+    /// A bucket would hold too much.
+    #[error("the budget {budget} = {allowed} of the bucket {bucket} is used up")]
+    OverQuota {
+        /// The key in `mixlab.toml`.
+        budget: &'static str,
+        /// Its value.
+        allowed: String,
+        /// As plugins know it.
+        bucket: String,
+    },
+    /// It adds to a value that is no number, or leaves the range of numbers.
+    #[error("{key:?} cannot be added to: {reason}")]
+    NoNumber {
+        /// The key without its bucket.
+        key: String,
+        /// What stands in the way.
+        reason: &'static str,
+    },
+    /// The disk does not take it, or cannot be read.
+    #[error("{0}")]
+    Unavailable(Arc<str>),
+}
+
+impl Store {
+    /// Not opened yet.
+    pub fn new(config: config::Store) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            opened: Mutex::default(),
+            settled: Arc::default(),
+            closed: CancellationToken::new(),
+        })
+    }
+
+    /// Opens it, if it is not open yet. Blocks.
+    pub fn open(&self) -> Result<Arc<Open>, OpenError> {
+        let mut opened = self.opened.lock();
+        if let Some(open) = &*opened {
+            return Ok(open.clone());
+        }
+        let open = Open::start(self.config.clone(), self.settled.clone())?;
+        *opened = Some(open.clone());
+        Ok(open)
+    }
+
+    /// The store, if a plugin needed it yet.
+    pub fn opened(&self) -> Option<Arc<Open>> {
+        self.opened.lock().clone()
+    }
+
+    /// Why what is committed does not become durable; none if it does.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.opened()?.failure()
+    }
+
+    /// Makes durable what has been committed. Nothing is committed any more. Blocks.
+    pub fn close(&self) {
+        if let Some(open) = self.opened() {
+            open.close();
+        }
+        self.closed.cancel();
+    }
+
+    /// Performs what waits for commits as they become durable, until the store is closed.
+    pub async fn settle(&self) {
+        loop {
+            let is_closed = tokio::select! {
+                () = self.settled.notified() => false,
+                () = self.closed.cancelled() => true,
+            };
+            if let Some(open) = self.opened() {
+                open.settle().await;
+            }
+            if is_closed {
+                return;
+            }
+        }
+    }
+}
+
+impl Open {
+    fn start(config: config::Store, settled: Arc<Notify>) -> Result<Arc<Self>, OpenError> {
+        let path: Option<PathBuf> = match config.durability {
+            Durability::Memory => None,
+            Durability::Commit | Durability::Interval(_) => Some(config.path.clone()),
+        };
+        let (disk, held) = Disk::open(path)?;
+        let open = Arc::new(Self {
+            config,
+            disk,
+            state: Mutex::new(State {
+                recent: Recent::new(held),
+                following: Following::default(),
+                durable: 0,
+                failure: None,
+                writer_sleeps: false,
+                is_closed: false,
+            }),
+            written: Condvar::new(),
+            settled,
+            writer: Mutex::default(),
+        });
+        let thread = Writer::start(open.clone()).map_err(OpenError::Thread)?;
+        *open.writer.lock() = Some(thread);
+        Ok(open)
+    }
+
+    /// Commits a transaction, and has `follow` performed when that may be told: when it is durable, as
+    /// configured, and after what follows former commits. If it cannot be committed, `follow` is given
+    /// back.
+    pub fn commit<F: Follow>(
+        &self,
+        mut transaction: Transaction,
+        follow: Box<F>,
+    ) -> Result<(), (CommitError, Box<F>)> {
+        if let Err(error) = transaction.look_up(self) {
+            return Err((error, follow));
+        }
+        let mut state = self.state.lock();
+        let state_ref = &mut *state;
+        if !state_ref.recent.is_valid(&transaction) {
+            return Err((CommitError::Conflict, follow));
+        }
+        let seq = if transaction.writes().is_empty() {
+            // Its answer tells of what it read, which may not be durable yet.
+            state_ref.recent.newest_of(&transaction)
+        } else {
+            if let Some(failure) = self.refuses_writes(state_ref) {
+                return Err((CommitError::Unavailable(failure), follow));
+            }
+            match state_ref.recent.apply(&transaction, &self.config) {
+                Ok(seq) => seq,
+                Err(error) => return Err((error, follow)),
+            }
+        };
+        let wakes = !transaction.writes().is_empty() && mem::take(&mut state_ref.writer_sleeps);
+        state_ref.recent.end(&mut transaction);
+        if transaction.writes().is_empty() && self.may_be_told(state_ref, seq) {
+            drop(state);
+            follow.follow(Ok(()));
+            return Ok(());
+        }
+        state_ref.following.push(state_ref.recent.seq(), follow);
+        drop(state);
+        if wakes {
+            self.written.notify_one();
+        }
+        self.follow_here();
+        Ok(())
+    }
+
+    /// Whether clients may be told of what was committed then.
+    fn may_be_told(&self, state: &State, seq: u64) -> bool {
+        seq <= self.tellable(state)
+    }
+
+    /// Clients may be told of all that was committed up to this.
+    fn tellable(&self, state: &State) -> u64 {
+        match self.config.durability {
+            Durability::Commit => state.durable,
+            Durability::Interval(_) | Durability::Memory => u64::MAX,
+        }
+    }
+
+    /// Why nothing can be written now.
+    fn refuses_writes(&self, state: &State) -> Option<Arc<str>> {
+        match state.is_closed {
+            true => Some("the store is closed".into()),
+            false => state.failure.clone(),
+        }
+    }
+
+    /// What it is configured to be.
+    pub fn config(&self) -> &config::Store {
+        &self.config
+    }
+
+    fn failure(&self) -> Option<Arc<str>> {
+        self.state.lock().failure.clone()
+    }
+
+    fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.written.notify_one();
+        let writer = self.writer.lock().take();
+        if let Some(Err(panic)) = writer.map(JoinHandle::join) {
+            tracing::error!("the store's writer: {}", crate::panics::message(&*panic));
+        }
+    }
+}

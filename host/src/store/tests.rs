@@ -1,0 +1,351 @@
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+use crate::units::Size;
+
+/// A store in a folder that lives as long as it.
+fn store(durability: Durability) -> (TempDir, Arc<Open>) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store {
+        path: folder.path().join("store.redb"),
+        durability,
+        ..config::Store::default()
+    };
+    (folder, open(config))
+}
+
+fn open(config: config::Store) -> Arc<Open> {
+    Open::start(config, Arc::default()).unwrap()
+}
+
+fn key(name: &str) -> Key {
+    Key::new(&Bucket::of_plugin("test"), name).unwrap()
+}
+
+fn value(text: &str) -> Value {
+    Value {
+        bytes: text.as_bytes().into(),
+        expires: None,
+    }
+}
+
+/// Says how a commit ended.
+struct Tell(mpsc::Sender<Result<(), Arc<str>>>);
+
+impl Follow for Tell {
+    fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
+        let _ = self.0.send(stored.map_err(|Unstored(reason)| reason));
+    }
+}
+
+/// Commits, and waits until it may be told.
+fn commit(store: &Arc<Open>, transaction: Transaction) -> Result<(), CommitError> {
+    let (told, tells) = mpsc::channel();
+    store
+        .commit(transaction, Box::new(Tell(told)))
+        .map_err(|(error, _)| error)?;
+    loop {
+        match tells.recv_timeout(Duration::from_millis(1)) {
+            Ok(stored) => return stored.map_err(CommitError::Unavailable),
+            // What the server's settler does.
+            Err(_) => store.follow_here(),
+        }
+    }
+}
+
+fn get(store: &Arc<Open>, name: &str) -> Option<String> {
+    let mut transaction = Transaction::new(store.clone());
+    let value = transaction.get(&key(name)).unwrap()?;
+    Some(String::from_utf8(value.bytes.to_vec()).unwrap())
+}
+
+fn set(store: &Arc<Open>, name: &str, text: &str) {
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(key(name), value(text));
+    commit(store, transaction).unwrap();
+}
+
+#[test]
+fn a_transaction_conflicts_with_what_was_written_since_it_read() {
+    let (_folder, store) = store(Durability::Commit);
+    set(&store, "a", "1");
+    set(&store, "b", "1");
+    for (reads, conflicts) in [("a", true), ("b", false)] {
+        let mut transaction = Transaction::new(store.clone());
+        transaction.get(&key(reads)).unwrap();
+        transaction.set(key("c"), value("2"));
+        set(&store, "a", "2");
+        let committed = commit(&store, transaction);
+        assert_eq!(matches!(committed, Err(CommitError::Conflict)), conflicts);
+    }
+}
+
+#[test]
+fn a_range_conflicts_with_a_key_that_comes_into_it_and_with_no_other() {
+    let (_folder, store) = store(Durability::Commit);
+    for name in ["k1", "k3", "k5"] {
+        set(&store, name, "x");
+    }
+    let bucket = Bucket::of_plugin("test");
+    for (limit, written, conflicts) in [
+        (2, "k2", true),
+        (2, "k4", false),
+        (10, "k4", true),
+        (10, "l", false),
+        (10, "k", true),
+        (2, "j", false),
+    ] {
+        let mut transaction = Transaction::new(store.clone());
+        transaction.scan(&bucket, "k", None, limit).unwrap();
+        set(&store, written, "x");
+        let is_conflict = matches!(commit(&store, transaction), Err(CommitError::Conflict));
+        assert_eq!(is_conflict, conflicts, "{limit} keys, {written} written");
+        let mut transaction = Transaction::new(store.clone());
+        transaction.delete(key(written));
+        commit(&store, transaction).unwrap();
+    }
+}
+
+#[test]
+fn what_was_committed_is_there_when_it_is_opened_again() {
+    let folder = tempfile::tempdir().unwrap();
+    for durability in [
+        Durability::Commit,
+        Durability::Interval(Duration::from_millis(10)),
+    ] {
+        let config = config::Store {
+            path: folder.path().join(format!("{durability:?}.redb")),
+            durability,
+            ..config::Store::default()
+        };
+        let store = open(config.clone());
+        for number in 0..100 {
+            set(&store, &format!("k{number}"), &number.to_string());
+        }
+        store.close();
+        drop(store);
+        let store = open(config);
+        for number in 0..100 {
+            assert_eq!(get(&store, &format!("k{number}")), Some(number.to_string()));
+        }
+        let usage = store.state.lock().recent.usage(&Bucket::of_plugin("test"));
+        assert_eq!((usage.keys, usage.bytes), (100, 290 + 190));
+        store.close();
+    }
+}
+
+#[test]
+fn nothing_is_kept_in_memory_of_what_is_on_the_disk() {
+    let (_folder, store) = store(Durability::Commit);
+    let mut reader = Transaction::new(store.clone());
+    reader.get(&key("k0")).unwrap();
+    for number in 0..100 {
+        set(&store, &format!("k{number}"), "x");
+    }
+    assert_eq!(
+        store.state.lock().recent.len(),
+        100,
+        "it may have to be held against them"
+    );
+    drop(reader);
+    set(&store, "last", "x");
+    for _ in 0..1000 {
+        if store.state.lock().recent.len() == 0 {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("they are kept");
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_undone_and_told() {
+    let (_folder, store) = store(Durability::Commit);
+    set(&store, "a", "before");
+    // Its database is gone, as after a failure of the system.
+    store.disk.fail_for_test(true);
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(key("a"), value("after"));
+    let (told, tells) = mpsc::channel();
+    let committed = store.commit(transaction, Box::new(Tell(told)));
+    assert!(committed.is_ok());
+    // It may read what is not on the disk, or what is there again.
+    let mut reader = Transaction::new(store.clone());
+    let read = reader.get(&key("a")).unwrap();
+    reader.set(key("copy"), read.unwrap());
+    assert!(tells.recv().unwrap().is_err());
+    assert!(store.failure().is_some());
+    store.disk.fail_for_test(false);
+    for _ in 0..1000 {
+        if store.failure().is_none() {
+            assert_eq!(get(&store, "a").as_deref(), Some("before"));
+            let copied = commit(&store, reader);
+            assert!(
+                matches!(copied, Err(CommitError::Conflict))
+                    || get(&store, "copy").as_deref() == Some("before")
+            );
+            set(&store, "a", "again");
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it does not recover");
+}
+
+#[test]
+fn a_bucket_takes_so_much_and_what_shrinks_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store {
+        path: folder.path().join("store.redb"),
+        bucket_keys: 2,
+        bucket_bytes: Size::new(20),
+        ..config::Store::default()
+    };
+    let store = open(config);
+    let try_to_set = |name: &str, text: &str| {
+        let mut transaction = Transaction::new(store.clone());
+        transaction.set(key(name), value(text));
+        commit(&store, transaction)
+    };
+    let is_over = |result: Result<(), CommitError>, expected: &str| matches!(result, Err(CommitError::OverQuota { budget, .. }) if budget == expected);
+    try_to_set("a", "123456789").unwrap();
+    try_to_set("b", "123456789").unwrap();
+    assert!(is_over(try_to_set("b", "1234567890"), "bucket_bytes"));
+    try_to_set("b", "1").unwrap();
+    assert!(is_over(try_to_set("c", "1"), "bucket_keys"));
+    try_to_set("a", "12345").unwrap();
+}
+
+/// One step of a transaction.
+#[derive(Debug, Clone)]
+enum Step {
+    Get(u8),
+    Set(u8, u8),
+    Delete(u8),
+    Add(u8, i64),
+    Scan(usize),
+}
+
+fn steps() -> impl Strategy<Value = Vec<Step>> {
+    let key = 0..6_u8;
+    let step = prop_oneof![
+        key.clone().prop_map(Step::Get),
+        (key.clone(), 0..100_u8).prop_map(|(key, value)| Step::Set(key, value)),
+        key.clone().prop_map(Step::Delete),
+        (key, -5..5_i64).prop_map(|(key, delta)| Step::Add(key, delta)),
+        (1..4_usize).prop_map(Step::Scan),
+    ];
+    prop::collection::vec(step, 1..6)
+}
+
+/// Takes a step on a transaction; what it said.
+fn take(transaction: &mut Transaction, step: &Step) -> Vec<String> {
+    let name = |number: &u8| key(&format!("k{number}"));
+    let text = |value: Value| String::from_utf8(value.bytes.to_vec()).unwrap();
+    match step {
+        Step::Get(key) => transaction
+            .get(&name(key))
+            .unwrap()
+            .map(text)
+            .into_iter()
+            .collect(),
+        Step::Set(key, number) => {
+            transaction.set(name(key), value(&number.to_string()));
+            Vec::new()
+        }
+        Step::Delete(key) => {
+            transaction.delete(name(key));
+            Vec::new()
+        }
+        Step::Add(key, delta) => {
+            transaction.add(name(key), *delta).unwrap();
+            Vec::new()
+        }
+        Step::Scan(limit) => {
+            let bucket = Bucket::of_plugin("test");
+            let found = transaction.scan(&bucket, "k", None, *limit).unwrap();
+            found
+                .into_iter()
+                .map(|entry| entry.key + "=" + &text(entry.value))
+                .collect()
+        }
+    }
+}
+
+/// What the step says and does in a map.
+fn model(map: &mut BTreeMap<String, i64>, step: &Step) -> Vec<String> {
+    let name = |number: &u8| format!("k{number}");
+    match step {
+        Step::Get(key) => map
+            .get(&name(key))
+            .map(i64::to_string)
+            .into_iter()
+            .collect(),
+        Step::Set(key, number) => {
+            map.insert(name(key), i64::from(*number));
+            Vec::new()
+        }
+        Step::Delete(key) => {
+            map.remove(&name(key));
+            Vec::new()
+        }
+        Step::Add(key, delta) => {
+            *map.entry(name(key)).or_default() += delta;
+            Vec::new()
+        }
+        Step::Scan(limit) => {
+            let entries = map.iter().take(*limit);
+            entries
+                .map(|(key, number)| format!("{key}={number}"))
+                .collect()
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Transactions that overlap in any way: those that commit are as if each had run alone, in the order
+    /// of their commits; and all is there when the store is opened again.
+    #[test]
+    fn transactions_are_as_if_each_had_run_alone(
+        rounds in prop::collection::vec(prop::collection::vec(steps(), 1..4), 1..12)
+    ) {
+        let (folder, store) = store(Durability::Interval(Duration::from_millis(1)));
+        let mut map = BTreeMap::new();
+        for round in rounds {
+            // All of a round begin before the first of them is committed.
+            let run = |steps: Vec<Step>| {
+                let mut transaction = Transaction::new(store.clone());
+                let said: Vec<_> = steps.iter().map(|step| take(&mut transaction, step)).collect();
+                (steps, said, transaction)
+            };
+            let begun: Vec<_> = round.into_iter().map(run).collect();
+            for (steps, said, transaction) in begun {
+                match commit(&store, transaction) {
+                    Ok(()) => {
+                        let expected: Vec<_> = steps.iter().map(|step| model(&mut map, step)).collect();
+                        prop_assert_eq!(said, expected);
+                    }
+                    Err(CommitError::Conflict) => {}
+                    Err(error) => prop_assert!(false, "{error}"),
+                }
+            }
+        }
+        store.close();
+        drop(store);
+        let config = config::Store { path: folder.path().join("store.redb"), ..config::Store::default() };
+        let store = open(config);
+        let mut transaction = Transaction::new(store.clone());
+        prop_assert_eq!(take(&mut transaction, &Step::Scan(10)), model(&mut map, &Step::Scan(10)));
+        drop(transaction);
+        store.close();
+    }
+}

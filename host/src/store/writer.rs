@@ -1,0 +1,218 @@
+//! The one thread that writes to the disk: it takes all that was committed meanwhile, and makes it
+//! durable at once.
+
+use std::{
+    io, mem,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use super::{
+    Open, State, Unstored, Value,
+    disk::Batch,
+    following::tell,
+    transaction::{Transaction, Write},
+};
+use crate::{config::Durability, panics};
+
+/// How long the writer of a store in memory gathers what it moves out of the way.
+const MEMORY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often keys are looked for whose time is over.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// So many of them are deleted at once.
+const EXPIRED_AT_ONCE: usize = 1000;
+
+/// Pause after a failure, where nobody waits: what it failed at may pass.
+const RETRY: Duration = Duration::from_millis(500);
+
+pub(super) struct Writer {
+    store: Arc<Open>,
+    /// When it wrote last, or tried to.
+    wrote: Instant,
+    /// When it looked for keys whose time is over.
+    swept: Instant,
+}
+
+impl Writer {
+    /// Writes for a store, until it is closed.
+    pub fn start(store: Arc<Open>) -> io::Result<JoinHandle<()>> {
+        let mut writer = Self {
+            store,
+            wrote: Instant::now(),
+            swept: Instant::now(),
+        };
+        let thread = thread::Builder::new().name("store".to_owned());
+        thread.spawn(move || {
+            loop {
+                let turn = catch_unwind(AssertUnwindSafe(|| writer.turn()));
+                match turn {
+                    Ok(true) => {}
+                    Ok(false) => return,
+                    Err(panic) => writer.failed(panics::message(&*panic).into()),
+                }
+            }
+        })
+    }
+
+    /// Waits for something to write, and writes it. Whether there may be more.
+    fn turn(&mut self) -> bool {
+        self.wait();
+        self.wrote = Instant::now();
+        let (failed, is_closed) = {
+            let state = self.store.state.lock();
+            (state.failure.is_some(), state.is_closed)
+        };
+        if failed && let Err(reason) = self.recover() {
+            tracing::debug!("the store still cannot be written: {reason}");
+            return !is_closed;
+        }
+        self.sweep();
+        self.write();
+        !is_closed
+    }
+
+    /// Waits until there is something to do.
+    fn wait(&self) {
+        let mut state = self.store.state.lock();
+        while !state.is_closed {
+            let Some(next) = self.next(&state) else {
+                state.writer_sleeps = true;
+                self.store.written.wait(&mut state);
+                continue;
+            };
+            if next <= Instant::now() {
+                break;
+            }
+            // Who commits may wait for it, or for the time only.
+            state.writer_sleeps = self.gathers().is_none() && state.failure.is_none();
+            self.store.written.wait_until(&mut state, next);
+        }
+        state.writer_sleeps = false;
+    }
+
+    /// When there is something to do; none if nothing was committed that it has not written.
+    fn next(&self, state: &State) -> Option<Instant> {
+        if state.failure.is_some() {
+            return Some(self.wrote + RETRY);
+        }
+        let gathers = self.gathers();
+        let pending = state.recent.has_pending();
+        let write =
+            pending.then(|| gathers.map_or_else(Instant::now, |gathers| self.wrote + gathers));
+        let expiries = state.recent.has_expiries();
+        let sweep = expiries.then(|| self.swept + EXPIRY_INTERVAL);
+        write.into_iter().chain(sweep).min()
+    }
+
+    /// How long it gathers before it writes.
+    fn gathers(&self) -> Option<Duration> {
+        match self.store.config().durability {
+            Durability::Commit => None,
+            Durability::Interval(interval) => Some(interval),
+            Durability::Memory => Some(MEMORY_INTERVAL),
+        }
+    }
+
+    /// Writes what was committed until now.
+    fn write(&self) {
+        let (batch, seq) = {
+            let state = self.store.state.lock();
+            (state.recent.pending(), state.recent.seq())
+        };
+        if !batch.values.is_empty()
+            && let Err(reason) = self.store.disk.write(&batch)
+        {
+            self.failed(reason);
+            return;
+        }
+        {
+            let mut state = self.store.state.lock();
+            state.durable = seq;
+            state.recent.written(seq);
+        }
+        self.store.settled.notify_one();
+    }
+
+    /// The disk did not take a batch. Where clients wait for that, they are told, and nothing of it has
+    /// happened; where they were told before, it is tried again.
+    fn failed(&self, reason: Arc<str>) {
+        tracing::error!("the store cannot be written: {reason}");
+        let undone = {
+            let mut state = self.store.state.lock();
+            state.failure = Some(reason.clone());
+            let durable = state.durable;
+            match self.store.config().durability {
+                Durability::Commit => {
+                    state.recent.undo(durable);
+                    state.following.take_undone(durable)
+                }
+                Durability::Interval(_) | Durability::Memory => Vec::new(),
+            }
+        };
+        for follow in undone {
+            tell(follow, Err(Unstored(reason.clone())));
+        }
+    }
+
+    /// Whether the disk takes something again. After a failure, the database has to be opened anew.
+    fn recover(&self) -> Result<(), Arc<str>> {
+        let held = self
+            .store
+            .disk
+            .reopen()
+            .map_err(|error| error.to_string())?;
+        self.store.disk.write(&Batch::default())?;
+        let mut state = self.store.state.lock();
+        if let (Durability::Commit, Some(held)) = (self.store.config().durability, held) {
+            state.recent.restore(held);
+        }
+        state.failure = None;
+        tracing::info!("the store is written again");
+        Ok(())
+    }
+
+    /// Deletes keys whose time is over, as if somebody had.
+    fn sweep(&mut self) {
+        if self.swept.elapsed() < EXPIRY_INTERVAL {
+            return;
+        }
+        self.swept = Instant::now();
+        let expired = self.store.state.lock().recent.expired(EXPIRED_AT_ONCE);
+        for (expires, key) in expired {
+            let mut transaction = Transaction::new(self.store.clone());
+            transaction.delete(key.clone());
+            if transaction.look_up(&self.store).is_err() {
+                return;
+            }
+            let mut state = self.store.state.lock();
+            let recent = state.recent.get(&key);
+            let value: Option<&Value> = recent.unwrap_or_else(|| transaction.former(&key));
+            if value.is_some_and(|value| value.expires == Some(expires)) {
+                debug_assert_eq!(transaction.writes().get(&key), Some(&Write::Delete));
+                // A key less is within every quota.
+                let _ = state.recent.apply(&transaction, self.store.config());
+            } else {
+                state.recent.forget_expiry(expires, &key);
+            }
+            state.recent.end(&mut transaction);
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        // Whoever waits still is told that it is over.
+        let waiting = {
+            let mut state = self.store.state.lock();
+            let durable = mem::replace(&mut state.durable, u64::MAX);
+            state.following.take_undone(durable)
+        };
+        for follow in waiting {
+            tell(follow, Err(Unstored("the store is closed".into())));
+        }
+    }
+}

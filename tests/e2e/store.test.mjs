@@ -1,0 +1,306 @@
+// What plugins remember: a call that reads and writes is a transaction, and what was acked is there after
+// whatever ends the server.
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ask, connect, received } from '../support/client.mjs';
+import { assertFailed, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
+
+const GRANTS = ['store', 'emit', 'ask', 'everyone'];
+const REMEMBERS = { wasm: 'remembers', grants: GRANTS };
+const range = (count) => Array.from({ length: count }, (_, index) => index);
+const durability = (what) => `[store]\ndurability = "${what}"`;
+const DURABILITIES = ['commit', 'interval:20ms', 'memory'];
+
+/** One call that takes these steps; resolves to what each of them said. */
+const steps = (socket, ...taken) => ask(socket, 'remembers', null, taken);
+const stepsIn = (bucket, socket, ...taken) => ask(socket, 'remembers', bucket, taken);
+const get = async (socket, key) => (await steps(socket, { get: key }))[0];
+
+/** Each of so many sockets does this so many times, one after the other. */
+async function race(t, server, sockets, times, action) {
+  const clients = await Promise.all(range(sockets).map(() => connect(t, server)));
+  const answers = clients.map(async (client) => {
+    const answered = [];
+    for (const time of range(times)) answered.push(await action(client, time));
+    return answered;
+  });
+  return (await Promise.all(answers)).flat();
+}
+
+for (const what of DURABILITIES) {
+  test(`${what}: calls that read and write one key at the same time lose no write`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const numbers = await race(t, server, 50, 20, (client) => ask(client, 'remembers:increment', 'n'));
+    assert.deepEqual(numbers.toSorted((a, b) => a - b), range(1000).map((n) => n + 1), 'each number once');
+    const client = await connect(t, server);
+    assert.equal(await get(client, 'n'), 1000);
+  });
+
+  test(`${what}: what was added is the sum`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    await race(t, server, 50, 20, (client) => ask(client, 'remembers:add', 'n'));
+    const client = await connect(t, server);
+    assert.equal(await get(client, 'n'), 1000);
+    const { body } = await server.api('GET', '/metrics');
+    assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'no call ran again for it');
+  });
+
+  test(`${what}: calls with the same key run one after the other, and never again`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const keys = ['a', 'b', 'c'];
+    await race(t, server, 30, 20, (client, time) => ask(client, 'remembers:serial', keys[time % 3]));
+    const client = await connect(t, server);
+    const held = await steps(client, ...keys.map((key) => ({ get: key })));
+    assert.equal(held.reduce((a, b) => a + b), 600);
+    const { body } = await server.api('GET', '/metrics');
+    assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'no call ran again');
+  });
+
+  test(`${what}: nobody takes what another one has taken`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const client = await connect(t, server);
+    await steps(client, ...range(200).map((n) => ({ set: [`q:${String(n).padStart(4, '0')}`, n] })));
+    const taken = await race(t, server, 40, 6, (client) => ask(client, 'remembers:assign', 'q', 'somebody'));
+    const customers = taken.filter((customer) => customer !== null);
+    assert.equal(new Set(customers).size, customers.length, 'nobody twice');
+    assert.equal(customers.length, 200);
+  });
+
+  test(`${what}: events leave in the order of the commits`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const witness = await connect(t, server);
+    await race(t, server, 20, 10, (client) => ask(client, 'remembers:emit', 'n'));
+    await until(() => received(witness, 'remembers:number').length === 200);
+    assert.deepEqual(received(witness, 'remembers:number').flat(), range(200).map((n) => n + 1));
+  });
+
+  test(`${what}: a call that fails has written nothing`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const client = await connect(t, server);
+    const rejected = await steps(client, { set: ['k', 1] }, { add: ['n', 1] }, 'reject');
+    assert.equal(rejected.error.code, 'no');
+    await assertFailed(server, await steps(client, { set: ['k', 1] }, 'trap'), 'plugin_error');
+    assert.deepEqual(await steps(client, { get: 'k' }, { exists: 'n' }), [null, false]);
+  });
+
+  test(`${what}: a sum of accounts that many move between stays what it is`, async (t) => {
+    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const client = await connect(t, server);
+    const accounts = range(5).map((n) => `account:${n}`);
+    await steps(client, ...accounts.map((account) => ({ set: [account, 100] })));
+    await race(t, server, 20, 20, (client, time) => {
+      const [from, to] = [accounts[(time * 7) % 5], accounts[(time * 7 + 1 + (time % 3)) % 5]];
+      return ask(client, 'remembers:transfer', from, to, 1 + (time % 30));
+    });
+    const held = await steps(client, ...accounts.map((account) => ({ get: account })));
+    assert.equal(held.reduce((a, b) => a + b), 500);
+    assert.ok(held.every((amount) => amount >= 0), `${held}`);
+  });
+}
+
+test('a call sees its own writes, and others see them when it is done', async (t) => {
+  const server = await startServer(t, { plugins: [REMEMBERS] });
+  const client = await connect(t, server);
+  assert.deepEqual(
+    await steps(
+      client,
+      { set: ['a', { x: 1 }] },
+      { get: 'a' },
+      { add: ['n', 5] },
+      { add: ['n', -2] },
+      { get: 'n' },
+      { scan: ['', null, 10] },
+      { delete: 'a' },
+      { exists: 'a' },
+      { scan: ['', null, 10] },
+      { set: ['a', 7] },
+      { add: ['a', 1] },
+    ),
+    [null, { x: 1 }, null, null, 3, ['a', 'n'], null, false, ['n'], null, null],
+  );
+  assert.deepEqual(await steps(client, { get: 'a' }, { get: 'n' }), [8, 3]);
+});
+
+test('keys are listed in order, from where one wants', async (t) => {
+  const server = await startServer(t, { plugins: [REMEMBERS] });
+  const client = await connect(t, server);
+  const keys = range(30).map((n) => `k:${String(n).padStart(2, '0')}`);
+  await steps(client, ...keys.map((key) => ({ set: [key, key] })), { set: ['j', 1] }, { set: ['l', 1] });
+  assert.deepEqual((await steps(client, { scan: ['k:', null, 1000] }))[0], keys);
+  assert.deepEqual((await steps(client, { scan: ['k:', 'k:09', 5] }))[0], keys.slice(10, 15));
+  assert.deepEqual((await steps(client, { delete: 'k:11' }, { scan: ['k:', 'k:09', 2] }))[1], ['k:10', 'k:12']);
+  assert.deepEqual((await steps(client, { scan: ['k:', 'k:09', 2] }))[0], ['k:10', 'k:12']);
+  assert.deepEqual((await steps(client, { scan: ['nothing', null, 5] }))[0], []);
+  assert.match((await steps(client, { scan: ['', null, 1001] }))[0].invalid, /1000/);
+});
+
+test('what has a time to live is gone then, and its place in the bucket is free', async (t) => {
+  const config = `${durability('commit')}\nbucket_keys = 2`;
+  const server = await startServer(t, { config, plugins: [REMEMBERS] });
+  const client = await connect(t, server);
+  await steps(client, { set_for: [300, 'short', 1] }, { set_for: [600_000, 'long', 2] });
+  assert.deepEqual(await steps(client, { get: 'short' }, { get: 'long' }), [1, 2]);
+  await assertFailed(server, await steps(client, { set: ['third', 3] }), 'plugin_error');
+  await until(async () => (await get(client, 'short')) === null);
+  await until(async () => Array.isArray(await steps(client, { set: ['third', 3] })), { message: 'there is room' });
+  assert.deepEqual((await steps(client, { scan: ['', null, 10] }))[0], ['long', 'third']);
+});
+
+test('what is too much is said', async (t) => {
+  const config = `${durability('commit')}\nbucket_bytes = "10kB"\nmax_value = "4kB"`;
+  const server = await startServer(t, { config, plugins: [REMEMBERS] });
+  const client = await connect(t, server);
+  const [fits, tooLarge] = await steps(client, { fill: ['a', 4000] }, { fill: ['b', 4001] });
+  assert.equal(fits, null);
+  assert.match(tooLarge.over_budget, /max_value = 4kB/);
+  await steps(client, { fill: ['b', 4000] });
+  const line = await assertFailed(server, await steps(client, { fill: ['c', 4000] }), 'plugin_error');
+  assert.match(line, /bucket_bytes = 10kB of the bucket plugin\/remembers/);
+  assert.deepEqual(await steps(client, { fill: ['b', 10] }, { fill: ['c', 4000] }), [null, null]);
+  for (const key of ['', 'x'.repeat(513), 'a\0b']) {
+    const [got, set, added] = await steps(client, { get: key }, { set: [key, 1] }, { add: [key, 1] });
+    for (const said of [got, set, added]) assert.match(said.invalid, /^key: /, JSON.stringify(key));
+  }
+  await steps(client, { set: ['text', 'no number'] }, { set: ['most', 2 ** 53] });
+  const noNumber = await assertFailed(server, await steps(client, { add: ['text', 1] }), 'plugin_error');
+  assert.match(noNumber, /"text" cannot be added to: its value is no whole number/);
+});
+
+test('buckets are granted one by one, to read or to write', async (t) => {
+  const buckets = { wasm: 'remembers', grants: ['store:shared', 'store:look:read', 'store:many-*', 'emit', 'ask', 'everyone'] };
+  const other = { ...REMEMBERS, wasm: 'remembers', name: 'other', path: 'remembers.wasm', enabled: false };
+  const server = await startServer(t, { plugins: [buckets, other] });
+  const client = await connect(t, server);
+  const said = async (bucket) =>
+    (await stepsIn(bucket, client, { get: 'k' }, { set: ['k', 1] }, { delete: 'x' }, { scan: ['', null, 1] })).map(
+      (one) => one?.denied ?? 'granted',
+    );
+  const missing = (grant) => `mixlab.toml does not grant "${grant}"`;
+  assert.deepEqual(await said('shared'), range(4).fill('granted'));
+  assert.deepEqual(await said('many-7'), range(4).fill('granted'));
+  assert.deepEqual(await said('look'), ['granted', missing('store:look'), missing('store:look'), 'granted']);
+  const [read, write] = [missing('store:else:read'), missing('store:else')];
+  assert.deepEqual(await said('else'), [read, write, write, read]);
+  assert.deepEqual(await said(null), range(4).fill(missing('store')));
+});
+
+test('a plugin without the grant is not loaded', async (t) => {
+  const folder = makeFolder(t, { plugins: [{ ...REMEMBERS, grants: ['emit', 'ask', 'everyone'] }] });
+  const { code, stdout, stderr } = await folder.mixlab('check');
+  assert.notEqual(code, 0);
+  assert.match(stdout + stderr, /mixlab:plugin\/store\.\S+, which needs a grant: add "store"/);
+});
+
+for (const [what, event, answers] of [
+  ['a call that has asked its client does not run again by itself', 'remembers:ask', (answer) => answer.error?.code === 'conflict'],
+  ['one that may be repeated asks again', 'remembers:ask-again', (answer) => answer === 2],
+]) {
+  test(what, async (t) => {
+    const server = await startServer(t, { plugins: [REMEMBERS] });
+    const [client, other] = [await connect(t, server), await connect(t, server)];
+    const asked = [];
+    client.on('go-on', async (number, ack) => {
+      asked.push(number);
+      if (asked.length === 1) await ask(other, 'remembers:increment', 'n');
+      ack(true);
+    });
+    const answer = await ask(client, event, 'n');
+    assert.ok(answers(answer), JSON.stringify(answer));
+    assert.deepEqual(asked, event === 'remembers:ask' ? [0] : [0, 1]);
+    assert.equal(await get(other, 'n'), event === 'remembers:ask' ? 1 : 2);
+  });
+}
+
+test('an event without the value that calls have in common is refused', async (t) => {
+  const server = await startServer(t, { plugins: [{ wasm: 'remembers', grants: GRANTS }] });
+  const client = await connect(t, server);
+  const { error } = await ask(client, 'remembers:serial', 'x'.repeat(300));
+  assert.equal(error.code, 'invalid_payload');
+  assert.match(error.message, /^\/0: is too long/);
+});
+
+test('what an on-connect wrote is there before the client is let in, and its end is counted once', async (t) => {
+  const server = await startServer(t, { plugins: [REMEMBERS] });
+  for (const number of [1, 2, 3]) {
+    const client = await connect(t, server, { auth: { remember: true } });
+    assert.equal(await get(client, 'connects'), number);
+    client.disconnect();
+  }
+  const witness = await connect(t, server);
+  await until(async () => (await get(witness, 'disconnects')) === 3);
+});
+
+test('what was acked is there after kill -9, and what was written together is there together', async (t) => {
+  const home = { config: durability('commit'), plugins: [REMEMBERS] };
+  const server = await startServer(t, home);
+  const client = await connect(t, server);
+  let acked = 0;
+  const writing = (async () => {
+    for (;;) {
+      const number = acked + 1;
+      await steps(client, { set: ['one', number] }, { set: [`entry:${number}`, number] }, { add: ['other', 1] });
+      acked = number;
+    }
+  })().catch(() => {});
+  await until(() => acked >= 20);
+  await server.kill();
+  client.disconnect();
+  await writing;
+  const again = server.start('up', '--listen', '127.0.0.1:0');
+  const url = await until(() => again.stdout().match(/listening on (http:\/\/\S+)\n/)?.[1], { timeout: 60_000 });
+  const back = await connect(t, { url });
+  const [one, other, last] = await steps(back, { get: 'one' }, { get: 'other' }, { get: `entry:${acked}` });
+  assert.ok(one >= acked, `${acked} were acked, ${one} are there`);
+  assert.equal(one, other);
+  assert.equal(last, acked);
+  again.signal('SIGTERM');
+  assert.equal(await again.exited, 0);
+});
+
+test('reloads while sockets race lose nothing', async (t) => {
+  const server = await startServer(t, { plugins: [REMEMBERS] });
+  const path = join(server.folder, 'remembers.wasm');
+  const content = readFileSync(join(GUESTS, 'remembers.wasm'));
+  let goes = true;
+  const reloading = (async () => {
+    for (let number = 0; goes; number++) {
+      // Another content each time: a custom section at the end.
+      const name = Buffer.from(`v${number % 10}`);
+      replaceFile(path, Buffer.concat([content, Buffer.from([0, name.length + 1, name.length]), name]));
+      await reload(server);
+    }
+  })();
+  const numbers = await race(t, server, 40, 25, (client) => ask(client, 'remembers:increment', 'n'));
+  goes = false;
+  await reloading;
+  assert.equal(new Set(numbers).size, 1000, JSON.stringify(numbers.filter((number) => number.error).slice(0, 3)));
+  assert.ok((await plugin(server, 'remembers')).generation > 2);
+});
+
+test('a file that is no store, and one that another process has, are said and do no harm', async (t) => {
+  const folder = makeFolder(t, { plugins: [REMEMBERS, 'echo'] });
+  const path = join(folder.folder, 'data/store.redb');
+  const first = await startServer(t, { plugins: [REMEMBERS] });
+  const home = { config: `[store]\npath = "${join(first.folder, 'data/store.redb')}"`, plugins: [REMEMBERS, 'echo'] };
+  const second = await startServer(t, home);
+  await second.waitForLog(/it uses the store, which cannot be opened: the store \S+ is used by another process/);
+  assert.equal(await ask(await connect(t, second), 'echo', 'x'), 'x', 'others serve');
+  await first.stop();
+  await until(async () => (await plugin(second, 'remembers')).state === 'serving', { timeout: 30_000 });
+  assert.ok(!existsSync(path));
+
+  const third = await startServer(t, { plugins: [REMEMBERS, 'echo'], config: '[store]\npath = "no-store"' });
+  assert.equal(await get(await connect(t, third), 'k'), null);
+  await third.stop();
+  writeFileSync(join(third.folder, 'no-store'), 'this is no store'.repeat(1000));
+  const again = third.start('up', '--listen', '127.0.0.1:0');
+  await until(() => /listening on http/.test(again.stdout()), { timeout: 60_000 });
+  assert.match(again.stderr(), /the store \S+no-store is damaged, or no store: /);
+  again.signal('SIGTERM');
+  assert.equal(await again.exited, 0);
+  assert.equal(readFileSync(join(third.folder, 'no-store'), 'utf8').slice(0, 16), 'this is no store');
+});
