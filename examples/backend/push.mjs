@@ -51,17 +51,32 @@ export async function broadcastToRole(role, event, data) {
   return (await call('POST', `roles/${segment(role)}/events/${segment(event)}`, data)).delivered;
 }
 
+/**
+ * Sends events of any name to rooms, users, roles, sockets or everybody, of any namespace: one, or a list of
+ * which all are sent or none.
+ * @param {object|object[]} emits such as `{ users: ['123'], event: 'booked', arguments: [{ hours: 2 }] }`;
+ *   whom: `rooms`, `users`, `roles`, `sockets` or `everyone: true`, but not `except`; in `namespace`
+ * @param {{ idempotencyKey?: string }} [options] with a key, the same emit that is tried again after an error
+ *   of the network happens once
+ * @returns {Promise<number|number[]>} how many sockets got it, of a list for each
+ */
+export async function emit(emits, { idempotencyKey } = {}) {
+  const headers = idempotencyKey === undefined ? {} : { 'idempotency-key': idempotencyKey };
+  const answer = await call('POST', 'emit', emits, headers);
+  return Array.isArray(answer) ? answer.map(({ delivered }) => delivered) : answer.delivered;
+}
+
 /** @returns {Promise<number>} how many clients are connected now */
 export async function getConnectedClientsCount() {
   return (await call('GET', 'clients/count')).count;
 }
 
-async function call(method, path, data) {
+async function call(method, path, data, headers = {}) {
   const { MIXLAB_URL = 'http://127.0.0.1:3000', MIXLAB_API_KEY } = process.env;
   if (!MIXLAB_API_KEY) throw new Error('MIXLAB_API_KEY must hold an API key of the server');
   const response = await fetch(new URL(`/api/v1/${path}`, MIXLAB_URL), {
     method,
-    headers: { authorization: `Bearer ${MIXLAB_API_KEY}`, 'content-type': 'application/json' },
+    headers: { authorization: `Bearer ${MIXLAB_API_KEY}`, 'content-type': 'application/json', ...headers },
     body: data === undefined ? undefined : JSON.stringify(data),
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });

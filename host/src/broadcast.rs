@@ -12,7 +12,7 @@ use crate::{
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
     transport::{Adapter, Namespaces, Selection},
-    user::UserId,
+    user::{UserId, role_room},
 };
 
 /// The room of clients that subscribed to payment updates.
@@ -72,7 +72,7 @@ impl Broadcast {
 
     /// Emits `event` with `data` as its argument to room `role:ROLE`.
     pub fn broadcast_to_role(&self, role: &str, event: &str, data: &RawValue) -> Delivery {
-        self.push(format!("role:{role}"), event, &[data])
+        self.push(role_room(role), event, &[data])
     }
 
     /// Ends all connections of a user, to whatever namespace, and to `close` them the transports of

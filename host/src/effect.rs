@@ -183,10 +183,7 @@ fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcas
             message,
             volatile,
         } => {
-            // Nobody is in a namespace that is not open.
-            sockets.at(connection, broadcast, |adapter| {
-                adapter.broadcast(sockets.selection.clone(), &event, message, volatile)
-            });
+            sockets.emit(connection, broadcast, &event, message, volatile);
         }
         Effect::JoinSockets { sockets, room } => {
             let join = |it: &Arc<Connection>| it.join(vec![room.clone()]);

@@ -1,11 +1,14 @@
-//! Sockets of a namespace, as plugins select them.
+//! Sockets of a namespace, as plugins and backends select them.
 
 use std::sync::Arc;
 
 use crate::{
     broadcast::Broadcast,
     connection::Connection,
-    transport::{Adapter, Selection},
+    grant::Grants,
+    message::Message,
+    transport::{Adapter, Delivery, Selection},
+    user::{UserId, is_role, role_room},
 };
 
 /// Sockets of one namespace. Who they are is seen when they are looked up.
@@ -15,6 +18,88 @@ pub struct Selected {
     pub namespace: Option<String>,
     /// Which ones.
     pub selection: Selection,
+}
+
+/// Sockets of one namespace as somebody names them who may not be allowed to reach them.
+#[derive(Debug, Default)]
+pub struct Named {
+    /// Those in at least one of these rooms.
+    pub rooms: Vec<String>,
+    /// And those of these users.
+    pub users: Vec<String>,
+    /// And those of users with one of these roles.
+    pub roles: Vec<String>,
+    /// And those with one of these public ids; everybody if nobody is named.
+    pub sockets: Vec<String>,
+    /// But not those in one of these rooms, or with one of these public ids.
+    pub except: Vec<String>,
+}
+
+/// Why sockets are not selected.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unreachable {
+    /// This grant is missing.
+    #[error("the grant {0:?} is missing")]
+    NotGranted(String),
+    /// A name is none.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Named {
+    /// Whether it is everybody, but for some.
+    pub fn is_everyone(&self) -> bool {
+        let Self {
+            rooms,
+            users,
+            roles,
+            sockets,
+            except: _,
+        } = self;
+        [rooms, users, roles, sockets]
+            .into_iter()
+            .all(Vec::is_empty)
+    }
+
+    /// The sockets, if the grants cover all who are named: to emit an `event` to them, or to do anything
+    /// else with them.
+    pub fn granted(self, grants: &Grants, event: Option<&str>) -> Result<Selection, Unreachable> {
+        if self.is_everyone() && !grants.everyone() {
+            return Err(Unreachable::NotGranted("everyone".to_owned()));
+        }
+        if !self.sockets.is_empty() && !grants.socket() {
+            return Err(Unreachable::NotGranted("socket".to_owned()));
+        }
+        if let Some(room) = self.rooms.iter().find(|room| !grants.room(room)) {
+            return Err(Unreachable::NotGranted(format!("room:{room}")));
+        }
+        let of = |event: Option<&str>| event.map(|event| format!(":{event}")).unwrap_or_default();
+        let mut rooms = self.rooms;
+        for user in &self.users {
+            if !grants.user(user, event) {
+                let grant = format!("user:{user}{}", of(event));
+                return Err(Unreachable::NotGranted(grant));
+            }
+            let invalid = || Unreachable::Invalid(format!("users: {user:?} is no user id"));
+            rooms.push(UserId::from_text(user).ok_or_else(invalid)?.room());
+        }
+        for role in &self.roles {
+            if !grants.role(role, event) {
+                let grant = format!("role:{role}{}", of(event));
+                return Err(Unreachable::NotGranted(grant));
+            }
+            if !is_role(role) {
+                return Err(Unreachable::Invalid(format!("roles: {role:?} is no role")));
+            }
+            rooms.push(role_room(role));
+        }
+        Ok(Selection {
+            rooms,
+            sockets: self.sockets,
+            except: self.except,
+            except_socket: None,
+        })
+    }
 }
 
 impl Selected {
@@ -30,6 +115,26 @@ impl Selected {
             Some(path) => broadcast.namespace(path).map(|adapter| act(&adapter)),
             None => connection.map(|connection| act(connection.adapter())),
         }
+    }
+
+    /// Emits an event to them. Nobody is in a namespace that is not open.
+    pub fn emit(
+        &self,
+        connection: Option<&Connection>,
+        broadcast: &Broadcast,
+        event: &str,
+        message: Message,
+        volatile: bool,
+    ) -> Delivery {
+        let emit =
+            |adapter: &Adapter| adapter.broadcast(self.selection.clone(), event, message, volatile);
+        self.at(connection, broadcast, emit).unwrap_or_default()
+    }
+
+    /// How many they are.
+    pub fn count(&self, connection: Option<&Connection>, broadcast: &Broadcast) -> usize {
+        let count = |adapter: &Adapter| adapter.count(&self.selection);
+        self.at(connection, broadcast, count).unwrap_or_default()
     }
 
     /// The connections that they are of.

@@ -140,6 +140,7 @@ impl Server {
             broadcast: dispatcher.broadcast.clone(),
             settings: dispatcher.settings.clone(),
             local_key: local_key.clone(),
+            idempotency: api::Idempotency::default(),
             status: reloader.status(),
             reload: reload_requests.0.clone(),
             metrics: dispatcher.metrics.clone(),

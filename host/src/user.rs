@@ -26,6 +26,11 @@ pub(crate) fn is_role(text: &str) -> bool {
     is_name(text, MAX_ROLE_BYTES)
 }
 
+/// The room of all who have a role, `role:ROLE`.
+pub(crate) fn role_room(role: &str) -> String {
+    format!("role:{role}")
+}
+
 fn is_name(text: &str, max_bytes: usize) -> bool {
     (1..=max_bytes).contains(&text.len()) && !text.chars().any(char::is_control)
 }
@@ -106,7 +111,7 @@ impl User {
 
     /// The rooms that the host keeps the user's sockets in.
     pub fn rooms(&self) -> Vec<String> {
-        let roles = self.roles.iter().map(|role| format!("role:{role}"));
+        let roles = self.roles.iter().map(|role| role_room(role));
         std::iter::once(self.id.room()).chain(roles).collect()
     }
 }

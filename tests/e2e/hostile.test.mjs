@@ -328,6 +328,13 @@ const TABLE = {
       assert.deepEqual(await ask(socket, 'votes', 'nobody', 20), { given: [], missing: [] });
     },
   },
+  counts: {
+    refused: /mixlab:plugin\/sockets\.count.*"find"/,
+    group: 'answers',
+    grants: ['find', 'room:a'],
+    fails: [{ args: ['b'], code: 'plugin_error', reason: /it gave up: mixlab\.toml does not grant "room:b"/ }],
+    works: async ({ socket }) => assert.equal(await ask(socket, 'counts', 'a'), 0),
+  },
   leaves: {
     refused: /mixlab:plugin\/rooms\.leave.*"room:ROOM"/,
     group: 'answers',

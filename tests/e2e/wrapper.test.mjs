@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { ask, connect, received } from '../support/client.mjs';
+import { ask, connect, nextEvent, received } from '../support/client.mjs';
 import { nextArgument } from '../support/plugins.mjs';
 import { API_KEY, ROOT, startServer } from '../support/server.mjs';
 import { seconds, sign, token } from '../support/tokens.mjs';
@@ -298,6 +298,14 @@ test("push.mjs's functions are the guide's", async (t) => {
   assert.equal(await push.sendUserNotification('a/b ü', { title: 'odd' }), 1);
   assert.equal(await push.broadcastToRole('c/d', 'e/f', 0), 1);
   assert.equal(await nextArgument(odd, 'e/f'), 0);
+  const booked = { users: ['123'], event: 'booked', arguments: [1, 2] };
+  assert.equal(await push.emit(booked, { idempotencyKey: 'b1' }), 1);
+  assert.equal(await push.emit(booked, { idempotencyKey: 'b1' }), 1);
+  assert.deepEqual(await push.emit([booked, { ...booked, users: ['nobody'] }]), [1, 0]);
+  assert.deepEqual((await nextEvent(socket, 'booked')).slice(0, 2), [1, 2]);
+  await ask(socket, 'subscribe:payments');
+  assert.equal(received(socket, 'booked').length, 2, 'the same key is one emit');
+  await assert.rejects(push.emit({ ...booked, users: [] }, { idempotencyKey: 'b1' }), { status: 422 });
   assert.equal(await push.getConnectedClientsCount(), (await server.api('GET', '/api/v1/clients/count')).body.count);
 
   await assert.rejects(push.broadcastToRole('admin', 'connect', {}), {
@@ -309,7 +317,7 @@ test("push.mjs's functions are the guide's", async (t) => {
   await assert.rejects(push.getConnectedClientsCount(), { name: 'PushError', status: 401, code: 'unauthorized' });
 });
 
-test('push.sh makes all four calls', async (t) => {
+test('push.sh makes all five calls', async (t) => {
   const socket = await everybody(t);
   const { code, stdout, stderr } = await pushSh();
   assert.equal(code, 0, stderr);
@@ -317,9 +325,9 @@ test('push.sh makes all four calls', async (t) => {
     .trim()
     .split('\n')
     .map((line) => JSON.parse(line));
-  assert.deepEqual(answers.slice(0, 3), [{ delivered: 1 }, { delivered: 1 }, { delivered: 1 }]);
-  assert.ok(answers[3].count >= 1);
-  assert.equal(answers.length, 4);
+  assert.deepEqual(answers.slice(0, 4), Array(4).fill({ delivered: 1 }));
+  assert.ok(answers[4].count >= 1);
+  assert.equal(answers.length, 5);
   assert.equal((await nextArgument(socket, 'payment_update')).data.invoiceId, 'inv_123');
   assert.equal((await nextArgument(socket, 'notification')).title, 'Booking Reminder');
   assert.deepEqual(await nextArgument(socket, 'new_booking'), { bookingId: 456, userId: 123 });
@@ -332,6 +340,8 @@ test('push.sh makes one call with the data that it is given', async (t) => {
     [['notification', '123', '{"title":"Hello"}'], { delivered: 1 }],
     [['notification', 'nobody', '{"title":"Hello"}'], { delivered: 0 }],
     [['role', 'admin', 'own_event', '[1]'], { delivered: 1 }],
+    [['emit', '{"roles":["admin"],"event":"own_emit"}', 'key of mine'], { delivered: 1 }],
+    [['emit', '{"roles":["admin"],"event":"own_emit"}', 'key of mine'], { delivered: 1 }],
   ]) {
     const { code, stdout, stderr } = await pushSh(...args);
     assert.equal(code, 0, stderr);
@@ -340,6 +350,7 @@ test('push.sh makes one call with the data that it is given', async (t) => {
   assert.deepEqual((await nextArgument(socket, 'payment_update')).data, { own: 'data' });
   assert.deepEqual(await nextArgument(socket, 'own_event'), [1]);
   assert.equal(received(socket, 'notification').length, 1);
+  assert.equal(received(socket, 'own_emit').length, 1);
 });
 
 test('push.sh fails where the server says no', async () => {

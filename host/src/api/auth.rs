@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{header::AUTHORIZATION, request::Parts},
 };
+use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
 use super::Api;
@@ -17,8 +18,21 @@ use crate::{
 
 /// A caller whose key is known.
 pub struct Backend {
+    /// Which key it is.
+    pub key: KeyId,
     /// What its key allows.
     pub rights: Grants,
+}
+
+/// Tells API keys apart, and nobody what they are.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct KeyId([u8; 32]);
+
+impl KeyId {
+    /// Of a key's bytes.
+    pub fn of(key: &[u8]) -> Self {
+        Self(Sha256::digest(key).into())
+    }
 }
 
 /// The key that the server makes for its own command line on this machine, for one run.
@@ -48,8 +62,13 @@ impl Backend {
         if allowed {
             return Ok(());
         }
+        Err(self.lacks(right))
+    }
+
+    /// The refusal of a key without a right.
+    pub fn lacks(&self, right: impl fmt::Display) -> WireError {
         let message = format!("this API key does not have the right \"{right}\"");
-        Err(WireError::new("permission_denied", message))
+        WireError::new("permission_denied", message)
     }
 }
 
@@ -84,7 +103,10 @@ where
         }
         let rights =
             rights.ok_or_else(|| WireError::new("unauthorized", "this API key is not known"))?;
-        Ok(Self { rights })
+        Ok(Self {
+            key: KeyId::of(key.as_bytes()),
+            rights,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ use axum::{
     extract::{FromRef, FromRequest, Request},
 };
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use super::{Api, Body};
 use crate::{error::WireError, message::check_nesting};
@@ -37,21 +38,23 @@ where
         if bytes.is_empty() {
             return Ok(Self(T::default()));
         }
-        let body = parse(&bytes)?;
-        // serde alone would also take a list for an object, its elements for the fields in order.
-        if !body.get().starts_with('{') {
-            return Err(WireError::new(
-                "invalid_payload",
-                "the body is not a JSON object",
-            ));
-        }
-        serde_json::from_str(body.get()).map(Self).map_err(|error| {
-            WireError::new(
-                "invalid_payload",
-                format!("the body is not understood: {error}"),
-            )
-        })
+        object(&parse(&bytes)?).map(Self)
     }
+}
+
+/// Reads a JSON object.
+pub fn object<T: DeserializeOwned>(body: &RawValue) -> Result<T, WireError> {
+    // serde alone would also take a list for an object, its elements for the fields in order.
+    if !body.get().starts_with('{') {
+        return Err(WireError::new(
+            "invalid_payload",
+            "the body is not a JSON object",
+        ));
+    }
+    serde_json::from_str(body.get()).map_err(|error| {
+        let message = format!("the body is not understood: {error}");
+        WireError::new("invalid_payload", message)
+    })
 }
 
 async fn read<S>(request: Request, state: &S) -> Result<Bytes, WireError>

@@ -1,7 +1,9 @@
-//! The HTTP door for backends: the four primitives, and the state of the plugins.
+//! The HTTP door for backends: events to clients, and the state of the plugins.
 
 mod auth;
 mod body;
+mod emit;
+mod idempotency;
 
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use crate::{
     user::{UserId, is_role},
 };
 pub use auth::LocalKey;
+pub use idempotency::Idempotency;
 
 /// What the handlers need.
 #[derive(Clone, FromRef)]
@@ -44,6 +47,8 @@ pub struct Api {
     pub settings: settings::Current,
     /// The key of this machine's own command line.
     pub local_key: LocalKey,
+    /// What came of requests that may come again.
+    pub idempotency: Idempotency,
     /// The state of the plugins.
     pub status: Arc<ArcSwap<Status>>,
     /// Asks for a reload.
@@ -83,6 +88,7 @@ struct Disconnected {
 /// All routes of the API, health among them.
 pub fn router(api: Api) -> Router {
     Router::new()
+        .route("/api/v1/emit", post(emit::emit))
         .route("/api/v1/payments/updates", post(payment_update))
         .route("/api/v1/users/{id}/notifications", post(notification))
         .route("/api/v1/users/{id}/disconnect", post(disconnect))
@@ -145,7 +151,7 @@ async fn role_event(
     JsonBody(data): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
     backend.may(
-        backend.rights.role(&role, &event),
+        backend.rights.role(&role, Some(&event)),
         format_args!("role:{role}:{event}"),
     )?;
     if !is_role(&role) {
@@ -278,6 +284,8 @@ impl IntoResponse for WireError {
             "permission_denied" => StatusCode::FORBIDDEN,
             "not_found" => StatusCode::NOT_FOUND,
             "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
+            "conflict" => StatusCode::CONFLICT,
+            "idempotency_key_reused" => StatusCode::UNPROCESSABLE_ENTITY,
             "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::INTERNAL_SERVER_ERROR,

@@ -132,7 +132,7 @@ impl State {
         selection: types::Selection,
         question: Question,
     ) -> Result<Answers, Error> {
-        let selected = self.granted_selection(selection)?;
+        let selected = self.granted_selection(selection, Some(&question.event))?;
         let connection = self.connection.as_deref();
         let asked = selected.connections(connection, &self.broadcast);
         let mut ids: HashMap<_, _> = asked

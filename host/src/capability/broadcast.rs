@@ -69,7 +69,7 @@ impl State {
     }
 
     fn role_event(&mut self, role: String, event: String, data: String) -> Result<(), Error> {
-        if !self.grants().role(&role, &event) {
+        if !self.grants().role(&role, Some(&event)) {
             return Err(denied(format_args!("role:{role}:{event}")));
         }
         checked_event(&event)?;

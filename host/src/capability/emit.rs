@@ -6,8 +6,7 @@ use crate::{
     effect::Effect,
     guest::{Error, Message, emit, types},
     namespace::MAIN_NAMESPACE,
-    selected::Selected,
-    transport::Selection,
+    selected::{Named, Selected, Unreachable},
 };
 
 impl emit::Host for State {
@@ -45,7 +44,7 @@ impl State {
                 volatile,
             },
             types::Target::Sockets(selection) => {
-                let sockets = self.granted_selection(selection)?;
+                let sockets = self.granted_selection(selection, Some(&event))?;
                 Effect::EmitTo {
                     sockets,
                     event,
@@ -56,35 +55,37 @@ impl State {
         })
     }
 
-    pub(super) fn granted_selection(&self, selection: types::Selection) -> Result<Selected, Error> {
+    /// The sockets of a selection, if the plugin may emit an `event` to them, or do anything else with
+    /// them.
+    pub(super) fn granted_selection(
+        &self,
+        selection: types::Selection,
+        event: Option<&str>,
+    ) -> Result<Selected, Error> {
         let types::Selection {
             namespace,
             rooms,
+            users,
+            roles,
             sockets,
             except,
             include_sender,
         } = selection;
-        if rooms.is_empty() && sockets.is_empty() && !self.grants().everyone() {
-            return Err(denied("everyone"));
-        }
-        if !sockets.is_empty() && !self.grants().socket() {
-            return Err(denied("socket"));
-        }
-        if let Some(room) = rooms.iter().find(|room| !self.grants().room(room)) {
-            return Err(denied(format_args!("room:{room}")));
-        }
+        let named = Named {
+            rooms,
+            users,
+            roles,
+            sockets,
+            except,
+        };
+        let mut selection = named.granted(&self.grants(), event)?;
         let namespace = self.granted_namespace(namespace)?;
         let connection = self.connection.as_ref();
         let sender = connection.filter(|_| namespace.is_none() && !include_sender);
-        let except_socket = sender.map(|connection| connection.key);
+        selection.except_socket = sender.map(|connection| connection.key);
         Ok(Selected {
             namespace,
-            selection: Selection {
-                rooms,
-                sockets,
-                except,
-                except_socket,
-            },
+            selection,
         })
     }
 
@@ -103,6 +104,15 @@ impl State {
     }
 }
 
+impl From<Unreachable> for Error {
+    fn from(unreachable: Unreachable) -> Self {
+        match unreachable {
+            Unreachable::NotGranted(grant) => denied(grant),
+            Unreachable::Invalid(reason) => Self::Invalid(reason),
+        }
+    }
+}
+
 /// What the names in a target take as they cross the boundary, in bytes.
 pub(super) fn target_size(target: &types::Target) -> usize {
     match target {
@@ -117,10 +127,13 @@ pub(super) fn selection_size(selection: &types::Selection) -> usize {
     let types::Selection {
         namespace,
         rooms,
+        users,
+        roles,
         sockets,
         except,
         include_sender: _,
     } = selection;
-    let names = rooms.iter().chain(sockets).chain(except).chain(namespace);
+    let names = [rooms, users, roles, sockets, except].into_iter().flatten();
+    let names = names.chain(namespace);
     names.map(|name| name.len() + size_of::<String>()).sum()
 }

@@ -67,7 +67,7 @@ impl State {
         effect: fn(Selected, String) -> Effect,
     ) -> Result<(), Error> {
         self.granted_room(&room)?;
-        let sockets = self.granted_selection(selection)?;
+        let sockets = self.granted_selection(selection, None)?;
         self.record(effect(sockets, room))
     }
 

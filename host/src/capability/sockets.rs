@@ -39,6 +39,11 @@ impl sockets::Host for State {
         Ok(self.found(selection))
     }
 
+    fn count(&mut self, selection: types::Selection) -> wasmtime::Result<Result<u64, Error>> {
+        self.meter.host_call(selection_size(&selection))?;
+        Ok(self.counted(selection))
+    }
+
     fn data(&mut self) -> wasmtime::Result<Result<String, Error>> {
         self.meter.host_call(0)?;
         Ok(self.kept())
@@ -85,7 +90,7 @@ impl State {
         if !self.grants().find() {
             return Err(denied("find"));
         }
-        let selected = self.granted_selection(selection)?;
+        let selected = self.granted_selection(selection, None)?;
         let found = selected.connections(self.connection.as_deref(), &self.broadcast);
         let mut sockets = Vec::with_capacity(found.len());
         for connection in found {
@@ -99,6 +104,15 @@ impl State {
             sockets.push(socket);
         }
         Ok(sockets)
+    }
+
+    fn counted(&self, selection: types::Selection) -> Result<u64, Error> {
+        if !self.grants().find() {
+            return Err(denied("find"));
+        }
+        let selected = self.granted_selection(selection, None)?;
+        let count = selected.count(self.connection.as_deref(), &self.broadcast);
+        Ok(count as u64)
     }
 
     fn kept_with(&self, connection: &Connection) -> String {
@@ -135,7 +149,7 @@ impl State {
         }
         let sockets = match target {
             types::Target::Sender => None,
-            types::Target::Sockets(selection) => Some(self.granted_selection(selection)?),
+            types::Target::Sockets(selection) => Some(self.granted_selection(selection, None)?),
         };
         self.record(Effect::Disconnect { sockets, close })
     }

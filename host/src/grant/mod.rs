@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `payments` | broadcast a payment update |
 //! | `notify`, `notify:USER` | notify every user, or those whose id matches |
-//! | `role:ROLE`, `role:ROLE:EVENT` | broadcast any event, or those that match, to a role |
+//! | `user:ID`, `user:ID:EVENT` | emit any event, or those that match, to a user |
+//! | `role:ROLE`, `role:ROLE:EVENT` | emit any event, or those that match, to a role |
 //! | `clients` | ask how many clients are connected |
 //! | `room:ROOM` | join, leave and emit to a room |
 //! | `socket` | emit to single sockets by their ids |
@@ -41,6 +42,13 @@ pub enum Grant {
     Payments,
     /// `notify` or `notify:USER`
     Notify(Pattern),
+    /// `user:ID` or `user:ID:EVENT`
+    User {
+        /// The users.
+        user: Pattern,
+        /// The events they may be sent.
+        event: Pattern,
+    },
     /// `role:ROLE` or `role:ROLE:EVENT`
     Role {
         /// The roles.
@@ -110,9 +118,10 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 16] = [
+const NAMES: [&str; 17] = [
     "payments",
     "notify",
+    "user",
     "role",
     "clients",
     "room",
@@ -129,9 +138,9 @@ const NAMES: [&str; 16] = [
     "admin",
 ];
 
-/// Beginnings of rooms that the host keeps itself. They are reached by `notify` and `role` only; if
-/// `room` could name them, it would allow what those two do not.
-const RESERVED: [(&str, &str); 2] = [("user:", "notify"), ("role:", "role")];
+/// Beginnings of rooms that the host keeps itself. They are reached by the grants of the same names
+/// only; if `room` could name them, it would allow what those do not.
+const RESERVED: [&str; 2] = ["user:", "role:"];
 
 /// Headers that say who a client is. A `*` does not cover them: whoever wants a plugin to have
 /// tokens has to say so.
@@ -140,7 +149,7 @@ const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"
 /// Whether the host keeps a room itself: those of users and roles, and that of the clients which
 /// may have payment updates.
 fn is_reserved(room: &str) -> bool {
-    let begins = |(reserved, _): &(&str, &str)| room.starts_with(reserved);
+    let begins = |reserved: &&str| room.starts_with(reserved);
     room == PAYMENTS_ROOM || RESERVED.iter().any(begins)
 }
 
@@ -177,7 +186,12 @@ impl FromStr for Grant {
             ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
             ("ask", event) => Ok(Grant::Ask(event.map_or_else(Pattern::any, Pattern::new))),
-            ("role", Some(role)) => role_grant(role),
+            ("user", Some(whom)) => {
+                whom_and_event("user:ID", whom).map(|(user, event)| Grant::User { user, event })
+            }
+            ("role", Some(whom)) => {
+                whom_and_event("role:ROLE", whom).map(|(role, event)| Grant::Role { role, event })
+            }
             ("room", Some(room)) => room_grant(room),
             ("header", Some(name)) => header_grant(name),
             ("namespace", Some(path)) if path.starts_with('/') => {
@@ -207,16 +221,14 @@ fn unknown(text: &str, name: &str, parameter: Option<&str>) -> GrantError {
     }
 }
 
-fn role_grant(parameter: &str) -> Result<Grant, String> {
-    // A role ends at the first colon, an event may hold some.
-    let (role, event) = parameter.split_once(':').unwrap_or((parameter, "*"));
-    if role.is_empty() || event.is_empty() {
-        return Err("expected role:ROLE or role:ROLE:EVENT".into());
+/// Whom a grant written as `form` is about, and which events.
+fn whom_and_event(form: &str, parameter: &str) -> Result<(Pattern, Pattern), String> {
+    // A name ends at the first colon, an event may hold some.
+    let (whom, event) = parameter.split_once(':').unwrap_or((parameter, "*"));
+    if whom.is_empty() || event.is_empty() {
+        return Err(format!("expected {form} or {form}:EVENT"));
     }
-    Ok(Grant::Role {
-        role: Pattern::new(role),
-        event: Pattern::new(event),
-    })
+    Ok((Pattern::new(whom), Pattern::new(event)))
 }
 
 fn room_grant(parameter: &str) -> Result<Grant, String> {
@@ -226,14 +238,14 @@ fn room_grant(parameter: &str) -> Result<Grant, String> {
         ));
     }
     let room = Pattern::new(parameter);
-    for (reserved, instead) in RESERVED {
-        if room.literal_prefix().starts_with(reserved) {
-            // What follows the reserved prefix is the parameter of the grant that was meant.
-            let whom = parameter[reserved.len() - 1..].trim_end_matches(':');
-            return Err(format!(
-                "rooms that begin with {reserved:?} are the host's; use \"{instead}{whom}\""
-            ));
-        }
+    if let Some(reserved) = RESERVED
+        .iter()
+        .find(|reserved| room.literal_prefix().starts_with(**reserved))
+    {
+        // Such a room is called as the grant that was meant.
+        return Err(format!(
+            "rooms that begin with {reserved:?} are the host's; use {parameter:?}"
+        ));
     }
     Ok(Grant::Room(room))
 }
@@ -278,6 +290,7 @@ impl fmt::Display for Grant {
         match self {
             Grant::Payments => f.write_str("payments"),
             Grant::Notify(user) => write!(f, "notify{}", parameter(user)),
+            Grant::User { user, event } => write!(f, "user:{user}{}", parameter(event)),
             Grant::Role { role, event } => write!(f, "role:{role}{}", parameter(event)),
             Grant::Clients => f.write_str("clients"),
             Grant::Room(room) => write!(f, "room:{room}"),
@@ -305,6 +318,10 @@ impl Grants {
         Self(vec![
             Grant::Payments,
             Grant::Notify(Pattern::any()),
+            Grant::User {
+                user: Pattern::any(),
+                event: Pattern::any(),
+            },
             Grant::Role {
                 role: Pattern::any(),
                 event: Pattern::any(),
@@ -350,10 +367,18 @@ impl Grants {
         self.iter().any(|grant| matches!(grant, Grant::Notify(_)))
     }
 
-    /// Whether this event may be broadcast to this role.
-    pub fn role(&self, role: &str, event: &str) -> bool {
+    /// Whether this event may be emitted to this user. Without an event: whether every event may, which is
+    /// what it takes to do anything else with the user's sockets.
+    pub fn user(&self, user_id: &str, event: Option<&str>) -> bool {
         self.iter().any(
-            |grant| matches!(grant, Grant::Role { role: r, event: e } if r.matches(role) && e.matches(event)),
+            |grant| matches!(grant, Grant::User { user, event: e } if user.matches(user_id) && covers(e, event)),
+        )
+    }
+
+    /// Whether this event may be emitted to this role; without an event as of users.
+    pub fn role(&self, role: &str, event: Option<&str>) -> bool {
+        self.iter().any(
+            |grant| matches!(grant, Grant::Role { role: r, event: e } if r.matches(role) && covers(e, event)),
         )
     }
 
@@ -481,6 +506,14 @@ impl Grants {
     /// Whether the plugins may be listed.
     pub fn admin(&self) -> bool {
         self.0.contains(&Grant::Admin)
+    }
+}
+
+/// Whether a pattern covers an event, or without one every event.
+fn covers(pattern: &Pattern, event: Option<&str>) -> bool {
+    match event {
+        Some(event) => pattern.matches(event),
+        None => pattern.is_any(),
     }
 }
 

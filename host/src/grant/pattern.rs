@@ -18,6 +18,11 @@ impl Pattern {
         Self::new("*")
     }
 
+    /// Whether it matches every name.
+    pub fn is_any(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|byte| byte == b'*')
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -11,13 +11,17 @@ fn grants(texts: &[&str]) -> Grants {
 fn what_is_not_granted_is_denied() {
     let none = Grants::default();
     assert!(
-        !none.payments() && !none.notify("7") && !none.role("admin", "x") && !none.room("lobby")
+        !none.payments()
+            && !none.notify("7")
+            && !none.role("admin", Some("x"))
+            && !none.room("lobby")
     );
     assert!(!none.namespace("/x") && none.namespace("/"));
     assert!(!none.socket() && !none.everyone() && !none.find());
     assert!(!none.emit("x") && !none.ask("x"));
     assert!(!none.clients() && !none.admin());
     assert!(!none.disconnect() && !none.handshake() && !none.header("x-a"));
+    assert!(!none.user("7", Some("x")) && !none.user("7", None) && !none.role("admin", None));
     assert!(!none.any_notify() && !none.any_role() && !none.any_room());
     assert!(!none.any_emit() && !none.any_ask());
 }
@@ -28,7 +32,8 @@ fn each_grant_allows_its_own_call_only() {
         [
             grants.payments(),
             grants.notify("7"),
-            grants.role("admin", "x"),
+            grants.user("7", Some("x")),
+            grants.role("admin", Some("x")),
             grants.clients(),
             grants.room("lobby"),
             grants.namespace("/x"),
@@ -46,6 +51,7 @@ fn each_grant_allows_its_own_call_only() {
     let texts = [
         "payments",
         "notify",
+        "user:7",
         "role:admin",
         "clients",
         "room:lobby",
@@ -68,8 +74,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 15]);
-    assert_eq!(calls(&Grants::all()), [true; 15]);
+    assert_eq!(calls(&grants(&texts)), [true; 16]);
+    assert_eq!(calls(&Grants::all()), [true; 16]);
 }
 
 #[test]
@@ -86,23 +92,39 @@ fn a_parameter_narrows_a_grant() {
 #[test]
 fn a_role_grant_may_name_its_events() {
     let any = grants(&["role:admin"]);
-    assert!(any.role("admin", "new_booking") && any.role("admin", "a:b") && any.any_role());
-    assert!(!any.role("administrator", "new_booking"));
+    assert!(
+        any.role("admin", Some("new_booking")) && any.role("admin", Some("a:b")) && any.any_role()
+    );
+    assert!(!any.role("administrator", Some("new_booking")));
 
     let one = grants(&["role:admin:chat:new"]);
     assert!(
-        one.role("admin", "chat:new"),
+        one.role("admin", Some("chat:new")),
         "the event is all that follows the role"
     );
-    assert!(!one.role("admin", "chat") && !one.role("admin", "new"));
+    assert!(!one.role("admin", Some("chat")) && !one.role("admin", Some("new")));
 
     let globs = grants(&["role:*:new_*"]);
-    assert!(globs.role("admin", "new_booking") && globs.role("a:b", "new_"));
-    assert!(!globs.role("admin", "old_booking"));
+    assert!(globs.role("admin", Some("new_booking")) && globs.role("a:b", Some("new_")));
+    assert!(!globs.role("admin", Some("old_booking")));
 
     let pairs = grants(&["role:a:x", "role:b:y"]);
-    assert!(pairs.role("a", "x") && pairs.role("b", "y"));
-    assert!(!pairs.role("a", "y"), "role and event belong together");
+    assert!(pairs.role("a", Some("x")) && pairs.role("b", Some("y")));
+    assert!(
+        !pairs.role("a", Some("y")),
+        "role and event belong together"
+    );
+}
+
+#[test]
+fn a_user_grant_covers_what_is_no_event_if_it_names_none() {
+    let any = grants(&["user:7", "role:admin:*"]);
+    assert!(any.user("7", Some("a:b")) && any.user("7", None) && any.role("admin", None));
+    assert!(!any.user("77", Some("x")) && !any.user("77", None));
+
+    let one = grants(&["user:*:chat:new", "role:*:x*"]);
+    assert!(one.user("7", Some("chat:new")) && one.user("a:b", Some("chat:new")));
+    assert!(!one.user("7", Some("chat")) && !one.user("7", None) && !one.role("admin", None));
 }
 
 #[test]
@@ -172,11 +194,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "role",
@@ -215,6 +237,14 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
             r#"invalid grant "role:": nothing stands after the colon"#,
         ),
         (
+            "user",
+            r#"invalid grant "user": say which user, like "user:staff""#,
+        ),
+        (
+            "user:7:",
+            r#"invalid grant "user:7:": expected user:ID or user:ID:EVENT"#,
+        ),
+        (
             "role::x",
             r#"invalid grant "role::x": expected role:ROLE or role:ROLE:EVENT"#,
         ),
@@ -232,7 +262,7 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "room:user:7",
-            r#"invalid grant "room:user:7": rooms that begin with "user:" are the host's; use "notify:7""#,
+            r#"invalid grant "room:user:7": rooms that begin with "user:" are the host's; use "user:7""#,
         ),
         (
             "room:payments",
@@ -253,6 +283,8 @@ fn a_displayed_grant_parses_to_itself() {
         "payments",
         "notify",
         "notify:7",
+        "user:7",
+        "user:*:booked",
         "role:admin",
         "role:*:new_*",
         "role:a:b:c",

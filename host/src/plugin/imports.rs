@@ -31,7 +31,7 @@ type Granted = (
 );
 
 /// The functions of the contract that need grants.
-const GRANTED: [Granted; 21] = [
+const GRANTED: [Granted; 22] = [
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
@@ -91,6 +91,7 @@ const GRANTED: [Granted; 21] = [
         Grants::handshake,
     ),
     ("mixlab:plugin/sockets", "find", "find", Grants::find),
+    ("mixlab:plugin/sockets", "count", "find", Grants::find),
     (
         "mixlab:plugin/sockets",
         "disconnect",
@@ -126,7 +127,9 @@ fn depending(interface: &str, function: &str) -> &'static [&'static str] {
         ("mixlab:plugin/emit", "emit")
         | ("mixlab:plugin/ask", "ask-sockets")
         | ("mixlab:plugin/rooms", "join-sockets" | "leave-sockets")
-        | ("mixlab:plugin/sockets", "find" | "disconnect") => &["room:ROOM", "socket", "everyone"],
+        | ("mixlab:plugin/sockets", "find" | "count" | "disconnect") => {
+            &["room:ROOM", "user:ID", "role:ROLE", "socket", "everyone"]
+        }
         ("mixlab:plugin/sockets", "handshake") => &["header:NAME"],
         _ => &[],
     }

@@ -44,6 +44,18 @@ impl Context {
         self.broadcast().to_socket(id).include_sender()
     }
 
+    /// An emit to all connections of the user with this id, the sender's own among them:
+    /// `cx.to_user("7").emit("booked", &booking)?`. Grant: `user:ID` or `user:ID:EVENT`.
+    pub fn to_user(&self, id: impl Into<String>) -> Emit {
+        self.broadcast().to_user(id).include_sender()
+    }
+
+    /// An emit to all users with this role, the sender among them. Grant: `role:ROLE` or
+    /// `role:ROLE:EVENT`.
+    pub fn to_role(&self, role: impl Into<String>) -> Emit {
+        self.broadcast().to_role(role).include_sender()
+    }
+
     /// An emit to everyone in another namespace, or in some of its rooms:
     /// `cx.of("/staff").to("studio:7").emit("booked", &booking)?`. Grant: `namespace:/PATH`, but not for
     /// `/`; and `everyone` where no room is named.
@@ -88,13 +100,26 @@ impl Emit {
         self
     }
 
+    /// Also to the connections of the user with this id. Grant: `user:ID` or `user:ID:EVENT`.
+    pub fn to_user(mut self, id: impl Into<String>) -> Self {
+        self.selection().users.push(id.into());
+        self
+    }
+
+    /// Also to users with this role. Grant: `role:ROLE` or `role:ROLE:EVENT`.
+    pub fn to_role(mut self, role: impl Into<String>) -> Self {
+        self.selection().roles.push(role.into());
+        self
+    }
+
     /// Also to the connection with this id. Grant: `socket`.
     pub fn to_socket(mut self, id: impl Into<String>) -> Self {
         self.selection().sockets.push(id.into());
         self
     }
 
-    /// But not to those in this room, or to the connection with this id.
+    /// But not to those in this room, `user:ID` and `role:ROLE` among them, or to the connection with this
+    /// id.
     pub fn except(mut self, room: impl Into<String>) -> Self {
         self.selection().except.push(room.into());
         self
@@ -206,6 +231,8 @@ fn everyone_else() -> Target {
     Target::Sockets(Selection {
         namespace: None,
         rooms: Vec::new(),
+        users: Vec::new(),
+        roles: Vec::new(),
         sockets: Vec::new(),
         except: Vec::new(),
         include_sender: false,
@@ -223,10 +250,16 @@ mod tests {
             volatile: false,
         };
         emit = emit.volatile().to("a").to("b").except("c").include_sender();
-        emit = emit.to_socket("s1").of("/staff");
+        emit = emit
+            .to_socket("s1")
+            .of("/staff")
+            .to_user("7")
+            .to_role("admin");
         let selection = emit.selection();
         assert_eq!(selection.namespace.as_deref(), Some("/staff"));
         assert_eq!(selection.rooms, ["a", "b"]);
+        assert_eq!(selection.users, ["7"]);
+        assert_eq!(selection.roles, ["admin"]);
         assert_eq!(selection.sockets, ["s1"]);
         assert_eq!(selection.except, ["c"]);
         assert!(selection.include_sender);

@@ -63,9 +63,15 @@ impl Context {
 
 impl Emit {
     /// Everyone selected, as they are before the effects of this call:
-    /// `cx.to("studio:7").include_sender().find()?.len()`. Grant: `find`.
+    /// `for socket in cx.to("studio:7").include_sender().find()? { … }`. Grant: `find`.
     pub fn find(&self) -> Result<Vec<Socket>, Error> {
         sockets::find(self.sockets()?)
+    }
+
+    /// How many `find` would tell of, however many they are:
+    /// `cx.to("studio:7").include_sender().count()?`. Grant: `find`.
+    pub fn count(&self) -> Result<u64, Error> {
+        sockets::count(self.sockets()?)
     }
 
     /// Ends the connections of everyone selected, like [`Context::disconnect`]:

@@ -58,15 +58,12 @@ impl Resolver<'_> {
             self.check(&format!("{at}.name"), !name.is_empty(), "must not be empty");
         }
         for (index, right) in rights.iter().flat_map(Grants::iter).enumerate() {
-            // These speak of the sockets and namespaces of an event, and a backend has none.
+            // These speak of the connection of an event, or of what only a call can wait for.
             let is_good = !matches!(
                 right,
-                Grant::Room(_)
-                    | Grant::Namespace(_)
-                    | Grant::Socket
-                    | Grant::Everyone
-                    | Grant::Emit(_)
-                    | Grant::Ask(_)
+                Grant::Ask(_)
+                    | Grant::Store
+                    | Grant::Bucket { .. }
                     | Grant::Find
                     | Grant::Handshake
                     | Grant::Header(_)

@@ -260,7 +260,15 @@ impl Adapter {
         members.into_iter().map(|(socket, _)| socket).collect()
     }
 
-    /// The same, also of those that do not know yet. A plugin may name very many: no name costs more
+    /// How many these are.
+    pub fn count(&self, selection: &Selection) -> usize {
+        let sockets = self.sockets(selection);
+        let members = self.members.read();
+        let is_here = |socket: &&SessionKey| members.session(**socket).is_some();
+        sockets.iter().filter(is_here).count()
+    }
+
+    /// The sockets of a selection, also of those that do not know yet. A plugin may name very many: no name costs more
     /// than a look-up.
     fn sockets(&self, selection: &Selection) -> Vec<SessionKey> {
         let Selection {

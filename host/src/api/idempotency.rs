@@ -1,0 +1,289 @@
+//! Requests that a backend may send again: the header `Idempotency-Key`, and what came of each.
+//!
+//! A backend that gets no answer does not know whether its push has happened. It asks again with the same
+//! key: what has happened is not done twice, and the answer is the first one's.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::{BuildHasher, RandomState},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::OptionalFromRequestParts,
+    http::{HeaderName, request::Parts},
+};
+use parking_lot::Mutex;
+
+use super::auth::KeyId;
+use crate::error::WireError;
+
+const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Longer keys are refused: they are kept.
+const MAX_KEY_BYTES: usize = 255;
+
+/// How long an answer is kept: longer than a backend tries again.
+const KEPT_FOR: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How many answers are kept for one API key. The oldest goes first.
+const MAX_KEPT: usize = 10_000;
+
+/// How many bytes they may have together, with their keys.
+const MAX_KEPT_BYTES: usize = 4 << 20;
+
+/// The key of a request: 1 to [`MAX_KEY_BYTES`] visible characters.
+pub struct Key(Arc<str>);
+
+/// What came of the requests of all backends, each by the API key that it was sent with. Kept in memory.
+#[derive(Clone, Default)]
+pub struct Idempotency {
+    backends: Arc<Mutex<HashMap<KeyId, Kept>>>,
+    /// Tells bodies apart. Its seed is random, so that nobody makes two that are alike.
+    fingerprints: RandomState,
+}
+
+/// What came of the requests of one backend.
+#[derive(Default)]
+struct Kept {
+    requests: HashMap<Arc<str>, Request>,
+    /// Those with answers, the oldest first.
+    answered: VecDeque<(Instant, Arc<str>)>,
+    bytes: usize,
+}
+
+struct Request {
+    body: u64,
+    /// None while it is under way.
+    answer: Option<Arc<str>>,
+}
+
+/// A request that is being performed. When that is over, its answer is kept; if it came to none, also by a
+/// panic, the request is forgotten.
+struct UnderWay<'a> {
+    idempotency: &'a Idempotency,
+    backend: &'a KeyId,
+    key: Arc<str>,
+    since: Instant,
+    answer: Option<Arc<str>>,
+}
+
+impl Idempotency {
+    /// The answer to a request: what `act` does now, or did when the same was asked for before. What fails
+    /// has done nothing, and may be sent again with another body.
+    pub fn once(
+        &self,
+        backend: &KeyId,
+        Key(key): Key,
+        body: &str,
+        act: impl FnOnce() -> Result<String, WireError>,
+    ) -> Result<Arc<str>, WireError> {
+        let now = Instant::now();
+        let body = self.fingerprints.hash_one(body);
+        if let Some(answer) = self.begin(backend, &key, body, now)? {
+            return Ok(answer);
+        }
+        let mut under_way = UnderWay {
+            idempotency: self,
+            backend,
+            key,
+            since: now,
+            answer: None,
+        };
+        let answer: Arc<str> = act()?.into();
+        under_way.answer = Some(answer.clone());
+        Ok(answer)
+    }
+
+    /// The answer if there is one; else the request is under way from now on.
+    fn begin(
+        &self,
+        backend: &KeyId,
+        key: &Arc<str>,
+        body: u64,
+        now: Instant,
+    ) -> Result<Option<Arc<str>>, WireError> {
+        let mut backends = self.backends.lock();
+        backends.retain(|_, kept| {
+            kept.expire(now);
+            !kept.requests.is_empty()
+        });
+        let kept = backends.entry(backend.clone()).or_default();
+        match kept.requests.get(key) {
+            Some(request) if request.body != body => Err(WireError::new(
+                "idempotency_key_reused",
+                "this Idempotency-Key was sent with another body",
+            )),
+            Some(Request { answer: None, .. }) => Err(WireError::temporary(
+                "conflict",
+                "a request with this Idempotency-Key is under way",
+            )),
+            Some(Request { answer, .. }) => Ok(answer.clone()),
+            None => {
+                let request = Request { body, answer: None };
+                kept.requests.insert(key.clone(), request);
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        let mut backends = self.idempotency.backends.lock();
+        let Some(kept) = backends.get_mut(self.backend) else {
+            return;
+        };
+        match self.answer.take() {
+            Some(answer) => kept.answer(&self.key, answer, self.since),
+            None => {
+                kept.requests.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl Kept {
+    fn answer(&mut self, key: &Arc<str>, answer: Arc<str>, since: Instant) {
+        let Some(request) = self.requests.get_mut(key) else {
+            return;
+        };
+        self.bytes += key.len() + answer.len();
+        request.answer = Some(answer);
+        self.answered.push_back((since, key.clone()));
+        while self.answered.len() > MAX_KEPT || self.bytes > MAX_KEPT_BYTES {
+            self.forget_oldest();
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        while self
+            .answered
+            .front()
+            .is_some_and(|(since, _)| now.duration_since(*since) >= KEPT_FOR)
+        {
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        let Some((_, key)) = self.answered.pop_front() else {
+            return;
+        };
+        let request = self.requests.remove(&key);
+        let answer = request.and_then(|request| request.answer);
+        self.bytes -= key.len() + answer.map_or(0, |answer| answer.len());
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Key {
+    type Rejection = WireError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, WireError> {
+        let mut sent = parts.headers.get_all(HEADER).iter();
+        let Some(key) = sent.next() else {
+            return Ok(None);
+        };
+        let is_key = |key: &&str| (1..=MAX_KEY_BYTES).contains(&key.len());
+        match key.to_str().ok().filter(is_key) {
+            Some(key) if sent.next().is_none() => Ok(Some(Self(key.into()))),
+            _ => Err(WireError::new(
+                "invalid_payload",
+                format!("send one Idempotency-Key of 1 to {MAX_KEY_BYTES} visible characters"),
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ask(
+        idempotency: &Idempotency,
+        (backend, key, body): (u8, &str, &str),
+        answer: Result<&str, &'static str>,
+    ) -> Result<String, String> {
+        let act = || match answer {
+            Ok(answer) => Ok(answer.to_owned()),
+            Err(code) => Err(WireError::new(code, "")),
+        };
+        let answer = idempotency.once(&KeyId::of(&[backend]), Key(key.into()), body, act);
+        match answer {
+            Ok(answer) => Ok(answer.to_string()),
+            Err(error) => Err(error.code.into_owned()),
+        }
+    }
+
+    #[test]
+    fn the_same_request_has_the_same_answer() {
+        let all = Idempotency::default();
+        let reused = Err("idempotency_key_reused".to_owned());
+        assert_eq!(ask(&all, (1, "a", "x"), Ok("1")), Ok("1".to_owned()));
+        assert_eq!(ask(&all, (1, "a", "x"), Ok("2")), Ok("1".to_owned()));
+        assert_eq!(ask(&all, (1, "a", "y"), Ok("2")), reused);
+        assert_eq!(ask(&all, (1, "b", "x"), Ok("3")), Ok("3".to_owned()));
+        assert_eq!(ask(&all, (2, "a", "y"), Ok("4")), Ok("4".to_owned()));
+    }
+
+    #[test]
+    fn what_failed_may_be_sent_again() {
+        let all = Idempotency::default();
+        assert_eq!(ask(&all, (1, "a", "x"), Err("no")), Err("no".to_owned()));
+        assert_eq!(ask(&all, (1, "a", "y"), Ok("1")), Ok("1".to_owned()));
+        let panics = || -> Result<String, WireError> { panic!("as a test wants it") };
+        let one = std::panic::AssertUnwindSafe(|| {
+            all.once(&KeyId::of(&[1]), Key("b".into()), "x", panics)
+        });
+        std::panic::catch_unwind(one).unwrap_err();
+        assert_eq!(ask(&all, (1, "b", "y"), Ok("2")), Ok("2".to_owned()));
+    }
+
+    #[test]
+    fn who_asks_while_the_first_is_under_way_is_told_so() {
+        let all = Idempotency::default();
+        let (backend, key) = (KeyId::of(&[1]), || Key("a".into()));
+        let first = all.once(&backend, key(), "x", || {
+            let second = all.once(&backend, key(), "x", || Ok("2".to_owned()));
+            let error = second.unwrap_err();
+            assert_eq!((&*error.code, error.temporary), ("conflict", true));
+            Ok("1".to_owned())
+        });
+        assert_eq!(&*first.unwrap(), "1");
+        let third = all.once(&backend, key(), "x", || Ok("3".to_owned()));
+        assert_eq!(&*third.unwrap(), "1");
+    }
+
+    #[test]
+    fn the_oldest_answers_make_room_by_number_and_by_bytes() {
+        for (answer, fit) in [("1", MAX_KEPT), (&*"x".repeat(1 << 20), 3)] {
+            let all = Idempotency::default();
+            let key = |index: usize| format!("{index}");
+            for index in 0..=fit {
+                ask(&all, (1, &key(index), "x"), Ok(answer)).unwrap();
+            }
+            let again = ask(&all, (1, &key(1), "x"), Ok("again"));
+            assert_eq!(again.as_deref(), Ok(answer), "the second is there");
+            let again = ask(&all, (1, &key(0), "x"), Ok("again"));
+            assert_eq!(again.as_deref(), Ok("again"), "the first is gone");
+            assert!(all.backends.lock()[&KeyId::of(&[1])].bytes <= MAX_KEPT_BYTES);
+        }
+    }
+
+    #[test]
+    fn answers_go_when_their_time_is_over() {
+        let all = Idempotency::default();
+        ask(&all, (1, "a", "x"), Ok("1")).unwrap();
+        let later = Instant::now() + KEPT_FOR;
+        assert_eq!(
+            all.begin(&KeyId::of(&[2]), &"b".into(), 7, later).unwrap(),
+            None
+        );
+        let backends = all.backends.lock();
+        assert!(
+            !backends.contains_key(&KeyId::of(&[1])),
+            "nothing is left of it"
+        );
+    }
+}
