@@ -44,6 +44,8 @@ mod guest;
 mod host_header;
 mod id;
 pub mod inspection;
+#[cfg(test)]
+mod interleave;
 mod memory;
 mod message;
 mod metrics;

@@ -12,6 +12,9 @@ use std::{
 use crossbeam_utils::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use parking_lot::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
+#[cfg(test)]
+use crate::interleave;
+
 /// The ranks of locks, by the order in which they are taken.
 pub(crate) mod rank {
     /// Which namespaces are open.
@@ -70,7 +73,7 @@ impl<const RANK: usize, T> Ordered<RANK, Mutex<T>> {
     }
 
     pub(crate) fn lock(&self) -> Guard<RANK, MutexGuard<'_, T>> {
-        Guard::of(|| self.0.lock())
+        Guard::of(|| self.0.try_lock(), || self.0.lock())
     }
 
     pub(crate) fn get_mut(&mut self) -> &mut T {
@@ -80,11 +83,11 @@ impl<const RANK: usize, T> Ordered<RANK, Mutex<T>> {
 
 impl<const RANK: usize, T> Ordered<RANK, RwLock<T>> {
     pub(crate) fn read(&self) -> Guard<RANK, RwLockReadGuard<'_, T>> {
-        Guard::of(|| self.0.read())
+        Guard::of(|| self.0.try_read(), || self.0.read())
     }
 
     pub(crate) fn write(&self) -> Guard<RANK, RwLockWriteGuard<'_, T>> {
-        Guard::of(|| self.0.write())
+        Guard::of(|| self.0.try_write(), || self.0.write())
     }
 }
 
@@ -95,22 +98,28 @@ impl<const RANK: usize, T> Ordered<RANK, ShardedLock<T>> {
     }
 
     pub(crate) fn read(&self) -> Guard<RANK, ShardedLockReadGuard<'_, T>> {
-        Guard::of(|| self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Guard::of(
+            || self.0.try_read().ok(),
+            || self.0.read().unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     pub(crate) fn write(&self) -> Guard<RANK, ShardedLockWriteGuard<'_, T>> {
-        Guard::of(|| self.0.write().unwrap_or_else(PoisonError::into_inner))
+        Guard::of(
+            || self.0.try_write().ok(),
+            || self.0.write().unwrap_or_else(PoisonError::into_inner),
+        )
     }
 }
 
 impl<const RANK: usize, Inner> Guard<RANK, Inner> {
-    fn of(take: impl FnOnce() -> Inner) -> Self {
+    fn of(try_to_take: impl Fn() -> Option<Inner>, take: impl FnOnce() -> Inner) -> Self {
         // Before it is waited for.
         let held = Held::note();
-        Self {
-            inner: take(),
-            _held: held,
-        }
+        #[cfg(test)]
+        let try_to_take = || interleave::wait_for(&try_to_take);
+        let inner = try_to_take().unwrap_or_else(take);
+        Self { inner, _held: held }
     }
 }
 

@@ -304,15 +304,21 @@ for (const [name, transports] of Object.entries(ALL)) {
     const socket = await member(t, server, { transports });
     const other = await connect(t, server);
     const { id } = socket;
+    const hints = () => received(socket, 'hinted');
     const hint = async (say) => {
-      await say();
-      const [text, place] = await nextEvent(socket, 'hinted');
+      const before = hints().length;
+      // A client that is just between two polls misses it, so it is said until it is heard.
+      await until(async () => {
+        await say();
+        return hints().length > before;
+      });
+      const [text, place] = hints().at(-1);
       assert.equal(text, 'psst');
       assert.match(place, /^~[\w.-]{4,}$/);
       assert.equal(socket._lastOffset, place);
     };
-    const hints = [() => ask(socket, 'hint', 'psst'), () => ask(other, 'hint-to', 'studio', 'psst')];
-    for (const [round, say] of [...hints, ...hints].entries()) {
+    const ways = [() => ask(socket, 'hint', 'psst'), () => ask(other, 'hint-to', 'studio', 'psst')];
+    for (const [round, say] of [...ways, ...ways].entries()) {
       await ask(other, 'tell', 'studio', `before ${round}`);
       await until(() => texts(socket).includes(`before ${round}`));
       await hint(say);
@@ -326,7 +332,7 @@ for (const [name, transports] of Object.entries(ALL)) {
     }
     const rounds = [0, 1, 2, 3].flatMap((round) => [`before ${round}`, `missed ${round}`]);
     assert.deepEqual(texts(socket), rounds);
-    assert.equal(received(socket, 'hinted').length, 4);
+    assert.ok(hints().every(([text]) => text === 'psst'), 'and none that nobody keeps');
   });
 }
 

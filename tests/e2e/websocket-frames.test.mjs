@@ -21,7 +21,7 @@ import {
 } from '../support/frames.mjs';
 import { startNode } from '../support/node-server.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
-import { until } from '../support/wait.mjs';
+import { PATIENCE, until } from '../support/wait.mjs';
 
 const MAX_PAYLOAD = 1_000_000;
 const server = await startServer({ after }, { plugins: [CONFORMANCE] });
@@ -377,7 +377,8 @@ for (const [what, { opcode, part, count }] of Object.entries(HEAPS)) {
     await Promise.all(
       sockets.map((socket) => {
         socket.write(ping('read'));
-        return until(() => socket.close() || socket.ended || socket.frames.some(({ opcode }) => opcode === PONG));
+        // Five million frames, of a server that is not optimised.
+        return until(() => socket.close() || socket.ended || socket.frames.some(({ opcode }) => opcode === PONG), { timeout: 6 * PATIENCE });
       }),
     );
     const codes = sockets.map((socket) => socket.close()?.readUInt16BE());

@@ -26,6 +26,8 @@ pub struct Inbox {
     slots: Vec<Slot>,
     left: Vec<Box<str>>,
     partial: Option<Box<Partial>>,
+    /// The client is gone. Who would still let it in, or was about to hear it ask, comes too late.
+    is_over: bool,
 }
 
 /// A namespace that a client is in, or wants to be.
@@ -40,7 +42,7 @@ struct Slot {
 /// Joined  => (none) (the client or the server ends the connection)
 /// ```
 enum SlotState {
-    /// It is being decided; what comes meanwhile waits.
+    /// It is being decided; what comes meanwhile waits, the client's own end of it, too.
     Joining(Waiting),
     /// Its events have somebody who takes them.
     Joined(Arc<dyn Receiver>),
@@ -50,6 +52,20 @@ enum SlotState {
 struct Waiting {
     packets: VecDeque<Kept>,
     bytes: usize,
+    /// The client leaves when they have been handed over.
+    leaves: bool,
+}
+
+/// How a client that is let in goes on.
+pub enum LetIn {
+    /// These packets of its go first. Then it is to be asked again.
+    Behind(VecDeque<Kept>),
+    /// Its packets go to the connection from now on.
+    Joined,
+    /// It has left meanwhile: the connection ends.
+    Left,
+    /// It is gone, and the connection was never there.
+    Gone,
 }
 
 /// Where a packet for a namespace goes.
@@ -112,11 +128,17 @@ impl Inbox {
         self.slots.is_empty()
     }
 
-    /// The client asks for a namespace. False if it has done so before: a stock client that is told to
-    /// connect twice sends two of these, and has one connection.
+    /// The client asks for a namespace. False if it has done so before, or is gone: a stock client that
+    /// is told to connect twice sends two of these, and has one connection.
     pub fn begin(&mut self, namespace: &str, policy: &Policy) -> Result<bool, Malformed> {
+        if self.is_over {
+            return Ok(false);
+        }
         self.left.retain(|left| **left != *namespace);
-        if self.slot(namespace).is_some() {
+        if let Some(slot) = self.slot(namespace) {
+            if let SlotState::Joining(waiting) = &mut slot.state {
+                waiting.leaves = false;
+            }
             return Ok(false);
         }
         let joining = |slot: &&Slot| matches!(slot.state, SlotState::Joining(_));
@@ -134,25 +156,28 @@ impl Inbox {
         Ok(true)
     }
 
-    /// The client is let in; returns what has to be handed over first, after which this is to be
-    /// called again. None if it asks no more.
-    pub fn let_in(
-        &mut self,
-        namespace: &str,
-        receiver: &Arc<dyn Receiver>,
-    ) -> Option<VecDeque<Kept>> {
-        let slot = self.slot(namespace)?;
-        let SlotState::Joining(waiting) = &mut slot.state else {
-            return None;
+    /// The client is let in.
+    pub fn let_in(&mut self, namespace: &str, receiver: &Arc<dyn Receiver>) -> LetIn {
+        let Some(slot) = self.slot(namespace) else {
+            return LetIn::Gone;
         };
-        let waiting = std::mem::take(waiting).packets;
-        if waiting.is_empty() {
-            slot.state = SlotState::Joined(receiver.clone());
+        let SlotState::Joining(waiting) = &mut slot.state else {
+            return LetIn::Gone;
+        };
+        waiting.bytes = 0;
+        let packets = std::mem::take(&mut waiting.packets);
+        if !packets.is_empty() {
+            return LetIn::Behind(packets);
         }
-        Some(waiting)
+        if waiting.leaves {
+            self.refuse(namespace);
+            return LetIn::Left;
+        }
+        slot.state = SlotState::Joined(receiver.clone());
+        LetIn::Joined
     }
 
-    /// The client is not let in.
+    /// The client is not let in, or not any more.
     pub fn refuse(&mut self, namespace: &str) {
         let is_refused = |slot: &Slot| {
             *slot.namespace == *namespace && matches!(slot.state, SlotState::Joining(_))
@@ -163,12 +188,20 @@ impl Inbox {
         }
     }
 
-    /// The client leaves a namespace. Returns who is to be told.
+    /// The client leaves a namespace. Returns who is to be told; none if that has to wait.
     pub fn leave(&mut self, namespace: &str) -> Result<Option<Arc<dyn Receiver>>, Malformed> {
-        match self.end(namespace) {
-            Some(receiver) => Ok(Some(receiver)),
-            None => self.route(namespace).map(|_| None),
+        if let Some(receiver) = self.end(namespace) {
+            return Ok(Some(receiver));
         }
+        self.route(namespace)?;
+        if let Some(Slot {
+            state: SlotState::Joining(waiting),
+            ..
+        }) = self.slot(namespace)
+        {
+            waiting.leaves = true;
+        }
+        Ok(None)
     }
 
     /// The connection to a namespace ends. Returns who is to be told; none if there is no connection.
@@ -188,6 +221,7 @@ impl Inbox {
 
     /// The client is gone. Returns who is to be told.
     pub fn clear(&mut self) -> Vec<Arc<dyn Receiver>> {
+        self.is_over = true;
         self.partial = None;
         self.left = Vec::new();
         let joined = |slot: Slot| match slot.state {
@@ -204,6 +238,7 @@ impl Inbox {
         let slot = self.slots.iter().find(|slot| *slot.namespace == *namespace);
         match slot.map(|slot| &slot.state) {
             Some(SlotState::Joined(receiver)) => Ok(Routed::To(receiver.clone())),
+            Some(SlotState::Joining(waiting)) if waiting.leaves => Ok(Routed::Left),
             Some(SlotState::Joining(_)) => Ok(Routed::Joining),
             None if self.left.iter().any(|left| **left == *namespace) => Ok(Routed::Left),
             None => Err(Malformed),
@@ -349,5 +384,60 @@ impl Completed {
     /// Sends it on to its connection.
     pub fn deliver(self, session: &Session) -> Result<(), Malformed> {
         session.deliver(&self.namespace, self.packet)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{config, transport::engine::EndReason};
+
+    struct Nobody;
+
+    impl Receiver for Nobody {
+        fn event(&self, _: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
+            Ok(())
+        }
+
+        fn oversized(&self, _: &str, _: Option<i64>) -> Result<(), Malformed> {
+            Ok(())
+        }
+
+        fn acked(&self, _: Option<i64>, _: &str, _: Vec<Bytes>) -> Result<(), Malformed> {
+            Ok(())
+        }
+
+        fn ended(&self, _: EndReason) {}
+    }
+
+    #[test]
+    fn nobody_is_let_in_who_asks_as_the_session_ends() {
+        let policy = Policy::new(&config::Socket::default());
+        let receiver: Arc<dyn Receiver> = Arc::new(Nobody);
+        let mut inbox = Inbox::default();
+        assert_eq!(inbox.begin("/", &policy), Ok(true));
+        assert!(inbox.clear().is_empty());
+        assert_eq!(inbox.begin("/", &policy), Ok(false));
+        assert!(matches!(inbox.let_in("/", &receiver), LetIn::Gone));
+    }
+
+    #[test]
+    fn who_leaves_before_it_is_let_in_has_left_unless_it_asks_again() {
+        let policy = Policy::new(&config::Socket::default());
+        let receiver: Arc<dyn Receiver> = Arc::new(Nobody);
+        for asks_again in [false, true] {
+            let mut inbox = Inbox::default();
+            inbox.begin("/", &policy).unwrap();
+            assert!(inbox.leave("/").unwrap().is_none());
+            assert!(matches!(inbox.route("/"), Ok(Routed::Left)));
+            if asks_again {
+                assert_eq!(inbox.begin("/", &policy), Ok(false));
+            }
+            match inbox.let_in("/", &receiver) {
+                LetIn::Joined => assert!(asks_again),
+                LetIn::Left => assert!(!asks_again && inbox.is_empty()),
+                LetIn::Gone | LetIn::Behind(_) => panic!("it has asked, and sent nothing"),
+            }
+        }
     }
 }

@@ -220,11 +220,19 @@ impl Outbox {
     /// Gets what waits on its way: wakes the poll, or writes until nothing is left or the client takes no
     /// more.
     pub fn flush(&self, tcp: Option<&TcpStream>) -> Flushed {
-        let mut step = self.begin_to_write(tcp.is_some());
+        self.flush_by(tcp.map(|tcp| |packets: &mut _| write_all(packets, tcp)))
+    }
+
+    /// The same, where `write` writes packets to the websocket and drops what is written.
+    fn flush_by<Write>(&self, mut write: Option<Write>) -> Flushed
+    where
+        Write: FnMut(&mut VecDeque<Bytes>) -> io::Result<()>,
+    {
+        let mut step = self.begin_to_write(write.is_some());
         loop {
-            match (step, tcp) {
-                (Step::Write(mut packets), Some(tcp)) => {
-                    let written = write_all(&mut packets, tcp);
+            match (step, &mut write) {
+                (Step::Write(mut packets), Some(write)) => {
+                    let written = write(&mut packets);
                     step = self.has_written(packets, written);
                 }
                 (Step::Write(_), None) => return Flushed::Done,
@@ -294,13 +302,16 @@ impl Outbox {
 
     /// The same, without waiting for a reader that is busy or for the end of a pause.
     pub fn flush_at_once(&self, tcp: Option<&TcpStream>) -> Flushed {
+        self.wait_for_nobody();
+        self.flush(tcp)
+    }
+
+    fn wait_for_nobody(&self) {
         let mut state = self.state.lock();
         state.hold = Hold::Off;
         if let Way::Reading = state.way {
             state.way = Way::Idle;
         }
-        drop(state);
-        self.flush(tcp)
     }
 
     /// The client takes more again.
@@ -501,6 +512,9 @@ fn drop_front(packets: &mut VecDeque<Bytes>, mut written: usize) {
         packets.pop_front();
     }
 }
+
+#[cfg(test)]
+mod interleavings;
 
 #[cfg(test)]
 mod tests {

@@ -18,7 +18,7 @@ use tokio::net::TcpStream;
 
 use super::{
     handshake::Handshake,
-    inbox::{Inbox, Kept, Received, Routed},
+    inbox::{Inbox, Kept, LetIn, Received, Routed},
     outbox::{Flushed, Outbox, Pushed},
     polling::{self, Turn, payload},
     sessions::{Policy, Sessions},
@@ -423,14 +423,17 @@ impl Session {
         let mut inbox = self.inbox.lock();
         loop {
             match inbox.let_in(namespace, receiver) {
-                None => return false,
-                Some(waiting) if waiting.is_empty() => return true,
-                Some(waiting) => {
+                LetIn::Gone => return false,
+                LetIn::Joined => return true,
+                LetIn::Left => {
                     drop(inbox);
-                    if waiting
-                        .into_iter()
-                        .any(|packet| packet.give(&**receiver).is_err())
-                    {
+                    receiver.ended(EndReason::ClientDisconnect);
+                    return false;
+                }
+                LetIn::Behind(waiting) => {
+                    drop(inbox);
+                    let mut given = waiting.into_iter().map(|packet| packet.give(&**receiver));
+                    if given.any(|given| given.is_err()) {
                         self.end(EndReason::ParseError);
                         return false;
                     }
@@ -670,3 +673,6 @@ fn packet(kind: &str, namespace: &str, json: &str) -> String {
         namespace => [kind, namespace, ",", json].concat(),
     }
 }
+
+#[cfg(test)]
+mod interleavings;
