@@ -7,7 +7,7 @@ import { ask, connect } from '../support/client.mjs';
 import { frameSocket, upgrade } from '../support/frames.mjs';
 import { rawPolling } from '../support/raw.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
-import { tcp } from '../support/tcp.mjs';
+import { head, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
 const plain = await startServer({ after }, { plugins: [CONFORMANCE] });
@@ -160,6 +160,20 @@ for (const [what, packet] of Object.entries(CROWDED)) {
     assert.ok(longest < lasted / 4 || lasted < 200, `an answer took ${longest} of the ${lasted} ms`);
   });
 }
+
+test('a client that goes away in the middle of a request with many packets loses its session', async (t) => {
+  const session = await rawPolling(plain);
+  await session.post('40');
+  const { pathname, search } = new URL(session.url);
+  const body = Array(30_000).fill('42["message-with-ack",1]').join('\x1e');
+  const connection = await tcp(t, plain, head('POST', pathname + search, `content-length: ${body.length}`) + body);
+  // It is read when the first answer is there, and far from being handled.
+  await session.get();
+  connection.socket.destroy();
+  // Nobody knows what it has got, neither the server nor the client.
+  await until(async () => (await session.get()).status === 400, { message: 'the session has ended' });
+  assert.equal(await ask(bystander, 'message-with-ack', 1), 1);
+});
 
 // Heads
 

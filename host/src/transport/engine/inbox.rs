@@ -14,6 +14,9 @@ use crate::transport::head::{Kind, PacketHead};
 /// So many namespaces of a client are known that it is not in any more: those that it left last.
 const MAX_LEFT: usize = 64;
 
+/// Of a namespace with a longer name it is not known that a client has left it, in bytes.
+const MAX_LEFT_NAME: usize = 1024;
+
 /// So many namespaces may a client ask for at once.
 const MAX_JOINING: usize = 256;
 
@@ -322,6 +325,9 @@ impl Inbox {
 
     /// Until the client asks for it again, what it sends there is dropped: it may not know yet.
     fn note_left(&mut self, namespace: &str) {
+        if namespace.len() > MAX_LEFT_NAME {
+            return;
+        }
         if self.left.len() >= MAX_LEFT {
             self.left.remove(0);
         }
@@ -438,6 +444,19 @@ mod tests {
                 LetIn::Left => assert!(!asks_again && inbox.is_empty()),
                 LetIn::Gone | LetIn::Behind(_) => panic!("it has asked, and sent nothing"),
             }
+        }
+    }
+
+    #[test]
+    fn a_long_name_of_a_namespace_is_not_kept_behind_its_refusal() {
+        let policy = Policy::new(&config::Socket::default());
+        let mut inbox = Inbox::default();
+        let longest = format!("/{}", "x".repeat(MAX_LEFT_NAME - 1));
+        for (name, is_known) in [(longest.clone(), true), (longest + "x", false)] {
+            assert_eq!(inbox.begin(&name, &policy), Ok(true));
+            inbox.refuse(&name);
+            assert!(inbox.is_empty());
+            assert_eq!(inbox.route(&name).is_ok(), is_known);
         }
     }
 }

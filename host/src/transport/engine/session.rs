@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Waker,
     time::Duration,
@@ -62,6 +62,8 @@ pub struct Session {
     pub(super) polls: Turn,
     /// The request that brings some.
     pub(super) posts: Turn,
+    /// Whether the sweep comes to see that the client takes something.
+    is_watched: AtomicBool,
     /// At which tick the ping was sent that has no answer yet; 0 if there is none.
     pinged: AtomicU32,
 }
@@ -188,6 +190,7 @@ impl Session {
             inbox: OrderedMutex::default(),
             polls: Turn::default(),
             posts: Turn::default(),
+            is_watched: AtomicBool::new(false),
             pinged: AtomicU32::new(0),
         }
     }
@@ -298,7 +301,7 @@ impl Session {
                 sweep.pause(Arc::downgrade(self), self.policy().introduction_pause);
             }
             Flushed::Blocked => {
-                self.schedule(Due::Write);
+                self.watch_writes();
                 self.task.wake();
             }
             Flushed::Failed(error) => {
@@ -613,8 +616,38 @@ impl Session {
             Due::Join => policy.connect_timeout,
             Due::Write | Due::Close => policy.write_timeout,
         };
+        self.schedule_in(due, after);
+    }
+
+    fn schedule_in(self: &Arc<Self>, due: Due, after: Duration) {
         let sweep = &self.sessions.sweep;
         sweep.schedule(Arc::downgrade(self), after, due);
+    }
+
+    /// Has the sweep see that the client takes something. It comes once, however often a client that
+    /// reads slowly takes no more.
+    fn watch_writes(self: &Arc<Self>) {
+        if !self.is_watched.swap(true, Ordering::AcqRel) {
+            self.schedule(Due::Write);
+        }
+    }
+
+    fn check_writes(self: &Arc<Self>) {
+        let timeout = self.policy().write_timeout;
+        match self.outbox.blocked_for() {
+            Some(blocked) if blocked >= timeout => {
+                tracing::debug!("a client ends that stopped reading");
+                self.end_here(EndReason::TransportClose);
+            }
+            Some(blocked) => self.schedule_in(Due::Write, timeout - blocked),
+            None => {
+                self.is_watched.store(false, Ordering::Release);
+                // It may take no more since just now, and whoever found out has relied on the sweep.
+                if self.outbox.is_blocked() {
+                    self.watch_writes();
+                }
+            }
+        }
     }
 
     /// The sweep has come.
@@ -630,14 +663,7 @@ impl Session {
             Due::Pong(_) => {}
             Due::Join if self.inbox.lock().is_empty() => self.end_here(EndReason::TransportClose),
             Due::Join => {}
-            Due::Write => match self.outbox.blocked_for() {
-                Some(blocked) if blocked >= self.policy().write_timeout => {
-                    tracing::debug!("a client ends that stopped reading");
-                    self.end_here(EndReason::TransportClose);
-                }
-                Some(_) => self.schedule(Due::Write),
-                None => {}
-            },
+            Due::Write => self.check_writes(),
             Due::Close => self.end_here(EndReason::TransportClose),
         }
     }

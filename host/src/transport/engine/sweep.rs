@@ -3,17 +3,18 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Weak,
+        Arc, Weak,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
+    thread::panicking,
     time::{Duration, Instant},
 };
 
 use crossbeam_utils::atomic::AtomicCell;
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::sleep_until};
+use tokio::{sync::Notify, task::yield_now, time::sleep_until};
 
-use super::session::Session;
+use super::session::{EndReason, Session};
 
 /// The shortest and the longest tick.
 const TICKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
@@ -24,6 +25,9 @@ const TICKS_EACH: u32 = 20;
 /// A wheel that is late by so many ticks, or by so much time, has stood still.
 const STANDSTILL_TICKS: u32 = 5;
 const STANDSTILL: Duration = Duration::from_millis(250);
+
+/// So many sessions are dealt with before others get their turn.
+const SESSIONS_IN_A_ROW: usize = 64;
 
 /// What is due for a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +63,8 @@ pub struct Sweep {
     /// When the tick after this one comes.
     next: AtomicCell<Instant>,
     slots: Box<[Mutex<Slot>]>,
+    /// What is due and has not been dealt with.
+    due: Mutex<VecDeque<Entry>>,
     /// How much is in the slots: without anything the wheel rests.
     waiting: AtomicUsize,
     started: Notify,
@@ -79,6 +85,7 @@ impl Sweep {
             now: AtomicU32::new(1),
             next: AtomicCell::new(Instant::now() + tick),
             slots: (0..slots).map(|_| Mutex::default()).collect(),
+            due: Mutex::default(),
             waiting: AtomicUsize::new(0),
             started: Notify::new(),
             pauses: Mutex::default(),
@@ -100,8 +107,18 @@ impl Sweep {
 
     /// Has a session be looked at after some time, up to a tick sooner.
     pub fn schedule(&self, session: Weak<Session>, after: Duration, due: Due) {
-        let at = self.now().wrapping_add(self.ticks(after));
-        self.slot(at).lock().push(Entry { at, session, due });
+        let ticks = self.ticks(after);
+        loop {
+            let now = self.now();
+            // There is no tick 0.
+            let at = now.wrapping_add(ticks).max(1);
+            let mut slot = self.slot(at).lock();
+            // Else the wheel has turned meanwhile, and has perhaps been at this slot already.
+            if self.now() == now {
+                slot.push(Entry { at, session, due });
+                break;
+            }
+        }
         if self.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
             self.started.notify_one();
         }
@@ -124,6 +141,8 @@ impl Sweep {
     /// Turns the wheel, for ever.
     async fn turn(&self) {
         loop {
+            // Also what is left of a turn that panicked.
+            self.deal_with_due().await;
             if self.waiting.load(Ordering::Acquire) == 0 {
                 self.started.notified().await;
                 self.next.store(Instant::now() + self.tick);
@@ -138,10 +157,25 @@ impl Sweep {
                 true => now + self.tick,
                 false => next + due * self.tick,
             });
-            for entry in (0..due).flat_map(|_| self.advance()) {
-                if let Some(session) = entry.session.upgrade() {
-                    session.is_due(entry.due);
-                }
+            (0..due).for_each(|_| self.advance());
+        }
+    }
+
+    async fn deal_with_due(&self) {
+        let mut sessions = 0;
+        loop {
+            let next = self.due.lock().pop_front();
+            let Some(entry) = next else {
+                return;
+            };
+            if let Some(session) = entry.session.upgrade() {
+                let panicking = EndIfPanicking(&session);
+                session.is_due(entry.due);
+                drop(panicking);
+            }
+            sessions += 1;
+            if sessions % SESSIONS_IN_A_ROW == 0 {
+                yield_now().await;
             }
         }
     }
@@ -182,8 +216,8 @@ impl Sweep {
         }
     }
 
-    /// Moves on by one tick; returns what is due.
-    fn advance(&self) -> Slot {
+    /// Moves on by one tick.
+    fn advance(&self) {
         let mut now = self.now.load(Ordering::Relaxed).wrapping_add(1);
         if now == 0 {
             now = 1;
@@ -194,8 +228,9 @@ impl Sweep {
             .into_iter()
             .partition::<Slot, _>(|entry| entry.at == now);
         *slot = later;
+        drop(slot);
         self.waiting.fetch_sub(due.len(), Ordering::AcqRel);
-        due
+        self.due.lock().extend(due);
     }
 
     fn slot(&self, at: u32) -> &Mutex<Slot> {
@@ -203,9 +238,55 @@ impl Sweep {
     }
 }
 
+/// Ends a session whose turn panics: nobody comes back to it.
+struct EndIfPanicking<'a>(&'a Arc<Session>);
+
+impl Drop for EndIfPanicking<'_> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.0.end(EndReason::TransportClose);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        panic::AssertUnwindSafe,
+        thread,
+    };
+
+    use bytes::Bytes;
+    use futures_util::FutureExt;
+    use tokio::{
+        net::{TcpListener, TcpStream},
+        time::sleep,
+    };
+
+    use super::{
+        super::{
+            session::{Malformed, Receiver},
+            sessions::{Policy, Sessions},
+        },
+        *,
+    };
+    use crate::config;
+
+    /// A client, and the server's side.
+    async fn connected() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (client.unwrap(), accepted.unwrap().0)
+    }
+
+    /// What is due at the next tick.
+    fn advance(sweep: &Sweep) -> Vec<Due> {
+        sweep.advance();
+        let mut due = sweep.due.lock();
+        due.drain(..).map(|entry| entry.due).collect()
+    }
 
     #[test]
     fn what_is_scheduled_is_due_at_its_tick_and_once() {
@@ -222,11 +303,121 @@ mod tests {
         }
         let mut seen = Vec::new();
         for tick in 1..=20 * 200 {
-            seen.extend(sweep.advance().into_iter().map(|entry| (tick, entry.due)));
+            seen.extend(advance(&sweep).into_iter().map(|due| (tick, due)));
         }
         let expected = [(20, Due::Ping), (40, Due::Join), (2000, Due::Close)];
         assert_eq!(seen, expected);
         assert_eq!(sweep.waiting.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn nothing_is_scheduled_for_a_tick_that_is_over() {
+        const ENTRIES: usize = 200_000;
+        let sweep = Sweep::new(&[Duration::from_secs(1)]);
+        let tick = sweep.tick;
+        thread::scope(|scope| {
+            let schedule = || {
+                for _ in 0..ENTRIES {
+                    sweep.schedule(Weak::new(), tick, Due::Close);
+                }
+            };
+            let scheduling = [scope.spawn(schedule), scope.spawn(schedule)];
+            let mut due = 0;
+            while !scheduling.iter().all(|thread| thread.is_finished()) {
+                due += advance(&sweep).len();
+            }
+            due += advance(&sweep).len();
+            assert_eq!(due, 2 * ENTRIES);
+        });
+    }
+
+    struct Panics;
+
+    impl Receiver for Panics {
+        fn event(&self, _: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
+            Ok(())
+        }
+
+        fn oversized(&self, _: &str, _: Option<i64>) -> Result<(), Malformed> {
+            Ok(())
+        }
+
+        fn acked(&self, _: Option<i64>, _: &str, _: Vec<Bytes>) -> Result<(), Malformed> {
+            Ok(())
+        }
+
+        fn ended(&self, _: EndReason) {
+            panic!("on purpose");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_panic_over_one_session_costs_no_other_its_turn() {
+        let socket = config::Socket {
+            ping_timeout: Duration::from_millis(200),
+            ..Default::default()
+        };
+        let sessions = Arc::new(Sessions::new(Policy::new(&socket)));
+        let begin = || {
+            let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+            sessions.begin(address, None).unwrap()
+        };
+        let [bad, good] = [begin(), begin()];
+        // There is no door to ask, but it has been noted that the client does.
+        bad.receive("40").unwrap_err();
+        let receiver: Arc<dyn Receiver> = Arc::new(Panics);
+        assert!(bad.let_in("/", &receiver));
+        let sweep = &sessions.sweep;
+        for session in [&bad, &good] {
+            sweep.schedule(Arc::downgrade(session), sweep.tick, Due::Close);
+        }
+        let turn = AssertUnwindSafe(sweep.turn());
+        turn.catch_unwind().await.unwrap_err();
+        assert!(bad.has_ended() && !good.has_ended());
+        let ended = async {
+            while !good.has_ended() {
+                sleep(sweep.tick).await;
+            }
+        };
+        tokio::select! {
+            () = sweep.turn() => unreachable!("it turns for ever"),
+            () = ended => {}
+        }
+        assert_eq!(sessions.count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_takes_no_more_again_and_again_is_watched_once() {
+        let socket = config::Socket::default();
+        let sessions = Arc::new(Sessions::new(Policy::new(&socket)));
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        let session = sessions.begin(address, None).unwrap();
+        let (client, tcp) = connected().await;
+        let tcp = session.open_websocket(tcp);
+        let waiting = || sessions.sweep.waiting.load(Ordering::Relaxed);
+        let before = waiting();
+        let packet = Bytes::from(vec![0; 1 << 20]);
+        for _ in 0..10 {
+            while !session.outbox.is_blocked() {
+                session.outbox.push(&packet, false);
+                session.flush();
+            }
+            assert_eq!(waiting(), before + 1);
+            let mut taken = vec![0; 1 << 16];
+            while tcp.writable().now_or_never().is_none() {
+                client.try_read(&mut taken).ok();
+                yield_now().await;
+            }
+            session.outbox.unblock();
+        }
+        session.is_due(Due::Write);
+        session.is_due(Due::Write);
+        assert!(!session.has_ended());
+        while !session.outbox.is_blocked() {
+            session.outbox.push(&packet, false);
+            session.flush();
+        }
+        assert_eq!(waiting(), before + 2, "the next time it is watched anew");
     }
 
     #[test]

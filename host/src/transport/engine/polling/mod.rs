@@ -90,7 +90,6 @@ pub async fn post(session: Arc<Session>, request: Request) -> Result<Response, R
         }
         Err(_) => return Err(Refusal::BadRequest),
     };
-    end_if_aborted.0 = None;
     // The codec reads nothing behind a last separator, where Node finds a packet without a type.
     let is_cut = body.ends_with(&[payload::SEPARATOR]);
     let mut packets = pin!(payload::decode(body));
@@ -103,6 +102,7 @@ pub async fn post(session: Arc<Session>, request: Request) -> Result<Response, R
         match received {
             Ok(()) => {}
             Err(EndReason::TransportClose) => {
+                end_if_aborted.0 = None;
                 session.close_by_client();
                 return Ok(response(Bytes::from_static(b"ok")));
             }
@@ -120,6 +120,7 @@ pub async fn post(session: Arc<Session>, request: Request) -> Result<Response, R
         session.end_here(EndReason::ParseError);
         return Err(Refusal::BadRequest);
     }
+    end_if_aborted.0 = None;
     Ok(response(Bytes::from_static(b"ok")))
 }
 
