@@ -1,8 +1,31 @@
 //! What ends at a time of its own, and is to be warned before.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Weak},
+};
 
 use parking_lot::Mutex;
+
+use crate::error::WireError;
+
+/// A connection, which ends with the token of its user.
+pub(crate) trait Expiring: Send + Sync {
+    /// Whether its user's token still is one that expires at this time, in seconds since 1970.
+    fn expires_at(&self, at: u64) -> bool;
+
+    /// Tells its client what comes.
+    fn warn(&self, error: &WireError);
+
+    /// Ends it, so that its client may come back with another token.
+    fn expire(&self);
+}
+
+/// When connections end with the tokens of their users, of whatever endpoint.
+pub(crate) type TokenDeadlines = Deadlines<Weak<dyn Expiring>>;
+
+/// When one of them ends.
+pub(crate) type TokenDeadline = Deadline<Weak<dyn Expiring>>;
 
 /// All that is to end, by when. One table for all instead of a timer for each: most of it is gone
 /// long before its time.

@@ -7,6 +7,9 @@ use serde_json::value::RawValue;
 
 use crate::message::{Arguments, Message};
 
+/// The event that tells a client of an error when it asked for no ack.
+pub(crate) const ERROR_EVENT: &str = "mixlab:error";
+
 /// An error as it goes over the wire:
 /// `{"code","message","temporary","retry_after_ms"?,"details"?,"trace_id"?}`.
 ///
@@ -89,9 +92,11 @@ impl From<WireError> for ConnectError {
     }
 }
 
+/// An error as the argument of an ack or of `mixlab:error`, and as an HTTP body: `{"error":{…}}`.
 #[derive(Serialize)]
-struct Envelope<'a> {
-    error: &'a WireError,
+pub(crate) struct Envelope<'a> {
+    /// What went wrong.
+    pub error: &'a WireError,
 }
 
 impl WireError {

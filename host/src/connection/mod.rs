@@ -6,7 +6,7 @@ mod table;
 
 pub use table::Connections;
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -14,7 +14,8 @@ use self::{data::Data, lane::Lane};
 use crate::{
     address::ClientAddress,
     admission::OwnBuckets,
-    deadlines::Deadline,
+    deadlines::{Expiring, TokenDeadline},
+    error::{ERROR_EVENT, WireError},
     id,
     message::Message,
     ordered_lock::{OrderedMutex, rank},
@@ -45,7 +46,7 @@ pub struct Connection {
     /// Whether its client lost it and has it back.
     pub recovered: bool,
     /// When the token of its user expires.
-    deadline: ArcSwapOption<Deadline<Weak<Connection>>>,
+    deadline: ArcSwapOption<TokenDeadline>,
     /// What plugins keep with it.
     pub data: Arc<Data>,
     phase: OrderedMutex<{ rank::PHASE }, Phase>,
@@ -164,7 +165,7 @@ impl Connection {
     }
 
     /// It is to end then, or never; whatever was said before does not hold any more.
-    pub(crate) fn set_deadline(&self, deadline: Option<Deadline<Weak<Self>>>) {
+    pub(crate) fn set_deadline(&self, deadline: Option<TokenDeadline>) {
         self.deadline.store(deadline.map(Arc::new));
     }
 
@@ -287,9 +288,33 @@ impl Connection {
             .emit(self.key, &self.session, stream, event, message, volatile)
     }
 
+    /// Tells the client of an error that answers none of its events, or one that asked for no ack.
+    pub fn tell_error(&self, error: &WireError) {
+        self.emit(ERROR_EVENT, error.to_message(), false);
+    }
+
     /// Answers an event of this connection that asked for an ack.
     pub fn ack(&self, id: i64, message: Message) {
         self.adapter.ack(&self.session, id, message);
+    }
+}
+
+impl Expiring for Connection {
+    fn expires_at(&self, at: u64) -> bool {
+        let user = &self.identity.load().user;
+        let is_due = user.as_ref().is_some_and(|user| user.expires == Some(at));
+        is_due && !self.has_ended()
+    }
+
+    fn warn(&self, error: &WireError) {
+        self.tell_error(error);
+    }
+
+    fn expire(&self) {
+        tracing::debug!(socket = self.id, "the connection ends with its token");
+        // Not by a DISCONNECT packet, after which clients stay away: this one may come back with a
+        // fresh token, and hears of the expiry if it has none.
+        self.end_transport();
     }
 }
 

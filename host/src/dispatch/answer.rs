@@ -14,9 +14,6 @@ use crate::{
     plugin::{CallError, CallKind, Plugin},
 };
 
-/// The event that tells a client of a failure when it asked for no ack.
-const ERROR_EVENT: &str = "mixlab:error";
-
 /// The answer that an event is owed.
 pub struct Answer {
     /// Who sent it.
@@ -89,14 +86,9 @@ impl Answer {
     fn tell(&self, error: &WireError) {
         match self.ack {
             Some(_) => self.ack(error.to_message()),
-            None => tell_error(&self.connection, error),
+            None => self.connection.tell_error(error),
         }
     }
-}
-
-/// Tells a client of an error that answers none of its events, or one that asked for no ack.
-pub fn tell_error(connection: &Connection, error: &WireError) {
-    connection.emit(ERROR_EVENT, error.to_message(), false);
 }
 
 /// Checks a plugin's "no". One that blames the plugin is none.

@@ -13,8 +13,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Dispatcher, answer::tell_error};
-use crate::{connection::Connection, deadlines::Due, error::WireError};
+use super::Dispatcher;
+use crate::{
+    connection::Connection,
+    deadlines::{Due, Expiring},
+    error::WireError,
+};
 
 /// Tokens expire at whole seconds.
 const TICK: Duration = Duration::from_secs(1);
@@ -34,7 +38,8 @@ impl Dispatcher {
     pub(super) fn follow_expiry(&self, connection: &Arc<Connection>) {
         let identity = connection.identity();
         let expires = identity.user.as_ref().and_then(|user| user.expires);
-        let deadline = expires.map(|at| self.deadlines.add(at, Arc::downgrade(connection)));
+        let expiring: Weak<dyn Expiring> = Arc::<Connection>::downgrade(connection);
+        let deadline = expires.map(|at| self.deadlines.add(at, expiring));
         connection.set_deadline(deadline);
     }
 
@@ -59,7 +64,7 @@ impl Dispatcher {
         for some in soon.chunks(IN_A_ROW) {
             for (at, connection) in some {
                 if let Some(connection) = still_due(connection, *at) {
-                    warn(&connection, at.saturating_sub(now));
+                    connection.warn(&soon_over(at.saturating_sub(now)));
                 }
             }
             yield_now().await;
@@ -67,10 +72,7 @@ impl Dispatcher {
         for some in over.chunks(IN_A_ROW) {
             for (at, connection) in some {
                 if let Some(connection) = still_due(connection, *at) {
-                    tracing::debug!(socket = connection.id, "the connection ends with its token");
-                    // Not by a DISCONNECT packet, after which clients stay away: this one may come
-                    // back with a fresh token, and hears of the expiry if it has none.
-                    connection.end_transport();
+                    connection.expire();
                 }
             }
             yield_now().await;
@@ -79,18 +81,15 @@ impl Dispatcher {
 }
 
 /// The connection, unless it is gone or has authenticated meanwhile.
-fn still_due(connection: &Weak<Connection>, at: u64) -> Option<Arc<Connection>> {
+fn still_due(connection: &Weak<dyn Expiring>, at: u64) -> Option<Arc<dyn Expiring>> {
     let connection = connection.upgrade()?;
-    let user = &connection.identity().user;
-    let is_due = user.as_ref().is_some_and(|user| user.expires == Some(at));
-    (is_due && !connection.has_ended()).then_some(connection)
+    connection.expires_at(at).then_some(connection)
 }
 
-fn warn(connection: &Connection, seconds: u64) {
+fn soon_over(seconds: u64) -> WireError {
     let message = "the token expires soon: authenticate with a fresh one to stay connected";
     let details = Soon {
         expires_in_ms: seconds * 1000,
     };
-    let error = WireError::new("token_expired", message).with_details(&details);
-    tell_error(connection, &error);
+    WireError::new("token_expired", message).with_details(&details)
 }

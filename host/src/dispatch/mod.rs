@@ -20,7 +20,7 @@ use std::{
     cell::LazyCell,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
-    sync::{Arc, Weak},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -45,7 +45,7 @@ use crate::{
         Connection, Connections, Identity,
         lane::{Arrival, Turn},
     },
-    deadlines::Deadlines,
+    deadlines::TokenDeadlines,
     effect,
     error::WireError,
     message::Message,
@@ -77,7 +77,7 @@ pub struct Dispatcher {
     /// All live connections.
     pub connections: Arc<Connections>,
     /// When the tokens of their users expire.
-    deadlines: Arc<Deadlines<Weak<Connection>>>,
+    pub(crate) deadlines: Arc<TokenDeadlines>,
     /// Performs broadcasts.
     pub broadcast: Broadcast,
     /// Counts what happens.

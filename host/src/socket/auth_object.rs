@@ -3,7 +3,10 @@
 use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
-use crate::{error::WireError, id, message::check_readable};
+use crate::{
+    address::ClientAddress, error::WireError, id, message::check_readable, settings::Settings,
+    user::User,
+};
 
 /// The auth object of a CONNECT packet.
 #[derive(Debug)]
@@ -50,8 +53,30 @@ impl AuthObject {
             .map_err(|error| unreadable(error.to_string()))
     }
 
+    /// Takes the token out of it if that is the host's to check, and says whose it is: nobody's if there
+    /// is none and none is needed.
+    pub fn take_user(
+        &mut self,
+        settings: &Settings,
+        address: ClientAddress,
+    ) -> Result<Option<User>, WireError> {
+        let token = match &settings.verifier {
+            Some(verifier) => self.take_token()?.map(|token| verifier.verify(&token)),
+            None => None,
+        };
+        match token {
+            Some(Ok(user)) => Ok(Some(user)),
+            Some(Err(error)) => {
+                tracing::debug!(%address, "connection refused: {error}");
+                Err(error.to_wire())
+            }
+            None if settings.anonymous => Ok(None),
+            None => Err(WireError::new("unauthorized", "a token is needed")),
+        }
+    }
+
     /// Takes the token out of it, if there is one.
-    pub fn take_token(&mut self) -> Result<Option<String>, WireError> {
+    fn take_token(&mut self) -> Result<Option<String>, WireError> {
         let Some(token) = self.0.shift_remove("token") else {
             return Ok(None);
         };

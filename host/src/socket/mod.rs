@@ -7,10 +7,8 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
-use self::{
-    auth_object::{AuthObject, InvalidAuth, Resume},
-    events::Events,
-};
+pub(crate) use self::auth_object::{AuthObject, InvalidAuth};
+use self::{auth_object::Resume, events::Events};
 use crate::{
     address::ClientAddress,
     connection::Connection,
@@ -99,22 +97,8 @@ impl Sockets {
     ) -> Result<Admitted, ConnectError> {
         let adapter = self.directory.ask(namespace).map_err(refusal)?;
         let settings = self.dispatcher.settings.load_full();
-        let token = match &settings.verifier {
-            Some(_) => auth.take_token()?,
-            None => None,
-        };
+        let user = auth.take_user(&settings, session.address)?;
         let resume = auth.take_resume();
-        let user = match (&settings.verifier, token) {
-            (Some(verifier), Some(token)) => match verifier.verify(&token) {
-                Ok(user) => Some(user),
-                Err(error) => {
-                    tracing::debug!(address = %session.address, "connection refused: {error}");
-                    return Err(error.to_wire().into());
-                }
-            },
-            _ if settings.anonymous => None,
-            _ => return Err(WireError::new("unauthorized", "a token is needed").into()),
-        };
         if let Some(resume) = &resume {
             let end = |former| self.end_former(former, namespace, user.as_ref());
             adapter.supersede(&resume.pid, session.id, end).await;
