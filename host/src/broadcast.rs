@@ -11,6 +11,7 @@ use crate::{
     connection::Connections,
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
+    native,
     transport::{Adapter, Namespaces, Selection},
     user::{UserId, role_room},
 };
@@ -18,11 +19,12 @@ use crate::{
 /// The room of clients that subscribed to payment updates.
 pub const PAYMENTS_ROOM: &str = "payments";
 
-/// Pushes to the clients of the main namespace.
+/// Pushes to the clients of the main namespace, and to those of native endpoints' main namespaces.
 #[derive(Clone)]
 pub struct Broadcast {
     namespaces: Arc<Namespaces>,
     connections: Arc<Connections>,
+    native: Arc<native::Clients>,
 }
 
 /// The fields of a notification: a JSON object, values as they were written.
@@ -42,6 +44,7 @@ impl Broadcast {
         Self {
             namespaces,
             connections,
+            native: Arc::default(),
         }
     }
 
@@ -59,7 +62,7 @@ impl Broadcast {
             data,
             timestamp: timestamp(),
         };
-        self.push(PAYMENTS_ROOM.to_owned(), "payment_update", &[&update])
+        self.push(PAYMENTS_ROOM.to_owned(), "payment_update", &update)
     }
 
     /// Emits `notification` with its fields and a timestamp to room `user:ID`.
@@ -67,12 +70,12 @@ impl Broadcast {
         let Notification(mut fields) = notification;
         // As in `{ ...notification, timestamp }`: the server's clock wins.
         fields.insert("timestamp".to_owned(), raw(&timestamp()));
-        self.push(user.room(), "notification", &[&fields])
+        self.push(user.room(), "notification", &fields)
     }
 
     /// Emits `event` with `data` as its argument to room `role:ROLE`.
     pub fn broadcast_to_role(&self, role: &str, event: &str, data: &RawValue) -> Delivery {
-        self.push(role_room(role), event, &[data])
+        self.push(role_room(role), event, data)
     }
 
     /// Ends all connections of a user, to whatever namespace, and to `close` them the transports of
@@ -90,12 +93,17 @@ impl Broadcast {
         }
         // Behind that: one may have dropped meanwhile.
         self.namespaces.recovery().forget_user(user);
-        its.len()
+        its.len() + self.native.disconnect(&user.room(), close)
     }
 
     /// How many clients are connected.
     pub fn connected_clients_count(&self) -> usize {
-        self.connections.clients()
+        self.connections.clients() + self.native.count()
+    }
+
+    /// The clients of native endpoints.
+    pub(crate) fn native(&self) -> &Arc<native::Clients> {
+        &self.native
     }
 
     /// A namespace that is open.
@@ -113,17 +121,14 @@ impl Broadcast {
         &self.connections
     }
 
-    fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, arguments: &[&T]) -> Delivery {
-        let Some(adapter) = self.namespaces.get(MAIN_NAMESPACE) else {
-            return Delivery::default();
+    fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, argument: &T) -> Delivery {
+        let native = self.native.push(&room, event, argument);
+        let push = |adapter: Arc<Adapter>| {
+            let message = Message::text(Arguments::from_serialized(&[argument]));
+            adapter.broadcast(Selection::room(room), event, message, false)
         };
-        let arguments = Arguments::from_serialized(arguments);
-        adapter.broadcast(
-            Selection::room(room),
-            event,
-            Message::text(arguments),
-            false,
-        )
+        let main = self.namespaces.get(MAIN_NAMESPACE);
+        main.map(push).into_iter().chain([native]).sum()
     }
 }
 

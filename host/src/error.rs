@@ -95,7 +95,6 @@ impl From<WireError> for ConnectError {
 /// An error as the argument of an ack or of `mixlab:error`, and as an HTTP body: `{"error":{…}}`.
 #[derive(Serialize)]
 pub(crate) struct Envelope<'a> {
-    /// What went wrong.
     pub error: &'a WireError,
 }
 

@@ -9,20 +9,7 @@
 //! Public is what a program needs that embeds the server, or that reads its configuration and inspects
 //! plugins as the command line does.
 //!
-//! A program that embeds the server:
-//!
-//! ```no_run
-//! use mixlab::{config::Config, server::Server};
-//!
-//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-//! let server = Server::start(Config::default(), None).await?;
-//! let broadcast = server.broadcast();
-//! tokio::spawn(server.run(std::future::pending()));
-//! let payment = serde_json::value::to_raw_value(&serde_json::json!({ "status": "paid" }))?;
-//! println!("{} clients know", broadcast.broadcast_payment_update(&payment).delivered);
-//! # Ok(())
-//! # }
-//! ```
+#![doc = include_str!("../EMBEDDING.md")]
 
 mod access;
 mod address;
@@ -50,6 +37,7 @@ mod memory;
 mod message;
 mod metrics;
 mod namespace;
+pub mod native;
 mod ordered_lock;
 mod origins;
 mod panics;
@@ -69,3 +57,6 @@ mod transport;
 pub mod units;
 pub mod user;
 mod web;
+
+/// The versions that the interface for embedders is made of.
+pub use {axum, socketioxide};

@@ -1,16 +1,18 @@
 //! The server: everything put together, from a configuration to a port that answers.
 
+mod builder;
 #[cfg(test)]
 mod tests;
+
+pub use builder::Builder;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use axum::{Router, middleware};
+use axum::Router;
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::TcpSocket,
-    runtime::Handle,
     sync::{Notify, mpsc},
     task::spawn_blocking,
     time::timeout,
@@ -19,22 +21,20 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     admission::RateLimits,
-    api::{self, Api, LocalKey},
+    api::LocalKey,
     broadcast::Broadcast,
     config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::Dispatcher,
-    host_header,
     metrics::Metrics,
-    origins,
+    native,
     plugin::Engine,
     reload::{Reloader, Request, Targets},
     settings::Settings,
     socket::Sockets,
     store::Store,
     tasks::{Task, Tasks},
-    transport::{self, Door, Listener, Namespaces, Sessions, serve},
-    web,
+    transport::{Listener, Namespaces, Sessions, serve},
 };
 pub use crate::{
     reload::{ConfigSource, Status},
@@ -57,6 +57,7 @@ pub struct Server {
     sessions: Arc<Sessions>,
     /// Sessions know it as long as it is here.
     sockets: Arc<Sockets>,
+    native: Vec<Arc<native::Front>>,
     dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
     reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
@@ -93,88 +94,40 @@ pub enum StartError {
     /// The WebAssembly engine does not start on this machine.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
+    /// The program that embeds the server has built a native endpoint that cannot be served.
+    #[error("the native endpoint {path:?} cannot be served: {source}")]
+    Native {
+        /// As it was given.
+        path: String,
+        /// Why.
+        source: native::EndpointError,
+    },
+    /// A path is there twice: an endpoint's path is one of the host's own, or a route of the program that
+    /// embeds the server is.
+    #[error("{what} cannot be served beside the others: {reason}")]
+    Routes {
+        /// Whose routes.
+        what: String,
+        /// In axum's words.
+        reason: String,
+    },
 }
 
 impl Server {
     /// Binds and loads all plugins. A plugin that is refused does not keep the others from
     /// serving. `source` is where the configuration came from, to follow its changes.
     pub async fn start(config: Config, source: Option<ConfigSource>) -> Result<Self, StartError> {
-        let socket = bind(&config).await?;
-        for doubt in config.doubts() {
-            tracing::warn!("{doubt}");
-        }
-        warn_of_few_files(config.socket.max_connections);
-        let secret = secret(&config);
-        let Core {
-            namespaces,
-            dispatcher,
-            mut reloader,
-            published,
-        } = Core::new(&config, source, secret.clone(), config.store.clone())?;
-        let max_namespaces = config.socket.max_namespaces;
-        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
-        let sockets = Arc::new(Sockets {
-            dispatcher: dispatcher.clone(),
-            directory: directory.clone(),
-        });
-        let sessions = namespaces.sessions().clone();
-        let door: Arc<dyn Door> = sockets.clone();
-        sessions.open_door(Arc::downgrade(&door));
-        sessions.run_on(Handle::current());
-        reloader.refresh().await;
-        directory.settle();
-        // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
-        let tcp = socket.listen(BACKLOG);
-        let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
-        let (address, tcp) = address.map_err(|source| listen_error(&config, source))?;
-        let refused = dispatcher.metrics.refused_connections();
-        let listener = Listener::new(tcp, &config.socket, refused);
-
-        let reload_requests = mpsc::channel(1);
-        // Without a secret the server is for trying out, by whoever started it.
-        let trying_out = config.auth.is_for_trying_out();
-        let local_key = LocalKey::new(random_word(), trying_out);
-        let stop = CancellationToken::new();
-        let tasks = Tasks::new(stop.clone());
-        let api = Api {
-            broadcast: dispatcher.broadcast.clone(),
-            settings: dispatcher.settings.clone(),
-            local_key: local_key.clone(),
-            idempotency: api::Idempotency::default(),
-            status: reloader.status(),
-            reload: reload_requests.0.clone(),
-            metrics: dispatcher.metrics.clone(),
-            namespaces,
-            down: tasks.down(),
-            store: dispatcher.store.clone(),
+        let builder = Self::builder(config);
+        let builder = match source {
+            Some(source) => builder.follow(source),
+            None => builder,
         };
-        let settings = dispatcher.settings.clone();
-        let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
-        let socket_path = config.socket.path.trim_end_matches('/');
-        let router = Router::new()
-            .merge(api::router(api))
-            .merge(transport::router(socket_path, sessions.clone()).layer(check_origins))
-            .merge(web::router(&config.web, socket_path))
-            .layer(origins::cors(settings))
-            .layer(middleware::map_response(origins::tell_listed_only))
-            .layer(middleware::from_fn(host_header::require));
-        Ok(Self {
-            address,
-            listener,
-            request_timeout: config.socket.request_timeout,
-            router,
-            directory,
-            sessions,
-            sockets,
-            dispatcher,
-            reloader,
-            reload_requests,
-            published,
-            secret,
-            local_key,
-            tasks,
-            stop,
-        })
+        builder.start().await
+    }
+
+    /// A server with handlers or routes of the program that embeds it.
+    pub fn builder(config: Config) -> Builder {
+        Builder::new(config)
     }
 
     /// The address it is bound to.
@@ -220,6 +173,7 @@ impl Server {
             directory,
             sessions,
             sockets,
+            native,
             dispatcher,
             mut tasks,
             stop,
@@ -251,12 +205,14 @@ impl Server {
         tracing::info!("shutting down");
         stop.cancel();
         let ended = async {
+            native.iter().for_each(|front| front.close());
             dispatcher.shut_down().await;
             let store = dispatcher.store.clone();
             if let Err(error) = spawn_blocking(move || store.close()).await {
                 tracing::error!("the store was not closed: {error}");
             }
             sessions.close();
+            dispatcher.broadcast.native().ended().await;
             tasks.ended().await;
             connections.close();
             connections.wait().await;
@@ -264,7 +220,7 @@ impl Server {
         if timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
             tracing::warn!("some connections did not end in time");
         }
-        drop(sockets);
+        drop((sockets, native));
         result
     }
 }

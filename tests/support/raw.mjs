@@ -7,11 +7,11 @@ const PING = '2';
 const PONG = '3';
 
 /**
- * A WebSocket to the Socket.IO endpoint that has joined namespace `/`, closed when `t` ends.
+ * A WebSocket to the Socket.IO endpoint at `path` that has joined namespace `/`, closed when `t` ends.
  * `auth` goes with it, `query` into the URL; `join: false` leaves the joining, `pong: false` the heartbeat to the test.
  */
-export async function rawSocket(t, server, { auth, query = '', join = true, pong = true } = {}) {
-  const ws = new WebSocket(`${server.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket${query}`, {
+export async function rawSocket(t, server, { path = '/socket.io', auth, query = '', join = true, pong = true } = {}) {
+  const ws = new WebSocket(`${server.url.replace('http', 'ws')}${path}/?EIO=4&transport=websocket${query}`, {
     perMessageDeflate: false,
   });
   t.after(() => ws.terminate());
@@ -61,9 +61,9 @@ export async function rawSocket(t, server, { auth, query = '', join = true, pong
   return socket;
 }
 
-/** A long-polling session without a client: what each request is answered with. */
-export async function rawPolling(server) {
-  const base = `${server.url}/socket.io/?EIO=4&transport=polling`;
+/** A long-polling session without a client, of the endpoint at `path`: what each request is answered with. */
+export async function rawPolling(server, { path = '/socket.io' } = {}) {
+  const base = `${server.url}${path}/?EIO=4&transport=polling`;
   const opened = await fetch(base);
   const { sid } = JSON.parse((await opened.text()).slice(1));
   const url = `${base}&sid=${sid}`;

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SECRET } from './tokens.mjs';
 import { PATIENCE, until, within } from './wait.mjs';
@@ -14,6 +14,8 @@ export const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 export const API_KEY = 'test-key-of-a-backend';
 
 export const PROGRAM = resolve(process.env.MIXLAB_BIN ?? join(ROOT, 'target/debug/mixlab'));
+/** The program of examples/embed.rs. */
+export const EMBED = join(dirname(PROGRAM), 'examples/embed');
 export const LOAD = resolve(process.env.MIXLAB_LOAD ?? join(ROOT, 'target/debug/mixlab-load'));
 export const GUESTS = resolve(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'));
 /** The plugin that tests of the protocol need, with what it may do. */
@@ -59,8 +61,9 @@ export function wasm(name) {
  * - `shell`: what bash does with the command line instead, which is its "$@":
  *   `'exec "$@" 2>/dev/full'`.
  * - `recovery`: whether clients get their connections back. It adds an argument to events.
+ * - `embedding`: a program that embeds the server, and takes nothing but the path of `mixlab.toml`.
  */
-export function makeFolder(t, { config = '', plugins = [], env = {}, shell, recovery = false } = {}) {
+export function makeFolder(t, { config = '', plugins = [], env = {}, shell, recovery = false, embedding } = {}) {
   const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
   const files = new Map(tables.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
 
@@ -107,7 +110,8 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, shell, reco
     remove,
     /** Starts the command line; see [`start`]. */
     start: (...args) => {
-      const process = start([...args, '-c', configPath], { env: environment, cwd: folder }, shell);
+      const line = embedding ? [embedding, configPath] : [PROGRAM, ...args, '-c', configPath];
+      const process = start(line, { env: environment, cwd: folder }, shell);
       processes.push(process);
       return process;
     },
@@ -135,8 +139,8 @@ function toml(value) {
 }
 
 /** A process whose output is kept. */
-function start(args, options, shell) {
-  const [program, ...rest] = shell ? ['bash', '-c', shell, 'bash', PROGRAM, ...args] : [PROGRAM, ...args];
+function start(line, options, shell) {
+  const [program, ...rest] = shell ? ['bash', '-c', shell, 'bash', ...line] : line;
   const child = spawn(program, rest, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
   running.add(child);
   const output = { stdout: '', stderr: '' };
@@ -167,8 +171,8 @@ function start(args, options, shell) {
  * A serving server with the folder of [`makeFolder`], stopped when `t` ends. `listen` is an
  * address for a server that needs the port of another; `args` are more arguments for `up`.
  */
-export async function startServer(t, { listen = '127.0.0.1:0', args = [], ...options } = {}) {
-  const home = makeFolder(t, options);
+export async function startServer(t, { listen = '127.0.0.1:0', args = [], env, ...options } = {}) {
+  const home = makeFolder(t, { env: options.embedding ? { MIXLAB_LISTEN: listen, ...env } : env, ...options });
   const child = home.start('up', '--listen', listen, ...args);
   const listening = () => child.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
   try {

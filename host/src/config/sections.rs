@@ -271,6 +271,17 @@ impl Default for Socket {
 const LEAST_SHARE: usize = 8;
 
 impl Socket {
+    /// Whether it may be the path of a Socket.IO endpoint: one like `/socket.io`, without a slash at its
+    /// end.
+    pub(crate) fn is_path(path: &str) -> bool {
+        path.starts_with('/')
+            && path.len() > 1
+            && !path.ends_with('/')
+            && path
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
+    }
+
     /// How many sessions one client address may have, at least 1.
     pub fn max_sessions_per_address(&self) -> usize {
         let share = self.max_sessions_per_address;

@@ -15,18 +15,45 @@ use crate::{
     error::WireError,
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
+    settings::Settings,
     user::User,
 };
 
 /// The event that makes a connection a user's. What came of it is told by `authenticated`.
 pub const AUTHENTICATE: &str = "authenticate";
 
-/// The arguments of `authenticated`.
+/// The event that tells what came of a token.
+pub const AUTHENTICATED: &str = "authenticated";
+
+/// The event by which a client gets payment updates from then on.
+pub const SUBSCRIBE: &str = "subscribe:payments";
+
+/// The event by which it gets no more of them.
+pub const UNSUBSCRIBE: &str = "unsubscribe:payments";
+
+/// What is said of other arguments.
+pub const TAKES_A_TOKEN: &str = "authenticate takes one argument: the token";
+
+/// The argument of [`AUTHENTICATED`].
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Authenticated<'a> {
+pub enum Authenticated<'a> {
+    /// The connection is this user's.
     Yes { success: bool, user: &'a User },
+    /// The token is refused.
     No { success: bool, error: &'a WireError },
+}
+
+impl<'a> Authenticated<'a> {
+    pub fn yes(user: &'a User) -> Self {
+        let success = true;
+        Self::Yes { success, user }
+    }
+
+    pub fn no(error: &'a WireError) -> Self {
+        let success = false;
+        Self::No { success, error }
+    }
 }
 
 impl Dispatcher {
@@ -45,10 +72,10 @@ impl Dispatcher {
                 let verifier = settings.verifier.as_ref()?;
                 Some(self.authenticate(connection, message, verifier))
             }
-            "subscribe:payments" if connection.namespace() == MAIN_NAMESPACE => {
+            SUBSCRIBE if connection.namespace() == MAIN_NAMESPACE => {
                 Some(self.subscribe_to_payments(connection))
             }
-            "unsubscribe:payments" if connection.namespace() == MAIN_NAMESPACE => {
+            UNSUBSCRIBE if connection.namespace() == MAIN_NAMESPACE => {
                 connection.leave(vec![PAYMENTS_ROOM.to_owned()]);
                 Some(Ok(answer::success()))
             }
@@ -81,15 +108,8 @@ impl Dispatcher {
                 Ok(tell_authenticated(connection))
             }
             Err(error) => {
-                let refused = Authenticated::No {
-                    success: false,
-                    error: &error,
-                };
-                connection.emit(
-                    "authenticated",
-                    Message::text(Arguments::from_serialized(&[&refused])),
-                    false,
-                );
+                let refused = Arguments::from_serialized(&[&Authenticated::no(&error)]);
+                connection.emit(AUTHENTICATED, Message::text(refused), false);
                 Err(error)
             }
         }
@@ -97,17 +117,22 @@ impl Dispatcher {
 
     fn subscribe_to_payments(&self, connection: &Arc<Connection>) -> Result<Message, WireError> {
         let identity = connection.identity();
-        let user = identity.user.as_ref();
-        let roles = user.map(|user| user.roles.as_slice()).unwrap_or_default();
-        if !self.settings.load().payments.admits(user.is_some(), roles) {
-            return Err(match user {
-                None => WireError::new("unauthorized", "payments need an authenticated user"),
-                Some(_) => WireError::new("permission_denied", "your roles do not allow payments"),
-            });
-        }
+        check_subscriber(&self.settings.load(), identity.user.as_ref())?;
         connection.join(vec![PAYMENTS_ROOM.to_owned()]);
         Ok(answer::success())
     }
+}
+
+/// Whether a user, or nobody in particular, may subscribe to payments.
+pub fn check_subscriber(settings: &Settings, user: Option<&User>) -> Result<(), WireError> {
+    let roles = user.map(|user| user.roles.as_slice()).unwrap_or_default();
+    if settings.payments.admits(user.is_some(), roles) {
+        return Ok(());
+    }
+    Err(match user {
+        None => WireError::new("unauthorized", "payments need an authenticated user"),
+        Some(_) => WireError::new("permission_denied", "your roles do not allow payments"),
+    })
 }
 
 /// Emits `authenticated` to a connection that is a user's; returns what it said.
@@ -117,12 +142,9 @@ pub fn tell_authenticated(connection: &Connection) -> Message {
         .user
         .as_ref()
         .expect("the caller has authenticated the connection");
-    let accepted = Authenticated::Yes {
-        success: true,
-        user,
-    };
+    let accepted = Authenticated::yes(user);
     let message = Message::text(Arguments::from_serialized(&[&accepted]));
-    connection.emit("authenticated", message.clone(), false);
+    connection.emit(AUTHENTICATED, message.clone(), false);
     message
 }
 
@@ -133,9 +155,6 @@ fn token(message: &Message) -> Result<String, WireError> {
         .as_deref()
     {
         Some([serde_json::Value::String(token)]) => Ok(token.clone()),
-        _ => Err(WireError::new(
-            "invalid_payload",
-            "authenticate takes one argument: the token",
-        )),
+        _ => Err(WireError::new("invalid_payload", TAKES_A_TOKEN)),
     }
 }

@@ -10,7 +10,7 @@ mod commit;
 mod connections;
 mod expiry;
 mod failure;
-mod host_events;
+pub(crate) mod host_events;
 mod outcome;
 mod serial;
 

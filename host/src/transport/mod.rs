@@ -12,6 +12,7 @@ mod sockets;
 pub use engine::{
     Door, EndReason, Handshake, Malformed, Part, Receiver, Session, Sessions, Task, router,
 };
+pub(crate) use engine::{Guest, Query, Refusal, accept, admit, routes};
 pub use key::{SessionKey, SocketKey};
 pub use net::{Listener, serve};
 pub use sockets::{Adapter, Delivery, Namespaces, Packet, Selection, Unanswered};

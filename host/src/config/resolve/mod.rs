@@ -99,18 +99,11 @@ impl Resolver<'_> {
     }
 
     fn socket(&mut self, socket: Socket) -> Socket {
-        let path_is_good = socket.path.starts_with('/')
-            && socket.path.len() > 1
-            && !socket.path.ends_with('/')
-            && socket
-                .path
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte));
         let message = format!(
             "invalid path {:?}: expected one like \"/socket.io\", without a slash at its end",
             socket.path
         );
-        self.check("socket.path", path_is_good, &message);
+        self.check("socket.path", Socket::is_path(&socket.path), &message);
         for (name, duration) in [
             ("socket.ping_interval", socket.ping_interval),
             ("socket.ping_timeout", socket.ping_timeout),

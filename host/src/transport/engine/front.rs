@@ -6,9 +6,10 @@ use std::{net::IpAddr, sync::Arc};
 use axum::{
     Router,
     extract::{ConnectInfo, Request, State},
+    handler::Handler,
     http::{Method, Uri},
     response::{IntoResponse, Response},
-    routing::any,
+    routing::get,
 };
 
 use super::{
@@ -18,14 +19,18 @@ use super::{
 use crate::{address::ClientAddress, transport::net::Peer};
 
 /// What a request asks for.
-struct Query<'a> {
-    transport: Option<&'a str>,
-    session: Option<&'a str>,
-    version: Option<&'a str>,
+pub struct Query<'a> {
+    /// `polling` or `websocket`, if it is a good one.
+    pub transport: Option<&'a str>,
+    /// The id of the session that it is about; none if it begins one.
+    pub session: Option<&'a str>,
+    /// The version of Engine.IO's protocol, `4`.
+    pub version: Option<&'a str>,
 }
 
 impl<'a> Query<'a> {
-    fn of(uri: &'a Uri) -> Self {
+    /// Reads a request's parameters.
+    pub fn of(uri: &'a Uri) -> Self {
         let pairs = || uri.query().unwrap_or_default().split('&');
         // Clients percent-encode none of the values that make sense here.
         let value =
@@ -40,11 +45,22 @@ impl<'a> Query<'a> {
 
 /// The routes of the endpoint at `path`.
 pub fn router(path: &str, sessions: Arc<Sessions>) -> Router {
+    routes(path, serve).with_state(sessions)
+}
+
+/// The routes of an endpoint at `path` that serves requests by any method. Those that clients use are
+/// named, so that no other route can take them over.
+pub fn routes<H, T, S>(path: &str, serve: H) -> Router<S>
+where
+    H: Handler<T, S>,
+    T: 'static,
+    S: Clone + Send + Sync + 'static,
+{
     let path = path.trim_end_matches('/');
+    let methods = get(serve.clone()).post(serve.clone()).fallback(serve);
     Router::new()
-        .route(path, any(serve))
-        .route(&format!("{path}/"), any(serve))
-        .with_state(sessions)
+        .route(path, methods.clone())
+        .route(&format!("{path}/"), methods)
 }
 
 /// Where a new session comes from.
@@ -57,13 +73,18 @@ pub struct Origin {
 
 impl Origin {
     fn of(request: &Request, sessions: &Sessions) -> Result<Self, Refusal> {
-        let peer = request.extensions().get::<ConnectInfo<Peer>>();
-        let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.0.ip());
         Ok(Self {
-            address: sessions.admit(peer, request.headers())?,
+            address: admit(request, sessions)?,
             handshake: Handshake::of(request, sessions)?,
         })
     }
+}
+
+/// The address of a client that wants to begin a session, if it may.
+pub fn admit(request: &Request, sessions: &Sessions) -> Result<ClientAddress, Refusal> {
+    let peer = request.extensions().get::<ConnectInfo<Peer>>();
+    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.0.ip());
+    sessions.admit(peer, request.headers())
 }
 
 async fn serve(State(sessions): State<Arc<Sessions>>, request: Request) -> Response {

@@ -11,9 +11,10 @@ mod sessions;
 mod sweep;
 mod websocket;
 
-pub use front::router;
+pub use front::{Query, admit, router, routes};
 pub use handshake::{Handshake, Part};
 pub use outbox::Pushed;
+pub use refusal::Refusal;
 pub use session::{EndReason, Malformed, Receiver, Session};
-pub use sessions::{Door, Policy, Sessions, Task};
-pub use websocket::frame;
+pub use sessions::{Door, Guest, Policy, Sessions, Task};
+pub use websocket::{accept, frame};

@@ -119,9 +119,50 @@ pub struct Sessions {
 #[derive(Default)]
 struct Table {
     sessions: HashMap<SessionKey, Arc<Session>>,
+    /// How many there are, also of those that are carried elsewhere.
+    count: usize,
     by_network: HashMap<ClientNetwork, usize>,
     /// No new ones.
     is_closed: bool,
+}
+
+impl Table {
+    /// One more, of a client of this network, if there may be one.
+    fn count_in(&mut self, network: ClientNetwork, policy: &Policy) -> Result<(), Refusal> {
+        if self.is_closed || self.count >= policy.max_sessions {
+            return Err(Refusal::TooManySessions);
+        }
+        let share = self.by_network.entry(network).or_default();
+        if *share >= policy.max_sessions_per_address {
+            return Err(Refusal::TooManySessions);
+        }
+        *share += 1;
+        self.count += 1;
+        Ok(())
+    }
+
+    /// One less.
+    fn count_out(&mut self, network: ClientNetwork) {
+        self.count -= 1;
+        if let Some(share) = self.by_network.get_mut(&network) {
+            *share -= 1;
+            if *share == 0 {
+                self.by_network.remove(&network);
+            }
+        }
+    }
+}
+
+/// A session that is carried elsewhere, as one of those that there may be.
+pub struct Guest {
+    sessions: Arc<Sessions>,
+    network: ClientNetwork,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.sessions.table.lock().count_out(self.network);
+    }
 }
 
 impl Sessions {
@@ -160,9 +201,19 @@ impl Sessions {
         door.admit(peer, headers).map_err(Refusal::TooOften)
     }
 
-    /// How many sessions there are.
+    /// How many sessions there are, also of those that are carried elsewhere.
     pub fn count(&self) -> usize {
-        self.table.lock().sessions.len()
+        self.table.lock().count
+    }
+
+    /// Counts a session of a client at `address` that is carried elsewhere.
+    pub fn count_guest(self: &Arc<Self>, address: ClientAddress) -> Result<Guest, Refusal> {
+        let network = address.network();
+        self.table.lock().count_in(network, &self.policy)?;
+        Ok(Guest {
+            sessions: self.clone(),
+            network,
+        })
     }
 
     /// Begins a session for a client at `address`, which polls at first.
@@ -175,14 +226,7 @@ impl Sessions {
         let session = Arc::new(Session::new(id, address, handshake, self.clone()));
         {
             let mut table = self.table.lock();
-            if table.is_closed || table.sessions.len() >= self.policy.max_sessions {
-                return Err(Refusal::TooManySessions);
-            }
-            let share = table.by_network.entry(address.network()).or_default();
-            if *share >= self.policy.max_sessions_per_address {
-                return Err(Refusal::TooManySessions);
-            }
-            *share += 1;
+            table.count_in(address.network(), &self.policy)?;
             table.sessions.insert(id, session.clone());
         }
         session.schedule(Due::Ping);
@@ -208,13 +252,7 @@ impl Sessions {
         if table.sessions.remove(&session.id).is_none() {
             return;
         }
-        let network = session.address.network();
-        if let Some(share) = table.by_network.get_mut(&network) {
-            *share -= 1;
-            if *share == 0 {
-                table.by_network.remove(&network);
-            }
-        }
+        table.count_out(session.address.network());
         let count = table.sessions.len();
         if table.sessions.capacity() > 4 * (count + 64) {
             table.sessions.shrink_to(2 * count);

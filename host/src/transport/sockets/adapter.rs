@@ -6,6 +6,7 @@
 use std::{
     borrow::Cow,
     collections::HashSet,
+    iter::Sum,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -51,6 +52,15 @@ pub struct Delivery {
     pub delivered: usize,
     /// Sockets whose send buffer was full.
     pub dropped: usize,
+}
+
+impl Sum for Delivery {
+    fn sum<I: Iterator<Item = Self>>(deliveries: I) -> Self {
+        deliveries.fold(Self::default(), |sum, delivery| Self {
+            delivered: sum.delivered + delivery.delivered,
+            dropped: sum.dropped + delivery.dropped,
+        })
+    }
 }
 
 /// One namespace's door to its sockets.

@@ -57,7 +57,7 @@ pub fn open(
     origin: Origin,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (response, connection) = accept(request)?;
+    let (response, connection) = answer(request)?;
     let session = sessions.begin(origin.address, origin.handshake)?;
     // Ends with the handshake: the websocket has a task of its own, which is smaller.
     tokio::spawn(async move {
@@ -75,7 +75,7 @@ pub fn open(
 
 /// Moves a session from polling to a websocket.
 pub fn upgrade(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
-    let (response, connection) = accept(request)?;
+    let (response, connection) = answer(request)?;
     // Ends with the upgrade, which has a deadline.
     tokio::spawn(async move {
         if let Some(accepted) = accepted(connection).await
@@ -100,8 +100,8 @@ async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
     })
 }
 
-/// Checks the handshake; the connection is there once the response has been sent.
-fn accept(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
+/// Checks the handshake and answers it; the connection is there once the response has been sent.
+pub fn answer(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(Refusal::BadRequest);

@@ -1,0 +1,310 @@
+//! A server as a program that embeds it wants it: with handlers and routes of its own.
+
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use axum::{Router, middleware};
+use tokio::{runtime::Handle, sync::mpsc};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    BACKLOG, Core, Server, StartError, bind, listen_error, random_word, secret, warn_of_few_files,
+};
+use crate::{
+    api::{self, Api, LocalKey},
+    broadcast::Broadcast,
+    config::{self, Config},
+    directory::Directory,
+    dispatch::Dispatcher,
+    host_header,
+    native::{Endpoint, EndpointError, Front, Host, Setup},
+    origins, panics,
+    reload::ConfigSource,
+    socket::Sockets,
+    tasks::Tasks,
+    transport::{self, Door, Listener, Sessions},
+    web,
+};
+
+/// Makes the routes of an embedder's.
+type Routes = Box<dyn FnOnce(Broadcast) -> Router + Send>;
+
+/// A server that is still to start.
+#[must_use = "nothing is served before it starts"]
+pub struct Builder {
+    config: Config,
+    source: Option<ConfigSource>,
+    native: Vec<(String, Setup)>,
+    routes: Vec<Routes>,
+}
+
+impl Builder {
+    pub(super) fn new(config: Config) -> Self {
+        Self {
+            config,
+            source: None,
+            native: Vec::new(),
+            routes: Vec::new(),
+        }
+    }
+
+    /// Follows the changes of what the configuration came from.
+    pub fn follow(mut self, source: ConfigSource) -> Self {
+        self.source = Some(source);
+        self
+    }
+
+    /// Adds a Socket.IO endpoint at `path`, e.g. `/native.io`, with native handlers, which `setup` gives
+    /// it. It runs on the server's runtime.
+    pub fn native(
+        mut self,
+        path: impl Into<String>,
+        setup: impl FnOnce(&Endpoint) + Send + 'static,
+    ) -> Self {
+        self.native.push((path.into(), Box::new(setup)));
+        self
+    }
+
+    /// Adds routes. The checks of the host's own stand before them, too: every request names its host, and
+    /// pages of other sites may call as `[cors]` says.
+    pub fn routes(mut self, routes: impl FnOnce(Broadcast) -> Router + Send + 'static) -> Self {
+        self.routes.push(Box::new(routes));
+        self
+    }
+
+    /// Binds and loads all plugins. A plugin that is refused does not keep the others from serving.
+    pub async fn start(self) -> Result<Server, StartError> {
+        let Self {
+            config,
+            source,
+            native,
+            routes,
+        } = self;
+        let socket = bind(&config).await?;
+        for doubt in config.doubts() {
+            tracing::warn!("{doubt}");
+        }
+        warn_of_few_files(config.socket.max_connections);
+        let secret = secret(&config);
+        let Core {
+            namespaces,
+            dispatcher,
+            mut reloader,
+            published,
+        } = Core::new(&config, source, secret.clone(), config.store.clone())?;
+        let max_namespaces = config.socket.max_namespaces;
+        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
+        let sockets = Arc::new(Sockets {
+            dispatcher: dispatcher.clone(),
+            directory: directory.clone(),
+        });
+        let sessions = namespaces.sessions().clone();
+        let door: Arc<dyn Door> = sockets.clone();
+        sessions.open_door(Arc::downgrade(&door));
+        sessions.run_on(Handle::current());
+
+        let reload_requests = mpsc::channel(1);
+        // Without a secret the server is for trying out, by whoever started it.
+        let trying_out = config.auth.is_for_trying_out();
+        let local_key = LocalKey::new(random_word(), trying_out);
+        let stop = CancellationToken::new();
+        let tasks = Tasks::new(stop.clone());
+        let api = Api {
+            broadcast: dispatcher.broadcast.clone(),
+            settings: dispatcher.settings.clone(),
+            local_key: local_key.clone(),
+            idempotency: api::Idempotency::default(),
+            status: reloader.status(),
+            reload: reload_requests.0.clone(),
+            metrics: dispatcher.metrics.clone(),
+            namespaces,
+            down: tasks.down(),
+            store: dispatcher.store.clone(),
+        };
+        let settings = dispatcher.settings.clone();
+        let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
+        let socket_path = config.socket.path.trim_end_matches('/');
+        let native = open(native, &config.socket, &dispatcher, &sessions)?;
+        let plugins = transport::router(socket_path, sessions.clone());
+        let mut router = api::router(api).merge(web::router(&config.web, socket_path));
+        let at = format!("the plugins' endpoint at {socket_path:?}");
+        router = merge(router, plugins.layer(check_origins.clone()), at)?;
+        for front in &native {
+            let at = format!("the native endpoint at {:?}", front.path());
+            router = merge(router, front.router().layer(check_origins.clone()), at)?;
+        }
+        for routes in routes {
+            let routes = routes(dispatcher.broadcast.clone());
+            router = merge(router, routes, "the program's routes".to_owned())?;
+        }
+        let router = router
+            .layer(origins::cors(settings))
+            .layer(middleware::map_response(origins::tell_listed_only))
+            .layer(middleware::from_fn(host_header::require));
+
+        reloader.refresh().await;
+        directory.settle();
+        // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
+        let tcp = socket.listen(BACKLOG);
+        let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
+        let (address, tcp) = address.map_err(|source| listen_error(&config, source))?;
+        let refused = dispatcher.metrics.refused_connections();
+        let listener = Listener::new(tcp, &config.socket, refused);
+        Ok(Server {
+            address,
+            listener,
+            request_timeout: config.socket.request_timeout,
+            router,
+            directory,
+            sessions,
+            sockets,
+            native,
+            dispatcher,
+            reloader,
+            reload_requests,
+            published,
+            secret,
+            local_key,
+            tasks,
+            stop,
+        })
+    }
+}
+
+/// Builds the native endpoints.
+fn open(
+    native: Vec<(String, Setup)>,
+    config: &config::Socket,
+    dispatcher: &Dispatcher,
+    sessions: &Arc<Sessions>,
+) -> Result<Vec<Arc<Front>>, StartError> {
+    let broadcast = &dispatcher.broadcast;
+    let host = Arc::new(Host {
+        settings: dispatcher.settings.clone(),
+        metrics: dispatcher.metrics.clone(),
+        deadlines: dispatcher.deadlines.clone(),
+        present: broadcast.native().present.clone(),
+    });
+    let mut paths = HashSet::new();
+    let mut fronts = Vec::with_capacity(native.len());
+    for (path, setup) in native {
+        let front = match paths.insert(path.clone()) {
+            true => Endpoint::build(&path, setup, &host, broadcast, sessions, config),
+            false => Err(EndpointError::SamePath),
+        };
+        fronts.push(front.map_err(|source| StartError::Native { path, source })?);
+    }
+    let endpoints = fronts.iter().map(|front| front.io().clone()).collect();
+    broadcast.native().serve(endpoints, Handle::current());
+    Ok(fronts)
+}
+
+/// Adds routes to others. axum panics where two are the same.
+fn merge(router: Router, more: Router, what: String) -> Result<Router, StartError> {
+    let merged = catch_unwind(AssertUnwindSafe(|| router.merge(more)));
+    merged.map_err(|panic| StartError::Routes {
+        what,
+        reason: panics::message(&*panic),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+
+    use super::*;
+
+    fn builder() -> Builder {
+        Server::builder(Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            ..Config::default()
+        })
+    }
+
+    fn open_main(endpoint: &Endpoint) {
+        endpoint.ns("/", async || {});
+    }
+
+    fn health() -> Router {
+        Router::new().route("/healthz", get(async || "mine"))
+    }
+
+    #[tokio::test]
+    async fn what_an_embedder_gets_wrong_is_said() {
+        let mut at_health = builder();
+        at_health.config.socket.path = "/healthz".to_owned();
+        let with = |path: &str| builder().native(path, open_main);
+        let setup = |setup: fn(&Endpoint)| builder().native("/native.io", setup);
+        for (builder, expected) in [
+            (at_health, "the plugins' endpoint at \"/healthz\""),
+            (with("/socket.io"), "the path of the plugins' endpoint"),
+            (
+                with("/native.io").native("/native.io", open_main),
+                "two with this path",
+            ),
+            (with("native.io"), "a path is like"),
+            (with("/native.io/"), "a path is like"),
+            (with("/{native}"), "a path is like"),
+            (with("/healthz"), "the native endpoint at \"/healthz\""),
+            (
+                setup(|endpoint| endpoint.ns("chat", async || {})),
+                "\"chat\"",
+            ),
+            (
+                setup(|endpoint| endpoint.ns("/chat-*", async || {})),
+                "\"/chat-*\"",
+            ),
+            (
+                setup(|endpoint| {
+                    endpoint.ns("/chat", async || {});
+                    endpoint.ns("/chat", async || {});
+                }),
+                "\"/chat\" is added twice",
+            ),
+            (
+                setup(|endpoint| {
+                    open_main(endpoint);
+                    endpoint.io().ns("/chat", async || {});
+                }),
+                "\"/chat\" is open to everybody",
+            ),
+            (
+                builder().routes(|_| health()),
+                "routes cannot be served beside the others: Overlapping method route. Handler for `GET /healthz`",
+            ),
+            (
+                builder().routes(|_| Router::new().fallback(async || "mine")),
+                "fallback",
+            ),
+            (
+                builder()
+                    .routes(|_| Router::new().route("/native.io", get(async || "mine")))
+                    .native("/native.io", open_main),
+                "/native.io",
+            ),
+        ] {
+            let error = builder.start().await.err().expect(expected).to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_fits_together_is_served() {
+        let more = |path: &'static str| move |_| Router::new().route(path, get(async || "mine"));
+        let builder = builder()
+            .native("/native.io", open_main)
+            .native("/socket.io/native", |endpoint| {
+                open_main(endpoint);
+                endpoint.ns("/chat", async || {});
+            })
+            .routes(more("/mine"))
+            .routes(more("/native.io/mine"));
+        let server = builder.start().await.unwrap();
+        let left = Arc::downgrade(&server.native[0]);
+        server.run(async {}).await.unwrap();
+        assert!(left.upgrade().is_none());
+    }
+}
