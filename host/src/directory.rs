@@ -11,7 +11,7 @@ use std::{
 };
 
 use tokio::{
-    sync::Notify,
+    sync::watch,
     task::spawn_blocking,
     time::{MissedTickBehavior, interval},
 };
@@ -74,13 +74,17 @@ impl Directory {
     }
 
     /// Keeps in line with what plugins serve, until `stop`.
-    pub async fn follow(self: Arc<Self>, published: Arc<Notify>, stop: CancellationToken) {
+    pub async fn follow(
+        self: Arc<Self>,
+        mut published: watch::Receiver<()>,
+        stop: CancellationToken,
+    ) {
         let mut sweep = interval(SWEEP);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut crowds = Crowds::default();
         loop {
             tokio::select! {
-                () = published.notified() => {}
+                Ok(()) = published.changed() => {}
                 _ = sweep.tick() => self.sweep(&mut crowds),
                 () = stop.cancelled() => return,
             }

@@ -9,7 +9,7 @@
 mod bindings {
     wasmtime::component::bindgen!({
         path: "../wit",
-        world: "connection-plugin",
+        world: "full-plugin",
         imports: {
             // The only ones that wait for anything; the others stay as cheap as a call can be.
             "mixlab:plugin/ask.ask": async | trappable,
@@ -27,11 +27,12 @@ pub use bindings::{
         events::{Guest as Events, GuestIndices as EventsIndices, Outcome},
         lifecycle::{
             Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,
-            RateLimit, Scope, SerialKey,
+            Missed, RateLimit, Rule, Schedule, Scope, SerialKey,
         },
+        timer_handler::{Guest as TimerHandler, GuestIndices as TimerHandlerIndices},
     },
     mixlab::plugin::{
-        ask, broadcast, connection, emit, log, rooms, sockets, store, types,
+        ask, broadcast, connection, emit, log, rooms, sockets, store, timers, types,
         types::{Connection, Error, Message, Rejection, User},
     },
 };

@@ -53,6 +53,7 @@ mod socket;
 mod store;
 mod suggest;
 mod tasks;
+mod timers;
 mod transport;
 pub mod units;
 pub mod user;

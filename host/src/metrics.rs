@@ -44,6 +44,7 @@ pub struct Metrics {
     connections: IntCounterVec,
     events: IntCounterVec,
     repeated: IntCounterVec,
+    timers_given_up: IntCounterVec,
     rate_limited: IntCounterVec,
     dropped_emits: IntGauge,
     refused_connections: IntCounter,
@@ -128,6 +129,11 @@ impl Default for Metrics {
             repeated: counters(
                 "mixlab_repeated_calls_total",
                 "Calls that ran again, because what they read from the store had changed",
+                &[PLUGIN],
+            ),
+            timers_given_up: counters(
+                "mixlab_timers_given_up_total",
+                "Timers whose attempts have all failed",
                 &[PLUGIN],
             ),
             rate_limited: counters(
@@ -244,6 +250,11 @@ impl Metrics {
             .inc();
     }
 
+    /// Counts a timer whose attempts have all failed.
+    pub fn timer_given_up(&self, plugin: &str) {
+        self.timers_given_up.with_label_values(&[plugin]).inc();
+    }
+
     /// Counts a call that runs again, because what it read has changed.
     pub fn call_repeated(&self, plugin: &str) {
         self.repeated.with_label_values(&[plugin]).inc();
@@ -264,6 +275,9 @@ impl Metrics {
         });
         keep(&self.calls, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.repeated, [PLUGIN], |[plugin]| has_plugin(plugin));
+        keep(&self.timers_given_up, [PLUGIN], |[plugin]| {
+            has_plugin(plugin)
+        });
         keep(&self.call_failures, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.reloads, [WHAT], |[what]| {
             what == CONFIG_FILE || has_plugin(what)

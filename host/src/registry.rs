@@ -13,11 +13,12 @@ use prometheus::IntCounter;
 
 use crate::{
     admission::{Contract, ContractError, RateLimits, Schema, SchemaBudget},
-    guest::{Description, EmitContract},
+    guest::{self, Description, EmitContract},
     metrics::Metrics,
     namespace::{NamespacePattern, is_namespace},
     plugin::Plugin,
     shorten::shortened,
+    timers::{Schedule, ScheduleError},
     transport::Part,
 };
 
@@ -40,6 +41,8 @@ pub struct Served {
     namespaces: Vec<String>,
     /// The events it handles.
     pub routes: Vec<Arc<Route>>,
+    /// The timers that it declares.
+    schedules: Arc<[Schedule]>,
 }
 
 /// The schemas of the events that a plugin declares to emit.
@@ -66,8 +69,22 @@ pub enum DescriptionError {
     /// Its version is none.
     #[error("its version {0:?} is not a semantic version, like 1.2.3")]
     Version(String),
+    /// A timer that it declares is wrong.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// It declares a timer twice.
+    #[error("it declares the schedule {0:?} twice")]
+    ScheduleTwice(String),
+    /// It declares timers, and nothing that they call.
+    #[error("it declares schedules and does not export timer-handler")]
+    NoTimerHandler,
+    /// It declares timers, and may not.
+    #[error(
+        "it declares schedules, which need a grant: add \"timers\" to its grants in mixlab.toml"
+    )]
+    TimersNotGranted,
     /// It handles nothing.
-    #[error("it handles no event and watches no connections")]
+    #[error("it handles no event, watches no connections and has no timers")]
     Nothing,
     /// It declares more than there may be.
     #[error("it declares {count} {what}; {MAX_DECLARED} are allowed")]
@@ -144,6 +161,7 @@ impl Served {
             mut namespaces,
             events,
             emits,
+            schedules,
             ..
         } = description;
         if semver::Version::parse(&version).is_err() {
@@ -152,6 +170,7 @@ impl Served {
         for (what, count) in [
             ("events", events.len()),
             ("events that it emits", emits.len()),
+            ("schedules", schedules.len()),
             ("namespaces", namespaces.len()),
         ] {
             if count > MAX_DECLARED {
@@ -159,7 +178,8 @@ impl Served {
             }
         }
         let emits = Arc::new(compile_emits(emits, &mut budget)?);
-        if events.is_empty() && !plugin.wants_connections() {
+        let schedules = checked_schedules(schedules, &plugin)?;
+        if events.is_empty() && !plugin.wants_connections() && !plugin.handles_timers() {
             return Err(DescriptionError::Nothing);
         }
         if namespaces.is_empty() {
@@ -195,6 +215,7 @@ impl Served {
             version,
             namespaces,
             routes,
+            schedules,
         })
     }
 
@@ -235,6 +256,31 @@ impl Served {
     }
 }
 
+fn checked_schedules(
+    declared: Vec<guest::Schedule>,
+    plugin: &Plugin,
+) -> Result<Arc<[Schedule]>, DescriptionError> {
+    if declared.is_empty() {
+        return Ok([].into());
+    }
+    if !plugin.handles_timers() {
+        return Err(DescriptionError::NoTimerHandler);
+    }
+    if !plugin.grants().timers() {
+        return Err(DescriptionError::TimersNotGranted);
+    }
+    let mut names = HashSet::new();
+    let mut schedules = Vec::with_capacity(declared.len());
+    for schedule in declared {
+        let schedule = Schedule::new(schedule)?;
+        if !names.insert(schedule.name.clone()) {
+            return Err(DescriptionError::ScheduleTwice(schedule.name));
+        }
+        schedules.push(schedule);
+    }
+    Ok(schedules.into())
+}
+
 fn compile_emits(
     contracts: Vec<EmitContract>,
     budget: &mut SchemaBudget,
@@ -263,6 +309,17 @@ pub struct Registry {
     /// In the order in which they are tried.
     patterns: Vec<(NamespacePattern, Namespace)>,
     plugins: Vec<Arc<Plugin>>,
+    /// Plugins that timers can call, by their names.
+    timed: HashMap<Arc<str>, Timed>,
+}
+
+/// A plugin that timers can call.
+#[derive(Clone)]
+pub struct Timed {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// The timers that it declares.
+    pub schedules: Arc<[Schedule]>,
 }
 
 #[derive(Default)]
@@ -279,8 +336,17 @@ impl Registry {
         let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
         let mut order = Vec::new();
         let mut plugins = Vec::new();
+        let mut timed = HashMap::new();
         for plugin in served {
             plugins.push(plugin.plugin.clone());
+            if plugin.plugin.handles_timers() {
+                let name = plugin.plugin.name().clone();
+                let plugin = Timed {
+                    plugin: plugin.plugin.clone(),
+                    schedules: plugin.schedules.clone(),
+                };
+                timed.insert(name, plugin);
+            }
             for path in plugin.namespaces() {
                 order.push(path);
                 let namespace = namespaces.entry(path.into()).or_default();
@@ -311,6 +377,7 @@ impl Registry {
             namespaces,
             patterns,
             plugins,
+            timed,
         }
     }
 
@@ -347,6 +414,11 @@ impl Registry {
         self.namespace(namespace)
             .map(|n| n.watchers.as_slice())
             .unwrap_or_default()
+    }
+
+    /// The plugins that timers can call, by their names.
+    pub fn timed(&self) -> &HashMap<Arc<str>, Timed> {
+        &self.timed
     }
 
     /// Whether a plugin serves a namespace.

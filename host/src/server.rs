@@ -13,7 +13,7 @@ use axum::Router;
 use rustix::process::{Resource, getrlimit};
 use tokio::{
     net::TcpSocket,
-    sync::{Notify, mpsc},
+    sync::{mpsc, watch},
     task::spawn_blocking,
     time::timeout,
 };
@@ -25,7 +25,7 @@ use crate::{
     broadcast::Broadcast,
     config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Timers},
     metrics::Metrics,
     native,
     plugin::Engine,
@@ -61,7 +61,7 @@ pub struct Server {
     dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
     reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
-    published: Arc<Notify>,
+    published: watch::Sender<()>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
     tasks: Tasks,
@@ -186,11 +186,13 @@ impl Server {
         });
         tasks.spawn(FollowNamespaces {
             directory: directory.clone(),
-            published: self.published,
+            published: self.published.subscribe(),
         });
         tasks.spawn(EndWithTokens(dispatcher.clone()));
         tasks.spawn(Sweep(sessions.clone()));
         tasks.spawn(Settle(dispatcher.store.clone()));
+        let published = self.published.subscribe();
+        tasks.spawn(Timers::new(dispatcher.clone(), published));
         tasks.spawn(Accept {
             listener: self.listener,
             router: self.router,
@@ -242,7 +244,7 @@ impl Task for Reload {
 /// Opens and closes namespaces.
 struct FollowNamespaces {
     directory: Arc<Directory>,
-    published: Arc<Notify>,
+    published: watch::Receiver<()>,
 }
 
 impl Task for FollowNamespaces {
@@ -319,7 +321,7 @@ struct Core {
     namespaces: Arc<Namespaces>,
     dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
-    published: Arc<Notify>,
+    published: watch::Sender<()>,
 }
 
 impl Core {
@@ -337,7 +339,7 @@ impl Core {
         let settings = Settings::new(config, &secret, &limits);
         let store = Store::new(store);
         let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics, store);
-        let published: Arc<Notify> = Arc::default();
+        let published = watch::Sender::new(());
         let reloader = Reloader::new(
             config.clone(),
             source,

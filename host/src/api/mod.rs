@@ -28,10 +28,12 @@ use crate::{
     capability::is_reserved_event,
     error::WireError,
     metrics::Metrics,
+    registry,
     reload::{PluginStatus, Request, Status},
     settings,
     store::Store,
     tasks::Down,
+    timers,
     transport::{Delivery, Namespaces},
     user::{UserId, is_role},
 };
@@ -59,6 +61,8 @@ pub struct Api {
     pub(crate) down: Down,
     /// What plugins remember.
     pub(crate) store: Arc<Store>,
+    /// Who handles what.
+    pub(crate) registry: registry::Current,
     /// The sockets' doors, which count what they drop.
     pub namespaces: Arc<Namespaces>,
 }
@@ -96,6 +100,7 @@ pub fn router(api: Api) -> Router {
         .route("/api/v1/clients/count", get(clients_count))
         .route("/api/v1/plugins", get(plugins))
         .route("/api/v1/plugins/reload", post(reload))
+        .route("/api/v1/timers", get(timers))
         .route("/api/{*unknown}", axum::routing::any(not_found))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -181,6 +186,26 @@ async fn plugins(
 ) -> Result<Response, WireError> {
     backend.may(backend.rights.admin(), "admin")?;
     Ok(Json(&*status.load_full()).into_response())
+}
+
+/// The timers of all plugins.
+async fn timers(
+    backend: Backend,
+    State(registry): State<registry::Current>,
+    State(store): State<Arc<Store>>,
+) -> Result<Response, WireError> {
+    backend.may(backend.rights.admin(), "admin")?;
+    let registry = registry.load_full();
+    let listing = tokio::task::spawn_blocking(move || {
+        let mut plugins: Vec<_> = registry.timed().keys().collect();
+        plugins.sort_unstable();
+        timers::list(&store, plugins)
+    });
+    match listing.await {
+        Ok(Ok(timers)) => Ok(Json(serde_json::json!({ "timers": timers })).into_response()),
+        Ok(Err(error)) => Err(WireError::temporary("internal", error.to_string())),
+        Err(_) => Err(WireError::new("internal", "the server failed")),
+    }
 }
 
 /// Answers when every file has been looked at, with the state after that.

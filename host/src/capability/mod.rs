@@ -13,6 +13,7 @@ mod random;
 mod rooms;
 mod sockets;
 mod store;
+mod timers;
 
 use std::{sync::Arc, time::Instant};
 

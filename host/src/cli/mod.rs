@@ -8,6 +8,7 @@ mod logging;
 mod output;
 mod plugin;
 mod sources;
+mod timers;
 mod token;
 mod up;
 mod watch;
@@ -62,6 +63,9 @@ enum Command {
     /// Look at the plugins of the running server.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Look at the timers of the running server's plugins.
+    #[command(subcommand)]
+    Timers(timers::Timers),
 }
 
 /// How a command prints its data.
@@ -108,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Check(check) => check.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
+        Command::Timers(timers) => timers.run(&global),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

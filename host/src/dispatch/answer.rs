@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use super::{failure, host_events::AUTHENTICATE};
+use super::{
+    failure::{self, During},
+    host_events::AUTHENTICATE,
+};
 use crate::{
     capability::Written,
     connection::Connection,
@@ -65,14 +68,8 @@ impl Answer {
 
     /// Tells the client that the plugin failed, and the log why.
     pub fn plugin_failed(&self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
-        let error = failure::report(
-            plugin,
-            &self.connection,
-            CallKind::Event,
-            &self.event,
-            error,
-            written,
-        );
+        let during = During::of(CallKind::Event, &self.event, &self.connection);
+        let error = failure::report(plugin, &during, error, written);
         self.tell(&error);
     }
 

@@ -179,11 +179,13 @@ impl<P: FnOnce(&mut Completed) + Send + 'static> Follow for Following<P> {
 
 impl Dispatcher {
     /// Runs a call that is for no event, again as long as what it read from the store changes meanwhile,
-    /// and commits it. Then it has `perform` do what follows, in the order of commits.
+    /// and commits it, with what `amend` adds. Then it has `perform` do what follows, in the order of
+    /// commits.
     pub(super) async fn transact<P>(
         self: &Arc<Self>,
         plugin: &Arc<Plugin>,
         job: impl Fn() -> Job,
+        amend: impl Fn(&mut Completed) -> Result<(), CallError>,
         perform: P,
     ) -> Completed
     where
@@ -196,13 +198,19 @@ impl Dispatcher {
         loop {
             let mut completed = plugin.start(job(), spent).ended().await;
             spent = completed.spent;
-            let Some(mut transaction) = completed.recorded.transaction.take() else {
+            let is_yes = completed.reply.as_ref().is_ok_and(Reply::is_yes);
+            if let Some(transaction) = &mut completed.recorded.transaction
+                && !is_yes
+            {
+                transaction.forget_writes();
+            }
+            if let Err(error) = amend(&mut completed) {
+                return Completed::failed(error);
+            }
+            let Some(transaction) = completed.recorded.transaction.take() else {
                 perform(&mut completed);
                 return completed;
             };
-            if !completed.reply.as_ref().is_ok_and(Reply::is_yes) {
-                transaction.forget_writes();
-            }
             let acted = completed.recorded.acted;
             let store = transaction.store().clone();
             let (done, is_done) = oneshot::channel();

@@ -5,7 +5,11 @@ use std::{mem, sync::Arc};
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
-use super::{Dispatcher, Progress, answer, failure, host_events::tell_authenticated};
+use super::{
+    Dispatcher, Progress, answer,
+    failure::{self, During},
+    host_events::tell_authenticated,
+};
 use crate::{
     connection::{Connection, lane::Arrival},
     effect::{self, Effect},
@@ -151,19 +155,13 @@ impl Dispatcher {
                 completed.lease = None;
             }
         };
-        let completed = self.transact(plugin, job, perform).await;
+        let completed = self.transact(plugin, job, |_| Ok(()), perform).await;
         match completed.reply {
-            Ok(_) => plugin.succeeded(CallKind::Disconnect, connection.address),
+            Ok(_) => plugin.succeeded(CallKind::Disconnect, Some(connection.address)),
             Err(error) => {
                 let written = completed.written.as_deref();
-                failure::report(
-                    plugin,
-                    connection,
-                    CallKind::Disconnect,
-                    ON_DISCONNECT,
-                    &error,
-                    written,
-                );
+                let during = During::of(CallKind::Disconnect, ON_DISCONNECT, connection);
+                failure::report(plugin, &during, &error, written);
             }
         }
     }
@@ -192,20 +190,17 @@ impl Consents {
             written,
             lease,
             ..
-        } = self.dispatcher.transact(&plugin, job, |_| {}).await;
+        } = self
+            .dispatcher
+            .transact(&plugin, job, |_| Ok(()), |_| {})
+            .await;
         let failed = |error: &CallError| {
-            failure::report(
-                &plugin,
-                connection,
-                CallKind::Connect,
-                ON_CONNECT,
-                error,
-                written.as_deref(),
-            )
+            let during = During::of(CallKind::Connect, ON_CONNECT, connection);
+            failure::report(&plugin, &during, error, written.as_deref())
         };
         match reply {
             Ok(Reply::Connect(Ok(()))) => {
-                plugin.succeeded(CallKind::Connect, connection.address);
+                plugin.succeeded(CallKind::Connect, Some(connection.address));
                 Ok(Consent {
                     plugin,
                     effects: recorded.effects,
@@ -214,7 +209,7 @@ impl Consents {
             }
             Ok(Reply::Connect(Err(refusal))) => Err(match answer::refusal(refusal) {
                 Ok(error) => {
-                    plugin.succeeded(CallKind::Connect, connection.address);
+                    plugin.succeeded(CallKind::Connect, Some(connection.address));
                     error
                 }
                 Err(error) => failed(&error).into(),

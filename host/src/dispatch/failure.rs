@@ -1,6 +1,7 @@
 //! A plugin that gave no answer: who hears what of it.
 
 use crate::{
+    address::ClientAddress,
     capability::Written,
     connection::Connection,
     error::{TraceId, WireError},
@@ -14,23 +15,63 @@ const MAX_EVENT_CHARS: usize = 128;
 /// How much of a failure is logged. A plugin's own words may be as long as its budget allows.
 const MAX_ERROR_CHARS: usize = 8192;
 
+/// The call that failed.
+#[derive(Clone, Copy)]
+pub struct During<'a> {
+    kind: CallKind,
+    /// What it was for, e.g. the event's name.
+    name: &'a str,
+    client: Option<ClientAddress>,
+    socket: Option<&'a str>,
+}
+
+impl<'a> During<'a> {
+    /// A call for a connection.
+    pub fn of(kind: CallKind, name: &'a str, connection: &'a Connection) -> Self {
+        Self {
+            kind,
+            name,
+            client: Some(connection.address),
+            socket: Some(&connection.id),
+        }
+    }
+
+    /// A call for no connection, on behalf of a client at this address if there is one.
+    pub fn without_connection(
+        kind: CallKind,
+        name: &'a str,
+        client: Option<ClientAddress>,
+    ) -> Self {
+        Self {
+            kind,
+            name,
+            client,
+            socket: None,
+        }
+    }
+}
+
 /// Counts and logs a failed call, with what the guest `written` before. Returns what the client sees
 /// of it: never the trap's text, but the trace id of the log line.
 pub fn report(
     plugin: &Plugin,
-    connection: &Connection,
-    kind: CallKind,
-    during: &str,
+    during: &During<'_>,
     error: &CallError,
     written: Option<&Written>,
 ) -> WireError {
-    let during = &*shortened(during, MAX_EVENT_CHARS);
+    let During {
+        kind,
+        client,
+        socket,
+        ..
+    } = *during;
+    let during = &*shortened(during.name, MAX_EVENT_CHARS);
     let mut reason = shortened(error, MAX_ERROR_CHARS);
     if let Some(written) = written {
         reason += &written.to_string();
     }
     let trace_id = TraceId::random();
-    plugin.failed(kind, connection.address, during, error, &reason, &trace_id);
+    plugin.failed(kind, client, during, error, &reason, &trace_id);
     let wire = wire(error);
     if let CallError::Paused(_) = error {
         // Logged when the pause began.
@@ -39,7 +80,7 @@ pub fn report(
     // A guest's words have many lines, and each of them is found by the trace id.
     let reason = reason.replace('\n', &format!("\n{trace_id} "));
     let (name, version) = (&**plugin.name(), plugin.version());
-    let (generation, socket) = (plugin.generation(), &connection.id);
+    let (generation, socket) = (plugin.generation(), socket.unwrap_or("none"));
     if let CallError::Host(_) = error {
         tracing::error!(plugin = name, version, generation, event = during, socket, %trace_id, "{trace_id} a call failed: {reason}");
     } else {
@@ -70,6 +111,7 @@ fn wire(error: &CallError) -> WireError {
         }
         CallError::Busy
         | CallError::Exhausted(_)
+        | CallError::Superseded
         | CallError::Store(_)
         | CallError::Unavailable(_) => {
             WireError::temporary("plugin_unavailable", "the plugin is not available")

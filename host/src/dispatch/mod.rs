@@ -13,8 +13,10 @@ mod failure;
 pub(crate) mod host_events;
 mod outcome;
 mod serial;
+mod timers;
 
 pub use connections::Welcome;
+pub use timers::Timers;
 
 use std::{
     cell::LazyCell,
@@ -416,7 +418,7 @@ impl Dispatcher {
     fn answer(&self, ended: Ended, verdict: Verdict) {
         let Ended { call, written, .. } = &ended;
         let (answer, route) = (&call.answer, &call.route);
-        let address = answer.connection.address;
+        let address = Some(answer.connection.address);
         match verdict {
             Verdict::Done(reply, effects) => {
                 route.plugin.succeeded(CallKind::Event, address);

@@ -14,6 +14,7 @@
 //! | `emit`, `emit:EVENT` | emit any event, or those that match |
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
 //! | `store`, `store:BUCKET`, `store:BUCKET:read` | remember: in a bucket of its own, in a shared one, or read that only |
+//! | `timers` | be called at times of its own |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
@@ -79,6 +80,8 @@ pub enum Grant {
         /// Nothing may be written to them.
         read_only: bool,
     },
+    /// `timers`
+    Timers,
     /// `find`
     Find,
     /// `disconnect`
@@ -118,7 +121,7 @@ pub enum GrantError {
     },
 }
 
-const NAMES: [&str; 17] = [
+const NAMES: &[&str] = &[
     "payments",
     "notify",
     "user",
@@ -131,6 +134,7 @@ const NAMES: [&str; 17] = [
     "emit",
     "ask",
     "store",
+    "timers",
     "find",
     "disconnect",
     "handshake",
@@ -179,6 +183,7 @@ impl FromStr for Grant {
             ("everyone", None) => Ok(Grant::Everyone),
             ("store", None) => Ok(Grant::Store),
             ("store", Some(bucket)) => bucket_grant(bucket),
+            ("timers", None) => Ok(Grant::Timers),
             ("find", None) => Ok(Grant::Find),
             ("disconnect", None) => Ok(Grant::Disconnect),
             ("handshake", None) => Ok(Grant::Handshake),
@@ -211,9 +216,9 @@ impl FromStr for Grant {
 
 fn unknown(text: &str, name: &str, parameter: Option<&str>) -> GrantError {
     // The suggestion is the whole grant, so that it can be copied.
-    let hint = match (suggest::nearest(name.trim(), &NAMES), parameter) {
+    let hint = match (suggest::nearest(name.trim(), NAMES), parameter) {
         (Some(near), Some(parameter)) => format!(" (did you mean \"{near}:{parameter}\"?)"),
-        _ => suggest::hint(name.trim(), &NAMES),
+        _ => suggest::hint(name.trim(), NAMES),
     };
     GrantError::Unknown {
         text: text.into(),
@@ -303,6 +308,7 @@ impl fmt::Display for Grant {
             Grant::Bucket { name, read_only } => {
                 write!(f, "store:{name}{}", if *read_only { ":read" } else { "" })
             }
+            Grant::Timers => f.write_str("timers"),
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
@@ -338,6 +344,7 @@ impl Grants {
                 name: Pattern::any(),
                 read_only: false,
             },
+            Grant::Timers,
             Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
@@ -469,6 +476,11 @@ impl Grants {
             Grant::Bucket { read_only, .. } => !read_only,
             _ => false,
         })
+    }
+
+    /// Whether timers may be set.
+    pub fn timers(&self) -> bool {
+        self.0.contains(&Grant::Timers)
     }
 
     /// Whether it may be asked which sockets there are.

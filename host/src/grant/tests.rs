@@ -194,11 +194,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "role",

@@ -35,10 +35,14 @@ use crate::{address::ClientAddress, capability::Output, error::TraceId};
 const SLOW: Duration = Duration::from_micros(500);
 
 impl Plugin {
-    /// Starts a call on the current task, of which this has been `spent` by former runs. Whoever started it says how it ended, by
-    /// [`Plugin::succeeded`] or [`Plugin::failed`].
+    /// Starts a call on the current task, of which this has been `spent` by former runs.
+    /// Whoever started it says how it ended, by [`Plugin::succeeded`] or [`Plugin::failed`].
     pub fn start(self: &Arc<Self>, job: Job, spent: Spent) -> Started {
-        if let Err(paused) = self.breaker().admit(job.kind(), job.address()) {
+        let admitted = match job.client() {
+            Some(client) => self.breaker().admit(job.kind(), client),
+            None => self.breaker().admit_for_nobody(),
+        };
+        if let Err(paused) = admitted {
             return Started::Done(Completed::failed(CallError::Paused(paused)));
         }
         self.health().called();
@@ -78,17 +82,19 @@ impl Plugin {
         }
     }
 
-    /// A call for a client at this address was answered, and the answer was good.
-    pub fn succeeded(&self, kind: CallKind, address: ClientAddress) {
-        self.breaker().succeeded(kind, address);
+    /// A call was answered, and the answer was good; it was for the `client` at this address, if for any.
+    pub fn succeeded(&self, kind: CallKind, client: Option<ClientAddress>) {
+        if let Some(client) = client {
+            self.breaker().succeeded(kind, client);
+        }
     }
 
-    /// A call for a client at this address was not answered, or with something that is not allowed.
-    /// The log tells of what follows from it under the failure's `trace_id`.
+    /// A call was not answered, or with something that is not allowed; it was for the `client` at this
+    /// address, if for any: who pauses a plugin is a client. The log tells of what follows from it under the failure's `trace_id`.
     pub fn failed(
         &self,
         kind: CallKind,
-        address: ClientAddress,
+        client: Option<ClientAddress>,
         during: &str,
         error: &CallError,
         reason: &str,
@@ -102,11 +108,13 @@ impl Plugin {
         if let CallError::Busy
         | CallError::Exhausted(_)
         | CallError::Conflict
+        | CallError::Superseded
         | CallError::Store(_) = error
         {
             // It is not this client, nor this call, that something is wrong with.
             return;
         }
+        let Some(address) = client else { return };
         let Some(begun) = self.breaker().failed(kind, address) else {
             return;
         };

@@ -49,6 +49,9 @@ pub enum CallError {
     /// What it read kept changing, however often it was run again.
     #[error("what it read from the store kept changing")]
     Conflict,
+    /// What it was for is done, or gone: nothing of it counts.
+    #[error("it is not wanted any more")]
+    Superseded,
     /// The store did not take what it wrote.
     #[error("the store is not available: {0}")]
     Store(String),
@@ -73,6 +76,7 @@ impl CallError {
             Self::Busy => "busy",
             Self::Exhausted(_) => "exhausted",
             Self::Conflict => "conflict",
+            Self::Superseded => "superseded",
             Self::Store(_) => "store",
             Self::Unavailable(_) => "unavailable",
             Self::Host(_) => "host",

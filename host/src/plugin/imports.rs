@@ -31,7 +31,7 @@ type Granted = (
 );
 
 /// The functions of the contract that need grants.
-const GRANTED: [Granted; 22] = [
+const GRANTED: &[Granted] = &[
     (
         "mixlab:plugin/broadcast",
         "broadcast-payment-update",
@@ -119,6 +119,8 @@ const GRANTED: [Granted; 22] = [
         "store",
         Grants::any_store_to_write,
     ),
+    ("mixlab:plugin/timers", "set", "timers", Grants::timers),
+    ("mixlab:plugin/timers", "cancel", "timers", Grants::timers),
 ];
 
 /// The grants that a function may need besides, as whom or what it is called for.
@@ -185,8 +187,12 @@ pub struct Wanted {
     pub sockets: bool,
     /// `store`.
     pub store: bool,
+    /// `timers`.
+    pub timers: bool,
     /// Whether it exports `connections`.
     pub connections: bool,
+    /// Whether it exports `timer-handler`.
+    pub timer_handler: bool,
     /// The grants that its functions need, each once.
     pub requests: Vec<&'static str>,
     /// Those that they may need besides, each once.
@@ -218,6 +224,7 @@ pub fn check(
     }
     let mut wanted = Wanted {
         connections: exported("connections"),
+        timer_handler: exported("timer-handler"),
         ..Wanted::default()
     };
     for (name, item) in ty.imports(engine) {
@@ -239,6 +246,7 @@ pub fn check(
             "mixlab:plugin/ask" => wanted.ask = true,
             "mixlab:plugin/sockets" => wanted.sockets = true,
             "mixlab:plugin/store" => wanted.store = true,
+            "mixlab:plugin/timers" => wanted.timers = true,
             _ => {
                 return Err(ImportError::Unknown {
                     import: name.to_owned(),

@@ -6,7 +6,7 @@ use wasmtime::{Store, component::InstancePre};
 
 use super::{
     imports::Wanted,
-    job::{Job, Reply},
+    job::{Firing, Job, Reply},
     ticker::Ticker,
     weight::Weight,
 };
@@ -14,6 +14,7 @@ use crate::{
     capability::{MAX_HANDLES, State},
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, LifecycleIndices,
+        TimerHandler, TimerHandlerIndices,
     },
 };
 
@@ -30,6 +31,7 @@ pub struct Prepared {
     lifecycle: LifecycleIndices,
     events: EventsIndices,
     connections: Option<ConnectionsIndices>,
+    timer_handler: Option<TimerHandlerIndices>,
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
@@ -43,6 +45,7 @@ pub struct Instance {
     store: Store<State>,
     events: Events,
     connections: Option<Connections>,
+    timer_handler: Option<TimerHandler>,
     ticker: Ticker,
 }
 
@@ -66,12 +69,16 @@ impl Prepared {
             weight,
             requests: wanted.requests,
             may_request: wanted.may_request,
-            uses_store: wanted.store,
+            uses_store: wanted.store || wanted.timers || wanted.timer_handler,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
             connections: wanted
                 .connections
                 .then(|| ConnectionsIndices::new(&pre))
+                .transpose()?,
+            timer_handler: wanted
+                .timer_handler
+                .then(|| TimerHandlerIndices::new(&pre))
                 .transpose()?,
             pre,
             ticker,
@@ -96,6 +103,11 @@ impl Prepared {
     /// Whether the plugin wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.connections.is_some()
+    }
+
+    /// Whether the plugin can be called by timers.
+    pub fn handles_timers(&self) -> bool {
+        self.timer_handler.is_some()
     }
 
     /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
@@ -124,6 +136,10 @@ impl Prepared {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
         };
+        let timer_handler = match &self.timer_handler {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
+            None => None,
+        };
         let described = lifecycle.call_describe(&mut store, config).await?;
         store.data_mut().end();
         store.data().output.take();
@@ -133,6 +149,7 @@ impl Prepared {
                     store,
                     events,
                     connections,
+                    timer_handler,
                     ticker: self.ticker.clone(),
                 }),
                 description,
@@ -201,6 +218,23 @@ impl Instance {
                 store.data_mut().concern(connection, identity);
                 let call = connections.call_on_disconnect(store, reason);
                 call.await.map(|()| Reply::Disconnect)
+            }
+            Job::Timer(firing) => {
+                let Some(handler) = &self.timer_handler else {
+                    return Ok(Reply::Timer(Ok(())));
+                };
+                let Firing {
+                    name,
+                    payload,
+                    due,
+                    attempt,
+                } = &*firing;
+                store
+                    .data_mut()
+                    .meter
+                    .boundary(name.len() + payload.len())?;
+                let call = handler.call_fire(store, name, payload, *due, *attempt);
+                call.await.map(Reply::Timer)
             }
         }
     }

@@ -35,6 +35,21 @@ pub enum Job {
         /// Socket.IO's word for the reason.
         reason: &'static str,
     },
+    /// `timer-handler.fire`.
+    Timer(Arc<Firing>),
+}
+
+/// A timer that is due.
+#[derive(Debug)]
+pub struct Firing {
+    /// Its name.
+    pub name: String,
+    /// JSON text.
+    pub payload: String,
+    /// When it was due, in milliseconds since 1970.
+    pub due: u64,
+    /// Which attempt it is, from 1.
+    pub attempt: u32,
 }
 
 /// A kind of calls.
@@ -46,6 +61,8 @@ pub enum CallKind {
     Connect,
     /// `connections.on-disconnect`.
     Disconnect,
+    /// `timer-handler.fire`.
+    Timer,
 }
 
 /// What the plugin said.
@@ -57,6 +74,8 @@ pub enum Reply {
     Connect(Result<(), Refusal>),
     /// To the end of one.
     Disconnect,
+    /// To a timer.
+    Timer(Result<(), Rejection>),
 }
 
 impl Reply {
@@ -66,17 +85,20 @@ impl Reply {
             Self::Event(outcome) => outcome.is_ok(),
             Self::Connect(answer) => answer.is_ok(),
             Self::Disconnect => true,
+            Self::Timer(done) => done.is_ok(),
         }
     }
 }
 
 impl Job {
-    /// The address of the client that it is for.
-    pub fn address(&self) -> ClientAddress {
-        let (Self::Event { connection, .. }
-        | Self::Connect { connection, .. }
-        | Self::Disconnect { connection, .. }) = self;
-        connection.address
+    /// The address of the client that it is for; none if it is for no client.
+    pub fn client(&self) -> Option<ClientAddress> {
+        match self {
+            Self::Event { connection, .. }
+            | Self::Connect { connection, .. }
+            | Self::Disconnect { connection, .. } => Some(connection.address),
+            Self::Timer(_) => None,
+        }
     }
 
     /// What kind of call it makes.
@@ -85,6 +107,7 @@ impl Job {
             Self::Event { .. } => CallKind::Event,
             Self::Connect { .. } => CallKind::Connect,
             Self::Disconnect { .. } => CallKind::Disconnect,
+            Self::Timer(_) => CallKind::Timer,
         }
     }
 }

@@ -353,6 +353,11 @@ impl Plugin {
         &self.contended
     }
 
+    /// Whether it can be called by timers.
+    pub fn handles_timers(&self) -> bool {
+        self.prepared.handles_timers()
+    }
+
     /// How long a call may take.
     pub(crate) fn wall(&self) -> Duration {
         self.source.budget.wall
@@ -444,6 +449,9 @@ fn prepare(
     }
     if wanted.store {
         guest::store::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    }
+    if wanted.timers {
+        guest::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
     Prepared::new(pre, wanted, weight, engine.ticker().clone()).map_err(types)

@@ -30,6 +30,6 @@ pub use completed::{Completed, Spent, Started, ended};
 pub use content::{Content, ContentHash};
 pub use engine::Engine;
 pub use health::Health;
-pub use job::{CallKind, Job, Reply};
+pub use job::{CallKind, Firing, Job, Reply};
 pub use load::{LoadError, Plugin, Source};
 pub(crate) use pool::Lease;

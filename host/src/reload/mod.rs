@@ -19,7 +19,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot, watch::Sender as Watched},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
@@ -114,7 +114,7 @@ pub struct Reloader {
     config_waiting: Option<String>,
     config_file: Followed,
     status: Arc<ArcSwap<Status>>,
-    published: Arc<Notify>,
+    published: Watched<()>,
 }
 
 /// Asks the reload task to look at all files now; answered when it has.
@@ -129,7 +129,7 @@ impl Reloader {
         engine: Arc<Engine>,
         targets: Targets,
         limits: Arc<RateLimits>,
-        published: Arc<Notify>,
+        published: Watched<()>,
     ) -> Self {
         Self {
             started: config.clone(),
@@ -513,7 +513,7 @@ impl Reloader {
     fn publish(&self) {
         let registry = Registry::new(self.slots.iter().filter_map(Slot::served));
         self.targets.registry.store(Arc::new(registry));
-        self.published.notify_one();
+        self.published.send_replace(());
     }
 
     /// What was counted for plugins and events goes with them.

@@ -123,6 +123,7 @@ impl Builder {
             namespaces,
             down: tasks.down(),
             store: dispatcher.store.clone(),
+            registry: dispatcher.registry.clone(),
         };
         let settings = dispatcher.settings.clone();
         let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);

@@ -55,7 +55,7 @@ impl Open {
     /// Performs what is due on this thread, if nobody else does.
     pub(super) fn follow_here(&self) {
         if self.perform(MAX_HERE) {
-            self.settled.notify_one();
+            self.signals.settled.notify_one();
         }
     }
 

@@ -8,6 +8,9 @@ pub const MAX_KEY_BYTES: usize = 512;
 /// Between the bucket and the key proper; neither has one.
 const SEPARATOR: char = '\0';
 
+/// What the names of the host's own buckets begin with.
+const HOST: &str = "host/";
+
 /// A set of keys with a quota.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bucket(Arc<str>);
@@ -21,6 +24,11 @@ impl Bucket {
     /// One that plugins share.
     pub fn shared(name: &str) -> Self {
         Self(format!("shared/{name}").into())
+    }
+
+    /// What the host keeps for a plugin, of this kind.
+    pub fn of_host(kind: &str, plugin: &str) -> Self {
+        Self(format!("{HOST}{kind}/{plugin}").into())
     }
 
     /// As it is stored.
@@ -82,6 +90,11 @@ impl Key {
 
     pub(super) fn parse(text: &str) -> Self {
         Self(text.into())
+    }
+
+    /// Whether it is in a bucket that the host keeps.
+    pub fn is_of_host(&self) -> bool {
+        self.0.starts_with(HOST)
     }
 
     /// Without its bucket.

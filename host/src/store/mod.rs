@@ -62,9 +62,24 @@ pub fn now() -> u64 {
 pub struct Store {
     config: config::Store,
     opened: Mutex<Option<Arc<Open>>>,
+    signals: Signals,
+    closed: CancellationToken,
+}
+
+/// What a store tells.
+#[derive(Clone, Default)]
+struct Signals {
     /// Wakes who performs what waits for a commit.
     settled: Arc<Notify>,
-    closed: CancellationToken,
+    /// Keys of the host that were written.
+    written: Arc<Written>,
+}
+
+/// Keys of the host that were written, until somebody takes them.
+#[derive(Default)]
+struct Written {
+    keys: Mutex<Vec<Key>>,
+    some: Notify,
 }
 
 /// A store that has been opened.
@@ -75,7 +90,7 @@ pub struct Open {
     /// Wakes the writer.
     written: Condvar,
     /// Wakes who performs what waits for a commit.
-    settled: Arc<Notify>,
+    signals: Signals,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -126,7 +141,7 @@ impl Store {
         Arc::new(Self {
             config,
             opened: Mutex::default(),
-            settled: Arc::default(),
+            signals: Signals::default(),
             closed: CancellationToken::new(),
         })
     }
@@ -137,7 +152,7 @@ impl Store {
         if let Some(open) = &*opened {
             return Ok(open.clone());
         }
-        let open = Open::start(self.config.clone(), self.settled.clone())?;
+        let open = Open::start(self.config.clone(), self.signals.clone())?;
         *opened = Some(open.clone());
         Ok(open)
     }
@@ -160,11 +175,22 @@ impl Store {
         self.closed.cancel();
     }
 
+    /// Waits for keys of the host that are written.
+    pub async fn written(&self) -> Vec<Key> {
+        loop {
+            let keys = mem::take(&mut *self.signals.written.keys.lock());
+            if !keys.is_empty() {
+                return keys;
+            }
+            self.signals.written.some.notified().await;
+        }
+    }
+
     /// Performs what waits for commits as they become durable, until the store is closed.
     pub async fn settle(&self) {
         loop {
             let is_closed = tokio::select! {
-                () = self.settled.notified() => false,
+                () = self.signals.settled.notified() => false,
                 () = self.closed.cancelled() => true,
             };
             if let Some(open) = self.opened() {
@@ -178,7 +204,7 @@ impl Store {
 }
 
 impl Open {
-    fn start(config: config::Store, settled: Arc<Notify>) -> Result<Arc<Self>, OpenError> {
+    fn start(config: config::Store, signals: Signals) -> Result<Arc<Self>, OpenError> {
         let path: Option<PathBuf> = match config.durability {
             Durability::Memory => None,
             Durability::Commit | Durability::Interval(_) => Some(config.path.clone()),
@@ -196,7 +222,7 @@ impl Open {
                 is_closed: false,
             }),
             written: Condvar::new(),
-            settled,
+            signals,
             writer: Mutex::default(),
         });
         let thread = Writer::start(open.clone()).map_err(OpenError::Thread)?;
@@ -233,6 +259,8 @@ impl Open {
             }
         };
         let wakes = !transaction.writes().is_empty() && mem::take(&mut state_ref.writer_sleeps);
+        let of_host = transaction.writes().keys().filter(|key| key.is_of_host());
+        let of_host: Vec<_> = of_host.cloned().collect();
         state_ref.recent.end(&mut transaction);
         if transaction.writes().is_empty() && self.may_be_told(state_ref, seq) {
             drop(state);
@@ -243,6 +271,10 @@ impl Open {
         drop(state);
         if wakes {
             self.written.notify_one();
+        }
+        if !of_host.is_empty() {
+            self.signals.written.keys.lock().extend(of_host);
+            self.signals.written.some.notify_one();
         }
         self.follow_here();
         Ok(())

@@ -22,7 +22,7 @@ fn store(durability: Durability) -> (TempDir, Arc<Open>) {
 }
 
 fn open(config: config::Store) -> Arc<Open> {
-    Open::start(config, Arc::default()).unwrap()
+    Open::start(config, Signals::default()).unwrap()
 }
 
 fn key(name: &str) -> Key {

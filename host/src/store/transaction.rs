@@ -106,6 +106,11 @@ impl Transaction {
         added(key, value.as_ref(), *delta).map(Some)
     }
 
+    /// A key's value as others have committed it.
+    pub fn committed(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
+        self.read(key)
+    }
+
     /// So many keys at most that begin with `prefix`, behind `after`, in order of their bytes.
     pub fn scan(
         &mut self,
@@ -229,7 +234,6 @@ impl Transaction {
         Ok(())
     }
 
-    /// A key's value as others have committed it.
     fn read(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
         let is_live = |value: &Value| value.is_live(now());
         if let Some(read) = self.reads.get(key) {

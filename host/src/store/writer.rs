@@ -134,7 +134,7 @@ impl Writer {
             state.durable = seq;
             state.recent.written(seq);
         }
-        self.store.settled.notify_one();
+        self.store.signals.settled.notify_one();
     }
 
     /// The disk did not take a batch. Where clients wait for that, they are told, and nothing of it has

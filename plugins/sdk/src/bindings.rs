@@ -26,3 +26,19 @@ pub mod hooks {
         default_bindings_module: "mixlab_plugin::bindings::hooks",
     });
 }
+
+/// The optional export of plugins with timers, for the same reason.
+pub mod timers {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package mixlab:sdk;
+            world timers { export mixlab:plugin/timer-handler@0.2.0; }
+        ",
+        world: "mixlab:sdk/timers",
+        with: { "mixlab:plugin/types@0.2.0": super::mixlab::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_timers",
+        default_bindings_module: "mixlab_plugin::bindings::timers",
+    });
+}

@@ -1,9 +1,10 @@
 //! Which handler answers which event.
 use crate::event::Handler;
-use crate::{Context, Message, Outcome, Refusal, Rejection};
+use crate::{Context, Message, Outcome, Refusal, Rejection, Timer};
 
 type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Refusal>>;
 type OnDisconnect = Box<dyn Fn(&Context, &str)>;
+type OnTimer = Box<dyn Fn(&Context, Timer) -> Result<(), Rejection>>;
 
 /// The code of a plugin, as it is called for every event.
 #[derive(Default)]
@@ -12,6 +13,7 @@ pub(crate) struct Handlers {
     events: Vec<(String, Handler)>,
     pub on_connect: Option<OnConnect>,
     pub on_disconnect: Option<OnDisconnect>,
+    pub on_timer: Option<OnTimer>,
 }
 
 impl Handlers {

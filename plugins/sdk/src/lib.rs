@@ -66,6 +66,7 @@ pub mod runtime;
 pub mod schema;
 mod sockets;
 mod store;
+mod timers;
 
 pub use arguments::Arguments;
 pub use ask::{Answers, AskError};
@@ -85,6 +86,7 @@ pub use schemars;
 pub use serde;
 pub use serde_json;
 pub use store::{Entry, Store};
+pub use timers::{Missed, Timer, Timers};
 
 /// What nearly every plugin needs.
 pub mod prelude {
@@ -100,16 +102,38 @@ pub mod prelude {
 /// in every instance, before anything else. Its error refuses the plugin at load and is shown to
 /// the admin.
 ///
-/// A plugin with [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect)
-/// says so: `export!(plugin, connections)`. Only then does the host ask it about connections.
+/// What a plugin is called for besides events, it says behind its function: `connections` with
+/// [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect), `timers` with
+/// [`on_timer`](Plugin::on_timer), e.g. `export!(plugin, connections, timers)`. Only then does the host
+/// call it for them.
 #[macro_export]
 macro_rules! export {
-    ($plugin:path) => {
-        $crate::export!(@plugin $plugin, false);
-    };
-    ($plugin:path, connections) => {
-        $crate::export!(@plugin $plugin, true);
+    ($plugin:path $(, $optional:ident)* $(,)?) => {
+        const _: () = {
+            struct Component;
 
+            impl $crate::bindings::exports::mixlab::plugin::lifecycle::Guest for Component {
+                fn describe(
+                    config: ::std::string::String,
+                ) -> ::core::result::Result<$crate::runtime::Description, ::std::string::String> {
+                    $crate::runtime::describe(config, $plugin, &[$(stringify!($optional)),*])
+                }
+            }
+
+            impl $crate::bindings::exports::mixlab::plugin::events::Guest for Component {
+                fn handle(
+                    event: ::std::string::String,
+                    message: $crate::Message,
+                ) -> ::core::result::Result<$crate::Outcome, $crate::Rejection> {
+                    $crate::runtime::handle(event, message)
+                }
+            }
+
+            $crate::bindings::export_plugin!(Component with_types_in $crate::bindings);
+        };
+        $($crate::export!(@$optional);)*
+    };
+    (@connections) => {
         const _: () = {
             struct Hooks;
 
@@ -128,28 +152,22 @@ macro_rules! export {
             $crate::bindings::hooks::export_hooks!(Hooks with_types_in $crate::bindings::hooks);
         };
     };
-    (@plugin $plugin:path, $hooks:literal) => {
+    (@timers) => {
         const _: () = {
-            struct Component;
+            struct Timers;
 
-            impl $crate::bindings::exports::mixlab::plugin::lifecycle::Guest for Component {
-                fn describe(
-                    config: ::std::string::String,
-                ) -> ::core::result::Result<$crate::runtime::Description, ::std::string::String> {
-                    $crate::runtime::describe(config, $plugin, $hooks)
+            impl $crate::bindings::timers::exports::mixlab::plugin::timer_handler::Guest for Timers {
+                fn fire(
+                    name: ::std::string::String,
+                    payload: ::std::string::String,
+                    due_ms: u64,
+                    attempt: u32,
+                ) -> ::core::result::Result<(), $crate::Rejection> {
+                    $crate::runtime::fire(name, payload, due_ms, attempt)
                 }
             }
 
-            impl $crate::bindings::exports::mixlab::plugin::events::Guest for Component {
-                fn handle(
-                    event: ::std::string::String,
-                    message: $crate::Message,
-                ) -> ::core::result::Result<$crate::Outcome, $crate::Rejection> {
-                    $crate::runtime::handle(event, message)
-                }
-            }
-
-            $crate::bindings::export_plugin!(Component with_types_in $crate::bindings);
+            $crate::bindings::timers::export_timers!(Timers with_types_in $crate::bindings::timers);
         };
     };
 }

@@ -1,11 +1,15 @@
 //! What a plugin says about itself.
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::exports::mixlab::plugin::lifecycle::{Description, EmitContract};
+use crate::bindings::exports::mixlab::plugin::lifecycle::{
+    Description, EmitContract, Rule, Schedule,
+};
 use crate::handlers::Handlers;
 use crate::message::invalid_auth;
-use crate::{Context, HandledEvent, Refusal, schema};
+use crate::{Context, HandledEvent, Missed, Refusal, Rejection, Timer, schema};
 
 /// What a plugin is and does. [`export!`](crate::export) makes the component out of it.
 #[must_use = "the function given to `export!` returns it"]
@@ -15,6 +19,7 @@ pub struct Plugin {
     namespaces: Vec<String>,
     events: Vec<HandledEvent>,
     emits: Vec<EmitContract>,
+    schedules: Vec<Schedule>,
     handlers: Handlers,
 }
 
@@ -29,6 +34,7 @@ impl Plugin {
             namespaces: Vec::new(),
             events: Vec::new(),
             emits: Vec::new(),
+            schedules: Vec::new(),
             handlers: Handlers::default(),
         }
     }
@@ -53,6 +59,47 @@ impl Plugin {
         self.emits.push(EmitContract {
             name: event.into(),
             arguments: schema::of_reply::<T>(),
+        });
+        self
+    }
+
+    /// Runs when a timer is due that a handler has [set](Context::timers), or that the plugin declares. What
+    /// it returns is as of an event: a [`Rejection`] or a panic undoes what it did, and the timer is tried
+    /// again, 10 times in all, after longer and longer pauses. There is no connection.
+    ///
+    /// Needs `export!(plugin, timers)` and the grant `timers`.
+    pub fn on_timer(
+        mut self,
+        handler: impl Fn(&Context, Timer) -> Result<(), Rejection> + 'static,
+    ) -> Self {
+        self.handlers.on_timer = Some(Box::new(handler));
+        self
+    }
+
+    /// Declares a timer that is due every so often, as long as the plugin declares it. `missed` says what
+    /// becomes of the times at which the server did not run. Grant: `timers`.
+    pub fn every(mut self, name: impl Into<String>, interval: Duration, missed: Missed) -> Self {
+        let interval = u64::try_from(interval.as_millis()).unwrap_or(u64::MAX);
+        self.schedules.push(Schedule {
+            name: name.into(),
+            rule: Rule::Every(interval),
+            missed,
+        });
+        self
+    }
+
+    /// Declares a timer by a cron expression of five fields and a time zone, e.g. `0 9 * * MON-FRI
+    /// Europe/Berlin`; UTC if there is none. Grant: `timers`.
+    pub fn cron(
+        mut self,
+        name: impl Into<String>,
+        expression: impl Into<String>,
+        missed: Missed,
+    ) -> Self {
+        self.schedules.push(Schedule {
+            name: name.into(),
+            rule: Rule::Cron(expression.into()),
+            missed,
         });
         self
     }
@@ -94,6 +141,7 @@ impl Plugin {
             version,
             namespaces,
             emits,
+            schedules,
             ..
         } = self;
         Ok((
@@ -103,6 +151,7 @@ impl Plugin {
                 namespaces,
                 events,
                 emits,
+                schedules,
             },
             handlers,
         ))

@@ -3,7 +3,7 @@ use std::cell::Cell;
 
 pub use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
 use crate::handlers::Handlers;
-use crate::{Config, Context, Message, Outcome, Plugin, Refusal, Rejection};
+use crate::{Config, Context, Message, Outcome, Plugin, Refusal, Rejection, Timer};
 
 thread_local! {
     /// Leaked on purpose: it lives as long as the instance, and a plain reference costs nothing
@@ -11,18 +11,26 @@ thread_local! {
     static HANDLERS: Cell<Option<&'static Handlers>> = const { Cell::new(None) };
 }
 
-/// Builds the plugin and keeps its handlers. `hooks`: whether the component exports
-/// `connections`.
+/// Builds the plugin and keeps its handlers. `exported`: what the component exports besides events.
 pub fn describe(
     config: String,
     plugin: fn(&Config) -> Result<Plugin, String>,
-    hooks: bool,
+    exported: &[&str],
 ) -> Result<Description, String> {
     let (description, handlers) = plugin(&Config::new(config))?.into_parts()?;
-    if handlers.has_hooks() && !hooks {
-        return Err("on_connect and on_disconnect would never be called: write \
-                    `export!(plugin, connections)`"
-            .to_owned());
+    for (what, export, is_there) in [
+        (
+            "on_connect and on_disconnect",
+            "connections",
+            handlers.has_hooks(),
+        ),
+        ("on_timer", "timers", handlers.on_timer.is_some()),
+    ] {
+        if is_there && !exported.contains(&export) {
+            return Err(format!(
+                "{what} would never be called: write `export!(plugin, {export})`"
+            ));
+        }
     }
     HANDLERS.set(Some(Box::leak(Box::new(handlers))));
     Ok(description)
@@ -45,6 +53,17 @@ pub fn on_connect(auth: &str) -> Result<(), Refusal> {
 pub fn on_disconnect(reason: &str) {
     if let Some(hook) = &handlers().on_disconnect {
         hook(&Context::of_hook("disconnect"), reason);
+    }
+}
+
+/// Tells the plugin that a timer is due.
+pub fn fire(name: String, payload: String, due_ms: u64, attempt: u32) -> Result<(), Rejection> {
+    match &handlers().on_timer {
+        Some(handler) => handler(
+            &Context::of_hook("timer"),
+            Timer::new(name, payload, due_ms, attempt),
+        ),
+        None => Err(Rejection::new("no_timers", "The plugin handles no timers")),
     }
 }
 

@@ -72,11 +72,17 @@ impl Breaker {
         }
     }
 
+    /// Whether a call may be made now that is for no client.
+    pub fn admit_for_nobody(&self) -> Result<(), Paused> {
+        match self.disabled.load(Ordering::Relaxed) {
+            true => Err(Paused::Disabled),
+            false => Ok(()),
+        }
+    }
+
     /// Whether a call of this kind may be made now for a client at this address.
     pub fn admit(&self, kind: CallKind, address: ClientAddress) -> Result<(), Paused> {
-        if self.disabled.load(Ordering::Relaxed) {
-            return Err(Paused::Disabled);
-        }
+        self.admit_for_nobody()?;
         self.circuit(kind).admit(address.network())
     }
 
@@ -110,7 +116,7 @@ impl Breaker {
 
     fn circuit(&self, kind: CallKind) -> &Circuit {
         match kind {
-            CallKind::Event => &self.events,
+            CallKind::Event | CallKind::Timer => &self.events,
             CallKind::Connect => &self.connects,
             CallKind::Disconnect => &self.disconnects,
         }

@@ -1,0 +1,62 @@
+//! The timers of plugins, for people.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{Kind, Timer, bucket};
+use crate::store::{ScanError, Store, Transaction};
+
+/// No more timers of one plugin are listed, of each kind.
+const MAX_LISTED: usize = 1000;
+
+/// A timer, for people.
+#[derive(Debug, Serialize)]
+pub struct Listed {
+    plugin: String,
+    name: String,
+    /// When it is due, in milliseconds since 1970.
+    due: u64,
+    /// When it is tried next.
+    at: u64,
+    /// After how many milliseconds it is due again, if it is.
+    every: Option<u64>,
+    /// What it was declared with, if it was.
+    rule: Option<String>,
+    /// How often it has failed since it was due.
+    failures: u32,
+    /// It is tried no more.
+    given_up: bool,
+}
+
+/// The timers of these plugins. Blocks.
+pub fn list<'a>(
+    store: &Store,
+    plugins: impl IntoIterator<Item = &'a Arc<str>>,
+) -> Result<Vec<Listed>, ScanError> {
+    let mut listed = Vec::new();
+    let Some(store) = store.opened() else {
+        return Ok(listed);
+    };
+    for plugin in plugins {
+        for kind in Kind::ALL {
+            let mut transaction = Transaction::new(store.clone());
+            let rows = transaction.scan(&bucket(kind, plugin), "", None, MAX_LISTED)?;
+            let timers = rows.into_iter().filter_map(|row| {
+                let timer = Timer::of_value(&row.value).ok()?;
+                Some(Listed {
+                    plugin: plugin.to_string(),
+                    name: row.key,
+                    due: timer.due,
+                    at: timer.at,
+                    every: timer.every,
+                    rule: timer.rule,
+                    failures: timer.failures,
+                    given_up: timer.given_up,
+                })
+            });
+            listed.extend(timers);
+        }
+    }
+    Ok(listed)
+}

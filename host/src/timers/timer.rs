@@ -1,0 +1,167 @@
+//! One timer, as it is stored.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Bucket, Value, now};
+
+/// A timer that has failed so often is given up.
+const MAX_ATTEMPTS: u32 = 10;
+
+/// Longer names are refused.
+pub const MAX_NAME_BYTES: usize = 256;
+
+/// A larger payload is refused: what is large belongs into the store.
+pub const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+
+/// The pause after the first failure. Each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
+
+/// Where the timers of a plugin are: those that its calls set, and those that it declares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    /// Set by calls.
+    Set,
+    /// Declared.
+    Declared,
+}
+
+impl Kind {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Set, Self::Declared];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Set => "timers",
+            Self::Declared => "schedules",
+        }
+    }
+}
+
+/// The bucket of a plugin's timers of a kind.
+pub fn bucket(kind: Kind, plugin: &str) -> Bucket {
+    Bucket::of_host(kind.word(), plugin)
+}
+
+/// A timer. Times are in milliseconds since 1970.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timer {
+    /// When it is due, as was meant.
+    pub due: u64,
+    /// When it is tried next: at `due`, or later after failures.
+    pub at: u64,
+    /// JSON text.
+    pub payload: String,
+    /// It is due again after so long.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub every: Option<u64>,
+    /// It waits for its turn among calls with this key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serial: Option<String>,
+    /// How often it has failed since it was due.
+    #[serde(default)]
+    pub failures: u32,
+    /// It is tried no more.
+    #[serde(default)]
+    pub given_up: bool,
+    /// The rule that it was declared with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+}
+
+impl Timer {
+    /// One that is due then.
+    pub fn new(due: u64, payload: String) -> Self {
+        Self {
+            due,
+            at: due,
+            payload,
+            every: None,
+            serial: None,
+            failures: 0,
+            given_up: false,
+            rule: None,
+        }
+    }
+
+    /// As it is stored.
+    pub fn to_value(&self) -> Value {
+        let json = serde_json::to_vec(self).expect("it has nothing that JSON has not");
+        Value {
+            bytes: json.into(),
+            expires: None,
+        }
+    }
+
+    /// From what is stored.
+    pub fn of_value(value: &Value) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(&value.bytes)
+    }
+
+    /// What is left of it when it has been answered: the same, due again; or nothing.
+    pub fn answered(&self) -> Option<Self> {
+        let every = self.every?;
+        let now = now();
+        // Of the times that have passed meanwhile, it was called for all at once.
+        let passed = now.saturating_sub(self.due) / every;
+        let due = self.due.saturating_add(every.saturating_mul(passed + 1));
+        Some(Self::due_again(self, due))
+    }
+
+    /// The same, due then.
+    pub fn due_again(&self, due: u64) -> Self {
+        Self {
+            due,
+            at: due,
+            failures: 0,
+            given_up: false,
+            ..self.clone()
+        }
+    }
+
+    /// What is left of it when it has failed: it is tried again later, or given up.
+    pub fn failed(&self) -> Self {
+        let failures = self.failures + 1;
+        let doublings = failures.saturating_sub(1).min(16);
+        let pause = (FIRST_PAUSE * 2_u32.pow(doublings)).min(LONGEST_PAUSE);
+        Self {
+            failures,
+            given_up: failures >= MAX_ATTEMPTS,
+            at: now().saturating_add(pause.as_millis() as u64),
+            ..self.clone()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_due_again_is_so_by_the_time_that_was_meant() {
+        let first = now() - 2_500;
+        let timer = Timer {
+            every: Some(1_000),
+            ..Timer::new(first, "1".into())
+        };
+        let again = timer.answered().unwrap();
+        assert_eq!(again.due, first + 3_000);
+        assert_eq!(Timer::new(first, "1".into()).answered(), None);
+    }
+
+    #[test]
+    fn what_fails_is_tried_again_later_and_later_and_then_given_up() {
+        let mut timer = Timer::new(now(), "1".into());
+        let mut pauses = Vec::new();
+        while !timer.given_up {
+            timer = timer.failed();
+            pauses.push(timer.at.saturating_sub(now()).div_ceil(1_000));
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300]);
+        assert_eq!(Timer::of_value(&timer.to_value()).unwrap(), timer);
+    }
+}

@@ -1,0 +1,187 @@
+// Calls at times of the plugins' own: over reloads and restarts, each exactly once in the store.
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ask, connect, nextEvent, received } from '../support/client.mjs';
+import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
+
+const ALARMS = { wasm: 'alarms', grants: ['timers', 'store', 'emit', 'everyone'] };
+const range = (count) => Array.from({ length: count }, (_, index) => index);
+const set = (socket, name, after, plan = {}, reject = false) => ask(socket, 'alarms', name, after, plan, reject);
+const fired = (socket, name) => ask(socket, 'alarms:fired', name);
+const untilFired = (socket, name, times) =>
+  until(async () => (await fired(socket, name)) === times, { message: `${name} fired ${times} times`, timeout: 30_000 });
+
+/** The server again, in the same folder. */
+async function restart(t, server) {
+  const again = server.start('up', '--listen', '127.0.0.1:0');
+  const url = await until(() => again.stdout().match(/listening on (http:\/\/\S+)\n/)?.[1], { timeout: 60_000 });
+  const stop = async (signal = 'SIGTERM') => {
+    again.signal(signal);
+    return again.exited;
+  };
+  return { url, stop, start: server.start, folder: server.folder };
+}
+
+test('a timer fires once, when it is due, with what it was set with', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  const began = Date.now();
+  await set(client, 'soon', 300);
+  await set(client, 'at once', 0);
+  assert.deepEqual((await nextEvent(client, 'alarms:fired')).slice(0, 2), ['at once', 1]);
+  const [name, attempt] = await nextEvent(client, 'alarms:fired');
+  assert.deepEqual([name, attempt], ['soon', 1]);
+  assert.ok(Date.now() - began >= 300);
+  await untilFired(client, 'soon', 1);
+  assert.equal((await server.api('GET', '/api/v1/timers')).body.timers.length, 0, 'and is gone');
+});
+
+test('what sets a timer and is rejected sets none; what is cancelled or replaced does not fire', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  assert.equal((await set(client, 'rejected', 0, {}, true)).error.code, 'no');
+  await set(client, 'cancelled', 400);
+  await ask(client, 'alarms:cancel', 'cancelled');
+  await set(client, 'replaced', 1);
+  await set(client, 'replaced', 500);
+  await set(client, 'last', 900);
+  await untilFired(client, 'last', 1);
+  const names = received(client, 'alarms:fired').map(([name]) => name);
+  assert.ok(!names.includes('rejected') && !names.includes('cancelled'), `${names}`);
+  assert.ok(names.filter((name) => name === 'replaced').length <= 2, `${names}`);
+});
+
+test('one that comes again and again does so by the time that was meant', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  await set(client, 'tick', 100, { every: 100 });
+  await untilFired(client, 'tick', 10);
+  await ask(client, 'alarms:cancel', 'tick');
+  const times = await fired(client, 'tick');
+  await set(client, 'later', 500);
+  await untilFired(client, 'later', 1);
+  assert.equal(await fired(client, 'tick'), times, 'no more after it was cancelled');
+});
+
+test('a timer that fails is tried again, nothing of what it did has happened, and is given up at last', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  await set(client, 'rejects', 0, { fails: true });
+  await set(client, 'traps', 0, { traps: true });
+  await server.waitForLog(/timer="rejects".*attempt=2/, { timeout: 30_000 });
+  await server.waitForLog(/attempt=2|a call failed[^]*a call failed/, { timeout: 30_000 });
+  assert.equal(await fired(client, 'rejects'), 0);
+  const { timers } = (await server.api('GET', '/api/v1/timers')).body;
+  assert.deepEqual(timers.map(({ plugin, name, given_up }) => [plugin, name, given_up]), [
+    ['alarms', 'rejects', false],
+    ['alarms', 'traps', false],
+  ]);
+  assert.ok(timers.every(({ failures }) => failures >= 1), JSON.stringify(timers));
+  await ask(client, 'alarms:heal', true);
+  await untilFired(client, 'rejects', 1);
+  await untilFired(client, 'traps', 1);
+  assert.equal((await server.api('GET', '/api/v1/timers')).body.timers.length, 0);
+});
+
+test('timers with the same key fire one after the other', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  await Promise.all(range(50).map((n) => set(client, `t${n}`, 0, { serial: 'turn' })));
+  await until(() => received(client, 'alarms:fired').length === 50, { timeout: 30_000 });
+  const { body } = await server.api('GET', '/metrics');
+  assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'none ran again for another');
+});
+
+test('a timer that sets itself goes on', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  await set(client, 'again', 0, { again: [5, 20] });
+  await untilFired(client, 'again', 21);
+});
+
+test('timers over reloads fire each once', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  const path = join(server.folder, 'alarms.wasm');
+  const content = readFileSync(join(GUESTS, 'alarms.wasm'));
+  const names = range(40).map((n) => `t${n}`);
+  await Promise.all(names.map((name, n) => set(client, name, n * 50)));
+  for (const number of range(8)) {
+    const mark = Buffer.from(`v${number}`);
+    replaceFile(path, Buffer.concat([content, Buffer.from([0, mark.length + 1, mark.length]), mark]));
+    await reload(server);
+  }
+  assert.ok((await plugin(server, 'alarms')).generation > 5);
+  for (const name of names) await untilFired(client, name, 1);
+  await set(client, 'last', 0);
+  await untilFired(client, 'last', 1);
+  assert.deepEqual(await Promise.all(names.map((name) => fired(client, name))), names.map(() => 1));
+});
+
+for (const signal of ['SIGTERM', 'SIGKILL']) {
+  test(`timers outlive a server that ends by ${signal}, and each fires once`, async (t) => {
+    const config = '[store]\ndurability = "commit"';
+    const server = await startServer(t, { config, plugins: [ALARMS] });
+    let client = await connect(t, server);
+    const names = range(30).map((n) => `t${n}`);
+    await Promise.all(names.map((name, n) => set(client, name, n * 60)));
+    let again = server;
+    for (const round of range(3)) {
+      await until(async () => (await fired(client, names[round * 5])) === 1);
+      client.disconnect();
+      if (again === server && signal === 'SIGKILL') await server.kill();
+      else await (again === server ? server.stop() : again.stop(signal));
+      again = await restart(t, server);
+      client = await connect(t, again);
+    }
+    for (const name of names) await untilFired(client, name, 1);
+    assert.equal((await again.stop()) ?? 0, 0);
+  });
+}
+
+test('declared timers come and go with what the plugin declares', async (t) => {
+  const config = { every: { tick: 100 }, cron: { noon: '0 12 * * * Europe/Berlin' } };
+  const server = await startServer(t, { plugins: [{ ...ALARMS, config }] });
+  const client = await connect(t, server);
+  await until(async () => (await fired(client, 'tick')) >= 5);
+  const { timers } = (await server.api('GET', '/api/v1/timers')).body;
+  assert.deepEqual(timers.map(({ name, rule }) => [name, rule]).sort(), [
+    ['noon', '0 12 * * * Europe/Berlin'],
+    ['tick', 'every 100 ms'],
+  ]);
+  const { stdout } = await server.mixlab('timers', 'list');
+  assert.match(stdout, /alarms +noon/);
+  const hour = new Date(timers.find(({ name }) => name === 'noon').due);
+  assert.ok([10, 11].includes(hour.getUTCHours()) && hour.getUTCMinutes() === 0, `${hour.toISOString()}`);
+  editConfig(server, (text) => text.replace('tick', 'tock'));
+  await reload(server);
+  await until(async () => (await fired(client, 'tock')) >= 2);
+  const ticks = await fired(client, 'tick');
+  const tocks = await fired(client, 'tock');
+  await until(async () => (await fired(client, 'tock')) >= tocks + 3);
+  assert.equal(await fired(client, 'tick'), ticks);
+});
+
+for (const [config, why] of [
+  [{ cron: { bad: 'every day' } }, /its schedule "bad" is not valid: /],
+  [{ cron: { bad: '0 9 * * * Mars\/Base' } }, /its schedule "bad" is not valid: /],
+  [{ every: { bad: 0 } }, /its schedule "bad" is not valid: it is due every 0 ms/],
+]) {
+  test(`a schedule that is none is refused: ${JSON.stringify(config)}`, async (t) => {
+    const folder = makeFolder(t, { plugins: [{ ...ALARMS, config }] });
+    const { code, stdout, stderr } = await folder.mixlab('check');
+    assert.notEqual(code, 0);
+    assert.match(stdout + stderr, why);
+  });
+}
+
+test('without the grant it is not loaded', async (t) => {
+  const folder = makeFolder(t, { plugins: [{ ...ALARMS, grants: ['store', 'emit', 'everyone'] }] });
+  const { code, stdout, stderr } = await folder.mixlab('check');
+  assert.notEqual(code, 0);
+  assert.match(stdout + stderr, /mixlab:plugin\/timers\.\w+, which needs a grant: add "timers"/);
+});
