@@ -33,8 +33,10 @@ pub(crate) mod rank {
     pub(crate) const INBOX: usize = 6;
     /// What goes out to it.
     pub(crate) const OUTBOX: usize = 7;
+    /// What has arrived from one connection.
+    pub(crate) const LANE: usize = 8;
 
-    pub(super) const NAMES: [&str; 8] = [
+    pub(super) const NAMES: [&str; 9] = [
         "directory",
         "phase",
         "formers",
@@ -43,6 +45,7 @@ pub(crate) mod rank {
         "members",
         "inbox",
         "outbox",
+        "lane",
     ];
 }
 

@@ -110,7 +110,14 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        cell::Cell,
+        future::poll_fn,
+        task::{Context, Poll, Waker},
+        time::Duration,
+    };
+
+    use proptest::{collection::vec, prelude::*};
 
     use super::*;
 
@@ -152,5 +159,86 @@ mod tests {
         }
         permits.give_back();
         assert!(permits.try_take() && !permits.try_take());
+    }
+
+    /// A call: it runs, and perhaps waits for clients.
+    async fn call(permits: &Permits, places: &Places, waits: bool, running: &Cell<usize>) {
+        permits.take().await;
+        let _running = Running::begin(permits, running);
+        yield_once().await;
+        if waits {
+            let place = places.take(Instant::now() + LONG).await;
+            yield_once().await;
+            drop(place);
+        }
+    }
+
+    /// Has the right to run until it is dropped, also where that is in the middle of a call.
+    struct Running<'a>(&'a Permits, &'a Cell<usize>);
+
+    impl<'a> Running<'a> {
+        fn begin(permits: &'a Permits, running: &'a Cell<usize>) -> Self {
+            running.set(running.get() + 1);
+            Self(permits, running)
+        }
+    }
+
+    impl Drop for Running<'_> {
+        fn drop(&mut self) {
+            self.1.set(self.1.get() - 1);
+            self.0.give_back();
+        }
+    }
+
+    async fn yield_once() {
+        let mut has_yielded = false;
+        poll_fn(|cx| match std::mem::replace(&mut has_yielded, true) {
+            true => Poll::Ready(()),
+            false => {
+                cx.waker().wake_by_ref();
+                Poll::Pending
+            }
+        })
+        .await;
+    }
+
+    proptest! {
+        #[test]
+        fn no_permit_is_lost_and_no_call_waits_for_ever(
+            calls in 1..3_usize,
+            places in 0..3_usize,
+            wait in vec(any::<bool>(), 1..6),
+            steps in vec((any::<usize>(), proptest::bool::weighted(0.1)), 0..60),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let _context = runtime.as_ref().unwrap().enter();
+            let permits = Arc::new(Permits::new(calls));
+            let all = wait.len();
+            let places = Places::new(places.min(calls), all, permits.clone());
+            let running = Cell::new(0);
+            let begin = |waits: &bool| Some(Box::pin(call(&permits, &places, *waits, &running)));
+            let mut under_way: Vec<_> = wait.iter().map(begin).collect();
+            let mut cx = Context::from_waker(Waker::noop());
+            for (index, is_dropped) in steps {
+                let call = &mut under_way[index % all];
+                let is_over = call.as_mut().is_some_and(|call| call.as_mut().poll(&mut cx).is_ready());
+                if is_over || is_dropped {
+                    *call = None;
+                }
+            }
+            // All that can go on do. Where there are no places, those that wait for one do for long.
+            for _ in 0..10 * all {
+                for call in &mut under_way {
+                    if call.as_mut().is_some_and(|call| call.as_mut().poll(&mut cx).is_ready()) {
+                        *call = None;
+                    }
+                }
+            }
+            let has_places = places.places.available_permits() > 0;
+            prop_assert!(!has_places || under_way.iter().all(Option::is_none), "one waits for ever");
+            under_way.clear();
+            prop_assert_eq!(permits.free.available_permits(), calls + permits.owed.load(Ordering::Relaxed));
+            prop_assert_eq!(running.get(), 0);
+        }
     }
 }

@@ -1,10 +1,14 @@
 //! What arrives from one connection, one thing at a time and in order.
 
+#[cfg(test)]
+mod interleavings;
+
 use std::{collections::VecDeque, sync::Arc};
 
-use parking_lot::Mutex;
-
-use crate::message::Message;
+use crate::{
+    message::Message,
+    ordered_lock::{OrderedMutex, rank},
+};
 
 /// Something that a connection's handlers are called for.
 #[derive(Debug)]
@@ -37,7 +41,7 @@ impl Arrival {
 
 /// The queue in front of a connection's handlers. Mostly it is empty: an event is handled where
 /// it is read. While one is under way elsewhere, later ones wait here.
-pub struct Lane(Mutex<State>);
+pub struct Lane(OrderedMutex<{ rank::LANE }, State>);
 
 struct State {
     busy: bool,
@@ -73,7 +77,7 @@ pub enum Turn {
 impl Lane {
     /// A lane where everything waits until the first [`Lane::next`].
     pub fn closed() -> Self {
-        Self(Mutex::new(State {
+        Self(OrderedMutex::new(State {
             busy: true,
             is_over: false,
             waiting: VecDeque::new(),

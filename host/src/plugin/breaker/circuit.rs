@@ -54,11 +54,16 @@ impl Circuit {
 
     /// Whether this client may make a call now.
     pub fn admit(&self, client: ClientNetwork) -> Result<(), Paused> {
-        let signs = self.signs.load(Ordering::Relaxed);
-        if signs & !FAILURES == 0 || signs & (EVERYBODY | sign(client)) == 0 {
-            return Ok(());
+        match self.may_be_paused(client) {
+            true => self.admit_at(client, Instant::now()),
+            false => Ok(()),
         }
-        self.admit_at(client, Instant::now())
+    }
+
+    /// Whether the state has to be asked.
+    pub(super) fn may_be_paused(&self, client: ClientNetwork) -> bool {
+        let signs = self.signs.load(Ordering::Relaxed);
+        signs & !FAILURES != 0 && signs & (EVERYBODY | sign(client)) != 0
     }
 
     /// A call of this client was answered.

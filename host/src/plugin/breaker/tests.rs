@@ -4,6 +4,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use proptest::{collection::vec, prelude::*};
+
 use super::{circuit::MAX_CLIENTS, *};
 use crate::address::ClientNetwork;
 
@@ -285,4 +287,28 @@ fn the_memory_of_clients_is_bounded_and_the_last_is_remembered() {
     );
     begin(most + 9, now + PAUSE * 9);
     assert_eq!(paused(&circuit).addresses, 1, "and those that stayed away");
+}
+
+proptest! {
+    #[test]
+    fn who_needs_not_ask_the_state_is_paused_by_nothing_in_it(
+        failures in 0..4_u32,
+        calls in vec((0..4_u8, 0..3_u8, 0..3_u32), 0..40),
+    ) {
+        let circuit = circuit_of(failures, OnFailure::Reject);
+        let mut now = Instant::now();
+        for (number, what, later) in calls {
+            let one = client(number);
+            now += PAUSE * later / 2;
+            match what {
+                0 => _ = circuit.failed_at(one, now),
+                1 => circuit.succeeded(one),
+                _ => _ = circuit.admit_at(one, now),
+            }
+            for client in (0..4).map(client) {
+                let asks = circuit.may_be_paused(client);
+                prop_assert!(asks || circuit.admit_at(client, now) == Ok(()));
+            }
+        }
+    }
 }

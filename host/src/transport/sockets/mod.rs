@@ -3,6 +3,8 @@
 mod adapter;
 mod ask;
 mod emitter;
+#[cfg(test)]
+mod interleavings;
 mod members;
 mod namespaces;
 mod packet;
