@@ -138,8 +138,8 @@ fn commented_out_keys_are_the_defaults() {
 #[test]
 fn the_shipped_file_switches_on_the_shipped_plugins() {
     let config = load(&shipped(), &[], None).unwrap();
-    let [custom_event, booking] = &config.plugins[..] else {
-        panic!("two plugins")
+    let [custom_event, booking, quiz] = &config.plugins[..] else {
+        panic!("three plugins")
     };
 
     assert_eq!(custom_event.name, "custom-event");
@@ -158,6 +158,10 @@ fn the_shipped_file_switches_on_the_shipped_plugins() {
     assert_eq!(booking.path, Path::new("target/plugins/booking.wasm"));
     assert!(booking.grants.role("admin", Some("new_booking")) && booking.grants.notify("7"));
     assert!(!booking.grants.role("admin", Some("other")) && !booking.grants.any_emit());
+
+    assert_eq!(quiz.name, "quiz");
+    assert!(quiz.grants.store() && quiz.grants.timers() && quiz.grants.room("quiz:a"));
+    assert!(!quiz.grants.room("other") && !quiz.grants.everyone());
 
     assert_eq!(config.web.root.as_deref(), Some(Path::new("examples/web")));
 }
