@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { startNode } from '../support/node-server.mjs';
 import { BODIES, FORMS } from '../support/packet-forms.mjs';
 import { record, row, TABLE, written } from '../support/record-packets.mjs';
@@ -220,20 +221,33 @@ test("the table has what Node's server makes of every form", async (t) => {
 /** Node sends no codes with its own Close; those that name a fault are what counts. */
 const end = (text) => (/1006|1007|1009/.test(text) ? text : text.replace(/^closed.*/, 'closed'));
 
-for (const [name, form] of Object.entries(rows)) {
+/** What differs from the recorded row where it must not: what was found, what was recorded, and where. */
+function* differing(name, here) {
   const differences = DIFFERENCES.filter(({ forms }) => forms.includes(name));
-  test(`as with Node: ${name.slice(0, 80)}`, async (t) => {
-    const here = await row(t, server, form);
-    for (const [transport, phases] of Object.entries(here)) {
-      for (const [phase, outcome] of Object.entries(phases)) {
-        const there = recorded[name][transport][phase];
-        const found = { ...outcome, end: end(outcome.end) };
-        const applies = (difference) =>
-          (difference.only ?? transport) === transport && (difference.phase ?? phase) === phase;
-        const allowed = differences.filter(applies).flatMap(({ may }) => may);
-        if (allowed.some((may) => may(found))) continue;
-        assert.deepEqual(found, { ...there, end: end(there.end) }, `${transport}, ${phase}`);
-      }
+  for (const [transport, phases] of Object.entries(here)) {
+    for (const [phase, outcome] of Object.entries(phases)) {
+      const there = recorded[name][transport][phase];
+      const found = { ...outcome, end: end(outcome.end) };
+      const applies = (difference) =>
+        (difference.only ?? transport) === transport && (difference.phase ?? phase) === phase;
+      const allowed = differences.filter(applies).flatMap(({ may }) => may);
+      if (allowed.some((may) => may(found))) continue;
+      const expected = { ...there, end: end(there.end) };
+      if (!isDeepStrictEqual(found, expected)) yield [found, expected, `${transport}, ${phase}`];
     }
+  }
+}
+
+/** On a busy machine a plugin's answer may come behind that to the probes; not so often in a row. */
+const ATTEMPTS = 3;
+
+for (const [name, form] of Object.entries(rows)) {
+  test(`as with Node: ${name.slice(0, 80)}`, async (t) => {
+    let found;
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      found = [...differing(name, await row(t, server, form))];
+      if (found.length === 0) return;
+    }
+    for (const [here, there, where] of found) assert.deepEqual(here, there, where);
   });
 }
