@@ -214,7 +214,20 @@ fn merge(router: Router, more: Router, what: String) -> Result<Router, StartErro
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        convert::Infallible,
+        net::SocketAddr,
+        sync::atomic::{AtomicBool, Ordering},
+        time::Duration,
+    };
+
     use axum::routing::get;
+    use socketioxide::{extract::SocketRef, handler::ConnectHandler};
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        net::TcpStream,
+        time::sleep,
+    };
 
     use super::*;
 
@@ -293,19 +306,65 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_fits_together_is_served() {
+    async fn what_fits_together_is_served_and_nothing_is_left_of_it() {
         let more = |path: &'static str| move |_| Router::new().route(path, get(async || "mine"));
+        let kept = Arc::new(());
+        let left = Arc::downgrade(&kept);
         let builder = builder()
             .native("/native.io", open_main)
             .native("/socket.io/native", |endpoint| {
                 open_main(endpoint);
-                endpoint.ns("/chat", async || {});
+                let held = (endpoint.broadcast().clone(), endpoint.io().clone(), kept);
+                endpoint.ns("/chat", async move || drop(held));
             })
             .routes(more("/mine"))
             .routes(more("/native.io/mine"));
         let server = builder.start().await.unwrap();
-        let left = Arc::downgrade(&server.native[0]);
+        assert!(left.upgrade().is_some());
         server.run(async {}).await.unwrap();
         assert!(left.upgrade().is_none());
+    }
+
+    /// What a polling client's request to a native endpoint is answered with.
+    async fn polled(address: SocketAddr, method: &str, query: &str, body: &str) -> String {
+        let head = format!(
+            "{method} /native.io/?EIO=4&transport=polling{query} HTTP/1.1\r\nHost: localhost\r\n\
+             Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            body.len()
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    #[tokio::test]
+    async fn handlers_that_are_at_work_are_waited_for() {
+        let (done, stop) = (Arc::new(AtomicBool::new(false)), CancellationToken::new());
+        let is_done = done.clone();
+        let add_events = async |socket: SocketRef| {
+            socket.on_disconnect(async move || {
+                sleep(Duration::from_millis(200)).await;
+                is_done.store(true, Ordering::Release);
+            });
+            Ok::<(), Infallible>(())
+        };
+        let setup = |endpoint: &Endpoint| endpoint.ns("/", (async || {}).with(add_events));
+        let server = builder().native("/native.io", setup).start().await.unwrap();
+        let (address, broadcast) = (server.address(), server.broadcast());
+        let ran = tokio::spawn(server.run(stop.clone().cancelled_owned()));
+
+        let opened = polled(address, "GET", "", "").await;
+        let (_, sid) = opened.split_once("{\"sid\":\"").unwrap();
+        let query = format!("&sid={}", sid.split('"').next().unwrap());
+        polled(address, "POST", &query, "40").await;
+        while !polled(address, "GET", &query, "").await.contains("40{") {}
+        assert_eq!(broadcast.connected_clients_count(), 1);
+
+        stop.cancel();
+        ran.await.unwrap().unwrap();
+        assert!(done.load(Ordering::Acquire));
+        assert_eq!(broadcast.connected_clients_count(), 0);
     }
 }
