@@ -3,25 +3,53 @@
 //! glibc keeps what was freed: after some thousand clients the process would stay at three times
 //! what it uses, for ever.
 
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, Hash},
+};
+
+/// A table keeps room for so many entries, whoever has left.
+const KEPT: usize = 64;
+
 /// So many clients at least must have gone for it to be worth a look at all of the heap.
 const CROWD: usize = 500;
 
-/// Watches how many clients there are.
+/// So many looks after a crowd has left its memory is given back again, and so many looks long: the clock
+/// of the sessions and the list of streams know its clients for a while, and what is kept of one of them
+/// keeps a page of the heap.
+const AGAIN_EVERY: u32 = 10;
+const AGAIN_FOR: u32 = 60;
+
+/// Watches how many clients there are, once a second.
 #[derive(Debug, Default)]
 pub struct Crowd {
     /// The most that there were since the last crowd left.
     most: usize,
+    /// How many looks ago that was.
+    left: Option<u32>,
 }
 
 impl Crowd {
-    /// There are so many clients now. True if a crowd has left: half of them, or more.
+    /// There are so many clients now. True if there may be something to give back: a crowd, half of
+    /// them or more, has left.
     pub fn has_left(&mut self, clients: usize) -> bool {
         self.most = self.most.max(clients);
-        let has_left = self.most - clients >= CROWD.max(self.most / 2);
-        if has_left {
+        if self.most - clients >= CROWD.max(self.most / 2) {
             self.most = clients;
+            self.left = Some(0);
+        } else {
+            self.left = self.left.map(|looks| looks.saturating_add(1));
         }
-        has_left
+        self.left
+            .is_some_and(|looks| looks <= AGAIN_FOR && looks.is_multiple_of(AGAIN_EVERY))
+    }
+}
+
+/// Makes a table smaller that has been much larger.
+pub fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+    let entries = table.len();
+    if table.capacity() > 4 * (entries + KEPT) {
+        table.shrink_to(2 * entries);
     }
 }
 
@@ -60,5 +88,13 @@ mod tests {
         for (clients, left) in steps {
             assert_eq!(crowd.has_left(clients), left, "{clients}");
         }
+    }
+
+    #[test]
+    fn memory_is_given_back_again_when_the_last_have_forgotten_a_crowd() {
+        let mut crowd = Crowd::default();
+        assert!(!crowd.has_left(1000));
+        let given_back = (0..1000).filter(|_| crowd.has_left(0));
+        assert_eq!(given_back.count(), 7);
     }
 }

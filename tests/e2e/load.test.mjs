@@ -8,7 +8,9 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { FULL } from '../support/full.mjs';
-import { GUESTS, LOAD, PROGRAM } from '../support/server.mjs';
+import { API_KEY, GUESTS, LOAD, PROGRAM, startServer } from '../support/server.mjs';
+import { SECRET } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
 
 const GUEST = ['--guest', join(GUESTS, 'stamped.wasm')];
 const SHORT = ['--warm-up', '200ms', '--time', '500ms'];
@@ -63,6 +65,25 @@ describe('mixlab-load', { concurrency: 1 }, () => {
       t.diagnostic(`${result.kib_per_connection} KiB a connection`);
     });
   }
+
+  test('the memory of a crowd that has left is given back', { skip: !FULL && 'takes a minute' }, async (t) => {
+    // What a client leaves behind for longest are the times at which it was to be looked at.
+    const config = '[socket]\nping_interval = "2s"\nconnect_timeout = "2s"';
+    const server = await startServer(t, { recovery: true, config });
+    const memory = () => Number(readFileSync(`/proc/${server.pid}/status`, 'utf8').match(/VmRSS:\s+(\d+) kB/)[1]);
+    const attached = ['--attach', server.url, '--pid', `${server.pid}`, '--secret', SECRET, '--api-key', API_KEY];
+    const crowd = async (clients) => {
+      const { stdout } = await promisify(execFile)(LOAD, ['connect', '--clients', clients, ...attached, '--format', 'json']);
+      return JSON.parse(stdout.trim().split('\n').at(-1));
+    };
+    assertFaultless(await crowd('50'));
+    const before = memory();
+    const { server_peak_rss_kib: peak, ...result } = await crowd('5000');
+    assertFaultless(result);
+    assert.equal(result.left_at_end, 0);
+    await until(() => memory() - before < (peak - before) / 2, { timeout: 90_000 });
+    t.diagnostic(`${before} KiB, at most ${peak} KiB, then ${memory()} KiB`);
+  });
 
   test('a plugin is replaced under load', async () => {
     const [sockets, swaps] = FULL ? [1000, 50] : [20, 5];

@@ -9,7 +9,7 @@ use ahash::HashMap;
 use parking_lot::Mutex;
 
 use super::Connection;
-use crate::transport::SessionKey;
+use crate::{memory, transport::SessionKey};
 
 /// All live connections, and how many clients they belong to.
 #[derive(Default)]
@@ -46,6 +46,7 @@ impl Connections {
         let removed = connections.len() < before;
         if connections.is_empty() {
             by_client.remove(&connection.key.session);
+            memory::shrink(&mut *by_client);
         }
         self.clients.store(by_client.len(), Ordering::Relaxed);
         removed

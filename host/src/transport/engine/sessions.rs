@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     address::{ClientAddress, ClientNetwork},
-    config,
+    config, memory,
     transport::key::SessionKey,
 };
 
@@ -253,10 +253,7 @@ impl Sessions {
             return;
         }
         table.count_out(session.address.network());
-        let count = table.sessions.len();
-        if table.sessions.capacity() > 4 * (count + 64) {
-            table.sessions.shrink_to(2 * count);
-        }
+        memory::shrink(&mut table.sessions);
     }
 
     /// Ends all sessions, for a server that stops. No new ones begin.

@@ -6,6 +6,7 @@ use ahash::HashMap;
 use parking_lot::RwLock;
 
 use crate::{
+    memory,
     ordered_lock::{Ordered, rank},
     transport::{engine::Session, key::SessionKey},
 };
@@ -36,6 +37,8 @@ impl Members {
         if self.ids.get(id) == Some(&socket) {
             self.ids.remove(id);
         }
+        memory::shrink(&mut self.sessions);
+        memory::shrink(&mut self.ids);
     }
 
     /// All sockets.

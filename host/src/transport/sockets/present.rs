@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::timeout};
 
-use crate::transport::key::SessionKey;
+use crate::{memory, transport::key::SessionKey};
 
 /// How long the end of a former connection may take. After that its client starts afresh.
 const ENDED_WITHIN: Duration = Duration::from_secs(2);
@@ -33,6 +33,7 @@ impl Present {
         let mut sockets = self.sockets.lock();
         if sockets.get(pid) == Some(&socket) {
             sockets.remove(pid);
+            memory::shrink(&mut *sockets);
         }
         drop(sockets);
         self.left.notify_waiters();
