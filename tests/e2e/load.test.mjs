@@ -34,7 +34,7 @@ describe('mixlab-load', { concurrency: 1 }, () => {
     'many questions at once': ['echo', '--sockets', '4', '--in-flight', '32', ...SHORT],
     'questions at a fixed rate': ['echo', '--sockets', '8', '--rate', '500', ...SHORT],
     'questions with acks': ['ack', '--sockets', '8', ...SHORT],
-    'pushes to many': ['fanout', '--subscribers', '50', '--pushes', '20', '--every', '5ms'],
+    'pushes to many': ['fanout', '--subscribers', '500', '--pushes', '50', '--every', '1ms'],
   })) {
     test(name, async () => {
       const result = await load(...args);

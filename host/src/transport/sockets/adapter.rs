@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::Stream as Answers;
 use serde::Serialize;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreLocalAdapter};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, task::yield_now};
 
 use super::{
     ask::{Answer, Asks},
@@ -39,7 +39,7 @@ use crate::{
     user::UserId,
 };
 
-/// So many clients are written to by whoever sends; with more, tasks do it, for so many each.
+/// So many clients are written to by whoever sends; the others by tasks, so many in a row.
 const WRITTEN_AT_ONCE: usize = 64;
 
 /// Sockets in this room get nothing but what they missed.
@@ -492,13 +492,25 @@ impl Adapter {
     }
 }
 
-/// Writes to many clients without keeping the sender from its own work for long.
+/// Writes to many clients without keeping the sender, or others on its thread, from their own work for
+/// long. What is sent to the last of them meanwhile leaves with what waits for them.
 fn write(mut waiting: Vec<Arc<Session>>) {
-    while waiting.len() > WRITTEN_AT_ONCE
+    if waiting.len() > WRITTEN_AT_ONCE
         && let Ok(runtime) = Handle::try_current()
     {
-        let part = waiting.split_off(waiting.len() - WRITTEN_AT_ONCE);
-        runtime.spawn(async move { part.iter().for_each(|session| session.flush()) });
+        let mut others = waiting.split_off(WRITTEN_AT_ONCE);
+        let part = others.len().div_ceil(runtime.metrics().num_workers());
+        while !others.is_empty() {
+            let part = others.split_off(others.len().saturating_sub(part));
+            runtime.spawn(write_in_turns(part));
+        }
     }
     waiting.iter().for_each(|session| session.flush());
+}
+
+async fn write_in_turns(waiting: Vec<Arc<Session>>) {
+    for some in waiting.chunks(WRITTEN_AT_ONCE) {
+        some.iter().for_each(|session| session.flush());
+        yield_now().await;
+    }
 }

@@ -8,7 +8,7 @@ pub mod upgrade;
 
 use std::{
     cell::RefCell,
-    io,
+    io::{self, Read},
     net::Shutdown,
     pin::Pin,
     sync::Arc,
@@ -19,6 +19,7 @@ use std::{
 use bytes::Bytes;
 use socket2::SockRef;
 use tokio::{
+    io::Interest,
     net::TcpStream,
     time::{Sleep, sleep},
 };
@@ -86,7 +87,7 @@ impl WebSocket {
             if self.session.has_ended() || tcp.poll_read_ready(cx)?.is_pending() {
                 return Ok(());
             }
-            READ.with_borrow_mut(|buffer| match tcp.try_read(buffer) {
+            READ.with_borrow_mut(|buffer| match try_read(tcp, buffer) {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => {
                     self.read(&mut buffer[..length]);
@@ -154,7 +155,7 @@ impl WebSocket {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {}
             }
-            let read = READ.with_borrow_mut(|buffer| tcp.try_read(buffer));
+            let read = READ.with_borrow_mut(|buffer| try_read(tcp, buffer));
             match read {
                 Ok(0) => return Poll::Ready(()),
                 Ok(_) => {}
@@ -206,6 +207,21 @@ impl Drop for WebSocket {
         // A runtime that shuts down drops its tasks.
         self.session.end(EndReason::TransportClose);
     }
+}
+
+/// Reads what is there. What does not fill the buffer is all of it: the next look waits for more, without
+/// a system call that finds nothing.
+fn try_read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut drained = None;
+    let read = tcp.try_io(Interest::READABLE, || {
+        let length = (&*SockRef::from(tcp)).read(buffer)?;
+        if (1..buffer.len()).contains(&length) {
+            drained = Some(length);
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        Ok(length)
+    });
+    drained.map_or(read, Ok)
 }
 
 /// The messages of a websocket are Engine.IO packets.
