@@ -1,11 +1,13 @@
 // What plugins remember: a call that reads and writes is a transaction, and what was acked is there after
 // whatever ends the server.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
-import { assertFailed, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { FULL } from '../support/full.mjs';
+import { assertFailed, notReady, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -234,32 +236,42 @@ test('what an on-connect wrote is there before the client is let in, and its end
   await until(async () => (await get(witness, 'disconnects')) === 3);
 });
 
-test('what was acked is there after kill -9, and what was written together is there together', async (t) => {
-  const home = { config: durability('commit'), plugins: [REMEMBERS] };
-  const server = await startServer(t, home);
-  const client = await connect(t, server);
-  let acked = 0;
-  const writing = (async () => {
-    for (;;) {
-      const number = acked + 1;
-      await steps(client, { set: ['one', number] }, { set: [`entry:${number}`, number] }, { add: ['other', 1] });
-      acked = number;
+/** Starts the server of a folder again; resolves to its address and its process. */
+async function startAgain(folder) {
+  const process = folder.start('up', '--listen', '127.0.0.1:0');
+  const url = await until(() => process.stdout().match(/listening on (http:\/\/\S+)\n/)?.[1], { timeout: 60_000 });
+  return { url, process };
+}
+
+for (const [what, lost] of [['commit', 0], ['interval:50ms', Infinity]]) {
+  test(`${what}: after kill -9 there is what was acked, and what was written together is there together`, async (t) => {
+    const folder = makeFolder(t, { config: durability(what), plugins: [REMEMBERS] });
+    let acked = 0;
+    for (const round of range(FULL ? 300 : 4)) {
+      const { url, process } = await startAgain(folder);
+      const clients = await Promise.all(range(4).map(() => connect(t, { url })));
+      const [one, other, last] = await steps(clients[0], { get: 'one' }, { get: 'other' }, { get: `entry:${acked}` });
+      if (lost === 0) {
+        assert.ok(one >= acked, `round ${round}: ${acked} were acked, ${one} are there`);
+        if (acked > 0) assert.equal(last, acked);
+      }
+      assert.equal(one, other, `round ${round}`);
+      acked = one ?? 0;
+      const began = acked;
+      const writing = clients.map(async (client) => {
+        for (;;) {
+          const number = await ask(client, 'remembers:entry');
+          acked = Math.max(acked, number);
+        }
+      });
+      const settled = Promise.allSettled(writing);
+      await until(() => acked > began + 10 + (round % 7) * 5);
+      await process.kill();
+      clients.forEach((client) => client.disconnect());
+      await settled;
     }
-  })().catch(() => {});
-  await until(() => acked >= 20);
-  await server.kill();
-  client.disconnect();
-  await writing;
-  const again = server.start('up', '--listen', '127.0.0.1:0');
-  const url = await until(() => again.stdout().match(/listening on (http:\/\/\S+)\n/)?.[1], { timeout: 60_000 });
-  const back = await connect(t, { url });
-  const [one, other, last] = await steps(back, { get: 'one' }, { get: 'other' }, { get: `entry:${acked}` });
-  assert.ok(one >= acked, `${acked} were acked, ${one} are there`);
-  assert.equal(one, other);
-  assert.equal(last, acked);
-  again.signal('SIGTERM');
-  assert.equal(await again.exited, 0);
-});
+  });
+}
 
 test('reloads while sockets race lose nothing', async (t) => {
   const server = await startServer(t, { plugins: [REMEMBERS] });
@@ -304,3 +316,42 @@ test('a file that is no store, and one that another process has, are said and do
   assert.equal(await again.exited, 0);
   assert.equal(readFileSync(join(third.folder, 'no-store'), 'utf8').slice(0, 16), 'this is no store');
 });
+
+for (const what of ['commit', 'interval:20ms']) {
+  test(`${what}: on a full disk nothing is promised, other events go on, and it recovers by itself`, async (t) => {
+    const disk = join(makeFolder(t).folder, 'disk');
+    mkdirSync(disk);
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=8m,mode=700', 'tmpfs', disk]).status !== 0) {
+      t.skip('nothing can be mounted: this needs root');
+      return;
+    }
+    try {
+      const config = `${durability(what)}\npath = "${disk}/store.redb"`;
+      const server = await startServer(t, { config, plugins: [REMEMBERS, 'echo'] });
+      const client = await connect(t, server);
+      let acked = 0;
+      let refused;
+      while (!refused) {
+        const answer = await ask(client, 'remembers', null, [{ fill: [`k${acked}`, 20_000] }, { set: ['last', acked] }]);
+        if (answer.error) refused = answer.error;
+        else acked++;
+        assert.ok(acked < 4000, 'the disk is full by now');
+      }
+      assert.deepEqual([refused.code, refused.temporary], ['plugin_unavailable', true]);
+      assert.deepEqual(await notReady(server), ['the store cannot be written']);
+      assert.equal(await ask(client, 'echo', 'others'), 'others');
+      if (what === 'commit') {
+        await until(async () => (await steps(client, { get: 'last' }))[0] === acked - 1, { message: 'what was acked is there' });
+      }
+      const more = spawnSync('mount', ['-o', 'remount,size=64m', disk]);
+      assert.equal(more.status, 0, `${more.stderr}`);
+      await until(async () => (await notReady(server)).length === 0, { timeout: 30_000 });
+      await until(async () => Array.isArray(await steps(client, { set: ['again', 1] })), { message: 'it is written again' });
+      const [last, again] = await steps(client, { get: 'last' }, { get: 'again' });
+      assert.deepEqual([last >= acked - 1, again], [true, 1]);
+      assert.equal(await server.stop(), 0);
+    } finally {
+      execFileSync('umount', ['-l', disk]);
+    }
+  });
+}
