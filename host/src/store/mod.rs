@@ -295,10 +295,13 @@ impl Open {
 
     /// Why nothing can be written now.
     fn refuses_writes(&self, state: &State) -> Option<Arc<str>> {
-        match state.is_closed {
-            true => Some("the store is closed".into()),
-            false => state.failure.clone(),
+        if state.is_closed {
+            return Some("the store is closed".into());
         }
+        if !state.recent.keeps_up() {
+            return Some("the disk does not keep up".into());
+        }
+        state.failure.clone()
     }
 
     /// What it is configured to be.

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::config;
 
+/// A disk that is so far behind takes no more: what waits for it is kept in memory.
+const MAX_PENDING_BYTES: usize = 256 << 20;
+
 /// Keys that were written and are not forgotten yet, with what the whole store holds.
 ///
 /// Each commit has a number, `seq`. A key that is not here was not written since the first commit that
@@ -27,6 +30,8 @@ pub(super) struct Recent {
     under_way: BTreeMap<u64, usize>,
     /// What the disk does not have yet.
     pending: HashSet<Key>,
+    /// What of it was written since, in bytes, each time it was.
+    pending_bytes: usize,
     usage: HashMap<Bucket, Usage>,
     /// Buckets whose usage has changed since.
     used: HashSet<Bucket>,
@@ -185,6 +190,8 @@ impl Recent {
             if let Some(expires) = value.as_ref().and_then(|value| value.expires) {
                 self.expiries.insert((expires, key.clone()));
             }
+            let bytes = value.as_ref().map_or(0, |value| value.bytes.len());
+            self.pending_bytes += key.as_str().len() + bytes;
             self.history.push_back((self.seq, key.clone()));
             self.pending.insert(key.clone());
             let seq = self.seq;
@@ -193,6 +200,11 @@ impl Recent {
         self.used.extend(usage.keys().cloned());
         self.usage.extend(usage);
         Ok(self.seq)
+    }
+
+    /// Whether the disk takes what is written as fast as it comes, more or less.
+    pub fn keeps_up(&self) -> bool {
+        self.pending_bytes <= MAX_PENDING_BYTES
     }
 
     /// Whether something is to be written to the disk.
@@ -223,6 +235,11 @@ impl Recent {
                 .is_some_and(|entry| entry.seq > durable)
         };
         self.pending.retain(is_later);
+        let size = |key: &Key| {
+            let value = self.entries.get(key).and_then(|entry| entry.value.as_ref());
+            key.as_str().len() + value.map_or(0, |value| value.bytes.len())
+        };
+        self.pending_bytes = self.pending.iter().map(size).sum();
         let later: HashSet<_> = self.pending.iter().map(Key::bucket).collect();
         self.used.retain(|bucket| later.contains(bucket));
         self.forget(durable);
@@ -233,6 +250,7 @@ impl Recent {
         self.entries.retain(|_, entry| entry.seq <= durable);
         self.history.retain(|(seq, _)| *seq <= durable);
         self.pending.clear();
+        self.pending_bytes = 0;
         self.used.clear();
         // Who read what is undone began before this.
         self.seq += 1;
