@@ -1,6 +1,6 @@
 // `mixlab up --watch` with a compiler that does as the test says: what is being built is waited for.
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -73,6 +73,44 @@ test('a plugin that is built at once has no failure to show', async (t) => {
   assert.deepEqual([failures, last], [0, null]);
   assert.doesNotMatch(own.log(), /no such file/);
 });
+
+for (const changed of ['source', 'dependency']) {
+  test(`a change in the first moment is seen, before cargo has said what a plugin is made from: ${changed}`, async (t) => {
+    const { bin, env } = programs(
+      t,
+      (bin) => `case "$1" in
+build) echo built >> ${bin}/builds; cat ${bin}/artifact;;
+metadata)
+  touch ${bin}/asked
+  while [ -d ${bin} ] && [ ! -e ${bin}/told ]; do sleep 0.05; done
+  cat ${bin}/metadata;;
+esac`,
+    );
+    const file = (...names) => join(bin, ...names);
+    for (const name of ['source', 'dependency']) {
+      mkdirSync(file(name, 'src'), { recursive: true });
+      writeFileSync(file(name, 'Cargo.toml'), '');
+      writeFileSync(file(name, 'src', 'lib.rs'), '');
+    }
+    const ids = { packages: ['source', 'dependency'].map((id) => ({ id, source: null, manifest_path: file(id, 'Cargo.toml') })) };
+    const nodes = [{ id: 'source', dependencies: ['dependency'] }, { id: 'dependency', dependencies: [] }];
+    const places = { workspace_root: file('source'), target_directory: file('source', 'target') };
+    writeFileSync(file('metadata'), JSON.stringify({ ...ids, resolve: { nodes }, ...places }));
+    writeFileSync(file('artifact'), artifact(file('source'), wasm('echo')));
+    const plugins = [{ wasm: 'echo', path: 'built/echo.wasm', source: file('source') }];
+    const own = await startServer(t, { plugins, env, args: ['--watch'] });
+    await until(() => existsSync(file('asked')), { message: () => own.log() });
+    const builds = () => readFileSync(file('builds'), 'utf8').trim().split('\n').length;
+    assert.equal(builds(), 1);
+
+    writeFileSync(file(changed, 'src', 'lib.rs'), '// changed');
+    writeFileSync(file('told'), '');
+    await until(() => builds() === 2, { message: () => own.log() });
+    // From now on it is watched.
+    writeFileSync(file(changed, 'src', 'lib.rs'), '// changed again');
+    await until(() => builds() === 3, { message: () => own.log() });
+  });
+}
 
 test('a plugin that is new in mixlab.toml while no file can be opened is built when one can', async (t) => {
   const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && cat ${bin}/artifact`);

@@ -5,11 +5,15 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::SystemTime,
 };
 
 use serde::Deserialize;
 
 use super::build::TARGET;
+
+/// What cargo writes beside the manifest of a workspace.
+const LOCK_FILE: &str = "Cargo.lock";
 
 /// The files and folders of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -69,7 +73,7 @@ impl Sources {
         sources
             .crates
             .dedup_by(|inner, outer| inner.starts_with(&*outer));
-        sources.workspace = ["Cargo.toml", "Cargo.lock"]
+        sources.workspace = ["Cargo.toml", LOCK_FILE]
             .map(|name| metadata.workspace_root.join(name))
             .into();
         sources.output.push(metadata.target_directory);
@@ -81,6 +85,30 @@ impl Sources {
         let is_in = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
         self.workspace.iter().any(|file| file == path)
             || is_in(&self.crates) && !is_in(&self.output)
+    }
+
+    /// Whether one of them was written since then. Cargo's own lock file does not count, which a build
+    /// writes; nor do crates' folders themselves, where it puts that.
+    pub fn changed_since(&self, time: SystemTime) -> bool {
+        let was_written = |path: &Path| {
+            let written = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
+            written.is_ok_and(|written| written >= time) && !path.ends_with(LOCK_FILE)
+        };
+        let mut files = self.workspace.clone();
+        let mut folders = self.crates.clone();
+        while let Some(folder) = folders.pop() {
+            let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+            for path in entries.map(|entry| entry.path()) {
+                if !self.contain(&path) {
+                    continue;
+                }
+                if path.is_dir() && !path.is_symlink() {
+                    folders.push(path.clone());
+                }
+                files.push(path);
+            }
+        }
+        files.iter().any(|path| was_written(path))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{
     io::{self, Write},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use clap::Args;
@@ -43,16 +43,18 @@ impl Up {
         let lost = metrics::lost_log_lines();
         // Until the end: then the last lines are written.
         let _log = logging::start(&config.log, lost.clone())?;
+        let built_at = SystemTime::now();
         if self.build || self.watch {
             build::all(&config)?;
         }
-        super::runtime()?.block_on(self.serve(config, global, lost))
+        super::runtime()?.block_on(self.serve(config, global, built_at, lost))
     }
 
     async fn serve(
         &self,
         config: Config,
         global: &Global,
+        built_at: SystemTime,
         lost_log_lines: IntCounter,
     ) -> Result<(), Failure> {
         let source = ConfigSource {
@@ -75,7 +77,7 @@ impl Up {
         if self.watch {
             // A thread of its own: it waits for changes for ever, and the runtime waits for its own
             // threads before it ends.
-            std::thread::Builder::new().spawn(move || watch(&config, &source))?;
+            std::thread::Builder::new().spawn(move || watch(&config, &source, built_at))?;
         }
         Ok(server.run(stop).await?)
     }

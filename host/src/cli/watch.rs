@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
@@ -26,8 +26,9 @@ const SETTLE: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(2);
 
 /// Builds a plugin again whenever a file that it is made from changes, and one that is new in
-/// `mixlab.toml` at once; runs until the process ends.
-pub fn watch(config: &Config, source: &ConfigSource) {
+/// `mixlab.toml` at once; runs until the process ends. The plugins of `config` were built before the
+/// server began to serve, from their sources as they were at `built_at`.
+pub fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime) {
     let (changes, changed) = mpsc::channel();
     let watchers = watcher(&changes).and_then(|crates| Ok((crates, watcher(&changes)?)));
     let (crates, files) = match watchers {
@@ -43,12 +44,13 @@ pub fn watch(config: &Config, source: &ConfigSource) {
         config_is_due: false,
         config_file,
     };
-    // They were built before the server began to serve.
     watch.take(config);
     for plugin in watch.plugins.values_mut() {
         plugin.is_due = false;
+        plugin.built_at = built_at;
     }
     watch.follow();
+    watch.catch_up();
     loop {
         let event = if watch.has_more_to_do() {
             changed.recv_timeout(RETRY)
@@ -102,6 +104,10 @@ struct Built {
     /// Its crate's folder, absolute.
     folder: PathBuf,
     sources: Sources,
+    /// When the build began that was the last.
+    built_at: SystemTime,
+    /// Whether it is still to be seen what changed between that and the first look at the sources.
+    is_unseen: bool,
     /// Whether it is to be built.
     is_due: bool,
     failure: Option<String>,
@@ -160,6 +166,8 @@ impl Watch<'_> {
                 None => Built {
                     plugin: plugin.clone(),
                     sources: Sources::of(&folder),
+                    built_at: SystemTime::now(),
+                    is_unseen: true,
                     folder,
                     is_due: true,
                     failure: None,
@@ -188,15 +196,21 @@ impl Watch<'_> {
             plugin.is_due |= late
                 .iter()
                 .any(|folder| plugin.sources.crates.contains(folder));
+            if std::mem::take(&mut plugin.is_unseen) {
+                plugin.is_due |= plugin.sources.changed_since(plugin.built_at);
+            }
         }
     }
 }
 
 impl Built {
     fn build(&mut self) {
+        self.built_at = SystemTime::now();
         let built = build::build([&self.plugin]);
-        // Its dependencies may be others now.
-        self.sources = Sources::of(&self.folder);
+        // Its dependencies may be others now, and were not watched meanwhile.
+        let sources = Sources::of(&self.folder);
+        self.is_unseen |= sources != self.sources;
+        self.sources = sources;
         self.is_due = matches!(built, Err(BuildError::Other(_)));
         let failure = built.err().map(|error| error.to_string());
         // A crate is built again because it changed: what is wrong with it is said again, too.
