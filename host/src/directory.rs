@@ -92,7 +92,12 @@ impl Directory {
         }
     }
 
-    /// A client asks for a namespace.
+    /// Whether a namespace is open, or would be for a client that may come in.
+    pub fn knows(&self, path: &str) -> bool {
+        self.lock().contains_key(path) || self.registry().serves(path)
+    }
+
+    /// A client that may come in asks for a namespace.
     pub fn ask(&self, path: &str) -> Result<Arc<Adapter>, Unopened> {
         let mut open = self.lock();
         match open.get_mut(path) {

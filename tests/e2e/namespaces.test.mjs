@@ -227,6 +227,23 @@ for (const transport of TRANSPORTS) {
   });
 }
 
+test('who may not come in opens no namespace', async (t) => {
+  const own = await startServer(t, {
+    config: '[auth]\nanonymous = false\n[socket]\nmax_namespaces = 3',
+    plugins: [places('rooms', '/room-*')],
+  });
+  const stranger = await rawSocket(t, own, { join: false });
+  for (const auth of ['', '{"token":"bad"}']) {
+    for (let index = 0; index < 5; index += 1) stranger.send(`40/room-${index},${auth}`);
+  }
+  await until(() => stranger.frames.filter((frame) => /^44\/room-/.test(frame)).length === 10, { message: () => stranger.shown });
+  stranger.send('40/nowhere,');
+  await stranger.frame(/^44\/nowhere,.*Invalid namespace/);
+  assert.equal(await openNamespaces(own), 1);
+  const member = await connect(t, own, { namespace: '/room-9', auth: { token: token({ id: '1' }) } });
+  assert.deepEqual(await ask(member, 'places'), ['rooms', '/room-9']);
+});
+
 test('a flood of namespaces opens no more than are allowed', async (t) => {
   await openNamespacesAre(rooms, 2);
   const socket = await rawSocket(t, rooms);

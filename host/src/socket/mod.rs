@@ -95,10 +95,14 @@ impl Sockets {
         namespace: &str,
         mut auth: AuthObject,
     ) -> Result<Admitted, ConnectError> {
-        let adapter = self.directory.ask(namespace).map_err(refusal)?;
+        if !self.directory.knows(namespace) {
+            return Err(refusal(Unopened::Unknown));
+        }
         let settings = self.dispatcher.settings.load_full();
         let user = auth.take_user(&settings, session.address)?;
         let resume = auth.take_resume();
+        // Who may not come in opens nothing.
+        let adapter = self.directory.ask(namespace).map_err(refusal)?;
         if let Some(resume) = &resume {
             let end = |former| self.end_former(former, namespace, user.as_ref());
             adapter.supersede(&resume.pid, session.id, end).await;
