@@ -20,6 +20,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
 import { ask, connect } from '../support/client.mjs';
 import { editConfig, plugin, reload, replaceFile, stamped } from '../support/plugins.mjs';
 import { startServer, wasm } from '../support/server.mjs';
@@ -211,6 +212,30 @@ test('what took the compiler too long is refused also when it is compiled, until
   await refused(later);
   editConfig(later, (toml) => toml.replace('50ms', '5m'));
   await until(async () => (await plugin(later, 'echo')).state === 'serving', { message: () => later.log() });
+});
+
+test('a machine that has no time for the compiler makes no plugin slow', async (t) => {
+  const budget = { compile: '3s' };
+  const server = await start(t, cacheFolder(t), { plugins: [{ wasm: 'echo', budget, path: 'large.wasm' }, 'stamped'] });
+  const tasks = `/proc/${server.pid}/task`;
+  /** Whether a thread of the compiler's is there. */
+  const compiles = () =>
+    readdirSync(tasks).some((task) => {
+      try {
+        return readFileSync(join(tasks, task, 'comm'), 'utf8') === 'compile\n';
+      } catch {
+        return false; // It has just ended.
+      }
+    });
+  const started = until(compiles, { message: 'the compiler runs' });
+  writeFileSync(join(server.folder, 'large.wasm'), withFunctions(3000));
+  await started;
+  // The whole server stands still for longer than the compiler may work.
+  server.signal('SIGSTOP');
+  await pause(3500); // Time is the subject.
+  server.signal('SIGCONT');
+  await until(async () => (await plugin(server, 'echo')).state === 'serving', { timeout: 60_000, message: () => server.log() });
+  assert.doesNotMatch(server.log(), /does not compile within/);
 });
 
 test('of a plugin one content is compiled at a time', async (t) => {

@@ -27,7 +27,7 @@ pub struct Budget {
     pub data: Size,
     /// The component file.
     pub file: Size,
-    /// How long it may take to compile.
+    /// CPU time that it may take to compile.
     pub compile: Duration,
     /// How many instances run side by side, at least 1.
     pub instances: usize,

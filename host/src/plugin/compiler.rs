@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use parking_lot::Mutex;
@@ -12,11 +12,15 @@ use wasmtime::{Engine, component::Component};
 
 use super::{
     cache::Cache,
+    compile_time::CompileTime,
     content::{Content, ContentHash},
 };
 
 /// So many contents that took too long are remembered. What is forgotten is compiled once more.
 const MAX_SLOW: usize = 1000;
+
+/// How often the compiler is asked what it has used.
+const CHECK: Duration = Duration::from_millis(50);
 
 /// Why nothing was compiled.
 #[derive(Debug)]
@@ -69,33 +73,42 @@ impl Compiler {
         let turn = Turn::take(self, plugin).ok_or(CompileError::Busy)?;
         let content_hash = content.hash();
         let content = content.clone();
-        let compiling = runtime.spawn_blocking(move || turn.compile(&content));
-        let took_too_long = match timeout(budget, compiling).await {
-            Ok(joined) => {
-                let (component, took) = joined.map_err(CompileError::Unended)??;
-                if took <= budget {
-                    return Ok(component);
+        let time = CompileTime::begin();
+        let spent = time.clone();
+        let mut compiling = runtime.spawn_blocking(move || turn.compile(&content, &spent));
+        let took_too_long = loop {
+            match timeout(CHECK.min(budget), &mut compiling).await {
+                Ok(joined) => {
+                    let (component, took) = joined.map_err(CompileError::Unended)??;
+                    if took <= budget {
+                        return Ok(component);
+                    }
+                    break took;
                 }
-                took
+                Err(_) if time.used() > budget => break budget,
+                Err(_) => {}
             }
-            Err(_) => budget,
         };
         self.note_slow(content_hash, took_too_long);
         Err(CompileError::OverBudget)
     }
 
     /// The component, and how long the compiler took for it, now or before.
-    fn compile_now(&self, content: &Content) -> Result<(Component, Duration), CompileError> {
+    fn compile_now(
+        &self,
+        content: &Content,
+        time: &CompileTime,
+    ) -> Result<(Component, Duration), CompileError> {
         let cached = self.cache.as_ref();
         let cached = cached.and_then(|cache| cache.load(&self.engine, content.hash()));
         if let Some(cached) = cached {
             return Ok((cached.component, cached.took));
         }
-        let threads = own_threads().map_err(|error| CompileError::Failed(error.into()))?;
-        let began = Instant::now();
+        let threads = time.threads();
+        let threads = threads.map_err(|error| CompileError::Failed(error.into()))?;
         let component = threads.install(|| Component::from_binary(&self.engine, content.bytes()));
+        let took = time.end();
         let component = component.map_err(CompileError::Failed)?;
-        let took = began.elapsed();
         if let Some(cache) = &self.cache {
             cache.store(content.hash(), &component, took);
         }
@@ -116,14 +129,6 @@ impl Compiler {
     }
 }
 
-/// Threads for one compile. On those that all share, one that is over its budget would keep the others
-/// waiting until it ends. They are as low in priority as the thread that makes them.
-fn own_threads() -> Result<rayon::ThreadPool, rayon::ThreadPoolBuildError> {
-    rayon::ThreadPoolBuilder::new()
-        .thread_name(|_| "compile".to_owned())
-        .build()
-}
-
 /// The right to compile something of a plugin; nobody else has it meanwhile.
 struct Turn {
     compiler: Arc<Compiler>,
@@ -140,8 +145,12 @@ impl Turn {
     }
 
     /// Takes it: the next turn begins when this has ended, whoever waits for it.
-    fn compile(self, content: &Content) -> Result<(Component, Duration), CompileError> {
-        self.compiler.compile_now(content)
+    fn compile(
+        self,
+        content: &Content,
+        time: &CompileTime,
+    ) -> Result<(Component, Duration), CompileError> {
+        self.compiler.compile_now(content, time)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
-//! `engine` owns the threads, `compiler` compiles and `cache` keeps what came of it, `load` turns a
-//! [`Content`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
+//! `engine` owns the threads, `compiler` compiles within its `compile_time` and `cache` keeps what came of
+//! it, `load` turns a [`Content`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
 //! a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `breaker` pauses what keeps failing,
 //! `health` remembers how it went.
@@ -10,6 +10,7 @@ mod breaker;
 mod cache;
 mod call;
 mod call_error;
+mod compile_time;
 mod compiler;
 mod completed;
 mod content;
