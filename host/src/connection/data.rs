@@ -17,6 +17,12 @@ impl Data {
         its.map(|(_, json)| json.clone())
     }
 
+    /// What all texts take, in bytes.
+    pub fn size(&self) -> usize {
+        let kept = self.0.lock();
+        kept.iter().map(|(_, json)| json.len()).sum()
+    }
+
     /// Has a plugin keep this and nothing else.
     pub fn set(&self, plugin: &Arc<str>, json: Arc<str>) {
         let mut kept = self.0.lock();

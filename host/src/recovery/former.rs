@@ -51,6 +51,13 @@ pub struct Waiting {
 }
 
 impl Former {
+    /// What its rooms and data take, in bytes.
+    pub fn size(&self) -> usize {
+        let rooms = self.rooms.iter();
+        let rooms: usize = rooms.map(|room| room.len() + size_of::<String>()).sum();
+        rooms + self.data.size()
+    }
+
     /// Leaves it only the rooms that it would be let into now.
     pub fn retain_rooms(&mut self, user: Option<&User>, settings: &Settings) {
         let own = user.map(User::rooms).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! The connections of all namespaces that dropped and may come back, and who has to go first.
 //!
-//! There is room for so many. Who comes back makes room, and so does who stays away for too long. If
+//! There is room for so many. One whose rooms and data are large counts for several. Who comes back makes room, and so does who stays away for too long. If
 //! one more drops, one goes: of the address, or the user, that has most of them, if that is more than a
 //! few; else an anonymous one before one with a user; and who has missed nothing before who has.
 
@@ -20,6 +20,9 @@ use crate::{
 /// So many dropped connections of one user or at one address are nothing unusual.
 const FEW: usize = 8;
 
+/// So many bytes of rooms and data count for one connection. Most have a tenth of that.
+pub(super) const UNIT: usize = 4 << 10;
+
 /// The connections that dropped. Its lock comes before all logs'; it is held with one only where
 /// somebody has to go.
 pub struct Formers {
@@ -36,10 +39,20 @@ pub struct Taken {
     at: Instant,
 }
 
+/// A connection that waits for its client.
+struct Entry {
+    at: Instant,
+    waiting: Waiting,
+    /// For how many it counts.
+    weight: usize,
+}
+
 /// They are numbered as they drop, so that the lowest number is the oldest.
 #[derive(Default)]
 struct Kept {
-    waiting: BTreeMap<u64, (Instant, Waiting)>,
+    waiting: BTreeMap<u64, Entry>,
+    /// For how many all of them count.
+    weight: usize,
     by_pid: HashMap<String, u64>,
     next: u64,
     anonymous: Class,
@@ -51,7 +64,7 @@ struct Kept {
 struct Class {
     all: Queue,
     owners: HashMap<Owner, Queue>,
-    /// How many each owner has.
+    /// For how many those of each owner count.
     sizes: BTreeSet<(usize, Owner)>,
 }
 
@@ -69,6 +82,8 @@ struct Queue {
     idle: BTreeSet<u64>,
     /// Of those who have missed something.
     missing: BTreeSet<u64>,
+    /// For how many all of them count.
+    weight: usize,
 }
 
 impl Formers {
@@ -97,12 +112,10 @@ impl Formers {
         let mut kept = self.lock();
         kept.forget(Instant::now(), self.max_age);
         let number = *kept.by_pid.get(pid)?;
-        let (at, waiting) = kept.waiting.get(&number)?;
-        let at = *at;
-        if !is_its(waiting) {
+        if !is_its(&kept.waiting.get(&number)?.waiting) {
             return None;
         }
-        let waiting = kept.remove(number)?;
+        let Entry { at, waiting, .. } = kept.remove(number)?;
         Some(Taken {
             waiting,
             number,
@@ -140,36 +153,45 @@ impl Formers {
 
 impl Kept {
     fn insert(&mut self, number: u64, at: Instant, waiting: Waiting) {
+        let weight = 1 + waiting.former.size() / UNIT;
         let owner = Owner::of(&waiting.former);
-        self.class(&owner).insert(number, owner);
+        self.class(&owner).insert(number, owner, weight);
+        self.weight += weight;
         let pid = waiting.former.pid.clone();
-        self.waiting.insert(number, (at, waiting));
+        let entry = Entry {
+            at,
+            waiting,
+            weight,
+        };
+        self.waiting.insert(number, entry);
         if let Some(former) = self.by_pid.insert(pid, number) {
             self.remove(former);
         }
     }
 
-    fn remove(&mut self, number: u64) -> Option<Waiting> {
-        let (_, waiting) = self.waiting.remove(&number)?;
-        let pid = &waiting.former.pid;
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.waiting.remove(&number)?;
+        let former = &entry.waiting.former;
+        let pid = &former.pid;
         if self.by_pid.get(pid) == Some(&number) {
             self.by_pid.remove(pid);
         }
-        let owner = Owner::of(&waiting.former);
-        self.class(&owner).remove(number, owner);
-        Some(waiting)
+        let owner = Owner::of(former);
+        self.class(&owner).remove(number, owner, entry.weight);
+        self.weight -= entry.weight;
+        Some(entry)
     }
 
     fn forget(&mut self, now: Instant, max_age: Duration) {
-        while let Some((&number, (at, _))) = self.waiting.first_key_value()
-            && now.duration_since(*at) > max_age
+        while let Some((&number, entry)) = self.waiting.first_key_value()
+            && now.duration_since(entry.at) > max_age
         {
             self.remove(number);
         }
     }
 
     fn fit(&mut self, max: usize) {
-        while self.waiting.len() > max {
+        while self.weight > max {
             self.evict();
         }
     }
@@ -179,7 +201,7 @@ impl Kept {
         let most = self.anonymous.most().max(self.users.most());
         let is_anonymous = match most > FEW {
             true => self.anonymous.most() == most,
-            false => self.anonymous.all.len() > 0,
+            false => !self.anonymous.all.is_empty(),
         };
         let class = match is_anonymous {
             true => &mut self.anonymous,
@@ -193,8 +215,8 @@ impl Kept {
             };
             match self.waiting.get(&number) {
                 // Whoever has missed something has so until it is back: each is moved once.
-                Some((_, waiting)) if waiting.has_missed() => {
-                    class.note_missing(number, &Owner::of(&waiting.former));
+                Some(entry) if entry.waiting.has_missed() => {
+                    class.note_missing(number, &Owner::of(&entry.waiting.former));
                 }
                 _ => break Some(number),
             }
@@ -213,23 +235,23 @@ impl Kept {
 }
 
 impl Class {
-    fn insert(&mut self, number: u64, owner: Owner) {
-        self.all.idle.insert(number);
+    fn insert(&mut self, number: u64, owner: Owner, weight: usize) {
+        self.all.insert(number, weight);
         let queue = self.owners.entry(owner.clone()).or_default();
-        let before = queue.len();
-        queue.idle.insert(number);
+        let before = queue.weight;
+        queue.insert(number, weight);
         self.sizes.remove(&(before, owner.clone()));
-        self.sizes.insert((before + 1, owner));
+        self.sizes.insert((queue.weight, owner));
     }
 
-    fn remove(&mut self, number: u64, owner: Owner) {
-        self.all.remove(number);
+    fn remove(&mut self, number: u64, owner: Owner, weight: usize) {
+        self.all.remove(number, weight);
         let Some(queue) = self.owners.get_mut(&owner) else {
             return;
         };
-        let before = queue.len();
-        queue.remove(number);
-        let after = queue.len();
+        let before = queue.weight;
+        queue.remove(number, weight);
+        let after = queue.weight;
         self.sizes.remove(&(before, owner.clone()));
         match after {
             0 => _ = self.owners.remove(&owner),
@@ -244,7 +266,7 @@ impl Class {
         }
     }
 
-    /// How many the owner has that has most.
+    /// For how many those of the owner count that has most.
     fn most(&self) -> usize {
         self.sizes.last().map_or(0, |(size, _)| *size)
     }
@@ -273,16 +295,23 @@ impl Owner {
 }
 
 impl Queue {
-    fn len(&self) -> usize {
-        self.idle.len() + self.missing.len()
+    fn is_empty(&self) -> bool {
+        self.idle.is_empty() && self.missing.is_empty()
+    }
+
+    fn insert(&mut self, number: u64, weight: usize) {
+        self.idle.insert(number);
+        self.weight += weight;
     }
 
     fn numbers(&self) -> impl Iterator<Item = u64> {
         self.idle.iter().chain(&self.missing).copied()
     }
 
-    fn remove(&mut self, number: u64) {
-        let _ = self.idle.remove(&number) || self.missing.remove(&number);
+    fn remove(&mut self, number: u64, weight: usize) {
+        if self.idle.remove(&number) || self.missing.remove(&number) {
+            self.weight -= weight;
+        }
     }
 
     fn note_missing(&mut self, number: u64) {

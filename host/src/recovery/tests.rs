@@ -13,7 +13,7 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Common, Former, Journal, Stream};
+use super::{Common, Former, Journal, Stream, formers::UNIT};
 use crate::{
     address::ClientAddress,
     config,
@@ -968,6 +968,67 @@ fn a_crowd_of_one_client_takes_no_place_from_others() {
             .filter_map(|client| back(client).then_some(()))
             .count(),
         15
+    );
+}
+
+/// A client at an address of this number that drops with so many bytes of rooms, or of data.
+fn dropped_with(journal: &Journal, address: u8, bytes: usize, in_rooms: bool) -> Client {
+    let mut client = Client::connect(journal);
+    client.address = IpAddr::from([192, 0, 2, address]).into();
+    let text = "x".repeat(bytes - if in_rooms { size_of::<String>() } else { 0 });
+    let mut former = client.former();
+    match in_rooms {
+        true => former.rooms = vec![text],
+        false => former.data.set(&"plugin".into(), text.into()),
+    }
+    assert_eq!(former.size(), bytes);
+    journal.end(&client.stream, client.key.session, || Some(former));
+    client.is_here = false;
+    client
+}
+
+#[test]
+fn large_rooms_and_data_count_for_several_connections() {
+    const MAX: usize = 16;
+    let limits = || config::Recovery {
+        max_clients: MAX,
+        ..roomy()
+    };
+    for in_rooms in [true, false] {
+        for (bytes, kept) in [(UNIT - 1, MAX), (UNIT, MAX / 2), (3 * UNIT, MAX / 4)] {
+            let journal = namespace(limits());
+            for number in 0..MAX as u8 {
+                dropped_with(&journal, number, bytes, in_rooms);
+            }
+            assert_eq!(journal.sweep(false), kept, "{bytes}");
+        }
+        let journal = namespace(limits());
+        dropped_with(&journal, 0, (MAX + 1) * UNIT, in_rooms);
+        assert_eq!(journal.sweep(false), 0, "more than there is room for");
+    }
+}
+
+#[test]
+fn who_has_much_data_takes_no_place_from_others() {
+    let limits = config::Recovery {
+        max_clients: 40,
+        ..roomy()
+    };
+    let journal = namespace(limits);
+    let mut modest: Vec<_> = (0..10)
+        .map(|number| dropped(&journal, 10 + number, None))
+        .collect();
+    let mut greedy: Vec<_> = (0..8)
+        .map(|_| dropped_with(&journal, 1, 9 * UNIT, false))
+        .collect();
+    let mut back = |client: &mut Client| client.come_back(&journal, |_| {});
+    assert!(modest.iter_mut().all(&mut back));
+    assert_eq!(
+        greedy
+            .iter_mut()
+            .filter_map(|client| back(client).then_some(()))
+            .count(),
+        3
     );
 }
 
