@@ -25,6 +25,7 @@ pub use bindings::{
     exports::mixlab::plugin::{
         connections::{Guest as Connections, GuestIndices as ConnectionsIndices, Refusal},
         events::{Guest as Events, GuestIndices as EventsIndices, Outcome},
+        filters::{Guest as Filters, GuestIndices as FiltersIndices, Verdict},
         lifecycle::{
             Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,
             Missed, RateLimit, Rule, Schedule, Scope, SerialKey,

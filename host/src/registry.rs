@@ -1,5 +1,7 @@
 //! Which plugin handles what: an immutable snapshot, replaced as a whole.
 
+mod filter;
+
 use std::{
     cmp::Reverse,
     collections::{HashMap, HashSet},
@@ -11,8 +13,11 @@ use std::{
 use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
+pub use filter::Filter;
+
 use crate::{
     admission::{Contract, ContractError, RateLimits, Schema, SchemaBudget},
+    grant::Pattern,
     guest::{self, Description, EmitContract},
     metrics::Metrics,
     namespace::{NamespacePattern, is_namespace},
@@ -43,21 +48,26 @@ pub struct Served {
     pub routes: Vec<Arc<Route>>,
     /// The timers that it declares.
     schedules: Arc<[Schedule]>,
+    /// The events of others that it filters, if any.
+    filter: Option<Arc<Filter>>,
 }
 
 /// The schemas of the events that a plugin declares to emit.
 pub type Emits = HashMap<String, Schema>;
 
 /// An event and who handles it.
+#[derive(Clone)]
 pub struct Route {
     /// The handler.
     pub plugin: Arc<Plugin>,
     /// What is checked first.
-    pub contract: Contract,
+    pub contract: Arc<Contract>,
     /// What the plugin must keep to when it emits.
     pub emits: Arc<Emits>,
     /// Counts its good answers.
     pub answered: IntCounter,
+    /// The plugins that may see the event before, in their order. Mostly none.
+    pub filters: Vec<Arc<Filter>>,
 }
 
 /// Why a plugin's description is refused.
@@ -84,7 +94,7 @@ pub enum DescriptionError {
     )]
     TimersNotGranted,
     /// It handles nothing.
-    #[error("it handles no event, watches no connections and has no timers")]
+    #[error("it handles and filters no event, watches no connections and has no timers")]
     Nothing,
     /// It declares more than there may be.
     #[error("it declares {count} {what}; {MAX_DECLARED} are allowed")]
@@ -116,6 +126,19 @@ pub enum DescriptionError {
          mixlab.toml"
     )]
     NotGranted(String),
+    /// It says that it filters events, and cannot.
+    #[error("it says which events it filters, and does not export mixlab:plugin/filters")]
+    NoFilters,
+    /// The pattern of events that it filters is none.
+    #[error(
+        "it filters {0:?}, which is no event: a name has 1 to 128 bytes, in which * stands for any"
+    )]
+    Filter(String),
+    /// It filters events that it is not granted.
+    #[error(
+        "it filters the event {0}, which needs a grant: add \"filter:{0}\" to its grants in mixlab.toml"
+    )]
+    FilterNotGranted(String),
     /// The host stopped meanwhile.
     #[error("the host is shutting down")]
     Stopped,
@@ -162,6 +185,7 @@ impl Served {
             events,
             emits,
             schedules,
+            filters,
             ..
         } = description;
         if semver::Version::parse(&version).is_err() {
@@ -179,7 +203,11 @@ impl Served {
         }
         let emits = Arc::new(compile_emits(emits, &mut budget)?);
         let schedules = checked_schedules(schedules, &plugin)?;
-        if events.is_empty() && !plugin.wants_connections() && !plugin.handles_timers() {
+        if events.is_empty()
+            && filters.is_empty()
+            && !plugin.wants_connections()
+            && !plugin.handles_timers()
+        {
             return Err(DescriptionError::Nothing);
         }
         if namespaces.is_empty() {
@@ -195,6 +223,7 @@ impl Served {
             let shown = shortened(ungranted, MAX_SHOWN_CHARS);
             return Err(DescriptionError::NotGranted(shown));
         }
+        let filter = Filter::new(&plugin, &emits, &filters, &namespaces)?.map(Arc::new);
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(events.len());
         let mut names = HashSet::new();
         for event in events {
@@ -205,9 +234,10 @@ impl Served {
             let answered = metrics.event_ok(plugin.name(), &contract.event);
             routes.push(Arc::new(Route {
                 plugin: plugin.clone(),
-                contract,
+                contract: Arc::new(contract),
                 emits: emits.clone(),
                 answered,
+                filters: Vec::new(),
             }));
         }
         Ok(Self {
@@ -216,6 +246,7 @@ impl Served {
             namespaces,
             routes,
             schedules,
+            filter,
         })
     }
 
@@ -231,6 +262,17 @@ impl Served {
         self.routes
             .iter()
             .map(|route| route.contract.event.as_str())
+    }
+
+    /// The events of others that it filters, as patterns.
+    pub fn filtered_events(&self) -> impl Iterator<Item = &str> {
+        let filter = self.filter.iter();
+        filter.flat_map(|filter| filter.events().map(Pattern::as_str))
+    }
+
+    /// Whether clients find something in its namespaces.
+    fn serves(&self) -> bool {
+        !self.routes.is_empty() || self.plugin.wants_connections()
     }
 
     /// The first event that one of `others` handles already.
@@ -279,6 +321,26 @@ fn checked_schedules(
         schedules.push(schedule);
     }
     Ok(schedules.into())
+}
+
+/// An event as it is handled in a namespace, or in those of a pattern: with who may filter it there.
+fn filtered(route: &Arc<Route>, path: &str, filters: &[Arc<Filter>]) -> Arc<Route> {
+    let event = &route.contract.event;
+    let is_pattern = NamespacePattern::parse(path).is_some();
+    let may_see = |filter: &&Arc<Filter>| {
+        let is_of_event = || filter.events().any(|pattern| pattern.matches(event));
+        filter.plugin.name() != route.plugin.name()
+            && (is_pattern || filter.is_of(path))
+            && (event == ANY_EVENT || is_of_event())
+    };
+    let filters: Vec<_> = filters.iter().filter(may_see).cloned().collect();
+    if filters.is_empty() {
+        return route.clone();
+    }
+    Arc::new(Route {
+        filters,
+        ..Route::clone(route)
+    })
 }
 
 fn compile_emits(
@@ -333,6 +395,9 @@ struct Namespace {
 impl Registry {
     /// Of plugins without conflicts, in the order of `mixlab.toml`.
     pub fn new<'a>(served: impl IntoIterator<Item = &'a Arc<Served>>) -> Self {
+        let served: Vec<_> = served.into_iter().collect();
+        let filters = served.iter().filter_map(|served| served.filter.clone());
+        let filters: Vec<_> = filters.collect();
         let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
         let mut order = Vec::new();
         let mut plugins = Vec::new();
@@ -347,15 +412,19 @@ impl Registry {
                 };
                 timed.insert(name, plugin);
             }
+            if !plugin.serves() {
+                continue;
+            }
             for path in plugin.namespaces() {
                 order.push(path);
                 let namespace = namespaces.entry(path.into()).or_default();
                 for route in &plugin.routes {
+                    let route = filtered(route, path, &filters);
                     if route.contract.event == ANY_EVENT {
-                        namespace.any_event = Some(route.clone());
+                        namespace.any_event = Some(route);
                     } else {
                         let event = route.contract.event.as_str().into();
-                        namespace.events.insert(event, route.clone());
+                        namespace.events.insert(event, route);
                     }
                 }
                 if plugin.plugin.wants_connections() {

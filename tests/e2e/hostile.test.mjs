@@ -95,6 +95,8 @@ const TABLE = {
     config: { events: [{ name: 'contracts' }, { name: 'contracts:ping' }], answer: 'pong' },
     works: async ({ socket }) => assert.equal(await ask(socket, 'contracts'), 'pong'),
   },
+  remembers: { refused: /which needs a grant/ },
+  filters: { refused: /config: missing field `filters`/ },
   stamped: {
     group: 'events',
     works: async ({ socket }) => assert.deepEqual(await ask(socket, 'stamped', 'x'), { version: 1, data: 'x' }),

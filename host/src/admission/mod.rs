@@ -72,14 +72,7 @@ pub fn admit(
             .check(connection, &identity, now)
             .map_err(|wait| rate_limited(&format!("{:?} events", contract.event), wait))?;
     }
-    let size = message.size();
-    if size > contract.max_bytes {
-        let message = format!(
-            "the payload has {size} bytes; {} are allowed",
-            contract.max_bytes
-        );
-        return Err(WireError::new("payload_too_large", message));
-    }
+    check_size(contract, &message)?;
     let admitted = Admitted { message, identity };
     let schema = contract.arguments.as_ref();
     let steps = schema.map_or(0, |schema| {
@@ -90,6 +83,23 @@ pub fn admit(
     }
     check(contract, &admitted.message)?;
     Ok(Admission::Admitted(admitted))
+}
+
+impl Contract {
+    /// Whether a message is one that its event may have.
+    pub fn check(&self, message: &Message) -> Result<(), WireError> {
+        check_size(self, message)?;
+        check(self, message)
+    }
+}
+
+fn check_size(contract: &Contract, message: &Message) -> Result<(), WireError> {
+    let (size, most) = (message.size(), contract.max_bytes);
+    if size > most {
+        let message = format!("the payload has {size} bytes; {most} are allowed");
+        return Err(WireError::new("payload_too_large", message));
+    }
+    Ok(())
 }
 
 fn check(contract: &Contract, message: &Message) -> Result<(), WireError> {

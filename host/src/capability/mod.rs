@@ -145,9 +145,11 @@ impl State {
         self.ask_until = Some(until);
     }
 
-    /// The call is for an event with this message.
-    pub fn give(&mut self, message: Arc<GuestMessage>) {
+    /// The call is for an event with this message, for which other calls have read and written so much
+    /// already.
+    pub fn give(&mut self, message: Arc<GuestMessage>, transaction: Option<Box<Transaction>>) {
         self.given = Some(message);
+        self.transaction = transaction;
     }
 
     /// Ends a call and hands over what it recorded.

@@ -161,6 +161,9 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
             "not watched"
         }
     )?;
+    if !plugin.filters.is_empty() {
+        writeln!(out, "    filters      {}", plugin.filters.join(", "))?;
+    }
     for event in &plugin.events {
         writeln!(out, "event {}", event.name)?;
         writeln!(out, "    access       {}", event.access)?;
@@ -219,16 +222,16 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
             plugin["calls"],
             plugin["failures"]
         )?;
-        let events = plugin["events"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str);
-        writeln!(
-            out,
-            "    events        {}",
-            events.collect::<Vec<_>>().join(", ")
-        )?;
+        let names = |key: &str| {
+            let names = plugin[key].as_array().into_iter().flatten();
+            let names: Vec<_> = names.filter_map(Value::as_str).collect();
+            names.join(", ")
+        };
+        writeln!(out, "    events        {}", names("events"))?;
+        let filters = names("filters");
+        if !filters.is_empty() {
+            writeln!(out, "    filters       {filters}")?;
+        }
         let addresses = plugin["paused_addresses"].as_u64().unwrap_or_default();
         if plugin["paused"] == true {
             writeln!(out, "    paused        for everybody")?;

@@ -15,8 +15,8 @@ use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
-    Auth, Breaker, Cors, Limits, Listen, Log, OnExcess, OnFailure, Payments, Recovery, Reload,
-    Runtime, Secret, Socket, Store, Web,
+    Auth, Breaker, Cors, Filter, Limits, Listen, Log, OnExcess, OnFailure, Payments, Recovery,
+    Reload, Runtime, Secret, Socket, Store, Web,
 };
 use crate::grant::Grants;
 use crate::units::Size;
@@ -75,6 +75,7 @@ pub struct PluginFile {
     pub budget: Table<BudgetFile>,
     pub on_failure: OnFailure,
     pub on_excess: Option<OnExcess>,
+    pub filter: Table<Filter>,
 }
 
 impl ConfigFile {

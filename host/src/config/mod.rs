@@ -33,9 +33,9 @@ pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Limits, Log, LogFormat, LogLevel,
-    OnExcess, OnFailure, Payments, Plugin, Recovery, Reload, Runtime, SlowClient, Socket, Store,
-    Web,
+    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, Limits, Log,
+    LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Recovery, Reload, Runtime,
+    SlowClient, Socket, Store, Web,
 };
 
 use environment::Environment;

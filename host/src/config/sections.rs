@@ -426,6 +426,40 @@ impl TryFrom<String> for OnFailure {
     }
 }
 
+/// `plugins.filter`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// What becomes of an event when the plugin fails to filter it.
+    pub on_failure: FilterFailure,
+}
+
+/// `plugins.filter.on_failure`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum FilterFailure {
+    /// It is refused.
+    #[default]
+    Reject,
+    /// It goes on as if the plugin had not been there.
+    Allow,
+}
+
+impl TryFrom<String> for FilterFailure {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "reject" => Ok(FilterFailure::Reject),
+            "allow" => Ok(FilterFailure::Allow),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["reject", "allow"])
+            )),
+        }
+    }
+}
+
 /// `on_excess`: what becomes of an event over a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -627,4 +661,6 @@ pub struct Plugin {
     pub on_failure: OnFailure,
     /// What becomes of its events over a limit, if not what `[limits]` says.
     pub on_excess: Option<OnExcess>,
+    /// As a filter of events of others.
+    pub filter: Filter,
 }

@@ -67,8 +67,14 @@ impl Answer {
     }
 
     /// Tells the client that the plugin failed, and the log why.
-    pub fn plugin_failed(&self, plugin: &Plugin, error: &CallError, written: Option<&Written>) {
-        let during = During::of(CallKind::Event, &self.event, &self.connection);
+    pub fn plugin_failed(
+        &self,
+        plugin: &Plugin,
+        kind: CallKind,
+        error: &CallError,
+        written: Option<&Written>,
+    ) {
+        let during = During::of(kind, &self.event, &self.connection);
         let error = failure::report(plugin, &during, error, written);
         self.tell(&error);
     }

@@ -1,17 +1,17 @@
 //! A call for an event, from when it is let in until it is answered.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use tokio::sync::OwnedMutexGuard;
 
-use super::{answer::Answer, serial::Turn};
+use super::{answer::Answer, filtering::Chain, serial::Turn};
 use crate::{
     capability::Written,
     connection::Identity,
     guest,
     message::Message,
-    plugin::{Job, Lease, Spent},
-    registry::Route,
+    plugin::{CallKind, Job, Lease, Plugin, Spent},
+    registry::{Filter, Route},
 };
 
 /// A call for an event, which may run more than once.
@@ -20,21 +20,24 @@ pub struct Call {
     pub answer: Answer,
     /// Whom it is for.
     pub route: Arc<Route>,
-    identity: Arc<Identity>,
-    /// The event's message.
+    /// Who sent the event.
+    pub identity: Arc<Identity>,
+    /// The event's message, or what a filter has put in its place.
     pub message: Arc<guest::Message>,
     /// How often it has run and is not to be counted.
     pub conflicts: u32,
     /// What it has used of its time.
     pub spent: Spent,
+    /// Who sees the event before its handler; none if nobody does.
+    pub chain: Option<Box<Chain>>,
     /// Its turn among calls with the same key.
     turn: Option<Turn>,
-    /// Its turn among calls that kept conflicting.
-    pub contended: Option<OwnedMutexGuard<()>>,
+    /// Its turn among calls that kept conflicting, of each of its plugins.
+    pub contended: Vec<OwnedMutexGuard<()>>,
 }
 
 /// A call's turns among others.
-pub type Turns = (Option<Turn>, Option<OwnedMutexGuard<()>>);
+pub type Turns = (Option<Turn>, Vec<OwnedMutexGuard<()>>);
 
 /// A call that has run, until it is answered.
 pub struct Ended {
@@ -56,15 +59,25 @@ impl Call {
         identity: Arc<Identity>,
         message: Message,
     ) -> Self {
+        let message = Arc::new(message.into());
+        let chain = match route.filters.as_slice() {
+            [] => None,
+            filters => {
+                let (namespace, event) = (answer.connection.namespace(), &answer.event);
+                let sees = |filter: &&Arc<Filter>| filter.sees(namespace, event);
+                Chain::new(filters.iter().filter(sees).cloned().collect(), &message)
+            }
+        };
         Self {
             answer,
             route,
             identity,
-            message: Arc::new(message.into()),
+            message,
             conflicts: 0,
             spent: Spent::default(),
+            chain,
             turn: None,
-            contended: None,
+            contended: Vec::new(),
         }
     }
 
@@ -76,24 +89,72 @@ impl Call {
         }
     }
 
-    /// It has used so much by now.
-    pub fn having(self, spent: Spent) -> Self {
-        Self { spent, ..self }
+    /// Whether it is its turn among calls with this key.
+    pub fn has_turn(&self, key: &str) -> bool {
+        self.turn.as_ref().is_some_and(|turn| turn.is_for(key))
     }
 
-    /// What the plugin is called for.
-    pub fn job(&self) -> Job {
+    /// It has used so much by now.
+    pub fn having(mut self, spent: Spent) -> Self {
+        self.spent = spent;
+        if let Some(chain) = &mut self.chain {
+            chain.has_spent(spent);
+        }
+        self
+    }
+
+    /// What is held against the plugin's time.
+    pub fn spent(&self) -> Spent {
+        self.chain
+            .as_ref()
+            .map_or(self.spent, |chain| chain.spent())
+    }
+
+    /// It runs again from the start, as nothing has happened.
+    pub fn restart(&mut self) {
+        self.conflicts += 1;
+        if let Some(chain) = &mut self.chain {
+            self.message = chain.restart();
+        }
+    }
+
+    /// Who is to be asked next, if not the handler.
+    pub fn filter(&self) -> Option<Arc<Filter>> {
+        self.chain.as_ref()?.current().cloned()
+    }
+
+    /// Who runs right now, or has just run.
+    pub fn speaker(&self) -> (&Arc<Plugin>, CallKind) {
+        match self.chain.as_ref().and_then(|chain| chain.current()) {
+            Some(filter) => (&filter.plugin, CallKind::Filter),
+            None => (&self.route.plugin, CallKind::Event),
+        }
+    }
+
+    /// All who take part in it, in an order that all calls share.
+    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+        let filters = self.chain.iter().flat_map(|chain| chain.filters());
+        let filters = filters.map(|filter| filter.plugin.clone());
+        let mut plugins: Vec<_> = filters.chain([self.route.plugin.clone()]).collect();
+        plugins.sort_by(|a, b| a.name().cmp(b.name()));
+        plugins
+    }
+
+    /// What the handler is called for.
+    pub fn job(&mut self) -> Job {
+        let chain = self.chain.as_mut();
         Job::Event {
             connection: self.answer.connection.clone(),
             identity: self.identity.clone(),
             event: self.answer.event.clone(),
             message: self.message.clone(),
+            transaction: chain.and_then(|chain| chain.take_transaction()),
         }
     }
 
     /// What the next call waits for.
     pub fn take_turn(&mut self) -> Turns {
-        (self.turn.take(), self.contended.take())
+        (self.turn.take(), mem::take(&mut self.contended))
     }
 
     /// It is its turn still.

@@ -1,6 +1,6 @@
 //! Calls that read from the store or write to it: committed, run again, or told that they cannot be.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use tokio::sync::oneshot::{self, error::TryRecvError};
 
@@ -108,8 +108,10 @@ impl Dispatcher {
 
     fn not_committed(self: &Arc<Self>, ended: Ended, error: CommitError) -> Progress {
         let route = &ended.call.route;
-        let is_over =
-            ended.acted && !route.contract.repeatable || !goes_on(&ended.call, route.plugin.wall());
+        let chain = ended.call.chain.as_ref();
+        let is_over = chain.is_some_and(|chain| chain.has_acted())
+            || ended.acted && !route.contract.repeatable
+            || !goes_on(&ended.call);
         match error {
             CommitError::Conflict if !is_over => return self.run_again(ended.call),
             CommitError::Conflict => {
@@ -121,23 +123,42 @@ impl Dispatcher {
                     .refuse(WireError::temporary("conflict", error));
             }
             CommitError::Unavailable(reason) => self.refuse_commit(&ended.call, &reason),
-            error => self.answer(ended, Verdict::Failed(error.into())),
+            error => return self.not_possible(ended, error),
         }
+        Progress::Done
+    }
+
+    /// One of the plugins has recorded what cannot be done.
+    fn not_possible(self: &Arc<Self>, mut ended: Ended, error: CommitError) -> Progress {
+        let call = &mut ended.call;
+        let blamed = call.chain.as_mut().and_then(|chain| chain.blame(&error));
+        let error = error.into();
+        if let Some(filter) = blamed
+            && filter.lets_on()
+            && !call.chain.as_ref().is_some_and(|chain| chain.has_acted())
+        {
+            call.report_filter(&filter, &error, None);
+            call.leave_filter_out();
+            return self.run_again(ended.call);
+        }
+        self.answer(ended, Verdict::Failed(error));
         Progress::Done
     }
 
     /// Runs a call again on what is there now: it has had no effect.
     fn run_again(self: &Arc<Self>, mut call: Call) -> Progress {
-        call.conflicts += 1;
+        call.restart();
         self.metrics.call_repeated(call.route.plugin.name());
         if call.conflicts <= AT_ONCE {
             return self.run(call);
         }
         let this = self.clone();
         Progress::Moved(Box::pin(async move {
-            if call.contended.is_none() {
-                let contended = call.route.plugin.contended().clone();
-                call.contended = Some(contended.lock_owned().await);
+            if call.contended.is_empty() {
+                for plugin in call.plugins() {
+                    let contended = plugin.contended().clone().lock_owned().await;
+                    call.contended.push(contended);
+                }
             }
             this.run(call).end().await;
         }))
@@ -265,7 +286,7 @@ impl From<CommitError> for CallError {
 }
 
 /// Whether a call that has met a conflict may run again.
-fn goes_on(call: &Call, wall: Duration) -> bool {
-    let since = call.spent.since;
+fn goes_on(call: &Call) -> bool {
+    let (since, wall) = (call.spent().since, call.speaker().0.wall());
     call.conflicts < MAX_CONFLICTS && since.is_none_or(|since| since.elapsed() < wall)
 }

@@ -10,6 +10,7 @@ mod commit;
 mod connections;
 mod expiry;
 mod failure;
+mod filtering;
 pub(crate) mod host_events;
 mod outcome;
 mod serial;
@@ -53,7 +54,7 @@ use crate::{
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
-    plugin::{self, CallKind, Completed, Started},
+    plugin::{self, Completed, Started},
     registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
@@ -261,20 +262,31 @@ impl Dispatcher {
         }
     }
 
-    /// Calls the plugin when it is the call's turn, and performs what it wants.
+    /// Calls the plugin, and performs what it wants.
     fn call(self: &Arc<Self>, answer: Answer, route: &Arc<Route>, admitted: Admitted) -> Progress {
         let (message, identity) = admitted.into_parts();
-        let call = Call::new(answer, route.clone(), identity, message);
+        self.run_in_turn(Call::new(answer, route.clone(), identity, message))
+    }
+
+    /// Runs a call when it is its turn among those with the same key.
+    fn run_in_turn(self: &Arc<Self>, mut call: Call) -> Progress {
+        let route = call.route.clone();
         let Some(serial_by) = &route.contract.serial_by else {
             return self.run(call);
         };
         let key = match serial_by.key(&call.message, call.answer.connection.namespace()) {
             Ok(key) => key,
             Err(error) => {
-                self.refuse(call.answer, Some(route), error);
+                self.refuse(call.answer, Some(&route), error);
                 return Progress::Done;
             }
         };
+        if call.has_turn(&key) {
+            return self.run(call);
+        }
+        // A filter has put another message in the place of the event's. Who waits for a turn has no
+        // other one.
+        drop(call.take_turn());
         match self.serial.enter(route.plugin.name(), key) {
             Entered::Now(turn) => self.run(call.with_turn(turn)),
             Entered::Later(turn) => {
@@ -290,14 +302,19 @@ impl Dispatcher {
                 let error = "too many calls wait for the same key";
                 let error = WireError::temporary(RATE_LIMITED, error);
                 let error = error.with_retry_after(FULL_QUEUE_RETRY);
-                self.refuse(call.answer, Some(route), error);
+                self.refuse(call.answer, Some(&route), error);
                 Progress::Done
             }
         }
     }
 
-    fn run(self: &Arc<Self>, call: Call) -> Progress {
-        match call.route.plugin.start(call.job(), call.spent) {
+    /// Asks the next filter, if there is one, or else the handler.
+    fn run(self: &Arc<Self>, mut call: Call) -> Progress {
+        if let Some(filter) = call.filter() {
+            return self.filter(call, filter);
+        }
+        let (job, spent) = (call.job(), call.spent());
+        match call.route.plugin.start(job, spent) {
             Started::Done(completed) => self.settle(call, completed),
             Started::Moved(completed) => {
                 let this = self.clone();
@@ -402,10 +419,14 @@ impl Dispatcher {
     /// Holds what the call read against what is there now, if it read something, and answers.
     fn conclude(
         self: &Arc<Self>,
-        ended: Ended,
+        mut ended: Ended,
         verdict: Verdict,
         transaction: Option<Box<Transaction>>,
     ) -> Progress {
+        let verdict = match &mut ended.call.chain {
+            Some(chain) => verdict.after(chain.take_effects()),
+            None => verdict,
+        };
         match transaction {
             None => {
                 self.answer(ended, verdict);
@@ -419,9 +440,10 @@ impl Dispatcher {
         let Ended { call, written, .. } = &ended;
         let (answer, route) = (&call.answer, &call.route);
         let address = Some(answer.connection.address);
+        let (plugin, kind) = call.speaker();
         match verdict {
             Verdict::Done(reply, effects) => {
-                route.plugin.succeeded(CallKind::Event, address);
+                plugin.succeeded(kind, address);
                 route.answered.inc();
                 effect::commit(effects, Some(&answer.connection), &self.broadcast, || {
                     if let Some(message) = reply {
@@ -430,13 +452,13 @@ impl Dispatcher {
                 });
             }
             Verdict::Rejected(error) => {
-                route.plugin.succeeded(CallKind::Event, address);
+                plugin.succeeded(kind, address);
                 self.count(route, "rejected");
                 answer.refuse(error);
             }
             Verdict::Failed(error) => {
                 self.count(route, error.reason());
-                answer.plugin_failed(&route.plugin, &error, written.as_deref());
+                answer.plugin_failed(plugin, kind, &error, written.as_deref());
             }
         }
     }

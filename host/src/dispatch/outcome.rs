@@ -11,7 +11,7 @@ use crate::{
     guest,
     message::{Arguments, Message},
     plugin::{CallError, Reply},
-    registry::Route,
+    registry::{Emits, Route},
 };
 
 /// What a plugin said, and what it recorded.
@@ -53,9 +53,7 @@ impl Outcome {
             }
             _ => 0,
         };
-        let emits = emits(route, &self.effects);
-        let emits = emits.map(|(_, schema, arguments)| schema.steps(arguments.as_str().len()));
-        emits.fold(reply, usize::saturating_add)
+        reply.saturating_add(steps_of_emits(&route.emits, &self.effects))
     }
 
     /// Checks what a plugin that was `given` an event answered, and what it wants to emit.
@@ -79,31 +77,49 @@ impl Outcome {
             Ok(guest::Outcome::Done) => Ok(Some(Message::none())),
             Ok(guest::Outcome::NoAck) => Ok(None),
             Ok(guest::Outcome::Reply(message)) => {
-                checked_reply(route, message, given, max_attachments).map(Some)
+                let schema = route.contract.reply.as_ref();
+                checked_reply(schema, message, given, max_attachments).map(Some)
             }
-            Err(rejection) => {
-                return match answer::rejection(rejection) {
-                    Ok(error) => Verdict::Rejected(error),
-                    Err(error) => Verdict::Failed(error),
-                };
-            }
+            Err(rejection) => return Verdict::of_rejection(rejection),
         };
-        match reply.and_then(|reply| check_emits(route, &effects).map(|()| reply)) {
+        match reply.and_then(|reply| check_emits(&route.emits, &effects).map(|()| reply)) {
             Ok(reply) => Verdict::Done(reply, effects),
             Err(reason) => Verdict::Failed(CallError::Invalid(reason)),
         }
     }
 }
 
-fn checked_reply(
-    route: &Route,
+impl Verdict {
+    /// The plugin's "no".
+    pub fn of_rejection(rejection: guest::Rejection) -> Self {
+        match answer::rejection(rejection) {
+            Ok(error) => Self::Rejected(error),
+            Err(error) => Self::Failed(error),
+        }
+    }
+
+    /// What was to happen `before` happens first, if this does.
+    pub fn after(self, mut before: Vec<Effect>) -> Self {
+        match self {
+            Self::Done(reply, effects) => {
+                before.extend(effects);
+                Self::Done(reply, before)
+            }
+            no => no,
+        }
+    }
+}
+
+/// Checks an ack's message, which has to match the `schema` if there is one.
+pub fn checked_reply(
+    schema: Option<&Schema>,
     message: guest::Message,
     given: &guest::Message,
     max_attachments: usize,
 ) -> Result<Message, String> {
     let message = capability::checked(message, Some(given), max_attachments)
         .map_err(|error| format!("its reply is {error}"))?;
-    if let Some(schema) = &route.contract.reply {
+    if let Some(schema) = schema {
         schema.check(&message.arguments).map_err(|violation| {
             let Violation { path, message, .. } = violation;
             format!("its reply breaks its contract: {path}: {message}")
@@ -112,8 +128,16 @@ fn checked_reply(
     Ok(message)
 }
 
-fn check_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
-    for (event, schema, arguments) in emits(route, effects) {
+/// How many steps it may take to check what is emitted.
+pub fn steps_of_emits(declared: &Emits, effects: &[Effect]) -> usize {
+    let emits = emits(declared, effects);
+    let steps = emits.map(|(_, schema, arguments)| schema.steps(arguments.as_str().len()));
+    steps.fold(0, usize::saturating_add)
+}
+
+/// Checks what is emitted against what was declared.
+pub fn check_emits(declared: &Emits, effects: &[Effect]) -> Result<(), String> {
+    for (event, schema, arguments) in emits(declared, effects) {
         schema.check(&arguments).map_err(|violation| {
             let Violation { path, message, .. } = violation;
             format!("its emit of {event:?} breaks its contract: {path}: {message}")
@@ -124,13 +148,13 @@ fn check_emits(route: &Route, effects: &[Effect]) -> Result<(), String> {
 
 /// What is emitted under names that the plugin has declared with a schema.
 fn emits<'a>(
-    route: &'a Route,
+    declared: &'a Emits,
     effects: &'a [Effect],
 ) -> impl Iterator<Item = (&'a str, &'a Schema, Cow<'a, Arguments>)> {
-    let declared = |(event, arguments)| Some((event, route.emits.get(event)?, arguments));
-    let effects = if route.emits.is_empty() { &[] } else { effects };
+    let with_schema = |(event, arguments)| Some((event, declared.get(event)?, arguments));
+    let effects = if declared.is_empty() { &[] } else { effects };
     effects
         .iter()
         .filter_map(Effect::emitted)
-        .filter_map(declared)
+        .filter_map(with_schema)
 }

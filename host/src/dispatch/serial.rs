@@ -83,6 +83,13 @@ impl Serial {
     }
 }
 
+impl Turn {
+    /// Whether it is the turn of calls with this key.
+    pub fn is_for(&self, key: &str) -> bool {
+        *self.name.1 == *key
+    }
+}
+
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(next) = self.serial.next(&self.name) {

@@ -15,6 +15,7 @@
 //! | `ask`, `ask:EVENT` | emit any event, or those that match, and wait for the acks |
 //! | `store`, `store:BUCKET`, `store:BUCKET:read` | remember: in a bucket of its own, in a shared one, or read that only |
 //! | `timers` | be called at times of its own |
+//! | `filter:EVENT` | see events of other plugins before they are handled, and decide what becomes of them |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
@@ -82,6 +83,8 @@ pub enum Grant {
     },
     /// `timers`
     Timers,
+    /// `filter:EVENT`
+    Filter(Pattern),
     /// `find`
     Find,
     /// `disconnect`
@@ -135,6 +138,7 @@ const NAMES: &[&str] = &[
     "ask",
     "store",
     "timers",
+    "filter",
     "find",
     "disconnect",
     "handshake",
@@ -191,6 +195,8 @@ impl FromStr for Grant {
             ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
             ("ask", event) => Ok(Grant::Ask(event.map_or_else(Pattern::any, Pattern::new))),
+            ("filter", Some(event)) => Ok(Grant::Filter(Pattern::new(event))),
+            ("filter", None) => Err("say which events, like \"filter:booking:*\"".to_owned()),
             ("user", Some(whom)) => {
                 whom_and_event("user:ID", whom).map(|(user, event)| Grant::User { user, event })
             }
@@ -309,6 +315,7 @@ impl fmt::Display for Grant {
                 write!(f, "store:{name}{}", if *read_only { ":read" } else { "" })
             }
             Grant::Timers => f.write_str("timers"),
+            Grant::Filter(event) => write!(f, "filter:{event}"),
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
@@ -345,6 +352,7 @@ impl Grants {
                 read_only: false,
             },
             Grant::Timers,
+            Grant::Filter(Pattern::any()),
             Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
@@ -481,6 +489,13 @@ impl Grants {
     /// Whether timers may be set.
     pub fn timers(&self) -> bool {
         self.0.contains(&Grant::Timers)
+    }
+
+    /// Whether this event, or all that match this pattern, may be filtered. Only a star of the grant
+    /// covers the star of a pattern.
+    pub fn filter(&self, event: &str) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Filter(granted) if granted.matches(event)))
     }
 
     /// Whether it may be asked which sockets there are.

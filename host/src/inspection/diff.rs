@@ -52,6 +52,20 @@ pub fn diff(old: &Inspection, new: &Inspection) -> Vec<Change> {
     {
         change(false, format!("it no longer asks for the grant {gone}"));
     }
+    for gone in old
+        .filters
+        .iter()
+        .filter(|event| !new.filters.contains(event))
+    {
+        change(false, format!("it no longer filters {gone}"));
+    }
+    for added in new
+        .filters
+        .iter()
+        .filter(|event| !old.filters.contains(event))
+    {
+        change(false, format!("it filters {added}"));
+    }
     for old_event in &old.events {
         match new.events.iter().find(|event| event.name == old_event.name) {
             Some(new_event) => diff_event(old_event, new_event, &mut change),
@@ -158,6 +172,7 @@ mod tests {
             requests: vec![],
             may_request: vec![],
             connections: false,
+            filters: vec![],
             events,
             emits: vec![],
         }

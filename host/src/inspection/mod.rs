@@ -39,6 +39,8 @@ pub struct Inspection {
     pub may_request: Vec<String>,
     /// Whether it wants to know of connections.
     pub connections: bool,
+    /// The events of other plugins that it filters.
+    pub filters: Vec<String>,
     /// The events it handles, by name.
     pub events: Vec<Event>,
     /// The events it says it emits, by name.
@@ -127,6 +129,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         budget: settings.budget.clone(),
         breaker: config::Breaker::default(),
         on_failure: config::OnFailure::default(),
+        filter: config::Filter::default(),
     };
     let metrics: Arc<Metrics> = Arc::default();
     let calls = metrics.calls_of(&source.name);
@@ -175,6 +178,8 @@ impl Inspection {
         }
         let named = namespaces.iter().filter(|path| *path != "/");
         requests.extend(named.map(|path| format!("namespace:{path}")));
+        let filtered = description.filters.iter();
+        requests.extend(filtered.map(|event| format!("filter:{event}")));
         may_request.extend(plugin.may_request().iter().copied().map(str::to_owned));
         Self {
             name: description.name.clone(),
@@ -183,6 +188,7 @@ impl Inspection {
             requests,
             may_request,
             connections: plugin.wants_connections(),
+            filters: description.filters.clone(),
             events,
             emits,
         }

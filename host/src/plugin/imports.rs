@@ -193,6 +193,8 @@ pub struct Wanted {
     pub connections: bool,
     /// Whether it exports `timer-handler`.
     pub timer_handler: bool,
+    /// Whether it exports `filters`.
+    pub filters: bool,
     /// The grants that its functions need, each once.
     pub requests: Vec<&'static str>,
     /// Those that they may need besides, each once.
@@ -225,6 +227,7 @@ pub fn check(
     let mut wanted = Wanted {
         connections: exported("connections"),
         timer_handler: exported("timer-handler"),
+        filters: exported("filters"),
         ..Wanted::default()
     };
     for (name, item) in ty.imports(engine) {

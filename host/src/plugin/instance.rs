@@ -13,8 +13,8 @@ use super::{
 use crate::{
     capability::{MAX_HANDLES, State},
     guest::{
-        Connections, ConnectionsIndices, Description, Events, EventsIndices, LifecycleIndices,
-        TimerHandler, TimerHandlerIndices,
+        Connections, ConnectionsIndices, Description, Events, EventsIndices, Filters,
+        FiltersIndices, LifecycleIndices, Message, TimerHandler, TimerHandlerIndices, Verdict,
     },
 };
 
@@ -32,6 +32,7 @@ pub struct Prepared {
     events: EventsIndices,
     connections: Option<ConnectionsIndices>,
     timer_handler: Option<TimerHandlerIndices>,
+    filters: Option<FiltersIndices>,
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
@@ -46,6 +47,7 @@ pub struct Instance {
     events: Events,
     connections: Option<Connections>,
     timer_handler: Option<TimerHandler>,
+    filters: Option<Filters>,
     ticker: Ticker,
 }
 
@@ -80,6 +82,10 @@ impl Prepared {
                 .timer_handler
                 .then(|| TimerHandlerIndices::new(&pre))
                 .transpose()?,
+            filters: wanted
+                .filters
+                .then(|| FiltersIndices::new(&pre))
+                .transpose()?,
             pre,
             ticker,
         })
@@ -108,6 +114,11 @@ impl Prepared {
     /// Whether the plugin can be called by timers.
     pub fn handles_timers(&self) -> bool {
         self.timer_handler.is_some()
+    }
+
+    /// Whether the plugin can filter events of others.
+    pub fn can_filter(&self) -> bool {
+        self.filters.is_some()
     }
 
     /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
@@ -140,6 +151,10 @@ impl Prepared {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
         };
+        let filters = match &self.filters {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
+            None => None,
+        };
         let described = lifecycle.call_describe(&mut store, config).await?;
         store.data_mut().end();
         store.data().output.take();
@@ -150,6 +165,7 @@ impl Prepared {
                     events,
                     connections,
                     timer_handler,
+                    filters,
                     ticker: self.ticker.clone(),
                 }),
                 description,
@@ -191,15 +207,30 @@ impl Instance {
                 identity,
                 event,
                 message,
+                transaction,
             } => {
                 store.data_mut().concern(connection, identity);
                 store.data_mut().let_ask(deadline);
-                store.data_mut().give(message.clone());
-                let attachments: usize = message.attachments.iter().map(Vec::len).sum();
-                let bytes = message.arguments.len() + attachments;
-                store.data_mut().meter.boundary(bytes)?;
+                store.data_mut().give(message.clone(), transaction);
+                store.data_mut().meter.boundary(size(&message))?;
                 let call = self.events.call_handle(store, &event, &message);
                 call.await.map(Reply::Event)
+            }
+            Job::Filter {
+                connection,
+                identity,
+                event,
+                message,
+                transaction,
+            } => {
+                store.data_mut().concern(connection, identity);
+                store.data_mut().give(message.clone(), transaction);
+                let Some(filters) = &self.filters else {
+                    return Ok(Reply::Filter(Ok(Verdict::Pass)));
+                };
+                store.data_mut().meter.boundary(size(&message))?;
+                let call = filters.call_filter(store, &event, &message);
+                call.await.map(Reply::Filter)
             }
             Job::Connect { connection, auth } => {
                 let Some(connections) = &self.connections else {
@@ -238,4 +269,10 @@ impl Instance {
             }
         }
     }
+}
+
+/// What crosses the boundary with a message, in bytes.
+fn size(message: &Message) -> usize {
+    let attachments: usize = message.attachments.iter().map(Vec::len).sum();
+    message.arguments.len() + attachments
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use crate::{
     address::ClientAddress,
     connection::{Connection, Identity},
-    guest::{Message, Outcome, Refusal, Rejection},
+    guest::{Message, Outcome, Refusal, Rejection, Verdict},
+    store::Transaction,
 };
 
 /// What an instance is called for.
@@ -20,6 +21,21 @@ pub enum Job {
         event: Arc<str>,
         /// Its arguments.
         message: Arc<Message>,
+        /// What filters have read and written for it, which the call goes on with.
+        transaction: Option<Box<Transaction>>,
+    },
+    /// `filters.filter`.
+    Filter {
+        /// Whose event it is.
+        connection: Arc<Connection>,
+        /// Who sent it.
+        identity: Arc<Identity>,
+        /// The event's name.
+        event: Arc<str>,
+        /// Its arguments.
+        message: Arc<Message>,
+        /// What earlier filters have read and written for it, which the call goes on with.
+        transaction: Option<Box<Transaction>>,
     },
     /// `connections.on-connect`.
     Connect {
@@ -57,6 +73,8 @@ pub struct Firing {
 pub enum CallKind {
     /// `events.handle`.
     Event,
+    /// `filters.filter`.
+    Filter,
     /// `connections.on-connect`.
     Connect,
     /// `connections.on-disconnect`.
@@ -70,6 +88,8 @@ pub enum CallKind {
 pub enum Reply {
     /// To an event.
     Event(Result<Outcome, Rejection>),
+    /// To another plugin's event.
+    Filter(Result<Verdict, Rejection>),
     /// To a new connection.
     Connect(Result<(), Refusal>),
     /// To the end of one.
@@ -83,6 +103,7 @@ impl Reply {
     pub fn is_yes(&self) -> bool {
         match self {
             Self::Event(outcome) => outcome.is_ok(),
+            Self::Filter(verdict) => verdict.is_ok(),
             Self::Connect(answer) => answer.is_ok(),
             Self::Disconnect => true,
             Self::Timer(done) => done.is_ok(),
@@ -95,6 +116,7 @@ impl Job {
     pub fn client(&self) -> Option<ClientAddress> {
         match self {
             Self::Event { connection, .. }
+            | Self::Filter { connection, .. }
             | Self::Connect { connection, .. }
             | Self::Disconnect { connection, .. } => Some(connection.address),
             Self::Timer(_) => None,
@@ -105,6 +127,7 @@ impl Job {
     pub fn kind(&self) -> CallKind {
         match self {
             Self::Event { .. } => CallKind::Event,
+            Self::Filter { .. } => CallKind::Filter,
             Self::Connect { .. } => CallKind::Connect,
             Self::Disconnect { .. } => CallKind::Disconnect,
             Self::Timer(_) => CallKind::Timer,

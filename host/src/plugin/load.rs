@@ -29,7 +29,7 @@ use super::{
 use crate::{
     broadcast::Broadcast,
     capability::{Allowance, Permits, Places, State},
-    config::{self, Budget},
+    config::{self, Budget, FilterFailure},
     grant::Grants,
     guest::{self, Description},
     metrics::CallMetrics,
@@ -58,6 +58,8 @@ pub struct Source {
     pub breaker: config::Breaker,
     /// What becomes of it when it keeps failing.
     pub on_failure: config::OnFailure,
+    /// What becomes of events that it cannot filter.
+    pub filter: config::Filter,
 }
 
 /// One generation of a plugin: a version of its code with its grants and budget, ready to be
@@ -346,6 +348,21 @@ impl Plugin {
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.prepared.wants_connections()
+    }
+
+    /// Whether it can filter events of other plugins.
+    pub fn can_filter(&self) -> bool {
+        self.prepared.can_filter()
+    }
+
+    /// Whether it is granted to filter this event, or all that match this pattern, right now.
+    pub fn may_filter(&self, event: &str) -> bool {
+        self.source.grants.load().filter(event)
+    }
+
+    /// What becomes of events that it cannot filter.
+    pub(crate) fn on_filter_failure(&self) -> FilterFailure {
+        self.source.filter.on_failure
     }
 
     /// What its calls that kept conflicting wait for, so that they do not conflict with each other.

@@ -202,6 +202,7 @@ impl Slot {
             budget: self.spec.budget.clone(),
             breaker: breaker.clone(),
             on_failure: self.spec.on_failure,
+            filter: self.spec.filter,
         }
     }
 
@@ -312,6 +313,9 @@ impl Slot {
                         .map(|r| r.contract.event.clone())
                         .collect()
                 })
+                .unwrap_or_default(),
+            filters: served
+                .map(|served| served.filtered_events().map(str::to_owned).collect())
                 .unwrap_or_default(),
             refusal: self.refusal.clone(),
             waiting: self.waiting.clone(),

@@ -76,6 +76,8 @@ pub struct PluginStatus {
     pub namespaces: Vec<String>,
     /// The events it handles.
     pub events: Vec<String>,
+    /// The events of other plugins that it filters.
+    pub filters: Vec<String>,
     /// Why the file's content does not serve.
     pub refusal: Option<String>,
     /// Why the file is not judged yet, although nothing is wrong with it.
@@ -139,6 +141,7 @@ impl PluginStatus {
             generation: 0,
             namespaces: Vec::new(),
             events: Vec::new(),
+            filters: Vec::new(),
             refusal: None,
             waiting: None,
             health: None,
@@ -152,13 +155,14 @@ impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
         let paused = self.paused();
-        let mut fields = serializer.serialize_struct("plugin", 15)?;
+        let mut fields = serializer.serialize_struct("plugin", 16)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
         fields.serialize_field("generation", &self.generation)?;
         fields.serialize_field("namespaces", &self.namespaces)?;
         fields.serialize_field("events", &self.events)?;
+        fields.serialize_field("filters", &self.filters)?;
         fields.serialize_field("refusal", &self.refusal)?;
         fields.serialize_field("waiting", &self.waiting)?;
         fields.serialize_field("calls", &health.map_or(0, Health::calls))?;

@@ -69,8 +69,13 @@ impl Recent {
 
     /// A transaction begins; what it may have to be held against is kept until [`Recent::end`].
     pub fn begin(&mut self) -> u64 {
-        *self.under_way.entry(self.seq).or_default() += 1;
+        self.begin_at(self.seq);
         self.seq
+    }
+
+    /// A transaction begins as one that is under way, and began at the commit `seq`.
+    pub fn begin_at(&mut self, seq: u64) {
+        *self.under_way.entry(seq).or_default() += 1;
     }
 
     /// A transaction ends.

@@ -20,6 +20,7 @@ pub struct Transaction {
     formers: HashMap<Key, Option<Value>>,
 }
 
+#[derive(Clone)]
 struct Read {
     /// The last commit when it was read.
     at: u64,
@@ -179,6 +180,21 @@ impl Transaction {
         };
         self.writes.insert(key, write);
         Ok(())
+    }
+
+    /// A copy, for a call that goes on with it and may fail alone.
+    pub fn fork(&self) -> Self {
+        if let Some(began) = self.began {
+            self.store.state.lock().recent.begin_at(began);
+        }
+        Self {
+            store: self.store.clone(),
+            began: self.began,
+            reads: self.reads.clone(),
+            ranges: self.ranges.clone(),
+            writes: self.writes.clone(),
+            formers: self.formers.clone(),
+        }
     }
 
     /// It writes nothing after all. What it read has still to be as it was.

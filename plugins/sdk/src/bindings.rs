@@ -42,3 +42,19 @@ pub mod timers {
         default_bindings_module: "mixlab_plugin::bindings::timers",
     });
 }
+
+/// The optional export of plugins that filter events of others, for the same reason.
+pub mod filters {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package mixlab:sdk;
+            world filters { export mixlab:plugin/filters@0.2.0; }
+        ",
+        world: "mixlab:sdk/filters",
+        with: { "mixlab:plugin/types@0.2.0": super::mixlab::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_filters",
+        default_bindings_module: "mixlab_plugin::bindings::filters",
+    });
+}

@@ -1,6 +1,7 @@
 //! Which handler answers which event.
 use crate::event::Handler;
-use crate::{Context, Message, Outcome, Refusal, Rejection, Timer};
+use crate::filter::{Filter, matches};
+use crate::{Context, Message, Outcome, Refusal, Rejection, Timer, Verdict};
 
 type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Refusal>>;
 type OnDisconnect = Box<dyn Fn(&Context, &str)>;
@@ -11,6 +12,8 @@ type OnTimer = Box<dyn Fn(&Context, Timer) -> Result<(), Rejection>>;
 pub(crate) struct Handlers {
     /// Sorted by event name: a handful of names is found faster so than by hashing.
     events: Vec<(String, Handler)>,
+    /// With the patterns of their events, in the order in which they were declared.
+    pub filters: Vec<(String, Filter)>,
     pub on_connect: Option<OnConnect>,
     pub on_disconnect: Option<OnDisconnect>,
     pub on_timer: Option<OnTimer>,
@@ -29,6 +32,15 @@ impl Handlers {
 
     pub fn has_hooks(&self) -> bool {
         self.on_connect.is_some() || self.on_disconnect.is_some()
+    }
+
+    /// Filters an event of another plugin by the first filter that was declared for it.
+    pub fn filter(&self, event: String, message: Message) -> Result<Verdict, Rejection> {
+        let mut filters = self.filters.iter();
+        match filters.find(|(pattern, _)| matches(pattern, &event)) {
+            Some((_, filter)) => filter(&Context::new(event, Vec::new()), message),
+            None => Ok(Verdict::Pass),
+        }
     }
 
     /// Answers an event, by its own handler or else by that of `*`.

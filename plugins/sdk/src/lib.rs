@@ -52,6 +52,7 @@ mod config;
 mod context;
 mod emit;
 mod event;
+mod filter;
 mod handlers;
 pub mod log;
 mod message;
@@ -78,6 +79,7 @@ pub use config::Config;
 pub use context::Context;
 pub use emit::Emit;
 pub use event::{Event, HandledEvent};
+pub use filter::Verdict;
 pub use message::Placeholder;
 pub use mixlab_plugin_macros::data;
 pub use plugin::Plugin;
@@ -91,7 +93,8 @@ pub use timers::{Missed, Timer, Timers};
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::{
-        Config, Context, Event, Message, NoAck, Outcome, Plugin, Refusal, Rejection, Scope, data,
+        Config, Context, Event, Message, NoAck, Outcome, Plugin, Refusal, Rejection, Scope,
+        Verdict, data,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};
@@ -103,9 +106,9 @@ pub mod prelude {
 /// the admin.
 ///
 /// What a plugin is called for besides events, it says behind its function: `connections` with
-/// [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect), `timers` with
-/// [`on_timer`](Plugin::on_timer), e.g. `export!(plugin, connections, timers)`. Only then does the host
-/// call it for them.
+/// [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect), `filters`
+/// with [`filter`](Plugin::filter), `timers` with [`on_timer`](Plugin::on_timer), e.g.
+/// `export!(plugin, connections, timers)`. Only then does the host call it for them.
 #[macro_export]
 macro_rules! export {
     ($plugin:path $(, $optional:ident)* $(,)?) => {
@@ -150,6 +153,22 @@ macro_rules! export {
             }
 
             $crate::bindings::hooks::export_hooks!(Hooks with_types_in $crate::bindings::hooks);
+        };
+    };
+    (@filters) => {
+        const _: () = {
+            struct Filters;
+
+            impl $crate::bindings::filters::exports::mixlab::plugin::filters::Guest for Filters {
+                fn filter(
+                    event: ::std::string::String,
+                    message: $crate::Message,
+                ) -> ::core::result::Result<$crate::Verdict, $crate::Rejection> {
+                    $crate::runtime::filter(event, message)
+                }
+            }
+
+            $crate::bindings::filters::export_filters!(Filters with_types_in $crate::bindings::filters);
         };
     };
     (@timers) => {

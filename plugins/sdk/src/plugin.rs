@@ -9,7 +9,7 @@ use crate::bindings::exports::mixlab::plugin::lifecycle::{
 };
 use crate::handlers::Handlers;
 use crate::message::invalid_auth;
-use crate::{Context, HandledEvent, Missed, Refusal, Rejection, Timer, schema};
+use crate::{Context, HandledEvent, Message, Missed, Refusal, Rejection, Timer, Verdict, schema};
 
 /// What a plugin is and does. [`export!`](crate::export) makes the component out of it.
 #[must_use = "the function given to `export!` returns it"]
@@ -127,6 +127,20 @@ impl Plugin {
         self
     }
 
+    /// Sees events of other plugins before their handlers do, in the namespaces that this plugin serves:
+    /// those with this name, in which `*` stands for any run of characters. Of several that match, the
+    /// first counts. What the filter reads, writes and emits belongs to the event: it happens together
+    /// with what the handler does, or not at all. Grant: `filter:EVENT`. Needs
+    /// `export!(plugin, filters)`.
+    pub fn filter(
+        mut self,
+        event: impl Into<String>,
+        filter: impl Fn(&Context, Message) -> Result<Verdict, Rejection> + 'static,
+    ) -> Self {
+        self.handlers.filters.push((event.into(), Box::new(filter)));
+        self
+    }
+
     /// What the host is told, and what stays here to answer it.
     pub(crate) fn into_parts(self) -> Result<(Description, Handlers), String> {
         let mut handlers = self.handlers;
@@ -136,6 +150,8 @@ impl Plugin {
             handlers.insert(contract.name.clone(), event.handler)?;
             events.push(contract);
         }
+        let filters = handlers.filters.iter();
+        let filters = filters.map(|(event, _)| event.clone()).collect();
         let Self {
             name,
             version,
@@ -152,6 +168,7 @@ impl Plugin {
                 events,
                 emits,
                 schedules,
+                filters,
             },
             handlers,
         ))

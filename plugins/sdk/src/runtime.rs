@@ -3,7 +3,7 @@ use std::cell::Cell;
 
 pub use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
 use crate::handlers::Handlers;
-use crate::{Config, Context, Message, Outcome, Plugin, Refusal, Rejection, Timer};
+use crate::{Config, Context, Message, Outcome, Plugin, Refusal, Rejection, Timer, Verdict};
 
 thread_local! {
     /// Leaked on purpose: it lives as long as the instance, and a plain reference costs nothing
@@ -24,6 +24,7 @@ pub fn describe(
             "connections",
             handlers.has_hooks(),
         ),
+        ("filter", "filters", !handlers.filters.is_empty()),
         ("on_timer", "timers", handlers.on_timer.is_some()),
     ] {
         if is_there && !exported.contains(&export) {
@@ -39,6 +40,11 @@ pub fn describe(
 /// Handles one event.
 pub fn handle(event: String, message: Message) -> Result<Outcome, Rejection> {
     handlers().handle(event, message)
+}
+
+/// Filters one event of another plugin.
+pub fn filter(event: String, message: Message) -> Result<Verdict, Rejection> {
+    handlers().filter(event, message)
 }
 
 /// Asks the plugin whether the connection is welcome.

@@ -64,6 +64,7 @@ impl Resolver<'_> {
                 Grant::Ask(_)
                     | Grant::Store
                     | Grant::Bucket { .. }
+                    | Grant::Filter(_)
                     | Grant::Find
                     | Grant::Handshake
                     | Grant::Header(_)

@@ -95,6 +95,7 @@ impl Resolver<'_> {
             budget: own_budget,
             on_failure: written.on_failure,
             on_excess: written.on_excess,
+            filter: written.filter.0,
         })
     }
 

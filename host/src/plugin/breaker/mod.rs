@@ -1,7 +1,7 @@
 //! Pauses a plugin that keeps failing, and tries it again after a while: for one client where the
 //! failures are that client's, for everybody where they are not.
 //!
-//! Events, connects and disconnects are followed apart: who sends bad events does not shut others out,
+//! Events, filters, connects and disconnects are followed apart: who sends bad events does not shut others out,
 //! and plugins hear of the ends of connections meanwhile.
 
 mod circuit;
@@ -26,6 +26,7 @@ use crate::{
 /// Follows the calls of one plugin generation.
 pub struct Breaker {
     events: Circuit,
+    filters: Circuit,
     connects: Circuit,
     disconnects: Circuit,
     disabled: AtomicBool,
@@ -66,6 +67,7 @@ impl Breaker {
         let circuit = || Circuit::new(config.clone(), on_failure);
         Self {
             events: circuit(),
+            filters: circuit(),
             connects: circuit(),
             disconnects: circuit(),
             disabled: AtomicBool::new(false),
@@ -106,7 +108,12 @@ impl Breaker {
     /// For `plugin list` and metrics.
     pub fn paused(&self) -> Pauses {
         let mut clients = HashSet::new();
-        let circuits = [&self.events, &self.connects, &self.disconnects];
+        let circuits = [
+            &self.events,
+            &self.filters,
+            &self.connects,
+            &self.disconnects,
+        ];
         let paused = circuits.map(|circuit| circuit.paused(&mut clients));
         Pauses {
             everybody: paused.contains(&true),
@@ -117,6 +124,7 @@ impl Breaker {
     fn circuit(&self, kind: CallKind) -> &Circuit {
         match kind {
             CallKind::Event | CallKind::Timer => &self.events,
+            CallKind::Filter => &self.filters,
             CallKind::Connect => &self.connects,
             CallKind::Disconnect => &self.disconnects,
         }

@@ -1,0 +1,93 @@
+//! Who sees an event before its handler.
+
+use std::sync::Arc;
+
+use super::{DescriptionError, Emits, MAX_DECLARED, MAX_SHOWN_CHARS};
+use crate::{
+    config::FilterFailure, grant::Pattern, namespace::NamespacePattern, plugin::Plugin,
+    shorten::shortened,
+};
+
+/// Longer patterns are refused at load.
+const MAX_PATTERN_BYTES: usize = 128;
+
+/// A plugin that filters events of others.
+pub struct Filter {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// What the plugin must keep to when it emits.
+    pub emits: Arc<Emits>,
+    events: Vec<Pattern>,
+    namespaces: Vec<Path>,
+}
+
+/// The name of a namespace, or the pattern of some.
+enum Path {
+    Name(Box<str>),
+    Pattern(NamespacePattern),
+}
+
+impl Filter {
+    /// As a plugin declares it, if it filters anything.
+    pub(super) fn new(
+        plugin: &Arc<Plugin>,
+        emits: &Arc<Emits>,
+        events: &[String],
+        namespaces: &[String],
+    ) -> Result<Option<Self>, DescriptionError> {
+        if events.is_empty() {
+            return Ok(None);
+        }
+        if events.len() > MAX_DECLARED {
+            let (what, count) = ("events that it filters", events.len());
+            return Err(DescriptionError::TooMany { what, count });
+        }
+        if !plugin.can_filter() {
+            return Err(DescriptionError::NoFilters);
+        }
+        let is_none = |event: &&String| event.is_empty() || event.len() > MAX_PATTERN_BYTES;
+        if let Some(event) = events.iter().find(is_none) {
+            let shown = shortened(event, MAX_SHOWN_CHARS);
+            return Err(DescriptionError::Filter(shown));
+        }
+        if let Some(event) = events.iter().find(|event| !plugin.may_filter(event)) {
+            let shown = shortened(event, MAX_SHOWN_CHARS);
+            return Err(DescriptionError::FilterNotGranted(shown));
+        }
+        let path = |path: &String| match NamespacePattern::parse(path) {
+            Some(pattern) => Path::Pattern(pattern),
+            None => Path::Name(path.as_str().into()),
+        };
+        Ok(Some(Self {
+            plugin: plugin.clone(),
+            emits: emits.clone(),
+            events: events.iter().map(|event| Pattern::new(event)).collect(),
+            namespaces: namespaces.iter().map(path).collect(),
+        }))
+    }
+
+    /// The patterns of the events that it filters, without those that have been taken from its grants
+    /// since.
+    pub(super) fn events(&self) -> impl Iterator<Item = &Pattern> {
+        let events = self.events.iter();
+        events.filter(|event| self.plugin.may_filter(event.as_str()))
+    }
+
+    /// Whether it sees this event of a namespace.
+    pub fn sees(&self, namespace: &str, event: &str) -> bool {
+        self.is_of(namespace) && self.events().any(|pattern| pattern.matches(event))
+    }
+
+    /// Whether an event goes on when it fails.
+    pub fn lets_on(&self) -> bool {
+        self.plugin.on_filter_failure() == FilterFailure::Allow
+    }
+
+    /// Whether it filters in this namespace.
+    pub(super) fn is_of(&self, namespace: &str) -> bool {
+        self.namespaces.iter().any(|path| match path {
+            Path::Name(name) => **name == *namespace,
+            Path::Pattern(pattern) => pattern.matches(namespace),
+        })
+    }
+}
