@@ -5,13 +5,16 @@ use std::{sync::Arc, time::SystemTime};
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio_util::sync::CancellationToken;
 
 pub use crate::transport::Delivery;
 use crate::{
     connection::Connections,
+    history::History,
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
     native,
+    presence::Presence,
     transport::{Adapter, Namespaces, Selection},
     user::{UserId, role_room},
 };
@@ -25,6 +28,7 @@ pub struct Broadcast {
     namespaces: Arc<Namespaces>,
     connections: Arc<Connections>,
     native: Arc<native::Clients>,
+    history: Arc<History>,
 }
 
 /// The fields of a notification: a JSON object, values as they were written.
@@ -40,11 +44,16 @@ impl Notification {
 
 impl Broadcast {
     /// Over the sockets of `namespaces`; `connections` counts them.
-    pub(crate) fn new(namespaces: Arc<Namespaces>, connections: Arc<Connections>) -> Self {
+    pub(crate) fn new(
+        namespaces: Arc<Namespaces>,
+        connections: Arc<Connections>,
+        history: Arc<History>,
+    ) -> Self {
         Self {
             namespaces,
             connections,
             native: Arc::default(),
+            history,
         }
     }
 
@@ -104,6 +113,21 @@ impl Broadcast {
     /// The clients of native endpoints.
     pub(crate) fn native(&self) -> &Arc<native::Clients> {
         &self.native
+    }
+
+    /// Events that were kept.
+    pub(crate) fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Who is present in rooms.
+    pub(crate) fn presence(&self) -> &Presence {
+        self.namespaces.presence()
+    }
+
+    /// Tells rooms who came and went, until `stop`.
+    pub(crate) async fn tell_presence(&self, stop: &CancellationToken) {
+        self.presence().tell(&self.namespaces, stop).await;
     }
 
     /// A namespace that is open.

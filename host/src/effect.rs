@@ -44,6 +44,8 @@ pub enum Effect {
         message: Message,
         /// May be dropped when the client is not ready.
         volatile: bool,
+        /// The topic of the history that it is kept in.
+        keep: Option<String>,
     },
     /// An event to sockets of a namespace.
     EmitTo {
@@ -55,6 +57,8 @@ pub enum Effect {
         message: Message,
         /// May be dropped for clients that are not ready.
         volatile: bool,
+        /// The topic of the history that it is kept in.
+        keep: Option<String>,
     },
     /// The connection joins a room.
     Join {
@@ -65,6 +69,13 @@ pub enum Effect {
     Leave {
         /// The room's name.
         room: String,
+    },
+    /// The connection joins a room and is present there.
+    Enter {
+        /// The room's name.
+        room: String,
+        /// What is said of its user, as JSON text.
+        data: Arc<str>,
     },
     /// Sockets join a room.
     JoinSockets {
@@ -116,6 +127,7 @@ impl Effect {
             self,
             Self::Join { .. }
                 | Self::Leave { .. }
+                | Self::Enter { .. }
                 | Self::JoinSockets { .. }
                 | Self::LeaveSockets { .. }
                 | Self::SetData { .. }
@@ -130,6 +142,7 @@ impl Effect {
             Self::Emit { .. }
                 | Self::Join { .. }
                 | Self::Leave { .. }
+                | Self::Enter { .. }
                 | Self::SetData { .. }
                 | Self::Disconnect { sockets: None, .. }
         )
@@ -182,7 +195,11 @@ fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcas
             event,
             message,
             volatile,
+            keep,
         } => {
+            if let Some(topic) = keep {
+                broadcast.history().keep(&topic, &event, &message);
+            }
             sockets.emit(connection, broadcast, &event, message, volatile);
         }
         Effect::JoinSockets { sockets, room } => {
@@ -196,24 +213,36 @@ fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcas
         effect => {
             // What is for a connection is recorded by calls for one only.
             if let Some(connection) = connection {
-                perform_for(effect, connection);
+                perform_for(effect, connection, broadcast);
             }
         }
     }
 }
 
 /// Performs what is for the connection itself.
-fn perform_for(effect: Effect, connection: &Connection) {
+fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
     match effect {
         Effect::Emit {
             event,
             message,
             volatile,
+            keep,
         } => {
+            if let Some(topic) = keep {
+                broadcast.history().keep(&topic, &event, &message);
+            }
             connection.emit(&event, message, volatile);
         }
         Effect::Join { room } => connection.join(vec![room]),
         Effect::Leave { room } => connection.leave(vec![room]),
+        Effect::Enter { room, data } => {
+            if let Err(full) = connection.be_present(room, data) {
+                tracing::warn!(
+                    socket = connection.id,
+                    "joined a room without being present: {full}"
+                );
+            }
+        }
         Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
         _ => {}
     }

@@ -33,7 +33,8 @@ pub use bindings::{
         timer_handler::{Guest as TimerHandler, GuestIndices as TimerHandlerIndices},
     },
     mixlab::plugin::{
-        ask, broadcast, connection, emit, log, rooms, sockets, store, timers, types,
+        ask, broadcast, connection, emit, history, log, presence, rooms, sockets, store, timers,
+        types,
         types::{Connection, Error, Message, Rejection, User},
     },
 };

@@ -35,8 +35,10 @@ pub(crate) mod rank {
     pub(crate) const OUTBOX: usize = 7;
     /// What has arrived from one connection.
     pub(crate) const LANE: usize = 8;
+    /// Who is present in rooms.
+    pub(crate) const PRESENCE: usize = 9;
 
-    pub(super) const NAMES: [&str; 9] = [
+    pub(super) const NAMES: [&str; 10] = [
         "directory",
         "phase",
         "formers",
@@ -46,6 +48,7 @@ pub(crate) mod rank {
         "inbox",
         "outbox",
         "lane",
+        "presence",
     ];
 }
 

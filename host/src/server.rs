@@ -26,6 +26,7 @@ use crate::{
     config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::{Dispatcher, Timers},
+    history::History,
     metrics::Metrics,
     native,
     plugin::Engine,
@@ -189,6 +190,7 @@ impl Server {
             published: self.published.subscribe(),
         });
         tasks.spawn(EndWithTokens(dispatcher.clone()));
+        tasks.spawn(TellPresence(dispatcher.broadcast.clone()));
         tasks.spawn(Sweep(sessions.clone()));
         tasks.spawn(Settle(dispatcher.store.clone()));
         let published = self.published.subscribe();
@@ -267,6 +269,17 @@ impl Task for EndWithTokens {
     }
 }
 
+/// Tells rooms who is present in them.
+struct TellPresence(Broadcast);
+
+impl Task for TellPresence {
+    const NAME: &'static str = "presence";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        self.0.tell_presence(stop).await;
+    }
+}
+
 /// Keeps the time of all sessions.
 struct Sweep(Arc<Sessions>);
 
@@ -333,12 +346,17 @@ impl Core {
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
-        let namespaces = Arc::new(Namespaces::new(config.recovery.clone(), &config.socket));
+        let namespaces = Arc::new(Namespaces::new(
+            config.recovery.clone(),
+            config.presence.clone(),
+            &config.socket,
+        ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(config, &secret, &limits);
         let store = Store::new(store);
-        let dispatcher = Dispatcher::new(settings, namespaces.clone(), metrics, store);
+        let history = Arc::new(History::new(config.history.clone()));
+        let dispatcher = Dispatcher::new(settings, namespaces.clone(), history, metrics, store);
         let published = watch::Sender::new(());
         let reloader = Reloader::new(
             config.clone(),

@@ -65,6 +65,19 @@ describe('the first plugin, outside the repository, with nothing but what is wri
   }
 });
 
+test('the other plugins are built from what is written', { timeout: 6 * COMPILING }, async (t) => {
+  const isPlugin = ({ text, where }) => where.startsWith('plugins/README.md:') && text.includes('export!(plugin');
+  const others = written('rust').filter(isPlugin).slice(1);
+  assert.ok(others.length > 0);
+  for (const { text, where } of others) {
+    const table = '[[plugins]]\nname = "chat"\npath = "chat.wasm"\nsource = "plugins/chat"\n';
+    const home = makeFolder(t, { config: table, env: CARGO });
+    writeCrate(join(home.folder, 'plugins/chat'), withSdk(manifest.text), text);
+    const build = home.start('build', 'chat');
+    assert.equal(await build.exited, 0, `${where}: ${build.stderr()}`);
+  }
+});
+
 describe('TOML is a configuration that serves, where its plugins are', () => {
   for (const block of written('toml').filter((block) => !isOfChat(block))) {
     test(block.where, async (t) => {

@@ -330,6 +330,18 @@ const TABLE = {
       assert.deepEqual(await ask(socket, 'votes', 'nobody', 20), { given: [], missing: [] });
     },
   },
+  lobby: {
+    refused: /mixlab:plugin\/(history\.since|presence\.\w+).*"(history:TOPIC|presence:ROOM)"/,
+    group: 'answers',
+    grants: ['presence:a', 'history:a', 'room:a', 'user:*', 'emit'],
+    async works({ socket }) {
+      const calls = [{ call: 'members', room: 'a' }, { call: 'members', room: 'b' }];
+      assert.deepEqual(await ask(socket, 'lobby', calls), [
+        { granted: [] },
+        { denied: 'mixlab.toml does not grant "presence:b"' },
+      ]);
+    },
+  },
   counts: {
     refused: /mixlab:plugin\/sockets\.count.*"find"/,
     group: 'answers',

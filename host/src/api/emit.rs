@@ -22,6 +22,7 @@ use crate::{
     broadcast::Broadcast,
     capability::is_reserved_event,
     error::WireError,
+    history::is_topic,
     message::{Arguments, InvalidMessage, Message},
     namespace::MAIN_NAMESPACE,
     selected::{Named, Selected, Unreachable},
@@ -55,6 +56,8 @@ struct Written {
     attachments: Vec<String>,
     #[serde(default)]
     volatile: bool,
+    /// The topic of the history that it is kept in.
+    keep: Option<String>,
 }
 
 /// An event that its backend may emit.
@@ -63,6 +66,7 @@ struct Emit {
     event: String,
     message: Message,
     volatile: bool,
+    keep: Option<String>,
 }
 
 /// Emits what the body says. With an `Idempotency-Key`, what came of it is the answer to whoever asks for
@@ -140,6 +144,7 @@ impl Emit {
             arguments,
             attachments,
             volatile,
+            keep,
         } = object(written)?;
         let named = Named {
             rooms,
@@ -162,6 +167,14 @@ impl Emit {
         if is_reserved_event(&event) {
             return Err(invalid(format!("the event name {event:?} is reserved")));
         }
+        if let Some(topic) = &keep {
+            backend.may(rights.history(topic), format_args!("history:{topic}"))?;
+            if !is_topic(topic) {
+                return Err(invalid(
+                    "keep: a topic has 1 to 256 bytes and no control characters",
+                ));
+            }
+        }
         let namespace = namespace.unwrap_or_else(|| MAIN_NAMESPACE.to_owned());
         backend.may(
             rights.namespace(&namespace),
@@ -182,6 +195,7 @@ impl Emit {
             event,
             message: message(arguments, attachments, broadcast.max_attachments())?,
             volatile,
+            keep,
         })
     }
 
@@ -191,7 +205,11 @@ impl Emit {
             event,
             message,
             volatile,
+            keep,
         } = self;
+        if let Some(topic) = keep {
+            broadcast.history().keep(&topic, &event, &message);
+        }
         let delivery = sockets.emit(None, broadcast, &event, message, volatile);
         Pushed {
             delivered: delivery.delivered,

@@ -18,9 +18,10 @@ impl emit::Host for State {
         options: emit::Options,
     ) -> wasmtime::Result<Result<(), Error>> {
         let attachments: usize = message.attachments.iter().map(Vec::len).sum();
-        let bytes = event.len() + message.arguments.len() + attachments;
+        let topic = options.keep.as_ref().map_or(0, String::len);
+        let bytes = event.len() + message.arguments.len() + attachments + topic;
         self.meter.host_call(target_size(&target) + bytes)?;
-        Ok(self.emit_event(target, event, message, options.volatile))
+        Ok(self.emit_event(target, event, message, options))
     }
 }
 
@@ -30,18 +31,23 @@ impl State {
         target: types::Target,
         event: String,
         message: Message,
-        volatile: bool,
+        options: emit::Options,
     ) -> Result<(), Error> {
+        let emit::Options { volatile, keep } = options;
         if !self.grants().emit(&event) {
             return Err(denied(format_args!("emit:{event}")));
         }
         checked_event(&event)?;
+        if let Some(topic) = &keep {
+            self.granted_topic(topic)?;
+        }
         let message = self.checked(message)?;
         self.record(match target {
             types::Target::Sender => Effect::Emit {
                 event,
                 message,
                 volatile,
+                keep,
             },
             types::Target::Sockets(selection) => {
                 let sockets = self.granted_selection(selection, Some(&event))?;
@@ -50,6 +56,7 @@ impl State {
                     event,
                     message,
                     volatile,
+                    keep,
                 }
             }
         })

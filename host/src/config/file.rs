@@ -15,8 +15,8 @@ use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
-    Auth, Breaker, Cors, Filter, Limits, Listen, Log, OnExcess, OnFailure, Payments, Recovery,
-    Reload, Runtime, Secret, Socket, Store, Web,
+    Auth, Breaker, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure, Payments,
+    Presence, Recovery, Reload, Runtime, Secret, Socket, Store, Web,
 };
 use crate::grant::Grants;
 use crate::units::Size;
@@ -39,6 +39,8 @@ pub struct ConfigFile {
     pub limits: Table<Limits>,
     pub breaker: Table<Breaker>,
     pub recovery: Table<Recovery>,
+    pub presence: Table<Presence>,
+    pub history: Table<History>,
     pub store: Table<Store>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,

@@ -33,9 +33,9 @@ pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, Limits, Log,
-    LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Recovery, Reload, Runtime,
-    SlowClient, Socket, Store, Web,
+    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, History, Limits,
+    Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Presence, Recovery, Reload,
+    Runtime, SlowClient, Socket, Store, Web,
 };
 
 use environment::Environment;
@@ -74,6 +74,10 @@ pub struct Config {
     /// What clients that come back get.
     pub recovery: Recovery,
     /// What plugins remember.
+    pub presence: Presence,
+    /// `[history]`
+    pub history: History,
+    /// `[store]`
     pub store: Store,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,

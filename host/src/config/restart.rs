@@ -1,6 +1,6 @@
 //! Which changes cannot apply while the server runs.
 
-use super::{Config, Log, Recovery, Runtime, Socket, Store, Web};
+use super::{Config, History, Log, Presence, Recovery, Runtime, Socket, Store, Web};
 
 impl Config {
     /// The keys that differ in `new` and are read at the start only, in the order of the file.
@@ -51,6 +51,23 @@ impl Config {
                     max_clients,
                     max_events,
                     max_bytes,
+                },
+            presence:
+                Presence {
+                    rooms,
+                    users,
+                    data,
+                    bytes: presence_bytes,
+                    grace,
+                    batch,
+                },
+            history:
+                History {
+                    topics,
+                    events,
+                    topic_bytes,
+                    bytes: history_bytes,
+                    max_age: history_age,
                 },
             store:
                 Store {
@@ -131,6 +148,20 @@ impl Config {
                 *max_events != new.recovery.max_events,
             ),
             ("recovery.max_bytes", *max_bytes != new.recovery.max_bytes),
+            ("presence.rooms", *rooms != new.presence.rooms),
+            ("presence.users", *users != new.presence.users),
+            ("presence.data", *data != new.presence.data),
+            ("presence.bytes", *presence_bytes != new.presence.bytes),
+            ("presence.grace", *grace != new.presence.grace),
+            ("presence.batch", *batch != new.presence.batch),
+            ("history.topics", *topics != new.history.topics),
+            ("history.events", *events != new.history.events),
+            (
+                "history.topic_bytes",
+                *topic_bytes != new.history.topic_bytes,
+            ),
+            ("history.bytes", *history_bytes != new.history.bytes),
+            ("history.max_age", *history_age != new.history.max_age),
             ("store.path", *store_path != new.store.path),
             ("store.durability", *durability != new.store.durability),
             ("store.bucket_keys", *bucket_keys != new.store.bucket_keys),

@@ -542,6 +542,68 @@ impl Default for Recovery {
     }
 }
 
+/// `[presence]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Presence {
+    /// How many rooms may have somebody present, at least 1.
+    pub rooms: usize,
+    /// How many may be present in one of them, at least 1.
+    pub users: usize,
+    /// How much data there may be of each.
+    pub data: Size,
+    /// How much memory all of them may take.
+    pub bytes: Size,
+    /// How long a connection that dropped counts as away; if none is said, as long as it may come back.
+    #[serde(deserialize_with = "duration::deserialize_some")]
+    pub grace: Option<Duration>,
+    /// How long changes are collected.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub batch: Duration,
+}
+
+impl Default for Presence {
+    fn default() -> Self {
+        Self {
+            rooms: 10_000,
+            users: 10_000,
+            data: Size::kib(1),
+            bytes: Size::mib(64),
+            grace: None,
+            batch: Duration::from_millis(200),
+        }
+    }
+}
+
+/// `[history]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct History {
+    /// How many topics there may be, at least 1.
+    pub topics: usize,
+    /// How many events of a topic are kept, at least 1.
+    pub events: usize,
+    /// How much memory these may take.
+    pub topic_bytes: Size,
+    /// How much memory all of them may take.
+    pub bytes: Size,
+    /// How long they are kept.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub max_age: Duration,
+}
+
+impl Default for History {
+    fn default() -> Self {
+        Self {
+            topics: 10_000,
+            events: 100,
+            topic_bytes: Size::mib(1),
+            bytes: Size::mib(64),
+            max_age: Duration::from_secs(24 * 60 * 60),
+        }
+    }
+}
+
 /// `[store]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

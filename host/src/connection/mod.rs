@@ -6,7 +6,10 @@ mod table;
 
 pub use table::Connections;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 
@@ -19,6 +22,7 @@ use crate::{
     id,
     message::Message,
     ordered_lock::{OrderedMutex, rank},
+    presence::{Full, Who},
     recovery::{Former, Replay, Stream},
     transport::{Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey},
     user::{User, UserId},
@@ -49,6 +53,8 @@ pub struct Connection {
     deadline: ArcSwapOption<TokenDeadline>,
     /// What plugins keep with it.
     pub data: Arc<Data>,
+    /// Whether it is, or was, present in a room: nobody else is looked for among those who are.
+    is_present: AtomicBool,
     phase: OrderedMutex<{ rank::PHASE }, Phase>,
 }
 
@@ -128,6 +134,7 @@ impl Connection {
             recovered: recovered.is_some(),
             deadline: ArcSwapOption::empty(),
             data: recovered.unwrap_or_default(),
+            is_present: AtomicBool::new(false),
             phase: OrderedMutex::new(Phase::Joining),
         }
     }
@@ -162,6 +169,35 @@ impl Connection {
         self.identity.store(Arc::new(Identity { user: Some(user) }));
         self.leave(left);
         self.join(rooms);
+        if self.is_present() {
+            let presence = self.adapter.presence();
+            presence.identify(self.namespace(), &self.rooms(), &self.id, &self.who());
+        }
+    }
+
+    /// Joins a room and is present there, with this data of its user.
+    pub(crate) fn be_present(&self, room: String, data: Arc<str>) -> Result<(), Full> {
+        self.join(vec![room.clone()]);
+        let phase = self.phase.lock();
+        if let Phase::Ended { .. } = *phase {
+            return Ok(());
+        }
+        // Under the lock: whoever ends the connection sees both.
+        self.is_present.store(true, Ordering::Relaxed);
+        let presence = self.adapter.presence();
+        presence.enter((self.namespace(), &room), &self.id, self.who(), data)
+    }
+
+    /// Who is present by it.
+    pub(crate) fn who(&self) -> Who {
+        match &self.identity.load().user {
+            Some(user) => Who::User(user.id.as_str().into()),
+            None => Who::Anonymous(self.id.as_str().into()),
+        }
+    }
+
+    fn is_present(&self) -> bool {
+        self.is_present.load(Ordering::Relaxed)
     }
 
     /// It is to end then, or never; whatever was said before does not hold any more.
@@ -180,6 +216,10 @@ impl Connection {
 
     /// Leaves rooms.
     pub fn leave(&self, rooms: Vec<String>) {
+        if self.is_present() {
+            let presence = self.adapter.presence();
+            presence.leave(self.namespace(), &rooms, &self.id);
+        }
         self.adapter.leave(self.key, self.stream.as_deref(), rooms);
     }
 
@@ -200,6 +240,12 @@ impl Connection {
                 return false;
             }
             *phase = Phase::Open;
+            if self.recovered {
+                let rooms = self.adapter.rooms(self.key);
+                let presence = self.adapter.presence();
+                let is_present = presence.come_back(self.namespace(), &rooms, &self.id);
+                self.is_present.store(is_present, Ordering::Relaxed);
+            }
             self.adapter
                 .enter(self.key, &self.id, self.pid(), &self.session);
         }
@@ -228,6 +274,13 @@ impl Connection {
             };
             rooms
         };
+        if self.is_present() {
+            let presence = self.adapter.presence();
+            match may_come_back {
+                true => presence.drop_out(self.namespace(), &rooms, &self.id),
+                false => presence.leave(self.namespace(), &rooms, &self.id),
+            }
+        }
         if let Some(stream) = &self.stream {
             let former = || may_come_back.then(|| self.former(stream, rooms));
             self.adapter.end(self.key, stream, former);

@@ -51,6 +51,7 @@ use crate::{
     deadlines::TokenDeadlines,
     effect,
     error::WireError,
+    history::History,
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
@@ -116,6 +117,7 @@ impl Dispatcher {
     pub(crate) fn new(
         settings: Settings,
         namespaces: Arc<Namespaces>,
+        history: Arc<History>,
         metrics: Arc<Metrics>,
         store: Arc<Store>,
     ) -> Arc<Self> {
@@ -123,7 +125,7 @@ impl Dispatcher {
         Arc::new(Self {
             registry: Arc::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
-            broadcast: Broadcast::new(namespaces, connections.clone()),
+            broadcast: Broadcast::new(namespaces, connections.clone(), history),
             connections,
             deadlines: Arc::default(),
             metrics,

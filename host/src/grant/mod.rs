@@ -16,6 +16,8 @@
 //! | `store`, `store:BUCKET`, `store:BUCKET:read` | remember: in a bucket of its own, in a shared one, or read that only |
 //! | `timers` | be called at times of its own |
 //! | `filter:EVENT` | see events of other plugins before they are handled, and decide what becomes of them |
+//! | `history:TOPIC` | keep events in a topic, and read what was kept |
+//! | `presence:ROOM` | have connections present in a room, and read who is |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
@@ -85,6 +87,10 @@ pub enum Grant {
     Timers,
     /// `filter:EVENT`
     Filter(Pattern),
+    /// `history:TOPIC`
+    History(Pattern),
+    /// `presence:ROOM`
+    Presence(Pattern),
     /// `find`
     Find,
     /// `disconnect`
@@ -139,6 +145,8 @@ const NAMES: &[&str] = &[
     "store",
     "timers",
     "filter",
+    "history",
+    "presence",
     "find",
     "disconnect",
     "handshake",
@@ -203,7 +211,9 @@ impl FromStr for Grant {
             ("role", Some(whom)) => {
                 whom_and_event("role:ROLE", whom).map(|(role, event)| Grant::Role { role, event })
             }
-            ("room", Some(room)) => room_grant(room),
+            ("room", Some(room)) => room_pattern(room).map(Grant::Room),
+            ("presence", Some(room)) => room_pattern(room).map(Grant::Presence),
+            ("history", Some(topic)) => Ok(Grant::History(Pattern::new(topic))),
             ("header", Some(name)) => header_grant(name),
             ("namespace", Some(path)) if path.starts_with('/') => {
                 Ok(Grant::Namespace(Pattern::new(path)))
@@ -242,7 +252,7 @@ fn whom_and_event(form: &str, parameter: &str) -> Result<(Pattern, Pattern), Str
     Ok((Pattern::new(whom), Pattern::new(event)))
 }
 
-fn room_grant(parameter: &str) -> Result<Grant, String> {
+fn room_pattern(parameter: &str) -> Result<Pattern, String> {
     if parameter == PAYMENTS_ROOM {
         return Err(format!(
             "the room {PAYMENTS_ROOM:?} is the host's; use \"payments\" to send to it"
@@ -258,7 +268,7 @@ fn room_grant(parameter: &str) -> Result<Grant, String> {
             "rooms that begin with {reserved:?} are the host's; use {parameter:?}"
         ));
     }
-    Ok(Grant::Room(room))
+    Ok(room)
 }
 
 fn bucket_grant(parameter: &str) -> Result<Grant, String> {
@@ -316,6 +326,8 @@ impl fmt::Display for Grant {
             }
             Grant::Timers => f.write_str("timers"),
             Grant::Filter(event) => write!(f, "filter:{event}"),
+            Grant::History(topic) => write!(f, "history:{topic}"),
+            Grant::Presence(room) => write!(f, "presence:{room}"),
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
@@ -353,6 +365,8 @@ impl Grants {
             },
             Grant::Timers,
             Grant::Filter(Pattern::any()),
+            Grant::History(Pattern::any()),
+            Grant::Presence(Pattern::any()),
             Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
@@ -496,6 +510,31 @@ impl Grants {
     pub fn filter(&self, event: &str) -> bool {
         self.iter()
             .any(|grant| matches!(grant, Grant::Filter(granted) if granted.matches(event)))
+    }
+
+    /// Whether events of this topic may be kept and read.
+    pub fn history(&self, topic: &str) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::History(pattern) if pattern.matches(topic)))
+    }
+
+    /// Whether events of some topic may be kept and read.
+    pub fn any_history(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::History(_)))
+    }
+
+    /// Whether connections may be present in this room, and it may be read who is. Never one that the
+    /// host keeps itself.
+    pub fn presence(&self, room: &str) -> bool {
+        !is_reserved(room)
+            && self
+                .iter()
+                .any(|grant| matches!(grant, Grant::Presence(pattern) if pattern.matches(room)))
+    }
+
+    /// Whether connections may be present in some room.
+    pub fn any_presence(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Presence(_)))
     }
 
     /// Whether it may be asked which sockets there are.

@@ -41,6 +41,8 @@ fn each_grant_allows_its_own_call_only() {
             grants.everyone(),
             grants.emit("x"),
             grants.ask("x"),
+            grants.history("x"),
+            grants.presence("x"),
             grants.find(),
             grants.disconnect(),
             grants.handshake(),
@@ -60,6 +62,8 @@ fn each_grant_allows_its_own_call_only() {
         "everyone",
         "emit",
         "ask",
+        "history:x",
+        "presence:x",
         "find",
         "disconnect",
         "handshake",
@@ -74,8 +78,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 16]);
-    assert_eq!(calls(&Grants::all()), [true; 16]);
+    assert_eq!(calls(&grants(&texts)), [true; 18]);
+    assert_eq!(calls(&Grants::all()), [true; 18]);
 }
 
 #[test]
@@ -155,7 +159,9 @@ fn rooms_of_the_host_are_never_granted_by_room() {
     ] {
         assert!(!grants.room("user:7") && !grants.room("role:7") && !grants.room("user:"));
         assert!(!grants.room("payments"));
+        assert!(!grants.presence("user:7") && !grants.presence("payments"));
     }
+    assert!(!grants(&["presence:*"]).presence("role:admin"));
     assert!(grants(&["room:p*"]).room("payments:eu") && grants(&["room:*"]).room("Payments"));
     assert!(grants(&["room:*"]).room("users") && grants(&["room:*"]).room("a:user:7"));
 }
@@ -194,11 +200,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "role",
@@ -301,6 +307,8 @@ fn a_displayed_grant_parses_to_itself() {
         "emit:a:",
         "ask",
         "ask:x",
+        "history:chat:*",
+        "presence:*",
         "disconnect",
         "handshake",
         "header:x-*",

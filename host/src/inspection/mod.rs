@@ -17,6 +17,7 @@ use crate::{
     config::{self, Config},
     grant::Grants,
     guest::{Access, Description, EventContract, RateLimit, SerialKey},
+    history::History,
     metrics::Metrics,
     plugin::{Content, Engine, Health, Plugin, Source},
     registry::Served,
@@ -136,9 +137,11 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
     let broadcast = Broadcast::new(
         Arc::new(Namespaces::new(
             config::Recovery::default(),
+            config::Presence::default(),
             &config::Socket::default(),
         )),
         Arc::default(),
+        Arc::new(History::new(config::History::default())),
     );
     let health: Arc<Health> = Arc::default();
     // A server may have the real one open.

@@ -98,6 +98,36 @@ const GRANTED: &[Granted] = &[
         "disconnect",
         Grants::disconnect,
     ),
+    (
+        "mixlab:plugin/history",
+        "since",
+        "history:TOPIC",
+        Grants::any_history,
+    ),
+    (
+        "mixlab:plugin/presence",
+        "enter",
+        "presence:ROOM",
+        Grants::any_presence,
+    ),
+    (
+        "mixlab:plugin/presence",
+        "leave",
+        "presence:ROOM",
+        Grants::any_presence,
+    ),
+    (
+        "mixlab:plugin/presence",
+        "members",
+        "presence:ROOM",
+        Grants::any_presence,
+    ),
+    (
+        "mixlab:plugin/presence",
+        "count",
+        "presence:ROOM",
+        Grants::any_presence,
+    ),
     ("mixlab:plugin/store", "get", "store", Grants::any_store),
     ("mixlab:plugin/store", "exists", "store", Grants::any_store),
     ("mixlab:plugin/store", "scan", "store", Grants::any_store),
@@ -126,8 +156,15 @@ const GRANTED: &[Granted] = &[
 /// The grants that a function may need besides, as whom or what it is called for.
 fn depending(interface: &str, function: &str) -> &'static [&'static str] {
     match (interface, function) {
-        ("mixlab:plugin/emit", "emit")
-        | ("mixlab:plugin/ask", "ask-sockets")
+        ("mixlab:plugin/emit", "emit") => &[
+            "room:ROOM",
+            "user:ID",
+            "role:ROLE",
+            "socket",
+            "everyone",
+            "history:TOPIC",
+        ],
+        ("mixlab:plugin/ask", "ask-sockets")
         | ("mixlab:plugin/rooms", "join-sockets" | "leave-sockets")
         | ("mixlab:plugin/sockets", "find" | "count" | "disconnect") => {
             &["room:ROOM", "user:ID", "role:ROLE", "socket", "everyone"]
@@ -185,6 +222,10 @@ pub struct Wanted {
     pub ask: bool,
     /// `sockets`.
     pub sockets: bool,
+    /// `history`.
+    pub history: bool,
+    /// `presence`.
+    pub presence: bool,
     /// `store`.
     pub store: bool,
     /// `timers`.
@@ -248,6 +289,8 @@ pub fn check(
             "mixlab:plugin/emit" => wanted.emit = true,
             "mixlab:plugin/ask" => wanted.ask = true,
             "mixlab:plugin/sockets" => wanted.sockets = true,
+            "mixlab:plugin/history" => wanted.history = true,
+            "mixlab:plugin/presence" => wanted.presence = true,
             "mixlab:plugin/store" => wanted.store = true,
             "mixlab:plugin/timers" => wanted.timers = true,
             _ => {

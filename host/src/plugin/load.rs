@@ -464,6 +464,14 @@ fn prepare(
         guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
             .map_err(types)?;
     }
+    if wanted.history {
+        guest::history::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+            .map_err(types)?;
+    }
+    if wanted.presence {
+        guest::presence::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
+            .map_err(types)?;
+    }
     if wanted.store {
         guest::store::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }

@@ -227,6 +227,7 @@ mod tests {
     use crate::{
         admission::RateLimits,
         config::{self, Config},
+        history::History,
         metrics::Metrics,
         transport::Namespaces,
     };
@@ -237,13 +238,18 @@ mod tests {
             enabled: recovery,
             ..Default::default()
         };
-        let namespaces = Arc::new(Namespaces::new(recovery, &config::Socket::default()));
+        let namespaces = Arc::new(Namespaces::new(
+            recovery,
+            config::Presence::default(),
+            &config::Socket::default(),
+        ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(&Config::default(), b"secret", &limits);
         let dispatcher = Dispatcher::new(
             settings,
             namespaces.clone(),
+            Arc::new(History::new(config::History::default())),
             metrics,
             crate::store::Store::new(config::Store::in_memory()),
         );

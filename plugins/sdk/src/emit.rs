@@ -68,6 +68,7 @@ impl Context {
         Emit {
             target: everyone_else(),
             volatile: false,
+            keep: None,
         }
     }
 
@@ -75,6 +76,7 @@ impl Context {
         Emit {
             target: Target::Sender,
             volatile: false,
+            keep: None,
         }
     }
 }
@@ -85,6 +87,8 @@ impl Context {
 pub struct Emit {
     target: Target,
     volatile: bool,
+    /// The topic of the history that it is kept in.
+    pub(crate) keep: Option<String>,
 }
 
 impl Emit {
@@ -158,8 +162,9 @@ impl Emit {
             &self.target,
             event,
             message,
-            Options {
+            &Options {
                 volatile: self.volatile,
+                keep: self.keep.clone(),
             },
         )
     }
@@ -196,6 +201,9 @@ impl Emit {
     ) -> Result<Answers<Message>, Error> {
         if self.volatile {
             return Err(Error::Invalid("a volatile emit has no acks".to_owned()));
+        }
+        if self.keep.is_some() {
+            return Err(Error::Invalid("what is asked is not kept".to_owned()));
         }
         ask_sockets(self.sockets()?, event, message, timeout)
     }
@@ -248,6 +256,7 @@ mod tests {
         let mut emit = Emit {
             target: Target::Sender,
             volatile: false,
+            keep: None,
         };
         emit = emit.volatile().to("a").to("b").except("c").include_sender();
         emit = emit
@@ -264,5 +273,6 @@ mod tests {
         assert_eq!(selection.except, ["c"]);
         assert!(selection.include_sender);
         assert!(emit.volatile);
+        assert_eq!(emit.keep("chat:42").keep.as_deref(), Some("chat:42"));
     }
 }

@@ -62,6 +62,7 @@ impl Resolver<'_> {
             let is_good = !matches!(
                 right,
                 Grant::Ask(_)
+                    | Grant::Presence(_)
                     | Grant::Store
                     | Grant::Bucket { .. }
                     | Grant::Filter(_)

@@ -11,7 +11,9 @@ use super::environment::Environment;
 use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
-use super::{Auth, Breaker, Budget, Config, Recovery, Runtime, Socket, Store, Web};
+use super::{
+    Auth, Breaker, Budget, Config, History, Presence, Recovery, Runtime, Socket, Store, Web,
+};
 use crate::units::{Size, duration};
 
 /// Resolves what was written in the file of this folder. Where something is wrong, a problem is
@@ -50,6 +52,8 @@ pub fn resolve(
         budget,
         limits: file.limits.0,
         breaker: resolver.breaker(file.breaker.0),
+        presence: resolver.presence(file.presence.0),
+        history: resolver.history(file.history.0),
         recovery: resolver.recovery(file.recovery.0),
         store: resolver.store(file.store.0),
         reload: file.reload.0,
@@ -141,6 +145,20 @@ impl Resolver<'_> {
         recovery
     }
 
+    fn presence(&mut self, presence: Presence) -> Presence {
+        self.check_count("presence.rooms", presence.rooms, 1..=MANY);
+        self.check_count("presence.users", presence.users, 1..=MANY);
+        let is_soon = presence.batch <= LONGEST_BATCH;
+        self.check("presence.batch", is_soon, "must not be more than 1m");
+        presence
+    }
+
+    fn history(&mut self, history: History) -> History {
+        self.check_count("history.topics", history.topics, 1..=MANY);
+        self.check_count("history.events", history.events, 1..=MANY);
+        history
+    }
+
     fn store(&mut self, mut store: Store) -> Store {
         self.check(
             "store.path",
@@ -213,6 +231,9 @@ impl Resolver<'_> {
 }
 
 const MORE_THAN_ZERO: &str = "must be more than 0";
+
+/// A room that hears of changes later has no use for them.
+const LONGEST_BATCH: Duration = Duration::from_secs(60);
 
 /// More than there can be of anything in one process.
 const MANY: usize = 1_000_000_000;

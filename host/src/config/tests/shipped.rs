@@ -58,6 +58,8 @@ fn every_key_is_in_the_shipped_file() {
         ("limits.", keys_of::<Limits>()),
         ("breaker.", keys_of::<Breaker>()),
         ("recovery.", keys_of::<Recovery>()),
+        ("presence.", keys_of::<Presence>()),
+        ("history.", keys_of::<History>()),
         ("store.", keys_of::<Store>()),
         ("reload.", keys_of::<Reload>()),
         ("plugins.0.", keys_of::<PluginFile>()),
@@ -118,6 +120,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.runtime.cache.take().is_some());
     assert!(config.socket.max_sessions.take().is_some());
     assert!(config.socket.max_sessions_per_address.take().is_some());
+    assert!(config.presence.grace.take().is_some());
     assert!(config.budget.asks.take().is_some());
     assert!(config.limits.socket.take().is_some());
     assert!(config.limits.user.take().is_some());

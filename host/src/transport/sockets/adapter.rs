@@ -31,6 +31,7 @@ use super::{
 };
 use crate::{
     message::Message,
+    presence::Presence,
     recovery::{Common, Former, Journal, Replay, Returning, Stream},
     transport::{
         engine::{Pushed, Session},
@@ -70,6 +71,7 @@ pub struct Adapter {
     /// Those of them whose clients can come back.
     present: Present,
     asks: Arc<Asks>,
+    presence: Arc<Presence>,
     dropped: Arc<Dropped>,
     /// How many connections there are, also those that are not let in yet or have just ended.
     connections: AtomicUsize,
@@ -90,7 +92,12 @@ struct Introduction<'a> {
 
 impl Adapter {
     /// The adapter of the namespace at `path`, without sockets.
-    pub fn new(path: &str, recovery: &Arc<Common>, dropped: Arc<Dropped>) -> Self {
+    pub fn new(
+        path: &str,
+        recovery: &Arc<Common>,
+        presence: Arc<Presence>,
+        dropped: Arc<Dropped>,
+    ) -> Self {
         let members: Arc<SharedMembers> = Arc::default();
         let journal = || Journal::new(recovery.clone());
         Self {
@@ -98,6 +105,7 @@ impl Adapter {
             members,
             present: Present::default(),
             asks: Arc::default(),
+            presence,
             dropped,
             connections: AtomicUsize::new(0),
             journal: recovery.is_enabled().then(journal),
@@ -107,6 +115,11 @@ impl Adapter {
     /// The namespace's path.
     pub fn namespace(&self) -> &str {
         self.local.path()
+    }
+
+    /// Who is present in rooms.
+    pub fn presence(&self) -> &Presence {
+        &self.presence
     }
 
     /// A connection holds it, so that its namespace stays open.

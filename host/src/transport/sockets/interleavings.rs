@@ -80,7 +80,11 @@ impl Namespace {
             enabled: recovery,
             ..Default::default()
         };
-        let namespaces = Namespaces::new(recovery, &config::Socket::default());
+        let namespaces = Namespaces::new(
+            recovery,
+            config::Presence::default(),
+            &config::Socket::default(),
+        );
         namespaces.open("/");
         let door: Arc<dyn Door> = Arc::new(Open);
         namespaces.sessions().open_door(Arc::downgrade(&door));

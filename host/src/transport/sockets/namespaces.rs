@@ -11,6 +11,7 @@ use parking_lot::RwLock;
 use super::adapter::Adapter;
 use crate::{
     config::{self, SlowClient},
+    presence::Presence,
     recovery::Common,
     transport::engine::{EndReason, Policy, Session, Sessions},
 };
@@ -21,6 +22,7 @@ pub struct Namespaces {
     dropped: Arc<Dropped>,
     sessions: Arc<Sessions>,
     recovery: Arc<Common>,
+    presence: Arc<Presence>,
 }
 
 /// What becomes of packets that find a client's send buffer full.
@@ -41,7 +43,11 @@ impl Dropped {
 
 impl Namespaces {
     /// No namespaces yet.
-    pub fn new(recovery: config::Recovery, socket: &config::Socket) -> Self {
+    pub fn new(
+        recovery: config::Recovery,
+        presence: config::Presence,
+        socket: &config::Socket,
+    ) -> Self {
         Self {
             adapters: RwLock::default(),
             dropped: Arc::new(Dropped {
@@ -49,6 +55,7 @@ impl Namespaces {
                 slow_client: socket.slow_client,
             }),
             sessions: Arc::new(Sessions::new(Policy::new(socket))),
+            presence: Arc::new(Presence::new(presence, &recovery)),
             recovery: Arc::new(Common::new(recovery)),
         }
     }
@@ -68,9 +75,15 @@ impl Namespaces {
         &self.recovery
     }
 
+    /// Who is present in rooms.
+    pub fn presence(&self) -> &Arc<Presence> {
+        &self.presence
+    }
+
     /// A namespace is served from now on.
     pub fn open(&self, path: &str) {
-        let adapter = Adapter::new(path, &self.recovery, self.dropped.clone());
+        let presence = self.presence.clone();
+        let adapter = Adapter::new(path, &self.recovery, presence, self.dropped.clone());
         self.adapters.write().insert(path.into(), Arc::new(adapter));
     }
 

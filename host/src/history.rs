@@ -1,0 +1,484 @@
+//! Events that are kept as they are emitted, by topic, for clients that missed them.
+//!
+//! All of it is memory of this server. A position tells which run of the server it is of, and by it what
+//! was lost is told: a client learns that there is a gap, and never takes a part for the whole.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt,
+    str::FromStr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+
+use crate::{config, message::Message};
+
+/// What an event takes beside its texts, in bytes.
+const ENTRY_BYTES: usize = 200;
+
+/// Whether a topic may be called so.
+pub fn is_topic(name: &str) -> bool {
+    (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
+}
+
+/// The events of all topics.
+pub struct History {
+    bounds: config::History,
+    /// Which run of the server it is.
+    epoch: u64,
+    topics: Mutex<Topics>,
+}
+
+/// A place in the history: behind the event with this number. Displays as what a client gets to hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    epoch: u64,
+    number: u64,
+}
+
+/// An event that was kept.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    number: u64,
+    /// When it was emitted.
+    pub at: SystemTime,
+    /// Its name.
+    pub event: Arc<str>,
+    /// Its arguments.
+    pub message: Message,
+}
+
+/// Events of a topic, the oldest first.
+pub struct Page {
+    /// Each with its place.
+    pub entries: Vec<(Position, Entry)>,
+    /// Where to go on.
+    pub position: Position,
+    /// Whether events before the first of them, and behind what was asked for, are not there any more.
+    pub gap: bool,
+    /// Whether there are more behind the last of them.
+    pub more: bool,
+}
+
+#[derive(Default)]
+struct Topics {
+    by_name: HashMap<Arc<str>, Topic>,
+    /// By their last events, those that nobody emitted to for longest first.
+    by_age: BTreeMap<u64, Arc<str>>,
+    /// The number of the last event, of whatever topic.
+    last: u64,
+    /// The number of the last event that went with its whole topic: a topic that begins again cannot tell
+    /// whether that was its own.
+    forgotten: u64,
+    bytes: usize,
+}
+
+#[derive(Default)]
+struct Topic {
+    entries: VecDeque<Entry>,
+    /// The number of the last event that is not there any more.
+    lost: u64,
+    last: u64,
+    bytes: usize,
+}
+
+impl Entry {
+    fn bytes(&self) -> usize {
+        ENTRY_BYTES + self.event.len() + self.message.size()
+    }
+}
+
+impl Topic {
+    /// Forgets its oldest event; returns how many bytes that was.
+    fn forget_oldest(&mut self) -> usize {
+        let Some(entry) = self.entries.pop_front() else {
+            return 0;
+        };
+        self.lost = entry.number;
+        self.bytes -= entry.bytes();
+        entry.bytes()
+    }
+
+    fn expire(&mut self, now: SystemTime, max_age: Duration) -> usize {
+        let is_old = |entry: &Entry| {
+            let age = now.duration_since(entry.at);
+            age.is_ok_and(|age| age > max_age)
+        };
+        let mut bytes = 0;
+        while self.entries.front().is_some_and(is_old) {
+            bytes += self.forget_oldest();
+        }
+        bytes
+    }
+}
+
+impl History {
+    /// Nothing yet.
+    pub fn new(bounds: config::History) -> Self {
+        Self {
+            bounds,
+            epoch: rand::random(),
+            topics: Mutex::default(),
+        }
+    }
+
+    /// Keeps an event.
+    pub fn keep(&self, topic: &str, event: &str, message: &Message) {
+        self.keep_at(SystemTime::now(), topic, event, message);
+    }
+
+    fn keep_at(&self, now: SystemTime, topic: &str, event: &str, message: &Message) {
+        let mut topics = self.topics.lock();
+        let topics = &mut *topics;
+        topics.last += 1;
+        let entry = Entry {
+            number: topics.last,
+            at: now,
+            event: event.into(),
+            message: message.clone(),
+        };
+        let name = match topics.by_name.get_key_value(topic) {
+            Some((name, _)) => name.clone(),
+            None => Arc::from(topic),
+        };
+        let kept = topics.by_name.entry(name.clone()).or_insert_with(|| Topic {
+            lost: topics.forgotten,
+            ..Topic::default()
+        });
+        topics.by_age.remove(&kept.last);
+        topics.by_age.insert(entry.number, name);
+        kept.last = entry.number;
+        kept.bytes += entry.bytes();
+        topics.bytes += entry.bytes();
+        kept.entries.push_back(entry);
+        topics.bytes -= kept.expire(now, self.bounds.max_age);
+        while kept.entries.len() > self.bounds.events
+            || kept.bytes > self.bounds.topic_bytes.as_usize()
+        {
+            topics.bytes -= kept.forget_oldest();
+        }
+        while topics.by_name.len() > self.bounds.topics
+            || topics.bytes > self.bounds.bytes.as_usize()
+        {
+            topics.forget_oldest();
+        }
+    }
+
+    /// At most `limit` events of a topic: those behind a position, or without one the last. The `take`
+    /// says of each whether there is room for it.
+    pub fn since(
+        &self,
+        topic: &str,
+        position: Option<Position>,
+        limit: usize,
+        take: impl FnMut(&Entry) -> bool,
+    ) -> Page {
+        self.since_at(SystemTime::now(), topic, position, limit, take)
+    }
+
+    fn since_at(
+        &self,
+        now: SystemTime,
+        topic: &str,
+        position: Option<Position>,
+        limit: usize,
+        mut take: impl FnMut(&Entry) -> bool,
+    ) -> Page {
+        let mut topics = self.topics.lock();
+        let topics = &mut *topics;
+        // What another run of the server kept is gone: all of it is behind such a position.
+        let is_of_this_run =
+            |position: &Position| position.epoch == self.epoch && position.number <= topics.last;
+        let behind = position
+            .filter(is_of_this_run)
+            .map(|position| position.number);
+        let is_foreign = position.is_some() && behind.is_none();
+        let at = |number| Position {
+            epoch: self.epoch,
+            number,
+        };
+        let Some(kept) = topics.by_name.get_mut(topic) else {
+            let begin = behind.unwrap_or(0);
+            return Page {
+                entries: Vec::new(),
+                position: at(topics.last),
+                gap: is_foreign || begin < topics.forgotten,
+                more: false,
+            };
+        };
+        topics.bytes -= kept.expire(now, self.bounds.max_age);
+        let first = match (position, behind) {
+            (None, _) => kept.entries.len().saturating_sub(limit),
+            (Some(_), behind) => {
+                let behind = behind.unwrap_or(0);
+                kept.entries.partition_point(|entry| entry.number <= behind)
+            }
+        };
+        let lost = match first.checked_sub(1).filter(|_| position.is_none()) {
+            Some(before) => kept.entries[before].number,
+            None => kept.lost,
+        };
+        let mut entries = Vec::new();
+        let mut more = false;
+        for entry in kept.entries.range(first..) {
+            if entries.len() == limit || !take(entry) {
+                more = true;
+                break;
+            }
+            entries.push((at(entry.number), entry.clone()));
+        }
+        let last = entries.last().map(|(position, _)| *position);
+        let begin = at(behind.unwrap_or(lost));
+        Page {
+            position: match more {
+                true => last.unwrap_or(begin),
+                false => at(topics.last),
+            },
+            gap: is_foreign || lost > behind.unwrap_or(0),
+            entries,
+            more,
+        }
+    }
+}
+
+impl Topics {
+    /// Forgets the topic that nobody emitted to for longest, or of the only one its oldest event.
+    fn forget_oldest(&mut self) {
+        if self.by_age.len() == 1
+            && let Some(topic) = self.by_name.values_mut().next()
+            && topic.entries.len() > 1
+        {
+            self.bytes -= topic.forget_oldest();
+            return;
+        }
+        let Some((last, name)) = self.by_age.pop_first() else {
+            return;
+        };
+        self.forgotten = self.forgotten.max(last);
+        if let Some(topic) = self.by_name.remove(&name) {
+            self.bytes -= topic.bytes;
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}-{}", self.epoch, self.number)
+    }
+}
+
+impl FromStr for Position {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (epoch, number) = text.split_once('-').ok_or(())?;
+        Ok(Self {
+            epoch: u64::from_str_radix(epoch, 16).map_err(|_| ())?,
+            number: number.parse().map_err(|_| ())?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{message::Arguments, units::Size};
+
+    fn history(topics: usize, events: usize, topic_bytes: u64, bytes: u64) -> History {
+        History::new(config::History {
+            topics,
+            events,
+            topic_bytes: Size::new(topic_bytes),
+            bytes: Size::new(bytes),
+            max_age: Duration::from_secs(60),
+        })
+    }
+
+    fn keep(history: &History, topic: &str, number: usize) {
+        let arguments = Arguments::parse(format!("[{number}]")).unwrap();
+        history.keep(topic, "e", &Message::text(arguments));
+    }
+
+    /// The numbers in a page, its gap and whether there are more.
+    fn read(page: &Page) -> (Vec<usize>, bool, bool) {
+        let number = |(_, entry): &(Position, Entry)| {
+            let text = entry.message.arguments.as_str();
+            text.trim_matches(['[', ']']).parse().unwrap()
+        };
+        (
+            page.entries.iter().map(number).collect(),
+            page.gap,
+            page.more,
+        )
+    }
+
+    #[test]
+    fn events_are_read_from_a_position_on() {
+        let history = history(9, 9, 1 << 20, 1 << 20);
+        let all = |topic, position, limit| history.since(topic, position, limit, |_| true);
+        let nothing = all("a", None, 9);
+        assert_eq!(read(&nothing), (vec![], false, false));
+        for number in 0..5 {
+            keep(&history, "a", number);
+            keep(&history, "b", number + 10);
+        }
+        let page = all("a", None, 2);
+        assert_eq!(read(&page), (vec![3, 4], true, false), "the last of them");
+        assert_eq!(
+            read(&all("a", Some(page.position), 2)),
+            (vec![], false, false)
+        );
+        let page = all("a", Some(nothing.position), 2);
+        assert_eq!(read(&page), (vec![0, 1], false, true));
+        let page = all("a", Some(page.position), 9);
+        assert_eq!(read(&page), (vec![2, 3, 4], false, false));
+        assert_eq!(read(&all("a", None, 0)), (vec![], true, false));
+        assert_eq!(read(&all("b", None, 9)).0, [10, 11, 12, 13, 14]);
+        let page = history.since("a", Some(nothing.position), 9, |_| false);
+        assert_eq!(
+            (read(&page), page.position),
+            ((vec![], false, true), nothing.position)
+        );
+    }
+
+    #[test]
+    fn what_is_not_there_any_more_is_told() {
+        let history = history(2, 3, 1 << 20, 1 << 20);
+        let all = |topic, position| history.since(topic, position, 9, |_| true);
+        keep(&history, "a", 0);
+        let first = all("a", None).position;
+        for number in 1..4 {
+            keep(&history, "a", number);
+        }
+        assert_eq!(read(&all("a", Some(first))), (vec![1, 2, 3], false, false));
+        keep(&history, "a", 4);
+        assert_eq!(read(&all("a", Some(first))), (vec![2, 3, 4], true, false));
+        assert_eq!(read(&all("a", None)), (vec![2, 3, 4], true, false));
+        let here = all("a", None).position;
+        keep(&history, "b", 0);
+        keep(&history, "c", 0);
+        assert_eq!(
+            read(&all("a", Some(first))),
+            (vec![], true, false),
+            "a topic too many"
+        );
+        assert_eq!(
+            read(&all("a", Some(here))),
+            (vec![], false, false),
+            "it had all"
+        );
+        keep(&history, "a", 5);
+        assert_eq!(read(&all("a", Some(first))), (vec![5], true, false));
+        assert_eq!(read(&all("a", Some(here))), (vec![5], false, false));
+    }
+
+    #[test]
+    fn a_position_of_another_run_is_a_gap() {
+        let (former, history) = (
+            history(9, 9, 1 << 20, 1 << 20),
+            history(9, 9, 1 << 20, 1 << 20),
+        );
+        keep(&former, "a", 0);
+        let position = former.since("a", None, 9, |_| true).position;
+        assert_eq!(
+            read(&history.since("a", Some(position), 9, |_| true)),
+            (vec![], true, false)
+        );
+        keep(&history, "a", 1);
+        assert_eq!(
+            read(&history.since("a", Some(position), 9, |_| true)),
+            (vec![1], true, false)
+        );
+        let made_up = Position {
+            number: 77,
+            ..history.since("a", None, 9, |_| true).position
+        };
+        assert!(history.since("a", Some(made_up), 9, |_| true).gap);
+    }
+
+    #[test]
+    fn old_events_go() {
+        let history = history(9, 9, 1 << 20, 1 << 20);
+        let begin = history.since("a", None, 9, |_| true).position;
+        keep(&history, "a", 0);
+        let at = SystemTime::now() + Duration::from_secs(30);
+        history.keep_at(
+            at,
+            "a",
+            "e",
+            &Message::text(Arguments::parse("[1]".into()).unwrap()),
+        );
+        let page = history.since_at(at + Duration::from_secs(31), "a", Some(begin), 9, |_| true);
+        assert_eq!(read(&page), (vec![1], true, false));
+    }
+
+    #[test]
+    fn a_position_is_what_was_displayed() {
+        let position = Position {
+            epoch: 7,
+            number: 12,
+        };
+        assert_eq!(position.to_string().parse(), Ok(position));
+        for text in [
+            "",
+            "-",
+            "7",
+            "7-",
+            "g-1",
+            "7-1-1",
+            "7--1",
+            "11111111111111111-1",
+        ] {
+            assert_eq!(text.parse::<Position>(), Err(()), "{text}");
+        }
+    }
+
+    proptest! {
+        /// Whatever is kept and read: bounds hold, and who follows by positions has all that was kept, or is
+        /// told of a gap.
+        #[test]
+        fn bounds_hold_and_no_loss_goes_untold(
+            steps in proptest::collection::vec((0..4_usize, 0..3_usize, 1..5_usize), 1..200),
+            topics in 1..4_usize,
+            events in 1..6_usize,
+            bytes in 300..3000_u64,
+        ) {
+            let history = history(topics, events, bytes, bytes);
+            let begin = history.since("", None, 9, |_| true).position;
+            let mut followers = [begin; 3];
+            let mut kept: [Vec<usize>; 3] = Default::default();
+            for (number, (step, topic, limit)) in steps.into_iter().enumerate() {
+                let name = ["a", "b", "c"][topic];
+                if step < 3 {
+                    keep(&history, name, number);
+                    kept[topic].push(number);
+                } else {
+                    let page = history.since(name, Some(followers[topic]), limit, |_| true);
+                    let (numbers, gap, more) = read(&page);
+                    prop_assert!(numbers.len() <= limit);
+                    prop_assert!(kept[topic].ends_with(&numbers) || more);
+                    if !gap {
+                        prop_assert!(kept[topic].starts_with(&numbers));
+                        prop_assert!(more || numbers.len() == kept[topic].len());
+                    }
+                    match numbers.last() {
+                        Some(last) => kept[topic].retain(|number| number > last),
+                        None if gap => kept[topic].clear(),
+                        None => prop_assert!(kept[topic].is_empty()),
+                    }
+                    followers[topic] = page.position;
+                }
+                let held = history.topics.lock();
+                prop_assert!(held.by_name.len() <= topics && held.bytes as u64 <= bytes);
+                prop_assert!(held.by_name.values().all(|topic| topic.entries.len() <= events));
+                let sum: usize = held.by_name.values().map(|topic| topic.bytes).sum();
+                prop_assert_eq!(sum, held.bytes);
+                prop_assert_eq!(held.by_name.len(), held.by_age.len());
+            }
+        }
+    }
+}
