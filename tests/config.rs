@@ -88,7 +88,8 @@ fn examples_in_the_documents_load() {
         for block in blocks {
             let path = folder.path().join("mixlab.toml");
             fs::write(&path, &block).expect("the folder can be written to");
-            if let Err(error) = Config::load_with(&path, Overrides::default(), []) {
+            let secrets = [("PAYMENTS_SECRET".into(), "whsec_AAAA".into())];
+            if let Err(error) = Config::load_with(&path, Overrides::default(), secrets) {
                 panic!("{document}: {error}\n{block}");
             }
         }

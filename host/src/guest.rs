@@ -31,6 +31,7 @@ pub use bindings::{
             Missed, RateLimit, Rule, Schedule, Scope, SerialKey,
         },
         timer_handler::{Guest as TimerHandler, GuestIndices as TimerHandlerIndices},
+        webhooks::{self, Guest as Webhooks, GuestIndices as WebhooksIndices},
     },
     mixlab::plugin::{
         ask, broadcast, connection, emit, history, log, presence, rooms, sockets, store, timers,

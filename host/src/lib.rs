@@ -60,6 +60,7 @@ mod transport;
 pub mod units;
 pub mod user;
 mod web;
+mod webhooks;
 
 /// The versions that the interface for embedders is made of.
 pub use {axum, socketioxide};

@@ -16,7 +16,7 @@ use prometheus::IntCounter;
 pub use filter::Filter;
 
 use crate::{
-    admission::{Contract, ContractError, RateLimits, Schema, SchemaBudget},
+    admission::{Contract, ContractError, Limit, RateLimits, Schema, SchemaBudget},
     grant::Pattern,
     guest::{self, Description, EmitContract},
     metrics::Metrics,
@@ -50,10 +50,22 @@ pub struct Served {
     schedules: Arc<[Schedule]>,
     /// The events of others that it filters, if any.
     filter: Option<Arc<Filter>>,
+    /// The webhooks that it takes, if any.
+    hooked: Option<Arc<Hooked>>,
 }
 
 /// The schemas of the events that a plugin declares to emit.
 pub type Emits = HashMap<String, Schema>;
+
+/// A plugin that takes webhooks.
+pub struct Hooked {
+    /// The plugin.
+    pub plugin: Arc<Plugin>,
+    /// How many one address may send.
+    pub limit: Arc<Limit>,
+    /// What the plugin must keep to when it emits.
+    pub emits: Arc<Emits>,
+}
 
 /// An event and who handles it.
 #[derive(Clone)]
@@ -94,7 +106,9 @@ pub enum DescriptionError {
     )]
     TimersNotGranted,
     /// It handles nothing.
-    #[error("it handles and filters no event, watches no connections and has no timers")]
+    #[error(
+        "it handles and filters no event, watches no connections, takes no webhooks and has no timers"
+    )]
     Nothing,
     /// It declares more than there may be.
     #[error("it declares {count} {what}; {MAX_DECLARED} are allowed")]
@@ -223,6 +237,14 @@ impl Served {
             let shown = shortened(ungranted, MAX_SHOWN_CHARS);
             return Err(DescriptionError::NotGranted(shown));
         }
+        let hooked = plugin.takes_webhooks().then(|| {
+            let limit = limits.of_webhooks(plugin.name(), plugin.webhook().limit);
+            Arc::new(Hooked {
+                plugin: plugin.clone(),
+                limit,
+                emits: emits.clone(),
+            })
+        });
         let filter = Filter::new(&plugin, &emits, &filters, &namespaces)?.map(Arc::new);
         let mut routes: Vec<Arc<Route>> = Vec::with_capacity(events.len());
         let mut names = HashSet::new();
@@ -247,6 +269,7 @@ impl Served {
             routes,
             schedules,
             filter,
+            hooked,
         })
     }
 
@@ -371,6 +394,7 @@ pub struct Registry {
     /// In the order in which they are tried.
     patterns: Vec<(NamespacePattern, Namespace)>,
     plugins: Vec<Arc<Plugin>>,
+    hooked: HashMap<Arc<str>, Arc<Hooked>>,
     /// Plugins that timers can call, by their names.
     timed: HashMap<Arc<str>, Timed>,
 }
@@ -401,6 +425,9 @@ impl Registry {
         let mut namespaces: HashMap<Box<str>, Namespace> = HashMap::new();
         let mut order = Vec::new();
         let mut plugins = Vec::new();
+        let hooked = served.iter().filter_map(|served| served.hooked.clone());
+        let hooked = hooked.map(|hooked| (hooked.plugin.name().clone(), hooked));
+        let hooked = hooked.collect();
         let mut timed = HashMap::new();
         for plugin in served {
             plugins.push(plugin.plugin.clone());
@@ -446,6 +473,7 @@ impl Registry {
             namespaces,
             patterns,
             plugins,
+            hooked,
             timed,
         }
     }
@@ -470,6 +498,11 @@ impl Registry {
             let (_, namespace) = patterns.find(|(pattern, _)| pattern.matches(path))?;
             Some(namespace)
         })
+    }
+
+    /// The plugin of this name, if it takes webhooks.
+    pub fn hooked(&self, name: &str) -> Option<&Arc<Hooked>> {
+        self.hooked.get(name)
     }
 
     /// Who handles an event of a namespace.

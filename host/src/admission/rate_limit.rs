@@ -101,6 +101,12 @@ impl RateLimits {
         self.limit("[limits]", key, scope, quota)
     }
 
+    /// The limit of webhooks that one address sends to a plugin.
+    pub fn of_webhooks(&self, plugin: &str, rate: Rate) -> Arc<Limit> {
+        let quota = Quota::new(rate, rate.count()).expect("a rate has a count");
+        self.limit(plugin, "webhooks", Scope::Ip, quota)
+    }
+
     /// The limit that a plugin declares for an event.
     pub fn declare(
         &self,

@@ -151,6 +151,11 @@ impl State {
     /// already.
     pub fn give(&mut self, message: Arc<GuestMessage>, transaction: Option<Box<Transaction>>) {
         self.given = Some(message);
+        self.go_on(transaction);
+    }
+
+    /// Others have read and written so much for the call already.
+    pub fn go_on(&mut self, transaction: Option<Box<Transaction>>) {
         self.transaction = transaction;
     }
 

@@ -164,6 +164,9 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
     if !plugin.filters.is_empty() {
         writeln!(out, "    filters      {}", plugin.filters.join(", "))?;
     }
+    if plugin.webhooks {
+        writeln!(out, "    webhooks     taken")?;
+    }
     for event in &plugin.events {
         writeln!(out, "event {}", event.name)?;
         writeln!(out, "    access       {}", event.access)?;
@@ -231,6 +234,9 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
         let filters = names("filters");
         if !filters.is_empty() {
             writeln!(out, "    filters       {filters}")?;
+        }
+        if plugin["webhooks"] == true {
+            writeln!(out, "    webhooks      /hooks/{}", text("name"))?;
         }
         let addresses = plugin["paused_addresses"].as_u64().unwrap_or_default();
         if plugin["paused"] == true {

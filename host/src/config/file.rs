@@ -2,6 +2,7 @@
 
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use figment::error::{Actual, Kind};
 use figment::value::{Dict, Map, Value};
@@ -16,10 +17,10 @@ use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
     Auth, Breaker, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure, Payments,
-    Presence, Recovery, Reload, Runtime, Secret, Socket, Store, Web,
+    Presence, Recovery, Reload, Runtime, Scheme, Secret, Socket, Store, Web,
 };
 use crate::grant::Grants;
-use crate::units::Size;
+use crate::units::{Rate, Size, duration};
 
 /// The file. No key is required here: what is missing is found by [`super::resolve`], so that
 /// reading can go on behind any single mistake.
@@ -78,6 +79,32 @@ pub struct PluginFile {
     pub on_failure: OnFailure,
     pub on_excess: Option<OnExcess>,
     pub filter: Table<Filter>,
+    pub webhook: Table<WebhookFile>,
+}
+
+/// `plugins.webhook`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebhookFile {
+    pub verify: Option<Scheme>,
+    pub secret_env: Option<OneOrMore>,
+    pub max_age: Option<Interval>,
+    pub remember: Option<Interval>,
+    pub max_body: Option<Size>,
+    pub limit: Option<Rate>,
+}
+
+/// A time as it is written.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Duration);
+
+/// A text, or a list of some.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum OneOrMore {
+    One(String),
+    More(Vec<String>),
 }
 
 impl ConfigFile {

@@ -35,7 +35,7 @@ pub use secret::Secret;
 pub use sections::{
     Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, History, Limits,
     Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Presence, Recovery, Reload,
-    Runtime, SlowClient, Socket, Store, Web,
+    Runtime, Scheme, SlowClient, Socket, Store, Verification, Web, Webhook,
 };
 
 use environment::Environment;

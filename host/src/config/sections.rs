@@ -460,6 +460,76 @@ impl TryFrom<String> for FilterFailure {
     }
 }
 
+/// `plugins.webhook`
+#[derive(Clone, Debug, PartialEq)]
+pub struct Webhook {
+    /// How it is known who sends; none if anybody may.
+    pub verification: Option<Verification>,
+    /// The largest body.
+    pub max_body: Size,
+    /// How many one address may send.
+    pub limit: Rate,
+}
+
+/// How it is known who sends a webhook.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verification {
+    /// How it is signed.
+    pub scheme: Scheme,
+    /// With one of these.
+    pub secrets: Vec<Secret>,
+    /// How long ago.
+    pub max_age: Duration,
+    /// How long it is remembered which deliveries came.
+    pub remember: Duration,
+}
+
+/// `plugins.webhook.verify`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Scheme {
+    /// Standard Webhooks.
+    Standard,
+    /// GitHub's.
+    Github,
+    /// Stripe's.
+    Stripe,
+}
+
+impl TryFrom<String> for Scheme {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "standard" => Ok(Scheme::Standard),
+            "github" => Ok(Scheme::Github),
+            "stripe" => Ok(Scheme::Stripe),
+            _ => Err(format!(
+                "unknown scheme {text:?}{}",
+                suggest::hint(&text, &["standard", "github", "stripe"])
+            )),
+        }
+    }
+}
+
+impl Webhook {
+    /// How old a signature may be, unless the file says otherwise.
+    pub const MAX_AGE: Duration = Duration::from_secs(5 * 60);
+
+    /// How long deliveries are remembered, unless the file says otherwise: as long as senders try again.
+    pub const REMEMBER: Duration = Duration::from_secs(3 * 24 * 60 * 60);
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            verification: None,
+            max_body: Size::mib(1),
+            limit: Rate::new(1000, Duration::from_secs(60)).expect("it is a rate"),
+        }
+    }
+}
+
 /// `on_excess`: what becomes of an event over a limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
@@ -725,4 +795,6 @@ pub struct Plugin {
     pub on_excess: Option<OnExcess>,
     /// As a filter of events of others.
     pub filter: Filter,
+    /// Whose webhooks it takes.
+    pub webhook: Webhook,
 }

@@ -15,6 +15,7 @@ pub(crate) mod host_events;
 mod outcome;
 mod serial;
 mod timers;
+mod webhooks;
 
 pub use connections::Welcome;
 pub use timers::Timers;

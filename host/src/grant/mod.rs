@@ -18,6 +18,7 @@
 //! | `filter:EVENT` | see events of other plugins before they are handled, and decide what becomes of them |
 //! | `history:TOPIC` | keep events in a topic, and read what was kept |
 //! | `presence:ROOM` | have connections present in a room, and read who is |
+//! | `webhook:unverified` | take webhooks of anybody |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
@@ -91,6 +92,8 @@ pub enum Grant {
     History(Pattern),
     /// `presence:ROOM`
     Presence(Pattern),
+    /// `webhook:unverified`
+    UnverifiedWebhooks,
     /// `find`
     Find,
     /// `disconnect`
@@ -147,6 +150,7 @@ const NAMES: &[&str] = &[
     "filter",
     "history",
     "presence",
+    "webhook",
     "find",
     "disconnect",
     "handshake",
@@ -204,6 +208,8 @@ impl FromStr for Grant {
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
             ("ask", event) => Ok(Grant::Ask(event.map_or_else(Pattern::any, Pattern::new))),
             ("filter", Some(event)) => Ok(Grant::Filter(Pattern::new(event))),
+            ("webhook", Some("unverified")) => Ok(Grant::UnverifiedWebhooks),
+            ("webhook", _) => Err("expected webhook:unverified".to_owned()),
             ("filter", None) => Err("say which events, like \"filter:booking:*\"".to_owned()),
             ("user", Some(whom)) => {
                 whom_and_event("user:ID", whom).map(|(user, event)| Grant::User { user, event })
@@ -328,6 +334,7 @@ impl fmt::Display for Grant {
             Grant::Filter(event) => write!(f, "filter:{event}"),
             Grant::History(topic) => write!(f, "history:{topic}"),
             Grant::Presence(room) => write!(f, "presence:{room}"),
+            Grant::UnverifiedWebhooks => f.write_str("webhook:unverified"),
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
@@ -367,6 +374,7 @@ impl Grants {
             Grant::Filter(Pattern::any()),
             Grant::History(Pattern::any()),
             Grant::Presence(Pattern::any()),
+            Grant::UnverifiedWebhooks,
             Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
@@ -535,6 +543,11 @@ impl Grants {
     /// Whether connections may be present in some room.
     pub fn any_presence(&self) -> bool {
         self.iter().any(|grant| matches!(grant, Grant::Presence(_)))
+    }
+
+    /// Whether webhooks may be taken of which nobody checks who sends them.
+    pub fn unverified_webhooks(&self) -> bool {
+        self.0.contains(&Grant::UnverifiedWebhooks)
     }
 
     /// Whether it may be asked which sockets there are.

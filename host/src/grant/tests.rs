@@ -200,11 +200,19 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "find", "disconnect", "handshake", "header", "admin""#,
+        ),
+        (
+            "filter",
+            r#"invalid grant "filter": say which events, like "filter:booking:*""#,
+        ),
+        (
+            "webhook:all",
+            r#"invalid grant "webhook:all": expected webhook:unverified"#,
         ),
         (
             "role",

@@ -66,6 +66,11 @@ pub fn diff(old: &Inspection, new: &Inspection) -> Vec<Change> {
     {
         change(false, format!("it filters {added}"));
     }
+    match (old.webhooks, new.webhooks) {
+        (true, false) => change(true, "it no longer takes webhooks".to_owned()),
+        (false, true) => change(false, "it takes webhooks".to_owned()),
+        _ => {}
+    }
     for old_event in &old.events {
         match new.events.iter().find(|event| event.name == old_event.name) {
             Some(new_event) => diff_event(old_event, new_event, &mut change),
@@ -173,6 +178,7 @@ mod tests {
             may_request: vec![],
             connections: false,
             filters: vec![],
+            webhooks: false,
             events,
             emits: vec![],
         }

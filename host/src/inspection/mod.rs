@@ -42,6 +42,8 @@ pub struct Inspection {
     pub connections: bool,
     /// The events of other plugins that it filters.
     pub filters: Vec<String>,
+    /// Whether it takes webhooks.
+    pub webhooks: bool,
     /// The events it handles, by name.
     pub events: Vec<Event>,
     /// The events it says it emits, by name.
@@ -131,6 +133,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         breaker: config::Breaker::default(),
         on_failure: config::OnFailure::default(),
         filter: config::Filter::default(),
+        webhook: config::Webhook::default(),
     };
     let metrics: Arc<Metrics> = Arc::default();
     let calls = metrics.calls_of(&source.name);
@@ -183,6 +186,9 @@ impl Inspection {
         requests.extend(named.map(|path| format!("namespace:{path}")));
         let filtered = description.filters.iter();
         requests.extend(filtered.map(|event| format!("filter:{event}")));
+        if plugin.takes_webhooks() {
+            may_request.push("webhook:unverified".to_owned());
+        }
         may_request.extend(plugin.may_request().iter().copied().map(str::to_owned));
         Self {
             name: description.name.clone(),
@@ -192,6 +198,7 @@ impl Inspection {
             may_request,
             connections: plugin.wants_connections(),
             filters: description.filters.clone(),
+            webhooks: plugin.takes_webhooks(),
             events,
             emits,
         }

@@ -236,6 +236,8 @@ pub struct Wanted {
     pub timer_handler: bool,
     /// Whether it exports `filters`.
     pub filters: bool,
+    /// Whether it exports `webhooks`.
+    pub webhooks: bool,
     /// The grants that its functions need, each once.
     pub requests: Vec<&'static str>,
     /// Those that they may need besides, each once.
@@ -269,6 +271,7 @@ pub fn check(
         connections: exported("connections"),
         timer_handler: exported("timer-handler"),
         filters: exported("filters"),
+        webhooks: exported("webhooks"),
         ..Wanted::default()
     };
     for (name, item) in ty.imports(engine) {

@@ -15,6 +15,7 @@ use crate::{
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, Filters,
         FiltersIndices, LifecycleIndices, Message, TimerHandler, TimerHandlerIndices, Verdict,
+        Webhooks, WebhooksIndices,
     },
 };
 
@@ -33,6 +34,7 @@ pub struct Prepared {
     connections: Option<ConnectionsIndices>,
     timer_handler: Option<TimerHandlerIndices>,
     filters: Option<FiltersIndices>,
+    webhooks: Option<WebhooksIndices>,
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
@@ -48,6 +50,7 @@ pub struct Instance {
     connections: Option<Connections>,
     timer_handler: Option<TimerHandler>,
     filters: Option<Filters>,
+    webhooks: Option<Webhooks>,
     ticker: Ticker,
 }
 
@@ -86,6 +89,10 @@ impl Prepared {
                 .filters
                 .then(|| FiltersIndices::new(&pre))
                 .transpose()?,
+            webhooks: wanted
+                .webhooks
+                .then(|| WebhooksIndices::new(&pre))
+                .transpose()?,
             pre,
             ticker,
         })
@@ -114,6 +121,11 @@ impl Prepared {
     /// Whether the plugin can be called by timers.
     pub fn handles_timers(&self) -> bool {
         self.timer_handler.is_some()
+    }
+
+    /// Whether the plugin takes webhooks.
+    pub fn takes_webhooks(&self) -> bool {
+        self.webhooks.is_some()
     }
 
     /// Whether the plugin can filter events of others.
@@ -151,6 +163,10 @@ impl Prepared {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
         };
+        let webhooks = match &self.webhooks {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
+            None => None,
+        };
         let filters = match &self.filters {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
@@ -166,6 +182,7 @@ impl Prepared {
                     connections,
                     timer_handler,
                     filters,
+                    webhooks,
                     ticker: self.ticker.clone(),
                 }),
                 description,
@@ -231,6 +248,22 @@ impl Instance {
                 store.data_mut().meter.boundary(size(&message))?;
                 let call = filters.call_filter(store, &event, &message);
                 call.await.map(Reply::Filter)
+            }
+            Job::Webhook {
+                request,
+                transaction,
+                ..
+            } => {
+                store.data_mut().go_on(transaction);
+                let Some(webhooks) = &self.webhooks else {
+                    return Err(Misfit("it does not export webhooks".to_owned()).into());
+                };
+                let pairs = request.query.iter().chain(&request.headers);
+                let pairs: usize = pairs.map(|(name, value)| name.len() + value.len()).sum();
+                let bytes = request.path.len() + pairs + request.body.len();
+                store.data_mut().meter.boundary(bytes)?;
+                let call = webhooks.call_handle(store, &request);
+                call.await.map(Reply::Webhook)
             }
             Job::Connect { connection, auth } => {
                 let Some(connections) = &self.connections else {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::{
     address::ClientAddress,
     connection::{Connection, Identity},
-    guest::{Message, Outcome, Refusal, Rejection, Verdict},
+    guest::{Message, Outcome, Refusal, Rejection, Verdict, webhooks},
     store::Transaction,
 };
 
@@ -22,6 +22,15 @@ pub enum Job {
         /// Its arguments.
         message: Arc<Message>,
         /// What filters have read and written for it, which the call goes on with.
+        transaction: Option<Box<Transaction>>,
+    },
+    /// `webhooks.handle`.
+    Webhook {
+        /// What came.
+        request: Arc<webhooks::Request>,
+        /// Who sent it.
+        client: ClientAddress,
+        /// What the host has read for it, which the call goes on with.
         transaction: Option<Box<Transaction>>,
     },
     /// `filters.filter`.
@@ -75,6 +84,8 @@ pub enum CallKind {
     Event,
     /// `filters.filter`.
     Filter,
+    /// `webhooks.handle`.
+    Webhook,
     /// `connections.on-connect`.
     Connect,
     /// `connections.on-disconnect`.
@@ -88,6 +99,8 @@ pub enum CallKind {
 pub enum Reply {
     /// To an event.
     Event(Result<Outcome, Rejection>),
+    /// To a webhook.
+    Webhook(Result<webhooks::Response, Rejection>),
     /// To another plugin's event.
     Filter(Result<Verdict, Rejection>),
     /// To a new connection.
@@ -104,6 +117,8 @@ impl Reply {
         match self {
             Self::Event(outcome) => outcome.is_ok(),
             Self::Filter(verdict) => verdict.is_ok(),
+            // What is an error for the sender has not happened.
+            Self::Webhook(answer) => answer.as_ref().is_ok_and(|answer| answer.status < 400),
             Self::Connect(answer) => answer.is_ok(),
             Self::Disconnect => true,
             Self::Timer(done) => done.is_ok(),
@@ -119,6 +134,7 @@ impl Job {
             | Self::Filter { connection, .. }
             | Self::Connect { connection, .. }
             | Self::Disconnect { connection, .. } => Some(connection.address),
+            Self::Webhook { client, .. } => Some(*client),
             Self::Timer(_) => None,
         }
     }
@@ -128,6 +144,7 @@ impl Job {
         match self {
             Self::Event { .. } => CallKind::Event,
             Self::Filter { .. } => CallKind::Filter,
+            Self::Webhook { .. } => CallKind::Webhook,
             Self::Connect { .. } => CallKind::Connect,
             Self::Disconnect { .. } => CallKind::Disconnect,
             Self::Timer(_) => CallKind::Timer,

@@ -60,6 +60,8 @@ pub struct Source {
     pub on_failure: config::OnFailure,
     /// What becomes of events that it cannot filter.
     pub filter: config::Filter,
+    /// Whose webhooks it takes.
+    pub webhook: config::Webhook,
 }
 
 /// One generation of a plugin: a version of its code with its grants and budget, ready to be
@@ -120,6 +122,12 @@ pub enum LoadError {
          add asks = 1 to its budget, if clients that do not answer may stop it meanwhile"
     )]
     NoAsks(usize),
+    /// It takes webhooks, and nobody would know from whom.
+    #[error(
+        "it takes webhooks, and nothing says who may send them: add verify and secret_env to \
+         [plugins.webhook] in mixlab.toml, or \"webhook:unverified\" to its grants"
+    )]
+    Unverified,
     /// The store cannot be opened.
     #[error("it uses the store, which cannot be opened: {0}")]
     Store(String),
@@ -207,7 +215,9 @@ impl Plugin {
             move || prepare(&engine, &source, &component, weight)
         });
         let prepared = preparing.await.map_err(LoadError::unended)??;
-        let store = match prepared.uses_store() {
+        // What came of a delivery is kept there.
+        let remembers = prepared.takes_webhooks() && source.webhook.verification.is_some();
+        let store = match prepared.uses_store() || remembers {
             true => {
                 let opening = runtime.spawn_blocking(move || store.open());
                 let opened = opening.await.map_err(LoadError::unended)?;
@@ -350,6 +360,21 @@ impl Plugin {
         self.prepared.wants_connections()
     }
 
+    /// Whether it takes webhooks.
+    pub fn takes_webhooks(&self) -> bool {
+        self.prepared.takes_webhooks()
+    }
+
+    /// Whose webhooks it takes.
+    pub(crate) fn webhook(&self) -> &config::Webhook {
+        &self.source.webhook
+    }
+
+    /// The store, open if it or the host needs it for the plugin.
+    pub(crate) fn store(&self) -> Option<&Arc<Open>> {
+        self.store.as_ref()
+    }
+
     /// Whether it can filter events of other plugins.
     pub fn can_filter(&self) -> bool {
         self.prepared.can_filter()
@@ -442,6 +467,10 @@ fn prepare(
 ) -> Result<Prepared, LoadError> {
     let wanted = imports::check(engine.wasm(), component, &source.grants.load())
         .map_err(LoadError::Imports)?;
+    let is_verified = source.webhook.verification.is_some();
+    if wanted.webhooks && !is_verified && !source.grants.load().unverified_webhooks() {
+        return Err(LoadError::Unverified);
+    }
     let mut linker = engine.base_linker();
     let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
     if wanted.broadcast {

@@ -203,6 +203,7 @@ impl Slot {
             breaker: breaker.clone(),
             on_failure: self.spec.on_failure,
             filter: self.spec.filter,
+            webhook: self.spec.webhook.clone(),
         }
     }
 
@@ -317,6 +318,7 @@ impl Slot {
             filters: served
                 .map(|served| served.filtered_events().map(str::to_owned).collect())
                 .unwrap_or_default(),
+            webhooks: served.is_some_and(|served| served.plugin.takes_webhooks()),
             refusal: self.refusal.clone(),
             waiting: self.waiting.clone(),
             health: Some(self.health.clone()),

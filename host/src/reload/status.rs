@@ -78,6 +78,8 @@ pub struct PluginStatus {
     pub events: Vec<String>,
     /// The events of other plugins that it filters.
     pub filters: Vec<String>,
+    /// Whether it takes webhooks.
+    pub webhooks: bool,
     /// Why the file's content does not serve.
     pub refusal: Option<String>,
     /// Why the file is not judged yet, although nothing is wrong with it.
@@ -142,6 +144,7 @@ impl PluginStatus {
             namespaces: Vec::new(),
             events: Vec::new(),
             filters: Vec::new(),
+            webhooks: false,
             refusal: None,
             waiting: None,
             health: None,
@@ -155,7 +158,7 @@ impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
         let paused = self.paused();
-        let mut fields = serializer.serialize_struct("plugin", 16)?;
+        let mut fields = serializer.serialize_struct("plugin", 17)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
@@ -163,6 +166,7 @@ impl Serialize for PluginStatus {
         fields.serialize_field("namespaces", &self.namespaces)?;
         fields.serialize_field("events", &self.events)?;
         fields.serialize_field("filters", &self.filters)?;
+        fields.serialize_field("webhooks", &self.webhooks)?;
         fields.serialize_field("refusal", &self.refusal)?;
         fields.serialize_field("waiting", &self.waiting)?;
         fields.serialize_field("calls", &health.map_or(0, Health::calls))?;

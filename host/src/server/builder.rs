@@ -26,7 +26,7 @@ use crate::{
     socket::Sockets,
     tasks::Tasks,
     transport::{self, Door, Listener, Sessions},
-    web,
+    web, webhooks,
 };
 
 /// Makes the routes of an embedder's.
@@ -130,7 +130,9 @@ impl Builder {
         let socket_path = config.socket.path.trim_end_matches('/');
         let native = open(native, &config.socket, &dispatcher, &sessions)?;
         let plugins = transport::router(socket_path, sessions.clone());
-        let mut router = api::router(api).merge(web::router(&config.web, socket_path));
+        let mut router = api::router(api)
+            .merge(webhooks::router(dispatcher.clone()))
+            .merge(web::router(&config.web, socket_path));
         let at = format!("the plugins' endpoint at {socket_path:?}");
         router = merge(router, plugins.layer(check_origins.clone()), at)?;
         for front in &native {

@@ -6,7 +6,7 @@
 mod engine;
 mod head;
 mod key;
-mod net;
+pub(crate) mod net;
 mod sockets;
 
 pub use engine::{

@@ -58,3 +58,19 @@ pub mod filters {
         default_bindings_module: "mixlab_plugin::bindings::filters",
     });
 }
+
+/// The optional export of plugins that take webhooks, for the same reason.
+pub mod webhooks {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package mixlab:sdk;
+            world webhooks { export mixlab:plugin/webhooks@0.2.0; }
+        ",
+        world: "mixlab:sdk/webhooks",
+        with: { "mixlab:plugin/types@0.2.0": super::mixlab::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_webhooks",
+        default_bindings_module: "mixlab_plugin::bindings::webhooks",
+    });
+}

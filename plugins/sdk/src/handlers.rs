@@ -1,6 +1,7 @@
 //! Which handler answers which event.
 use crate::event::Handler;
 use crate::filter::{Filter, matches};
+use crate::webhook::OnWebhook;
 use crate::{Context, Message, Outcome, Refusal, Rejection, Timer, Verdict};
 
 type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Refusal>>;
@@ -17,6 +18,7 @@ pub(crate) struct Handlers {
     pub on_connect: Option<OnConnect>,
     pub on_disconnect: Option<OnDisconnect>,
     pub on_timer: Option<OnTimer>,
+    pub on_webhook: Option<OnWebhook>,
 }
 
 impl Handlers {

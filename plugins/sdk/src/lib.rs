@@ -70,6 +70,7 @@ pub mod schema;
 mod sockets;
 mod store;
 mod timers;
+pub mod webhook;
 
 pub use arguments::Arguments;
 pub use ask::{Answers, AskError};
@@ -112,7 +113,8 @@ pub mod prelude {
 ///
 /// What a plugin is called for besides events, it says behind its function: `connections` with
 /// [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect), `filters`
-/// with [`filter`](Plugin::filter), `timers` with [`on_timer`](Plugin::on_timer), e.g.
+/// with [`filter`](Plugin::filter), `timers` with [`on_timer`](Plugin::on_timer), `webhooks`
+/// with [`webhook`](Plugin::webhook), e.g.
 /// `export!(plugin, connections, timers)`. Only then does the host call it for them.
 #[macro_export]
 macro_rules! export {
@@ -174,6 +176,23 @@ macro_rules! export {
             }
 
             $crate::bindings::filters::export_filters!(Filters with_types_in $crate::bindings::filters);
+        };
+    };
+    (@webhooks) => {
+        const _: () = {
+            struct Webhooks;
+
+            impl $crate::bindings::webhooks::exports::mixlab::plugin::webhooks::Guest for Webhooks {
+                fn handle(
+                    request: $crate::webhook::Request,
+                ) -> ::core::result::Result<$crate::webhook::Response, $crate::Rejection> {
+                    $crate::runtime::webhook(request)
+                }
+            }
+
+            $crate::bindings::webhooks::export_webhooks!(
+                Webhooks with_types_in $crate::bindings::webhooks
+            );
         };
     };
     (@timers) => {

@@ -9,6 +9,7 @@ use crate::bindings::exports::mixlab::plugin::lifecycle::{
 };
 use crate::handlers::Handlers;
 use crate::message::invalid_auth;
+use crate::webhook::{Request, Response};
 use crate::{Context, HandledEvent, Message, Missed, Refusal, Rejection, Timer, Verdict, schema};
 
 /// What a plugin is and does. [`export!`](crate::export) makes the component out of it.
@@ -124,6 +125,18 @@ impl Plugin {
     /// `export!(plugin, connections)`.
     pub fn on_disconnect(mut self, hook: impl Fn(&Context, &str) + 'static) -> Self {
         self.handlers.on_disconnect = Some(Box::new(hook));
+        self
+    }
+
+    /// Handles requests of other services to `/hooks/PLUGIN/…`, whose signatures the host has checked as
+    /// `[plugins.webhook]` in `mixlab.toml` says. A transaction as a handler's, without a connection: what
+    /// it sends goes to [`Context::of`] a namespace, to users or roles. A delivery that comes again gets
+    /// the same answer, and is not handled again. Needs `export!(plugin, webhooks)`.
+    pub fn webhook(
+        mut self,
+        handler: impl Fn(&Context, Request) -> Result<Response, Rejection> + 'static,
+    ) -> Self {
+        self.handlers.on_webhook = Some(Box::new(handler));
         self
     }
 

@@ -3,6 +3,7 @@ use std::cell::Cell;
 
 pub use crate::bindings::exports::mixlab::plugin::lifecycle::Description;
 use crate::handlers::Handlers;
+use crate::webhook::{Request, Response};
 use crate::{Config, Context, Message, Outcome, Plugin, Refusal, Rejection, Timer, Verdict};
 
 thread_local! {
@@ -25,6 +26,7 @@ pub fn describe(
             handlers.has_hooks(),
         ),
         ("filter", "filters", !handlers.filters.is_empty()),
+        ("webhook", "webhooks", handlers.on_webhook.is_some()),
         ("on_timer", "timers", handlers.on_timer.is_some()),
     ] {
         if is_there && !exported.contains(&export) {
@@ -40,6 +42,14 @@ pub fn describe(
 /// Handles one event.
 pub fn handle(event: String, message: Message) -> Result<Outcome, Rejection> {
     handlers().handle(event, message)
+}
+
+/// Handles one request of another service.
+pub fn webhook(request: Request) -> Result<Response, Rejection> {
+    match &handlers().on_webhook {
+        Some(handler) => handler(&Context::of_hook("webhook"), request),
+        None => Err(Rejection::new("not_found", "The plugin takes no webhooks")),
+    }
 }
 
 /// Filters one event of another plugin.

@@ -66,6 +66,7 @@ impl Resolver<'_> {
                     | Grant::Store
                     | Grant::Bucket { .. }
                     | Grant::Filter(_)
+                    | Grant::UnverifiedWebhooks
                     | Grant::Find
                     | Grant::Handshake
                     | Grant::Header(_)

@@ -6,11 +6,12 @@ use figment::value::{Dict, Value};
 
 use super::{MANY, MORE_THAN_ZERO, Resolver};
 use crate::config::budget::BudgetFile;
-use crate::config::file::{PluginFile, Table};
+use crate::config::file::{OneOrMore, PluginFile, Table, WebhookFile};
 use crate::config::problem::{KeyPath, key};
-use crate::config::{Budget, Plugin, Runtime};
+use crate::config::{Budget, Plugin, Runtime, Secret, Verification, Webhook};
 use crate::grant::Grant;
 use crate::units::{Size, duration};
+use crate::webhooks::is_secret;
 
 impl Resolver<'_> {
     pub fn plugins(
@@ -81,6 +82,7 @@ impl Resolver<'_> {
                 runtime,
             );
         }
+        let webhook = self.webhook(&format!("{at}.webhook"), written.webhook.0);
         let path = self.path(&format!("{at}.path"), path);
         let source = self.path(&format!("{at}.source"), written.source);
         let config = serde_json::to_string(&written.config)
@@ -96,7 +98,61 @@ impl Resolver<'_> {
             on_failure: written.on_failure,
             on_excess: written.on_excess,
             filter: written.filter.0,
+            webhook,
         })
+    }
+
+    fn webhook(&mut self, at: &str, written: WebhookFile) -> Webhook {
+        let defaults = Webhook::default();
+        let max_body = written.max_body.unwrap_or(defaults.max_body);
+        self.check(
+            &format!("{at}.max_body"),
+            max_body > Size::new(0),
+            MORE_THAN_ZERO,
+        );
+        let variables = match written.secret_env {
+            None => Vec::new(),
+            Some(OneOrMore::One(variable)) => vec![variable],
+            Some(OneOrMore::More(variables)) => variables,
+        };
+        let (verify_at, env_at) = (format!("{at}.verify"), format!("{at}.secret_env"));
+        let Some(scheme) = written.verify else {
+            let message = "secret_env is of no use without verify";
+            self.check(&env_at, variables.is_empty(), message);
+            return Webhook {
+                verification: None,
+                max_body,
+                limit: written.limit.unwrap_or(defaults.limit),
+            };
+        };
+        let message = "verify needs secret_env, which names the variable with the secret";
+        self.check(&verify_at, !variables.is_empty(), message);
+        let mut secrets = Vec::with_capacity(variables.len());
+        for variable in variables {
+            let value = self.environment.get(&variable);
+            let message = format!("the environment variable {variable} is not set");
+            self.check(&env_at, value.is_some(), &message);
+            let Some(value) = value else { continue };
+            let secret = Secret::new(value.to_string_lossy());
+            let message =
+                format!("the environment variable {variable} holds no secret of this scheme");
+            self.check(&env_at, is_secret(scheme, &secret), &message);
+            secrets.push(secret);
+        }
+        let max_age = written.max_age.map_or(Webhook::MAX_AGE, |time| time.0);
+        let remember = written.remember.map_or(Webhook::REMEMBER, |time| time.0);
+        let message = "must not be less than max_age";
+        self.check(&format!("{at}.remember"), remember >= max_age, message);
+        Webhook {
+            verification: Some(Verification {
+                scheme,
+                secrets,
+                max_age,
+                remember,
+            }),
+            max_body,
+            limit: written.limit.unwrap_or(defaults.limit),
+        }
     }
 
     pub fn check_budget(

@@ -113,7 +113,12 @@ fn every_key_of_the_shipped_file_is_explained() {
 
 #[test]
 fn commented_out_keys_are_the_defaults() {
-    let mut config = load(&switched_on(), &[("BILLING_KEY", "k")], None).unwrap();
+    let mut config = load(
+        &switched_on(),
+        &[("BILLING_KEY", "k"), ("WEBHOOK_SECRET", "whsec_AAAA")],
+        None,
+    )
+    .unwrap();
     // These have no default, as the file says; what stands there must have been an example.
     assert!(config.auth.issuer.take().is_some());
     assert!(config.auth.audience.take().is_some());
@@ -134,6 +139,7 @@ fn commented_out_keys_are_the_defaults() {
         assert!(plugin.budget.asks.take().is_some());
     }
     assert!(plugins[0].on_excess.take().is_some());
+    assert!(plugins[0].webhook.verification.take().is_some());
     assert_eq!(config, Config::default());
     assert_eq!(plugins, load(&shipped(), &[], None).unwrap().plugins);
 }

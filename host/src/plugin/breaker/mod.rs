@@ -1,7 +1,7 @@
 //! Pauses a plugin that keeps failing, and tries it again after a while: for one client where the
 //! failures are that client's, for everybody where they are not.
 //!
-//! Events, filters, connects and disconnects are followed apart: who sends bad events does not shut others out,
+//! Events, filters, webhooks, connects and disconnects are followed apart: who sends bad events does not shut others out,
 //! and plugins hear of the ends of connections meanwhile.
 
 mod circuit;
@@ -27,6 +27,7 @@ use crate::{
 pub struct Breaker {
     events: Circuit,
     filters: Circuit,
+    webhooks: Circuit,
     connects: Circuit,
     disconnects: Circuit,
     disabled: AtomicBool,
@@ -68,6 +69,7 @@ impl Breaker {
         Self {
             events: circuit(),
             filters: circuit(),
+            webhooks: circuit(),
             connects: circuit(),
             disconnects: circuit(),
             disabled: AtomicBool::new(false),
@@ -111,6 +113,7 @@ impl Breaker {
         let circuits = [
             &self.events,
             &self.filters,
+            &self.webhooks,
             &self.connects,
             &self.disconnects,
         ];
@@ -125,6 +128,7 @@ impl Breaker {
         match kind {
             CallKind::Event | CallKind::Timer => &self.events,
             CallKind::Filter => &self.filters,
+            CallKind::Webhook => &self.webhooks,
             CallKind::Connect => &self.connects,
             CallKind::Disconnect => &self.disconnects,
         }
