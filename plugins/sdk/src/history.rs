@@ -11,14 +11,14 @@ impl Context {
     /// Grant: `history:TOPIC`.
     ///
     /// ```no_run
-    /// use mixlab_plugin::{Missed, prelude::*};
+    /// use mixlab_plugin::{PastEvents, prelude::*};
     ///
     /// fn say(cx: &Context, text: String) -> Result<(), Rejection> {
     ///     Ok(cx.to("chat:42").include_sender().keep("chat:42").emit("said", &text)?)
     /// }
     ///
-    /// fn missed(cx: &Context, position: Option<String>) -> Result<Missed, Rejection> {
-    ///     Ok(Missed::from(cx.history("chat:42", position.as_deref(), 50)?))
+    /// fn missed(cx: &Context, position: Option<String>) -> Result<PastEvents, Rejection> {
+    ///     Ok(PastEvents::from(cx.history("chat:42", position.as_deref(), 50)?))
     /// }
     /// ```
     pub fn history(&self, topic: &str, position: Option<&str>, limit: u32) -> Result<Page, Error> {
@@ -36,9 +36,9 @@ impl Emit {
 
 /// A [`Page`] as JSON for a client. Attachments are left out.
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct Missed {
+pub struct PastEvents {
     /// The oldest first.
-    pub events: Vec<MissedEvent>,
+    pub events: Vec<PastEvent>,
     /// Where to go on.
     pub position: String,
     /// Whether events are gone that should stand before these.
@@ -47,9 +47,9 @@ pub struct Missed {
     pub more: bool,
 }
 
-/// An event of [`Missed`].
+/// An event of [`PastEvents`].
 #[derive(Clone, Debug, Serialize, JsonSchema)]
-pub struct MissedEvent {
+pub struct PastEvent {
     /// The place behind it.
     pub position: String,
     /// When it was emitted, in milliseconds since 1970.
@@ -60,9 +60,9 @@ pub struct MissedEvent {
     pub arguments: Box<RawValue>,
 }
 
-impl From<Page> for Missed {
+impl From<Page> for PastEvents {
     fn from(page: Page) -> Self {
-        let event = |kept: Kept| MissedEvent {
+        let event = |kept: Kept| PastEvent {
             position: kept.position,
             at_ms: kept.at_ms,
             event: kept.event,

@@ -84,7 +84,7 @@ pub use context::Context;
 pub use emit::Emit;
 pub use event::{Event, HandledEvent};
 pub use filter::Verdict;
-pub use history::{Missed, MissedEvent};
+pub use history::{PastEvent, PastEvents};
 pub use message::Placeholder;
 pub use mixlab_plugin_macros::data;
 pub use plugin::Plugin;
