@@ -27,14 +27,12 @@ impl Context {
     ///     Ok(cx.store().add("taken", 1)?)
     /// }
     /// ```
-    #[must_use]
     pub fn store(&self) -> Store {
         Store { bucket: None }
     }
 
     /// What plugins remember together, in the bucket of this name. Grant: `store:BUCKET`, or
     /// `store:BUCKET:read` to read only.
-    #[must_use]
     pub fn bucket(&self, name: impl Into<String>) -> Store {
         Store {
             bucket: Some(name.into()),
