@@ -97,6 +97,7 @@ const TABLE = {
   },
   remembers: { refused: /which needs a grant/ },
   hooked: { refused: /which needs a grant/ },
+  alarms: { refused: /which needs a grant/ },
   filters: { refused: /config: missing field `filters`/ },
   stamped: {
     group: 'events',
