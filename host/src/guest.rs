@@ -14,6 +14,7 @@ mod bindings {
             // The only ones that wait for anything; the others stay as cheap as a call can be.
             "mixlab:plugin/ask.ask": async | trappable,
             "mixlab:plugin/ask.ask-sockets": async | trappable,
+            "mixlab:plugin/http.send": async | trappable,
             default: trappable,
         },
         exports: { default: async },
@@ -34,8 +35,8 @@ pub use bindings::{
         webhooks::{self, Guest as Webhooks, GuestIndices as WebhooksIndices},
     },
     mixlab::plugin::{
-        ask, broadcast, connection, emit, history, log, presence, rooms, sockets, store, timers,
-        types,
+        ask, broadcast, connection, emit, history, http, log, presence, rooms, sockets, store,
+        timers, types,
         types::{Connection, Error, Message, Rejection, User},
     },
 };

@@ -30,6 +30,7 @@ pub mod grant;
 mod guest;
 mod history;
 mod host_header;
+mod http_client;
 mod id;
 pub mod inspection;
 #[cfg(test)]

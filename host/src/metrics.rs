@@ -50,6 +50,7 @@ pub struct Metrics {
     refused_connections: IntCounter,
     calls: HistogramVec,
     call_failures: IntCounterVec,
+    requests: IntCounterVec,
     plugin_memory: IntGaugeVec,
     plugin_state: IntGaugeVec,
     plugin_paused: IntGaugeVec,
@@ -76,6 +77,7 @@ pub struct PluginSample<'a> {
 pub struct CallMetrics {
     duration: Histogram,
     failures: IntCounterVec,
+    requests: IntCounterVec,
     plugin: String,
 }
 
@@ -89,6 +91,13 @@ impl CallMetrics {
     pub fn failed(&self, reason: &str) {
         self.failures
             .with_label_values(&[self.plugin.as_str(), reason])
+            .inc();
+    }
+
+    /// Counts a request to another server, by a fixed word for what came of it.
+    pub fn requested(&self, outcome: &str) {
+        self.requests
+            .with_label_values(&[self.plugin.as_str(), outcome])
             .inc();
     }
 }
@@ -158,6 +167,11 @@ impl Default for Metrics {
                 "mixlab_plugin_call_failures_total",
                 "Calls that a plugin did not answer, by reason",
                 &[PLUGIN, "reason"],
+            ),
+            requests: counters(
+                "mixlab_plugin_http_requests_total",
+                "Requests of plugins to other servers, by outcome: the class of the status, or why there is none",
+                &[PLUGIN, "outcome"],
             ),
             plugin_memory: gauges(
                 "mixlab_plugin_memory_bytes",
@@ -279,6 +293,7 @@ impl Metrics {
             has_plugin(plugin)
         });
         keep(&self.call_failures, [PLUGIN], |[plugin]| has_plugin(plugin));
+        keep(&self.requests, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.reloads, [WHAT], |[what]| {
             what == CONFIG_FILE || has_plugin(what)
         });
@@ -318,6 +333,7 @@ impl Metrics {
         CallMetrics {
             duration: self.calls.with_label_values(&[plugin]),
             failures: self.call_failures.clone(),
+            requests: self.requests.clone(),
             plugin: plugin.to_owned(),
         }
     }
@@ -390,6 +406,7 @@ mod tests {
         for plugin in ["a", "b"] {
             metrics.calls_of(plugin).called(Duration::ZERO);
             metrics.calls_of(plugin).failed("trap");
+            metrics.calls_of(plugin).requested("2xx");
             metrics.reloaded(plugin, true);
         }
         metrics.reloaded(CONFIG_FILE, true);
@@ -411,6 +428,10 @@ mod tests {
             (r#"mixlab_plugin_call_seconds_count{plugin="a"} 1"#, true),
             (
                 r#"mixlab_plugin_call_failures_total{plugin="a",reason="trap"} 1"#,
+                true,
+            ),
+            (
+                r#"mixlab_plugin_http_requests_total{outcome="2xx",plugin="a"} 1"#,
                 true,
             ),
             (

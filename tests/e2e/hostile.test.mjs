@@ -324,6 +324,23 @@ const TABLE = {
       assert.deepEqual(await ask(socket, 'asks', questions), ['timed_out']);
     },
   },
+  requests: {
+    refused: /needs a grant/,
+    group: 'answers',
+    grants: ['http'],
+    budget: { host_calls: 500 },
+    fails: [
+      {
+        args: [[{ url: 'http://127.0.0.1:1/', times: 1000 }]],
+        code: 'plugin_error',
+        reason: /the budget host_calls = 500 is used up/,
+      },
+    ],
+    async works({ socket }) {
+      const [{ denied }] = await ask(socket, 'requests', [{ url: 'http://127.0.0.1:1/' }]);
+      assert.match(denied, /127\.0\.0\.1 is not on the internet/);
+    },
+  },
   votes: {
     refused: /needs a grant/,
     group: 'answers',

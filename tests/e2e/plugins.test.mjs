@@ -78,6 +78,7 @@ const UNGRANTED = [
   ['capabilities', without('emit'), 'emit.emit', 'emit'],
   ['capabilities', without('ask'), 'ask.ask', 'ask'],
   ['votes', without('ask'), 'ask.ask-sockets', 'ask'],
+  ['requests', [], 'http.send', 'http:URL'],
   ['capabilities', without('handshake'), 'sockets.handshake', 'handshake'],
   ['capabilities', without('find'), 'sockets.find', 'find'],
   ['counts', [], 'sockets.count', 'find'],

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{State, checked_event, denied, emit::selection_size, permits::Place};
+use super::{RESERVE, State, checked_event, denied, emit::selection_size, permits::Place};
 use crate::{
     guest::{
         Error, Message as GuestMessage,
@@ -18,10 +18,6 @@ use crate::{
     units::duration,
 };
 use futures_util::StreamExt;
-
-/// What a wait leaves of the wall-clock budget, for the call to end: a client that does not answer
-/// must not make the call fail.
-const RESERVE: Duration = Duration::from_millis(100);
 
 /// An ask that may be sent.
 struct Question {
@@ -80,7 +76,7 @@ impl State {
             return Err(denied(format_args!("ask:{event}")));
         }
         checked_event(&event)?;
-        let Some(until) = self.ask_until else {
+        let Some(until) = self.until.filter(|_| self.may_ask) else {
             let reason = "clients can be asked only while one of their events is handled";
             return Err(Error::Invalid(reason.into()));
         };

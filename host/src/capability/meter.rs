@@ -109,16 +109,27 @@ impl Meter {
         Ok(())
     }
 
-    /// Counts bytes that a client has sent meanwhile, if there is room for them: how many they are
+    /// Counts bytes that others have sent meanwhile, if there is room for them: how many they are
     /// is not the guest's doing, so they do not fail the call.
     pub fn answer(&mut self, bytes: usize) -> Result<(), Error> {
-        let wanted = self.boundary_bytes.saturating_add(bytes);
-        if wanted > self.allowance.boundary_bytes {
-            let over = OverBudget::bytes("boundary", self.allowance.boundary_bytes);
-            return Err(Error::OverBudget(format!("boundary = {}", over.allowed)));
+        if bytes > self.boundary_left() {
+            return Err(self.boundary_full());
         }
-        self.boundary_bytes = wanted;
+        self.boundary_bytes += bytes;
         Ok(())
+    }
+
+    /// How many bytes may still cross the boundary.
+    pub fn boundary_left(&self) -> usize {
+        self.allowance
+            .boundary_bytes
+            .saturating_sub(self.boundary_bytes)
+    }
+
+    /// What a guest is told of an answer for which there is no room.
+    pub fn boundary_full(&self) -> Error {
+        let over = OverBudget::bytes("boundary", self.allowance.boundary_bytes);
+        Error::OverBudget(format!("boundary = {}", over.allowed))
     }
 
     /// Counts bytes of the log.

@@ -6,6 +6,7 @@ mod broadcast;
 mod connection;
 mod emit;
 mod history;
+mod http;
 mod log;
 mod meter;
 mod output;
@@ -17,12 +18,16 @@ mod sockets;
 mod store;
 mod timers;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use arc_swap::ArcSwap;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
+pub use http::HttpAccess;
 pub use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget};
 pub use output::{Output, Written};
 pub use permits::{Permits, Places};
@@ -48,9 +53,14 @@ pub struct Recorded {
     pub effects: Vec<Effect>,
     /// What it read from the store and wrote to it, if it did.
     pub transaction: Option<Box<Transaction>>,
-    /// Whether it did at once what cannot be taken back, as an ask does: to run it again would do it twice.
+    /// Whether it did at once what cannot be taken back, as an ask and a request do: to run it again would
+    /// do it twice.
     pub acted: bool,
 }
+
+/// What a wait leaves of the wall-clock budget, for the call to end: who does not answer must not make
+/// the call fail.
+const RESERVE: Duration = Duration::from_millis(100);
 
 /// The state of one plugin instance: WASI without any rights, and the call that is under way.
 pub struct State {
@@ -78,10 +88,14 @@ pub struct State {
     transaction: Option<Box<Transaction>>,
     /// Whether the call did what cannot be taken back.
     acted: bool,
+    /// When the call must have ended; none while the instance is being prepared.
+    until: Option<Instant>,
+    /// Whether its client can be asked.
+    may_ask: bool,
     /// Where the plugin's calls wait for acks.
     asks: Arc<Places>,
-    /// When the call must have ended; none if it may not wait for acks.
-    ask_until: Option<Instant>,
+    /// What the plugin sends requests with.
+    http: Arc<HttpAccess>,
 }
 
 impl State {
@@ -92,6 +106,7 @@ impl State {
         broadcast: Broadcast,
         store: Option<Arc<Open>>,
         asks: Arc<Places>,
+        http: Arc<HttpAccess>,
         allowance: Allowance,
     ) -> Self {
         let output = Output::new(allowance.log_bytes);
@@ -118,18 +133,21 @@ impl State {
             store,
             transaction: None,
             acted: false,
+            until: None,
+            may_ask: false,
             asks,
-            ask_until: None,
+            http,
         }
     }
 
-    /// Prepares for a call: nothing used, nothing recorded.
-    pub fn begin(&mut self) {
+    /// Prepares for a call that has to end at `until`: nothing used, nothing recorded.
+    pub fn begin(&mut self, until: Instant) {
         self.is_called = true;
         self.connection = None;
         self.identity = None;
         self.given = None;
-        self.ask_until = None;
+        self.until = Some(until);
+        self.may_ask = false;
         self.effects.clear();
         self.transaction = None;
         self.acted = false;
@@ -142,9 +160,9 @@ impl State {
         self.identity = Some(identity);
     }
 
-    /// The call may wait for acks of clients, and has to end then.
-    pub fn let_ask(&mut self, until: Instant) {
-        self.ask_until = Some(until);
+    /// The call may wait for acks of clients.
+    pub fn let_ask(&mut self) {
+        self.may_ask = true;
     }
 
     /// The call is for an event with this message, for which other calls have read and written so much

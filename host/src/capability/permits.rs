@@ -1,4 +1,4 @@
-//! How many calls of a plugin run at once, and how many of them wait for clients.
+//! How many calls of a plugin run at once, and how many of them wait for clients or servers.
 
 use std::{
     sync::{
@@ -22,7 +22,7 @@ pub struct Permits {
 }
 
 /// A permit that is lent until this is dropped.
-struct Loan<'a>(&'a Permits);
+struct Loan(Arc<Permits>);
 
 impl Permits {
     /// For at most `calls` at once.
@@ -56,13 +56,13 @@ impl Permits {
         }
     }
 
-    fn lend(&self) -> Loan<'_> {
+    fn lend(self: &Arc<Self>) -> Loan {
         self.free.add_permits(1);
-        Loan(self)
+        Loan(self.clone())
     }
 }
 
-impl Drop for Loan<'_> {
+impl Drop for Loan {
     fn drop(&mut self) {
         if !self.0.try_take() {
             self.0.owed.fetch_add(1, Ordering::Relaxed);
@@ -70,18 +70,21 @@ impl Drop for Loan<'_> {
     }
 }
 
-/// The places of calls that wait for clients to answer: fewer than all that may run, so that clients
-/// which never answer do not stop a plugin.
+/// The places of calls that wait for somebody to answer: clients or servers that never do must not stop a
+/// plugin. So there are fewer places than calls that may run, or who has one lets another call run.
 pub struct Places {
     places: Arc<Semaphore>,
+    /// Whether a call that has a place lends its permit meanwhile.
+    lend: bool,
     /// How many may wait for a place: each of them keeps an instance.
     queue: Semaphore,
     permits: Arc<Permits>,
 }
 
-/// Held by a call that waits for clients.
+/// Held by a call while it waits.
 pub struct Place {
-    _permit: OwnedSemaphorePermit,
+    _place: OwnedSemaphorePermit,
+    _loan: Option<Loan>,
 }
 
 impl Places {
@@ -90,21 +93,37 @@ impl Places {
     pub fn new(places: usize, instances: usize, permits: Arc<Permits>) -> Self {
         Self {
             places: Arc::new(Semaphore::new(places)),
+            lend: false,
             queue: Semaphore::new(instances),
             permits,
         }
     }
 
+    /// The same, where who has a place lets another call run.
+    pub fn lending(places: usize, instances: usize, permits: Arc<Permits>) -> Self {
+        Self {
+            lend: true,
+            ..Self::new(places, instances, permits)
+        }
+    }
+
     /// A place, if there is one now or by `until`. Others run while it waits.
     pub async fn take(&self, until: Instant) -> Option<Place> {
-        let place = |permit| Place { _permit: permit };
-        if let Ok(permit) = self.places.clone().try_acquire_owned() {
-            return Some(place(permit));
+        if let Ok(place) = self.places.clone().try_acquire_owned() {
+            return Some(self.place(place));
         }
         let _in_queue = self.queue.try_acquire().ok()?;
         let _loan = self.permits.lend();
-        let permit = timeout_at(until.into(), self.places.clone().acquire_owned()).await;
-        permit.ok()?.ok().map(place)
+        let place = timeout_at(until.into(), self.places.clone().acquire_owned()).await;
+        let place = place.ok()?.ok()?;
+        Some(self.place(place))
+    }
+
+    fn place(&self, place: OwnedSemaphorePermit) -> Place {
+        Place {
+            _place: place,
+            _loan: self.lend.then(|| self.permits.lend()),
+        }
     }
 }
 
@@ -140,6 +159,25 @@ mod tests {
         assert!(!permits.try_take());
         permits.give_back();
         assert!(permits.try_take() && !permits.try_take());
+    }
+
+    #[tokio::test]
+    async fn who_has_a_place_lends_its_permit_where_that_is_so() {
+        let permits = Arc::new(Permits::new(1));
+        for (places, others_run) in [
+            (Places::new(1, 1, permits.clone()), false),
+            (Places::lending(1, 1, permits.clone()), true),
+        ] {
+            assert!(permits.try_take());
+            let place = places.take(Instant::now()).await;
+            assert_eq!(permits.try_take(), others_run);
+            if others_run {
+                permits.give_back();
+            }
+            drop(place);
+            assert!(!permits.try_take());
+            permits.give_back();
+        }
     }
 
     #[tokio::test]

@@ -33,9 +33,22 @@ pub struct Budget {
     pub instances: usize,
     /// How many of them may wait for acks of clients at once, if not half of them.
     pub asks: Option<usize>,
+    /// How many calls may wait for other servers at once, if not as many as there are instances.
+    pub requests: Option<usize>,
 }
 
 impl Budget {
+    /// How many calls may wait for other servers at once. None where there is one instance, which
+    /// others would wait for, unless that was written.
+    pub fn requests(&self) -> usize {
+        let unless_said = if self.instances > 1 {
+            self.instances
+        } else {
+            0
+        };
+        self.requests.unwrap_or(unless_said)
+    }
+
     /// How many instances may wait for acks of clients at once. Never all of them unless that was
     /// written: clients that answer nothing would stop the plugin.
     pub fn asks(&self) -> usize {
@@ -58,6 +71,7 @@ impl Default for Budget {
             compile: Duration::from_secs(60),
             instances: 4,
             asks: None,
+            requests: None,
         }
     }
 }
@@ -82,6 +96,7 @@ pub struct BudgetFile {
     pub compile: Option<Duration>,
     pub instances: Option<usize>,
     pub asks: Option<usize>,
+    pub requests: Option<usize>,
 }
 
 impl BudgetFile {
@@ -100,6 +115,7 @@ impl BudgetFile {
             compile: self.compile.unwrap_or(base.compile),
             instances: self.instances.unwrap_or(base.instances),
             asks: self.asks.or(base.asks),
+            requests: self.requests.or(base.requests),
         }
     }
 }

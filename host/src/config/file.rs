@@ -1,5 +1,6 @@
 //! What was written: file and environment together, in the shape of the file.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -75,6 +76,7 @@ pub struct PluginFile {
     pub enabled: Option<bool>,
     pub grants: Grants,
     pub config: Dict,
+    pub http: BTreeMap<String, Table<HttpFile>>,
     pub budget: Table<BudgetFile>,
     pub on_failure: OnFailure,
     pub on_excess: Option<OnExcess>,
@@ -105,6 +107,14 @@ pub struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Dur
 pub enum OneOrMore {
     One(String),
     More(Vec<String>),
+}
+
+/// An entry of `plugins.http`, by a pattern of URLs.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HttpFile {
+    pub header: BTreeMap<String, Secret>,
+    pub private: bool,
 }
 
 impl ConfigFile {

@@ -33,9 +33,9 @@ pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, History, Limits,
-    Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Presence, Recovery, Reload,
-    Runtime, Scheme, SlowClient, Socket, Store, Verification, Web, Webhook,
+    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, History, HttpRule,
+    Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Presence, Recovery,
+    Reload, Runtime, Scheme, SlowClient, Socket, Store, Verification, Web, Webhook,
 };
 
 use environment::Environment;

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use http::{HeaderName, HeaderValue};
 use serde::Deserialize;
 
 use super::{Budget, Network, Origin, Secret};
 pub use crate::access::Access;
 use crate::grant::Grants;
+use crate::http_client::UrlPattern;
 use crate::suggest;
 use crate::units::{Rate, Size, duration};
 
@@ -785,6 +787,8 @@ pub struct Plugin {
     pub enabled: bool,
     /// What it may call.
     pub grants: Grants,
+    /// What is said of some of the URLs that it sends requests to, the narrower behind the wider.
+    pub http: Vec<HttpRule>,
     /// Its `config` table as the text of a JSON object.
     pub config: String,
     /// What one call may use up.
@@ -797,4 +801,15 @@ pub struct Plugin {
     pub filter: Filter,
     /// Whose webhooks it takes.
     pub webhook: Webhook,
+}
+
+/// An entry of `plugins.http`: what is said of requests to some URLs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpRule {
+    /// The URLs.
+    pub urls: UrlPattern,
+    /// Headers that the host puts in. Their values are marked as sensitive: nothing shows them.
+    pub header: Vec<(HeaderName, HeaderValue)>,
+    /// Whether their names may stand for addresses of this machine and its networks.
+    pub private: bool,
 }

@@ -19,6 +19,7 @@
 //! | `history:TOPIC` | keep events in a topic, and read what was kept |
 //! | `presence:ROOM` | have connections present in a room, and read who is |
 //! | `webhook:unverified` | take webhooks of anybody |
+//! | `http`, `http:URL` | send requests to every server of the internet, or to the URLs that match |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
 //! | `handshake` | read the query with which a client connected |
@@ -27,6 +28,7 @@
 //!
 //! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME`, `BUCKET` and `/PATH` are names in which `*` stands for any run of
 //! characters.
+//! `URL` is as in `https://api.example.com` (all of it) or `https://*.example.com:8443/v1/*`.
 
 mod pattern;
 
@@ -37,7 +39,11 @@ use serde::Deserialize;
 
 pub use pattern::Pattern;
 
-use crate::{broadcast::PAYMENTS_ROOM, suggest};
+use crate::{
+    broadcast::PAYMENTS_ROOM,
+    http_client::{Destination, InvalidPattern, UrlPattern},
+    suggest,
+};
 
 /// One parsed grant, e.g. `room:booking:*`. Displays as it may be written again.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -94,6 +100,8 @@ pub enum Grant {
     Presence(Pattern),
     /// `webhook:unverified`
     UnverifiedWebhooks,
+    /// `http` or `http:URL`
+    Http(Option<UrlPattern>),
     /// `find`
     Find,
     /// `disconnect`
@@ -151,6 +159,7 @@ const NAMES: &[&str] = &[
     "history",
     "presence",
     "webhook",
+    "http",
     "find",
     "disconnect",
     "handshake",
@@ -211,6 +220,11 @@ impl FromStr for Grant {
             ("webhook", Some("unverified")) => Ok(Grant::UnverifiedWebhooks),
             ("webhook", _) => Err("expected webhook:unverified".to_owned()),
             ("filter", None) => Err("say which events, like \"filter:booking:*\"".to_owned()),
+            ("http", None) => Ok(Grant::Http(None)),
+            ("http", Some(url)) => url
+                .parse()
+                .map(|pattern| Grant::Http(Some(pattern)))
+                .map_err(|error: InvalidPattern| error.to_string()),
             ("user", Some(whom)) => {
                 whom_and_event("user:ID", whom).map(|(user, event)| Grant::User { user, event })
             }
@@ -335,6 +349,8 @@ impl fmt::Display for Grant {
             Grant::History(topic) => write!(f, "history:{topic}"),
             Grant::Presence(room) => write!(f, "presence:{room}"),
             Grant::UnverifiedWebhooks => f.write_str("webhook:unverified"),
+            Grant::Http(None) => f.write_str("http"),
+            Grant::Http(Some(urls)) => write!(f, "http:{urls}"),
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
@@ -375,6 +391,7 @@ impl Grants {
             Grant::History(Pattern::any()),
             Grant::Presence(Pattern::any()),
             Grant::UnverifiedWebhooks,
+            Grant::Http(None),
             Grant::Find,
             Grant::Disconnect,
             Grant::Handshake,
@@ -548,6 +565,24 @@ impl Grants {
     /// Whether webhooks may be taken of which nobody checks who sends them.
     pub fn unverified_webhooks(&self) -> bool {
         self.0.contains(&Grant::UnverifiedWebhooks)
+    }
+
+    /// Whether a request may be sent to this URL.
+    pub fn http(&self, url: &Destination) -> bool {
+        let covers = |urls: &Option<UrlPattern>| urls.as_ref().is_none_or(|urls| urls.covers(url));
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Http(urls) if covers(urls)))
+    }
+
+    /// Whether this URL is granted with its server named, and not with all of the internet.
+    pub fn http_by_name(&self, url: &Destination) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Http(Some(urls)) if urls.covers(url)))
+    }
+
+    /// Whether a request may be sent to some URL.
+    pub fn any_http(&self) -> bool {
+        self.iter().any(|grant| matches!(grant, Grant::Http(_)))
     }
 
     /// Whether it may be asked which sockets there are.

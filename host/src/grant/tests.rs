@@ -7,6 +7,10 @@ fn grants(texts: &[&str]) -> Grants {
         .collect()
 }
 
+fn url(text: &str) -> Destination {
+    Destination::parse(text).unwrap()
+}
+
 #[test]
 fn what_is_not_granted_is_denied() {
     let none = Grants::default();
@@ -19,6 +23,7 @@ fn what_is_not_granted_is_denied() {
     assert!(!none.namespace("/x") && none.namespace("/"));
     assert!(!none.socket() && !none.everyone() && !none.find());
     assert!(!none.emit("x") && !none.ask("x"));
+    assert!(!none.http(&url("https://api.example.com/")) && !none.any_http());
     assert!(!none.clients() && !none.admin());
     assert!(!none.disconnect() && !none.handshake() && !none.header("x-a"));
     assert!(!none.user("7", Some("x")) && !none.user("7", None) && !none.role("admin", None));
@@ -43,6 +48,7 @@ fn each_grant_allows_its_own_call_only() {
             grants.ask("x"),
             grants.history("x"),
             grants.presence("x"),
+            grants.http(&url("https://api.example.com/")),
             grants.find(),
             grants.disconnect(),
             grants.handshake(),
@@ -64,6 +70,7 @@ fn each_grant_allows_its_own_call_only() {
         "ask",
         "history:x",
         "presence:x",
+        "http:https://api.example.com",
         "find",
         "disconnect",
         "handshake",
@@ -78,8 +85,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 18]);
-    assert_eq!(calls(&Grants::all()), [true; 18]);
+    assert_eq!(calls(&grants(&texts)), [true; 19]);
+    assert_eq!(calls(&Grants::all()), [true; 19]);
 }
 
 #[test]
@@ -91,6 +98,16 @@ fn a_parameter_narrows_a_grant() {
     assert!(!narrow.emit("chat"));
     assert!(narrow.room("booking:7") && narrow.any_room());
     assert!(!narrow.room("booking"));
+}
+
+#[test]
+fn an_http_grant_covers_its_urls_and_is_told_from_one_for_the_internet() {
+    let crm = url("https://crm.example.com/v1/users");
+    let some = grants(&["http:https://*.example.com/v1/*"]);
+    assert!(some.http(&crm) && some.http_by_name(&crm) && some.any_http());
+    assert!(!some.http(&url("https://crm.example.com/v2")));
+    let all = grants(&["http"]);
+    assert!(all.http(&crm) && !all.http_by_name(&crm) && all.any_http());
 }
 
 #[test]
@@ -200,11 +217,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "admin""#,
         ),
         (
             "filter",

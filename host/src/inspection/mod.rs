@@ -18,8 +18,9 @@ use crate::{
     grant::Grants,
     guest::{Access, Description, EventContract, RateLimit, SerialKey},
     history::History,
+    http_client::HttpClient,
     metrics::Metrics,
-    plugin::{Content, Engine, Health, Plugin, Source},
+    plugin::{Content, Engine, Health, Plugin, Services, Source},
     registry::Served,
     store::Store,
     transport::Namespaces,
@@ -128,6 +129,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
             .into(),
         content: Content::new(bytes),
         grants: Arc::new(ArcSwap::from_pointee(Grants::all())),
+        http: Vec::new(),
         config: settings.config.clone(),
         budget: settings.budget.clone(),
         breaker: config::Breaker::default(),
@@ -147,9 +149,13 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         Arc::new(History::new(config::History::default())),
     );
     let health: Arc<Health> = Arc::default();
-    // A server may have the real one open.
-    let store = Store::new(config::Store::in_memory());
-    let loading = Plugin::load(Arc::new(engine), broadcast, store, source, 1, health, calls);
+    let services = Services {
+        broadcast,
+        // A server may have the real one open.
+        store: Store::new(config::Store::in_memory()),
+        http: HttpClient::on_this_runtime(),
+    };
+    let loading = Plugin::load(Arc::new(engine), services, source, 1, health, calls);
     let (plugin, description) = loading.await.map_err(|error| named(&error))?;
     let inspection = Inspection::new(&description, &plugin);
     let limits = Arc::new(RateLimits::new(metrics.clone()));

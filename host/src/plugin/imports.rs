@@ -84,6 +84,7 @@ const GRANTED: &[Granted] = &[
     ("mixlab:plugin/emit", "emit", "emit", Grants::any_emit),
     ("mixlab:plugin/ask", "ask", "ask", Grants::any_ask),
     ("mixlab:plugin/ask", "ask-sockets", "ask", Grants::any_ask),
+    ("mixlab:plugin/http", "send", "http:URL", Grants::any_http),
     (
         "mixlab:plugin/sockets",
         "handshake",
@@ -220,6 +221,8 @@ pub struct Wanted {
     pub emit: bool,
     /// `ask`.
     pub ask: bool,
+    /// `http`.
+    pub http: bool,
     /// `sockets`.
     pub sockets: bool,
     /// `history`.
@@ -291,6 +294,7 @@ pub fn check(
             "mixlab:plugin/rooms" => wanted.rooms = true,
             "mixlab:plugin/emit" => wanted.emit = true,
             "mixlab:plugin/ask" => wanted.ask = true,
+            "mixlab:plugin/http" => wanted.http = true,
             "mixlab:plugin/sockets" => wanted.sockets = true,
             "mixlab:plugin/history" => wanted.history = true,
             "mixlab:plugin/presence" => wanted.presence = true,

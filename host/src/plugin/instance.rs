@@ -216,7 +216,7 @@ impl Instance {
     async fn reply(&mut self, job: Job, deadline: Instant) -> wasmtime::Result<Reply> {
         let store = &mut self.store;
         store.set_epoch_deadline(FIRST_YIELD_TICKS);
-        store.data_mut().begin();
+        store.data_mut().begin(deadline);
         self.ticker.begin();
         match job {
             Job::Event {
@@ -227,7 +227,7 @@ impl Instance {
                 transaction,
             } => {
                 store.data_mut().concern(connection, identity);
-                store.data_mut().let_ask(deadline);
+                store.data_mut().let_ask();
                 store.data_mut().give(message.clone(), transaction);
                 store.data_mut().meter.boundary(size(&message))?;
                 let call = self.events.call_handle(store, &event, &message);

@@ -28,10 +28,11 @@ use super::{
 };
 use crate::{
     broadcast::Broadcast,
-    capability::{Allowance, Permits, Places, State},
-    config::{self, Budget, FilterFailure},
+    capability::{Allowance, HttpAccess, Permits, Places, State},
+    config::{self, Budget, FilterFailure, HttpRule},
     grant::Grants,
     guest::{self, Description},
+    http_client::HttpClient,
     metrics::CallMetrics,
     panics::message,
     store::{Open, Store},
@@ -50,6 +51,8 @@ pub struct Source {
     pub content: Content,
     /// What it may ask of the host. What is taken away while it runs is refused at the next call.
     pub grants: Arc<ArcSwap<Grants>>,
+    /// What is said of the requests that it sends.
+    pub http: Vec<HttpRule>,
     /// JSON text of its `config` table.
     pub config: String,
     /// What a call may use.
@@ -64,6 +67,17 @@ pub struct Source {
     pub webhook: config::Webhook,
 }
 
+/// What all plugins share.
+#[derive(Clone)]
+pub(crate) struct Services {
+    /// What they push with.
+    pub broadcast: Broadcast,
+    /// What they remember.
+    pub store: Arc<Store>,
+    /// What they send requests with.
+    pub http: HttpClient,
+}
+
 /// One generation of a plugin: a version of its code with its grants and budget, ready to be
 /// called. It is dropped when its last call has ended.
 pub struct Plugin {
@@ -75,6 +89,8 @@ pub struct Plugin {
     pool: Arc<Pool>,
     /// Where calls wait for acks of clients.
     asks: Arc<Places>,
+    /// What its calls send requests with.
+    http: Arc<HttpAccess>,
     health: Arc<Health>,
     breaker: Breaker,
     metrics: CallMetrics,
@@ -131,6 +147,12 @@ pub enum LoadError {
     /// The store cannot be opened.
     #[error("it uses the store, which cannot be opened: {0}")]
     Store(String),
+    /// It sends requests, and none of its calls may wait for them.
+    #[error(
+        "it imports mixlab:plugin/http, and instances = {0} leaves none that may wait for servers: add \
+         requests = 1 to its budget, if a slow server may stop it meanwhile"
+    )]
+    NoRequests(usize),
     /// It fits by its names and not by its types: the number of the version says too little.
     #[error(
         "it is built for a {PACKAGE}@{VERSION} that is not the {PACKAGE}@{VERSION} which this host, \
@@ -177,13 +199,17 @@ impl Plugin {
     /// Loads a plugin as generation `generation` and says what it handles.
     pub(crate) async fn load(
         engine: Arc<Engine>,
-        broadcast: Broadcast,
-        store: Arc<Store>,
+        services: Services,
         source: Source,
         generation: u64,
         health: Arc<Health>,
         metrics: CallMetrics,
     ) -> Result<(Arc<Self>, Description), LoadError> {
+        let Services {
+            broadcast,
+            store,
+            http: client,
+        } = services;
         let runtime = engine.runtime(false).clone();
         check_header(source.content.bytes(), &source.budget)?;
         let content = source.content.clone();
@@ -227,12 +253,24 @@ impl Plugin {
         };
         let instances = source.budget.instances;
         let permits = Arc::new(Permits::new(instances));
+        let requests = source.budget.requests();
+        let http = HttpAccess {
+            client,
+            rules: source.http.clone(),
+            places: match instances {
+                // A plugin that wants one memory for all its calls has no other to lend.
+                1 => Places::new(requests, instances, permits.clone()),
+                _ => Places::lending(requests, instances, permits.clone()),
+            },
+            metrics: metrics.clone(),
+        };
         let plugin = Arc::new(Self {
             generation,
             version: OnceLock::new(),
             prepared,
             pool: Pool::new(instances, permits.clone()),
             asks: Arc::new(Places::new(source.budget.asks(), instances, permits)),
+            http: Arc::new(http),
             health,
             breaker: Breaker::new(&source.breaker, source.on_failure),
             metrics,
@@ -301,6 +339,7 @@ impl Plugin {
             self.broadcast.clone(),
             self.store.clone(),
             self.asks.clone(),
+            self.http.clone(),
             allowance,
         );
         let output = state.output.clone();
@@ -488,6 +527,12 @@ fn prepare(
             return Err(LoadError::NoAsks(source.budget.instances));
         }
         guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    }
+    if wanted.http {
+        if source.budget.requests() == 0 {
+            return Err(LoadError::NoRequests(source.budget.instances));
+        }
+        guest::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     if wanted.sockets {
         guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)

@@ -32,5 +32,6 @@ pub use content::{Content, ContentHash};
 pub use engine::Engine;
 pub use health::Health;
 pub use job::{CallKind, Firing, Job, Reply};
+pub(crate) use load::Services;
 pub use load::{LoadError, Plugin, Source};
 pub(crate) use pool::Lease;

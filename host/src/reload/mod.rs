@@ -35,15 +35,13 @@ use self::{
 };
 use crate::{
     admission::RateLimits,
-    broadcast::Broadcast,
     config::{self, Config, ConfigError, Overrides},
     metrics::{CONFIG_FILE, Metrics},
     panics::caught,
-    plugin::{Engine, LoadError, Plugin},
+    plugin::{Engine, LoadError, Plugin, Services},
     registry::{self, Registry, Served},
     settings::{self, Settings},
     shorten::shortened,
-    store::Store,
     units::duration,
 };
 
@@ -87,10 +85,8 @@ pub(crate) struct Targets {
     pub registry: registry::Current,
     /// What of `mixlab.toml` changes while the server runs.
     pub settings: settings::Current,
-    /// What plugins push with.
-    pub broadcast: Broadcast,
-    /// What they remember.
-    pub store: Arc<Store>,
+    /// What plugins share.
+    pub services: Services,
     /// Counts loads.
     pub metrics: Arc<Metrics>,
 }
@@ -447,17 +443,13 @@ impl Reloader {
         let slot = &self.slots[index];
         let source = slot.source(&candidate, &self.config.breaker);
         let Targets {
-            broadcast,
-            store,
-            metrics,
-            ..
+            services, metrics, ..
         } = &self.targets;
         let (generation, health) = (slot.generation() + 1, slot.health().clone());
         let calls = metrics.calls_of(&source.name);
         let loading = Plugin::load(
             self.engine.clone(),
-            broadcast.clone(),
-            store.clone(),
+            services.clone(),
             source,
             generation,
             health,

@@ -198,6 +198,7 @@ impl Slot {
             name: self.spec.name.as_str().into(),
             content: candidate.content.clone(),
             grants: self.grants.clone(),
+            http: self.spec.http.clone(),
             config: self.spec.config.clone(),
             budget: self.spec.budget.clone(),
             breaker: breaker.clone(),

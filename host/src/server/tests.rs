@@ -144,6 +144,7 @@ async fn build(config: &Config) {
 
     Semaphore::new(config.budget.instances);
     Semaphore::new(config.budget.asks());
+    Semaphore::new(config.budget.requests());
     interval(config.socket.ping_interval);
     for time in [
         config.socket.ping_interval + config.socket.ping_timeout,

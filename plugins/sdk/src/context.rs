@@ -8,7 +8,7 @@ use crate::{Connection, Error, Placeholder, Rejection, User};
 ///
 /// Everything that sends, joins or leaves is an effect: the host performs it, in order, after the
 /// handler returned `Ok`, and before the ack. Connections end behind the ack. Only
-/// [`Context::ask`] acts at once.
+/// [`Context::ask`] and [`Context::http`] act at once.
 #[derive(Debug)]
 pub struct Context {
     /// What the host was asked of the connection; it tells nothing by itself.

@@ -32,7 +32,7 @@
 //!   event that does not say otherwise.
 //! - **An event is atomic.** Emits, joins, leaves and disconnects are recorded during the call and
 //!   performed only if the handler returns `Ok`. A [`Rejection`] or a panic undoes them all. Only
-//!   [`Context::ask`], which waits for a client's ack, acts at once.
+//!   [`Context::ask`] and [`Context::http`], which wait for answers, act at once.
 //! - **Memory is a cache.** A plugin runs as several instances and is replaced at will. A `static`
 //!   or `thread_local!` is fine for what can be lost, and for nothing else.
 //! - **A capability is asked for by using it.** A plugin that never emits does not import `emit`
@@ -55,6 +55,7 @@ mod event;
 mod filter;
 mod handlers;
 mod history;
+mod http;
 pub mod log;
 mod message;
 mod plugin;
@@ -85,6 +86,7 @@ pub use emit::Emit;
 pub use event::{Event, HandledEvent};
 pub use filter::Verdict;
 pub use history::{PastEvent, PastEvents};
+pub use http::{Http, HttpError, HttpRequest, Response};
 pub use message::Placeholder;
 pub use mixlab_plugin_macros::data;
 pub use plugin::Plugin;

@@ -70,6 +70,11 @@ impl From<Error> for Rejection {
             Error::TimedOut | Error::Disconnected => {
                 Self::new("no_answer", in_words(error)).temporary()
             }
+            Error::Unreachable(_) => Self::new(
+                "plugin_unavailable",
+                "A server that the plugin needs does not answer, try again",
+            )
+            .temporary(),
         }
     }
 }
@@ -81,9 +86,10 @@ pub(crate) fn in_words(error: Error) -> String {
         | Error::Invalid(text)
         | Error::OverBudget(text)
         | Error::Busy(text)
-        | Error::Unavailable(text) => text,
+        | Error::Unavailable(text)
+        | Error::Unreachable(text) => text,
         Error::NoConnection => "The call is for no connection".to_owned(),
-        Error::TimedOut => "The client did not answer in time".to_owned(),
+        Error::TimedOut => "There was no answer in time".to_owned(),
         Error::Disconnected => "The connection ended before the client answered".to_owned(),
     }
 }

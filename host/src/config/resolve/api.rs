@@ -63,6 +63,7 @@ impl Resolver<'_> {
                 right,
                 Grant::Ask(_)
                     | Grant::Presence(_)
+                    | Grant::Http(_)
                     | Grant::Store
                     | Grant::Bucket { .. }
                     | Grant::Filter(_)

@@ -1,6 +1,7 @@
 //! From what was written to what it means: checks that concern several keys, paths, secrets.
 
 mod api;
+mod http;
 mod plugin;
 
 use std::ops::RangeInclusive;

@@ -83,6 +83,7 @@ impl Resolver<'_> {
             );
         }
         let webhook = self.webhook(&format!("{at}.webhook"), written.webhook.0);
+        let http = self.http_rules(&format!("{at}.http"), written.http);
         let path = self.path(&format!("{at}.path"), path);
         let source = self.path(&format!("{at}.source"), written.source);
         let config = serde_json::to_string(&written.config)
@@ -93,6 +94,7 @@ impl Resolver<'_> {
             source,
             enabled: written.enabled.unwrap_or(true),
             grants: written.grants,
+            http,
             config,
             budget: own_budget,
             on_failure: written.on_failure,
@@ -177,6 +179,7 @@ impl Resolver<'_> {
         for (name, count, least) in [
             ("instances", budget.instances, 1),
             ("asks", budget.asks.unwrap_or(0), 0),
+            ("requests", budget.requests.unwrap_or(0), 0),
             ("host_calls", budget.host_calls, 0),
             ("effects", budget.effects, 0),
         ] {

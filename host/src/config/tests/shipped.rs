@@ -127,6 +127,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.socket.max_sessions_per_address.take().is_some());
     assert!(config.presence.grace.take().is_some());
     assert!(config.budget.asks.take().is_some());
+    assert!(config.budget.requests.take().is_some());
     assert!(config.limits.socket.take().is_some());
     assert!(config.limits.user.take().is_some());
     assert!(config.limits.ip.take().is_some());
@@ -137,6 +138,7 @@ fn commented_out_keys_are_the_defaults() {
     let mut plugins = std::mem::take(&mut config.plugins);
     for plugin in &mut plugins {
         assert!(plugin.budget.asks.take().is_some());
+        assert!(plugin.budget.requests.take().is_some());
     }
     assert!(plugins[0].on_excess.take().is_some());
     assert!(plugins[0].webhook.verification.take().is_some());
