@@ -221,6 +221,7 @@ impl Served {
             && filters.is_empty()
             && !plugin.wants_connections()
             && !plugin.handles_timers()
+            && !plugin.takes_webhooks()
         {
             return Err(DescriptionError::Nothing);
         }

@@ -38,6 +38,8 @@ const [ada, grace] = [...printed.matchAll(/^ +page +(\S+)$/gm)].map(([, link]) =
 async function shows(page, selector, pattern) {
   const locator = page.locator(selector);
   await until(async () => pattern.test(await locator.innerText()), {
+    // A browser that shares two cores with other tests stands still for seconds now and then.
+    timeout: 30_000,
     message: () => `${selector} shows ${pattern}; errors: ${page.errors}`,
   });
 }

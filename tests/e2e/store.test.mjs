@@ -286,11 +286,15 @@ test('reloads while sockets race lose nothing', async (t) => {
       await reload(server);
     }
   })();
-  const numbers = await race(t, server, 40, 25, (client) => ask(client, 'remembers:increment', 'n'));
+  const numbers = [];
+  do {
+    numbers.push(...(await race(t, server, 40, 25, (client) => ask(client, 'remembers:increment', 'n'))));
+  } while ((await plugin(server, 'remembers')).generation <= 3);
   goes = false;
   await reloading;
-  assert.equal(new Set(numbers).size, 1000, JSON.stringify(numbers.filter((number) => number.error).slice(0, 3)));
-  assert.ok((await plugin(server, 'remembers')).generation > 2);
+  const failed = numbers.filter((number) => number.error).slice(0, 3);
+  assert.equal(new Set(numbers).size, numbers.length, JSON.stringify(failed));
+  assert.equal(await get(await connect(t, server), 'n'), numbers.length);
 });
 
 test('a file that is no store, and one that another process has, are said and do no harm', async (t) => {

@@ -29,7 +29,7 @@ export async function openPage(t, browser, url) {
   const context = await browser.newContext({ locale: 'en-US', viewport: { width: 1280, height: 1000 } });
   t.after(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
+  page.setDefaultTimeout(30_000);
   page.errors = [];
   page.on('console', (message) => {
     if (['error', 'warning'].includes(message.type())) page.errors.push(`${message.text()} ${message.location().url}`);
