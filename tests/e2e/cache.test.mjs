@@ -30,7 +30,7 @@ import { CODE, FUNCTIONS, number, TYPES, withEntries } from '../support/wasm.mjs
 /** A folder for the cache of a test's servers. */
 function cacheFolder(t) {
   const cache = mkdtempSync(join(tmpdir(), 'mixlab-cache-'));
-  t.after(() => rmSync(cache, { recursive: true, force: true }));
+  t.after(() => rmSync(cache, { recursive: true, force: true, maxRetries: 10 }));
   return cache;
 }
 

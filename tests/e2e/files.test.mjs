@@ -10,7 +10,7 @@ import { after, test } from 'node:test';
 import { startServer } from '../support/server.mjs';
 
 const site = mkdtempSync(join(tmpdir(), 'mixlab-files-'));
-after(() => rmSync(site, { recursive: true, force: true }));
+after(() => rmSync(site, { recursive: true, force: true, maxRetries: 10 }));
 
 const FILES = {
   'public/page.html': 'page',

@@ -89,7 +89,7 @@ test('a folder in the place of a file, or one on the way that is gone, is no rea
 test('what changes in mixlab.toml while the server starts is in force as well', async (t) => {
   // A compiler in whose time somebody edits the file.
   const bin = mkdtempSync(join(tmpdir(), 'mixlab-bin-'));
-  t.after(() => rmSync(bin, { recursive: true, force: true }));
+  t.after(() => rmSync(bin, { recursive: true, force: true, maxRetries: 10 }));
   const program = (name, lines) => writeFileSync(join(bin, name), ['#!/bin/sh', ...lines, ''].join('\n'), { mode: 0o755 });
   const home = makeFolder(t, {
     config: CONFIG,

@@ -13,7 +13,7 @@ import { until } from '../support/wait.mjs';
 /** A folder of programs that stand before all others in a server's PATH; `cargo` is the first of them. */
 function programs(t, cargo) {
   const bin = mkdtempSync(join(tmpdir(), 'mixlab-bin-'));
-  t.after(() => rmSync(bin, { recursive: true, force: true }));
+  t.after(() => rmSync(bin, { recursive: true, force: true, maxRetries: 10 }));
   const program = (name, text) => writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   program('rustup', 'echo wasm32-wasip2');
   program('cargo', cargo(bin));

@@ -37,7 +37,7 @@ const running = new Set();
 const folders = new Set();
 process.on('exit', () => {
   for (const child of running) child.kill('SIGKILL');
-  for (const folder of folders) rmSync(folder, { recursive: true, force: true });
+  for (const folder of folders) rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
 });
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(1));
 
@@ -72,7 +72,7 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, shell, reco
   const processes = [];
   const remove = async () => {
     await Promise.all(processes.map((process) => process.kill()));
-    rmSync(folder, { recursive: true, force: true });
+    rmSync(folder, { recursive: true, force: true, maxRetries: 10 });
     folders.delete(folder);
   };
   t.after(async () => {

@@ -82,7 +82,7 @@ export async function startUpstream(t, { host = '127.0.0.1', tls } = {}) {
 /** A certificate authority of one's own, its `file`, and a certificate by it for `names`; gone when `t` ends. */
 export function authority(t, names) {
   const folder = mkdtempSync(join(tmpdir(), 'mixlab-test-ca-'));
-  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  t.after(() => rmSync(folder, { recursive: true, force: true, maxRetries: 10 }));
   const openssl = (...args) => execFileSync('openssl', args, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'];
   openssl('req', '-x509', ...key, '-days', '2', '-subj', `/CN=${basename(folder)}`, '-keyout', 'ca.key', '-out', 'ca.pem');
