@@ -11,9 +11,10 @@ import { pluginTable, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 /** A folder of programs that stand before all others in a server's PATH; `cargo` is the first of them. */
-function programs(t, cargo) {
+function programs(cargo) {
   const bin = mkdtempSync(join(tmpdir(), 'mixlab-bin-'));
-  t.after(() => rmSync(bin, { recursive: true, force: true, maxRetries: 10 }));
+  // Only then has every server ended that calls them.
+  process.on('exit', () => rmSync(bin, { recursive: true, force: true }));
   const program = (name, text) => writeFileSync(join(bin, name), `#!/bin/sh\n${text}\n`, { mode: 0o755 });
   program('rustup', 'echo wasm32-wasip2');
   program('cargo', cargo(bin));
@@ -27,7 +28,6 @@ const artifact = (folder, file) =>
 test('a plugin that is new in mixlab.toml is waited for while it is built, and not called missing', async (t) => {
   // `cargo build` ends when there is a file `go`, and fails if there is a file `fail`.
   const { bin, env } = programs(
-    t,
     (bin) => `[ "$1" = build ] || exit 1
 touch ${bin}/begun
 while [ -d ${bin} ] && [ ! -e ${bin}/go ]; do sleep 0.05; done
@@ -61,7 +61,7 @@ cat ${bin}/artifact`,
 });
 
 test('a plugin that is built at once has no failure to show', async (t) => {
-  const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && sleep 0.5 && cat ${bin}/artifact`);
+  const { bin, env } = programs((bin) => `[ "$1" = build ] && sleep 0.5 && cat ${bin}/artifact`);
   const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
   const source = join(own.folder, 'source');
   mkdirSync(source);
@@ -77,8 +77,7 @@ test('a plugin that is built at once has no failure to show', async (t) => {
 for (const changed of ['source', 'dependency']) {
   test(`a change in the first moment is seen, before cargo has said what a plugin is made from: ${changed}`, async (t) => {
     const { bin, env } = programs(
-      t,
-      (bin) => `case "$1" in
+    (bin) => `case "$1" in
 build) echo built >> ${bin}/builds; cat ${bin}/artifact;;
 metadata)
   touch ${bin}/asked
@@ -113,7 +112,7 @@ esac`,
 }
 
 test('a plugin that is new in mixlab.toml while no file can be opened is built when one can', async (t) => {
-  const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && cat ${bin}/artifact`);
+  const { bin, env } = programs((bin) => `[ "$1" = build ] && cat ${bin}/artifact`);
   const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
   const source = join(own.folder, 'source');
   mkdirSync(source);
@@ -128,7 +127,7 @@ test('a plugin that is new in mixlab.toml while no file can be opened is built w
 });
 
 test('a source that is still to come is built when it has', async (t) => {
-  const { bin, env } = programs(t, (bin) => `[ "$1" = build ] && [ -e ${bin}/artifact ] && cat ${bin}/artifact`);
+  const { bin, env } = programs((bin) => `[ "$1" = build ] && [ -e ${bin}/artifact ] && cat ${bin}/artifact`);
   const own = await startServer(t, { plugins: ['stamped'], env, args: ['--watch'] });
   const source = join(own.folder, 'source');
   editConfig(own, (toml) => toml + pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: 'source' }));
