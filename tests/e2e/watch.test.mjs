@@ -77,7 +77,7 @@ test('a plugin that is built at once has no failure to show', async (t) => {
 for (const changed of ['source', 'dependency']) {
   test(`a change in the first moment is seen, before cargo has said what a plugin is made from: ${changed}`, async (t) => {
     const { bin, env } = programs(
-    (bin) => `case "$1" in
+      (bin) => `case "$1" in
 build) echo built >> ${bin}/builds; cat ${bin}/artifact;;
 metadata)
   touch ${bin}/asked
