@@ -45,7 +45,10 @@ socketClient.onConnect = () => {
   const state = socket.recovered ? 'recovered' : 'connected';
   const detail = () => `${engine.transport.name} · ${socket.id}`;
   showConnection(state, detail());
-  engine.on('upgrade', () => showConnection(state, detail()));
+  // An upgrade that was under way ends even when the page disconnects meanwhile.
+  engine.on('upgrade', () => {
+    if (socket.connected) showConnection(state, detail());
+  });
   show('connection-result', '');
   // A recovered connection is still the same user's; a new one hears `authenticated` if it is.
   if (!socket.recovered) showUser(null);
