@@ -67,7 +67,7 @@ impl<T> Default for Deadlines<T> {
 
 impl<T: Clone> Deadlines<T> {
     /// Something is to end at this time.
-    pub fn add(self: &Arc<Self>, at: u64, what: T) -> Deadline<T> {
+    pub(crate) fn add(self: &Arc<Self>, at: u64, what: T) -> Deadline<T> {
         let mut tables = self.0.lock();
         let key = (at, tables.next_number);
         tables.next_number += 1;
@@ -80,7 +80,7 @@ impl<T: Clone> Deadlines<T> {
 
     /// What is to be warned or to be ended at `now`: it is warned `warning` seconds before its time,
     /// and ended `leeway` seconds after it.
-    pub fn due(&self, now: u64, warning: u64, leeway: u64) -> Due<T> {
+    pub(crate) fn due(&self, now: u64, warning: u64, leeway: u64) -> Due<T> {
         let mut tables = self.0.lock();
         let Tables { fresh, warned, .. } = &mut *tables;
         let mut over = Vec::new();

@@ -42,7 +42,7 @@ struct Crowds {
 }
 
 /// The open namespaces.
-pub struct Directory {
+pub(crate) struct Directory {
     dispatcher: Arc<Dispatcher>,
     namespaces: Arc<Namespaces>,
     /// How many may be open for a pattern's namespace to be opened.
@@ -53,7 +53,7 @@ pub struct Directory {
 
 /// Why a namespace is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unopened {
+pub(crate) enum Unopened {
     /// Nobody serves it.
     Unknown,
     /// It could be opened if fewer others were.
@@ -62,7 +62,11 @@ pub enum Unopened {
 
 impl Directory {
     /// A directory with the main namespace.
-    pub fn new(dispatcher: Arc<Dispatcher>, namespaces: Arc<Namespaces>, max: usize) -> Arc<Self> {
+    pub(crate) fn new(
+        dispatcher: Arc<Dispatcher>,
+        namespaces: Arc<Namespaces>,
+        max: usize,
+    ) -> Arc<Self> {
         let directory = Arc::new(Self {
             dispatcher,
             namespaces,
@@ -74,7 +78,7 @@ impl Directory {
     }
 
     /// Keeps in line with what plugins serve, until `stop`.
-    pub async fn follow(
+    pub(crate) async fn follow(
         self: Arc<Self>,
         mut published: watch::Receiver<()>,
         stop: CancellationToken,
@@ -93,12 +97,12 @@ impl Directory {
     }
 
     /// Whether a namespace is open, or would be for a client that may come in.
-    pub fn knows(&self, path: &str) -> bool {
+    pub(crate) fn knows(&self, path: &str) -> bool {
         self.lock().contains_key(path) || self.registry().serves(path)
     }
 
     /// A client that may come in asks for a namespace.
-    pub fn ask(&self, path: &str) -> Result<Arc<Adapter>, Unopened> {
+    pub(crate) fn ask(&self, path: &str) -> Result<Arc<Adapter>, Unopened> {
         let mut open = self.lock();
         match open.get_mut(path) {
             Some(asked) => *asked = Instant::now(),
@@ -117,7 +121,7 @@ impl Directory {
     }
 
     /// Whether a namespace is to be served still, and by this adapter of its.
-    pub fn serves(&self, adapter: &Adapter) -> bool {
+    pub(crate) fn serves(&self, adapter: &Adapter) -> bool {
         let path = adapter.namespace();
         let is_wanted = || path == MAIN_NAMESPACE || self.registry().serves(path);
         let current = self.namespaces.get(path);
@@ -125,7 +129,7 @@ impl Directory {
     }
 
     /// Opens what plugins name, closes what they no longer serve and what nobody uses.
-    pub fn settle(&self) {
+    pub(crate) fn settle(&self) {
         let mut open = self.lock();
         let registry = self.registry();
         for path in registry.namespaces() {

@@ -151,7 +151,7 @@ impl Effect {
 
 /// Performs the effects of a call in the order they were recorded, those for itself on the `connection`
 /// that it is for, and then `answer`s. Connections end behind that, so that their clients get all of it.
-pub fn commit(
+pub(crate) fn commit(
     effects: Vec<Effect>,
     connection: Option<&Connection>,
     broadcast: &Broadcast,

@@ -22,7 +22,7 @@ mod bindings {
     });
 }
 
-pub use bindings::{
+pub(crate) use bindings::{
     exports::mixlab::plugin::{
         connections::{Guest as Connections, GuestIndices as ConnectionsIndices, Refusal},
         events::{Guest as Events, GuestIndices as EventsIndices, Outcome},

@@ -19,12 +19,12 @@ use crate::{config, message::Message};
 const ENTRY_BYTES: usize = 200;
 
 /// Whether a topic may be called so.
-pub fn is_topic(name: &str) -> bool {
+pub(crate) fn is_topic(name: &str) -> bool {
     (1..=256).contains(&name.len()) && !name.chars().any(char::is_control)
 }
 
 /// The events of all topics.
-pub struct History {
+pub(crate) struct History {
     bounds: config::History,
     /// Which run of the server it is.
     epoch: u64,
@@ -33,14 +33,14 @@ pub struct History {
 
 /// A place in the history: behind the event with this number. Displays as what a client gets to hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Position {
+pub(crate) struct Position {
     epoch: u64,
     number: u64,
 }
 
 /// An event that was kept.
 #[derive(Debug, Clone)]
-pub struct Entry {
+pub(crate) struct Entry {
     number: u64,
     /// When it was emitted.
     pub at: SystemTime,
@@ -51,7 +51,7 @@ pub struct Entry {
 }
 
 /// Events of a topic, the oldest first.
-pub struct Page {
+pub(crate) struct Page {
     /// Each with its place.
     pub entries: Vec<(Position, Entry)>,
     /// Where to go on.
@@ -116,7 +116,7 @@ impl Topic {
 
 impl History {
     /// Nothing yet.
-    pub fn new(bounds: config::History) -> Self {
+    pub(crate) fn new(bounds: config::History) -> Self {
         Self {
             bounds,
             epoch: rand::random(),
@@ -125,7 +125,7 @@ impl History {
     }
 
     /// Keeps an event.
-    pub fn keep(&self, topic: &str, event: &str, message: &Message) {
+    pub(crate) fn keep(&self, topic: &str, event: &str, message: &Message) {
         self.keep_at(SystemTime::now(), topic, event, message);
     }
 
@@ -168,7 +168,7 @@ impl History {
 
     /// At most `limit` events of a topic: those behind a position, or without one the last. The `take`
     /// says of each whether there is room for it.
-    pub fn since(
+    pub(crate) fn since(
         &self,
         topic: &str,
         position: Option<Position>,

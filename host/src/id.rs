@@ -6,14 +6,14 @@ const LENGTH: usize = 20;
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 
 /// 120 random bits as base64url.
-pub fn random() -> String {
+pub(crate) fn random() -> String {
     let bits = rand::random::<u128>();
     let letter = |place: usize| char::from(ALPHABET[(bits >> (6 * place)) as usize & 63]);
     (0..LENGTH).map(letter).collect()
 }
 
 /// Whether a text could be an id.
-pub fn is_one(text: &str) -> bool {
+pub(crate) fn is_one(text: &str) -> bool {
     text.len() == LENGTH && text.bytes().all(|byte| ALPHABET.contains(&byte))
 }
 

@@ -10,6 +10,7 @@
 //! plugins as the command line does.
 //!
 #![doc = include_str!("../EMBEDDING.md")]
+#![warn(unreachable_pub)]
 
 mod access;
 mod address;

@@ -22,7 +22,7 @@ const AGAIN_FOR: u32 = 60;
 
 /// Watches how many clients there are, once a second.
 #[derive(Debug, Default)]
-pub struct Crowd {
+pub(crate) struct Crowd {
     /// The most that there were since the last crowd left.
     most: usize,
     /// How many looks ago that was.
@@ -32,7 +32,7 @@ pub struct Crowd {
 impl Crowd {
     /// There are so many clients now. True if there may be something to give back: a crowd, half of
     /// them or more, has left.
-    pub fn has_left(&mut self, clients: usize) -> bool {
+    pub(crate) fn has_left(&mut self, clients: usize) -> bool {
         self.most = self.most.max(clients);
         if self.most - clients >= CROWD.max(self.most / 2) {
             self.most = clients;
@@ -46,7 +46,7 @@ impl Crowd {
 }
 
 /// Makes a table smaller that has been much larger.
-pub fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
+pub(crate) fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
     let entries = table.len();
     if table.capacity() > 4 * (entries + KEPT) {
         table.shrink_to(2 * entries);
@@ -57,7 +57,7 @@ pub fn shrink<K: Eq + Hash, V, S: BuildHasher>(table: &mut HashMap<K, V, S>) {
 /// their part of the heap.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "libc has no safe form of it")]
-pub fn give_back() {
+pub(crate) fn give_back() {
     // SAFETY: it takes the allocator's own locks, and touches only what is free.
     unsafe { libc::malloc_trim(0) };
 }

@@ -16,7 +16,7 @@ use crate::guest;
 
 /// How deep arrays and objects may be nested, the argument array included. It is as deep as
 /// `serde_json` reads, here and in plugins: what is deeper would only fail later.
-pub const MAX_NESTING: usize = 127;
+pub(crate) const MAX_NESTING: usize = 127;
 
 /// The checked JSON text of an argument array, e.g. `[{"id":7},"x"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl From<Message> for guest::Message {
 }
 
 /// Splits the array of an EVENT packet, `["name",...]`, into the name and the argument array.
-pub fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArguments> {
+pub(crate) fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArguments> {
     let mut json = serde_json::Deserializer::from_str(packet);
     let split = json.deserialize_seq(SplitVisitor { packet });
     if split.is_err() && has_lone_surrogate(packet) {
@@ -168,7 +168,7 @@ pub fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), InvalidArg
 }
 
 /// Checks what JSON's parser does not of a valid text that it skips.
-pub fn check_readable(json: &str) -> Result<(), InvalidArguments> {
+pub(crate) fn check_readable(json: &str) -> Result<(), InvalidArguments> {
     check_nesting(json)?;
     match has_lone_surrogate(json) {
         true => Err(InvalidArguments::Surrogate),
@@ -178,7 +178,7 @@ pub fn check_readable(json: &str) -> Result<(), InvalidArguments> {
 
 /// Checks how deep valid JSON is nested. Its parser does not: it skips what nobody looks at
 /// without recursion, however deep that is.
-pub fn check_nesting(json: &str) -> Result<(), InvalidArguments> {
+pub(crate) fn check_nesting(json: &str) -> Result<(), InvalidArguments> {
     let json = json.as_bytes();
     // Each level takes two brackets: hardly any text has so many that it must be looked at.
     let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
@@ -206,7 +206,12 @@ pub fn check_nesting(json: &str) -> Result<(), InvalidArguments> {
 
 /// Appends the array of an EVENT packet, the inverse of [`split_event`], with `last` as one more
 /// argument.
-pub fn push_event(out: &mut Vec<u8>, event: &str, arguments: &Arguments, last: Option<&str>) {
+pub(crate) fn push_event(
+    out: &mut Vec<u8>,
+    event: &str,
+    arguments: &Arguments,
+    last: Option<&str>,
+) {
     let inner = arguments.0[1..arguments.0.len() - 1].trim_ascii();
     out.push(b'[');
     push_json_string(out, event);
@@ -335,7 +340,7 @@ fn number_name(number: f64) -> String {
 
 /// Whether a JSON text escapes half a surrogate pair by itself, as JavaScript does for a text that was cut
 /// within a character. It is no character, so no text of Rust, nor of most other languages, can hold it.
-pub fn has_lone_surrogate(json: &str) -> bool {
+pub(crate) fn has_lone_surrogate(json: &str) -> bool {
     if !json.as_bytes().contains(&b'\\') || !has_surrogate(json) {
         return false;
     }

@@ -16,20 +16,20 @@ use prometheus::{
 };
 
 /// The label of events that no plugin declares.
-pub const OTHER: &str = "other";
+pub(crate) const OTHER: &str = "other";
 
 /// The plugin of events that the host answers, or nobody. No plugin has this name.
-pub const NO_PLUGIN: &str = "";
+pub(crate) const NO_PLUGIN: &str = "";
 
 /// What is loaded beside plugins. No plugin has this name.
-pub const CONFIG_FILE: &str = "mixlab.toml";
+pub(crate) const CONFIG_FILE: &str = "mixlab.toml";
 
 const PLUGIN: &str = "plugin";
 const EVENT: &str = "event";
 const WHAT: &str = "what";
 
 /// The plugins that are switched on, each with the events that it declares.
-pub type Live<'a> = HashMap<&'a str, HashSet<&'a str>>;
+pub(crate) type Live<'a> = HashMap<&'a str, HashSet<&'a str>>;
 
 /// From a fast call to the usual wall-clock budget, in seconds.
 const CALL_BUCKETS: [f64; 12] = [

@@ -1,13 +1,13 @@
 //! The names of namespaces, and patterns of them.
 
 /// The namespace that is always served, where the host's own rooms and events live.
-pub const MAIN_NAMESPACE: &str = "/";
+pub(crate) const MAIN_NAMESPACE: &str = "/";
 
 /// What a pattern's star stands for is not longer, in bytes.
 const MAX_STAR: usize = 128;
 
 /// Whether it may be a namespace's name, or a pattern of such.
-pub fn is_namespace(name: &str) -> bool {
+pub(crate) fn is_namespace(name: &str) -> bool {
     name.starts_with('/')
         && !name.contains([',', '?', '#'])
         && !name.chars().any(char::is_control)
@@ -16,14 +16,14 @@ pub fn is_namespace(name: &str) -> bool {
 
 /// A name with one star, which stands for 1 to 128 bytes without `/` and control characters.
 #[derive(Debug)]
-pub struct NamespacePattern {
+pub(crate) struct NamespacePattern {
     before: Box<str>,
     behind: Box<str>,
 }
 
 impl NamespacePattern {
     /// The pattern, unless it is the name of one namespace.
-    pub fn parse(name: &str) -> Option<Self> {
+    pub(crate) fn parse(name: &str) -> Option<Self> {
         let (before, behind) = name.split_once('*')?;
         Some(Self {
             before: before.into(),
@@ -32,7 +32,7 @@ impl NamespacePattern {
     }
 
     /// Whether a namespace is one of those that are meant.
-    pub fn matches(&self, path: &str) -> bool {
+    pub(crate) fn matches(&self, path: &str) -> bool {
         let rest = path.strip_prefix(&*self.before);
         let star = rest.and_then(|rest| rest.strip_suffix(&*self.behind));
         star.is_some_and(|star| {
@@ -43,7 +43,7 @@ impl NamespacePattern {
 
     /// How much of a name it fixes, in characters. Of two that match, the one that fixes more is
     /// meant.
-    pub fn literals(&self) -> usize {
+    pub(crate) fn literals(&self) -> usize {
         self.before.chars().count() + self.behind.chars().count()
     }
 }

@@ -27,7 +27,7 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    pub fn new(cors: &config::Cors) -> Self {
+    pub(crate) fn new(cors: &config::Cors) -> Self {
         Self {
             listed: cors.allowed_origins.clone(),
             check: cors.check_origins,

@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
-pub use filter::Filter;
+pub(crate) use filter::Filter;
 
 use crate::{
     admission::{Contract, ContractError, Limit, RateLimits, Schema, SchemaBudget},
@@ -55,7 +55,7 @@ pub struct Served {
 }
 
 /// The schemas of the events that a plugin declares to emit.
-pub type Emits = HashMap<String, Schema>;
+pub(crate) type Emits = HashMap<String, Schema>;
 
 /// A plugin that takes webhooks.
 pub struct Hooked {
@@ -386,7 +386,7 @@ fn compile_emits(
 }
 
 /// The registry in force, replaced as a whole.
-pub type Current = Arc<ArcSwap<Registry>>;
+pub(crate) type Current = Arc<ArcSwap<Registry>>;
 
 /// What each namespace serves. Never changes once published.
 #[derive(Default)]

@@ -22,7 +22,7 @@ pub struct Selected {
 
 /// Sockets of one namespace as somebody names them who may not be allowed to reach them.
 #[derive(Debug, Default)]
-pub struct Named {
+pub(crate) struct Named {
     /// Those in at least one of these rooms.
     pub rooms: Vec<String>,
     /// And those of these users.
@@ -48,7 +48,7 @@ pub enum Unreachable {
 
 impl Named {
     /// Whether it is everybody, but for some.
-    pub fn is_everyone(&self) -> bool {
+    pub(crate) fn is_everyone(&self) -> bool {
         let Self {
             rooms,
             users,
@@ -63,7 +63,11 @@ impl Named {
 
     /// The sockets, if the grants cover all who are named: to emit an `event` to them, or to do anything
     /// else with them.
-    pub fn granted(self, grants: &Grants, event: Option<&str>) -> Result<Selection, Unreachable> {
+    pub(crate) fn granted(
+        self,
+        grants: &Grants,
+        event: Option<&str>,
+    ) -> Result<Selection, Unreachable> {
         if self.is_everyone() && !grants.everyone() {
             return Err(Unreachable::NotGranted("everyone".to_owned()));
         }

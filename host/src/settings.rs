@@ -53,7 +53,7 @@ pub struct Expiry {
 }
 
 /// The current snapshot; a reload publishes a new one.
-pub type Current = Arc<ArcSwap<Settings>>;
+pub(crate) type Current = Arc<ArcSwap<Settings>>;
 
 /// What becomes of events over a limit, by the plugin that they are for.
 pub struct Excess {

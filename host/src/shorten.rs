@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 
 /// At most so many characters of what is shown, and `…` where there are more. No more than that is
 /// ever formatted, however large the value is.
-pub fn shortened(shown: &(impl fmt::Display + ?Sized), max_chars: usize) -> String {
+pub(crate) fn shortened(shown: &(impl fmt::Display + ?Sized), max_chars: usize) -> String {
     let mut start = Start {
         text: String::new(),
         left: max_chars,

@@ -2,7 +2,7 @@
 
 /// Returns ` (did you mean "listen"?)` if a known word is near, else `; known: "a", "b"`, ready
 /// to follow the word in a message. Empty if nothing is known.
-pub fn hint(word: &str, known: &[&str]) -> String {
+pub(crate) fn hint(word: &str, known: &[&str]) -> String {
     if let Some(near) = nearest(word, known) {
         return format!(" (did you mean {near:?}?)");
     }
@@ -15,7 +15,7 @@ pub fn hint(word: &str, known: &[&str]) -> String {
 
 /// Returns the known word with the fewest typing errors between it and `word`, if they are few
 /// enough for one to be meant as the other.
-pub fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
     known
         .iter()
         .map(|candidate| {

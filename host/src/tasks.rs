@@ -54,14 +54,14 @@ pub(crate) struct Down(Arc<Mutex<BTreeSet<&'static str>>>);
 
 impl Down {
     /// The names as they are now.
-    pub fn names(&self) -> Vec<&'static str> {
+    pub(crate) fn names(&self) -> Vec<&'static str> {
         self.0.lock().iter().copied().collect()
     }
 }
 
 impl Tasks {
     /// None yet. All of them end at `stop`.
-    pub fn new(stop: CancellationToken) -> Self {
+    pub(crate) fn new(stop: CancellationToken) -> Self {
         Self {
             stop,
             tracker: TaskTracker::new(),
@@ -71,12 +71,12 @@ impl Tasks {
     }
 
     /// Who is not running.
-    pub fn down(&self) -> Down {
+    pub(crate) fn down(&self) -> Down {
         self.down.clone()
     }
 
     /// Starts a task, and again whenever it fails.
-    pub fn spawn(&self, task: impl Task) {
+    pub(crate) fn spawn(&self, task: impl Task) {
         let (stop, down) = (self.stop.clone(), self.down.clone());
         let failures = self.failures.0.clone();
         self.tracker.spawn(async move {
@@ -88,13 +88,13 @@ impl Tasks {
     }
 
     /// Waits for a task that cannot be kept running.
-    pub async fn failure(&mut self) -> TaskFailed {
+    pub(crate) async fn failure(&mut self) -> TaskFailed {
         let failed = self.failures.1.recv().await;
         failed.expect("a sender is kept beside the receiver")
     }
 
     /// Waits for the end of all tasks.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.tracker.close();
         self.tracker.wait().await;
     }

@@ -29,7 +29,7 @@ const COMMON: usize = 16;
 
 /// Room for the buckets of all limits of a server.
 #[derive(Debug, Clone, Default)]
-pub struct Room(Arc<AtomicUsize>);
+pub(super) struct Room(Arc<AtomicUsize>);
 
 impl Room {
     /// Takes a place, if there is one.
@@ -50,7 +50,7 @@ impl Room {
 /// Buckets of one quota by whose they are. Where there is no room for more, those that have none yet
 /// share some.
 #[derive(Debug)]
-pub struct Buckets<K> {
+pub(super) struct Buckets<K> {
     quota: Quota,
     shards: [Mutex<Shard<K>>; SHARDS],
     hasher: RandomState,
@@ -74,7 +74,7 @@ impl<K> Default for Shard<K> {
 
 impl<K: Eq + Hash> Buckets<K> {
     /// None yet.
-    pub fn new(quota: Quota, room: Room) -> Self {
+    pub(super) fn new(quota: Quota, room: Room) -> Self {
         Self {
             quota,
             shards: Default::default(),
@@ -84,7 +84,7 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 
     /// Takes a token from a bucket, or says how long it stays empty.
-    pub fn take(&self, key: K, now: Duration) -> Result<(), Duration> {
+    pub(super) fn take(&self, key: K, now: Duration) -> Result<(), Duration> {
         let hash = self.hasher.hash_one(&key) as usize;
         let Shard { own, common } = &mut *self.shards[hash % SHARDS].lock();
         if let Some(bucket) = own.get_mut(&key) {
@@ -97,7 +97,7 @@ impl<K: Eq + Hash> Buckets<K> {
     }
 
     /// Gives the memory of full buckets back; they are as good as new ones.
-    pub fn forget_full(&self, now: Duration) {
+    pub(super) fn forget_full(&self, now: Duration) {
         for shard in &self.shards {
             let own = &mut shard.lock().own;
             let before = own.len();

@@ -12,11 +12,11 @@ mod serial;
 mod violation;
 mod weight;
 
-pub use contract::{Contract, ContractError};
-pub use rate_limit::{Limit, Now, OwnBuckets, RateLimits, scope_name};
-pub use schema::{MAX_STEPS, MAX_STEPS_AT_ONCE, Schema};
-pub use violation::Violation;
-pub use weight::Budget as SchemaBudget;
+pub(crate) use contract::{Contract, ContractError};
+pub(crate) use rate_limit::{Limit, Now, OwnBuckets, RateLimits, scope_name};
+pub(crate) use schema::{MAX_STEPS, MAX_STEPS_AT_ONCE, Schema};
+pub(crate) use violation::Violation;
+pub(crate) use weight::Budget as SchemaBudget;
 
 use std::{sync::Arc, time::Duration};
 
@@ -27,20 +27,20 @@ use crate::{
 };
 
 /// An event that was let in: what `dispatch` may call a plugin with.
-pub struct Admitted {
+pub(crate) struct Admitted {
     message: Message,
     identity: Arc<Identity>,
 }
 
 impl Admitted {
     /// The message, and who sends it.
-    pub fn into_parts(self) -> (Message, Arc<Identity>) {
+    pub(crate) fn into_parts(self) -> (Message, Arc<Identity>) {
         (self.message, self.identity)
     }
 }
 
 /// What came of the checks of an event.
-pub enum Admission {
+pub(crate) enum Admission {
     /// It is let in.
     Admitted(Admitted),
     /// It is let in if it matches its schema, which takes long to find out.
@@ -48,18 +48,18 @@ pub enum Admission {
 }
 
 /// An event that only its schema is left for, and that may take longer than others should wait.
-pub struct Heavy(Admitted);
+pub(crate) struct Heavy(Admitted);
 
 impl Heavy {
     /// Checks it against the schema of its contract.
-    pub fn check(self, contract: &Contract) -> Result<Admitted, WireError> {
+    pub(crate) fn check(self, contract: &Contract) -> Result<Admitted, WireError> {
         check(contract, &self.0.message)?;
         Ok(self.0)
     }
 }
 
 /// Checks a message against its event's contract.
-pub fn admit(
+pub(crate) fn admit(
     contract: &Contract,
     connection: &Connection,
     identity: Arc<Identity>,
@@ -122,10 +122,10 @@ fn may_send(contract: &Contract, identity: &Identity) -> Result<(), WireError> {
 }
 
 /// The code of what is too often.
-pub const RATE_LIMITED: &str = "rate_limited";
+pub(crate) const RATE_LIMITED: &str = "rate_limited";
 
 /// Too many at once.
-pub fn rate_limited(what: &str, wait: Duration) -> WireError {
+pub(crate) fn rate_limited(what: &str, wait: Duration) -> WireError {
     WireError::temporary(RATE_LIMITED, format!("too many {what}")).with_retry_after(wait)
 }
 

@@ -11,7 +11,7 @@ use crate::shorten::shortened;
 const MAX_BYTES: usize = 1024;
 
 /// Patterns of more states are refused.
-pub const MAX_STATES: usize = 8192;
+pub(super) const MAX_STATES: usize = 8192;
 
 /// The memory that so many states take at most while they are counted, in bytes.
 const MAX_COUNTING_BYTES: usize = 64 * MAX_STATES;
@@ -20,7 +20,7 @@ const MAX_COUNTING_BYTES: usize = 64 * MAX_STATES;
 const MAX_SHOWN_CHARS: usize = 100;
 
 /// How many states a pattern has; an error says why it is not taken.
-pub fn states(pattern: &str) -> Result<usize, String> {
+pub(super) fn states(pattern: &str) -> Result<usize, String> {
     let size = pattern.len();
     if size > MAX_BYTES {
         return Err(format!(

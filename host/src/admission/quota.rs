@@ -6,7 +6,7 @@ use crate::units::Rate;
 
 /// So many in an interval, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Quota {
+pub(super) struct Quota {
     count: NonZeroU32,
     /// More than nothing.
     interval: Duration,
@@ -16,11 +16,11 @@ pub struct Quota {
 /// A bucket of a quota: when it is full again. In nanoseconds since some beginning, times the count
 /// of the quota: so a token is a whole number of them, whatever the rate is.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Bucket(u128);
+pub(super) struct Bucket(u128);
 
 impl Quota {
     /// None if the burst is nothing.
-    pub fn new(rate: Rate, burst: u32) -> Option<Self> {
+    pub(super) fn new(rate: Rate, burst: u32) -> Option<Self> {
         Some(Self {
             count: NonZeroU32::new(rate.count())?,
             interval: rate.interval(),
@@ -29,13 +29,13 @@ impl Quota {
     }
 
     /// How long an empty bucket takes to be full again.
-    pub fn fills_up_in(&self) -> Duration {
+    pub(super) fn fills_up_in(&self) -> Duration {
         let nanos = self.interval.as_nanos() * u128::from(self.burst.get());
         nanoseconds(nanos.div_ceil(self.count.get().into()))
     }
 
     /// Takes a token, or says how long there is none. `now` counts from the same beginning always.
-    pub fn take(&self, bucket: &mut Bucket, now: Duration) -> Result<(), Duration> {
+    pub(super) fn take(&self, bucket: &mut Bucket, now: Duration) -> Result<(), Duration> {
         let now = self.scaled(now);
         let token = self.interval.as_nanos();
         let others = token * u128::from(self.burst.get() - 1);
@@ -50,7 +50,7 @@ impl Quota {
     }
 
     /// Whether the bucket is as good as a new one.
-    pub fn is_full(&self, bucket: Bucket, now: Duration) -> bool {
+    pub(super) fn is_full(&self, bucket: Bucket, now: Duration) -> bool {
         bucket.0 <= self.scaled(now)
     }
 

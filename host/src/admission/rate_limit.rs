@@ -26,7 +26,7 @@ use crate::{
 };
 
 /// When an event came, for whoever wants to know it first.
-pub type Now = LazyCell<Instant>;
+pub(crate) type Now = LazyCell<Instant>;
 
 /// No bucket that a plugin declares takes longer to fill up.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -222,7 +222,7 @@ impl OwnBuckets {
 }
 
 /// The word for a scope, in metrics and tools.
-pub fn scope_name(scope: Scope) -> &'static str {
+pub(crate) fn scope_name(scope: Scope) -> &'static str {
     match scope {
         Scope::Socket => "socket",
         Scope::User => "user",

@@ -15,10 +15,10 @@ const MAX_SCHEMA_BYTES: usize = 256 << 10;
 
 /// A check may take so many steps: the weight of the schema times bytes of the arguments. It cannot
 /// be interrupted, so what could take longer is refused.
-pub const MAX_STEPS: usize = 64 << 20;
+pub(crate) const MAX_STEPS: usize = 64 << 20;
 
 /// So many steps take milliseconds at worst, and are taken by the thread that read the event.
-pub const MAX_STEPS_AT_ONCE: usize = 256 << 10;
+pub(crate) const MAX_STEPS_AT_ONCE: usize = 256 << 10;
 
 /// Up to so many steps it is told what is wrong with each alternative of a schema. All that is wrong
 /// there is collected first, some hundred bytes for each value and subschema.

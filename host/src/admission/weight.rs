@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::pattern;
 
 /// What the checks against one schema may cost, for each byte of the arguments.
-pub const MAX_WEIGHT: usize = 4096;
+pub(super) const MAX_WEIGHT: usize = 4096;
 
 /// A step of a pattern goes through so many of its states.
 const STATES_IN_A_STEP: usize = 2;
@@ -79,7 +79,7 @@ impl Budget {
 
 /// What is known of a schema from its text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Weight {
+pub(super) struct Weight {
     /// The steps of a check, for each byte of the arguments. At least 1.
     pub steps: usize,
     /// Whether it has alternatives. A violation tells what is wrong with each of them, and so may take
@@ -89,7 +89,7 @@ pub struct Weight {
 
 impl Weight {
     /// Of a schema, taken from what is left for its plugin.
-    pub fn of(schema: &Value, budget: &mut Budget) -> Result<Self, String> {
+    pub(super) fn of(schema: &Value, budget: &mut Budget) -> Result<Self, String> {
         refuse_embedded(schema, true)?;
         let mut scale = Scale {
             root: schema,

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// A caller whose key is known.
-pub struct Backend {
+pub(super) struct Backend {
     /// Which key it is.
     pub key: KeyId,
     /// What its key allows.
@@ -58,7 +58,7 @@ impl LocalKey {
 
 impl Backend {
     /// Refuses unless the key has the right.
-    pub fn may(&self, allowed: bool, right: impl fmt::Display) -> Result<(), WireError> {
+    pub(super) fn may(&self, allowed: bool, right: impl fmt::Display) -> Result<(), WireError> {
         if allowed {
             return Ok(());
         }
@@ -66,7 +66,7 @@ impl Backend {
     }
 
     /// The refusal of a key without a right.
-    pub fn lacks(&self, right: impl fmt::Display) -> WireError {
+    pub(super) fn lacks(&self, right: impl fmt::Display) -> WireError {
         let message = format!("this API key does not have the right \"{right}\"");
         WireError::new("permission_denied", message)
     }

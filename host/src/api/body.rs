@@ -11,7 +11,7 @@ use super::{Api, Body};
 use crate::{error::WireError, message::check_nesting};
 
 /// Any one JSON value within the size limit, whatever the Content-Type says.
-pub struct JsonBody(pub Body);
+pub(super) struct JsonBody(pub Body);
 
 impl<S: Send + Sync> FromRequest<S> for JsonBody
 where
@@ -25,7 +25,7 @@ where
 }
 
 /// What a call may be told in its body: a JSON object, or nothing for the defaults.
-pub struct Options<T>(pub T);
+pub(super) struct Options<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Default> FromRequest<S> for Options<T>
 where
@@ -43,7 +43,7 @@ where
 }
 
 /// Reads a JSON object.
-pub fn object<T: DeserializeOwned>(body: &RawValue) -> Result<T, WireError> {
+pub(super) fn object<T: DeserializeOwned>(body: &RawValue) -> Result<T, WireError> {
     // serde alone would also take a list for an object, its elements for the fields in order.
     if !body.get().starts_with('{') {
         return Err(WireError::new(

@@ -71,7 +71,7 @@ struct Emit {
 
 /// Emits what the body says. With an `Idempotency-Key`, what came of it is the answer to whoever asks for
 /// the same again.
-pub async fn emit(
+pub(super) async fn emit(
     backend: Backend,
     State(broadcast): State<Broadcast>,
     State(idempotency): State<Idempotency>,

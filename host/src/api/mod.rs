@@ -37,8 +37,8 @@ use crate::{
     transport::{Delivery, Namespaces},
     user::{UserId, is_role},
 };
-pub use auth::LocalKey;
-pub use idempotency::Idempotency;
+pub(crate) use auth::LocalKey;
+pub(crate) use idempotency::Idempotency;
 
 /// What the handlers need.
 #[derive(Clone, FromRef)]
@@ -90,7 +90,7 @@ struct Disconnected {
 }
 
 /// All routes of the API, health among them.
-pub fn router(api: Api) -> Router {
+pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/emit", post(emit::emit))
         .route("/api/v1/payments/updates", post(payment_update))
@@ -292,12 +292,12 @@ fn pushed(delivery: Delivery) -> Json<Pushed> {
 }
 
 /// The answer where nothing is.
-pub async fn not_found() -> WireError {
+pub(crate) async fn not_found() -> WireError {
     WireError::new("not_found", "there is nothing at this path")
 }
 
 /// The answer to a method that a path does not take.
-pub async fn method_not_allowed() -> WireError {
+pub(crate) async fn method_not_allowed() -> WireError {
     WireError::new("method_not_allowed", "this path does not take this method")
 }
 

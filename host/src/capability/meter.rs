@@ -180,7 +180,7 @@ const MAX_MEMORIES: usize = 16;
 
 /// How many instances of modules a component may have. Those of the largest tools, which link a
 /// language's libraries together, have a few dozen.
-pub const MAX_CORE_INSTANCES: usize = 256;
+pub(crate) const MAX_CORE_INSTANCES: usize = 256;
 
 /// How many tables an instance may have: one or two for each of those.
 const MAX_TABLES: usize = 2 * MAX_CORE_INSTANCES;

@@ -27,10 +27,10 @@ use arc_swap::ArcSwap;
 use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
-pub use http::HttpAccess;
-pub use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget};
-pub use output::{Output, Written};
-pub use permits::{Permits, Places};
+pub(crate) use http::HttpAccess;
+pub(crate) use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget};
+pub(crate) use output::{Output, Written};
+pub(crate) use permits::{Permits, Places};
 
 use crate::{
     broadcast::Broadcast,
@@ -44,7 +44,7 @@ use crate::{
 
 /// How many things of the host an instance may hold at once: streams, timers. A call that waits holds
 /// a few.
-pub const MAX_HANDLES: usize = 1000;
+pub(crate) const MAX_HANDLES: usize = 1000;
 
 /// What a call recorded: all of it happens, or nothing.
 #[derive(Default)]
@@ -237,7 +237,7 @@ impl WasiView for State {
 
 /// Checks a message from a guest. Arguments that it passes on as they were `given` to it are known
 /// to be good, and to compare them costs less than to read them. There may be so many attachments.
-pub fn checked(
+pub(crate) fn checked(
     message: GuestMessage,
     given: Option<&GuestMessage>,
     max_attachments: usize,
@@ -257,7 +257,7 @@ pub fn checked(
 
 /// Names that carry meaning in the protocol or belong to the host; no plugin may emit or handle
 /// them.
-pub fn is_reserved_event(event: &str) -> bool {
+pub(crate) fn is_reserved_event(event: &str) -> bool {
     is_socket_ios(event) || event.starts_with("mixlab:")
 }
 

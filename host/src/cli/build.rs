@@ -13,20 +13,20 @@ use super::{Failure, Global, output::say};
 use crate::config::{Config, Plugin};
 
 /// What plugins are compiled for.
-pub const TARGET: &str = "wasm32-wasip2";
+pub(super) const TARGET: &str = "wasm32-wasip2";
 
 /// Arithmetic that overflows fails the call, as any panic does. Optimised code would go on with the
 /// wrong number.
 const OVERFLOW_CHECKS: &str = "profile.release.overflow-checks=true";
 
 #[derive(Args)]
-pub struct Build {
+pub(super) struct Build {
     /// The plugins to build; all that name a source if none.
     names: Vec<String>,
 }
 
 impl Build {
-    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
         let config = global.load_config()?;
         for name in &self.names {
             if !config
@@ -46,14 +46,14 @@ impl Build {
 }
 
 /// Builds all plugins that are switched on and name a source.
-pub fn all(config: &Config) -> Result<(), Failure> {
+pub(super) fn all(config: &Config) -> Result<(), Failure> {
     let switched_on = config.plugins.iter().filter(|plugin| plugin.enabled);
     Ok(build(switched_on)?)
 }
 
 /// Why there is no new component.
 #[derive(Debug, thiserror::Error)]
-pub enum BuildError {
+pub(super) enum BuildError {
     /// The crate is no good as it is.
     #[error("{0}")]
     Crate(String),
@@ -63,7 +63,7 @@ pub enum BuildError {
 }
 
 /// Builds these plugins, as far as they name a source.
-pub fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), BuildError> {
+pub(super) fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), BuildError> {
     let sources: Vec<_> = plugins
         .into_iter()
         .filter_map(|plugin| Some((plugin, plugin.source.as_ref()?)))

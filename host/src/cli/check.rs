@@ -15,7 +15,7 @@ use crate::{
 };
 
 #[derive(Args)]
-pub struct Check {
+pub(super) struct Check {
     /// How to print what was found.
     #[arg(long, default_value = "text")]
     format: Format,
@@ -33,7 +33,7 @@ struct Report<'a> {
 }
 
 impl Check {
-    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
         let config = match global.load_config() {
             Ok(config) => config,
             Err(failure) => {

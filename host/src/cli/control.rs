@@ -19,20 +19,20 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A file, readable by its owner only, that says where the server of a configuration is and with
 /// what key to speak to it. It goes when the server stops.
-pub struct RunFile {
+pub(super) struct RunFile {
     path: PathBuf,
 }
 
 /// What the file says, and what a request needs.
 #[derive(Serialize, Deserialize)]
-pub struct Control {
+pub(super) struct Control {
     address: SocketAddr,
     key: String,
 }
 
 impl RunFile {
     /// Writes the file for the server of a configuration.
-    pub fn write(config: &Path, address: SocketAddr, key: &str) -> io::Result<Self> {
+    pub(super) fn write(config: &Path, address: SocketAddr, key: &str) -> io::Result<Self> {
         let path = run_file(config)?;
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new()
@@ -92,7 +92,7 @@ fn run_file(config: &Path) -> io::Result<PathBuf> {
 impl Control {
     /// Of the server that runs with this configuration: from its run file, or from `--listen`
     /// and `MIXLAB_API_KEY`.
-    pub fn find(global: &Global) -> Result<Self, Failure> {
+    pub(super) fn find(global: &Global) -> Result<Self, Failure> {
         let written = run_file(&global.config).and_then(fs::read).ok();
         let written = written.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         // Before the configuration is read: it may be the very thing that is broken.
@@ -120,7 +120,7 @@ impl Control {
     }
 
     /// `GET` of a path; the JSON that came back.
-    pub fn get(&self, path: &str) -> Result<serde_json::Value, Failure> {
+    pub(super) fn get(&self, path: &str) -> Result<serde_json::Value, Failure> {
         self.answer(
             self.agent()
                 .get(self.url(path))
@@ -130,7 +130,7 @@ impl Control {
     }
 
     /// `POST` to a path without a body; the JSON that came back.
-    pub fn post(&self, path: &str) -> Result<serde_json::Value, Failure> {
+    pub(super) fn post(&self, path: &str) -> Result<serde_json::Value, Failure> {
         let request = self
             .agent()
             .post(self.url(path))

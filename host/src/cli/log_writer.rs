@@ -25,7 +25,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where lines of the log go. When it is dropped, the last ones are written still.
-pub struct LogWriter(Arc<Shared>);
+pub(super) struct LogWriter(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -58,7 +58,7 @@ enum Phase {
 impl LogWriter {
     /// Starts the thread, which writes to `output`. When it can write again after lines were lost,
     /// it has `report` log how many; `lost` counts them.
-    pub fn start(
+    pub(super) fn start(
         output: impl Write + Send + 'static,
         lost: IntCounter,
         report: impl Fn(u64) + Send + 'static,
@@ -77,7 +77,7 @@ impl LogWriter {
     }
 
     /// What the log itself writes to.
-    pub fn lines(&self) -> Lines {
+    pub(super) fn lines(&self) -> Lines {
         Lines(self.0.clone())
     }
 }

@@ -16,7 +16,7 @@ use crate::config::{Log, LogFormat};
 
 /// Starts logging, until what it returns is dropped; `lost` counts the lines that could not be
 /// written. The level is for the host and the plugins; libraries speak up on warnings.
-pub fn start(config: &Log, lost: IntCounter) -> io::Result<LogWriter> {
+pub(super) fn start(config: &Log, lost: IntCounter) -> io::Result<LogWriter> {
     let stderr = io::stderr();
     // Not through `Stderr`: its lock would be held while a write waits.
     let output = File::from(stderr.as_fd().try_clone_to_owned()?);

@@ -14,7 +14,7 @@ const PATIENCE: i64 = 1;
 const AT_ONCE: usize = 4096;
 
 /// Prints what a command was asked for. It is no failure if nobody wants to read all of it.
-pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut text = Vec::new();
     write(&mut text)?;
     let mut out = io::stdout().lock();
@@ -28,7 +28,7 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result
 }
 
 /// Says on standard error what somebody should know, if it can be said.
-pub fn say(text: impl Display) {
+pub(super) fn say(text: impl Display) {
     let line = shown(format!("{text}\n").as_bytes());
     let error = io::stderr();
     for part in line.as_bytes().chunks(AT_ONCE) {

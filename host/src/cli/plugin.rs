@@ -19,7 +19,7 @@ use crate::{
 const EXIT_BREAKING: u8 = 3;
 
 #[derive(Subcommand)]
-pub enum Plugin {
+pub(super) enum Plugin {
     /// List them: state, version, events, generation and the last failure.
     List {
         /// How to print them.
@@ -60,7 +60,7 @@ pub enum Plugin {
 }
 
 impl Plugin {
-    pub fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         match self {
             Self::List { format } => {
                 let status = Control::find(global)?.get("/api/v1/plugins")?;

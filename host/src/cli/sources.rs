@@ -17,7 +17,7 @@ const LOCK_FILE: &str = "Cargo.lock";
 
 /// The files and folders of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sources {
+pub(super) struct Sources {
     /// The crate's folder, and those of the crates that it depends on by their paths.
     pub crates: Vec<PathBuf>,
     /// The workspace's manifest and lock file: they say which versions and how to compile.
@@ -56,7 +56,7 @@ struct Node {
 
 impl Sources {
     /// Those of the crate in this folder, which is absolute. The crate alone where cargo cannot say.
-    pub fn of(source: &Path) -> Self {
+    pub(super) fn of(source: &Path) -> Self {
         // A crate with its own workspace is built into a folder of its own.
         let alone = || Self {
             crates: vec![source.to_owned()],
@@ -81,7 +81,7 @@ impl Sources {
     }
 
     /// Whether this file is one of them.
-    pub fn contain(&self, path: &Path) -> bool {
+    pub(super) fn contain(&self, path: &Path) -> bool {
         let is_in = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
         self.workspace.iter().any(|file| file == path)
             || is_in(&self.crates) && !is_in(&self.output)
@@ -89,7 +89,7 @@ impl Sources {
 
     /// Whether one of them was written since then. Cargo's own lock file does not count, which a build
     /// writes; nor do crates' folders themselves, where it puts that.
-    pub fn changed_since(&self, time: SystemTime) -> bool {
+    pub(super) fn changed_since(&self, time: SystemTime) -> bool {
         let was_written = |path: &Path| {
             let written = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
             written.is_ok_and(|written| written >= time) && !path.ends_with(LOCK_FILE)

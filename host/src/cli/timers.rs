@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::{Failure, Format, Global, control::Control, output::print};
 
 #[derive(Subcommand)]
-pub enum Timers {
+pub(super) enum Timers {
     /// List the timers of the running server's plugins: when they are due, and how often they have failed.
     List {
         /// How to print them.
@@ -21,7 +21,7 @@ pub enum Timers {
 }
 
 impl Timers {
-    pub fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         let Self::List { format } = self;
         let listed = Control::find(global)?.get("/api/v1/timers")?;
         match format {

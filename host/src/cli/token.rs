@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[derive(Subcommand)]
-pub enum Token {
+pub(super) enum Token {
     /// Print a token, and nothing else.
     Gen {
         /// The user's id.
@@ -40,7 +40,7 @@ pub enum Token {
 }
 
 impl Token {
-    pub fn run(self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
         let config = global.load_config()?;
         let secret = secret(&config)?;
         for doubt in config.auth.doubts() {

@@ -28,7 +28,7 @@ use crate::{
 const TOKEN_LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 
 #[derive(Args)]
-pub struct Up {
+pub(super) struct Up {
     /// Build the plugins first.
     #[arg(long)]
     build: bool,
@@ -38,7 +38,7 @@ pub struct Up {
 }
 
 impl Up {
-    pub fn run(&self, global: &Global) -> Result<(), Failure> {
+    pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
         let config = global.load_config()?;
         let lost = metrics::lost_log_lines();
         // Until the end: then the last lines are written.

@@ -28,7 +28,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Builds a plugin again whenever a file that it is made from changes, and one that is new in
 /// `mixlab.toml` at once; runs until the process ends. The plugins of `config` were built before the
 /// server began to serve, from their sources as they were at `built_at`.
-pub fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime) {
+pub(super) fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime) {
     let (changes, changed) = mpsc::channel();
     let watchers = watcher(&changes).and_then(|crates| Ok((crates, watcher(&changes)?)));
     let (crates, files) = match watchers {

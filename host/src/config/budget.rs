@@ -80,7 +80,7 @@ impl Default for Budget {
 /// `budget` over `[budget]`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct BudgetFile {
+pub(super) struct BudgetFile {
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub cpu: Option<Duration>,
     #[serde(deserialize_with = "duration::deserialize_some")]
@@ -101,7 +101,7 @@ pub struct BudgetFile {
 
 impl BudgetFile {
     /// The budget with what was written over `base`.
-    pub fn over(&self, base: &Budget) -> Budget {
+    pub(super) fn over(&self, base: &Budget) -> Budget {
         Budget {
             cpu: self.cpu.unwrap_or(base.cpu),
             wall: self.wall.unwrap_or(base.wall),

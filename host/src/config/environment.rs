@@ -18,7 +18,7 @@ const SEPARATOR: &str = "__";
 const TOP_LEVEL: [&str; 1] = ["MIXLAB_LISTEN"];
 
 /// A variable, or an option of the command line, that sets a key.
-pub struct Variable {
+pub(super) struct Variable {
     pub name: String,
     pub path: KeyPath,
     /// As it was written; figment makes a value of it.
@@ -26,7 +26,7 @@ pub struct Variable {
 }
 
 /// What the environment and the command line say.
-pub struct Environment {
+pub(super) struct Environment {
     /// Each wins over those before it.
     set: Vec<Variable>,
     pub jwt_secret: Option<Secret>,
@@ -35,7 +35,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    pub fn read(
+    pub(super) fn read(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         overrides: Overrides,
         problems: &mut Problems,
@@ -78,7 +78,7 @@ impl Environment {
     }
 
     /// The values alone, for figment.
-    pub fn values(&self) -> Dict {
+    pub(super) fn values(&self) -> Dict {
         let mut values = Dict::new();
         for variable in &self.set {
             let Ok(value) = variable.text.parse::<Value>();
@@ -88,7 +88,7 @@ impl Environment {
     }
 
     /// The variable that sets this key, or the list or table that it is in.
-    pub fn setting(&self, path: &[String]) -> Option<&Variable> {
+    pub(super) fn setting(&self, path: &[String]) -> Option<&Variable> {
         self.set
             .iter()
             .rev()
@@ -96,14 +96,14 @@ impl Environment {
     }
 
     /// A variable that sets something within this table.
-    pub fn within(&self, path: &[String]) -> Option<&Variable> {
+    pub(super) fn within(&self, path: &[String]) -> Option<&Variable> {
         self.set
             .iter()
             .find(|variable| variable.path.starts_with(path))
     }
 
     /// Any variable, for keys that name one.
-    pub fn get(&self, name: &str) -> Option<&OsStr> {
+    pub(super) fn get(&self, name: &str) -> Option<&OsStr> {
         self.all.get(OsStr::new(name)).map(OsString::as_os_str)
     }
 
@@ -131,7 +131,7 @@ fn path_of(name: &str) -> Option<KeyPath> {
 }
 
 /// The variable that sets a key.
-pub fn variable_name(path: &[String]) -> String {
+pub(super) fn variable_name(path: &[String]) -> String {
     format!("{PREFIX}{}", path.join(SEPARATOR).to_uppercase())
 }
 

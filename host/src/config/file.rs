@@ -27,7 +27,7 @@ use crate::units::{Rate, Size, duration};
 /// reading can go on behind any single mistake.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ConfigFile {
+pub(super) struct ConfigFile {
     pub listen: Listen,
     pub log: Table<Log>,
     pub auth: Table<Auth>,
@@ -51,7 +51,7 @@ pub struct ConfigFile {
 /// `[api]`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct ApiFile {
+pub(super) struct ApiFile {
     pub keys: Vec<Table<KeyFile>>,
     pub max_body: Option<Size>,
 }
@@ -59,7 +59,7 @@ pub struct ApiFile {
 /// An element of `api.keys`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct KeyFile {
+pub(super) struct KeyFile {
     pub name: Option<String>,
     pub key: Option<Secret>,
     pub key_env: Option<String>,
@@ -69,7 +69,7 @@ pub struct KeyFile {
 /// `[[plugins]]`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct PluginFile {
+pub(super) struct PluginFile {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub source: Option<PathBuf>,
@@ -87,7 +87,7 @@ pub struct PluginFile {
 /// `plugins.webhook`
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct WebhookFile {
+pub(super) struct WebhookFile {
     pub verify: Option<Scheme>,
     pub secret_env: Option<OneOrMore>,
     pub max_age: Option<Interval>,
@@ -99,12 +99,12 @@ pub struct WebhookFile {
 /// A time as it is written.
 #[derive(Deserialize)]
 #[serde(transparent)]
-pub struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Duration);
+pub(super) struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Duration);
 
 /// A text, or a list of some.
 #[derive(Deserialize)]
 #[serde(untagged)]
-pub enum OneOrMore {
+pub(super) enum OneOrMore {
     One(String),
     More(Vec<String>),
 }
@@ -112,14 +112,18 @@ pub enum OneOrMore {
 /// An entry of `plugins.http`, by a pattern of URLs.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct HttpFile {
+pub(super) struct HttpFile {
     pub header: BTreeMap<String, Secret>,
     pub private: bool,
 }
 
 impl ConfigFile {
     /// Reads what was written. Each mistake becomes a problem and counts as not written.
-    pub fn read(document: &Document, environment: &Environment, problems: &mut Problems) -> Self {
+    pub(super) fn read(
+        document: &Document,
+        environment: &Environment,
+        problems: &mut Problems,
+    ) -> Self {
         let layers = Figment::new()
             .merge(Layer {
                 name: "file",
@@ -212,7 +216,7 @@ impl Provider for Layer {
 
 /// A TOML table. serde alone would also take a list for it, its elements for the keys in order.
 #[derive(Default)]
-pub struct Table<T>(pub T);
+pub(super) struct Table<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Table<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

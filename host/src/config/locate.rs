@@ -9,14 +9,14 @@ use super::ConfigError;
 
 /// A parsed file. Keys are found by their path from the root, an index for each list on the way:
 /// `["plugins", "0", "grants", "1"]`.
-pub struct Document {
+pub(super) struct Document {
     pub path: PathBuf,
     root: toml_edit::Document<String>,
 }
 
 impl Document {
     /// Parses TOML; an error names its line.
-    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+    pub(super) fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         match toml_edit::Document::parse(text.to_owned()) {
             Ok(root) => Ok(Self {
                 path: path.into(),
@@ -40,25 +40,25 @@ impl Document {
 
     /// The values alone, for figment. Dates become their text: no key takes one, and in a
     /// plugin's `config` JSON has nothing closer.
-    pub fn values(&self) -> Dict {
+    pub(super) fn values(&self) -> Dict {
         dict(self.root.as_table())
     }
 
     /// Whether the key is written in the file.
-    pub fn has(&self, path: &[String]) -> bool {
+    pub(super) fn has(&self, path: &[String]) -> bool {
         self.walk(path).1.is_some()
     }
 
     /// The line of the key, of the element if the path ends in an index, or of the nearest table
     /// around it that is written in the file.
-    pub fn line(&self, path: &[String]) -> Option<usize> {
+    pub(super) fn line(&self, path: &[String]) -> Option<usize> {
         self.walk(path)
             .0
             .map(|offset| line_of(self.root.raw(), offset))
     }
 
     /// The string at this path, if there is one.
-    pub fn text(&self, path: &[String]) -> Option<&str> {
+    pub(super) fn text(&self, path: &[String]) -> Option<&str> {
         match self.walk(path) {
             (_, Some(Node::Value(value))) => value.as_str(),
             _ => None,

@@ -9,15 +9,15 @@ use super::locate::Document;
 use crate::suggest;
 
 /// A key by its path from the root, an index for each list on the way.
-pub type KeyPath = Vec<String>;
+pub(super) type KeyPath = Vec<String>;
 
 /// The path of a key written with dots, e.g. `plugins.0.name`.
-pub fn key(dotted: &str) -> KeyPath {
+pub(super) fn key(dotted: &str) -> KeyPath {
     dotted.split('.').map(Into::into).collect()
 }
 
 #[derive(Default)]
-pub struct Problems(Vec<Problem>);
+pub(super) struct Problems(Vec<Problem>);
 
 struct Problem {
     place: Place,
@@ -29,7 +29,7 @@ enum Place {
     Variable(String),
 }
 
-pub enum Fault {
+pub(super) enum Fault {
     /// No such key; these are the keys there.
     Unknown(&'static [&'static str]),
     /// What is wrong with the value.
@@ -38,12 +38,12 @@ pub enum Fault {
 
 impl Problems {
     /// Adds what is wrong with the value of a key.
-    pub fn invalid(&mut self, path: KeyPath, message: impl Into<String>) {
+    pub(super) fn invalid(&mut self, path: KeyPath, message: impl Into<String>) {
         self.add(path, Fault::Invalid(message.into()));
     }
 
     /// Adds what is wrong with a key.
-    pub fn add(&mut self, path: KeyPath, fault: Fault) {
+    pub(super) fn add(&mut self, path: KeyPath, fault: Fault) {
         self.0.push(Problem {
             place: Place::Key(path),
             fault,
@@ -51,7 +51,7 @@ impl Problems {
     }
 
     /// Adds what is wrong with an environment variable as such.
-    pub fn variable(&mut self, name: &str, message: &str) {
+    pub(super) fn variable(&mut self, name: &str, message: &str) {
         self.0.push(Problem {
             place: Place::Variable(name.into()),
             fault: Fault::Invalid(message.into()),
@@ -59,14 +59,18 @@ impl Problems {
     }
 
     /// Whether something is already known to be wrong with this key.
-    pub fn has(&self, path: &[String]) -> bool {
+    pub(super) fn has(&self, path: &[String]) -> bool {
         self.0
             .iter()
             .any(|problem| matches!(&problem.place, Place::Key(key) if key.starts_with(path)))
     }
 
     /// The problem to report: the first in the file, else the first of the environment.
-    pub fn into_first(self, document: &Document, environment: &Environment) -> Option<ConfigError> {
+    pub(super) fn into_first(
+        self,
+        document: &Document,
+        environment: &Environment,
+    ) -> Option<ConfigError> {
         let errors = self
             .0
             .into_iter()
@@ -104,7 +108,7 @@ impl Problem {
 
 impl Fault {
     /// The fault in what figment found. The path is figment's own.
-    pub fn of(kind: Kind) -> Self {
+    pub(super) fn of(kind: Kind) -> Self {
         let expected = |expected: &str, actual| {
             format!("expected {}, found {}", wanted(expected), found(actual))
         };

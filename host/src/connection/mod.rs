@@ -1,10 +1,10 @@
 //! One client's connection to one namespace.
 
-pub mod data;
-pub mod lane;
+pub(crate) mod data;
+pub(crate) mod lane;
 mod table;
 
-pub use table::Connections;
+pub(crate) use table::Connections;
 
 use std::sync::{
     Arc,

@@ -13,7 +13,7 @@ use crate::{memory, transport::SessionKey};
 
 /// All live connections, and how many clients they belong to.
 #[derive(Default)]
-pub struct Connections {
+pub(crate) struct Connections {
     by_client: Mutex<HashMap<SessionKey, Vec<Arc<Connection>>>>,
     /// Counted beside the table, so that reading it costs nothing.
     clients: AtomicUsize,
@@ -21,12 +21,12 @@ pub struct Connections {
 
 impl Connections {
     /// How many clients are connected; one with several namespaces counts once.
-    pub fn clients(&self) -> usize {
+    pub(crate) fn clients(&self) -> usize {
         self.clients.load(Ordering::Relaxed)
     }
 
     /// Adds a connection.
-    pub fn insert(&self, connection: Arc<Connection>) {
+    pub(crate) fn insert(&self, connection: Arc<Connection>) {
         let mut by_client = self.by_client.lock();
         let its = by_client.entry(connection.key.session).or_default();
         // Most clients use one namespace.
@@ -36,7 +36,7 @@ impl Connections {
     }
 
     /// Removes a connection; false if it was not there.
-    pub fn remove(&self, connection: &Arc<Connection>) -> bool {
+    pub(crate) fn remove(&self, connection: &Arc<Connection>) -> bool {
         let mut by_client = self.by_client.lock();
         let Some(connections) = by_client.get_mut(&connection.key.session) else {
             return false;
@@ -53,7 +53,7 @@ impl Connections {
     }
 
     /// A client's connection to a namespace.
-    pub fn get(&self, client: SessionKey, namespace: &str) -> Option<Arc<Connection>> {
+    pub(crate) fn get(&self, client: SessionKey, namespace: &str) -> Option<Arc<Connection>> {
         let by_client = self.by_client.lock();
         let mut connections = by_client.get(&client)?.iter();
         connections.find(|c| c.namespace() == namespace).cloned()
@@ -61,7 +61,7 @@ impl Connections {
 
     /// Has the server end a connection, or all of its client's and then the transport. Nothing
     /// happens if it has ended already.
-    pub fn disconnect(&self, connection: &Connection, close: bool) {
+    pub(crate) fn disconnect(&self, connection: &Connection, close: bool) {
         let is_it = |other: &Arc<Connection>| std::ptr::eq(&**other, connection);
         let mut ended = {
             let by_client = self.by_client.lock();
@@ -81,7 +81,7 @@ impl Connections {
     }
 
     /// The connections of `clients` to a namespace.
-    pub fn of(&self, clients: &[SessionKey], namespace: &str) -> Vec<Arc<Connection>> {
+    pub(crate) fn of(&self, clients: &[SessionKey], namespace: &str) -> Vec<Arc<Connection>> {
         let by_client = self.by_client.lock();
         let its = |client: &SessionKey| {
             let mut connections = by_client.get(client)?.iter();
@@ -91,7 +91,7 @@ impl Connections {
     }
 
     /// All of them, as they are now.
-    pub fn all(&self) -> Vec<Arc<Connection>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         let by_client = self.by_client.lock();
         by_client.values().flatten().cloned().collect()
     }

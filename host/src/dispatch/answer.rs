@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// The answer that an event is owed.
-pub struct Answer {
+pub(super) struct Answer {
     /// Who sent it.
     pub connection: Arc<Connection>,
     /// The event's name.
@@ -27,7 +27,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    pub fn new(connection: Arc<Connection>, event: Arc<str>, ack: Option<i64>) -> Self {
+    pub(super) fn new(connection: Arc<Connection>, event: Arc<str>, ack: Option<i64>) -> Self {
         Self {
             connection,
             event,
@@ -36,19 +36,19 @@ impl Answer {
     }
 
     /// Whether the client waits for an ack.
-    pub fn is_asked_for(&self) -> bool {
+    pub(super) fn is_asked_for(&self) -> bool {
         self.ack.is_some()
     }
 
     /// Acks, where an ack was asked for.
-    pub fn ack(&self, message: Message) {
+    pub(super) fn ack(&self, message: Message) {
         if let Some(id) = self.ack {
             self.connection.ack(id, message);
         }
     }
 
     /// Acks a result of the host's own.
-    pub fn give(self, result: Result<Message, WireError>) {
+    pub(super) fn give(self, result: Result<Message, WireError>) {
         match result {
             Ok(message) => self.ack(message),
             Err(error) if &*self.event == AUTHENTICATE => {
@@ -61,13 +61,13 @@ impl Answer {
     }
 
     /// Tells the client of an error. The blame is the client's, or nobody's.
-    pub fn refuse(&self, error: WireError) {
+    pub(super) fn refuse(&self, error: WireError) {
         self.log(&error);
         self.tell(&error);
     }
 
     /// Tells the client that the plugin failed, and the log why.
-    pub fn plugin_failed(
+    pub(super) fn plugin_failed(
         &self,
         plugin: &Plugin,
         kind: CallKind,
@@ -95,7 +95,7 @@ impl Answer {
 }
 
 /// Checks a plugin's "no". One that blames the plugin is none.
-pub fn rejection(rejection: guest::Rejection) -> Result<WireError, CallError> {
+pub(super) fn rejection(rejection: guest::Rejection) -> Result<WireError, CallError> {
     let guest::Rejection {
         code,
         message,
@@ -122,7 +122,7 @@ pub fn rejection(rejection: guest::Rejection) -> Result<WireError, CallError> {
 }
 
 /// Checks a plugin's "no" to a client that wants to connect. One that blames the plugin is none.
-pub fn refusal(refusal: guest::Refusal) -> Result<ConnectError, CallError> {
+pub(super) fn refusal(refusal: guest::Refusal) -> Result<ConnectError, CallError> {
     let guest::Refusal { message, data } = refusal;
     if blames_plugin(&message) {
         return Err(CallError::GaveUp(data.unwrap_or(message)));
@@ -155,6 +155,6 @@ fn is_code(code: &str) -> bool {
 }
 
 /// A message whose only argument is `{"success":true}`.
-pub fn success() -> Message {
+pub(super) fn success() -> Message {
     Message::text(Arguments::parse(r#"[{"success":true}]"#.to_owned()).expect("it is an array"))
 }

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A call for an event, which may run more than once.
-pub struct Call {
+pub(super) struct Call {
     /// Who is to be answered.
     pub answer: Answer,
     /// Whom it is for.
@@ -37,10 +37,10 @@ pub struct Call {
 }
 
 /// A call's turns among others.
-pub type Turns = (Option<Turn>, Vec<OwnedMutexGuard<()>>);
+pub(super) type Turns = (Option<Turn>, Vec<OwnedMutexGuard<()>>);
 
 /// A call that has run, until it is answered.
-pub struct Ended {
+pub(super) struct Ended {
     /// The call.
     pub call: Call,
     /// What the guest wrote, for the log line of a failure.
@@ -53,7 +53,7 @@ pub struct Ended {
 
 impl Call {
     /// One that has not run yet.
-    pub fn new(
+    pub(super) fn new(
         answer: Answer,
         route: Arc<Route>,
         identity: Arc<Identity>,
@@ -82,7 +82,7 @@ impl Call {
     }
 
     /// It is its turn among calls with the same key.
-    pub fn with_turn(self, turn: Turn) -> Self {
+    pub(super) fn with_turn(self, turn: Turn) -> Self {
         Self {
             turn: Some(turn),
             ..self
@@ -90,12 +90,12 @@ impl Call {
     }
 
     /// Whether it is its turn among calls with this key.
-    pub fn has_turn(&self, key: &str) -> bool {
+    pub(super) fn has_turn(&self, key: &str) -> bool {
         self.turn.as_ref().is_some_and(|turn| turn.is_for(key))
     }
 
     /// It has used so much by now.
-    pub fn having(mut self, spent: Spent) -> Self {
+    pub(super) fn having(mut self, spent: Spent) -> Self {
         self.spent = spent;
         if let Some(chain) = &mut self.chain {
             chain.has_spent(spent);
@@ -104,14 +104,14 @@ impl Call {
     }
 
     /// What is held against the plugin's time.
-    pub fn spent(&self) -> Spent {
+    pub(super) fn spent(&self) -> Spent {
         self.chain
             .as_ref()
             .map_or(self.spent, |chain| chain.spent())
     }
 
     /// It runs again from the start, as nothing has happened.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.conflicts += 1;
         if let Some(chain) = &mut self.chain {
             self.message = chain.restart();
@@ -119,12 +119,12 @@ impl Call {
     }
 
     /// Who is to be asked next, if not the handler.
-    pub fn filter(&self) -> Option<Arc<Filter>> {
+    pub(super) fn filter(&self) -> Option<Arc<Filter>> {
         self.chain.as_ref()?.current().cloned()
     }
 
     /// Who runs right now, or has just run.
-    pub fn speaker(&self) -> (&Arc<Plugin>, CallKind) {
+    pub(super) fn speaker(&self) -> (&Arc<Plugin>, CallKind) {
         match self.chain.as_ref().and_then(|chain| chain.current()) {
             Some(filter) => (&filter.plugin, CallKind::Filter),
             None => (&self.route.plugin, CallKind::Event),
@@ -132,7 +132,7 @@ impl Call {
     }
 
     /// All who take part in it, in an order that all calls share.
-    pub fn plugins(&self) -> Vec<Arc<Plugin>> {
+    pub(super) fn plugins(&self) -> Vec<Arc<Plugin>> {
         let filters = self.chain.iter().flat_map(|chain| chain.filters());
         let filters = filters.map(|filter| filter.plugin.clone());
         let mut plugins: Vec<_> = filters.chain([self.route.plugin.clone()]).collect();
@@ -141,7 +141,7 @@ impl Call {
     }
 
     /// What the handler is called for.
-    pub fn job(&mut self) -> Job {
+    pub(super) fn job(&mut self) -> Job {
         let chain = self.chain.as_mut();
         Job::Event {
             connection: self.answer.connection.clone(),
@@ -153,12 +153,12 @@ impl Call {
     }
 
     /// What the next call waits for.
-    pub fn take_turn(&mut self) -> Turns {
+    pub(super) fn take_turn(&mut self) -> Turns {
         (self.turn.take(), mem::take(&mut self.contended))
     }
 
     /// It is its turn still.
-    pub fn give_turn(&mut self, (turn, contended): Turns) {
+    pub(super) fn give_turn(&mut self, (turn, contended): Turns) {
         (self.turn, self.contended) = (turn, contended);
     }
 }

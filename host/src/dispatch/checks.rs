@@ -11,7 +11,7 @@ use crate::{address::ClientNetwork, error::WireError, plugin::Plugin};
 const AT_ONCE: usize = 8;
 
 /// Long checks that are under way, or wait for their turn.
-pub struct Checks {
+pub(super) struct Checks {
     threads: Arc<Semaphore>,
     clients: Mutex<HashMap<ClientNetwork, Arc<Semaphore>>>,
 }
@@ -28,7 +28,7 @@ impl Default for Checks {
 impl Checks {
     /// Runs a check of what belongs to a client. Those of one client wait for each other, so that
     /// nobody can keep the others from being checked.
-    pub async fn run<T: Send + 'static>(
+    pub(super) async fn run<T: Send + 'static>(
         &self,
         plugin: &Plugin,
         client: ClientNetwork,

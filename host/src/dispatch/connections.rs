@@ -26,7 +26,7 @@ const REFUSED: &str = "refused";
 
 /// A connection that plugins let in, for [`Dispatcher::welcome`].
 #[derive(Clone)]
-pub struct Welcome {
+pub(crate) struct Welcome {
     /// The connection.
     pub connection: Arc<Connection>,
     consents: Arc<Consents>,
@@ -51,7 +51,7 @@ struct Consent {
 impl Dispatcher {
     /// Asks the plugins that watch the namespace whether a client may come in.
     /// `auth` is its auth object as JSON, without the token if that has been checked.
-    pub async fn admit_connection(
+    pub(crate) async fn admit_connection(
         self: &Arc<Self>,
         connection: Arc<Connection>,
         auth: String,
@@ -74,7 +74,7 @@ impl Dispatcher {
 
     /// The client knows that it is connected: tells it who it is, does what the plugins wanted,
     /// and lets its events through. Nothing is left of a connection whose socket ended meanwhile.
-    pub fn welcome(self: &Arc<Self>, welcome: &Welcome) {
+    pub(crate) fn welcome(self: &Arc<Self>, welcome: &Welcome) {
         let Welcome {
             connection,
             consents,
@@ -95,7 +95,7 @@ impl Dispatcher {
     }
 
     /// A connection has ended.
-    pub fn farewell(self: &Arc<Self>, connection: &Arc<Connection>, reason: &'static str) {
+    pub(crate) fn farewell(self: &Arc<Self>, connection: &Arc<Connection>, reason: &'static str) {
         // One that was never welcomed, or that a shutdown has ended already, has no end to tell.
         if self.connections.remove(connection) {
             self.arrive(connection, Arrival::Disconnect { reason });
@@ -103,7 +103,7 @@ impl Dispatcher {
     }
 
     /// Ends all connections for the plugins, and waits for what is under way.
-    pub async fn shut_down(self: &Arc<Self>) {
+    pub(crate) async fn shut_down(self: &Arc<Self>) {
         for connection in self.connections.all() {
             self.farewell(&connection, "server shutting down");
         }

@@ -44,7 +44,7 @@ impl Dispatcher {
     }
 
     /// Warns and ends connections whose time has come, until `stop`.
-    pub async fn end_with_tokens(self: Arc<Self>, stop: CancellationToken) {
+    pub(crate) async fn end_with_tokens(self: Arc<Self>, stop: CancellationToken) {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

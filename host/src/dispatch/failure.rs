@@ -17,7 +17,7 @@ const MAX_ERROR_CHARS: usize = 8192;
 
 /// The call that failed.
 #[derive(Clone, Copy)]
-pub struct During<'a> {
+pub(super) struct During<'a> {
     kind: CallKind,
     /// What it was for, e.g. the event's name.
     name: &'a str,
@@ -27,7 +27,7 @@ pub struct During<'a> {
 
 impl<'a> During<'a> {
     /// A call for a connection.
-    pub fn of(kind: CallKind, name: &'a str, connection: &'a Connection) -> Self {
+    pub(super) fn of(kind: CallKind, name: &'a str, connection: &'a Connection) -> Self {
         Self {
             kind,
             name,
@@ -37,7 +37,7 @@ impl<'a> During<'a> {
     }
 
     /// A call for no connection, on behalf of a client at this address if there is one.
-    pub fn without_connection(
+    pub(super) fn without_connection(
         kind: CallKind,
         name: &'a str,
         client: Option<ClientAddress>,
@@ -53,7 +53,7 @@ impl<'a> During<'a> {
 
 /// Counts and logs a failed call, with what the guest `written` before. Returns what the client sees
 /// of it: never the trap's text, but the trace id of the log line.
-pub fn report(
+pub(super) fn report(
     plugin: &Plugin,
     during: &During<'_>,
     error: &CallError,

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The filters of a call, and what came of them so far.
-pub struct Chain {
+pub(super) struct Chain {
     filters: Vec<Arc<Filter>>,
     /// How many of them have let the event on.
     passed: usize,
@@ -66,7 +66,7 @@ impl Used {
 
 impl Chain {
     /// Of an event with this message; none if nobody filters it.
-    pub fn new(filters: Vec<Arc<Filter>>, given: &Arc<guest::Message>) -> Option<Box<Self>> {
+    pub(super) fn new(filters: Vec<Arc<Filter>>, given: &Arc<guest::Message>) -> Option<Box<Self>> {
         if filters.is_empty() {
             return None;
         }
@@ -83,43 +83,43 @@ impl Chain {
     }
 
     /// All of them.
-    pub fn filters(&self) -> &[Arc<Filter>] {
+    pub(super) fn filters(&self) -> &[Arc<Filter>] {
         &self.filters
     }
 
     /// Whose turn it is; none if it is the handler's.
-    pub fn current(&self) -> Option<&Arc<Filter>> {
+    pub(super) fn current(&self) -> Option<&Arc<Filter>> {
         self.filters.get(self.passed)
     }
 
     /// Whether one of them did what cannot be taken back.
-    pub fn has_acted(&self) -> bool {
+    pub(super) fn has_acted(&self) -> bool {
         self.acted
     }
 
     /// What the filters have read and written, for whose turn it is.
-    pub fn take_transaction(&mut self) -> Option<Box<Transaction>> {
+    pub(super) fn take_transaction(&mut self) -> Option<Box<Transaction>> {
         self.transaction.take()
     }
 
     /// What the filters that let the event on want to happen.
-    pub fn take_effects(&mut self) -> Vec<Effect> {
+    pub(super) fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
     }
 
     /// What whose turn it is has used of its time.
-    pub fn spent(&self) -> Spent {
+    pub(super) fn spent(&self) -> Spent {
         self.used[self.passed].spent()
     }
 
     /// What whose turn it is has used of its time by now.
-    pub fn has_spent(&mut self, spent: Spent) {
+    pub(super) fn has_spent(&mut self, spent: Spent) {
         self.used[self.passed] = Used::of(spent);
     }
 
     /// The filter whose own bucket it is that would hold too much, if one's is. It counts as the one that
     /// has just run.
-    pub fn blame(&mut self, error: &CommitError) -> Option<Arc<Filter>> {
+    pub(super) fn blame(&mut self, error: &CommitError) -> Option<Arc<Filter>> {
         let CommitError::OverQuota { bucket, .. } = error else {
             return None;
         };
@@ -140,7 +140,7 @@ impl Chain {
     }
 
     /// Begins again, as nothing has happened. Returns the event's message as its client sent it.
-    pub fn restart(&mut self) -> Arc<guest::Message> {
+    pub(super) fn restart(&mut self) -> Arc<guest::Message> {
         self.passed = 0;
         self.effects.clear();
         self.transaction = None;
@@ -375,14 +375,19 @@ impl Dispatcher {
 
 impl Call {
     /// Tells of a filter that failed, and has no say in what becomes of the event.
-    pub fn report_filter(&self, filter: &Filter, error: &CallError, written: Option<&Written>) {
+    pub(super) fn report_filter(
+        &self,
+        filter: &Filter,
+        error: &CallError,
+        written: Option<&Written>,
+    ) {
         let (connection, event) = (&self.answer.connection, &self.answer.event);
         let during = During::of(CallKind::Filter, event, connection);
         failure::report(&filter.plugin, &during, error, written);
     }
 
     /// The filter that has just run takes no part any more.
-    pub fn leave_filter_out(&mut self) {
+    pub(super) fn leave_filter_out(&mut self) {
         if let Some(chain) = &mut self.chain {
             chain.leave_out();
         }

@@ -20,24 +20,24 @@ use crate::{
 };
 
 /// The event that makes a connection a user's. What came of it is told by `authenticated`.
-pub const AUTHENTICATE: &str = "authenticate";
+pub(crate) const AUTHENTICATE: &str = "authenticate";
 
 /// The event that tells what came of a token.
-pub const AUTHENTICATED: &str = "authenticated";
+pub(crate) const AUTHENTICATED: &str = "authenticated";
 
 /// The event by which a client gets payment updates from then on.
-pub const SUBSCRIBE: &str = "subscribe:payments";
+pub(crate) const SUBSCRIBE: &str = "subscribe:payments";
 
 /// The event by which it gets no more of them.
-pub const UNSUBSCRIBE: &str = "unsubscribe:payments";
+pub(crate) const UNSUBSCRIBE: &str = "unsubscribe:payments";
 
 /// What is said of other arguments.
-pub const TAKES_A_TOKEN: &str = "authenticate takes one argument: the token";
+pub(crate) const TAKES_A_TOKEN: &str = "authenticate takes one argument: the token";
 
 /// The argument of [`AUTHENTICATED`].
 #[derive(Serialize)]
 #[serde(untagged)]
-pub enum Authenticated<'a> {
+pub(crate) enum Authenticated<'a> {
     /// The connection is this user's.
     Yes { success: bool, user: &'a User },
     /// The token is refused.
@@ -45,12 +45,12 @@ pub enum Authenticated<'a> {
 }
 
 impl<'a> Authenticated<'a> {
-    pub fn yes(user: &'a User) -> Self {
+    pub(crate) fn yes(user: &'a User) -> Self {
         let success = true;
         Self::Yes { success, user }
     }
 
-    pub fn no(error: &'a WireError) -> Self {
+    pub(crate) fn no(error: &'a WireError) -> Self {
         let success = false;
         Self::No { success, error }
     }
@@ -124,7 +124,7 @@ impl Dispatcher {
 }
 
 /// Whether a user, or nobody in particular, may subscribe to payments.
-pub fn check_subscriber(settings: &Settings, user: Option<&User>) -> Result<(), WireError> {
+pub(crate) fn check_subscriber(settings: &Settings, user: Option<&User>) -> Result<(), WireError> {
     let roles = user.map(|user| user.roles.as_slice()).unwrap_or_default();
     if settings.payments.admits(user.is_some(), roles) {
         return Ok(());
@@ -136,7 +136,7 @@ pub fn check_subscriber(settings: &Settings, user: Option<&User>) -> Result<(), 
 }
 
 /// Emits `authenticated` to a connection that is a user's; returns what it said.
-pub fn tell_authenticated(connection: &Connection) -> Message {
+pub(crate) fn tell_authenticated(connection: &Connection) -> Message {
     let identity = connection.identity();
     let user = identity
         .user

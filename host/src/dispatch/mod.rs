@@ -17,8 +17,8 @@ mod serial;
 mod timers;
 mod webhooks;
 
-pub use connections::Welcome;
-pub use timers::Timers;
+pub(crate) use connections::Welcome;
+pub(crate) use timers::Timers;
 
 use std::{
     cell::LazyCell,
@@ -74,7 +74,7 @@ const FULL_QUEUE_RETRY: Duration = Duration::from_secs(1);
 const MAX_SHOWN_CHARS: usize = 100;
 
 /// Sends what arrives to who handles it.
-pub struct Dispatcher {
+pub(crate) struct Dispatcher {
     /// Who handles what. Loaded once for each event, so that an event sees one version of it.
     pub registry: registry::Current,
     /// Settings that may change while the server runs.
@@ -138,7 +138,7 @@ impl Dispatcher {
     }
 
     /// Something arrived from a connection. Called in the order of arrival.
-    pub fn arrive(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) {
+    pub(crate) fn arrive(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) {
         let capacity = || self.settings.load().queue;
         match connection.lane.enter(arrival, capacity) {
             Turn::Now(arrival) => self.proceed(connection, arrival),
@@ -148,14 +148,19 @@ impl Dispatcher {
     }
 
     /// Handles what waited until now, and opens the way for what comes.
-    pub fn open(self: &Arc<Self>, connection: &Arc<Connection>) {
+    pub(crate) fn open(self: &Arc<Self>, connection: &Arc<Connection>) {
         if let Some(arrival) = connection.lane.next() {
             self.proceed(connection, arrival);
         }
     }
 
     /// A packet came whose arguments cannot be read.
-    pub fn refuse_packet(&self, connection: &Arc<Connection>, ack: Option<i64>, error: WireError) {
+    pub(crate) fn refuse_packet(
+        &self,
+        connection: &Arc<Connection>,
+        ack: Option<i64>,
+        error: WireError,
+    ) {
         Answer::new(connection.clone(), "".into(), ack).refuse(error);
     }
 

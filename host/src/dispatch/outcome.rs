@@ -15,14 +15,14 @@ use crate::{
 };
 
 /// What a plugin said, and what it recorded.
-pub struct Outcome {
+pub(super) struct Outcome {
     reply: Result<Reply, CallError>,
     effects: Vec<Effect>,
     max_attachments: usize,
 }
 
 /// What becomes of it.
-pub enum Verdict {
+pub(super) enum Verdict {
     /// The effects happen, and the ack is sent if there is one.
     Done(Option<Message>, Vec<Effect>),
     /// The client is told the plugin's "no".
@@ -33,7 +33,7 @@ pub enum Verdict {
 
 impl Outcome {
     /// Of a call that ended so, for clients that take so many attachments.
-    pub fn new(
+    pub(super) fn new(
         reply: Result<Reply, CallError>,
         effects: Vec<Effect>,
         max_attachments: usize,
@@ -46,7 +46,7 @@ impl Outcome {
     }
 
     /// How many steps it may take to judge it.
-    pub fn steps(&self, route: &Route) -> usize {
+    pub(super) fn steps(&self, route: &Route) -> usize {
         let reply = match (&self.reply, &route.contract.reply) {
             (Ok(Reply::Event(Ok(guest::Outcome::Reply(message)))), Some(schema)) => {
                 schema.steps(message.arguments.len())
@@ -57,7 +57,7 @@ impl Outcome {
     }
 
     /// Checks what a plugin that was `given` an event answered, and what it wants to emit.
-    pub fn judge(self, route: &Route, given: &guest::Message) -> Verdict {
+    pub(super) fn judge(self, route: &Route, given: &guest::Message) -> Verdict {
         if self.steps(route) > MAX_STEPS {
             let reason =
                 "its reply and what it emits are too much to be checked against its contract";
@@ -91,7 +91,7 @@ impl Outcome {
 
 impl Verdict {
     /// The plugin's "no".
-    pub fn of_rejection(rejection: guest::Rejection) -> Self {
+    pub(super) fn of_rejection(rejection: guest::Rejection) -> Self {
         match answer::rejection(rejection) {
             Ok(error) => Self::Rejected(error),
             Err(error) => Self::Failed(error),
@@ -99,7 +99,7 @@ impl Verdict {
     }
 
     /// What was to happen `before` happens first, if this does.
-    pub fn after(self, mut before: Vec<Effect>) -> Self {
+    pub(super) fn after(self, mut before: Vec<Effect>) -> Self {
         match self {
             Self::Done(reply, effects) => {
                 before.extend(effects);
@@ -111,7 +111,7 @@ impl Verdict {
 }
 
 /// Checks an ack's message, which has to match the `schema` if there is one.
-pub fn checked_reply(
+pub(super) fn checked_reply(
     schema: Option<&Schema>,
     message: guest::Message,
     given: &guest::Message,
@@ -129,14 +129,14 @@ pub fn checked_reply(
 }
 
 /// How many steps it may take to check what is emitted.
-pub fn steps_of_emits(declared: &Emits, effects: &[Effect]) -> usize {
+pub(super) fn steps_of_emits(declared: &Emits, effects: &[Effect]) -> usize {
     let emits = emits(declared, effects);
     let steps = emits.map(|(_, schema, arguments)| schema.steps(arguments.as_str().len()));
     steps.fold(0, usize::saturating_add)
 }
 
 /// Checks what is emitted against what was declared.
-pub fn check_emits(declared: &Emits, effects: &[Effect]) -> Result<(), String> {
+pub(super) fn check_emits(declared: &Emits, effects: &[Effect]) -> Result<(), String> {
     for (event, schema, arguments) in emits(declared, effects) {
         schema.check(&arguments).map_err(|violation| {
             let Violation { path, message, .. } = violation;

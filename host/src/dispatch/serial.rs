@@ -17,7 +17,7 @@ type Name = (Arc<str>, Box<str>);
 
 /// Who is at work for which key, and who waits. It outlives reloads.
 #[derive(Default)]
-pub struct Serial(Mutex<Lanes>);
+pub(super) struct Serial(Mutex<Lanes>);
 
 #[derive(Default)]
 struct Lanes {
@@ -26,13 +26,13 @@ struct Lanes {
 }
 
 /// A call's turn. The next call gets its own when this is dropped.
-pub struct Turn {
+pub(super) struct Turn {
     serial: Arc<Serial>,
     name: Name,
 }
 
 /// What becomes of a call with a key.
-pub enum Entered {
+pub(super) enum Entered {
     /// It is its turn.
     Now(Turn),
     /// Its turn comes after those of others.
@@ -43,7 +43,7 @@ pub enum Entered {
 
 impl Serial {
     /// A call of a plugin comes, behind all that came before with this key.
-    pub fn enter(self: &Arc<Self>, plugin: &Arc<str>, key: Box<str>) -> Entered {
+    pub(super) fn enter(self: &Arc<Self>, plugin: &Arc<str>, key: Box<str>) -> Entered {
         let name = (plugin.clone(), key);
         let mut lanes = self.0.lock();
         let Lanes { waiting, by_plugin } = &mut *lanes;
@@ -85,7 +85,7 @@ impl Serial {
 
 impl Turn {
     /// Whether it is the turn of calls with this key.
-    pub fn is_for(&self, key: &str) -> bool {
+    pub(super) fn is_for(&self, key: &str) -> bool {
         *self.name.1 == *key
     }
 }

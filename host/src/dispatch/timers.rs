@@ -45,7 +45,7 @@ const PAGE: usize = 1000;
 const MAX_WORDS_CHARS: usize = 1000;
 
 /// The task that calls plugins when their timers are due.
-pub struct Timers {
+pub(crate) struct Timers {
     due: Arc<Due>,
     published: watch::Receiver<()>,
     /// The plugins whose timers are known, by their generations.
@@ -91,7 +91,7 @@ impl Task for Timers {
 
 impl Timers {
     /// Follows the timers of the dispatcher's plugins, as they are published.
-    pub fn new(dispatcher: Arc<Dispatcher>, published: watch::Receiver<()>) -> Self {
+    pub(crate) fn new(dispatcher: Arc<Dispatcher>, published: watch::Receiver<()>) -> Self {
         Self {
             due: Arc::new(Due {
                 dispatcher,

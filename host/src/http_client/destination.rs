@@ -25,7 +25,7 @@ pub struct Destination {
 
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scheme {
+pub(super) enum Scheme {
     /// In the clear.
     Http,
     /// Over TLS.
@@ -141,7 +141,7 @@ pub(super) fn authority(host: &impl fmt::Display, port: u16, scheme: Scheme) -> 
 
 impl Scheme {
     /// As it is written.
-    pub fn as_str(self) -> &'static str {
+    pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Http => "http",
             Self::Https => "https",

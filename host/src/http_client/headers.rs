@@ -19,6 +19,6 @@ const OF_HOST: [HeaderName; 12] = [
 ];
 
 /// Whether the host alone sets this header of requests.
-pub fn is_of_host(name: &HeaderName) -> bool {
+pub(crate) fn is_of_host(name: &HeaderName) -> bool {
     OF_HOST.contains(name)
 }

@@ -27,10 +27,10 @@ use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::OnceCell};
 use tokio_util::task::AbortOnDropHandle;
 
-pub use addresses::Reach;
-pub use destination::{Destination, Host};
-pub use headers::is_of_host;
-pub use pattern::{InvalidPattern, UrlPattern};
+pub(crate) use addresses::Reach;
+pub(crate) use destination::{Destination, Host};
+pub(crate) use headers::is_of_host;
+pub(crate) use pattern::{InvalidPattern, UrlPattern};
 
 use resolver::{Lookups, Resolver, Unresolved};
 

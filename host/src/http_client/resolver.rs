@@ -49,7 +49,9 @@ pub(super) enum Unresolved {
 }
 
 impl Lookups {
-    pub fn new(lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static) -> Self {
+    pub(super) fn new(
+        lookup: impl Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync + 'static,
+    ) -> Self {
         Self {
             lookup: Arc::new(lookup),
             places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
@@ -57,7 +59,7 @@ impl Lookups {
     }
 
     /// As this machine looks names up.
-    pub fn of_system() -> Self {
+    pub(super) fn of_system() -> Self {
         Self::new(|name| {
             // The port is that of the URL, whatever stands here.
             let found = (name, 0).to_socket_addrs()?;
@@ -79,7 +81,7 @@ impl Lookups {
 }
 
 impl Resolver {
-    pub fn new(lookups: Lookups, reach: Reach) -> Self {
+    pub(super) fn new(lookups: Lookups, reach: Reach) -> Self {
         Self { lookups, reach }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 /// Who writes what the schema describes. What clients send breaks when less is accepted, what
 /// they receive when more may come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
+pub(super) enum Direction {
     FromClient,
     ToClient,
 }
@@ -34,7 +34,7 @@ const STRUCTURAL: [&str; 6] = [
 ];
 
 /// Where and how the new schema is narrower, each as ` at PATH: …`; empty if it is not.
-pub fn narrows(old: &Value, new: &Value, direction: Direction) -> Vec<String> {
+pub(super) fn narrows(old: &Value, new: &Value, direction: Direction) -> Vec<String> {
     // What may come to a client must stay within what came before: the same question, asked the
     // other way round.
     let (wide, narrow) = match direction {

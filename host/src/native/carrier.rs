@@ -42,7 +42,7 @@ pub(super) struct Carrier {
 
 impl Carrier {
     /// A carrier with the bounds of the plugins' endpoint, and what its handlers are added to.
-    pub fn new(path: &str, config: &config::Socket) -> (Self, SocketIo) {
+    pub(super) fn new(path: &str, config: &config::Socket) -> (Self, SocketIo) {
         let max_payload = config.max_payload.as_usize();
         let parser = ParserConfig::common()
             .max_incoming_binaries(config.max_attachments)
@@ -69,17 +69,17 @@ impl Carrier {
     }
 
     /// Where its requests go to.
-    pub fn path(&self) -> &str {
+    pub(super) fn path(&self) -> &str {
         &self.path
     }
 
     /// Where its tasks run.
-    pub fn runtime(&self) -> &Handle {
+    pub(super) fn runtime(&self) -> &Handle {
         &self.runtime
     }
 
     /// Answers a request that is no websocket's.
-    pub async fn answer(&self, request: Request) -> Result<Response, Refusal> {
+    pub(super) async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         tokio::select! {
             answer = self.service.call(request) => {
                 let Ok(answer) = answer;
@@ -91,13 +91,13 @@ impl Carrier {
     }
 
     /// What ends a websocket, with all others or alone.
-    pub fn end_of_websocket(&self) -> CancellationToken {
+    pub(super) fn end_of_websocket(&self) -> CancellationToken {
         self.closing.child_token()
     }
 
     /// Carries on a websocket once `connection` is there, until `end`. `request` is the one that asked
     /// for it.
-    pub fn open(
+    pub(super) fn open(
         self: &Arc<Self>,
         connection: OnUpgrade,
         request: http::Request<()>,
@@ -118,7 +118,7 @@ impl Carrier {
     }
 
     /// A session is to move from polling to a websocket; none if it does already.
-    pub fn begin_move(self: &Arc<Self>, id: Sid) -> Option<(CancellationToken, Moved)> {
+    pub(super) fn begin_move(self: &Arc<Self>, id: Sid) -> Option<(CancellationToken, Moved)> {
         let end = self.end_of_websocket();
         let mut moved = self.moved.lock();
         if moved.contains_key(&id) {
@@ -130,7 +130,7 @@ impl Carrier {
     }
 
     /// Ends a session that began by polling, wherever it has moved to.
-    pub fn end(&self, id: Sid) {
+    pub(super) fn end(&self, id: Sid) {
         let websocket = self.moved.lock().get(&id).cloned();
         if let Some(websocket) = websocket {
             websocket.cancel();
@@ -147,12 +147,12 @@ impl Carrier {
     }
 
     /// Ends all websockets, for a server that stops.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.closing.cancel();
     }
 
     /// Whether the server stops.
-    pub fn is_closing(&self) -> bool {
+    pub(super) fn is_closing(&self) -> bool {
         self.closing.is_cancelled()
     }
 }

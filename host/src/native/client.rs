@@ -41,7 +41,7 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub fn new(address: ClientAddress, guest: Guest, carrier: Arc<Carrier>) -> Self {
+    pub(super) fn new(address: ClientAddress, guest: Guest, carrier: Arc<Carrier>) -> Self {
         Self {
             address,
             websocket: carrier.end_of_websocket(),
@@ -52,7 +52,7 @@ impl Session {
     }
 
     /// The session of a socket's client.
-    pub fn of(socket: &Socket) -> Arc<Self> {
+    pub(super) fn of(socket: &Socket) -> Arc<Self> {
         let session = socket.req_parts().extensions.get::<Arc<Self>>();
         session
             .expect("the front puts it into what begins a session")
@@ -60,13 +60,13 @@ impl Session {
     }
 
     /// Ends the client's transport, `id` being that of its sockets; the client may come back.
-    pub fn end(&self, id: Sid) {
+    pub(super) fn end(&self, id: Sid) {
         self.websocket.cancel();
         self.carrier.end(id);
     }
 
     /// The same once the client has got what is on its way: most close the transport themselves then.
-    pub fn part(self: &Arc<Self>, id: Sid) {
+    pub(super) fn part(self: &Arc<Self>, id: Sid) {
         let this = self.clone();
         self.carrier.runtime().spawn(async move {
             sleep(PARTING).await;
@@ -96,7 +96,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// The connection of a socket that is being let in.
-    pub fn begin(socket: &Arc<Socket>, session: Arc<Session>) -> Arc<Self> {
+    pub(super) fn begin(socket: &Arc<Socket>, session: Arc<Session>) -> Arc<Self> {
         let connection = Arc::new(Self {
             socket: Arc::downgrade(socket),
             session,
@@ -108,12 +108,12 @@ impl Connection {
     }
 
     /// The connection of a socket.
-    pub fn of(socket: &Socket) -> Option<Arc<Self>> {
+    pub(super) fn of(socket: &Socket) -> Option<Arc<Self>> {
         socket.extensions.get()
     }
 
     /// It is let in.
-    pub fn enter(&self, id: Sid, host: &Host) {
+    pub(super) fn enter(&self, id: Sid, host: &Host) {
         self.present.store(Some(self.session.enter(&host.present)));
         if self.session.carrier.is_closing() {
             // It was not there when all others were ended.
@@ -122,7 +122,7 @@ impl Connection {
     }
 
     /// Makes it `user`'s: the rooms of the former user are left, those of the new one joined.
-    pub fn authenticate(self: &Arc<Self>, socket: &Socket, user: User, host: &Host) {
+    pub(super) fn authenticate(self: &Arc<Self>, socket: &Socket, user: User, host: &Host) {
         let rooms = user.rooms();
         let expires = user.expires;
         let former = socket.extensions.insert(user);

@@ -26,17 +26,22 @@ struct Served {
 
 impl Clients {
     /// These endpoints are served, once and for all, here.
-    pub fn serve(&self, endpoints: Vec<SocketIo>, runtime: Handle) {
+    pub(crate) fn serve(&self, endpoints: Vec<SocketIo>, runtime: Handle) {
         self.served.get_or_init(|| Served { endpoints, runtime });
     }
 
     /// How many are connected; one with several namespaces counts once.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.present.len()
     }
 
     /// Emits an event with one argument to a room of the main namespaces.
-    pub fn push<T: Serialize + ?Sized>(&self, room: &str, event: &str, argument: &T) -> Delivery {
+    pub(crate) fn push<T: Serialize + ?Sized>(
+        &self,
+        room: &str,
+        event: &str,
+        argument: &T,
+    ) -> Delivery {
         let endpoints = self.served.get().map(|served| served.endpoints.iter());
         let pushed = |io| push(io, room, event, argument);
         endpoints.into_iter().flatten().filter_map(pushed).sum()
@@ -44,7 +49,7 @@ impl Clients {
 
     /// Ends the connections of a room, whatever the namespace, and to `close` them the transports of
     /// their clients, too. Returns how many it ended.
-    pub fn disconnect(&self, room: &str, close: bool) -> usize {
+    pub(crate) fn disconnect(&self, room: &str, close: bool) -> usize {
         let Some(Served { endpoints, runtime }) = self.served.get() else {
             return 0;
         };
@@ -65,7 +70,7 @@ impl Clients {
     }
 
     /// Waits until nobody is connected any more and the handlers of those who were have ended.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         self.present.close();
         self.present.wait().await;
     }

@@ -33,22 +33,22 @@ impl Front {
     }
 
     /// The endpoint's sockets and handlers.
-    pub fn io(&self) -> &SocketIo {
+    pub(crate) fn io(&self) -> &SocketIo {
         &self.io
     }
 
     /// The path of the endpoint.
-    pub fn path(&self) -> &str {
+    pub(crate) fn path(&self) -> &str {
         self.carrier.path()
     }
 
     /// The routes of the endpoint.
-    pub fn router(self: &Arc<Self>) -> Router {
+    pub(crate) fn router(self: &Arc<Self>) -> Router {
         routes(self.path(), serve).with_state(self.clone())
     }
 
     /// Ends all sessions, for a server that stops. No new ones begin.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         self.carrier.close();
         for namespace in self.io.nsps() {
             for socket in namespace.sockets() {

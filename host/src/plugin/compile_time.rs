@@ -13,7 +13,7 @@ use rustix::thread::{Pid, gettid};
 
 /// The time of one compile.
 #[derive(Clone)]
-pub struct CompileTime {
+pub(super) struct CompileTime {
     began: Instant,
     threads: Arc<Mutex<Vec<Pid>>>,
     /// What it has used, once it is over.
@@ -22,7 +22,7 @@ pub struct CompileTime {
 
 impl CompileTime {
     /// It begins.
-    pub fn begin() -> Self {
+    pub(super) fn begin() -> Self {
         Self {
             began: Instant::now(),
             threads: Arc::default(),
@@ -32,7 +32,7 @@ impl CompileTime {
 
     /// Threads for this compile alone. On those that all share, one that is over its budget would keep
     /// the others waiting until it ends. They are as low in priority as the thread that makes them.
-    pub fn threads(&self) -> Result<ThreadPool, ThreadPoolBuildError> {
+    pub(super) fn threads(&self) -> Result<ThreadPool, ThreadPoolBuildError> {
         let threads = self.threads.clone();
         ThreadPoolBuilder::new()
             .thread_name(|_| "compile".to_owned())
@@ -41,12 +41,12 @@ impl CompileTime {
     }
 
     /// It is over, and its threads are about to go. Returns what it has used.
-    pub fn end(&self) -> Duration {
+    pub(super) fn end(&self) -> Duration {
         *self.total.get_or_init(|| self.counted())
     }
 
     /// What it has used until now.
-    pub fn used(&self) -> Duration {
+    pub(super) fn used(&self) -> Duration {
         let total = self.total.get().copied();
         total.unwrap_or_else(|| self.counted())
     }

@@ -24,7 +24,7 @@ const CHECK: Duration = Duration::from_millis(50);
 
 /// Why nothing was compiled.
 #[derive(Debug)]
-pub enum CompileError {
+pub(super) enum CompileError {
     /// The compiler took longer than the budget, now or when it met this content before.
     OverBudget,
     /// The compiler is still busy with a former content of the same plugin.
@@ -36,7 +36,7 @@ pub enum CompileError {
 }
 
 /// The compiler, and what it has found out.
-pub struct Compiler {
+pub(super) struct Compiler {
     engine: Engine,
     cache: Option<Cache>,
     /// The plugins of which something is being compiled. A compile cannot be stopped: one that is
@@ -48,7 +48,7 @@ pub struct Compiler {
 
 impl Compiler {
     /// Nothing is compiled yet.
-    pub fn new(engine: Engine, cache: Option<Cache>) -> Arc<Self> {
+    pub(super) fn new(engine: Engine, cache: Option<Cache>) -> Arc<Self> {
         Arc::new(Self {
             engine,
             cache,
@@ -60,7 +60,7 @@ impl Compiler {
     /// Compiles a content for a plugin on a thread of `runtime`, or takes it from the cache.
     /// Whether it is over a budget does not depend on which of the two it is: the cache knows how
     /// long the compiler took.
-    pub async fn compile(
+    pub(super) async fn compile(
         self: &Arc<Self>,
         runtime: &runtime::Handle,
         plugin: &Arc<str>,

@@ -67,7 +67,7 @@ impl Started {
 }
 
 /// What a call that was moved ends with.
-pub async fn ended(moved: oneshot::Receiver<Completed>) -> Completed {
+pub(crate) async fn ended(moved: oneshot::Receiver<Completed>) -> Completed {
     let stopped = |_| Completed::failed(CallError::Unavailable("the host is shutting down".into()));
     moved.await.unwrap_or_else(stopped)
 }

@@ -6,18 +6,18 @@ use sha2::{Digest, Sha256};
 
 /// What a component's file holds. Hashing is slow: make it off the server's threads.
 #[derive(Clone)]
-pub struct Content {
+pub(crate) struct Content {
     bytes: Arc<[u8]>,
     hash: ContentHash,
 }
 
 /// The SHA-256 of a content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ContentHash([u8; 32]);
+pub(crate) struct ContentHash([u8; 32]);
 
 impl Content {
     /// Hashes the bytes.
-    pub fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         Self {
             hash: ContentHash(Sha256::digest(&bytes).into()),
             bytes: bytes.into(),
@@ -25,12 +25,12 @@ impl Content {
     }
 
     /// The component.
-    pub fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
     /// The hash of the bytes.
-    pub fn hash(&self) -> ContentHash {
+    pub(crate) fn hash(&self) -> ContentHash {
         self.hash
     }
 }

@@ -19,7 +19,7 @@ const PLUGIN_NICE: i32 = 10;
 const PENALTY_NICE: i32 = 19;
 
 /// One engine serves all plugins of a host.
-pub struct Engine {
+pub(crate) struct Engine {
     wasm: wasmtime::Engine,
     compiler: Arc<Compiler>,
     /// WASI, the connection and the log: what every plugin gets. WASI has no files, network or environment.
@@ -31,7 +31,7 @@ pub struct Engine {
 
 impl Engine {
     /// Starts the engine's threads.
-    pub fn start(config: &config::Runtime) -> wasmtime::Result<Self> {
+    pub(crate) fn start(config: &config::Runtime) -> wasmtime::Result<Self> {
         let wasm = wasmtime::Engine::new(&engine_config())?;
         let cache = config.cache.as_deref();
         let cache = cache.and_then(|folder| open_cache(folder, &wasm));

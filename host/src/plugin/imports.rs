@@ -5,8 +5,8 @@ use wasmtime::component::{Component, types::ComponentItem};
 use crate::grant::Grants;
 
 /// The contract's package and the version this host offers.
-pub const PACKAGE: &str = "mixlab:plugin";
-pub const VERSION: &str = "0.2.0";
+pub(super) const PACKAGE: &str = "mixlab:plugin";
+pub(super) const VERSION: &str = "0.2.0";
 
 /// Interfaces that need no grant. WASI is linked without any rights.
 const FREE: [&str; 3] = [
@@ -177,7 +177,7 @@ fn depending(interface: &str, function: &str) -> &'static [&'static str] {
 
 /// Why a component does not fit this host, or is not let in.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum ImportError {
+pub(crate) enum ImportError {
     /// It was built for another version of the contract.
     #[error("it is built for {PACKAGE}@{found}; this host offers {PACKAGE}@{VERSION}")]
     Version {
@@ -212,7 +212,7 @@ pub enum ImportError {
 
 /// Which interfaces of the contract to link.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub(super) struct Wanted {
     /// `broadcast`.
     pub broadcast: bool,
     /// `rooms`.
@@ -248,7 +248,7 @@ pub struct Wanted {
 }
 
 /// Checks exports and imports; deny by default.
-pub fn check(
+pub(super) fn check(
     engine: &wasmtime::Engine,
     component: &Component,
     grants: &Grants,

@@ -27,7 +27,7 @@ const FIRST_YIELD_TICKS: u64 = 2;
 const YIELD_TICKS: u64 = 1;
 
 /// A component that is linked and ready to be instantiated, with its exports looked up.
-pub struct Prepared {
+pub(super) struct Prepared {
     pre: InstancePre<State>,
     lifecycle: LifecycleIndices,
     events: EventsIndices,
@@ -57,14 +57,14 @@ pub struct Instance {
 /// The types of an export are not those of the contract.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Misfit(pub String);
+pub(super) struct Misfit(pub String);
 
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
-pub type Described = Result<(Box<Instance>, Description), String>;
+pub(super) type Described = Result<(Box<Instance>, Description), String>;
 
 impl Prepared {
     /// Looks up the exports that are `wanted`.
-    pub fn new(
+    pub(super) fn new(
         pre: InstancePre<State>,
         wanted: Wanted,
         weight: Weight,
@@ -99,42 +99,42 @@ impl Prepared {
     }
 
     /// The grants that it cannot be loaded without.
-    pub fn requests(&self) -> &[&'static str] {
+    pub(super) fn requests(&self) -> &[&'static str] {
         &self.requests
     }
 
     /// The grants that it may need besides, as whom or what its calls are about.
-    pub fn may_request(&self) -> &[&'static str] {
+    pub(super) fn may_request(&self) -> &[&'static str] {
         &self.may_request
     }
 
     /// Whether the plugin uses the store.
-    pub fn uses_store(&self) -> bool {
+    pub(super) fn uses_store(&self) -> bool {
         self.uses_store
     }
 
     /// Whether the plugin wants to know of connections.
-    pub fn wants_connections(&self) -> bool {
+    pub(super) fn wants_connections(&self) -> bool {
         self.connections.is_some()
     }
 
     /// Whether the plugin can be called by timers.
-    pub fn handles_timers(&self) -> bool {
+    pub(super) fn handles_timers(&self) -> bool {
         self.timer_handler.is_some()
     }
 
     /// Whether the plugin takes webhooks.
-    pub fn takes_webhooks(&self) -> bool {
+    pub(super) fn takes_webhooks(&self) -> bool {
         self.webhooks.is_some()
     }
 
     /// Whether the plugin can filter events of others.
-    pub fn can_filter(&self) -> bool {
+    pub(super) fn can_filter(&self) -> bool {
         self.filters.is_some()
     }
 
     /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
-    pub async fn instantiate(
+    pub(super) async fn instantiate(
         &self,
         state: State,
         boundary_bytes: usize,

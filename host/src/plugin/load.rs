@@ -44,7 +44,7 @@ const HOST: &str = env!("CARGO_PKG_VERSION");
 
 /// What to load, and what it may do.
 #[derive(Clone)]
-pub struct Source {
+pub(crate) struct Source {
     /// The name in `mixlab.toml`.
     pub name: Arc<str>,
     /// The component.
@@ -105,7 +105,7 @@ pub struct Plugin {
 
 /// Why a plugin cannot be loaded.
 #[derive(Debug, thiserror::Error)]
-pub enum LoadError {
+pub(crate) enum LoadError {
     /// The file is larger than the budget allows.
     #[error("it has {size} bytes; the budget file = {allowed} allows no more")]
     TooLarge {
@@ -183,7 +183,7 @@ impl LoadError {
     }
 
     /// Whether the same bytes may load later, with nothing else changed.
-    pub fn is_passing(&self) -> bool {
+    pub(crate) fn is_passing(&self) -> bool {
         matches!(
             self,
             Self::Compiling

@@ -10,25 +10,25 @@ use rustix::time::{ClockId, clock_gettime};
 
 /// CPU time that the polls of a call took, on whatever threads.
 #[derive(Debug, Default)]
-pub struct CpuTime {
+pub(super) struct CpuTime {
     used: Duration,
 }
 
 impl CpuTime {
     /// With so much used before.
-    pub fn from(used: Duration) -> Self {
+    pub(super) fn from(used: Duration) -> Self {
         Self { used }
     }
 
     /// So much until now.
-    pub fn used(&self) -> Duration {
+    pub(super) fn used(&self) -> Duration {
         self.used
     }
 }
 
 /// Ends with none when its polls have used more CPU time than `limit`. Wall time would punish
 /// honest guests for sharing a thread with looping ones.
-pub struct Metered<'a, F: ?Sized> {
+pub(super) struct Metered<'a, F: ?Sized> {
     /// What is being polled.
     pub future: Pin<&'a mut F>,
     /// Counts on.

@@ -9,10 +9,10 @@ use super::{instance::Instance, job::Reply};
 use crate::capability::{Output, Permits};
 
 /// What the future of a call ends with.
-pub type Ended = (Box<Instance>, wasmtime::Result<Reply>);
+pub(super) type Ended = (Box<Instance>, wasmtime::Result<Reply>);
 
 /// Idle instances, last in, first out, and the right to have so many at once.
-pub struct Pool {
+pub(super) struct Pool {
     idle: Mutex<Vec<Slot>>,
     permits: Arc<Permits>,
     /// So many instances are kept while they are idle.
@@ -39,7 +39,7 @@ pub struct Lease {
 
 impl Pool {
     /// For so many `instances`, of which as many run at once as there are `permits`.
-    pub fn new(instances: usize, permits: Arc<Permits>) -> Arc<Self> {
+    pub(super) fn new(instances: usize, permits: Arc<Permits>) -> Arc<Self> {
         Arc::new(Self {
             idle: Mutex::default(),
             permits,
@@ -48,13 +48,13 @@ impl Pool {
     }
 
     /// Memory of the idle instances, in bytes: all of them when no call is under way.
-    pub fn memory_bytes(&self) -> usize {
+    pub(super) fn memory_bytes(&self) -> usize {
         let idle = self.idle.lock();
         idle.iter().map(|slot| slot.instance.memory_bytes()).sum()
     }
 
     /// An idle instance, if there is one right now.
-    pub fn take_idle(self: &Arc<Self>) -> Option<Lease> {
+    pub(super) fn take_idle(self: &Arc<Self>) -> Option<Lease> {
         if !self.permits.try_take() {
             return None;
         }
@@ -63,7 +63,7 @@ impl Pool {
     }
 
     /// A lease as soon as one is free; it may come without an instance.
-    pub async fn take(self: &Arc<Self>) -> Lease {
+    pub(super) async fn take(self: &Arc<Self>) -> Lease {
         self.permits.take().await;
         self.lease()
     }

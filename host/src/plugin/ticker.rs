@@ -17,7 +17,7 @@ const IDLE_TICKS: u32 = 100;
 
 /// A thread that ticks while guests run.
 #[derive(Clone)]
-pub struct Ticker {
+pub(super) struct Ticker {
     shared: Arc<Shared>,
     thread: Thread,
 }
@@ -32,11 +32,14 @@ struct Shared {
 }
 
 /// Keeps it ticking until it is dropped.
-pub struct Hold<'a>(&'a Ticker);
+pub(super) struct Hold<'a>(&'a Ticker);
 
 impl Ticker {
     /// Calls `tick` once in every `interval` while guests run.
-    pub fn start(interval: Duration, mut tick: impl FnMut() + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        interval: Duration,
+        mut tick: impl FnMut() + Send + 'static,
+    ) -> io::Result<Self> {
         let shared: Arc<Shared> = Arc::default();
         let ticking = shared.clone();
         // Without it nothing would stop guests, so that it survives its own panics.
@@ -54,7 +57,7 @@ impl Ticker {
 
     /// A call begins: there will be more ticks than it may take before it yields. To be called
     /// when the time to which it may run has been set.
-    pub fn begin(&self) {
+    pub(super) fn begin(&self) {
         // That time was read before; else it might have been before a rest that began since.
         fence(Ordering::Acquire);
         if !self.shared.begun.load(Ordering::Relaxed) {
@@ -64,14 +67,14 @@ impl Ticker {
     }
 
     /// For what may take any number of ticks.
-    pub fn hold(&self) -> Hold<'_> {
+    pub(super) fn hold(&self) -> Hold<'_> {
         self.shared.held.fetch_add(1, Ordering::Relaxed);
         self.thread.unpark();
         Hold(self)
     }
 
     /// Ends the thread.
-    pub fn stop(&self) {
+    pub(super) fn stop(&self) {
         self.shared.stopped.store(true, Ordering::Relaxed);
         self.thread.unpark();
     }

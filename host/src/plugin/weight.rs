@@ -24,7 +24,7 @@ const OTHER_BYTES: u64 = 64;
 
 /// What comes of instantiating something once. Counts that overflow stay at their maximum.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Weight {
+pub(super) struct Weight {
     core_instances: u64,
     components: u64,
     bytes: u64,
@@ -35,7 +35,7 @@ pub struct Weight {
 /// What a component takes that is not to be counted, or too much.
 #[derive(Debug, thiserror::Error)]
 #[error("it has more than {allowed} {what} inside")]
-pub struct TooMany {
+pub(crate) struct TooMany {
     what: &'static str,
     allowed: u64,
 }
@@ -59,7 +59,7 @@ enum Reading {
 
 impl Weight {
     /// Counts what a component asks for. What is no component is left to the compiler to refuse.
-    pub fn of(component: &[u8]) -> Result<Self, TooMany> {
+    pub(super) fn of(component: &[u8]) -> Result<Self, TooMany> {
         let weight = read(component).unwrap_or_default();
         if weight.core_instances > MAX_CORE_INSTANCES as u64 {
             return Err(TooMany {
@@ -77,7 +77,7 @@ impl Weight {
     }
 
     /// What one instance takes in the host, in bytes.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         usize::try_from(self.bytes).unwrap_or(usize::MAX)
     }
 

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::table::{Change, Place, Table};
-pub use self::table::{Full, Who};
+pub(crate) use self::table::{Full, Who};
 use crate::{
     config,
     message::{Arguments, Message},

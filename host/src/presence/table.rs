@@ -119,18 +119,18 @@ impl Who {
 }
 
 impl Place {
-    pub fn new(namespace: &str, room: &str) -> Self {
+    pub(super) fn new(namespace: &str, room: &str) -> Self {
         Self {
             namespace: namespace.into(),
             room: room.into(),
         }
     }
 
-    pub fn namespace(&self) -> &str {
+    pub(super) fn namespace(&self) -> &str {
         &self.namespace
     }
 
-    pub fn room(&self) -> &str {
+    pub(super) fn room(&self) -> &str {
         &self.room
     }
 
@@ -171,7 +171,7 @@ fn member_bytes(who: &Who, data: &str) -> usize {
 }
 
 impl Table {
-    pub fn new(bounds: &config::Presence, grace: Duration) -> Self {
+    pub(super) fn new(bounds: &config::Presence, grace: Duration) -> Self {
         Self {
             max_rooms: bounds.rooms,
             max_users: bounds.users,
@@ -185,7 +185,7 @@ impl Table {
         }
     }
 
-    pub fn has_place(&self, place: &Place, who: &Who) -> Result<(), Full> {
+    pub(super) fn has_place(&self, place: &Place, who: &Who) -> Result<(), Full> {
         let room = self.rooms.get(place);
         if room.is_none() && self.rooms.len() >= self.max_rooms {
             return Err(Full {
@@ -209,7 +209,7 @@ impl Table {
         Ok(())
     }
 
-    pub fn enter(
+    pub(super) fn enter(
         &mut self,
         place: Place,
         connection: &str,
@@ -262,7 +262,7 @@ impl Table {
         Ok(())
     }
 
-    pub fn leave(&mut self, place: &Place, connection: &str) {
+    pub(super) fn leave(&mut self, place: &Place, connection: &str) {
         let Some(room) = self.rooms.get_mut(place) else {
             return;
         };
@@ -272,7 +272,7 @@ impl Table {
         }
     }
 
-    pub fn drop_out(&mut self, place: &Place, connection: &str, now: Instant) {
+    pub(super) fn drop_out(&mut self, place: &Place, connection: &str, now: Instant) {
         let Some(until) = now.checked_add(self.grace).filter(|until| *until > now) else {
             self.leave(place, connection);
             return;
@@ -302,7 +302,7 @@ impl Table {
         }
     }
 
-    pub fn come_back(&mut self, place: &Place, connection: &str) -> bool {
+    pub(super) fn come_back(&mut self, place: &Place, connection: &str) -> bool {
         let Some(room) = self.rooms.get_mut(place) else {
             return false;
         };
@@ -336,7 +336,7 @@ impl Table {
         true
     }
 
-    pub fn identify(&mut self, place: &Place, connection: &str, who: &Who) {
+    pub(super) fn identify(&mut self, place: &Place, connection: &str, who: &Who) {
         let Some(room) = self.rooms.get(place) else {
             return;
         };
@@ -356,7 +356,7 @@ impl Table {
         }
     }
 
-    pub fn members(&self, place: &Place) -> Vec<Member> {
+    pub(super) fn members(&self, place: &Place) -> Vec<Member> {
         let members = self
             .rooms
             .get(place)
@@ -365,16 +365,16 @@ impl Table {
         members.map(|(who, member)| member.member(who)).collect()
     }
 
-    pub fn count(&self, place: &Place) -> usize {
+    pub(super) fn count(&self, place: &Place) -> usize {
         self.rooms.get(place).map_or(0, |room| room.members.len())
     }
 
     /// When the first connection that dropped cannot come back any more.
-    pub fn next_expiry(&self) -> Option<Instant> {
+    pub(super) fn next_expiry(&self) -> Option<Instant> {
         self.away.front().map(|away| away.until)
     }
 
-    pub fn expire(&mut self, now: Instant) {
+    pub(super) fn expire(&mut self, now: Instant) {
         while let Some(away) = self.away.pop_front_if(|away| away.until <= now) {
             if away.is_awaited(&self.rooms) {
                 self.leave(&away.place, &away.connection);
@@ -383,7 +383,7 @@ impl Table {
     }
 
     /// What has changed since it was told last. Nobody is told of who came and went meanwhile.
-    pub fn take_changes(&mut self) -> Vec<(Place, Change)> {
+    pub(super) fn take_changes(&mut self) -> Vec<(Place, Change)> {
         let mut changes = Vec::new();
         for place in std::mem::take(&mut self.changed) {
             let Some(room) = self.rooms.get_mut(&place) else {

@@ -39,7 +39,7 @@ pub struct Former {
 }
 
 /// A [`Former`] that waits for its client.
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// The connection.
     pub former: Former,
     /// Where it stood when it dropped.
@@ -95,7 +95,7 @@ impl Former {
 impl Waiting {
     /// Where its client is that shows `offset`, if it can go on from there. One that has seen an event
     /// of this connection shows a place of this log.
-    pub fn seen(&self, offset: Option<Offset>, log: &Log) -> Option<Place> {
+    pub(crate) fn seen(&self, offset: Option<Offset>, log: &Log) -> Option<Place> {
         let state = self.former.stream.lock();
         let seen = match offset {
             Some(Offset::Here(place)) => state.seen(Some(place)),
@@ -108,7 +108,7 @@ impl Waiting {
     }
 
     /// Whether its client has missed something since it dropped, and may still have it.
-    pub fn has_missed(&self) -> bool {
+    pub(crate) fn has_missed(&self) -> bool {
         let Some(log) = self.log.upgrade() else {
             return false;
         };

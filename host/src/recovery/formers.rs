@@ -25,14 +25,14 @@ pub(super) const UNIT: usize = 4 << 10;
 
 /// The connections that dropped. Its lock comes before all logs'; it is held with one only where
 /// somebody has to go.
-pub struct Formers {
+pub(crate) struct Formers {
     max: usize,
     max_age: Duration,
     kept: OrderedMutex<{ rank::FORMERS }, Kept>,
 }
 
 /// A connection that its client takes.
-pub struct Taken {
+pub(crate) struct Taken {
     /// The connection.
     pub waiting: Waiting,
     number: u64,
@@ -88,7 +88,7 @@ struct Queue {
 
 impl Formers {
     /// Room for as many as `limits` say, each for as long as they say.
-    pub fn new(limits: &config::Recovery) -> Self {
+    pub(crate) fn new(limits: &config::Recovery) -> Self {
         Self {
             max: limits.max_clients,
             max_age: limits.max_age,
@@ -97,7 +97,7 @@ impl Formers {
     }
 
     /// Keeps a connection that dropped. The caller holds no log.
-    pub fn keep(&self, waiting: Waiting) {
+    pub(crate) fn keep(&self, waiting: Waiting) {
         let now = Instant::now();
         let mut kept = self.lock();
         kept.forget(now, self.max_age);
@@ -108,7 +108,7 @@ impl Formers {
     }
 
     /// Takes the connection of a client that is back, if it `is_its`.
-    pub fn take(&self, pid: &str, is_its: impl FnOnce(&Waiting) -> bool) -> Option<Taken> {
+    pub(crate) fn take(&self, pid: &str, is_its: impl FnOnce(&Waiting) -> bool) -> Option<Taken> {
         let mut kept = self.lock();
         kept.forget(Instant::now(), self.max_age);
         let number = *kept.by_pid.get(pid)?;
@@ -124,14 +124,14 @@ impl Formers {
     }
 
     /// Keeps a connection on that its client cannot have back as it wanted. The caller holds no log.
-    pub fn put_back(&self, taken: Taken) {
+    pub(crate) fn put_back(&self, taken: Taken) {
         let mut kept = self.lock();
         kept.insert(taken.number, taken.at, taken.waiting);
         kept.fit(self.max);
     }
 
     /// Forgets the connections of a user: nobody has them back.
-    pub fn forget_user(&self, user: &UserId) {
+    pub(crate) fn forget_user(&self, user: &UserId) {
         let mut kept = self.lock();
         let owner = Owner::User(user.as_str().to_owned());
         let its = kept.users.owners.get(&owner);
@@ -142,7 +142,7 @@ impl Formers {
     }
 
     /// Forgets who has been away for too long.
-    pub fn forget(&self) {
+    pub(crate) fn forget(&self) {
         self.lock().forget(Instant::now(), self.max_age);
     }
 

@@ -5,12 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use crate::transport::Selection;
 
 /// What one name in a selection takes here, beside its text: its list, and its place in the table.
-pub const NAME_OVERHEAD: usize = 96;
+pub(super) const NAME_OVERHEAD: usize = 96;
 
 /// The numbers of broadcasts by what they were for. Rooms and public ids are names alike; one that is
 /// both finds the broadcasts of either.
 #[derive(Default)]
-pub struct Index {
+pub(super) struct Index {
     /// Those for everyone, or for everyone but some.
     everyone: VecDeque<u64>,
     names: HashMap<Box<str>, VecDeque<u64>>,
@@ -18,7 +18,7 @@ pub struct Index {
 
 impl Index {
     /// Adds a broadcast whose number is higher than all others.
-    pub fn add(&mut self, number: u64, to: &Selection) {
+    pub(super) fn add(&mut self, number: u64, to: &Selection) {
         if to.is_everyone() {
             self.everyone.push_back(number);
             return;
@@ -36,7 +36,7 @@ impl Index {
     }
 
     /// Removes the broadcast whose number is lower than all others.
-    pub fn remove_oldest(&mut self, number: u64, to: &Selection) {
+    pub(super) fn remove_oldest(&mut self, number: u64, to: &Selection) {
         if to.is_everyone() {
             self.everyone.pop_front();
             return;
@@ -56,7 +56,7 @@ impl Index {
 
     /// The first `most` broadcasts from `number` on that were for everyone or for one of `names`, in
     /// order. With fewer than `most` of them there are no more.
-    pub fn since<'a>(
+    pub(super) fn since<'a>(
         &self,
         number: u64,
         names: impl Iterator<Item = &'a str>,

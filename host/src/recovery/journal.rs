@@ -28,7 +28,7 @@ const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// What a namespace sent, for those who come back. The module says how its locks give events one
 /// order. What others do under them (`encode`, `send`, `join`) comes before or after each change as
 /// a whole, so that a panic there costs its own event only, and the locks let everybody else in.
-pub struct Journal {
+pub(crate) struct Journal {
     log: Arc<SharedLog>,
     tag: Tag,
     streams: Mutex<Streams>,
@@ -67,7 +67,7 @@ pub struct Replay {
 
 impl Journal {
     /// An empty one of a server.
-    pub fn new(common: Arc<Common>) -> Self {
+    pub(crate) fn new(common: Arc<Common>) -> Self {
         let tag = Tag::random();
         let log = Log::new(common.limits.clone(), tag, common.broadcasts.clone());
         Self {
@@ -79,7 +79,7 @@ impl Journal {
     }
 
     /// The stream of a new connection.
-    pub fn begin(&self, session: SessionKey) -> Arc<Stream> {
+    pub(crate) fn begin(&self, session: SessionKey) -> Arc<Stream> {
         let number = self.log.read().take_number() + 1;
         let stream = Arc::new(Stream::new(self.common.own.clone(), session, number));
         self.streams.lock().add(&stream);
@@ -89,7 +89,7 @@ impl Journal {
     /// Adds an event to one connection; `encode` makes its packet, with its place. `send` puts it
     /// into the outbox of the connection's client, if that is there. A volatile event is not kept,
     /// and has the place of what came before it.
-    pub fn emit<R>(
+    pub(crate) fn emit<R>(
         &self,
         stream: &Stream,
         is_volatile: bool,
@@ -114,12 +114,12 @@ impl Journal {
     }
 
     /// The log, for one who sends a broadcast: held while it enters the outboxes.
-    pub fn broadcasts(&self) -> impl DerefMut<Target = Log> {
+    pub(crate) fn broadcasts(&self) -> impl DerefMut<Target = Log> {
         self.log.write()
     }
 
     /// Whether anybody may come back.
-    pub fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         self.common.formers.forget();
         self.log.read().is_waited_for()
     }
@@ -127,7 +127,7 @@ impl Journal {
     /// Gives back the memory of what nobody may miss any more; `is_unused` if nobody is connected.
     /// Returns how many may come back still. [`Common::share_out`] is for when all journals have been
     /// swept.
-    pub fn sweep(&self, is_unused: bool) -> usize {
+    pub(crate) fn sweep(&self, is_unused: bool) -> usize {
         let Common {
             formers,
             broadcasts,
@@ -152,7 +152,7 @@ impl Journal {
     }
 
     /// Changes a connection's rooms. `change` does it, with the session of its socket.
-    pub fn change_rooms(
+    pub(crate) fn change_rooms(
         &self,
         stream: &Stream,
         rooms: Vec<String>,
@@ -182,7 +182,7 @@ impl Journal {
 
     /// Notes that a connection has lost its socket in `session`, and keeps what `former` makes of
     /// it. It is still in its rooms.
-    pub fn end(
+    pub(crate) fn end(
         &self,
         stream: &Stream,
         session: SessionKey,
@@ -213,7 +213,7 @@ impl Journal {
 
     /// The connection of a client that is back as `user` and shows its private id and, if it has
     /// seen an event, the place of the last one. It can come back once.
-    pub fn take(
+    pub(crate) fn take(
         &self,
         pid: &str,
         offset: Option<&str>,
@@ -243,7 +243,7 @@ impl Journal {
     /// Gives a connection that has come back its new socket, and `join`s its rooms. Nothing goes
     /// there before [`Journal::catch_up`]. None if something is gone that it has missed, or if it drops
     /// whenever it gets that.
-    pub fn resume(
+    pub(crate) fn resume(
         &self,
         session: SessionKey,
         returning: Returning,
@@ -264,7 +264,7 @@ impl Journal {
     /// Sends a connection what it missed, in order, and then what is sent to it; `rooms` are those
     /// that it is in by now. False if some of it is gone, or `send` fails: a part would pass for the
     /// whole.
-    pub fn catch_up(
+    pub(crate) fn catch_up(
         &self,
         session: SessionKey,
         mut replay: Replay,

@@ -28,7 +28,7 @@ use crate::{
 const ENTRY_OVERHEAD: usize = 256;
 
 /// The broadcasts that were sent, oldest first. They are bounded by their number, size and age.
-pub struct Log {
+pub(crate) struct Log {
     limits: config::Recovery,
     tag: Tag,
     events: VecDeque<Event>,
@@ -61,7 +61,7 @@ struct Event {
 /// A connection that may come back to a log, or is about to: events are kept for it although nobody
 /// is there for them.
 #[derive(Debug)]
-pub struct Awaited(Arc<AtomicUsize>);
+pub(crate) struct Awaited(Arc<AtomicUsize>);
 
 impl Drop for Log {
     fn drop(&mut self) {
@@ -76,7 +76,7 @@ impl Drop for Awaited {
 }
 
 /// Broadcasts that a connection missed.
-pub struct Missed {
+pub(crate) struct Missed {
     /// In order.
     pub events: Vec<(Place, Packet)>,
     /// The first number that has not been looked at; none if there is no other.
@@ -85,7 +85,7 @@ pub struct Missed {
 
 impl Log {
     /// An empty log whose places have this tag, and whose events take of this pool.
-    pub fn new(limits: config::Recovery, tag: Tag, pool: Arc<Pool>) -> Self {
+    pub(crate) fn new(limits: config::Recovery, tag: Tag, pool: Arc<Pool>) -> Self {
         Self {
             limits,
             tag,
@@ -101,38 +101,38 @@ impl Log {
     }
 
     /// Whether anybody may come back for an event that is sent to nobody now, or is just coming.
-    pub fn is_waited_for(&self) -> bool {
+    pub(crate) fn is_waited_for(&self) -> bool {
         self.awaited() > 0
     }
 
     /// How many may come back, or are about to.
-    pub fn awaited(&self) -> usize {
+    pub(crate) fn awaited(&self) -> usize {
         self.awaited.load(Ordering::Relaxed)
     }
 
     /// Keeps events for one more connection.
-    pub fn wait(&self) -> Awaited {
+    pub(crate) fn wait(&self) -> Awaited {
         self.awaited.fetch_add(1, Ordering::Relaxed);
         Awaited(self.awaited.clone())
     }
 
     /// The first number that it reaches: every broadcast from there on is still there.
-    pub fn first(&self) -> u64 {
+    pub(crate) fn first(&self) -> u64 {
         self.first
     }
 
     /// The next number.
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next.load(Ordering::Acquire)
     }
 
     /// Takes the next number, for a connection that begins.
-    pub fn take_number(&self) -> u64 {
+    pub(crate) fn take_number(&self) -> u64 {
         self.next.fetch_add(1, Ordering::AcqRel)
     }
 
     /// Adds a broadcast; `encode` makes its packet, with its place.
-    pub fn push(&mut self, to: Selection, encode: impl FnOnce(&str) -> Packet) -> Packet {
+    pub(crate) fn push(&mut self, to: Selection, encode: impl FnOnce(&str) -> Packet) -> Packet {
         let number = self.take_number();
         let packet = encode(&Place::broadcast(number).write(self.tag));
         let now = Instant::now();
@@ -154,14 +154,14 @@ impl Log {
     }
 
     /// Gives a broadcast that is not kept its place: none of those who missed it gets it later.
-    pub fn pass(&mut self, encode: impl FnOnce(&str) -> Packet) -> Packet {
+    pub(crate) fn pass(&mut self, encode: impl FnOnce(&str) -> Packet) -> Packet {
         let number = self.take_number();
         encode(&Place::broadcast(number).write(self.tag))
     }
 
     /// Whether there is something to [`Log::sweep`]. With `is_unused` nobody is here who may miss
     /// anything.
-    pub fn needs_sweep(&self, is_unused: bool) -> bool {
+    pub(crate) fn needs_sweep(&self, is_unused: bool) -> bool {
         let Some(oldest) = self.events.front() else {
             return false;
         };
@@ -173,12 +173,12 @@ impl Log {
 
     /// What the events take, in bytes.
     #[cfg(test)]
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
 
     /// What it wants of the pool, by what has been since it was last asked.
-    pub fn wants(&mut self) -> usize {
+    pub(crate) fn wants(&mut self) -> usize {
         match std::mem::take(&mut self.is_short) {
             true => MORE,
             false => self.bytes,
@@ -186,7 +186,7 @@ impl Log {
     }
 
     /// Gives back the memory of events that nobody may miss any more.
-    pub fn sweep(&mut self, is_unused: bool) {
+    pub(crate) fn sweep(&mut self, is_unused: bool) {
         if is_unused && !self.is_waited_for() {
             self.first = self.next();
             self.events = VecDeque::new();
@@ -198,13 +198,19 @@ impl Log {
     }
 
     /// Whether all broadcasts from `number` on are still there, and none of them is yet to come.
-    pub fn reaches(&self, number: u64) -> bool {
+    pub(crate) fn reaches(&self, number: u64) -> bool {
         (self.first..=self.next()).contains(&number)
     }
 
     /// Of the broadcasts from `number` on, which it reaches, those that were for `former` with its
     /// stream's state. At most `most` are looked at.
-    pub fn missed(&self, former: &Former, stream: &State, number: u64, most: usize) -> Missed {
+    pub(crate) fn missed(
+        &self,
+        former: &Former,
+        stream: &State,
+        number: u64,
+        most: usize,
+    ) -> Missed {
         let rooms = former.rooms.iter().map(String::as_str);
         let names = rooms
             .chain(stream.changed_rooms())

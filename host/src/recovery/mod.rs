@@ -59,10 +59,10 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub use common::Common;
-pub use former::Former;
-pub use formers::Formers;
-pub use journal::{Journal, Replay, Returning};
-pub use log::Log;
-pub use place::Place;
-pub use stream::Stream;
+pub(crate) use common::Common;
+pub(crate) use former::Former;
+pub(crate) use formers::Formers;
+pub(crate) use journal::{Journal, Replay, Returning};
+pub(crate) use log::Log;
+pub(crate) use place::Place;
+pub(crate) use stream::Stream;

@@ -29,7 +29,7 @@ pub struct Tag([u8; TAG_LENGTH]);
 
 /// What a client shows for the last event that it has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Offset {
+pub(crate) enum Offset {
     /// A place of this log.
     Here(Place),
     /// A place of another log: of an earlier run of the server, or of a namespace that was closed.
@@ -103,7 +103,7 @@ impl Place {
 
 impl Offset {
     /// Reads what a client of the log with this tag shows.
-    pub fn read(tag: Tag, text: &str) -> Self {
+    pub(crate) fn read(tag: Tag, text: &str) -> Self {
         let tagged = text.as_bytes().strip_prefix(&[MARK]);
         let Some((shown, numbers)) = tagged.and_then(<[u8]>::split_first_chunk) else {
             return Self::Other;

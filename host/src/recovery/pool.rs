@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 const RESERVE: usize = 8;
 
 /// What one wants that had to do with less than its level.
-pub const MORE: usize = usize::MAX;
+pub(super) const MORE: usize = usize::MAX;
 
 /// So many bytes for all.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// What a stream may take at most, in bytes: more than that does not get lost on the way.
-pub const MOST: usize = 256 << 10;
+pub(super) const MOST: usize = 256 << 10;
 
 /// Streams take memory in steps of so many bytes: most events change nothing that others share.
 const STEP: usize = 512;

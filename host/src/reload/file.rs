@@ -15,7 +15,7 @@ use crate::{plugin::Content, units::Size};
 
 /// How long a file is left alone that has become empty, or names fewer plugins: whoever writes it may
 /// have begun, and have the rest of it still to come.
-pub const EMPTIED_WAIT: Duration = Duration::from_secs(5);
+pub(super) const EMPTIED_WAIT: Duration = Duration::from_secs(5);
 
 /// A file that changed so lately may change again and look the same: the clock of file systems ticks
 /// no more often than this.
@@ -23,7 +23,7 @@ const CLOCK_TICK: Duration = Duration::from_millis(50);
 
 /// How a file looks from outside. A rename, a write and a touch all change it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stamp {
+pub(super) struct Stamp {
     modified: Option<SystemTime>,
     /// Seconds and nanoseconds of the last change of content or metadata; unlike `modified`, it
     /// cannot be set back.
@@ -34,7 +34,7 @@ pub struct Stamp {
 
 impl Stamp {
     /// None if there is no such file. Links are followed.
-    pub fn of(path: &Path) -> Option<Self> {
+    pub(super) fn of(path: &Path) -> Option<Self> {
         fs::metadata(path)
             .ok()
             .map(|metadata| Self::from_metadata(&metadata))
@@ -50,7 +50,7 @@ impl Stamp {
     }
 
     /// Whether the file has no bytes.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
@@ -66,7 +66,7 @@ impl Stamp {
 
 /// What is known of a file that is followed.
 #[derive(Debug, Default)]
-pub struct Followed {
+pub(super) struct Followed {
     /// How it looked when what it held was last dealt with for good.
     seen: Option<Stamp>,
     /// Why that has to wait, if it has to.
@@ -83,12 +83,12 @@ struct Postponed {
 
 impl Followed {
     /// How the file looked when it was last dealt with for good.
-    pub fn seen(&self) -> Option<&Stamp> {
+    pub(super) fn seen(&self) -> Option<&Stamp> {
         self.seen.as_ref()
     }
 
     /// Whether a file that looks like this now has to be dealt with.
-    pub fn is_due(&self, now: Option<&Stamp>) -> bool {
+    pub(super) fn is_due(&self, now: Option<&Stamp>) -> bool {
         match &self.postponed {
             Some(postponed) if postponed.stamp.as_ref() == now => Instant::now() >= postponed.until,
             _ => self.seen.as_ref() != now,
@@ -96,7 +96,7 @@ impl Followed {
     }
 
     /// What a file that looked like this held was dealt with for good.
-    pub fn dealt_with(&mut self, stamp: Option<Stamp>) {
+    pub(super) fn dealt_with(&mut self, stamp: Option<Stamp>) {
         let now = SystemTime::now();
         self.seen = stamp.filter(|stamp| stamp.is_settled(now));
         self.postponed = None;
@@ -104,7 +104,7 @@ impl Followed {
 
     /// A file that looks like this is to be dealt with later, counted from when it first looked so.
     /// Whether it is later now.
-    pub fn postpone(&mut self, stamp: Option<Stamp>, wait: Duration) -> bool {
+    pub(super) fn postpone(&mut self, stamp: Option<Stamp>, wait: Duration) -> bool {
         let now = Instant::now();
         let former = self.postponed.take();
         let since = former
@@ -121,13 +121,13 @@ impl Followed {
     }
 
     /// It is to be dealt with, however it looks.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         *self = Self::default();
     }
 }
 
 /// What a look at a plugin's file brought.
-pub enum Look {
+pub(super) enum Look {
     /// It looks as it did when it was last dealt with.
     Same,
     /// What it holds.
@@ -143,7 +143,7 @@ pub enum Look {
 }
 
 /// Looks at a plugin's file, of which `limit` bytes may be loaded. It blocks.
-pub fn look(path: &Path, limit: Size, seen: Option<&Stamp>) -> Look {
+pub(super) fn look(path: &Path, limit: Size, seen: Option<&Stamp>) -> Look {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Look::Missing(format!("{}: no such file", path.display())),
         _ => Look::Unreadable(format!("{}: {error}", path.display())),

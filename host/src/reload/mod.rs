@@ -24,10 +24,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub use self::{
-    builds::Builds,
-    status::{PluginState, PluginStatus, Status},
-};
+pub(crate) use self::builds::Builds;
+pub use self::status::Status;
+pub(crate) use self::status::{PluginState, PluginStatus};
 use self::{
     file::{EMPTIED_WAIT, Followed, Stamp},
     slot::{Candidate, Refusal, Slot, Todo},
@@ -92,7 +91,7 @@ pub(crate) struct Targets {
 }
 
 /// Loads plugins and keeps them current. To be driven by [`Reloader::run`].
-pub struct Reloader {
+pub(crate) struct Reloader {
     config: Config,
     /// What the server was started with: what needs a restart is held against this.
     started: Config,
@@ -114,7 +113,7 @@ pub struct Reloader {
 }
 
 /// Asks the reload task to look at all files now; answered when it has.
-pub type Request = oneshot::Sender<()>;
+pub(crate) type Request = oneshot::Sender<()>;
 
 impl Reloader {
     /// Nothing is loaded yet. `published` tells who cares that plugins have changed.
@@ -147,12 +146,12 @@ impl Reloader {
     }
 
     /// What `plugin list` and health show; always the latest.
-    pub fn status(&self) -> Arc<ArcSwap<Status>> {
+    pub(crate) fn status(&self) -> Arc<ArcSwap<Status>> {
         self.status.clone()
     }
 
     /// Brings everything in line with the files as they are now.
-    pub async fn refresh(&mut self) {
+    pub(crate) async fn refresh(&mut self) {
         self.follow(Files::All).await;
     }
 
@@ -183,7 +182,11 @@ impl Reloader {
     }
 
     /// Follows the files until `stop`.
-    pub async fn run(&mut self, requests: &mut mpsc::Receiver<Request>, stop: &CancellationToken) {
+    pub(crate) async fn run(
+        &mut self,
+        requests: &mut mpsc::Receiver<Request>,
+        stop: &CancellationToken,
+    ) {
         let (events, mut changes) = mpsc::channel(1);
         let mut watch = Watch::new(events);
         watch.follow(self.paths());

@@ -27,7 +27,7 @@ enum Verdict {
 }
 
 /// The place of a plugin, kept over all its generations.
-pub struct Slot {
+pub(super) struct Slot {
     spec: config::Plugin,
     file: Followed,
     /// The content that was tried last and what came of it; the same content is not tried twice.
@@ -43,13 +43,13 @@ pub struct Slot {
 }
 
 /// A file's content that has not been tried yet.
-pub struct Candidate {
+pub(super) struct Candidate {
     content: Content,
     stamp: Stamp,
 }
 
 /// What to do about a plugin's file.
-pub enum Todo {
+pub(super) enum Todo {
     /// Nothing: all is said.
     Nothing,
     /// To try its content out.
@@ -60,7 +60,7 @@ pub enum Todo {
 
 impl Slot {
     /// Nothing loaded yet, after so many generations.
-    pub fn new(spec: config::Plugin, generation: u64) -> Self {
+    pub(super) fn new(spec: config::Plugin, generation: u64) -> Self {
         Self {
             grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
@@ -75,7 +75,7 @@ impl Slot {
     }
 
     /// The same plugin as it is configured now.
-    pub fn with_spec(mut self, spec: config::Plugin) -> Self {
+    pub(super) fn with_spec(mut self, spec: config::Plugin) -> Self {
         if self.spec != spec {
             // Other grants, budgets or settings: to be loaded again, whatever the file holds.
             self.retry();
@@ -86,37 +86,37 @@ impl Slot {
     }
 
     /// The name in `mixlab.toml`.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.spec.name
     }
 
     /// Which load serves, or was the last that did.
-    pub fn generation(&self) -> u64 {
+    pub(super) fn generation(&self) -> u64 {
         self.generation
     }
 
     /// What `mixlab.toml` grants it.
-    pub fn grants(&self) -> &Grants {
+    pub(super) fn grants(&self) -> &Grants {
         &self.spec.grants
     }
 
     /// The component's file.
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.spec.path
     }
 
     /// The version that serves, if one does.
-    pub fn served(&self) -> Option<&Arc<Served>> {
+    pub(super) fn served(&self) -> Option<&Arc<Served>> {
         self.served.as_ref()
     }
 
     /// What is known of the component's file.
-    pub fn file(&self) -> &Followed {
+    pub(super) fn file(&self) -> &Followed {
         &self.file
     }
 
     /// Looks at the file, on a thread where that may take long.
-    pub async fn look(&self) -> Look {
+    pub(super) async fn look(&self) -> Look {
         let (path, limit) = (self.spec.path.clone(), self.spec.budget.file);
         let seen = self.file.seen().cloned();
         let looking = tokio::task::spawn_blocking(move || look(&path, limit, seen.as_ref()));
@@ -126,7 +126,12 @@ impl Slot {
 
     /// What to do about what the file was found to be. An empty one is left alone for `wait`; `builds`
     /// are those of this process, if it builds plugins.
-    pub fn consider(&mut self, found: Look, wait: Duration, builds: Option<&Builds>) -> Todo {
+    pub(super) fn consider(
+        &mut self,
+        found: Look,
+        wait: Duration,
+        builds: Option<&Builds>,
+    ) -> Todo {
         let waiting = self.waiting.take();
         let refusal = match found {
             Look::Same => {
@@ -193,7 +198,7 @@ impl Slot {
     }
 
     /// What to load of a candidate.
-    pub fn source(&self, candidate: &Candidate, breaker: &config::Breaker) -> Source {
+    pub(super) fn source(&self, candidate: &Candidate, breaker: &config::Breaker) -> Source {
         Source {
             name: self.spec.name.as_str().into(),
             content: candidate.content.clone(),
@@ -209,12 +214,16 @@ impl Slot {
     }
 
     /// How its calls have been going.
-    pub fn health(&self) -> &Arc<Health> {
+    pub(super) fn health(&self) -> &Arc<Health> {
         &self.health
     }
 
     /// Puts a new version in place; returns the former.
-    pub fn serve(&mut self, candidate: Candidate, served: Arc<Served>) -> Option<Arc<Served>> {
+    pub(super) fn serve(
+        &mut self,
+        candidate: Candidate,
+        served: Arc<Served>,
+    ) -> Option<Arc<Served>> {
         self.generation = served.plugin.generation();
         self.refusal = None;
         self.conclude(candidate, Verdict::Serves);
@@ -222,13 +231,13 @@ impl Slot {
     }
 
     /// Whether this has been said already: each try says the same of a file that did not change.
-    pub fn knows(&self, refusal: &Refusal) -> bool {
+    pub(super) fn knows(&self, refusal: &Refusal) -> bool {
         let is_of_content = matches!(refusal, Refusal::Content(..) | Refusal::Conflict(..));
         !is_of_content && self.refusal.as_deref() == Some(refusal.reason())
     }
 
     /// Remembers why the newest file does not serve.
-    pub fn refuse(&mut self, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
         if self.knows(&refusal) {
             self.remember(refusal);
             return;
@@ -271,14 +280,14 @@ impl Slot {
     }
 
     /// Others have changed: what another plugin stood in the way of is worth another try.
-    pub fn unblock(&mut self) {
+    pub(super) fn unblock(&mut self) {
         if let Some((_, Verdict::Blocked(_))) = self.tried {
             self.retry();
         }
     }
 
     /// Somebody asked: whatever the file looks like and held is looked at again. What serves goes on.
-    pub fn reconsider(&mut self) {
+    pub(super) fn reconsider(&mut self) {
         self.file.forget();
         self.waiting = None;
         if let Some((_, Verdict::Refused(_))) = self.tried {
@@ -292,7 +301,7 @@ impl Slot {
     }
 
     /// For `plugin list` and health.
-    pub fn status(&self) -> PluginStatus {
+    pub(super) fn status(&self) -> PluginStatus {
         let served = self.served.as_deref();
         PluginStatus {
             name: self.spec.name.clone(),
@@ -330,7 +339,7 @@ impl Slot {
 }
 
 /// Why a file does not serve.
-pub enum Refusal {
+pub(super) enum Refusal {
     /// It is not there, or cannot be read.
     Unreadable(String),
     /// It is nothing that could be loaded, as long as it looks like this.
@@ -345,7 +354,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// In words.
-    pub fn reason(&self) -> &str {
+    pub(super) fn reason(&self) -> &str {
         match self {
             Self::Unreadable(reason)
             | Self::File(_, reason)

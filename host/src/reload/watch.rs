@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 /// Watches the folders of files. A file itself cannot be watched for long: it is replaced.
-pub struct Watch {
+pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
     folders: HashSet<PathBuf>,
     files: Arc<Mutex<HashSet<PathBuf>>>,
@@ -19,7 +19,7 @@ pub struct Watch {
 
 impl Watch {
     /// Sends on `events` when a followed file may have changed. Several changes may be one event.
-    pub fn new(events: mpsc::Sender<()>) -> Self {
+    pub(super) fn new(events: mpsc::Sender<()>) -> Self {
         let files: Arc<Mutex<HashSet<PathBuf>>> = Arc::default();
         let followed = files.clone();
         let handler = move |event: notify::Result<notify::Event>| {
@@ -47,7 +47,7 @@ impl Watch {
     }
 
     /// Follows these files from now on.
-    pub fn follow(&mut self, paths: Vec<PathBuf>) {
+    pub(super) fn follow(&mut self, paths: Vec<PathBuf>) {
         let Some(watcher) = &mut self.watcher else {
             return;
         };

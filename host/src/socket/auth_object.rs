@@ -10,11 +10,11 @@ use crate::{
 
 /// The auth object of a CONNECT packet.
 #[derive(Debug)]
-pub struct AuthObject(IndexMap<String, Box<RawValue>>);
+pub(crate) struct AuthObject(IndexMap<String, Box<RawValue>>);
 
 /// The connection that a client wants back.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Resume {
+pub(crate) struct Resume {
     /// Its private id.
     pub pid: String,
     /// The last event that the client has seen; none if it has seen no event.
@@ -23,7 +23,7 @@ pub struct Resume {
 
 /// Why there is no auth object to be had.
 #[derive(Debug)]
-pub enum InvalidAuth {
+pub(crate) enum InvalidAuth {
     /// The packet is no CONNECT.
     Malformed,
     /// The client is told why.
@@ -33,7 +33,7 @@ pub enum InvalidAuth {
 impl AuthObject {
     /// Reads it; nothing at all is an empty one, and anything but an object is no CONNECT packet. What
     /// cannot be read is never taken for nothing: its client would be nobody without a word.
-    pub fn parse(json: &str) -> Result<Self, InvalidAuth> {
+    pub(crate) fn parse(json: &str) -> Result<Self, InvalidAuth> {
         if json.is_empty() {
             return Ok(Self(IndexMap::new()));
         }
@@ -55,7 +55,7 @@ impl AuthObject {
 
     /// Takes the token out of it if that is the host's to check, and says whose it is: nobody's if there
     /// is none and none is needed.
-    pub fn take_user(
+    pub(crate) fn take_user(
         &mut self,
         settings: &Settings,
         address: ClientAddress,
@@ -86,7 +86,7 @@ impl AuthObject {
 
     /// Takes out what the client needs to come back. An application's own `pid` stays where it is: it
     /// looks different.
-    pub fn take_resume(&mut self) -> Option<Resume> {
+    pub(crate) fn take_resume(&mut self) -> Option<Resume> {
         let text =
             |field: &str| -> Option<String> { serde_json::from_str(self.0.get(field)?.get()).ok() };
         let pid = text("pid").filter(|pid| id::is_one(pid))?;
@@ -97,7 +97,7 @@ impl AuthObject {
     }
 
     /// All that is left, as JSON, for plugins.
-    pub fn into_json(self) -> String {
+    pub(crate) fn into_json(self) -> String {
         serde_json::to_string(&self.0).expect("texts and JSON always serialise")
     }
 }

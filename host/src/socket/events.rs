@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// One connection's events.
-pub struct Events {
+pub(super) struct Events {
     pub dispatcher: Arc<Dispatcher>,
     pub connection: Arc<Connection>,
 }

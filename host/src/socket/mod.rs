@@ -23,10 +23,10 @@ use crate::{
     user::User,
 };
 
-pub use crate::namespace::MAIN_NAMESPACE;
+pub(crate) use crate::namespace::MAIN_NAMESPACE;
 
 /// Decides about the clients of every namespace.
-pub struct Sockets {
+pub(crate) struct Sockets {
     /// Where everything goes.
     pub dispatcher: Arc<Dispatcher>,
     /// Which namespaces there are.

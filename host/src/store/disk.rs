@@ -120,7 +120,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// Opens a file, or makes one; none: in memory.
-    pub fn open(path: Option<PathBuf>) -> Result<(Self, Held), OpenError> {
+    pub(super) fn open(path: Option<PathBuf>) -> Result<(Self, Held), OpenError> {
         let database = open(path.as_deref())?;
         let held = held(&database).map_err(|error| unreadable(path.as_deref(), &error))?;
         let disk = Self {
@@ -133,7 +133,7 @@ impl Disk {
     }
 
     /// Opens it again after a failure, and says what it holds; none if it is in memory.
-    pub fn reopen(&self) -> Result<Option<Held>, OpenError> {
+    pub(super) fn reopen(&self) -> Result<Option<Held>, OpenError> {
         if self.path.is_none() {
             return Ok(None);
         }
@@ -146,7 +146,7 @@ impl Disk {
     }
 
     /// A key's value, whether its time is over or not.
-    pub fn get(&self, key: &Key) -> Result<Option<Value>, Arc<str>> {
+    pub(super) fn get(&self, key: &Key) -> Result<Option<Value>, Arc<str>> {
         self.reading(|database| {
             let values = database.begin_read()?.open_table(VALUES)?;
             Ok(values
@@ -156,7 +156,7 @@ impl Disk {
     }
 
     /// Hands over the keys of a range, with their values, until `take` has enough.
-    pub fn range(
+    pub(super) fn range(
         &self,
         range: &Range,
         mut take: impl FnMut(Key, Value) -> bool,
@@ -176,7 +176,7 @@ impl Disk {
 
     /// Writes a batch, all of it or nothing. It is durable then. An empty one says whether anything could
     /// be written.
-    pub fn write(&self, batch: &Batch) -> Result<(), Arc<str>> {
+    pub(super) fn write(&self, batch: &Batch) -> Result<(), Arc<str>> {
         #[cfg(test)]
         if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
             return Err("as a test wants it".into());
@@ -221,7 +221,7 @@ impl Disk {
     }
 
     #[cfg(test)]
-    pub fn fail_for_test(&self, fails: bool) {
+    pub(super) fn fail_for_test(&self, fails: bool) {
         self.fails.store(fails, std::sync::atomic::Ordering::SeqCst);
     }
 

@@ -34,7 +34,7 @@ pub(super) struct Following {
 
 impl Following {
     /// Something follows the commit `seq`, which is none before the last one pushed.
-    pub fn push(&mut self, seq: u64, follow: Box<dyn Follow>) {
+    pub(super) fn push(&mut self, seq: u64, follow: Box<dyn Follow>) {
         self.waiting.push_back((seq, follow));
     }
 
@@ -44,7 +44,7 @@ impl Following {
     }
 
     /// All that waits for commits after `durable`.
-    pub fn take_undone(&mut self, durable: u64) -> Vec<Box<dyn Follow>> {
+    pub(super) fn take_undone(&mut self, durable: u64) -> Vec<Box<dyn Follow>> {
         let kept = self.waiting.partition_point(|(seq, _)| *seq <= durable);
         let undone = self.waiting.split_off(kept);
         undone.into_iter().map(|(_, follow)| follow).collect()

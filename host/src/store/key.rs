@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 /// Longer keys are refused.
-pub const MAX_KEY_BYTES: usize = 512;
+pub(super) const MAX_KEY_BYTES: usize = 512;
 
 /// Between the bucket and the key proper; neither has one.
 const SEPARATOR: char = '\0';

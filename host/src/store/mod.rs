@@ -28,7 +28,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use self::{disk::Disk, following::Following, recent::Recent, usage::Usage, writer::Writer};
-pub use self::{
+pub(crate) use self::{
     disk::OpenError,
     following::{Follow, Unstored},
     key::{Bucket, InvalidKey, Key},
@@ -53,7 +53,7 @@ impl Value {
 }
 
 /// Milliseconds since 1970.
-pub fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }

@@ -49,7 +49,7 @@ struct Entry {
 
 impl Recent {
     /// Over what a disk holds.
-    pub fn new(held: Held) -> Self {
+    pub(super) fn new(held: Held) -> Self {
         Self {
             usage: held.usage,
             expiries: held.expiries,
@@ -58,28 +58,28 @@ impl Recent {
     }
 
     /// The number of the last commit.
-    pub fn seq(&self) -> u64 {
+    pub(super) fn seq(&self) -> u64 {
         self.seq
     }
 
     /// How much a bucket holds.
-    pub fn usage(&self, bucket: &Bucket) -> Usage {
+    pub(super) fn usage(&self, bucket: &Bucket) -> Usage {
         self.usage.get(bucket).copied().unwrap_or_default()
     }
 
     /// A transaction begins; what it may have to be held against is kept until [`Recent::end`].
-    pub fn begin(&mut self) -> u64 {
+    pub(super) fn begin(&mut self) -> u64 {
         self.begin_at(self.seq);
         self.seq
     }
 
     /// A transaction begins as one that is under way, and began at the commit `seq`.
-    pub fn begin_at(&mut self, seq: u64) {
+    pub(super) fn begin_at(&mut self, seq: u64) {
         *self.under_way.entry(seq).or_default() += 1;
     }
 
     /// A transaction ends.
-    pub fn end(&mut self, transaction: &mut Transaction) {
+    pub(super) fn end(&mut self, transaction: &mut Transaction) {
         let Some(began) = transaction.take_began() else {
             return;
         };
@@ -92,14 +92,14 @@ impl Recent {
     }
 
     /// A key's value as it was written lately; none if it stands on the disk.
-    pub fn get(&self, key: &Key) -> Option<Option<&Value>> {
+    pub(super) fn get(&self, key: &Key) -> Option<Option<&Value>> {
         let entry = self.entries.get(key)?;
         Some(entry.value.as_ref())
     }
 
     /// What was written lately in a range: so many of those that are there at most, with all that were
     /// deleted before and between them.
-    pub fn range(&self, range: &Range, most: usize) -> Vec<(Key, Option<Value>)> {
+    pub(super) fn range(&self, range: &Range, most: usize) -> Vec<(Key, Option<Value>)> {
         let now = now();
         let mut found = Vec::new();
         let mut there = 0;
@@ -114,7 +114,7 @@ impl Recent {
     }
 
     /// Whether nothing that a transaction read has been written since.
-    pub fn is_valid(&self, transaction: &Transaction) -> bool {
+    pub(super) fn is_valid(&self, transaction: &Transaction) -> bool {
         let is_since = |at: u64, entry: &Entry| entry.seq > at;
         let Some(began) = transaction.began() else {
             return true;
@@ -138,7 +138,7 @@ impl Recent {
     }
 
     /// The last commit that wrote something of what a transaction read.
-    pub fn newest_of(&self, transaction: &Transaction) -> u64 {
+    pub(super) fn newest_of(&self, transaction: &Transaction) -> u64 {
         let keys = transaction
             .reads()
             .filter_map(|(key, _)| self.entries.get(key));
@@ -148,7 +148,7 @@ impl Recent {
     }
 
     /// Applies what a transaction writes, all of it or nothing; returns the number of the commit.
-    pub fn apply(
+    pub(super) fn apply(
         &mut self,
         transaction: &Transaction,
         quota: &config::Store,
@@ -208,17 +208,17 @@ impl Recent {
     }
 
     /// Whether the disk takes what is written as fast as it comes, more or less.
-    pub fn keeps_up(&self) -> bool {
+    pub(super) fn keeps_up(&self) -> bool {
         self.pending_bytes <= MAX_PENDING_BYTES
     }
 
     /// Whether something is to be written to the disk.
-    pub fn has_pending(&self) -> bool {
+    pub(super) fn has_pending(&self) -> bool {
         !self.pending.is_empty()
     }
 
     /// What is to be written to the disk, up to the last commit.
-    pub fn pending(&self) -> Batch {
+    pub(super) fn pending(&self) -> Batch {
         let value = |key: &Key| {
             let value = self.entries.get(key).and_then(|entry| entry.value.clone());
             (key.clone(), value)
@@ -233,7 +233,7 @@ impl Recent {
     }
 
     /// All that was committed up to `durable` is on the disk.
-    pub fn written(&mut self, durable: u64) {
+    pub(super) fn written(&mut self, durable: u64) {
         let is_later = |key: &Key| {
             self.entries
                 .get(key)
@@ -251,7 +251,7 @@ impl Recent {
     }
 
     /// Undoes every commit after `durable`. What buckets hold is not known until [`Recent::restore`].
-    pub fn undo(&mut self, durable: u64) {
+    pub(super) fn undo(&mut self, durable: u64) {
         self.entries.retain(|_, entry| entry.seq <= durable);
         self.history.retain(|(seq, _)| *seq <= durable);
         self.pending.clear();
@@ -263,7 +263,7 @@ impl Recent {
     }
 
     /// What the disk holds, after all that it does not hold was undone.
-    pub fn restore(&mut self, held: Held) {
+    pub(super) fn restore(&mut self, held: Held) {
         self.usage = held.usage;
         self.expiries = held.expiries;
     }
@@ -281,7 +281,7 @@ impl Recent {
     }
 
     /// Keys whose time is over, so many at most.
-    pub fn expired(&self, most: usize) -> Vec<(u64, Key)> {
+    pub(super) fn expired(&self, most: usize) -> Vec<(u64, Key)> {
         let now = now();
         let due = self
             .expiries
@@ -292,17 +292,17 @@ impl Recent {
 
     /// How many keys are kept in memory.
     #[cfg(test)]
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether keys have a time to live.
-    pub fn has_expiries(&self) -> bool {
+    pub(super) fn has_expiries(&self) -> bool {
         !self.expiries.is_empty()
     }
 
     /// A key is gone by that time no more.
-    pub fn forget_expiry(&mut self, expires: u64, key: &Key) {
+    pub(super) fn forget_expiry(&mut self, expires: u64, key: &Key) {
         self.expiries.remove(&(expires, key.clone()));
     }
 }

@@ -49,7 +49,7 @@ pub struct Entry {
 
 /// Keys that were read together.
 #[derive(Debug, Clone)]
-pub struct Range {
+pub(super) struct Range {
     /// What they begin with.
     prefix: Key,
     /// The one before the first; none: from the first on.

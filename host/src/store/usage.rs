@@ -2,7 +2,7 @@
 
 /// What the keys and values of a bucket take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
+pub(super) struct Usage {
     /// Keys.
     pub keys: u64,
     /// Bytes of the keys, without the bucket's name, and of their values.
@@ -11,7 +11,7 @@ pub struct Usage {
 
 impl Usage {
     /// Of one key.
-    pub fn of(key: &str, value: usize) -> Self {
+    pub(super) fn of(key: &str, value: usize) -> Self {
         Self {
             keys: 1,
             bytes: (key.len() + value) as u64,
@@ -19,7 +19,7 @@ impl Usage {
     }
 
     /// With one key more.
-    pub fn plus(self, other: Self) -> Self {
+    pub(super) fn plus(self, other: Self) -> Self {
         Self {
             keys: self.keys.saturating_add(other.keys),
             bytes: self.bytes.saturating_add(other.bytes),
@@ -27,7 +27,7 @@ impl Usage {
     }
 
     /// With one key less.
-    pub fn minus(self, other: Self) -> Self {
+    pub(super) fn minus(self, other: Self) -> Self {
         Self {
             keys: self.keys.saturating_sub(other.keys),
             bytes: self.bytes.saturating_sub(other.bytes),

@@ -39,7 +39,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Writes for a store, until it is closed.
-    pub fn start(store: Arc<Open>) -> io::Result<JoinHandle<()>> {
+    pub(super) fn start(store: Arc<Open>) -> io::Result<JoinHandle<()>> {
         let mut writer = Self {
             store,
             wrote: Instant::now(),

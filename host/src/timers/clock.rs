@@ -15,7 +15,7 @@ const STEP: Duration = Duration::from_secs(1);
 
 /// The timers that are waited for, by when they are tried next. What they are stands in the store.
 #[derive(Default)]
-pub struct Clock {
+pub(crate) struct Clock {
     waited: Mutex<Waited>,
     changed: Notify,
 }
@@ -28,7 +28,7 @@ struct Waited {
 
 impl Clock {
     /// A timer is tried at this time, in milliseconds since 1970, and at no other; none: never.
-    pub fn set(&self, key: Key, at: Option<u64>) {
+    pub(crate) fn set(&self, key: Key, at: Option<u64>) {
         let mut waited = self.waited.lock();
         let former = match at {
             Some(at) => waited.at.insert(key.clone(), at),
@@ -46,7 +46,7 @@ impl Clock {
     }
 
     /// Waits for a timer that is due. It is waited for no more.
-    pub async fn next(&self) -> Key {
+    pub(crate) async fn next(&self) -> Key {
         loop {
             let wait = {
                 let mut waited = self.waited.lock();

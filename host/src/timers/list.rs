@@ -12,7 +12,7 @@ const MAX_LISTED: usize = 1000;
 
 /// A timer, for people.
 #[derive(Debug, Serialize)]
-pub struct Listed {
+pub(crate) struct Listed {
     plugin: String,
     name: String,
     /// When it is due, in milliseconds since 1970.
@@ -30,7 +30,7 @@ pub struct Listed {
 }
 
 /// The timers of these plugins. Blocks.
-pub fn list<'a>(
+pub(crate) fn list<'a>(
     store: &Store,
     plugins: impl IntoIterator<Item = &'a Arc<str>>,
 ) -> Result<Vec<Listed>, ScanError> {

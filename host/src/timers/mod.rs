@@ -9,7 +9,7 @@ mod list;
 mod schedules;
 mod timer;
 
-pub use self::{
+pub(crate) use self::{
     clock::Clock,
     list::list,
     schedules::{Schedule, ScheduleError},

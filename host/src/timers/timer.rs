@@ -10,10 +10,10 @@ use crate::store::{Bucket, Value, now};
 const MAX_ATTEMPTS: u32 = 10;
 
 /// Longer names are refused.
-pub const MAX_NAME_BYTES: usize = 256;
+pub(crate) const MAX_NAME_BYTES: usize = 256;
 
 /// A larger payload is refused: what is large belongs into the store.
-pub const MAX_PAYLOAD_BYTES: usize = 64 << 10;
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 64 << 10;
 
 /// The pause after the first failure. Each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -23,7 +23,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 60);
 
 /// Where the timers of a plugin are: those that its calls set, and those that it declares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// Set by calls.
     Set,
     /// Declared.
@@ -32,7 +32,7 @@ pub enum Kind {
 
 impl Kind {
     /// Both.
-    pub const ALL: [Self; 2] = [Self::Set, Self::Declared];
+    pub(crate) const ALL: [Self; 2] = [Self::Set, Self::Declared];
 
     fn word(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Kind {
 }
 
 /// The bucket of a plugin's timers of a kind.
-pub fn bucket(kind: Kind, plugin: &str) -> Bucket {
+pub(crate) fn bucket(kind: Kind, plugin: &str) -> Bucket {
     Bucket::of_host(kind.word(), plugin)
 }
 

@@ -3,7 +3,7 @@
 
 /// A Socket.IO packet whose JSON has not been looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct PacketHead<'a> {
+pub(super) struct PacketHead<'a> {
     /// What it is.
     pub kind: Kind,
     /// How many attachments follow it, of those kinds that may have some.
@@ -18,7 +18,7 @@ pub struct PacketHead<'a> {
 
 /// The kinds of packets that a client may send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(super) enum Kind {
     /// Asks for a namespace.
     Connect,
     /// Leaves a namespace.
@@ -33,7 +33,7 @@ impl<'a> PacketHead<'a> {
     /// Reads the head of a packet: a digit for its kind, `NUMBER-` for the attachments, the namespace
     /// with a comma unless it is `/`, and the number of the ack. None if it is no packet that a client
     /// may send.
-    pub fn parse(packet: &'a str) -> Option<Self> {
+    pub(super) fn parse(packet: &'a str) -> Option<Self> {
         let (kind, has_attachments) = match packet.as_bytes().first()? {
             b'0' => (Kind::Connect, false),
             b'1' => (Kind::Disconnect, false),

@@ -4,7 +4,7 @@ use engineioxide_core::Sid;
 
 /// What finds a client: the id of its Engine.IO session. It is a secret, since whoever knows it can
 /// take a polling session over, so it never leaves the host but in the handshake.
-pub type SessionKey = Sid;
+pub(crate) type SessionKey = Sid;
 
 /// What finds a client's socket in a namespace; as secret as the session's id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

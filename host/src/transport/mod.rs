@@ -9,10 +9,11 @@ mod key;
 pub(crate) mod net;
 mod sockets;
 
-pub use engine::{
+pub(crate) use engine::{
     Door, EndReason, Handshake, Malformed, Part, Receiver, Session, Sessions, Task, router,
 };
 pub(crate) use engine::{Guest, Query, Refusal, accept, admit, routes};
-pub use key::{SessionKey, SocketKey};
-pub use net::{Listener, serve};
-pub use sockets::{Adapter, Delivery, Namespaces, Packet, Selection, Unanswered};
+pub(crate) use key::{SessionKey, SocketKey};
+pub(crate) use net::{Listener, serve};
+pub use sockets::Delivery;
+pub(crate) use sockets::{Adapter, Namespaces, Packet, Selection, Unanswered};

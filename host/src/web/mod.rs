@@ -40,7 +40,7 @@ fn has_page(root: &Path) -> bool {
 }
 
 /// The client's bundle below the Socket.IO path, and the files of the root folder below `/`.
-pub fn router(web: &config::Web, socket_path: &str) -> Router {
+pub(crate) fn router(web: &config::Web, socket_path: &str) -> Router {
     let mut router = Router::new();
     for bundle in BUNDLES {
         let path = format!("{socket_path}/{bundle}");

@@ -24,7 +24,7 @@ pub(super) struct PublicFolder {
 type Answer<T> = Pin<Box<dyn Future<Output = io::Result<T>> + Send>>;
 
 impl PublicFolder {
-    pub fn new(root: &Path) -> Self {
+    pub(super) fn new(root: &Path) -> Self {
         Self { root: root.into() }
     }
 

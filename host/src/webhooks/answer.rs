@@ -28,7 +28,7 @@ const RETRY_AFTER: u64 = 5;
 
 /// An answer that may be sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Answer {
+pub(crate) struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     /// In base64.
@@ -37,7 +37,7 @@ pub struct Answer {
 
 impl Answer {
     /// Checks a plugin's answer.
-    pub fn new(response: webhooks::Response) -> Result<Self, String> {
+    pub(crate) fn new(response: webhooks::Response) -> Result<Self, String> {
         let webhooks::Response {
             status,
             headers,
@@ -77,7 +77,7 @@ impl Answer {
     }
 
     /// Whether what the call recorded is to happen, and the delivery is done with.
-    pub fn is_yes(&self) -> bool {
+    pub(crate) fn is_yes(&self) -> bool {
         self.status < 400
     }
 }
@@ -98,7 +98,7 @@ impl IntoResponse for Answer {
 }
 
 /// The answer of a request that has had no effect. Senders try again what is temporary.
-pub fn refusal(error: WireError) -> Response {
+pub(super) fn refusal(error: WireError) -> Response {
     let is_plugins_own = error.trace_id.is_none();
     let wait = error.retry_after_ms.map(|wait| wait.div_ceil(1000));
     let wait = wait.or(error.temporary.then_some(RETRY_AFTER));

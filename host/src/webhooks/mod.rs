@@ -18,8 +18,8 @@ use axum::{
     routing::post,
 };
 
-pub use answer::Answer;
-pub use verify::is_secret;
+pub(crate) use answer::Answer;
+pub(crate) use verify::is_secret;
 
 use self::answer::refusal;
 use crate::{
@@ -31,7 +31,7 @@ use crate::{
 const HOOKS: &str = "/hooks/";
 
 /// A request that may be handed to a plugin.
-pub struct Delivery {
+pub(crate) struct Delivery {
     /// What the plugin gets of it.
     pub request: webhooks::Request,
     /// Who sent it.
@@ -41,7 +41,7 @@ pub struct Delivery {
 }
 
 /// The routes of webhooks.
-pub fn router(dispatcher: Arc<Dispatcher>) -> Router {
+pub(crate) fn router(dispatcher: Arc<Dispatcher>) -> Router {
     Router::new()
         .route("/hooks/{*path}", post(receive))
         .method_not_allowed_fallback(api::method_not_allowed)

@@ -19,7 +19,7 @@ const SECRET_PREFIX: &str = "whsec_";
 
 /// Why it is not known who sends a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unverified {
+pub(super) enum Unverified {
     /// A header is not there, or more than once.
     #[error("the header {0} is missing, or there more than once")]
     Missing(&'static str),
@@ -36,7 +36,7 @@ pub enum Unverified {
 
 /// Checks the signature of a request that came at `now`, in seconds since 1970. Returns the id of the
 /// delivery, which stays the same when its sender tries again.
-pub fn verify(
+pub(super) fn verify(
     verification: &Verification,
     headers: &HeaderMap,
     body: &[u8],
@@ -99,7 +99,7 @@ pub fn verify(
 }
 
 /// Whether a secret is one of this scheme.
-pub fn is_secret(scheme: Scheme, secret: &Secret) -> bool {
+pub(crate) fn is_secret(scheme: Scheme, secret: &Secret) -> bool {
     key(scheme, secret).is_some_and(|key| !key.is_empty())
 }
 

@@ -7,7 +7,7 @@ use crate::config::{Api, ApiKey, Secret};
 use crate::grant::{Grant, Grants};
 
 impl Resolver<'_> {
-    pub fn api(&mut self, file: ApiFile) -> Api {
+    pub(super) fn api(&mut self, file: ApiFile) -> Api {
         let max_body = file.max_body.unwrap_or(Api::default().max_body);
         self.check("api.max_body", max_body.bytes() > 0, MORE_THAN_ZERO);
 

@@ -14,7 +14,7 @@ use crate::http_client::is_of_host;
 const ENV: &str = "env:";
 
 impl Resolver<'_> {
-    pub fn http_rules(
+    pub(super) fn http_rules(
         &mut self,
         at: &str,
         files: BTreeMap<String, Table<HttpFile>>,

@@ -19,7 +19,7 @@ use crate::units::{Size, duration};
 
 /// Resolves what was written in the file of this folder. Where something is wrong, a problem is
 /// added and what is returned is of no use.
-pub fn resolve(
+pub(super) fn resolve(
     file: ConfigFile,
     folder: &Path,
     document: &Document,

@@ -14,7 +14,7 @@ use crate::units::{Size, duration};
 use crate::webhooks::is_secret;
 
 impl Resolver<'_> {
-    pub fn plugins(
+    pub(super) fn plugins(
         &mut self,
         files: Vec<Table<PluginFile>>,
         budget: &Budget,
@@ -157,7 +157,7 @@ impl Resolver<'_> {
         }
     }
 
-    pub fn check_budget(
+    pub(super) fn check_budget(
         &mut self,
         at: &str,
         written: &BudgetFile,

@@ -17,14 +17,14 @@ use crate::{
 };
 
 /// Of so many clients pauses are remembered. Beyond, the one that ends first is forgotten.
-pub const MAX_CLIENTS: usize = 1024;
+pub(super) const MAX_CLIENTS: usize = 1024;
 
 /// Bits of [`Circuit::signs`]; all lower ones are those of [`sign`].
 const FAILURES: u64 = 1 << 63;
 const EVERYBODY: u64 = 1 << 62;
 
 /// Follows the calls of one kind.
-pub struct Circuit {
+pub(super) struct Circuit {
     config: config::Breaker,
     on_failure: OnFailure,
     /// What there is in `state`, so that nearly no call has to lock it: whether there are failures,
@@ -43,7 +43,7 @@ struct State {
 
 impl Circuit {
     /// No failures yet.
-    pub fn new(config: config::Breaker, on_failure: OnFailure) -> Self {
+    pub(super) fn new(config: config::Breaker, on_failure: OnFailure) -> Self {
         Self {
             config,
             on_failure,
@@ -53,7 +53,7 @@ impl Circuit {
     }
 
     /// Whether this client may make a call now.
-    pub fn admit(&self, client: ClientNetwork) -> Result<(), Paused> {
+    pub(super) fn admit(&self, client: ClientNetwork) -> Result<(), Paused> {
         match self.may_be_paused(client) {
             true => self.admit_at(client, Instant::now()),
             false => Ok(()),
@@ -67,7 +67,7 @@ impl Circuit {
     }
 
     /// A call of this client was answered.
-    pub fn succeeded(&self, client: ClientNetwork) {
+    pub(super) fn succeeded(&self, client: ClientNetwork) {
         let signs = self.signs.load(Ordering::Relaxed);
         if signs & (FAILURES | EVERYBODY | sign(client)) == 0 {
             return;
@@ -80,12 +80,12 @@ impl Circuit {
     }
 
     /// A call of this client failed.
-    pub fn failed(&self, client: ClientNetwork) -> Option<Begun> {
+    pub(super) fn failed(&self, client: ClientNetwork) -> Option<Begun> {
         self.failed_at(client, Instant::now())
     }
 
     /// Whether it is paused for everybody. Besides, adds those clients that it is paused for.
-    pub fn paused(&self, paused: &mut HashSet<ClientNetwork>) -> bool {
+    pub(super) fn paused(&self, paused: &mut HashSet<ClientNetwork>) -> bool {
         if self.signs.load(Ordering::Relaxed) & !FAILURES == 0 {
             return false;
         }

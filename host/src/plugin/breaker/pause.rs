@@ -6,7 +6,7 @@ use crate::config;
 
 /// One pause, which grows as long as what is tried after it fails.
 #[derive(Debug)]
-pub struct Pause {
+pub(super) struct Pause {
     until: Instant,
     length: Duration,
     /// A call is being tried.
@@ -15,7 +15,7 @@ pub struct Pause {
 
 impl Pause {
     /// The first and shortest.
-    pub fn begin(now: Instant, config: &config::Breaker) -> Self {
+    pub(super) fn begin(now: Instant, config: &config::Breaker) -> Self {
         Self {
             until: now + config.pause,
             length: config.pause,
@@ -24,25 +24,25 @@ impl Pause {
     }
 
     /// How long calls are refused still; none if one may be tried.
-    pub fn left(&self, now: Instant) -> Option<Duration> {
+    pub(super) fn left(&self, now: Instant) -> Option<Duration> {
         (now < self.until).then(|| self.until - now)
     }
 
     /// When one may be tried.
-    pub fn ends(&self) -> Instant {
+    pub(super) fn ends(&self) -> Instant {
         self.until
     }
 
     /// Half open: one call shows how it is. The others wait for what it says, but not for ever,
     /// since it may never say anything.
-    pub fn try_one(&mut self, now: Instant) {
+    pub(super) fn try_one(&mut self, now: Instant) {
         self.trial = true;
         self.until = now + self.length;
     }
 
     /// A call failed; true if that makes the pause longer. Calls that were under way when it began
     /// add nothing to it.
-    pub fn failed(&mut self, now: Instant, config: &config::Breaker) -> bool {
+    pub(super) fn failed(&mut self, now: Instant, config: &config::Breaker) -> bool {
         if !self.trial && self.left(now).is_some() {
             return false;
         }
@@ -53,7 +53,7 @@ impl Pause {
     }
 
     /// Whether nothing was tried for so long that it may be forgotten.
-    pub fn is_long_over(&self, now: Instant, config: &config::Breaker) -> bool {
+    pub(super) fn is_long_over(&self, now: Instant, config: &config::Breaker) -> bool {
         now >= self.until + config.max_pause
     }
 }

@@ -12,17 +12,17 @@ use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
 /// The length of a code.
-pub const TAG_BYTES: usize = 32;
+pub(super) const TAG_BYTES: usize = 32;
 
 const KEY_BYTES: usize = 32;
 
 /// What only the owner of the folder knows.
-pub struct Key([u8; KEY_BYTES]);
+pub(super) struct Key([u8; KEY_BYTES]);
 
 impl Key {
     /// The key in this file. One that others may have read or written is replaced, and with it goes
     /// all that it vouched for.
-    pub fn read_or_make(path: &Path) -> io::Result<Self> {
+    pub(super) fn read_or_make(path: &Path) -> io::Result<Self> {
         if let Some(key) = read(path)? {
             return Ok(key);
         }
@@ -33,12 +33,12 @@ impl Key {
     }
 
     /// The code of these bytes, one after the other.
-    pub fn tag(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
+    pub(super) fn tag(&self, parts: &[&[u8]]) -> [u8; TAG_BYTES] {
         self.over(parts).finalize().into_bytes().into()
     }
 
     /// Whether this is their code.
-    pub fn matches(&self, tag: &[u8; TAG_BYTES], parts: &[&[u8]]) -> bool {
+    pub(super) fn matches(&self, tag: &[u8; TAG_BYTES], parts: &[&[u8]]) -> bool {
         self.over(parts).verify_slice(tag).is_ok()
     }
 

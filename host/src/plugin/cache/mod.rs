@@ -49,7 +49,7 @@ const MAX_ENTRIES: usize = 1000;
 const MAX_BYTES: u64 = 1 << 30;
 
 /// A folder of compiled components.
-pub struct Cache {
+pub(super) struct Cache {
     folder: PathBuf,
     key: Key,
     /// Stands for the compiler, its settings and the machine: code for others does not run here.
@@ -57,7 +57,7 @@ pub struct Cache {
 }
 
 /// A component that was compiled before.
-pub struct Cached {
+pub(super) struct Cached {
     /// The component.
     pub component: Component,
     /// How long the compiler took.
@@ -66,7 +66,7 @@ pub struct Cached {
 
 /// Why there is no cache.
 #[derive(Debug, thiserror::Error)]
-pub enum CacheError {
+pub(super) enum CacheError {
     /// Code from the folder must not be run.
     #[error(transparent)]
     Distrust(#[from] Distrust),
@@ -82,7 +82,7 @@ pub enum CacheError {
 
 impl Cache {
     /// Opens or makes the folder for compiled components in `folder`.
-    pub fn open(folder: &Path, engine: &Engine) -> Result<Self, CacheError> {
+    pub(super) fn open(folder: &Path, engine: &Engine) -> Result<Self, CacheError> {
         let unusable = |path: &Path, source| CacheError::Unusable {
             path: path.to_owned(),
             source,
@@ -107,7 +107,7 @@ impl Cache {
     }
 
     /// What was compiled from this content, if it is there and a host with the key put it there.
-    pub fn load(&self, engine: &Engine, content: ContentHash) -> Option<Cached> {
+    pub(super) fn load(&self, engine: &Engine, content: ContentHash) -> Option<Cached> {
         let path = self.path(content);
         let entry = read(&path).ok()?;
         let cached = self.open_entry(engine, content, &entry);
@@ -124,7 +124,7 @@ impl Cache {
     }
 
     /// Keeps what was compiled. The oldest entries make room for it.
-    pub fn store(&self, content: ContentHash, component: &Component, took: Duration) {
+    pub(super) fn store(&self, content: ContentHash, component: &Component, took: Duration) {
         if let Err(error) = self.write(content, component, took) {
             tracing::warn!(folder = %self.folder.display(), %error, "a compiled plugin is not kept");
         }

@@ -18,7 +18,7 @@ const STICKY: u32 = 0o1000;
 
 /// Why a folder is not to be trusted.
 #[derive(Debug, thiserror::Error)]
-pub enum Distrust {
+pub(crate) enum Distrust {
     /// Its owner may do as they like.
     #[error("{} belongs to user {owner}, who could put code there that this server would run", path.display())]
     Owner {
@@ -56,7 +56,7 @@ pub enum Distrust {
 
 /// Whether nobody but this user and root can write to this folder, or put another in its place. The
 /// path is absolute.
-pub fn check(folder: &Path) -> Result<(), Distrust> {
+pub(super) fn check(folder: &Path) -> Result<(), Distrust> {
     check_above(folder)?;
     let metadata = fs::metadata(folder).map_err(|source| Distrust::Unknown {
         path: folder.to_owned(),
@@ -73,7 +73,7 @@ pub fn check(folder: &Path) -> Result<(), Distrust> {
 }
 
 /// Whether nobody else can put another folder in the place of this one.
-pub fn check_above(folder: &Path) -> Result<(), Distrust> {
+pub(super) fn check_above(folder: &Path) -> Result<(), Distrust> {
     walk(folder, &mut 0)
 }
 

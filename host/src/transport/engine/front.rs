@@ -19,7 +19,7 @@ use super::{
 use crate::{address::ClientAddress, transport::net::Peer};
 
 /// What a request asks for.
-pub struct Query<'a> {
+pub(crate) struct Query<'a> {
     /// `polling` or `websocket`, if it is a good one.
     pub transport: Option<&'a str>,
     /// The id of the session that it is about; none if it begins one.
@@ -30,7 +30,7 @@ pub struct Query<'a> {
 
 impl<'a> Query<'a> {
     /// Reads a request's parameters.
-    pub fn of(uri: &'a Uri) -> Self {
+    pub(crate) fn of(uri: &'a Uri) -> Self {
         let pairs = || uri.query().unwrap_or_default().split('&');
         // Clients percent-encode none of the values that make sense here.
         let value =
@@ -44,13 +44,13 @@ impl<'a> Query<'a> {
 }
 
 /// The routes of the endpoint at `path`.
-pub fn router(path: &str, sessions: Arc<Sessions>) -> Router {
+pub(crate) fn router(path: &str, sessions: Arc<Sessions>) -> Router {
     routes(path, serve).with_state(sessions)
 }
 
 /// The routes of an endpoint at `path` that serves requests by any method. Those that clients use are
 /// named, so that no other route can take them over.
-pub fn routes<H, T, S>(path: &str, serve: H) -> Router<S>
+pub(crate) fn routes<H, T, S>(path: &str, serve: H) -> Router<S>
 where
     H: Handler<T, S>,
     T: 'static,
@@ -64,7 +64,7 @@ where
 }
 
 /// Where a new session comes from.
-pub struct Origin {
+pub(crate) struct Origin {
     /// The client's address.
     pub address: ClientAddress,
     /// What of the request may be read later.
@@ -81,7 +81,7 @@ impl Origin {
 }
 
 /// The address of a client that wants to begin a session, if it may.
-pub fn admit(request: &Request, sessions: &Sessions) -> Result<ClientAddress, Refusal> {
+pub(crate) fn admit(request: &Request, sessions: &Sessions) -> Result<ClientAddress, Refusal> {
     let peer = request.extensions().get::<ConnectInfo<Peer>>();
     let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.0.ip());
     sessions.admit(peer, request.headers())

@@ -25,7 +25,7 @@ const MAX_COUNTED: usize = 1_000;
 
 /// The namespaces of one client, and the packet that is coming in parts.
 #[derive(Default)]
-pub struct Inbox {
+pub(super) struct Inbox {
     slots: Vec<Slot>,
     left: Vec<Box<str>>,
     partial: Option<Box<Partial>>,
@@ -60,7 +60,7 @@ struct Waiting {
 }
 
 /// How a client that is let in goes on.
-pub enum LetIn {
+pub(super) enum LetIn {
     /// These packets of its go first. Then it is to be asked again.
     Behind(VecDeque<Kept>),
     /// Its packets go to the connection from now on.
@@ -72,7 +72,7 @@ pub enum LetIn {
 }
 
 /// Where a packet for a namespace goes.
-pub enum Routed {
+pub(super) enum Routed {
     /// To a connection.
     To(Arc<dyn Receiver>),
     /// Nowhere yet: it has to wait.
@@ -83,7 +83,7 @@ pub enum Routed {
 
 /// An event or an ack from a client.
 #[derive(Debug)]
-pub struct Received<'a> {
+pub(super) struct Received<'a> {
     what: What,
     array: &'a str,
     attachments: Vec<Bytes>,
@@ -91,7 +91,7 @@ pub struct Received<'a> {
 
 /// The same, without the bytes that it was read from.
 #[derive(Debug)]
-pub struct Kept {
+pub(super) struct Kept {
     what: What,
     array: Box<str>,
     attachments: Vec<Bytes>,
@@ -115,25 +115,25 @@ struct Partial {
 }
 
 /// A packet that has all its attachments.
-pub struct Completed {
+pub(super) struct Completed {
     namespace: Box<str>,
     packet: Kept,
 }
 
 impl Inbox {
     /// Whether the next message has to be an attachment.
-    pub fn awaits_attachments(&self) -> bool {
+    pub(super) fn awaits_attachments(&self) -> bool {
         self.partial.is_some()
     }
 
     /// Whether the client is in no namespace, and asks for none.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
     /// The client asks for a namespace. False if it has done so before, or is gone: a stock client that
     /// is told to connect twice sends two of these, and has one connection.
-    pub fn begin(&mut self, namespace: &str, policy: &Policy) -> Result<bool, Malformed> {
+    pub(super) fn begin(&mut self, namespace: &str, policy: &Policy) -> Result<bool, Malformed> {
         if self.is_over {
             return Ok(false);
         }
@@ -160,7 +160,7 @@ impl Inbox {
     }
 
     /// The client is let in.
-    pub fn let_in(&mut self, namespace: &str, receiver: &Arc<dyn Receiver>) -> LetIn {
+    pub(super) fn let_in(&mut self, namespace: &str, receiver: &Arc<dyn Receiver>) -> LetIn {
         let Some(slot) = self.slot(namespace) else {
             return LetIn::Gone;
         };
@@ -181,7 +181,7 @@ impl Inbox {
     }
 
     /// The client is not let in, or not any more.
-    pub fn refuse(&mut self, namespace: &str) {
+    pub(super) fn refuse(&mut self, namespace: &str) {
         let is_refused = |slot: &Slot| {
             *slot.namespace == *namespace && matches!(slot.state, SlotState::Joining(_))
         };
@@ -192,7 +192,10 @@ impl Inbox {
     }
 
     /// The client leaves a namespace. Returns who is to be told; none if that has to wait.
-    pub fn leave(&mut self, namespace: &str) -> Result<Option<Arc<dyn Receiver>>, Malformed> {
+    pub(super) fn leave(
+        &mut self,
+        namespace: &str,
+    ) -> Result<Option<Arc<dyn Receiver>>, Malformed> {
         if let Some(receiver) = self.end(namespace) {
             return Ok(Some(receiver));
         }
@@ -208,7 +211,7 @@ impl Inbox {
     }
 
     /// The connection to a namespace ends. Returns who is to be told; none if there is no connection.
-    pub fn end(&mut self, namespace: &str) -> Option<Arc<dyn Receiver>> {
+    pub(super) fn end(&mut self, namespace: &str) -> Option<Arc<dyn Receiver>> {
         let is_it = |slot: &Slot| *slot.namespace == *namespace;
         let index = self.slots.iter().position(is_it)?;
         let SlotState::Joined(_) = self.slots[index].state else {
@@ -223,7 +226,7 @@ impl Inbox {
     }
 
     /// The client is gone. Returns who is to be told.
-    pub fn clear(&mut self) -> Vec<Arc<dyn Receiver>> {
+    pub(super) fn clear(&mut self) -> Vec<Arc<dyn Receiver>> {
         self.is_over = true;
         self.partial = None;
         self.left = Vec::new();
@@ -237,7 +240,7 @@ impl Inbox {
 
     /// Where a packet for a namespace goes. The client must be in it, or have been: one for a namespace
     /// that it has never asked for ends its session, as in Node.
-    pub fn route(&self, namespace: &str) -> Result<Routed, Malformed> {
+    pub(super) fn route(&self, namespace: &str) -> Result<Routed, Malformed> {
         let slot = self.slots.iter().find(|slot| *slot.namespace == *namespace);
         match slot.map(|slot| &slot.state) {
             Some(SlotState::Joined(receiver)) => Ok(Routed::To(receiver.clone())),
@@ -249,7 +252,7 @@ impl Inbox {
     }
 
     /// Has a packet wait until the client is let in.
-    pub fn keep(
+    pub(super) fn keep(
         &mut self,
         namespace: &str,
         packet: Kept,
@@ -267,7 +270,7 @@ impl Inbox {
     }
 
     /// A packet has come whose attachments follow.
-    pub fn expect_attachments(
+    pub(super) fn expect_attachments(
         &mut self,
         head: &PacketHead<'_>,
         policy: &Policy,
@@ -293,7 +296,7 @@ impl Inbox {
     }
 
     /// An attachment has come; returns the packet that is complete with it.
-    pub fn attach(
+    pub(super) fn attach(
         &mut self,
         attachment: Bytes,
         policy: &Policy,
@@ -337,7 +340,7 @@ impl Inbox {
 
 impl<'a> Received<'a> {
     /// An event or an ack without attachments.
-    pub fn of(head: &PacketHead<'a>) -> Result<Self, Malformed> {
+    pub(super) fn of(head: &PacketHead<'a>) -> Result<Self, Malformed> {
         let what = match head.kind {
             Kind::Event => What::Event(head.ack),
             Kind::Ack => What::Ack(head.ack),
@@ -351,7 +354,7 @@ impl<'a> Received<'a> {
     }
 
     /// Hands it over.
-    pub fn give(self, receiver: &dyn Receiver) -> Result<(), Malformed> {
+    pub(super) fn give(self, receiver: &dyn Receiver) -> Result<(), Malformed> {
         match self.what {
             What::Event(ack) => receiver.event(self.array, self.attachments, ack),
             What::Oversized(ack) => receiver.oversized(self.array, ack),
@@ -360,7 +363,7 @@ impl<'a> Received<'a> {
     }
 
     /// A copy that can wait.
-    pub fn into_owned(self) -> Kept {
+    pub(super) fn into_owned(self) -> Kept {
         Kept {
             what: self.what,
             array: self.array.into(),
@@ -371,7 +374,7 @@ impl<'a> Received<'a> {
 
 impl Kept {
     /// Hands it over.
-    pub fn give(self, receiver: &dyn Receiver) -> Result<(), Malformed> {
+    pub(super) fn give(self, receiver: &dyn Receiver) -> Result<(), Malformed> {
         let received = Received {
             what: self.what,
             array: &self.array,
@@ -388,7 +391,7 @@ impl Kept {
 
 impl Completed {
     /// Sends it on to its connection.
-    pub fn deliver(self, session: &Session) -> Result<(), Malformed> {
+    pub(super) fn deliver(self, session: &Session) -> Result<(), Malformed> {
         session.deliver(&self.namespace, self.packet)
     }
 }

@@ -11,10 +11,10 @@ mod sessions;
 mod sweep;
 mod websocket;
 
-pub use front::{Query, admit, router, routes};
-pub use handshake::{Handshake, Part};
-pub use outbox::Pushed;
-pub use refusal::Refusal;
-pub use session::{EndReason, Malformed, Receiver, Session};
-pub use sessions::{Door, Guest, Policy, Sessions, Task};
-pub use websocket::{accept, frame};
+pub(crate) use front::{Query, admit, router, routes};
+pub(crate) use handshake::{Handshake, Part};
+pub(super) use outbox::Pushed;
+pub(crate) use refusal::Refusal;
+pub(crate) use session::{EndReason, Malformed, Receiver, Session};
+pub(crate) use sessions::{Door, Guest, Policy, Sessions, Task};
+pub(crate) use websocket::{accept, frame};

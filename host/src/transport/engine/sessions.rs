@@ -84,7 +84,7 @@ impl Policy {
 }
 
 /// A task that ends by itself.
-pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
+pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// Decides about clients, and takes what they send.
 pub trait Door: Send + Sync {

@@ -40,7 +40,7 @@ const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Accepts connections whose writes fail when the client takes nothing for `write_timeout`.
-pub struct Listener {
+pub(crate) struct Listener {
     tcp: TcpListener,
     write_timeout: Duration,
     max_connections: usize,
@@ -54,7 +54,7 @@ pub struct Listener {
 
 impl Listener {
     /// Wraps a bound listener. Connections that are refused are counted in `refused`.
-    pub fn new(tcp: TcpListener, config: &config::Socket, refused: IntCounter) -> Self {
+    pub(crate) fn new(tcp: TcpListener, config: &config::Socket, refused: IntCounter) -> Self {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
         Self {
             tcp,
@@ -69,7 +69,7 @@ impl Listener {
     }
 
     /// The next connection and its client's address.
-    pub async fn accept(&mut self) -> (Stream, SocketAddr) {
+    pub(crate) async fn accept(&mut self) -> (Stream, SocketAddr) {
         loop {
             let (tcp, address) = match self.tcp.accept().await {
                 Ok(accepted) => accepted,
@@ -142,10 +142,10 @@ async fn turn_away(mut tcp: TcpStream) {
 
 /// The client's address, as a request extension.
 #[derive(Debug, Clone, Copy)]
-pub struct Peer(pub SocketAddr);
+pub(crate) struct Peer(pub SocketAddr);
 
 /// A TCP stream with a write timeout and fair reads.
-pub struct Stream {
+pub(crate) struct Stream {
     tcp: TcpStream,
     write_timeout: Duration,
     /// Runs while a write makes no progress.
@@ -155,18 +155,18 @@ pub struct Stream {
 }
 
 /// A place among the connections that there may be, for as long as it is held.
-pub type Place = OwnedSemaphorePermit;
+pub(crate) type Place = OwnedSemaphorePermit;
 
 /// Keeps a client that sends without end from keeping a thread.
 #[derive(Default)]
-pub struct Fairness {
+pub(super) struct Fairness {
     /// Reads that found data since the last one that did not.
     reads: u8,
 }
 
 impl Fairness {
     /// Reads, unless it is others' turn.
-    pub fn poll_read(
+    pub(super) fn poll_read(
         &mut self,
         tcp: Pin<&mut impl AsyncRead>,
         cx: &mut Context<'_>,
@@ -185,7 +185,7 @@ impl Fairness {
 
 impl Stream {
     /// The connection itself, and its place.
-    pub fn into_parts(self) -> (TcpStream, Place) {
+    pub(crate) fn into_parts(self) -> (TcpStream, Place) {
         (self.tcp, self.place)
     }
 

@@ -3,5 +3,5 @@
 mod listener;
 mod serve;
 
-pub use listener::{Listener, Peer, Place, Stream};
-pub use serve::serve;
+pub(crate) use listener::{Listener, Peer, Place, Stream};
+pub(crate) use serve::serve;

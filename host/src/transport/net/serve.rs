@@ -40,7 +40,7 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// Accepts `connections` until `stop`. They end when the requests that are there then are answered. A
 /// request that has not come in full by then is dropped.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: &mut Listener,
     router: &Router,
     request_timeout: Duration,

@@ -21,7 +21,7 @@ use tokio::{
 use crate::{message::Message, transport::key::SessionKey};
 
 /// What a client that was asked answered.
-pub type Answer = (SessionKey, Result<Message, Unanswered>);
+pub(super) type Answer = (SessionKey, Result<Message, Unanswered>);
 
 /// Why a client did not answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Unanswered {
 
 /// The questions to clients of one namespace that are open.
 #[derive(Default)]
-pub struct Asks {
+pub(super) struct Asks {
     next: AtomicI64,
     open: Mutex<HashMap<i64, Asked>>,
 }
@@ -61,7 +61,7 @@ struct Answers {
 impl Asks {
     /// A question to sockets, and the number that their acks have to name: an item of the stream for
     /// each of them, within `timeout`.
-    pub fn open(
+    pub(super) fn open(
         self: &Arc<Self>,
         sockets: HashSet<SessionKey>,
         timeout: Duration,
@@ -86,7 +86,7 @@ impl Asks {
     }
 
     /// A client has answered. What nobody waits for is dropped.
-    pub fn answer(&self, id: i64, answer: Answer) {
+    pub(super) fn answer(&self, id: i64, answer: Answer) {
         let mut open = self.open.lock();
         let Some(asked) = open.get_mut(&id) else {
             return;
@@ -101,7 +101,7 @@ impl Asks {
     }
 
     /// A client is gone, and answers nothing any more.
-    pub fn is_gone(&self, socket: SessionKey) {
+    pub(super) fn is_gone(&self, socket: SessionKey) {
         let mut open = self.open.lock();
         open.retain(|_, asked| {
             if asked.waiting.remove(&socket) {

@@ -18,7 +18,7 @@ use super::members::SharedMembers;
 use crate::transport::engine::{Pushed, Session, frame};
 
 /// The sockets of one namespace.
-pub struct Emitter {
+pub(super) struct Emitter {
     path: Str,
     server: Uid,
     members: Arc<SharedMembers>,
@@ -26,11 +26,11 @@ pub struct Emitter {
 
 /// Acks are waited for by [`Asks`](super::ask::Asks), and never here.
 #[derive(Debug, thiserror::Error, Serialize, Deserialize)]
-pub enum NoAcks {}
+pub(super) enum NoAcks {}
 
 impl Emitter {
     /// Those of `members`, in the namespace at `path`.
-    pub fn new(path: &str, members: Arc<SharedMembers>) -> Self {
+    pub(super) fn new(path: &str, members: Arc<SharedMembers>) -> Self {
         Self {
             path: Str::copy_from_slice(path),
             server: Uid::new(),

@@ -16,7 +16,7 @@ pub(crate) type SharedMembers = Ordered<{ rank::MEMBERS }, RwLock<Members>>;
 
 /// The sockets that have been told that they are connected. Others get nothing.
 #[derive(Default)]
-pub struct Members {
+pub(super) struct Members {
     sessions: HashMap<SessionKey, Arc<Session>>,
     /// By public id. A socket has no room of its own in socketioxide: that would take four times
     /// as much memory.
@@ -25,13 +25,13 @@ pub struct Members {
 
 impl Members {
     /// The client with this public id is told that it is connected.
-    pub fn insert(&mut self, socket: SessionKey, id: &str, session: Arc<Session>) {
+    pub(super) fn insert(&mut self, socket: SessionKey, id: &str, session: Arc<Session>) {
         self.sessions.insert(socket, session);
         self.ids.insert(id.into(), socket);
     }
 
     /// It is gone, from this socket at least.
-    pub fn remove(&mut self, socket: SessionKey, id: &str) {
+    pub(super) fn remove(&mut self, socket: SessionKey, id: &str) {
         self.sessions.remove(&socket);
         // Who came back has the same id with another socket.
         if self.ids.get(id) == Some(&socket) {
@@ -42,17 +42,17 @@ impl Members {
     }
 
     /// All sockets.
-    pub fn all(&self) -> impl Iterator<Item = (&SessionKey, &Arc<Session>)> {
+    pub(super) fn all(&self) -> impl Iterator<Item = (&SessionKey, &Arc<Session>)> {
         self.sessions.iter()
     }
 
     /// The client's side of a socket.
-    pub fn session(&self, socket: SessionKey) -> Option<&Arc<Session>> {
+    pub(super) fn session(&self, socket: SessionKey) -> Option<&Arc<Session>> {
         self.sessions.get(&socket)
     }
 
     /// The socket with this public id.
-    pub fn socket(&self, id: &str) -> Option<SessionKey> {
+    pub(super) fn socket(&self, id: &str) -> Option<SessionKey> {
         self.ids.get(id).copied()
     }
 }

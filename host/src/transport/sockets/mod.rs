@@ -11,8 +11,9 @@ mod packet;
 mod present;
 mod selection;
 
-pub use adapter::{Adapter, Delivery};
-pub use ask::Unanswered;
-pub use namespaces::Namespaces;
-pub use packet::Packet;
-pub use selection::Selection;
+pub(crate) use adapter::Adapter;
+pub use adapter::Delivery;
+pub(crate) use ask::Unanswered;
+pub(crate) use namespaces::Namespaces;
+pub(crate) use packet::Packet;
+pub(crate) use selection::Selection;

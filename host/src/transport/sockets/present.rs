@@ -15,7 +15,7 @@ const ENDED_WITHIN: Duration = Duration::from_secs(2);
 
 /// The sockets of one namespace by the private ids of their clients.
 #[derive(Default)]
-pub struct Present {
+pub(super) struct Present {
     sockets: Mutex<HashMap<String, SessionKey>>,
     /// Somebody has left.
     left: Notify,
@@ -23,13 +23,13 @@ pub struct Present {
 
 impl Present {
     /// The client with this private id has a socket.
-    pub fn enter(&self, pid: String, socket: SessionKey) {
+    pub(super) fn enter(&self, pid: String, socket: SessionKey) {
         let mut sockets = self.sockets.lock();
         sockets.insert(pid, socket);
     }
 
     /// It does not have this socket any more.
-    pub fn leave(&self, pid: &str, socket: SessionKey) {
+    pub(super) fn leave(&self, pid: &str, socket: SessionKey) {
         let mut sockets = self.sockets.lock();
         if sockets.get(pid) == Some(&socket) {
             sockets.remove(pid);
@@ -41,7 +41,7 @@ impl Present {
 
     /// Has `end` end the socket that the client with this private id has beside `socket`, and
     /// returns when it is gone; at once if `end` says that it stays.
-    pub async fn supersede(
+    pub(super) async fn supersede(
         &self,
         pid: &str,
         socket: SessionKey,

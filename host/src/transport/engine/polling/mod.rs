@@ -1,6 +1,6 @@
 //! Long polling: a GET waits for packets, a POST brings some.
 
-pub mod payload;
+pub(super) mod payload;
 
 use std::{
     future::poll_fn,
@@ -33,10 +33,10 @@ use super::{
 const PACKETS_IN_A_ROW: usize = 64;
 
 /// The packet of a poll that comes back without others.
-pub const NOTHING: &str = "6";
+pub(super) const NOTHING: &str = "6";
 
 /// Waits for packets.
-pub async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
+pub(super) async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
     // The client cannot have two open: it does not know which of them is answered first.
     let Some(_poll) = session.polls.begin() else {
         session.end_here(EndReason::TransportError);
@@ -68,7 +68,7 @@ pub async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
 }
 
 /// Takes packets from the client.
-pub async fn post(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
+pub(super) async fn post(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
     // Of two at once nobody knows which is first.
     let Some(_post) = session.posts.begin() else {
         session.end_here(EndReason::TransportError);
@@ -134,31 +134,31 @@ fn receive(session: &Arc<Session>, packet: Packet) -> Result<(), EndReason> {
 }
 
 /// A payload as a response.
-pub fn response(packets: Bytes) -> Response {
+pub(super) fn response(packets: Bytes) -> Response {
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
     ([(header::CONTENT_TYPE, TEXT)], packets).into_response()
 }
 
 /// A request of a kind of which a client may have one at a time.
 #[derive(Default)]
-pub struct Turn {
+pub(super) struct Turn {
     is_taken: AtomicBool,
     has_ended: AtomicBool,
     request: AtomicWaker,
 }
 
 /// The request is under way.
-pub struct UnderWay<'a>(&'a Turn);
+pub(super) struct UnderWay<'a>(&'a Turn);
 
 impl Turn {
     /// Begins one; none if there is one already.
-    pub fn begin(&self) -> Option<UnderWay<'_>> {
+    pub(super) fn begin(&self) -> Option<UnderWay<'_>> {
         let is_free = !self.is_taken.swap(true, Ordering::AcqRel);
         is_free.then(|| UnderWay(self))
     }
 
     /// The session ends, and the request with it.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         self.has_ended.store(true, Ordering::Release);
         self.request.wake();
     }

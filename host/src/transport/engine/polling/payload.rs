@@ -13,11 +13,11 @@ use http_body_util::Full;
 use crate::transport::engine::websocket::frame::{self, TEXT};
 
 /// Between two packets.
-pub const SEPARATOR: u8 = 0x1e;
+pub(crate) const SEPARATOR: u8 = 0x1e;
 
 /// How many of the packets that wait fit into a payload of about `max` bytes, and the payload. One
 /// always does.
-pub fn encode<'a>(packets: impl Iterator<Item = &'a Bytes>, max: usize) -> (usize, Bytes) {
+pub(crate) fn encode<'a>(packets: impl Iterator<Item = &'a Bytes>, max: usize) -> (usize, Bytes) {
     let pulled = Cell::new(0);
     let waiting = packets.map(|frames| {
         pulled.set(pulled.get() + 1);
@@ -30,7 +30,7 @@ pub fn encode<'a>(packets: impl Iterator<Item = &'a Bytes>, max: usize) -> (usiz
 }
 
 /// The packets of a request's body, in order; an error for the first that is none.
-pub fn decode(
+pub(crate) fn decode(
     body: Bytes,
 ) -> impl Stream<Item = Result<Packet, engineioxide_core::PacketParseError>> {
     // The body has been measured already.
@@ -38,7 +38,7 @@ pub fn decode(
 }
 
 /// The bytes of an attachment that came as text.
-pub fn decode_attachment(base64: &str) -> Option<Bytes> {
+pub(crate) fn decode_attachment(base64: &str) -> Option<Bytes> {
     let packet = Packet::parse(ProtocolVersion::V4, ["b", base64].concat()).ok()?;
     Some(packet.into_binary())
 }

@@ -24,13 +24,13 @@ use crate::transport::{
 };
 
 /// The version of the protocol (RFC 6455).
-pub const VERSION: &str = "13";
+pub(crate) const VERSION: &str = "13";
 
 /// The digits of a key, without what fills it up.
 const KEY_DIGITS: usize = 22;
 
 /// The connection behind an accepted websocket, and what has been read from it already.
-pub struct Accepted {
+pub(crate) struct Accepted {
     /// The connection.
     pub io: net::Stream,
     /// What the client sent right behind its request.
@@ -38,7 +38,7 @@ pub struct Accepted {
 }
 
 /// Whether the client wants to leave HTTP for a websocket.
-pub fn is_wanted(headers: &HeaderMap) -> bool {
+pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
     has_token(headers, header::UPGRADE, "websocket")
         && has_token(headers, header::CONNECTION, "upgrade")
 }
@@ -52,7 +52,7 @@ fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool
 }
 
 /// Begins a session.
-pub fn open(
+pub(crate) fn open(
     sessions: Arc<Sessions>,
     origin: Origin,
     request: Request,
@@ -74,7 +74,7 @@ pub fn open(
 }
 
 /// Moves a session from polling to a websocket.
-pub fn upgrade(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
+pub(crate) fn upgrade(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
     let (response, connection) = answer(request)?;
     // Ends with the upgrade, which has a deadline.
     tokio::spawn(async move {
@@ -101,7 +101,7 @@ async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
 }
 
 /// Checks the handshake and answers it; the connection is there once the response has been sent.
-pub fn answer(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
+pub(crate) fn answer(mut request: Request) -> Result<(Response, OnUpgrade), Refusal> {
     let headers = request.headers();
     if request.method() != Method::GET {
         return Err(Refusal::BadRequest);

@@ -4,48 +4,48 @@
 use std::io::Cursor;
 
 use bytes::Bytes;
-pub use tungstenite::protocol::frame::{
+pub(crate) use tungstenite::protocol::frame::{
     FrameHeader,
     coding::{CloseCode, Control, Data, OpCode},
 };
 
 /// A frame that holds a whole text.
-pub const TEXT: OpCode = OpCode::Data(Data::Text);
+pub(crate) const TEXT: OpCode = OpCode::Data(Data::Text);
 
 /// A frame that holds a whole binary message.
-pub const BINARY: OpCode = OpCode::Data(Data::Binary);
+pub(crate) const BINARY: OpCode = OpCode::Data(Data::Binary);
 
 /// A frame that asks for a pong.
-pub const PING: OpCode = OpCode::Control(Control::Ping);
+pub(crate) const PING: OpCode = OpCode::Control(Control::Ping);
 
 /// The answer to a ping.
-pub const PONG: OpCode = OpCode::Control(Control::Pong);
+pub(crate) const PONG: OpCode = OpCode::Control(Control::Pong);
 
 /// The last frame of either side.
-pub const CLOSE: OpCode = OpCode::Control(Control::Close);
+pub(crate) const CLOSE: OpCode = OpCode::Control(Control::Close);
 
 /// The most that a header takes without a mask, in bytes.
-pub const MAX_HEADER: usize = 10;
+pub(crate) const MAX_HEADER: usize = 10;
 
 /// The most that a control frame may hold, in bytes.
-pub const MAX_CONTROL: u64 = 125;
+pub(crate) const MAX_CONTROL: u64 = 125;
 
 /// Appends a frame.
-pub fn push(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+pub(crate) fn push(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let (header, size) = header(opcode, payload.len());
     out.extend_from_slice(&header[..size]);
     out.extend_from_slice(payload);
 }
 
 /// One frame.
-pub fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
+pub(crate) fn frame(opcode: OpCode, payload: &[u8]) -> Bytes {
     let mut frame = Vec::with_capacity(MAX_HEADER + payload.len());
     push(&mut frame, opcode, payload);
     frame.into()
 }
 
 /// A frame that ends the connection, with the reason where there is one.
-pub fn close(code: Option<CloseCode>) -> Bytes {
+pub(crate) fn close(code: Option<CloseCode>) -> Bytes {
     match code {
         Some(code) => frame(CLOSE, &u16::from(code).to_be_bytes()),
         None => frame(CLOSE, &[]),
@@ -54,7 +54,7 @@ pub fn close(code: Option<CloseCode>) -> Bytes {
 
 /// Writes a header right in front of its payload, for which there are [`MAX_HEADER`] bytes. Returns
 /// where the frame begins.
-pub fn set_header(frame: &mut [u8], opcode: OpCode) -> usize {
+pub(crate) fn set_header(frame: &mut [u8], opcode: OpCode) -> usize {
     let (room, payload) = frame.split_at_mut(MAX_HEADER);
     let (header, size) = header(opcode, payload.len());
     let start = MAX_HEADER - size;
@@ -76,7 +76,7 @@ fn header(opcode: OpCode, length: usize) -> ([u8; MAX_HEADER], usize) {
 }
 
 /// The frames that [`push`] has written one behind the other, with what they hold.
-pub fn split(frames: &Bytes) -> impl Iterator<Item = (OpCode, Bytes)> {
+pub(crate) fn split(frames: &Bytes) -> impl Iterator<Item = (OpCode, Bytes)> {
     let mut rest = frames.clone();
     std::iter::from_fn(move || {
         let mut cursor = Cursor::new(&rest);
@@ -88,7 +88,7 @@ pub fn split(frames: &Bytes) -> impl Iterator<Item = (OpCode, Bytes)> {
 }
 
 /// Takes the mask off a payload.
-pub fn unmask(payload: &mut [u8], mask: [u8; 4]) {
+pub(crate) fn unmask(payload: &mut [u8], mask: [u8; 4]) {
     // Eight bytes at a time; the compiler makes more of it.
     let half = u32::from_ne_bytes(mask) as u64;
     let word = half << 32 | half;

@@ -1,10 +1,10 @@
 //! A client's websocket: one task of a few hundred bytes, which reads, writes what the client did not
 //! take at once, and keeps no buffer while nothing happens.
 
-pub mod accept;
-pub mod frame;
+pub(crate) mod accept;
+pub(crate) mod frame;
 mod reader;
-pub mod upgrade;
+pub(super) mod upgrade;
 
 use std::{
     cell::RefCell,
@@ -43,7 +43,7 @@ thread_local! {
 }
 
 /// The task of a websocket.
-pub struct WebSocket {
+pub(super) struct WebSocket {
     session: Arc<Session>,
     reader: Reader,
     state: State,

@@ -11,7 +11,7 @@ use super::frame::{
 use crate::transport::engine::session::EndReason;
 
 /// Who takes what a reader has read.
-pub trait Messages {
+pub(super) trait Messages {
     /// A whole text.
     fn text(&mut self, text: &str) -> Result<(), Stop>;
     /// A whole binary message.
@@ -22,7 +22,7 @@ pub trait Messages {
 
 /// Why nothing more is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stop {
+pub(super) enum Stop {
     /// The client has closed the websocket, with this code where it has given one.
     Closed(Option<CloseCode>),
     /// It has broken the protocol, and is told so with this code.
@@ -32,7 +32,7 @@ pub enum Stop {
 }
 
 /// What is kept between two reads: nothing, on most connections.
-pub struct Reader {
+pub(super) struct Reader {
     /// The largest message, in bytes.
     max_message: usize,
     /// A frame whose end is missing.
@@ -51,7 +51,7 @@ struct Fragments {
 impl Reader {
     /// A reader of messages up to so many bytes. `held` has been read already. It is copied: as long as
     /// the websocket lives, a buffer without content would be kept, too.
-    pub fn new(max_message: usize, held: &[u8]) -> Self {
+    pub(super) fn new(max_message: usize, held: &[u8]) -> Self {
         Self {
             max_message,
             is_unseen: !held.is_empty(),
@@ -61,18 +61,22 @@ impl Reader {
     }
 
     /// Whether bytes have been read that nobody has looked at.
-    pub fn has_unseen(&self) -> bool {
+    pub(super) fn has_unseen(&self) -> bool {
         self.is_unseen
     }
 
     /// What has been read and not been dealt with.
-    pub fn held(&self) -> &[u8] {
+    pub(super) fn held(&self) -> &[u8] {
         &self.held
     }
 
     /// Takes bytes from the client, and hands over the messages that are whole with them. The bytes
     /// lose their masks where they are.
-    pub fn take(&mut self, bytes: &mut [u8], messages: &mut impl Messages) -> Result<(), Stop> {
+    pub(super) fn take(
+        &mut self,
+        bytes: &mut [u8],
+        messages: &mut impl Messages,
+    ) -> Result<(), Stop> {
         self.is_unseen = false;
         if self.held.is_empty() {
             let (done, result) = self.deal(bytes, messages);

@@ -40,7 +40,7 @@ const READ_AT_ONCE: usize = 512;
 
 /// Moves a session to the websocket that has been accepted, or leaves it with polling. Returns the
 /// websocket's task.
-pub async fn run(session: Arc<Session>, accepted: Accepted) -> Option<WebSocket> {
+pub(crate) async fn run(session: Arc<Session>, accepted: Accepted) -> Option<WebSocket> {
     let mut probe = Probe {
         io: accepted.io,
         reader: Reader::new(MAX_MESSAGE, &accepted.read),
