@@ -18,7 +18,7 @@ use crate::{
     guest,
     message::Message,
     namespace::MAIN_NAMESPACE,
-    plugin::{self, CallError, CallKind, Completed, Job, Reply, Spent, Started},
+    plugin::{CallError, CallKind, Completed, Job, Reply, Spent, Started},
     registry::Filter,
     store::{Bucket, CommitError, Transaction},
 };
@@ -256,10 +256,10 @@ impl Dispatcher {
         let spent = call.chain.as_ref().map(|chain| chain.spent());
         match filter.plugin.start(job, spent.unwrap_or_default()) {
             Started::Done(completed) => self.filtered(call, filter, completed),
-            Started::Moved(completed) => {
+            Started::Later(completed) => {
                 let this = self.clone();
                 Progress::Moved(Box::pin(async move {
-                    let completed = plugin::ended(completed).await;
+                    let completed = completed.await;
                     this.filtered(call, filter, completed).end().await;
                 }))
             }

@@ -56,7 +56,7 @@ use crate::{
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
-    plugin::{self, Completed, Started},
+    plugin::{Completed, Started},
     registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
@@ -324,10 +324,10 @@ impl Dispatcher {
         let (job, spent) = (call.job(), call.spent());
         match call.route.plugin.start(job, spent) {
             Started::Done(completed) => self.settle(call, completed),
-            Started::Moved(completed) => {
+            Started::Later(completed) => {
                 let this = self.clone();
                 Progress::Moved(Box::pin(async move {
-                    let completed = plugin::ended(completed).await;
+                    let completed = completed.await;
                     this.settle(call, completed).end().await;
                 }))
             }

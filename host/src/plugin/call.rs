@@ -1,9 +1,9 @@
 //! A call: inline where it is fast, moved away when it is slow, stopped when it is over budget.
 //!
 //! A call into a live instance costs about a microsecond and a hop to another thread ten times
-//! that, so the call is polled once where the event was read. A guest that is not done within
-//! two epoch ticks goes on, in the same future, on the plugin runtime with the rest of its
-//! budget. A plugin that overran lately is not started inline at all.
+//! that, so the call is polled where the event was read. A guest that used the processor for longer than
+//! an epoch tick or two goes on, in the same future, on the plugin runtime with the rest of its budget. A
+//! plugin that overran lately is not started inline at all.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,12 +12,13 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::{Duration, Instant},
 };
 
 use futures_util::FutureExt;
 use tokio::{sync::oneshot, time::timeout_at};
+use tokio_util::sync::ReusableBoxFuture;
 
 use super::{
     breaker::Begun,
@@ -25,7 +26,7 @@ use super::{
     completed::{Completed, Spent, Started},
     job::{CallKind, Job},
     load::Plugin,
-    metered::{CpuTime, Metered},
+    metered::{CpuTime, Metered, thread_cpu_time},
     pool::{Ended, Lease},
 };
 use crate::{address::ClientAddress, capability::Output, error::TraceId};
@@ -52,18 +53,21 @@ impl Plugin {
             since: Some(began),
             ..spent
         };
-        let penalty = self.health().in_penalty();
-        if penalty {
-            return self.move_away(None, Some(job), spent, penalty);
+        if self.health().in_penalty() {
+            return self.move_away(None, Some(job), spent, true);
         }
-        let Some(mut lease) = self.pool().take_idle() else {
-            return self.move_away(None, Some(job), spent, penalty);
-        };
-        let deadline = began + self.budget().wall;
+        match self.pool().take_idle() {
+            Some(lease) => self.run_at_once(lease, job, spent),
+            None => Started::Later(Box::pin(self.clone().run_when_free(job, spent))),
+        }
+    }
+
+    /// Runs a call where it is, as long as it is fast.
+    fn run_at_once(self: &Arc<Self>, mut lease: Lease, job: Job, spent: Spent) -> Started {
+        let now = Instant::now();
+        let deadline = spent.since.unwrap_or(now) + self.budget().wall;
         let call = lease.begin(|instance| instance.run(job, deadline));
-        // The waker does nothing: a call that is moved is polled again where it goes on.
-        let mut cx = Context::from_waker(Waker::noop());
-        match catch_unwind(AssertUnwindSafe(|| call.poll(&mut cx))) {
+        match catch_unwind(AssertUnwindSafe(|| poll_while_fast(call))) {
             Ok(Poll::Ready(ended)) => {
                 let took = now.elapsed();
                 self.metrics().called(took);
@@ -77,9 +81,28 @@ impl Plugin {
                 };
                 Started::Done(self.complete(lease, ended, spent))
             }
-            Ok(Poll::Pending) => self.move_away(Some(lease), None, spent, penalty),
+            Ok(Poll::Pending) => self.move_away(Some(lease), None, spent, false),
             Err(panic) => Started::Done(Completed::failed(CallError::of_panic(&*panic))),
         }
+    }
+
+    /// Waits for an instance where it is, and not among the slow: a call that is fast is to be as fast
+    /// when it had to wait.
+    async fn run_when_free(self: Arc<Self>, job: Job, spent: Spent) -> Completed {
+        let deadline = spent.since.unwrap_or_else(Instant::now) + self.budget().wall;
+        let mut lease = tokio::select! {
+            lease = timeout_at(deadline.into(), self.pool().take()) => match lease {
+                Ok(lease) => lease,
+                // Others hold the instances.
+                Err(_) => return Completed::failed(CallError::Busy),
+            },
+            () = self.retired() => return Completed::failed(CallError::replaced()),
+        };
+        let started = match lease.instance() {
+            Some(_) => self.run_at_once(lease, job, spent),
+            None => self.move_away(Some(lease), Some(job), spent, false),
+        };
+        started.ended().await
     }
 
     /// A call was answered, and the answer was good; it was for the `client` at this address, if for any.
@@ -150,6 +173,9 @@ impl Plugin {
         penalty: bool,
     ) -> Started {
         let (answer, answered) = oneshot::channel();
+        let stopped =
+            |_| Completed::failed(CallError::Unavailable("the host is shutting down".into()));
+        let answered = answered.map(move |answer| answer.unwrap_or_else(stopped));
         let plugin = self.clone();
         self.engine().runtime(penalty).spawn(async move {
             let call = AssertUnwindSafe(plugin.go_on(lease, job, spent));
@@ -159,7 +185,7 @@ impl Plugin {
             // Nobody listens any more when the host stops.
             let _ = answer.send(completed);
         });
-        Started::Moved(answered)
+        Started::Later(Box::pin(answered))
     }
 
     /// Runs the rest of a call that has begun, or the whole of one that has not.
@@ -174,11 +200,12 @@ impl Plugin {
         let call = async {
             let mut lease = match lease {
                 Some(lease) => lease,
-                // What a new instance costs is not held against the plugin.
-                None => self.lease(&mut CpuTime::default(), &waiting).await?,
+                None => self.pool().take().await,
             };
             waiting.store(false, Ordering::Relaxed);
             if let Some(job) = job {
+                // What a new instance costs is not held against the plugin.
+                self.equip(&mut lease, &mut CpuTime::default()).await?;
                 lease.begin(|instance| instance.run(job, deadline));
             }
             // What it writes is wanted even if the instance goes with the call.
@@ -203,7 +230,7 @@ impl Plugin {
                 Err(self.out_of_time("wall", budget.wall))
             }),
             () = self.retired() => {
-                Err(CallError::Unavailable("replaced, and the call did not end in time".into()))
+                Err(CallError::replaced())
             }
         };
         self.metrics().called(began.elapsed());
@@ -225,25 +252,24 @@ impl Plugin {
         }
     }
 
-    /// An instance from the pool, or a new one where there is room.
-    async fn lease(&self, cpu: &mut CpuTime, waiting: &AtomicBool) -> Result<Lease, CallError> {
-        let mut lease = self.pool().take().await;
-        waiting.store(false, Ordering::Relaxed);
-        if lease.instance().is_none() {
-            let limit = self.budget().cpu;
-            let creation = std::pin::pin!(self.instantiate());
-            let created = Metered {
-                future: creation,
-                cpu,
-                limit,
-            }
-            .await;
-            let described = created.ok_or_else(|| self.out_of_time("cpu", limit))?;
-            let described = described.map_err(|error| CallError::Unavailable(error.to_string()))?;
-            let (instance, _) = described.map_err(CallError::Unavailable)?;
-            lease.provide(instance);
+    /// Gives a lease a new instance where it came without.
+    async fn equip(&self, lease: &mut Lease, cpu: &mut CpuTime) -> Result<(), CallError> {
+        if lease.instance().is_some() {
+            return Ok(());
         }
-        Ok(lease)
+        let limit = self.budget().cpu;
+        let creation = std::pin::pin!(self.instantiate());
+        let created = Metered {
+            future: creation,
+            cpu,
+            limit,
+        }
+        .await;
+        let described = created.ok_or_else(|| self.out_of_time("cpu", limit))?;
+        let described = described.map_err(|error| CallError::Unavailable(error.to_string()))?;
+        let (instance, _) = described.map_err(CallError::Unavailable)?;
+        lease.provide(instance);
+        Ok(())
     }
 
     fn out_of_time(&self, budget: &'static str, allowed: Duration) -> CallError {
@@ -277,5 +303,83 @@ impl Plugin {
                 ..Completed::failed(self.trap(&error))
             },
         }
+    }
+}
+
+/// Polls a call until it has ended, waits for something, or has used the processor for long. Who was not
+/// running when its time was over has lost the processor to others, which says nothing about the guest.
+fn poll_while_fast<T>(call: &mut ReusableBoxFuture<'static, T>) -> Poll<T> {
+    // The waker does nothing: a call that is moved is polled again where it goes on.
+    if let Poll::Ready(ended) = call.poll(&mut Context::from_waker(Waker::noop())) {
+        return Poll::Ready(ended);
+    }
+    let began = thread_cpu_time();
+    let woken = Arc::new(Woken(AtomicBool::new(true)));
+    let waker = Waker::from(woken.clone());
+    let mut cx = Context::from_waker(&waker);
+    while woken.0.swap(false, Ordering::Relaxed) && thread_cpu_time() - began < SLOW {
+        if let Poll::Ready(ended) = call.poll(&mut cx) {
+            return Poll::Ready(ended);
+        }
+    }
+    Poll::Pending
+}
+
+/// Whether a call that is not done wants to go on at once: what yields does, what waits does not.
+struct Woken(AtomicBool);
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    /// Polls a call that is over at the poll `last`, of which each does `work`.
+    fn poll_until(last: u32, work: impl Fn(&mut Context<'_>) + Send + 'static) -> (Poll<()>, u32) {
+        let (polls, polled) = std::sync::mpsc::channel();
+        let mut left = last;
+        let call = poll_fn(move |cx| {
+            polls.send(()).unwrap();
+            left -= 1;
+            if left == 0 {
+                return Poll::Ready(());
+            }
+            work(cx);
+            Poll::Pending
+        });
+        let poll = poll_while_fast(&mut ReusableBoxFuture::new(call));
+        (poll, polled.try_iter().count() as u32)
+    }
+
+    #[test]
+    fn a_call_that_lost_the_processor_is_polled_again() {
+        let yields = |cx: &mut Context<'_>| {
+            std::thread::sleep(SLOW);
+            cx.waker().wake_by_ref();
+        };
+        assert_eq!(poll_until(9, yields), (Poll::Ready(()), 9));
+    }
+
+    #[test]
+    fn a_call_that_uses_the_processor_is_not() {
+        let works = |cx: &mut Context<'_>| {
+            let since = thread_cpu_time();
+            while thread_cpu_time() - since < SLOW {}
+            cx.waker().wake_by_ref();
+        };
+        assert_eq!(poll_until(9, works), (Poll::Pending, 2));
+    }
+
+    #[test]
+    fn a_call_that_waits_is_not() {
+        let (poll, polls) = poll_until(9, |_| {});
+        assert_eq!(poll, Poll::Pending);
+        assert_eq!(polls, 2, "the first poll does not tell");
     }
 }

@@ -114,6 +114,11 @@ impl CallError {
         }
     }
 
+    /// The plugin's generation has gone in the midst of the call.
+    pub fn replaced() -> Self {
+        Self::Unavailable("replaced, and the call did not end in time".to_owned())
+    }
+
     /// The host panicked.
     pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
         Self::Host(panics::message(panic))

@@ -1,8 +1,9 @@
 //! Calls that have been started, and calls that have ended.
 
-use std::time::{Duration, Instant};
-
-use tokio::sync::oneshot;
+use std::{
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use super::{call_error::CallError, job::Reply, pool::Lease};
 use crate::capability::{Recorded, Written};
@@ -39,9 +40,12 @@ pub struct Spent {
 pub enum Started {
     /// It ended at once.
     Done(Completed),
-    /// It goes on elsewhere. The channel closes without an answer only when the host stops.
-    Moved(oneshot::Receiver<Completed>),
+    /// It takes longer, and is not to hold up whoever started it.
+    Later(Later),
 }
+
+/// How a call ends that takes longer.
+pub(crate) type Later = Pin<Box<dyn Future<Output = Completed> + Send>>;
 
 impl Completed {
     /// A call without an answer.
@@ -61,13 +65,7 @@ impl Started {
     pub async fn ended(self) -> Completed {
         match self {
             Self::Done(completed) => completed,
-            Self::Moved(completed) => ended(completed).await,
+            Self::Later(completed) => completed.await,
         }
     }
-}
-
-/// What a call that was moved ends with.
-pub(crate) async fn ended(moved: oneshot::Receiver<Completed>) -> Completed {
-    let stopped = |_| Completed::failed(CallError::Unavailable("the host is shutting down".into()));
-    moved.await.unwrap_or_else(stopped)
 }

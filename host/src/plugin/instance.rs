@@ -19,11 +19,8 @@ use crate::{
     },
 };
 
-/// How many epoch ticks a call may take before it yields for the first time: with one, a call
-/// that merely straddles a tick would be moved away and queue behind the slow.
-const FIRST_YIELD_TICKS: u64 = 2;
-
-/// Ticks between later yields.
+/// How many epoch ticks a call may take before it yields. One that merely straddles a tick is polled
+/// again at once.
 const YIELD_TICKS: u64 = 1;
 
 /// A component that is linked and ready to be instantiated, with its exports looked up.
@@ -143,7 +140,7 @@ impl Prepared {
         let mut store = Store::new(self.pre.engine(), state);
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_async_yield_and_update(YIELD_TICKS);
-        store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        store.set_epoch_deadline(YIELD_TICKS);
         // What they stand for is memory of the host that no budget counts.
         store.set_max_component_handles(MAX_HANDLES);
         // The default lets a guest hand over 128 MiB at once.
@@ -215,7 +212,7 @@ impl Instance {
 
     async fn reply(&mut self, job: Job, deadline: Instant) -> wasmtime::Result<Reply> {
         let store = &mut self.store;
-        store.set_epoch_deadline(FIRST_YIELD_TICKS);
+        store.set_epoch_deadline(YIELD_TICKS);
         store.data_mut().begin(deadline);
         self.ticker.begin();
         match job {

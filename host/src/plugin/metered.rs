@@ -53,7 +53,8 @@ impl<F: Future + ?Sized> Future for Metered<'_, F> {
     }
 }
 
-fn thread_cpu_time() -> Duration {
+/// CPU time of the current thread.
+pub(crate) fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }

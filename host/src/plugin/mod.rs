@@ -27,7 +27,7 @@ mod weight;
 
 pub(crate) use breaker::{Paused, Pauses};
 pub(crate) use call_error::CallError;
-pub(crate) use completed::{Completed, Spent, Started, ended};
+pub(crate) use completed::{Completed, Spent, Started};
 pub(crate) use content::{Content, ContentHash};
 pub(crate) use engine::Engine;
 pub(crate) use health::Health;
