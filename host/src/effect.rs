@@ -203,8 +203,15 @@ fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcas
             sockets.emit(connection, broadcast, &event, message, volatile);
         }
         Effect::JoinSockets { sockets, room } => {
-            let join = |it: &Arc<Connection>| it.join(vec![room.clone()]);
-            selected(&sockets).iter().for_each(join);
+            let stays_out = |it: &&Arc<Connection>| it.join_one_more(room.clone()).is_err();
+            let left_out = selected(&sockets).iter().filter(stays_out).count();
+            if left_out > 0 {
+                tracing::warn!(
+                    room,
+                    connections = left_out,
+                    "connections stay out of a room: they are in socket.max_rooms already"
+                );
+            }
         }
         Effect::LeaveSockets { sockets, room } => {
             let leave = |it: &Arc<Connection>| it.leave(vec![room.clone()]);
@@ -233,10 +240,14 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
             }
             connection.emit(&event, message, volatile);
         }
-        Effect::Join { room } => connection.join(vec![room]),
+        Effect::Join { room } => {
+            join(connection, &room);
+        }
         Effect::Leave { room } => connection.leave(vec![room]),
         Effect::Enter { room, data } => {
-            if let Err(full) = connection.be_present(room, data) {
+            if join(connection, &room)
+                && let Err(full) = connection.be_present(&room, data)
+            {
                 tracing::warn!(
                     socket = connection.id,
                     "joined a room without being present: {full}"
@@ -246,4 +257,17 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
         Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
         _ => {}
     }
+}
+
+/// False if the connection is in too many rooms: other calls joined them since the plugin asked.
+fn join(connection: &Connection, room: &str) -> bool {
+    let joined = connection.join_one_more(room.to_owned());
+    if let Err(too_many) = &joined {
+        tracing::warn!(
+            socket = connection.id,
+            room,
+            "stays out of a room: {too_many}"
+        );
+    }
+    joined.is_ok()
 }

@@ -29,7 +29,7 @@ pub(crate) use bindings::{
         filters::{Guest as Filters, GuestIndices as FiltersIndices, Verdict},
         lifecycle::{
             Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,
-            Missed, RateLimit, Rule, Schedule, Scope, SerialKey,
+            Missed, OnExcess, RateLimit, Rule, Schedule, Scope, SerialKey,
         },
         timer_handler::{Guest as TimerHandler, GuestIndices as TimerHandlerIndices},
         webhooks::{self, Guest as Webhooks, GuestIndices as WebhooksIndices},

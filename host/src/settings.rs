@@ -70,10 +70,11 @@ impl Excess {
         }
     }
 
-    /// What becomes of those of a plugin, or of nobody's.
-    pub fn of(&self, plugin: &str) -> OnExcess {
-        let said = self.of_plugins.get(plugin);
-        said.copied().unwrap_or(self.unless_said)
+    /// What becomes of one of a plugin, or of nobody: what the configuration says of the plugin, else what
+    /// the event's contract `declared`, else what the configuration says of all.
+    pub fn of(&self, plugin: &str, declared: Option<OnExcess>) -> OnExcess {
+        let said = self.of_plugins.get(plugin).copied();
+        said.or(declared).unwrap_or(self.unless_said)
     }
 }
 

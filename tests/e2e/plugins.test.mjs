@@ -708,6 +708,32 @@ test('events over a limit are dropped where the plugin or [limits] says so, and 
   assert.deepEqual(told().slice(2), ['unknown_event', 'rate_limited'], 'only that of a plugin that answers');
 });
 
+test('a contract says what becomes of its event over a limit, and the plugin in mixlab.toml has the last word', async (t) => {
+  const limits = [{ scope: 'socket', rate: '1/1000h' }];
+  const declaring = (on_excess, keys) => {
+    const name = `${on_excess}-${keys?.on_excess ?? 'unsaid'}`;
+    return { wasm: 'contracts', name, config: { events: [{ name, limits, on_excess }], answer: 'ok' }, ...keys };
+  };
+  const server = await startServer(t, {
+    config: CONFIG,
+    plugins: [declaring('drop'), declaring('drop', { on_excess: 'answer' }), declaring('answer', { on_excess: 'drop' })],
+  });
+  const socket = await connect(t, server);
+  const outcomes = async (event) => {
+    for (let count = 0; count < 3; count += 1) socket.emit(event);
+    assert.equal((await ask(socket, event)).error.code, 'rate_limited', 'who asks for an ack is told');
+    const metrics = (await server.api('GET', '/metrics', undefined, null)).body;
+    const series = new RegExp(`^mixlab_events_total\\{event="${event}",outcome="(\\w+)",plugin="${event}"\\} (\\d+)$`, 'gm');
+    return Object.fromEntries([...metrics.matchAll(series)].map(([, outcome, count]) => [outcome, Number(count)]));
+  };
+  const dropped = { ok: 1, dropped: 2, rate_limited: 1 };
+  assert.deepEqual(await outcomes('drop-unsaid'), dropped);
+  assert.deepEqual(await outcomes('answer-drop'), dropped);
+  assert.deepEqual(received(socket, 'mixlab:error'), []);
+  assert.deepEqual(await outcomes('drop-answer'), { ok: 1, rate_limited: 3 });
+  await until(() => received(socket, 'mixlab:error').length > 0);
+});
+
 test('a limit that no clock can count is no reason to end', async (t) => {
   const limits = [{ scope: 'socket', rate: '1/1000h', burst: 100_000 }];
   const config = { events: [{ name: 'x', limits }] };

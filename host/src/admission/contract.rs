@@ -11,6 +11,7 @@ use super::{
 use crate::{
     access::Access,
     capability::is_reserved_event,
+    config::OnExcess,
     guest::{self, EventContract},
     shorten::shortened,
     user::{MAX_ROLE_BYTES, MAX_ROLES},
@@ -34,6 +35,8 @@ pub struct Contract {
     pub reply: Option<Schema>,
     /// How often it may be sent.
     pub limits: Vec<Arc<Limit>>,
+    /// What becomes of it over a limit; none leaves it to the configuration.
+    pub on_excess: Option<OnExcess>,
     /// How large it may be, in bytes.
     pub max_bytes: usize,
     /// Which calls run one after the other.
@@ -64,6 +67,7 @@ impl Contract {
             arguments,
             reply,
             limits: declared,
+            on_excess,
             max_bytes,
             serial_by,
             repeatable,
@@ -100,6 +104,10 @@ impl Contract {
             arguments: schema("arguments", arguments)?,
             reply: schema("reply", reply)?,
             limits: limits.collect::<Result<_, _>>().map_err(error)?,
+            on_excess: on_excess.map(|on_excess| match on_excess {
+                guest::OnExcess::Answer => OnExcess::Answer,
+                guest::OnExcess::Drop => OnExcess::Drop,
+            }),
             max_bytes: max_bytes.map_or(usize::MAX, |bytes| bytes as usize),
             serial_by: serial_by.map(SerialBy::new).transpose().map_err(error)?,
             repeatable,

@@ -76,6 +76,7 @@ impl State {
         presence
             .has_place(place, &connection.who())
             .map_err(|full| Error::OverBudget(full.to_string()))?;
+        self.has_place_in(&room)?;
         let data = Arc::from(json.get());
         self.record(Effect::Enter { room, data })
     }

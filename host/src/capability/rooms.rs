@@ -1,5 +1,7 @@
 //! `mixlab:plugin/rooms`: rooms of connections.
 
+use std::collections::BTreeSet;
+
 use super::{State, denied, emit::selection_size};
 use crate::{
     connection::Connection,
@@ -8,11 +10,15 @@ use crate::{
     selected::Selected,
 };
 
+/// Longer names of rooms are not joined.
+const MAX_ROOM_BYTES: usize = 512;
+
 impl rooms::Host for State {
     fn join(&mut self, room: String) -> wasmtime::Result<Result<(), Error>> {
         self.meter.host_call(room.len())?;
         Ok(self
             .granted_room(&room)
+            .and_then(|()| self.has_place_in(&room))
             .and_then(|()| self.record(Effect::Join { room })))
     }
 
@@ -31,7 +37,7 @@ impl rooms::Host for State {
         let bytes = room.len() + selection_size(&selection);
         self.meter.host_call(bytes)?;
         let join = |sockets, room| Effect::JoinSockets { sockets, room };
-        Ok(self.move_sockets(selection, room, join))
+        Ok(check_name(&room).and_then(|()| self.move_sockets(selection, room, join)))
     }
 
     fn leave_sockets(
@@ -79,18 +85,52 @@ impl State {
         rooms
     }
 
-    /// A call sees its own joins and leaves.
-    fn joined_rooms(&self) -> Result<Vec<String>, Error> {
-        let connection = self.connection()?;
-        let mut rooms = self.granted_rooms(connection);
+    /// The rooms of the call's connection that the plugin may know of. Never a part of them: that would pass
+    /// for the whole.
+    fn joined_rooms(&mut self) -> Result<Vec<String>, Error> {
+        let mut rooms = self.rooms_by_now()?;
+        let grants = self.grants();
+        rooms.retain(|room| grants.room(room));
+        drop(grants);
+        let bytes = rooms.iter().map(|room| room.len() + size_of::<String>());
+        self.meter.answer(bytes.sum())?;
+        Ok(rooms.into_iter().collect())
+    }
+
+    /// Whether the call's connection may be in one more room.
+    pub(super) fn has_place_in(&self, room: &str) -> Result<(), Error> {
+        check_name(room)?;
+        let rooms = self.rooms_by_now()?;
+        let max_rooms = self.connection()?.adapter().max_rooms();
+        max_rooms
+            .admit(rooms.iter().map(String::as_str), room)
+            .map_err(|too_many| Error::OverBudget(too_many.to_string()))
+    }
+
+    /// The rooms of the call's connection. A call sees its own joins and leaves.
+    fn rooms_by_now(&self) -> Result<BTreeSet<String>, Error> {
+        let mut rooms: BTreeSet<String> = self.connection()?.rooms().into_iter().collect();
         for effect in &self.effects {
             match effect {
-                Effect::Join { room } if !rooms.contains(room) => rooms.push(room.clone()),
-                Effect::Leave { room } => rooms.retain(|other| other != room),
+                Effect::Join { room } | Effect::Enter { room, .. } => {
+                    rooms.insert(room.clone());
+                }
+                Effect::Leave { room } => {
+                    rooms.remove(room);
+                }
                 _ => {}
             }
         }
-        rooms.sort_unstable();
         Ok(rooms)
     }
+}
+
+/// Names are kept with every connection that joins, also while it is away.
+fn check_name(room: &str) -> Result<(), Error> {
+    if room.len() > MAX_ROOM_BYTES {
+        return Err(Error::Invalid(format!(
+            "room: a name has at most {MAX_ROOM_BYTES} bytes"
+        )));
+    }
+    Ok(())
 }

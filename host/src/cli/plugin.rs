@@ -176,6 +176,9 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
         if !event.limits.is_empty() {
             writeln!(out, "    limits       {}", event.limits.join(", "))?;
         }
+        if let Some(on_excess) = event.on_excess {
+            writeln!(out, "    over limits  {on_excess}")?;
+        }
         if let Some(bytes) = event.max_bytes {
             writeln!(out, "    size         {bytes} bytes")?;
         }

@@ -238,6 +238,8 @@ pub struct Socket {
     pub max_sessions_per_address: Option<usize>,
     /// How many namespaces may be open when one more is asked for that matches a pattern.
     pub max_namespaces: usize,
+    /// How many rooms plugins may put one connection into.
+    pub max_rooms: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
     pub queue: usize,
     /// How many bytes they may take; one event always may wait.
@@ -262,6 +264,7 @@ impl Default for Socket {
             max_sessions: None,
             max_sessions_per_address: None,
             max_namespaces: 1_000,
+            max_rooms: 1_000,
             queue: 8_192,
             queue_bytes: Size::mib(16),
         }

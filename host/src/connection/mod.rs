@@ -24,7 +24,9 @@ use crate::{
     ordered_lock::{OrderedMutex, rank},
     presence::{Full, Who},
     recovery::{Former, Replay, Stream},
-    transport::{Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey},
+    transport::{
+        Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey, TooManyRooms,
+    },
     user::{User, UserId},
 };
 
@@ -175,9 +177,8 @@ impl Connection {
         }
     }
 
-    /// Joins a room and is present there, with this data of its user.
-    pub(crate) fn be_present(&self, room: String, data: Arc<str>) -> Result<(), Full> {
-        self.join(vec![room.clone()]);
+    /// Is present in a room that it has joined, with this data of its user.
+    pub(crate) fn be_present(&self, room: &str, data: Arc<str>) -> Result<(), Full> {
         let phase = self.phase.lock();
         if let Phase::Ended { .. } = *phase {
             return Ok(());
@@ -185,7 +186,7 @@ impl Connection {
         // Under the lock: whoever ends the connection sees both.
         self.is_present.store(true, Ordering::Relaxed);
         let presence = self.adapter.presence();
-        presence.enter((self.namespace(), &room), &self.id, self.who(), data)
+        presence.enter((self.namespace(), room), &self.id, self.who(), data)
     }
 
     /// Who is present by it.
@@ -205,11 +206,27 @@ impl Connection {
         self.deadline.store(deadline.map(Arc::new));
     }
 
-    /// Joins rooms.
+    /// Joins rooms of the host.
     pub fn join(&self, rooms: Vec<String>) {
         self.adapter.join(self.key, self.stream.as_deref(), rooms);
+        self.leave_if_ended();
+    }
+
+    /// Joins a room of plugins, unless it is in as many as it may be.
+    pub(crate) fn join_one_more(&self, room: String) -> Result<(), TooManyRooms> {
+        let joined = {
+            // One at a time, so that they can be counted.
+            let _phase = self.phase.lock();
+            let stream = self.stream.as_deref();
+            self.adapter.join_one_more(self.key, stream, room)
+        };
+        self.leave_if_ended();
+        joined
+    }
+
+    fn leave_if_ended(&self) {
         if self.has_ended() {
-            // Nobody else would take the socket out of them.
+            // Nobody else would take the socket out of its rooms.
             self.adapter.leave_all(self.key);
         }
     }

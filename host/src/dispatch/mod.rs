@@ -352,7 +352,10 @@ impl Dispatcher {
     fn refuse(&self, answer: Answer, route: Option<&Arc<Route>>, error: WireError) {
         let plugin = route.map_or(metrics::NO_PLUGIN, |route| route.plugin.name());
         let event = route.map_or(metrics::OTHER, |route| &route.contract.event);
-        let drops = || self.settings.load().excess.of(plugin) == OnExcess::Drop;
+        let drops = || {
+            let declared = route.and_then(|route| route.contract.on_excess);
+            self.settings.load().excess.of(plugin, declared) == OnExcess::Drop
+        };
         if error.code == RATE_LIMITED && !answer.is_asked_for() && drops() {
             self.metrics.event_failed(plugin, event, "dropped");
             return;

@@ -177,7 +177,7 @@ const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"
 
 /// Whether the host keeps a room itself: those of users and roles, and that of the clients which
 /// may have payment updates.
-fn is_reserved(room: &str) -> bool {
+pub(crate) fn is_reserved(room: &str) -> bool {
     let begins = |reserved: &&str| room.starts_with(reserved);
     room == PAYMENTS_ROOM || RESERVED.iter().any(begins)
 }

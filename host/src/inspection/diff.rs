@@ -133,6 +133,11 @@ fn diff_event(old: &Event, new: &Event, change: &mut impl FnMut(bool, String)) {
         let (old, new) = (old.limits.join(", "), new.limits.join(", "));
         change(false, format!("event {name}: limits: {old} -> {new}"));
     }
+    if old.on_excess != new.on_excess {
+        let text = |on_excess: Option<&'static str>| on_excess.unwrap_or("as the server says");
+        let (old, new) = (text(old.on_excess), text(new.on_excess));
+        change(false, format!("event {name}: over a limit: {old} -> {new}"));
+    }
     if old.max_bytes != new.max_bytes {
         let smaller = new
             .max_bytes
@@ -164,6 +169,7 @@ mod tests {
             arguments: None,
             reply: None,
             limits: Vec::new(),
+            on_excess: None,
             max_bytes: None,
             serial_by: None,
         }

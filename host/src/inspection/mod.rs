@@ -16,7 +16,7 @@ use crate::{
     broadcast::Broadcast,
     config::{self, Config},
     grant::Grants,
-    guest::{Access, Description, EventContract, RateLimit, SerialKey},
+    guest::{Access, Description, EventContract, OnExcess, RateLimit, SerialKey},
     history::History,
     http_client::HttpClient,
     metrics::Metrics,
@@ -73,6 +73,8 @@ pub struct Event {
     pub reply: Option<Box<RawValue>>,
     /// E.g. `100/10s by socket`.
     pub limits: Vec<String>,
+    /// What becomes of it over a limit, `answer` or `drop`; none leaves it to `mixlab.toml`.
+    pub on_excess: Option<&'static str>,
     /// In bytes.
     pub max_bytes: Option<u32>,
     /// What its calls have in common that run one after the other.
@@ -223,9 +225,17 @@ impl Event {
             arguments: schema(&contract.arguments),
             reply: schema(&contract.reply),
             limits: contract.limits.iter().map(limit_text).collect(),
+            on_excess: contract.on_excess.map(excess_text),
             max_bytes: contract.max_bytes,
             serial_by: contract.serial_by.as_ref().map(serial_text),
         }
+    }
+}
+
+fn excess_text(on_excess: OnExcess) -> &'static str {
+    match on_excess {
+        OnExcess::Answer => "answer",
+        OnExcess::Drop => "drop",
     }
 }
 

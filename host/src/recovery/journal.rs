@@ -151,33 +151,39 @@ impl Journal {
         awaited
     }
 
-    /// Changes a connection's rooms. `change` does it, with the session of its socket.
+    /// Changes a connection's rooms. `change` does it, with the session of its socket. False if that says
+    /// that it may not be.
     pub(crate) fn change_rooms(
         &self,
         stream: &Stream,
         rooms: Vec<String>,
         joined: bool,
-        change: impl FnOnce(SessionKey, Vec<String>),
+        change: impl FnOnce(SessionKey, Vec<String>) -> bool,
         is_in: impl Fn(SessionKey, &str) -> bool,
-    ) {
+    ) -> bool {
         // No broadcast comes in between, so that it is known which ones it counts for.
         let log = self.log.read();
         let mut state = stream.lock();
         let Some(session) = state.session() else {
-            return;
+            return true;
         };
-        for room in &rooms {
+        let mut changed = rooms.clone();
+        changed.retain(|room| {
             let was_in = state.is_in(room).unwrap_or_else(|| is_in(session, room));
-            if was_in != joined {
-                let change = Change {
-                    since: log.next(),
-                    room: room.clone(),
-                    joined,
-                };
-                state.note(change, log.first());
-            }
+            was_in != joined
+        });
+        if !change(session, rooms) {
+            return false;
         }
-        change(session, rooms);
+        for room in changed {
+            let change = Change {
+                since: log.next(),
+                room,
+                joined,
+            };
+            state.note(change, log.first());
+        }
+        true
     }
 
     /// Notes that a connection has lost its socket in `session`, and keeps what `former` makes of

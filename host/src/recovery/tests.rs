@@ -144,9 +144,12 @@ impl Client {
     fn change_rooms(&mut self, journal: &Journal, room: &str, joined: bool) {
         let rooms = &mut self.rooms;
         let was_in = rooms.contains(room);
-        let change = |_, names: Vec<String>| match joined {
-            true => rooms.extend(names),
-            false => rooms.retain(|room| !names.contains(room)),
+        let change = |_, names: Vec<String>| {
+            match joined {
+                true => rooms.extend(names),
+                false => rooms.retain(|room| !names.contains(room)),
+            }
+            true
         };
         let names = vec![room.to_owned()];
         journal.change_rooms(&self.stream, names, joined, change, |_, _| was_in);

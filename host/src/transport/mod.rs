@@ -16,4 +16,4 @@ pub(crate) use engine::{Guest, Query, Refusal, accept, admit, routes};
 pub(crate) use key::{SessionKey, SocketKey};
 pub(crate) use net::{Listener, serve};
 pub use sockets::Delivery;
-pub(crate) use sockets::{Adapter, Namespaces, Packet, Selection, Unanswered};
+pub(crate) use sockets::{Adapter, Namespaces, Packet, Selection, TooManyRooms, Unanswered};

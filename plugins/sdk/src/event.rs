@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use crate::bindings::exports::mixlab::plugin::lifecycle::{
-    Access, EventContract, RateLimit, SerialKey,
+    Access, EventContract, OnExcess, RateLimit, SerialKey,
 };
 use crate::message::invalid_arguments;
 use crate::rate::Rate;
@@ -42,6 +42,7 @@ impl Event {
                 arguments: None,
                 reply: None,
                 limits: Vec::new(),
+                on_excess: None,
                 max_bytes: None,
                 serial_by: None,
                 repeatable: false,
@@ -77,6 +78,13 @@ impl Event {
     /// Like [`limit`](Self::limit), but only `burst` of them may come at once.
     pub fn limit_with_burst(self, scope: Scope, rate: &str, burst: u32) -> Self {
         self.rate_limit(scope, rate, Some(burst))
+    }
+
+    /// What becomes of one over a limit, unless `mixlab.toml` says otherwise for the plugin:
+    /// [`OnExcess::Drop`] spares clients that send it at high rates without an ack the errors.
+    pub fn on_excess(mut self, on_excess: OnExcess) -> Self {
+        self.contract.on_excess = Some(on_excess);
+        self
     }
 
     /// The largest payload, JSON and attachments together, in bytes.

@@ -75,7 +75,7 @@ pub mod webhook;
 
 pub use arguments::Arguments;
 pub use ask::{Answers, AskError};
-pub use bindings::exports::mixlab::plugin::lifecycle::Scope;
+pub use bindings::exports::mixlab::plugin::lifecycle::{OnExcess, Scope};
 pub use bindings::hooks::exports::mixlab::plugin::connections::Refusal;
 pub use bindings::mixlab::plugin::history::{Entry as Kept, Page};
 pub use bindings::mixlab::plugin::sockets::{Request as Handshake, Socket};
@@ -101,8 +101,8 @@ pub use timers::{Missed, Timer, Timers};
 /// What nearly every plugin needs.
 pub mod prelude {
     pub use crate::{
-        Config, Context, Event, Message, NoAck, Outcome, Plugin, Refusal, Rejection, Scope,
-        Verdict, data,
+        Config, Context, Event, Message, NoAck, OnExcess, Outcome, Plugin, Refusal, Rejection,
+        Scope, Verdict, data,
     };
     pub use schemars::JsonSchema;
     pub use serde::{Deserialize, Serialize};

@@ -27,6 +27,7 @@ use super::{
     namespaces::Dropped,
     packet::Packet,
     present::Present,
+    rooms::{MaxRooms, TooManyRooms},
     selection::Selection,
 };
 use crate::{
@@ -75,6 +76,7 @@ pub struct Adapter {
     dropped: Arc<Dropped>,
     /// How many connections there are, also those that are not let in yet or have just ended.
     connections: AtomicUsize,
+    max_rooms: MaxRooms,
     /// None if nothing is recovered.
     journal: Option<Journal>,
 }
@@ -92,11 +94,12 @@ struct Introduction<'a> {
 
 impl Adapter {
     /// The adapter of the namespace at `path`, without sockets.
-    pub fn new(
+    pub(crate) fn new(
         path: &str,
         recovery: &Arc<Common>,
         presence: Arc<Presence>,
         dropped: Arc<Dropped>,
+        max_rooms: MaxRooms,
     ) -> Self {
         let members: Arc<SharedMembers> = Arc::default();
         let journal = || Journal::new(recovery.clone());
@@ -108,6 +111,7 @@ impl Adapter {
             presence,
             dropped,
             connections: AtomicUsize::new(0),
+            max_rooms,
             journal: recovery.is_enabled().then(journal),
         }
     }
@@ -333,29 +337,71 @@ impl Adapter {
         self.finish("(ack)", pushed, session);
     }
 
-    /// Adds a connection to rooms; see [`Adapter::emit`].
+    /// Adds a connection to rooms of the host; see [`Adapter::emit`].
     pub fn join(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
-        let join = |session, rooms| self.local.add_all(session, rooms);
-        match (&self.journal, stream) {
-            (Some(journal), Some(stream)) => {
-                journal.change_rooms(stream, rooms, true, join, |session, room| {
-                    self.local.socket_rooms(session).contains(room)
-                });
-            }
-            _ => join(socket.session, rooms),
-        }
+        self.change_rooms(socket, stream, rooms, true, |session, rooms| {
+            self.local.add_all(session, rooms);
+            true
+        });
+    }
+
+    /// Adds a connection to a room of plugins, if it is in fewer than it may be; see [`Adapter::emit`]. The
+    /// caller sees to it that a connection joins one at a time.
+    pub(crate) fn join_one_more(
+        &self,
+        socket: SocketKey,
+        stream: Option<&Stream>,
+        room: String,
+    ) -> Result<(), TooManyRooms> {
+        let mut admitted = Ok(());
+        self.change_rooms(
+            socket,
+            stream,
+            vec![room.clone()],
+            true,
+            |session, rooms| {
+                let mut joined = self.local.socket_rooms(session);
+                joined.remove(CATCHING_UP);
+                admitted = self
+                    .max_rooms
+                    .admit(joined.iter().map(AsRef::as_ref), &room);
+                if admitted.is_ok() {
+                    self.local.add_all(session, rooms);
+                }
+                admitted.is_ok()
+            },
+        );
+        admitted
+    }
+
+    /// How many rooms a connection may be in.
+    pub(crate) fn max_rooms(&self) -> MaxRooms {
+        self.max_rooms
     }
 
     /// Removes a connection from rooms; see [`Adapter::emit`].
     pub fn leave(&self, socket: SocketKey, stream: Option<&Stream>, rooms: Vec<String>) {
-        let leave = |session, rooms| self.local.del(session, rooms);
+        self.change_rooms(socket, stream, rooms, false, |session, rooms| {
+            self.local.del(session, rooms);
+            true
+        });
+    }
+
+    fn change_rooms(
+        &self,
+        socket: SocketKey,
+        stream: Option<&Stream>,
+        rooms: Vec<String>,
+        joined: bool,
+        change: impl FnOnce(SessionKey, Vec<String>) -> bool,
+    ) -> bool {
         match (&self.journal, stream) {
             (Some(journal), Some(stream)) => {
-                journal.change_rooms(stream, rooms, false, leave, |session, room| {
+                journal.change_rooms(stream, rooms, joined, change, |session, room| {
                     self.local.socket_rooms(session).contains(room)
-                });
+                })
             }
-            _ => leave(socket.session, rooms),
+            _ => change(socket.session, rooms),
         }
     }
 

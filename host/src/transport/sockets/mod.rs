@@ -9,6 +9,7 @@ mod members;
 mod namespaces;
 mod packet;
 mod present;
+mod rooms;
 mod selection;
 
 pub(crate) use adapter::Adapter;
@@ -16,4 +17,5 @@ pub use adapter::Delivery;
 pub(crate) use ask::Unanswered;
 pub(crate) use namespaces::Namespaces;
 pub(crate) use packet::Packet;
+pub(crate) use rooms::TooManyRooms;
 pub(crate) use selection::Selection;

@@ -8,7 +8,7 @@ use std::sync::{
 use ahash::HashMap;
 use parking_lot::RwLock;
 
-use super::adapter::Adapter;
+use super::{adapter::Adapter, rooms::MaxRooms};
 use crate::{
     config::{self, SlowClient},
     presence::Presence,
@@ -23,17 +23,18 @@ pub struct Namespaces {
     sessions: Arc<Sessions>,
     recovery: Arc<Common>,
     presence: Arc<Presence>,
+    max_rooms: MaxRooms,
 }
 
 /// What becomes of packets that find a client's send buffer full.
-pub struct Dropped {
+pub(crate) struct Dropped {
     packets: AtomicU64,
     slow_client: SlowClient,
 }
 
 impl Dropped {
     /// Counts a packet, and deals with its client.
-    pub fn count(&self, client: &Arc<Session>) {
+    pub(crate) fn count(&self, client: &Arc<Session>) {
         self.packets.fetch_add(1, Ordering::Relaxed);
         if self.slow_client == SlowClient::Disconnect {
             client.end(EndReason::TransportClose);
@@ -57,6 +58,7 @@ impl Namespaces {
             sessions: Arc::new(Sessions::new(Policy::new(socket))),
             presence: Arc::new(Presence::new(presence, &recovery)),
             recovery: Arc::new(Common::new(recovery)),
+            max_rooms: MaxRooms(socket.max_rooms),
         }
     }
 
@@ -83,7 +85,8 @@ impl Namespaces {
     /// A namespace is served from now on.
     pub fn open(&self, path: &str) {
         let presence = self.presence.clone();
-        let adapter = Adapter::new(path, &self.recovery, presence, self.dropped.clone());
+        let dropped = self.dropped.clone();
+        let adapter = Adapter::new(path, &self.recovery, presence, dropped, self.max_rooms);
         self.adapters.write().insert(path.into(), Arc::new(adapter));
     }
 
