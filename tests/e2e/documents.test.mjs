@@ -15,7 +15,7 @@ const BLOCKS = DOCUMENTS.flatMap(blocks);
 const written = (...languages) => BLOCKS.filter(({ language }) => languages.includes(language));
 
 const isManifest = ({ text }) => text.startsWith('[package]');
-const isOfChat = ({ text }) => /^name = "chat"$/m.test(text);
+const isOfTalk = ({ text }) => /^name = "talk"$/m.test(text);
 
 test('every block of code is in a language that is checked', () => {
   const checked = written('rust', 'toml', 'js', 'html', 'sh', 'bash');
@@ -32,11 +32,11 @@ test('the first plugin is of the workspace, in the folder that is written', (t) 
   const isOurs = (path) => !/\/(node_modules|target|\.git)$/.test(path);
   cpSync(ROOT, folder, { recursive: true, filter: isOurs });
   const [{ text: source }] = written('rust');
-  writeCrate(join(folder, 'plugins/chat'), manifest.text, source);
+  writeCrate(join(folder, 'plugins/talk'), manifest.text, source);
   const args = ['metadata', '--no-deps', '--offline', '--format-version', '1'];
-  const options = { cwd: join(folder, 'plugins/chat'), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
+  const options = { cwd: join(folder, 'plugins/talk'), encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] };
   const { packages } = JSON.parse(execFileSync('cargo', args, options));
-  assert.ok(packages.some(({ name }) => name === 'chat'));
+  assert.ok(packages.some(({ name }) => name === 'talk'));
 });
 
 describe('the first plugin, outside the repository, with nothing but what is written', () => {
@@ -44,23 +44,23 @@ describe('the first plugin, outside the repository, with nothing but what is wri
     test(document, { timeout: 3 * COMPILING }, async (t) => {
       const ofDocument = ({ where }) => where.startsWith(`${document}:`);
       const [source] = written('rust').filter(ofDocument);
-      const [config] = written('toml').filter((block) => ofDocument(block) && isOfChat(block) && !isManifest(block));
+      const [config] = written('toml').filter((block) => ofDocument(block) && isOfTalk(block) && !isManifest(block));
       const home = makeFolder(t, { config: config.text, env: CARGO });
-      writeCrate(join(home.folder, 'plugins/chat'), withSdk(manifest.text), source.text);
+      writeCrate(join(home.folder, 'plugins/talk'), withSdk(manifest.text), source.text);
 
-      const build = home.start('build', 'chat');
+      const build = home.start('build', 'talk');
       assert.equal(await build.exited, 0, build.stderr());
       const check = await home.mixlab('check');
       assert.equal(check.code, 0, check.stderr);
-      assert.match(check.stdout, /^chat 1\.0\.0: chat:send\n/);
+      assert.match(check.stdout, /^talk 1\.0\.0: talk:send\n/);
 
       const server = home.start('up', '--listen', '127.0.0.1:0');
       const [, url] = await until(() => server.stdout().match(/listening on (\S+)\n/), { message: server.stderr });
       const ada = await connect(t, { url }, { token: token({ sub: 'ada' }) });
       const grace = await connect(t, { url }, { token: token({ sub: 'grace' }) });
-      assert.equal(await ask(ada, 'chat:send', { text: 'hello' }), undefined);
-      assert.deepEqual(await nextEvent(grace, 'chat:message'), [{ text: 'hello' }]);
-      assert.equal((await ask(ada, 'chat:send', { text: '' })).error.code, 'invalid_payload');
+      assert.equal(await ask(ada, 'talk:send', { text: 'hello' }), undefined);
+      assert.deepEqual(await nextEvent(grace, 'talk:message'), [{ text: 'hello' }]);
+      assert.equal((await ask(ada, 'talk:send', { text: '' })).error.code, 'invalid_payload');
     });
   }
 });
@@ -69,12 +69,12 @@ const isPlugin = ({ text, where }) => where.startsWith('plugins/README.md:') && 
 
 /** The component of a plugin that is written in Rust. */
 async function built(t, { text, where }) {
-  const table = '[[plugins]]\nname = "chat"\npath = "chat.wasm"\nsource = "plugins/chat"\n';
+  const table = '[[plugins]]\nname = "talk"\npath = "talk.wasm"\nsource = "plugins/talk"\n';
   const home = makeFolder(t, { config: table, env: CARGO });
-  writeCrate(join(home.folder, 'plugins/chat'), withSdk(manifest.text), text);
-  const build = home.start('build', 'chat');
+  writeCrate(join(home.folder, 'plugins/talk'), withSdk(manifest.text), text);
+  const build = home.start('build', 'talk');
   assert.equal(await build.exited, 0, `${where}: ${build.stderr()}`);
-  return join(home.folder, 'chat.wasm');
+  return join(home.folder, 'talk.wasm');
 }
 
 test('the other plugins are built from what is written', { timeout: 6 * COMPILING }, async (t) => {
@@ -93,7 +93,7 @@ async function component(t, name) {
 const SECRETS = { PAYMENTS_SECRET: `whsec_${Buffer.alloc(32, 7).toString('base64')}` };
 
 describe('TOML is a configuration that serves, where its plugins are', () => {
-  for (const block of written('toml').filter((block) => !isOfChat(block))) {
+  for (const block of written('toml').filter((block) => !isOfTalk(block))) {
     test(block.where, { timeout: 2 * COMPILING }, async (t) => {
       const home = makeFolder(t, { config: block.text, env: SECRETS });
       for (const [, path] of block.text.matchAll(/^path = "(.*\.wasm)"$/gm)) {

@@ -149,8 +149,8 @@ fn commented_out_keys_are_the_defaults() {
 #[test]
 fn the_shipped_file_switches_on_the_shipped_plugins() {
     let config = load(&shipped(), &[], None).unwrap();
-    let [custom_event, booking, quiz] = &config.plugins[..] else {
-        panic!("three plugins")
+    let [custom_event, booking, quiz, chat] = &config.plugins[..] else {
+        panic!("four plugins")
     };
 
     assert_eq!(custom_event.name, "custom-event");
@@ -173,6 +173,10 @@ fn the_shipped_file_switches_on_the_shipped_plugins() {
     assert_eq!(quiz.name, "quiz");
     assert!(quiz.grants.store() && quiz.grants.timers() && quiz.grants.room("quiz:a"));
     assert!(!quiz.grants.room("other") && !quiz.grants.everyone());
+
+    assert_eq!(chat.name, "chat");
+    assert!(chat.grants.presence("chat:a") && chat.grants.history("chat:a"));
+    assert!(!chat.grants.presence("other") && !chat.grants.store());
 
     assert_eq!(config.web.root.as_deref(), Some(Path::new("examples/web")));
 }
