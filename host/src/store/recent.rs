@@ -99,8 +99,7 @@ impl Recent {
 
     /// What was written lately in a range: so many of those that are there at most, with all that were
     /// deleted before and between them.
-    pub(super) fn range(&self, range: &Range, most: usize) -> Vec<(Key, Option<Value>)> {
-        let now = now();
+    pub(super) fn range(&self, range: &Range, most: usize, now: u64) -> Vec<(Key, Option<Value>)> {
         let mut found = Vec::new();
         let mut there = 0;
         for (key, entry) in self.within(range) {
@@ -202,8 +201,14 @@ impl Recent {
             let seq = self.seq;
             self.entries.insert(key, Entry { seq, value });
         }
-        self.used.extend(usage.keys().cloned());
-        self.usage.extend(usage);
+        for (bucket, used) in usage {
+            self.used.insert(bucket.clone());
+            // There is no end of names for buckets.
+            match used.keys {
+                0 => _ = self.usage.remove(&bucket),
+                _ => _ = self.usage.insert(bucket, used),
+            }
+        }
         Ok(self.seq)
     }
 
@@ -294,6 +299,12 @@ impl Recent {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// How many buckets hold something.
+    #[cfg(test)]
+    pub(super) fn buckets(&self) -> usize {
+        self.usage.len()
     }
 
     /// Whether keys have a time to live.

@@ -66,6 +66,21 @@ fn get(store: &Arc<Open>, name: &str) -> Option<String> {
     Some(String::from_utf8(value.bytes.to_vec()).unwrap())
 }
 
+/// Waits for what the writer does.
+fn until(is_so: impl Fn() -> bool) {
+    for _ in 0..4000 {
+        if is_so() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it is never so");
+}
+
+fn usage(store: &Open) -> Usage {
+    store.state.lock().recent.usage(&Bucket::of_plugin("test"))
+}
+
 fn set(store: &Arc<Open>, name: &str, text: &str) {
     let mut transaction = Transaction::new(store.clone());
     transaction.set(key(name), value(text));
@@ -135,8 +150,8 @@ fn what_was_committed_is_there_when_it_is_opened_again() {
         for number in 0..100 {
             assert_eq!(get(&store, &format!("k{number}")), Some(number.to_string()));
         }
-        let usage = store.state.lock().recent.usage(&Bucket::of_plugin("test"));
-        assert_eq!((usage.keys, usage.bytes), (100, 290 + 190));
+        let used = usage(&store);
+        assert_eq!((used.keys, used.bytes), (100, 290 + 190));
         store.close();
     }
 }
@@ -156,13 +171,82 @@ fn nothing_is_kept_in_memory_of_what_is_on_the_disk() {
     );
     drop(reader);
     set(&store, "last", "x");
-    for _ in 0..1000 {
-        if store.state.lock().recent.len() == 0 {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
+    until(|| store.state.lock().recent.len() == 0);
+}
+
+#[test]
+fn what_is_added_to_is_not_lost_when_it_gets_to_the_disk_meanwhile() {
+    let (_folder, store) = store(Durability::Commit);
+    set(&store, "n", "40");
+    // So that it is in memory still.
+    let held = Transaction::new(store.clone());
+    let mut first = Transaction::new(store.clone());
+    first.get(&key("other")).unwrap();
+    set(&store, "n", "41");
+    let mut adds = Transaction::new(store.clone());
+    adds.add(key("n"), 1).unwrap();
+    adds.look_up(&store).unwrap();
+    drop((held, first));
+    set(&store, "other", "x");
+    until(|| store.state.lock().recent.get(&key("n")).is_none());
+    let applied = store.state.lock().recent.apply(&adds, &store.config);
+    assert!(applied.is_ok());
+    assert_eq!(get(&store, "n").as_deref(), Some("42"));
+    assert_eq!(usage(&store).keys, 2);
+}
+
+#[test]
+fn a_key_is_there_or_is_gone_for_a_whole_transaction() {
+    let (_folder, store) = store(Durability::Memory);
+    let mut writer = Transaction::new(store.clone());
+    let expires = now() + 50;
+    writer.set(
+        key("short"),
+        Value {
+            expires: Some(expires),
+            ..value("x")
+        },
+    );
+    commit(&store, writer).unwrap();
+    let mut reader = Transaction::new(store.clone());
+    let first = reader.get(&key("short")).unwrap();
+    assert!(first.is_some());
+    until(|| now() > expires);
+    assert_eq!(reader.get(&key("short")).unwrap(), first);
+    assert_eq!(get(&store, "short"), None);
+}
+
+#[test]
+fn a_bucket_that_is_empty_again_is_forgotten() {
+    let (_folder, store) = store(Durability::Commit);
+    for number in 0..10 {
+        let bucket = Bucket::shared(&format!("room {number}"));
+        let key = Key::new(&bucket, "k").unwrap();
+        let mut transaction = Transaction::new(store.clone());
+        transaction.set(key.clone(), value("x"));
+        commit(&store, transaction).unwrap();
+        let mut transaction = Transaction::new(store.clone());
+        transaction.delete(key);
+        commit(&store, transaction).unwrap();
     }
-    panic!("they are kept");
+    assert_eq!(store.state.lock().recent.buckets(), 0);
+}
+
+#[test]
+fn keys_whose_time_is_over_make_room_however_many_they_are() {
+    let (_folder, store) = store(Durability::Memory);
+    let expires = Some(now());
+    let mut transaction = Transaction::new(store.clone());
+    for number in 0..60_000 {
+        let value = Value {
+            expires,
+            ..value("x")
+        };
+        transaction.set(key(&format!("k{number}")), value);
+    }
+    commit(&store, transaction).unwrap();
+    // At a thousand a second, one client could fill a bucket for all others.
+    until(|| usage(&store).keys == 0);
 }
 
 #[test]
@@ -183,20 +267,14 @@ fn what_the_disk_does_not_take_is_undone_and_told() {
     assert!(tells.recv().unwrap().is_err());
     assert!(store.failure().is_some());
     store.disk.fail_for_test(false);
-    for _ in 0..1000 {
-        if store.failure().is_none() {
-            assert_eq!(get(&store, "a").as_deref(), Some("before"));
-            let copied = commit(&store, reader);
-            assert!(
-                matches!(copied, Err(CommitError::Conflict))
-                    || get(&store, "copy").as_deref() == Some("before")
-            );
-            set(&store, "a", "again");
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!("it does not recover");
+    until(|| store.failure().is_none());
+    assert_eq!(get(&store, "a").as_deref(), Some("before"));
+    let copied = commit(&store, reader);
+    assert!(
+        matches!(copied, Err(CommitError::Conflict))
+            || get(&store, "copy").as_deref() == Some("before")
+    );
+    set(&store, "a", "again");
 }
 
 #[test]

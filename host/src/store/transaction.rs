@@ -16,7 +16,7 @@ pub struct Transaction {
     reads: BTreeMap<Key, Read>,
     ranges: Vec<Range>,
     writes: BTreeMap<Key, Write>,
-    /// What stands under the keys that it writes, of those that it did not read.
+    /// What stood under the keys that it writes when it was about to commit, of those that it did not read.
     formers: HashMap<Key, Option<Value>>,
 }
 
@@ -24,7 +24,16 @@ pub struct Transaction {
 struct Read {
     /// The last commit when it was read.
     at: u64,
+    /// What stands there, whether its time is over or not.
     value: Option<Value>,
+    /// Whether it was there still. It is for the whole transaction, however long that takes.
+    is_live: bool,
+}
+
+impl Read {
+    fn live(&self) -> Option<Value> {
+        self.value.clone().filter(|_| self.is_live)
+    }
 }
 
 /// What becomes of a key.
@@ -225,25 +234,32 @@ impl Transaction {
         &self.ranges
     }
 
-    /// What stands on the disk under a key that it writes.
+    /// What stood under a key that it writes, unless that was written since.
     pub(super) fn former(&self, key: &Key) -> Option<&Value> {
         let read = || self.reads.get(key).and_then(|read| read.value.as_ref());
         self.formers.get(key).map_or_else(read, Option::as_ref)
     }
 
-    /// Looks up what stands under the keys that it writes, since the disk is not read under a lock.
+    /// Looks up what stands under the keys that it writes, since the disk is not read under a lock. What
+    /// was written lately is kept, too: it may be on the disk, and forgotten, before this is committed.
     pub(super) fn look_up(&mut self, store: &Open) -> Result<(), CommitError> {
-        let unknown: Vec<_> = {
+        let mut on_disk = Vec::new();
+        {
             let mut state = store.state.lock();
             if self.began.is_none() && !self.writes.is_empty() {
                 self.began = Some(state.recent.begin());
             }
-            let keys = self.writes.keys();
-            let is_unknown =
-                |key: &&Key| state.recent.get(key).is_none() && !self.reads.contains_key(*key);
-            keys.filter(is_unknown).cloned().collect()
-        };
-        for key in unknown {
+            for key in self.writes.keys() {
+                if self.reads.contains_key(key) {
+                    continue;
+                }
+                match state.recent.get(key) {
+                    Some(recent) => _ = self.formers.insert(key.clone(), recent.cloned()),
+                    None => on_disk.push(key.clone()),
+                }
+            }
+        }
+        for key in on_disk {
             let value = store.disk.get(&key).map_err(CommitError::Unavailable)?;
             self.formers.insert(key, value);
         }
@@ -251,9 +267,8 @@ impl Transaction {
     }
 
     fn read(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
-        let is_live = |value: &Value| value.is_live(now());
         if let Some(read) = self.reads.get(key) {
-            return Ok(read.value.clone().filter(is_live));
+            return Ok(read.live());
         }
         let (at, recent) = {
             let mut state = self.store.state.lock();
@@ -269,10 +284,12 @@ impl Transaction {
         };
         let read = Read {
             at,
-            value: value.clone(),
+            is_live: value.as_ref().is_some_and(|value| value.is_live(now())),
+            value,
         };
+        let live = read.live();
         self.reads.insert(key.clone(), read);
-        Ok(value.filter(is_live))
+        Ok(live)
     }
 
     /// The keys of a range as others have committed them, with as many of them as this transaction has
@@ -287,16 +304,17 @@ impl Transaction {
             .range::<str, _>((range.from(), Bound::Unbounded));
         let own = own.take_while(|(key, _)| range.covers(key.as_str()));
         let most = limit + own.filter(|(_, write)| **write == Write::Delete).count();
+        // One time for all of it: where a key ended in between, those behind it would be missing.
+        let now = now();
         let recent = {
             let mut state = self.store.state.lock();
             range.at = state.recent.seq();
             if self.began.is_none() {
                 self.began = Some(state.recent.begin());
             }
-            state.recent.range(range, most)
+            state.recent.range(range, most, now)
         };
         let recent: BTreeMap<_, _> = recent.into_iter().collect();
-        let now = now();
         let mut found = BTreeMap::new();
         // Behind the last of so many recent ones, nothing is wanted.
         let live = recent.values().flatten().filter(|value| value.is_live(now));

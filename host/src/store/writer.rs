@@ -33,8 +33,8 @@ pub(super) struct Writer {
     store: Arc<Open>,
     /// When it wrote last, or tried to.
     wrote: Instant,
-    /// When it looked for keys whose time is over.
-    swept: Instant,
+    /// When it looked for keys whose time is over; none if it left some.
+    swept: Option<Instant>,
 }
 
 impl Writer {
@@ -43,7 +43,7 @@ impl Writer {
         let mut writer = Self {
             store,
             wrote: Instant::now(),
-            swept: Instant::now(),
+            swept: Some(Instant::now()),
         };
         let thread = thread::Builder::new().name("store".to_owned());
         thread.spawn(move || {
@@ -104,8 +104,13 @@ impl Writer {
         let write =
             pending.then(|| gathers.map_or_else(Instant::now, |gathers| self.wrote + gathers));
         let expiries = state.recent.has_expiries();
-        let sweep = expiries.then(|| self.swept + EXPIRY_INTERVAL);
+        let sweep = expiries.then(|| self.next_sweep());
         write.into_iter().chain(sweep).min()
+    }
+
+    fn next_sweep(&self) -> Instant {
+        let swept = self.swept.map(|swept| swept + EXPIRY_INTERVAL);
+        swept.unwrap_or_else(Instant::now)
     }
 
     /// How long it gathers before it writes.
@@ -177,11 +182,11 @@ impl Writer {
 
     /// Deletes keys whose time is over, as if somebody had.
     fn sweep(&mut self) {
-        if self.swept.elapsed() < EXPIRY_INTERVAL {
+        if self.next_sweep() > Instant::now() {
             return;
         }
-        self.swept = Instant::now();
         let expired = self.store.state.lock().recent.expired(EXPIRED_AT_ONCE);
+        self.swept = (expired.len() < EXPIRED_AT_ONCE).then(Instant::now);
         for (expires, key) in expired {
             let mut transaction = Transaction::new(self.store.clone());
             transaction.delete(key.clone());
