@@ -13,7 +13,7 @@ use std::{
 use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
-pub(crate) use filter::Filter;
+pub(crate) use filter::{AbsentFilter, Filter};
 
 use crate::{
     admission::{Contract, ContractError, Limit, RateLimits, Schema, SchemaBudget},
@@ -398,6 +398,8 @@ pub struct Registry {
     hooked: HashMap<Arc<str>, Arc<Hooked>>,
     /// Plugins that timers can call, by their names.
     timed: HashMap<Arc<str>, Timed>,
+    /// Without these, events that they have to filter are not handled.
+    absent_filters: Vec<AbsentFilter>,
 }
 
 /// A plugin that timers can call.
@@ -418,8 +420,12 @@ struct Namespace {
 }
 
 impl Registry {
-    /// Of plugins without conflicts, in the order of `mixlab.toml`.
-    pub fn new<'a>(served: impl IntoIterator<Item = &'a Arc<Served>>) -> Self {
+    /// Of plugins without conflicts, in the order of `mixlab.toml`, and of those that would have to be
+    /// there.
+    pub fn new<'a>(
+        served: impl IntoIterator<Item = &'a Arc<Served>>,
+        absent_filters: Vec<AbsentFilter>,
+    ) -> Self {
         let served: Vec<_> = served.into_iter().collect();
         let filters = served.iter().filter_map(|served| served.filter.clone());
         let filters: Vec<_> = filters.collect();
@@ -476,7 +482,15 @@ impl Registry {
             plugins,
             hooked,
             timed,
+            absent_filters,
         }
+    }
+
+    /// Whether a plugin that may have to see an event before its handler does is not there.
+    pub fn lacks_filter(&self, route: &Route, event: &str) -> bool {
+        let handler = route.plugin.name();
+        let mut absent = self.absent_filters.iter();
+        absent.any(|filter| filter.may_see(handler, event))
     }
 
     /// Whether a plugin may read a part of what clients say when they connect.

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
-import { assertFailed, editConfig, plugin, reload, status } from '../support/plugins.mjs';
+import { assertFailed, editConfig, notReady, plugin, reload, status } from '../support/plugins.mjs';
 import { makeFolder, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -281,6 +281,37 @@ test('a grant that is taken away is gone at once, and a filter that is switched 
   assert.equal(await ask(socket, 'echo', 'x'), 'x');
   editConfig(server, () => former);
   await until(async () => (await ask(socket, 'echo', 'x')) === 'x!');
+});
+
+test('events that a plugin is to filter are refused until it has loaded, unless it may fail alone', async (t) => {
+  const guards = filter('guards', { echo: [{ append: '!' }] });
+  const server = await startServer(t, { config: CONFIG, plugins: [ECHO, { ...guards, config: {} }] });
+  const socket = await connect(t, server);
+  const unavailable = {
+    code: 'plugin_unavailable',
+    message: 'a plugin that sees this event first is not loaded',
+    temporary: true,
+  };
+  const refused = async () => assert.deepEqual((await ask(socket, 'echo', 'x')).error, unavailable);
+  await refused();
+  assert.equal(await ask(socket, 'echo:ping'), 'pong', 'what it is not granted to see');
+  assert.deepEqual(await notReady(server), ['guards']);
+  assert.match(server.log(), /it does not serve, and what it is to filter is refused/);
+
+  const strict = editConfig(server, (text) => `${text}[plugins.filter]\non_failure = "allow"\n`);
+  await until(async () => (await ask(socket, 'echo', 'x')) === 'x');
+  editConfig(server, () => strict);
+  await reload(server);
+  await refused();
+  editConfig(server, (text) => text.replace('config = {  }', 'config = { filters = { echo = [{ append = "!" }] } }'));
+  await reload(server);
+  assert.equal(await ask(socket, 'echo', 'x'), 'x!');
+  editConfig(server, () => strict);
+  await reload(server);
+  assert.equal(await ask(socket, 'echo', 'x'), 'x!', 'the old version goes on');
+  editConfig(server, (text) => text.replace('name = "guards"', 'name = "guards"\nenabled = false'));
+  await reload(server);
+  assert.equal(await ask(socket, 'echo', 'x'), 'x', 'nothing is to be seen by a plugin that is switched off');
 });
 
 test('the command line shows what a plugin filters, and what changes of that', async (t) => {

@@ -244,6 +244,12 @@ impl Dispatcher {
             self.refuse(answer, None, WireError::new("unknown_event", error));
             return Progress::Done;
         };
+        if registry.lacks_filter(route, &answer.event) {
+            let error = "a plugin that sees this event first is not loaded";
+            let error = WireError::temporary("plugin_unavailable", error);
+            self.refuse(answer, Some(route), error);
+            return Progress::Done;
+        }
         match admit(&route.contract, &answer.connection, identity, &now, message) {
             Ok(Admission::Admitted(admitted)) => self.call(answer, route, admitted),
             Ok(Admission::Heavy(heavy)) => {

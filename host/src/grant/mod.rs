@@ -537,6 +537,14 @@ impl Grants {
             .any(|grant| matches!(grant, Grant::Filter(granted) if granted.matches(event)))
     }
 
+    /// The events that may be filtered.
+    pub fn filtered(&self) -> impl Iterator<Item = &Pattern> {
+        self.iter().filter_map(|grant| match grant {
+            Grant::Filter(events) => Some(events),
+            _ => None,
+        })
+    }
+
     /// Whether events of this topic may be kept and read.
     pub fn history(&self, topic: &str) -> bool {
         self.iter()

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use super::{DescriptionError, Emits, MAX_DECLARED, MAX_SHOWN_CHARS};
 use crate::{
-    config::FilterFailure, grant::Pattern, namespace::NamespacePattern, plugin::Plugin,
+    config::{self, FilterFailure},
+    grant::Pattern,
+    namespace::NamespacePattern,
+    plugin::Plugin,
     shorten::shortened,
 };
 
@@ -21,10 +24,34 @@ pub struct Filter {
     namespaces: Vec<Path>,
 }
 
+/// A plugin that has to filter events, and of which no version serves. What it would see is known by its
+/// grants alone, and in which namespaces is not known.
+pub struct AbsentFilter {
+    events: Vec<Pattern>,
+    plugin: Box<str>,
+}
+
 /// The name of a namespace, or the pattern of some.
 enum Path {
     Name(Box<str>),
     Pattern(NamespacePattern),
+}
+
+impl AbsentFilter {
+    /// As `mixlab.toml` describes the plugin, if it may filter anything and no event goes on without it.
+    pub fn new(plugin: &config::Plugin) -> Option<Self> {
+        let events: Vec<_> = plugin.grants.filtered().cloned().collect();
+        let is_needed = plugin.filter.on_failure == FilterFailure::Reject && !events.is_empty();
+        is_needed.then(|| Self {
+            events,
+            plugin: plugin.name.as_str().into(),
+        })
+    }
+
+    /// Whether it may be that it would see this event of another plugin.
+    pub(super) fn may_see(&self, handler: &str, event: &str) -> bool {
+        *self.plugin != *handler && self.events.iter().any(|pattern| pattern.matches(event))
+    }
 }
 
 impl Filter {

@@ -341,7 +341,7 @@ impl Reloader {
             let slot = match same {
                 Some(index) => {
                     let slot = former.remove(index);
-                    regranted |= *slot.grants() != plugin.grants;
+                    regranted |= *slot.grants() != plugin.grants || slot.filter() != plugin.filter;
                     slot.with_spec(plugin.clone())
                 }
                 None => {
@@ -424,10 +424,10 @@ impl Reloader {
                 Loaded::default()
             }
             Err(refusal) => {
-                let serving = if slot.served().is_some() {
-                    "the old version goes on serving"
-                } else {
-                    "it does not serve"
+                let serving = match (slot.served(), slot.absent_filter()) {
+                    (Some(_), _) => "the old version goes on serving",
+                    (None, Some(_)) => "it does not serve, and what it is to filter is refused",
+                    (None, None) => "it does not serve",
                 };
                 let reason = refusal.reason();
                 tracing::warn!(plugin = name, "the plugin was refused, {serving}: {reason}");
@@ -506,7 +506,10 @@ impl Reloader {
     }
 
     fn publish(&self) {
-        let registry = Registry::new(self.slots.iter().filter_map(Slot::served));
+        let absent_filters = self.slots.iter().filter_map(Slot::absent_filter);
+        let absent_filters = absent_filters.collect();
+        let served = self.slots.iter().filter_map(Slot::served);
+        let registry = Registry::new(served, absent_filters);
         self.targets.registry.store(Arc::new(registry));
         self.published.send_replace(());
     }
@@ -563,7 +566,7 @@ fn loss(former: &Config, new: &Config, is_empty: bool) -> Option<String> {
 struct Matched {
     reordered: bool,
     switched_off: bool,
-    /// Some plugin has other grants.
+    /// Some plugin has other grants, or has to filter what it had not to.
     regranted: bool,
 }
 

@@ -13,7 +13,7 @@ use crate::{
     config,
     grant::Grants,
     plugin::{Content, ContentHash, Health, Source},
-    registry::Served,
+    registry::{AbsentFilter, Served},
     units::duration,
 };
 
@@ -98,6 +98,19 @@ impl Slot {
     /// What `mixlab.toml` grants it.
     pub(super) fn grants(&self) -> &Grants {
         &self.spec.grants
+    }
+
+    /// What it does to events of other plugins.
+    pub(super) fn filter(&self) -> config::Filter {
+        self.spec.filter
+    }
+
+    /// The filter that no event goes on without, if no version serves.
+    pub(super) fn absent_filter(&self) -> Option<AbsentFilter> {
+        match &self.served {
+            Some(_) => None,
+            None => AbsentFilter::new(&self.spec),
+        }
     }
 
     /// The component's file.
