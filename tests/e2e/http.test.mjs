@@ -340,6 +340,62 @@ test('what an event has requested is requested, whatever becomes of it', async (
   assert.equal(upstream.requests.length, before + 1);
 });
 
+/** A plugin that reads, asks the upstream and writes what it read with one more; and events that it filters. */
+async function charging(t, filters = []) {
+  const config = { filters, url: `${upstream.url}/held` };
+  const grants = ['store', `http:${upstream.url}`, 'webhook:unverified', ...filters.map((event) => `filter:${event}`)];
+  const own = await startServer(t, {
+    config: `[budget]\nwall = "20s"\n`,
+    plugins: ['echo', { wasm: 'charges', grants, config }],
+  });
+  return { own, socket: await connect(t, own), other: await connect(t, own) };
+}
+
+/** Has another client change what a call has read, while the call waits for the upstream. */
+async function meanwhile({ other }, number, start) {
+  const before = upstream.requests.length;
+  const result = start();
+  await until(() => upstream.requests.length > before, IN_REQUEST);
+  await ask(other, 'charges:set', number);
+  upstream.requests[before].response.end();
+  return { result, before };
+}
+
+for (const [who, start] of [
+  ['an event', ({ socket }) => ask(socket, 'charges', `${upstream.url}/held`)],
+  ['a filter', ({ socket }) => ask(socket, 'echo', 'x')],
+  [
+    'a webhook',
+    async ({ own }) => {
+      const body = JSON.stringify(`${upstream.url}/held`);
+      const answer = await fetch(`${own.url}/hooks/charges`, { method: 'POST', body });
+      assert.equal(answer.status, 503);
+      assert.ok(Number(answer.headers.get('retry-after')) > 0);
+      return answer.json();
+    },
+  ],
+]) {
+  test(`${who} that sent a request is not run again when what it read has changed: its client is told`, async (t) => {
+    const all = await charging(t, who === 'a filter' ? ['echo'] : []);
+    const { result, before } = await meanwhile(all, 40, () => start(all));
+    const { code, temporary } = (await result).error;
+    assert.deepEqual([code, temporary], ['conflict', true]);
+    assert.equal(upstream.requests.length, before + 1, 'nobody is charged twice');
+    assert.equal(await ask(all.socket, 'charges:get'), 40, 'what it would have written is not there');
+    assert.equal((await plugin(all.own, 'charges')).failures, 0, 'it is no fault of the plugin');
+  });
+}
+
+test('an event that may be repeated asks again, on what is there now', async (t) => {
+  const all = await charging(t);
+  const start = () => ask(all.socket, 'charges:again', `${upstream.url}/held`);
+  const { result, before } = await meanwhile(all, 40, start);
+  await until(() => upstream.requests.length === before + 2, { message: 'the second request' });
+  upstream.requests[before + 1].response.end();
+  assert.equal(await result, 41);
+  assert.equal(await ask(all.socket, 'charges:get'), 41);
+});
+
 test('connections are used again, by all plugins', async (t) => {
   const own = await startUpstream(t);
   const grants = [`http:${own.url}`];

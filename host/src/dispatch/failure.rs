@@ -66,6 +66,16 @@ pub(super) fn report(
         ..
     } = *during;
     let during = &*shortened(during.name, MAX_EVENT_CHARS);
+    if let CallError::Conflict | CallError::Store(_) = error {
+        // What others do to the store, and what becomes of its disk, is no fault of the plugin.
+        let name = &**plugin.name();
+        tracing::debug!(
+            plugin = name,
+            event = during,
+            "nothing of a call happens: {error}"
+        );
+        return wire(error);
+    }
     let mut reason = shortened(error, MAX_ERROR_CHARS);
     if let Some(written) = written {
         reason += &written.to_string();

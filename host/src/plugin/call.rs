@@ -128,12 +128,7 @@ impl Plugin {
             return;
         }
         self.health().failed(during, reason);
-        if let CallError::Busy
-        | CallError::Exhausted(_)
-        | CallError::Conflict
-        | CallError::Superseded
-        | CallError::Store(_) = error
-        {
+        if let CallError::Busy | CallError::Exhausted(_) | CallError::Superseded = error {
             // It is not this client, nor this call, that something is wrong with.
             return;
         }
