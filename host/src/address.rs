@@ -152,7 +152,8 @@ impl TrustedProxies {
         }
     }
 
-    fn trusts(&self, address: ClientAddress) -> bool {
+    /// Whether somebody at this address is a proxy of ours.
+    pub(crate) fn trusts(&self, address: ClientAddress) -> bool {
         let mut networks = self.networks.iter();
         networks.any(|network| network.contains(address.ip()))
     }

@@ -52,6 +52,7 @@ mod reload;
 mod selected;
 pub mod server;
 mod settings;
+mod shares;
 mod shorten;
 mod socket;
 mod store;

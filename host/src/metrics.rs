@@ -158,7 +158,7 @@ impl Default for Metrics {
                 &registry,
                 IntCounter::new(
                     "mixlab_refused_connections_total",
-                    "Connections that came when all that there may be were taken",
+                    "Connections that came when all that there may be, or that their address may have, were taken",
                 )
                 .expect("the name is valid"),
             ),

@@ -1,10 +1,12 @@
 // What connections may cost: requests that never end, clients that are gone, floods of both.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
-import { after, test } from 'node:test';
+import { after, describe, test } from 'node:test';
+import { connect } from '../support/client.mjs';
+import { upgrade } from '../support/frames.mjs';
 import { poller } from '../support/protocol.mjs';
 import { rawPolling, rawSocket } from '../support/raw.mjs';
-import { API_KEY, startServer } from '../support/server.mjs';
+import { API_KEY, CONFORMANCE, startServer } from '../support/server.mjs';
 import { head, tcp } from '../support/tcp.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -84,6 +86,85 @@ test('connections over the number that there may be are told so, and counted', a
   await until(() => fetch(`${server.url}/healthz`).then(({ ok }) => ok));
   const metrics = await (await fetch(`${server.url}/metrics`)).text();
   assert.ok(Number(metrics.match(/^mixlab_refused_connections_total (\d+)$/m)[1]) >= 1);
+});
+
+describe('connections of one address that are no websockets', () => {
+  const SHARE = 5;
+  // The tests' own requests come from 127.0.0.1, and some of their connections stay.
+  const CROWD = { localAddress: '127.0.0.2' };
+  const OTHER = { localAddress: '127.0.0.3' };
+  const PROXY = { localAddress: '127.0.0.4' };
+  const serve = (t, options) =>
+    startServer(t, {
+      config: `[socket]\nmax_connections_per_address = ${SHARE}\n[limits]\ntrusted_proxies = ["${PROXY.localAddress}"]`,
+      plugins: [CONFORMANCE],
+      ...options,
+    });
+  const HEALTH = head('GET', '/healthz');
+  /** What a connection is told that ends with the answer. */
+  const answer = async (t, server, from) => (await tcp(t, server, head('GET', '/healthz', 'connection: close'), from)).end();
+  const isRefused = (answer) => /^HTTP\/1.1 503 [^]*\r\nRetry-After: 5\r\n/.test(answer);
+  const isServed = (answer) => answer.startsWith('HTTP/1.1 200 ');
+
+  /** What takes a place without being of any use, and what the server has said when it has it. */
+  const IDLE = {
+    'that have said nothing': ['', null],
+    'with half a head': ['GET /healthz HTTP/1.1\r\nhost: x\r\n', null],
+    'that stay behind an answer': [HEALTH, isServed],
+    'with half a body': [`${head('POST', '/api/v1/payments/updates', `authorization: Bearer ${API_KEY}`, 'content-length: 9')}{`, null],
+  };
+
+  for (const [what, [text, isThere]] of Object.entries(IDLE)) {
+    test(`${what} are so many at most, and leave others room`, async (t) => {
+      const server = await serve(t);
+      const idle = [];
+      for (let count = 0; count < SHARE; count += 1) idle.push(await tcp(t, server, text, CROWD));
+      if (isThere) await until(() => idle.every(({ received }) => isThere(received())));
+      assert.ok(isRefused(await answer(t, server, CROWD)));
+      await server.waitForLog(/WARN .*an address has as many connections as it may.* max_connections_per_address=5/);
+      assert.ok(isServed(await answer(t, server, OTHER)));
+      assert.ok(idle.every(({ hasEnded }) => !hasEnded()), 'those that are there stay');
+      idle[0].socket.destroy();
+      await until(async () => isServed(await answer(t, server, CROWD)), { message: 'there is room again' });
+    });
+  }
+
+  test('make room when they become websockets', async (t) => {
+    const server = await serve(t);
+    const query = 'EIO=4&transport=websocket';
+    for (let count = 0; count < 2 * SHARE; count += 1) {
+      const websocket = await tcp(t, server, upgrade(server, { query }), CROWD);
+      await until(() => websocket.received().includes('"sid"'), { message: `websocket ${count} is open` });
+    }
+    assert.ok(isServed(await answer(t, server, CROWD)));
+  });
+
+  test('make room when they move from polling', async (t) => {
+    const server = await serve(t);
+    for (let count = 0; count < 2 * SHARE; count += 1) {
+      const socket = await connect(t, server, { transports: ['polling', 'websocket'], localAddress: CROWD.localAddress });
+      await until(() => socket.io.engine.transport.name === 'websocket');
+    }
+    await until(async () => isServed(await answer(t, server, CROWD)));
+  });
+
+  test('may be any number of a trusted proxy, whose clients have nothing in common', async (t) => {
+    const server = await serve(t);
+    for (let count = 0; count < 4 * SHARE; count += 1) await tcp(t, server, '', PROXY);
+    assert.ok(isServed(await answer(t, server, PROXY)));
+  });
+
+  test('are counted for one client by IPv6, and for another by an IPv4 address that is written as IPv6', async (t) => {
+    const server = await serve(t, { listen: '[::]:0' });
+    const ipv6 = { host: '::1' };
+    for (let count = 0; count < SHARE; count += 1) await tcp(t, server, '', ipv6);
+    assert.ok(isRefused(await answer(t, server, ipv6)));
+    for (let count = 0; count < SHARE; count += 1) await tcp(t, server, '', CROWD);
+    assert.ok(isRefused(await answer(t, server, CROWD)));
+    assert.ok(isServed(await answer(t, server, OTHER)));
+    for (let count = 0; count < 4 * SHARE; count += 1) await tcp(t, server, '', PROXY);
+    assert.ok(isServed(await answer(t, server, PROXY)));
+  });
 });
 
 // Clients that do not read

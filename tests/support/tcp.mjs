@@ -3,9 +3,12 @@ import { once } from 'node:events';
 import { connect } from 'node:net';
 import { within } from './wait.mjs';
 
-/** A connection to the server, destroyed when `t` ends, over which `text` was sent. */
-export async function tcp(t, server, text = '') {
-  const socket = connect(server.port, '127.0.0.1');
+/**
+ * A connection to the server, destroyed when `t` ends, over which `text` was sent: to an address of this
+ * machine, and from one if that is said.
+ */
+export async function tcp(t, server, text = '', { host = '127.0.0.1', localAddress } = {}) {
+  const socket = connect({ port: server.port, host, localAddress });
   t.after(() => socket.destroy());
   let received = '';
   const state = { ended: false };

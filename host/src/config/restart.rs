@@ -25,6 +25,7 @@ impl Config {
                     write_timeout,
                     request_timeout,
                     max_connections,
+                    max_connections_per_address,
                     max_sessions,
                     max_sessions_per_address,
                     max_namespaces,
@@ -120,6 +121,10 @@ impl Config {
             (
                 "socket.max_connections",
                 *max_connections != new.socket.max_connections,
+            ),
+            (
+                "socket.max_connections_per_address",
+                *max_connections_per_address != new.socket.max_connections_per_address,
             ),
             (
                 "socket.max_sessions",

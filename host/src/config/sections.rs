@@ -232,6 +232,9 @@ pub struct Socket {
     pub request_timeout: Duration,
     /// How many TCP connections there may be, at least 1.
     pub max_connections: usize,
+    /// How many of them may be no websockets and of one client address; none: a quarter of all, and 64 at
+    /// least.
+    pub max_connections_per_address: Option<usize>,
     /// How many sessions there may be, at least 1; none: as many as `max_connections`.
     pub max_sessions: Option<usize>,
     /// How many sessions one client address may have; none: a quarter of all, and 8 at least.
@@ -261,6 +264,7 @@ impl Default for Socket {
             write_timeout: Duration::from_secs(20),
             request_timeout: Duration::from_secs(75),
             max_connections: 100_000,
+            max_connections_per_address: None,
             max_sessions: None,
             max_sessions_per_address: None,
             max_namespaces: 1_000,
@@ -275,6 +279,9 @@ impl Default for Socket {
 /// there are.
 const LEAST_SHARE: usize = 8;
 
+/// And so many connections: a browser opens several for a page and more for each that polls.
+const LEAST_SHARE_OF_CONNECTIONS: usize = 64;
+
 impl Socket {
     /// Whether it may be the path of a Socket.IO endpoint: one like `/socket.io`, without a slash at its
     /// end.
@@ -285,6 +292,12 @@ impl Socket {
             && path
                 .bytes()
                 .all(|byte| byte.is_ascii_alphanumeric() || b"/-._~".contains(&byte))
+    }
+
+    /// How many connections one client address may have that are no websockets.
+    pub fn max_connections_per_address(&self) -> usize {
+        let share = self.max_connections_per_address;
+        share.unwrap_or((self.max_connections / 4).max(LEAST_SHARE_OF_CONNECTIONS))
     }
 
     /// How many sessions one client address may have, at least 1.

@@ -155,7 +155,8 @@ impl Builder {
         let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
         let (address, tcp) = address.map_err(|source| listen_error(&config, source))?;
         let refused = dispatcher.metrics.refused_connections();
-        let listener = Listener::new(tcp, &config.socket, refused);
+        let settings = dispatcher.settings.clone();
+        let listener = Listener::new(tcp, &config.socket, settings, refused);
         Ok(Server {
             address,
             listener,

@@ -137,6 +137,7 @@ async fn build(config: &Config) {
     Listener::new(
         tcp,
         &config.socket,
+        core.dispatcher.settings.clone(),
         core.dispatcher.metrics.refused_connections(),
     );
     let max_namespaces = config.socket.max_namespaces;

@@ -135,6 +135,19 @@ impl Resolver<'_> {
         );
         self.check_count("socket.send_buffer", socket.send_buffer, 1..=MANY);
         self.check_count("socket.max_connections", socket.max_connections, 1..=MANY);
+        for (name, count) in [
+            (
+                "socket.max_connections_per_address",
+                socket.max_connections_per_address,
+            ),
+            ("socket.max_sessions", socket.max_sessions),
+            (
+                "socket.max_sessions_per_address",
+                socket.max_sessions_per_address,
+            ),
+        ] {
+            self.check_count(name, count.unwrap_or(1), 1..=MANY);
+        }
         self.check_count("socket.max_namespaces", socket.max_namespaces, 0..=MANY);
         self.check_count("socket.max_rooms", socket.max_rooms, 1..=MANY);
         self.check_count("socket.queue", socket.queue, 1..=MANY);

@@ -125,6 +125,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.runtime.cache.take().is_some());
     assert!(config.socket.max_sessions.take().is_some());
     assert!(config.socket.max_sessions_per_address.take().is_some());
+    assert!(config.socket.max_connections_per_address.take().is_some());
     assert!(config.presence.grace.take().is_some());
     assert!(config.budget.asks.take().is_some());
     assert!(config.budget.requests.take().is_some());

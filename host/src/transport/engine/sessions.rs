@@ -23,6 +23,7 @@ use super::{
 use crate::{
     address::{ClientAddress, ClientNetwork},
     config, memory,
+    shares::Shares,
     transport::key::SessionKey,
 };
 
@@ -116,27 +117,31 @@ pub struct Sessions {
     runtime: OnceLock<Handle>,
 }
 
-#[derive(Default)]
 struct Table {
     sessions: HashMap<SessionKey, Arc<Session>>,
     /// How many there are, also of those that are carried elsewhere.
     count: usize,
-    by_network: HashMap<ClientNetwork, usize>,
+    shares: Shares,
     /// No new ones.
     is_closed: bool,
 }
 
 impl Table {
+    fn new(policy: &Policy) -> Self {
+        Self {
+            sessions: HashMap::default(),
+            count: 0,
+            shares: Shares::new(policy.max_sessions_per_address),
+            is_closed: false,
+        }
+    }
+
     /// One more, of a client of this network, if there may be one.
     fn count_in(&mut self, network: ClientNetwork, policy: &Policy) -> Result<(), Refusal> {
-        if self.is_closed || self.count >= policy.max_sessions {
+        let is_full = self.is_closed || self.count >= policy.max_sessions;
+        if is_full || !self.shares.take(network) {
             return Err(Refusal::TooManySessions);
         }
-        let share = self.by_network.entry(network).or_default();
-        if *share >= policy.max_sessions_per_address {
-            return Err(Refusal::TooManySessions);
-        }
-        *share += 1;
         self.count += 1;
         Ok(())
     }
@@ -144,12 +149,7 @@ impl Table {
     /// One less.
     fn count_out(&mut self, network: ClientNetwork) {
         self.count -= 1;
-        if let Some(share) = self.by_network.get_mut(&network) {
-            *share -= 1;
-            if *share == 0 {
-                self.by_network.remove(&network);
-            }
-        }
+        self.shares.give_back(network);
     }
 }
 
@@ -175,9 +175,9 @@ impl Sessions {
             policy.write_timeout,
         ]);
         Self {
+            table: Mutex::new(Table::new(&policy)),
             policy,
             sweep,
-            table: Mutex::default(),
             door: OnceLock::new(),
             runtime: OnceLock::new(),
         }

@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf},
@@ -18,7 +19,11 @@ use tokio::{
     time::{Sleep, sleep, timeout},
 };
 
-use crate::config;
+use crate::{
+    address::{ClientAddress, ClientNetwork},
+    config, settings,
+    shares::Shares,
+};
 
 /// How many reads in a row may find data before the task gives way to others.
 const READS_IN_A_ROW: u8 = 4;
@@ -45,31 +50,46 @@ pub(crate) struct Listener {
     write_timeout: Duration,
     max_connections: usize,
     connections: Arc<Semaphore>,
+    max_per_address: usize,
+    /// Of the connections that are no websockets.
+    shares: Arc<Mutex<Shares>>,
+    settings: settings::Current,
     refusals: Arc<Semaphore>,
     refused: IntCounter,
-    refusal_logged: Option<Instant>,
+    /// When the log said last that a connection is refused, for each reason.
+    refusals_logged: [Option<Instant>; 2],
     /// When a connection could not be accepted last.
     failed: Option<Instant>,
 }
 
 impl Listener {
-    /// Wraps a bound listener. Connections that are refused are counted in `refused`.
-    pub(crate) fn new(tcp: TcpListener, config: &config::Socket, refused: IntCounter) -> Self {
+    /// Wraps a bound listener. Connections that are refused are counted in `refused`. The current
+    /// `settings` say which peers are proxies.
+    pub(crate) fn new(
+        tcp: TcpListener,
+        config: &config::Socket,
+        settings: settings::Current,
+        refused: IntCounter,
+    ) -> Self {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
+        let max_per_address = config.max_connections_per_address();
         Self {
             tcp,
             write_timeout: config.write_timeout,
             max_connections,
             connections: Arc::new(Semaphore::new(max_connections)),
+            max_per_address,
+            shares: Arc::new(Mutex::new(Shares::new(max_per_address))),
+            settings,
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             refused,
-            refusal_logged: None,
+            refusals_logged: [None; 2],
             failed: None,
         }
     }
 
-    /// The next connection and its client's address.
-    pub(crate) async fn accept(&mut self) -> (Stream, SocketAddr) {
+    /// The next connection.
+    pub(crate) async fn accept(&mut self) -> Accepted {
         loop {
             let (tcp, address) = match self.tcp.accept().await {
                 Ok(accepted) => accepted,
@@ -80,7 +100,11 @@ impl Listener {
                 }
             };
             let Ok(place) = self.connections.clone().try_acquire_owned() else {
-                self.refuse(tcp, address);
+                self.refuse(tcp, address, Taken::All);
+                continue;
+            };
+            let Ok(share) = self.share(address) else {
+                self.refuse(tcp, address, Taken::OfAddress);
                 continue;
             };
             // Without it, small packets wait for the client's delayed ACK.
@@ -94,8 +118,28 @@ impl Listener {
                 fairness: Fairness::default(),
                 place,
             };
-            return (stream, address);
+            return Accepted {
+                stream,
+                address,
+                share,
+            };
         }
+    }
+
+    /// A part of the peer's share; none of a proxy, whose clients have nothing in common.
+    fn share(&self, peer: SocketAddr) -> Result<Option<Share>, ShareTaken> {
+        let address = ClientAddress::from(peer.ip());
+        if self.settings.load().trusted_proxies.trusts(address) {
+            return Ok(None);
+        }
+        let network = address.network();
+        if !self.shares.lock().take(network) {
+            return Err(ShareTaken);
+        }
+        Ok(Some(Share {
+            shares: self.shares.clone(),
+            network,
+        }))
     }
 
     /// Says so once, until it has gone well for a while.
@@ -107,17 +151,26 @@ impl Listener {
         }
     }
 
-    fn refuse(&mut self, tcp: TcpStream, address: SocketAddr) {
+    fn refuse(&mut self, tcp: TcpStream, address: SocketAddr, taken: Taken) {
         self.refused.inc();
         let now = Instant::now();
         let is_news = |logged| now.duration_since(logged) >= REFUSAL_LOG_INTERVAL;
-        if self.refusal_logged.is_none_or(is_news) {
-            self.refusal_logged = Some(now);
-            tracing::warn!(
-                %address,
-                max_connections = self.max_connections,
-                "all connections are taken; a client is refused"
-            );
+        let logged = &mut self.refusals_logged[taken as usize];
+        if logged.is_none_or(is_news) {
+            *logged = Some(now);
+            match taken {
+                Taken::All => tracing::warn!(
+                    %address,
+                    max_connections = self.max_connections,
+                    "all connections are taken; a client is refused"
+                ),
+                Taken::OfAddress => tracing::warn!(
+                    %address,
+                    max_connections_per_address = self.max_per_address,
+                    "an address has as many connections as it may; a client is refused. If it is a \
+                     proxy's, name it in limits.trusted_proxies"
+                ),
+            }
         }
         let Ok(turn) = self.refusals.clone().try_acquire_owned() else {
             return;
@@ -127,6 +180,40 @@ impl Listener {
             timeout(REFUSAL_TIMEOUT, turn_away(tcp)).await.ok();
             drop(turn);
         });
+    }
+}
+
+/// What a connection lacks that is refused.
+#[derive(Clone, Copy)]
+enum Taken {
+    /// One of all connections.
+    All,
+    /// One of those that its address may have.
+    OfAddress,
+}
+
+/// An address has as many connections as it may.
+struct ShareTaken;
+
+/// A connection that was accepted.
+pub(crate) struct Accepted {
+    /// Its bytes.
+    pub stream: Stream,
+    /// The client's address.
+    pub address: SocketAddr,
+    /// To be held until it ends, or becomes a websocket: what that costs is counted with its session.
+    pub share: Option<Share>,
+}
+
+/// One of the connections that its address may have.
+pub(crate) struct Share {
+    shares: Arc<Mutex<Shares>>,
+    network: ClientNetwork,
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.shares.lock().give_back(self.network);
     }
 }
 

@@ -32,7 +32,7 @@ use hyper_util::{
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::listener::{Listener, Peer, Stream};
+use super::listener::{Accepted, Listener, Peer, Share, Stream};
 
 /// How long a connection without a request may take, once the server stops, to send the end of
 /// its last answer.
@@ -48,7 +48,11 @@ pub(crate) async fn serve(
     connections: &TaskTracker,
 ) {
     loop {
-        let (stream, address) = tokio::select! {
+        let Accepted {
+            stream,
+            address,
+            share,
+        } = tokio::select! {
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
@@ -59,6 +63,7 @@ pub(crate) async fn serve(
             request_timeout,
             stop: stop.clone(),
             requests: Arc::default(),
+            _share: share,
         };
         connections.spawn(connection.run(stream));
     }
@@ -72,6 +77,8 @@ struct Connection {
     stop: CancellationToken,
     /// Requests that are being answered.
     requests: Arc<AtomicUsize>,
+    /// Given back when the connection ends or becomes a websocket.
+    _share: Option<Share>,
 }
 
 impl Connection {
