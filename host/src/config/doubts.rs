@@ -1,6 +1,6 @@
 //! What is allowed and is likely a mistake.
 
-use super::{Auth, Config, Secret};
+use super::{Auth, Config, Plugin, Secret, Verification};
 
 /// A secret for HS256 has at least as many bytes as the hash (RFC 7518, section 3.2).
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -19,7 +19,10 @@ impl Config {
                 known.name
             )
         });
-        self.auth.doubts().into_iter().chain(keys).collect()
+        let plugins = self.plugins.iter().filter(|plugin| plugin.enabled);
+        let webhooks = plugins.flat_map(doubts_of_webhooks);
+        let auth = self.auth.doubts().into_iter();
+        auth.chain(keys).chain(webhooks).collect()
     }
 }
 
@@ -29,6 +32,27 @@ impl Auth {
         let secret = self.secret.as_ref().filter(|_| self.enabled);
         secret.map(doubts_of_jwt_secret).unwrap_or_default()
     }
+}
+
+/// The rest of a plugin works without a secret of webhooks, and whoever tries it out has none.
+fn doubts_of_webhooks(plugin: &Plugin) -> Vec<String> {
+    let Some(Verification {
+        secrets, missing, ..
+    }) = &plugin.webhook.verification
+    else {
+        return Vec::new();
+    };
+    let follows = match secrets.is_empty() {
+        true => "its webhooks are refused with 503 until the server is started with it",
+        false => "its webhooks are checked with the other secrets only",
+    };
+    let doubt = |variable| {
+        format!(
+            "the environment variable {variable} of the plugin {:?} is not set: {follows}",
+            plugin.name
+        )
+    };
+    missing.iter().map(doubt).collect()
 }
 
 fn doubts_of_jwt_secret(secret: &Secret) -> Vec<String> {

@@ -494,8 +494,10 @@ pub struct Webhook {
 pub struct Verification {
     /// How it is signed.
     pub scheme: Scheme,
-    /// With one of these.
+    /// With one of these. If there is none, nobody's webhooks are taken.
     pub secrets: Vec<Secret>,
+    /// The environment variables that should hold some more, and are not set.
+    pub missing: Vec<String>,
     /// How long ago.
     pub max_age: Duration,
     /// How long it is remembered which deliveries came.

@@ -94,6 +94,10 @@ async fn admit(
     })?;
     let known = match &config.verification {
         None => None,
+        Some(verification) if verification.secrets.is_empty() => {
+            let message = "the server has no secret to check webhooks of this plugin with";
+            return Err(WireError::temporary("plugin_unavailable", message));
+        }
         Some(verification) => {
             let now = SystemTime::now().duration_since(UNIX_EPOCH);
             let now = now.unwrap_or_default().as_secs();

@@ -180,6 +180,7 @@ mod tests {
 
     fn verification(scheme: Scheme, secrets: &[&str]) -> Verification {
         Verification {
+            missing: Vec::new(),
             scheme,
             secrets: secrets.iter().copied().map(Secret::new).collect(),
             max_age: Duration::from_secs(300),

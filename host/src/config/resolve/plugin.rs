@@ -130,11 +130,12 @@ impl Resolver<'_> {
         let message = "verify needs secret_env, which names the variable with the secret";
         self.check(&verify_at, !variables.is_empty(), message);
         let mut secrets = Vec::with_capacity(variables.len());
+        let mut missing = Vec::new();
         for variable in variables {
-            let value = self.environment.get(&variable);
-            let message = format!("the environment variable {variable} is not set");
-            self.check(&env_at, value.is_some(), &message);
-            let Some(value) = value else { continue };
+            let Some(value) = self.environment.get(&variable) else {
+                missing.push(variable);
+                continue;
+            };
             let secret = Secret::new(value.to_string_lossy());
             let message =
                 format!("the environment variable {variable} holds no secret of this scheme");
@@ -149,6 +150,7 @@ impl Resolver<'_> {
             verification: Some(Verification {
                 scheme,
                 secrets,
+                missing,
                 max_age,
                 remember,
             }),

@@ -150,8 +150,8 @@ fn commented_out_keys_are_the_defaults() {
 #[test]
 fn the_shipped_file_switches_on_the_shipped_plugins() {
     let config = load(&shipped(), &[], None).unwrap();
-    let [custom_event, booking, quiz, chat] = &config.plugins[..] else {
-        panic!("four plugins")
+    let [custom_event, booking, quiz, chat, payments] = &config.plugins[..] else {
+        panic!("five plugins")
     };
 
     assert_eq!(custom_event.name, "custom-event");
@@ -178,6 +178,13 @@ fn the_shipped_file_switches_on_the_shipped_plugins() {
     assert_eq!(chat.name, "chat");
     assert!(chat.grants.presence("chat:a") && chat.grants.history("chat:a"));
     assert!(!chat.grants.presence("other") && !chat.grants.store());
+
+    assert_eq!(payments.name, "payments");
+    assert!(payments.grants.payments() && payments.grants.store());
+    // A newcomer has no secret, and is told.
+    let verification = payments.webhook.verification.as_ref().unwrap();
+    assert_eq!(verification.missing, ["PAYMENTS_SECRET"]);
+    assert!(matches!(&config.doubts()[..], [doubt] if doubt.contains("PAYMENTS_SECRET")));
 
     assert_eq!(config.web.root.as_deref(), Some(Path::new("examples/web")));
 }
