@@ -2,13 +2,13 @@
 // whatever ends the server.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
 import { FULL } from '../support/full.mjs';
 import { assertFailed, notReady, plugin, reload, replaceFile } from '../support/plugins.mjs';
-import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
+import { GUESTS, makeFolder, ROOT, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const GRANTS = ['store', 'emit', 'ask', 'everyone'];
@@ -359,3 +359,63 @@ for (const what of ['commit', 'interval:20ms']) {
     }
   });
 }
+
+/** What the settings of a server need for a disk that hangs as long as a file is there; none without a compiler. */
+function hangingDisk(t) {
+  const { folder } = makeFolder(t);
+  const [library, file] = [join(folder, 'hanging_disk.so'), join(folder, 'hang')];
+  const source = join(ROOT, 'tests/fixtures/hanging_disk.c');
+  if (spawnSync('cc', ['-shared', '-fPIC', '-o', library, source]).status !== 0) {
+    t.skip('there is no C compiler');
+    return null;
+  }
+  return {
+    env: { LD_PRELOAD: library, HANG: file },
+    hang: () => writeFileSync(file, ''),
+    answer: () => rmSync(file),
+  };
+}
+
+for (const what of ['commit', 'interval:20ms']) {
+  test(`${what}: while the disk hangs, nothing is promised, other events go on, and it recovers by itself`, async (t) => {
+    const disk = hangingDisk(t);
+    if (!disk) return;
+    const config = `${durability(what)}\ncommit_timeout = "300ms"`;
+    const server = await startServer(t, { config, plugins: [REMEMBERS, 'echo'], env: disk.env });
+    const [client, other] = [await connect(t, server), await connect(t, server)];
+    await steps(client, { set: ['a', 1] });
+    disk.hang();
+    const answer = await steps(client, { set: ['b', 2] }, { emit: 'told' });
+    if (what === 'commit') {
+      assert.deepEqual([answer.error.code, answer.error.temporary], ['outcome_unknown', true]);
+      assert.deepEqual(received(client, 'told'), [], 'nothing of it is told yet');
+    } else {
+      assert.deepEqual(answer, [null, null]);
+    }
+    await until(async () => (await notReady(server)).includes('the store cannot be written'));
+    for (const socket of [client, other]) {
+      assert.equal(await ask(socket, 'echo', 'others'), 'others');
+      assert.equal(await get(socket, 'a'), 1, 'what is there can be read');
+      const { error } = await steps(socket, { set: ['c', 3] });
+      assert.deepEqual([error.code, error.temporary], ['plugin_unavailable', true]);
+    }
+    disk.answer();
+    await until(async () => (await notReady(server)).length === 0);
+    await until(async () => Array.isArray(await steps(other, { set: ['d', 4] })));
+    assert.deepEqual(await steps(other, { get: 'b' }, { exists: 'c' }, { get: 'd' }), [2, false, 4]);
+    await until(() => received(client, 'told').length === 1, { message: 'what was written is told' });
+    assert.equal(await server.stop(), 0);
+  });
+}
+
+test('a server ends while its disk hangs', async (t) => {
+  const disk = hangingDisk(t);
+  if (!disk) return;
+  const config = `${durability('commit')}\ncommit_timeout = "300ms"`;
+  const server = await startServer(t, { config, plugins: [REMEMBERS], env: disk.env });
+  const client = await connect(t, server, { auth: { remember: true } });
+  disk.hang();
+  const { error } = await steps(client, { set: ['b', 2] });
+  assert.equal(error.code, 'outcome_unknown');
+  assert.equal(await server.stop(), 0);
+});

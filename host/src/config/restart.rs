@@ -75,6 +75,7 @@ impl Config {
                 Store {
                     path: store_path,
                     durability,
+                    commit_timeout,
                     bucket_keys,
                     bucket_bytes,
                     max_value,
@@ -171,6 +172,10 @@ impl Config {
             ("history.max_age", *history_age != new.history.max_age),
             ("store.path", *store_path != new.store.path),
             ("store.durability", *durability != new.store.durability),
+            (
+                "store.commit_timeout",
+                *commit_timeout != new.store.commit_timeout,
+            ),
             ("store.bucket_keys", *bucket_keys != new.store.bucket_keys),
             (
                 "store.bucket_bytes",

@@ -702,6 +702,10 @@ pub struct Store {
     pub path: PathBuf,
     /// What is on the disk when a client is told that its event was handled.
     pub durability: Durability,
+    /// How long a commit waits for the disk before whoever waits for it is told that nobody knows what becomes
+    /// of it.
+    #[serde(deserialize_with = "duration::deserialize")]
+    pub commit_timeout: Duration,
     /// How many keys a bucket may have, at least 1.
     pub bucket_keys: usize,
     /// How much its keys and values may take.
@@ -715,6 +719,7 @@ impl Default for Store {
         Self {
             path: "data/store.redb".into(),
             durability: Durability::default(),
+            commit_timeout: Duration::from_secs(10),
             bucket_keys: 1_000_000,
             bucket_bytes: Size::mib(256),
             max_value: Size::mib(1),

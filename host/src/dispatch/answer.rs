@@ -1,6 +1,6 @@
 //! What a client is told of its event: one ack, or `mixlab:error` where it asked for none.
 
-use std::sync::Arc;
+use std::{mem, sync::Arc};
 
 use serde_json::value::RawValue;
 
@@ -23,7 +23,18 @@ pub(super) struct Answer {
     pub connection: Arc<Connection>,
     /// The event's name.
     pub event: Arc<str>,
-    ack: Option<i64>,
+    way: Way,
+}
+
+/// How a client is told.
+#[derive(Clone, Copy)]
+enum Way {
+    /// By the ack of this number.
+    Ack(i64),
+    /// It asked for no ack: of errors only, by an event.
+    Event,
+    /// It has been told already.
+    Told,
 }
 
 impl Answer {
@@ -31,18 +42,27 @@ impl Answer {
         Self {
             connection,
             event,
-            ack,
+            way: ack.map_or(Way::Event, Way::Ack),
+        }
+    }
+
+    /// The same, to be given in its place.
+    pub(super) fn hand_over(&mut self) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            event: self.event.clone(),
+            way: mem::replace(&mut self.way, Way::Told),
         }
     }
 
     /// Whether the client waits for an ack.
     pub(super) fn is_asked_for(&self) -> bool {
-        self.ack.is_some()
+        matches!(self.way, Way::Ack(_))
     }
 
     /// Acks, where an ack was asked for.
     pub(super) fn ack(&self, message: Message) {
-        if let Some(id) = self.ack {
+        if let Way::Ack(id) = self.way {
             self.connection.ack(id, message);
         }
     }
@@ -87,9 +107,10 @@ impl Answer {
     }
 
     fn tell(&self, error: &WireError) {
-        match self.ack {
-            Some(_) => self.ack(error.to_message()),
-            None => self.connection.tell_error(error),
+        match self.way {
+            Way::Ack(id) => self.connection.ack(id, error.to_message()),
+            Way::Event => self.connection.tell_error(error),
+            Way::Told => {}
         }
     }
 }

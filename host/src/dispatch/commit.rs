@@ -7,13 +7,14 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::{
     Dispatcher, Progress,
     call::{Call, Ended},
+    failure::outcome_unknown,
     outcome::Verdict,
 };
 use crate::{
     effect::Effect,
     error::WireError,
     plugin::{CallError, Completed, Job, Plugin, Reply, Spent},
-    store::{CommitError, Follow, Transaction, Unstored},
+    store::{CommitError, Follow, Tell, Transaction, Unstored},
 };
 
 /// A call runs again so often where its event was read. Then it gives way to others, and from then on
@@ -28,7 +29,8 @@ struct Concluding {
     dispatcher: Arc<Dispatcher>,
     ended: Ended,
     verdict: Verdict,
-    done: oneshot::Sender<()>,
+    /// Whoever waits for it; none if that was told that it takes too long.
+    done: Option<oneshot::Sender<()>>,
 }
 
 impl Follow for Concluding {
@@ -41,10 +43,30 @@ impl Follow for Concluding {
         } = *self;
         match stored {
             Ok(()) => dispatcher.answer(ended, verdict),
-            Err(Unstored(reason)) => dispatcher.refuse_commit(&ended.call, &reason),
+            Err(unstored) => dispatcher.refuse_commit(&ended.call, &unstored.to_string()),
         }
-        // Its connection may have ended meanwhile.
-        let _ = done.send(());
+        if let Some(done) = done {
+            // Its connection may have ended meanwhile.
+            let _ = done.send(());
+        }
+    }
+
+    /// Its client gets an error, and its connection, its instance and its turn go on.
+    fn overdue(&mut self) -> Tell {
+        let dispatcher = self.dispatcher.clone();
+        let route = self.ended.call.route.clone();
+        let answer = self.ended.call.answer.hand_over();
+        let held = (self.ended.lease.take(), self.ended.call.take_turn());
+        let done = self.done.take();
+        Box::new(move || {
+            let error = outcome_unknown();
+            dispatcher.count(&route, &error.code);
+            answer.refuse(error);
+            drop(held);
+            if let Some(done) = done {
+                let _ = done.send(());
+            }
+        })
     }
 }
 
@@ -76,7 +98,7 @@ impl Dispatcher {
             dispatcher: self.clone(),
             ended,
             verdict,
-            done,
+            done: Some(done),
         });
         match store.commit(transaction, concluding) {
             Ok(()) => {
@@ -179,10 +201,11 @@ impl Dispatcher {
 struct Following<P> {
     completed: Completed,
     perform: P,
-    done: oneshot::Sender<Result<Completed, Unstored>>,
+    /// Whoever waits for it; none if that was told that it takes too long.
+    done: Option<oneshot::Sender<Result<Completed, Unstored>>>,
 }
 
-impl<P: FnOnce(&mut Completed) + Send + 'static> Follow for Following<P> {
+impl<P: FnOnce(&mut Completed, bool) + Send + 'static> Follow for Following<P> {
     fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
         let Self {
             mut completed,
@@ -190,18 +213,30 @@ impl<P: FnOnce(&mut Completed) + Send + 'static> Follow for Following<P> {
             done,
         } = *self;
         let stored = stored.map(|()| {
-            perform(&mut completed);
+            perform(&mut completed, done.is_some());
             completed
         });
-        // Whoever ran it may be gone.
-        let _ = done.send(stored);
+        if let Some(done) = done {
+            // Whoever ran it may be gone.
+            let _ = done.send(stored);
+        }
+    }
+
+    fn overdue(&mut self) -> Tell {
+        let (lease, done) = (self.completed.lease.take(), self.done.take());
+        Box::new(move || {
+            drop(lease);
+            if let Some(done) = done {
+                let _ = done.send(Err(Unstored::Overdue));
+            }
+        })
     }
 }
 
 impl Dispatcher {
     /// Runs a call that is for no event, again as long as what it read from the store changes meanwhile,
     /// and commits it, with what `amend` adds. Then it has `perform` do what follows, in the order of
-    /// commits.
+    /// commits, and know whether somebody waits for it still.
     pub(super) async fn transact<P>(
         self: &Arc<Self>,
         plugin: &Arc<Plugin>,
@@ -210,7 +245,7 @@ impl Dispatcher {
         perform: P,
     ) -> Completed
     where
-        P: FnOnce(&mut Completed) + Send + 'static,
+        P: FnOnce(&mut Completed, bool) + Send + 'static,
     {
         let mut conflicts = 0;
         let mut spent = Spent::default();
@@ -229,23 +264,29 @@ impl Dispatcher {
                 return Completed::failed(error);
             }
             let Some(transaction) = completed.recorded.transaction.take() else {
-                perform(&mut completed);
+                perform(&mut completed, true);
                 return completed;
             };
             let acted = completed.recorded.acted;
             let store = transaction.store().clone();
+            let effects = &completed.recorded.effects;
+            let is_kept = matches!(completed.reply, Ok(Reply::Connect(_)))
+                || effects.iter().any(Effect::is_seen);
+            let lease = completed.lease.take_if(|_| !is_kept);
             let (done, is_done) = oneshot::channel();
             let following = Box::new(Following {
                 completed,
                 perform,
-                done,
+                done: Some(done),
             });
             let error = match store.commit(*transaction, following) {
                 Ok(()) => {
-                    drop(contended);
+                    drop((contended, lease));
                     return stored(is_done).await;
                 }
                 Err((error, following)) => {
+                    // Whoever comes before it may wait for its instance.
+                    drop((lease, following.completed));
                     perform = following.perform;
                     error
                 }
@@ -270,7 +311,10 @@ impl Dispatcher {
 async fn stored(done: oneshot::Receiver<Result<Completed, Unstored>>) -> Completed {
     match done.await {
         Ok(Ok(completed)) => completed,
-        Ok(Err(Unstored(reason))) => Completed::failed(CallError::Store(reason.to_string())),
+        Ok(Err(Unstored::Undone(reason))) => {
+            Completed::failed(CallError::Store(reason.to_string()))
+        }
+        Ok(Err(Unstored::Overdue)) => Completed::failed(CallError::Overdue),
         Err(_) => Completed::failed(CallError::Host("what follows a commit has panicked".into())),
     }
 }

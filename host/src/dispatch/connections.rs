@@ -132,6 +132,26 @@ impl Dispatcher {
         }))
     }
 
+    /// Tells plugins that let a connection in that it was not welcomed.
+    fn tell_refused(self: &Arc<Self>, connection: &Arc<Connection>, plugins: Vec<Arc<Plugin>>) {
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        if plugins.is_empty() {
+            return;
+        }
+        let (this, connection) = (self.clone(), connection.clone());
+        let telling = async move {
+            for plugin in plugins {
+                // Its client has no part in it.
+                let for_others = |effect: &Effect| !effect.is_for_connection();
+                this.tell_end(&plugin, &connection, REFUSED, for_others)
+                    .await;
+            }
+        };
+        self.tasks.spawn_on(telling, &runtime);
+    }
+
     /// Tells a plugin that a connection has ended, and performs those effects that `are_wanted`.
     async fn tell_end(
         self: &Arc<Self>,
@@ -146,7 +166,7 @@ impl Dispatcher {
         };
         let perform = {
             let (this, connection) = (self.clone(), connection.clone());
-            move |completed: &mut Completed| {
+            move |completed: &mut Completed, _: bool| {
                 let mut effects = mem::take(&mut completed.recorded.effects);
                 effects.retain(are_wanted);
                 if completed.reply.is_ok() {
@@ -183,7 +203,18 @@ impl Consents {
             connection: connection.clone(),
             auth: auth.clone(),
         };
-        // What it wants done comes when the client knows that it is let in.
+        // What it wants done comes when the client knows that it is let in. Where that took too long, the
+        // client was refused, and the plugin hears of its end.
+        let perform = {
+            let (dispatcher, connection) = (self.dispatcher.clone(), connection.clone());
+            let plugin = plugin.clone();
+            move |completed: &mut Completed, is_waited_for: bool| {
+                let is_in = completed.reply.as_ref().is_ok_and(Reply::is_yes);
+                if is_in && !is_waited_for {
+                    dispatcher.tell_refused(&connection, vec![plugin]);
+                }
+            }
+        };
         let Completed {
             reply,
             recorded,
@@ -192,7 +223,7 @@ impl Consents {
             ..
         } = self
             .dispatcher
-            .transact(&plugin, job, |_| Ok(()), |_| {})
+            .transact(&plugin, job, |_| Ok(()), perform)
             .await;
         let failed = |error: &CallError| {
             let during = During::of(CallKind::Connect, ON_CONNECT, connection);
@@ -235,25 +266,7 @@ impl Drop for Consents {
     fn drop(&mut self) {
         // Nothing of it has been done: the instances are free for others, and for what follows.
         let plugins = self.take().into_iter().map(|consent| consent.plugin);
-        let plugins: Vec<_> = plugins.collect();
-        let Ok(runtime) = Handle::try_current() else {
-            return;
-        };
-        if plugins.is_empty() {
-            return;
-        }
-        let (dispatcher, connection) = (self.dispatcher.clone(), self.connection.clone());
-        self.dispatcher.tasks.spawn_on(
-            async move {
-                for plugin in plugins {
-                    // Its client has no part in it.
-                    let for_others = |effect: &Effect| !effect.is_for_connection();
-                    dispatcher
-                        .tell_end(&plugin, &connection, REFUSED, for_others)
-                        .await;
-                }
-            },
-            &runtime,
-        );
+        self.dispatcher
+            .tell_refused(&self.connection, plugins.collect());
     }
 }

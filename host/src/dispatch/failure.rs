@@ -66,7 +66,7 @@ pub(super) fn report(
         ..
     } = *during;
     let during = &*shortened(during.name, MAX_EVENT_CHARS);
-    if let CallError::Conflict | CallError::Store(_) = error {
+    if let CallError::Conflict | CallError::Store(_) | CallError::Overdue = error {
         // What others do to the store, and what becomes of its disk, is no fault of the plugin.
         let name = &**plugin.name();
         tracing::debug!(
@@ -99,6 +99,12 @@ pub(super) fn report(
     wire.with_trace(trace_id)
 }
 
+/// What a client is told whose event may have been handled, or may be handled later, or not at all.
+pub(super) fn outcome_unknown() -> WireError {
+    let error = "the disk takes too long, and nobody knows what becomes of the event";
+    WireError::temporary("outcome_unknown", error)
+}
+
 fn wire(error: &CallError) -> WireError {
     match error {
         CallError::Timeout { .. } => {
@@ -119,6 +125,7 @@ fn wire(error: &CallError) -> WireError {
         CallError::Conflict => {
             WireError::temporary("conflict", "others change the same, try again")
         }
+        CallError::Overdue => outcome_unknown(),
         CallError::Busy
         | CallError::Exhausted(_)
         | CallError::Superseded

@@ -8,7 +8,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     select,
-    sync::{Semaphore, SemaphorePermit, oneshot, watch},
+    sync::{Semaphore, SemaphorePermit, watch},
     task::yield_now,
 };
 use tokio_util::sync::CancellationToken;
@@ -23,7 +23,7 @@ use crate::{
     plugin::{CallError, CallKind, Completed, Firing, Job, Reply},
     registry::Timed,
     shorten::shortened,
-    store::{Bucket, CommitError, Follow, Key, Open, ScanError, Transaction, Unstored, now},
+    store::{Bucket, CommitError, Key, Open, ScanError, Transaction, now},
     tasks::Task,
     timers::{Clock, Kind, Schedule, Timer, bucket},
 };
@@ -59,16 +59,6 @@ struct Due {
     permits: Semaphore,
     /// How many are under way, by plugin.
     under_way: Mutex<HashMap<Arc<str>, usize>>,
-}
-
-/// Nothing follows but that somebody waits.
-struct Told(oneshot::Sender<Result<(), Unstored>>);
-
-impl Follow for Told {
-    fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
-        // Who waits may be gone.
-        let _ = self.0.send(stored);
-    }
 }
 
 impl Task for Timers {
@@ -180,15 +170,10 @@ impl Due {
         if transaction.writes().is_empty() {
             return Ok(true);
         }
-        let (told, tells) = oneshot::channel();
-        match store.commit(transaction, Box::new(Told(told))) {
-            Ok(()) => match tells.await {
-                Ok(Ok(())) => Ok(true),
-                Ok(Err(Unstored(reason))) => Err(CommitError::Unavailable(reason).into()),
-                Err(_) => Err(CommitError::Unavailable("the store is closed".into()).into()),
-            },
-            Err((CommitError::Conflict, _)) => Ok(false),
-            Err((error, _)) => Err(error.into()),
+        match store.commit_alone(transaction).await {
+            Ok(()) => Ok(true),
+            Err(CommitError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -313,7 +298,7 @@ impl Due {
         };
         let perform = {
             let dispatcher = self.dispatcher.clone();
-            move |completed: &mut Completed| {
+            move |completed: &mut Completed, _: bool| {
                 let effects = std::mem::take(&mut completed.recorded.effects);
                 if completed.reply.as_ref().is_ok_and(Reply::is_yes) {
                     effect::commit(effects, None, &dispatcher.broadcast, || {});
@@ -336,7 +321,7 @@ impl Due {
             }
             Ok(_) => unreachable!("a timer's call ends with a timer's reply"),
             Err(CallError::Superseded) => return Ok(()),
-            Err(error @ (CallError::Store(_) | CallError::Conflict)) => {
+            Err(error @ (CallError::Store(_) | CallError::Overdue | CallError::Conflict)) => {
                 tracing::debug!(plugin = &**plugin.name(), timer = name, "{error}");
                 return Err(UNSTORED);
             }

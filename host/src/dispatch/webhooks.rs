@@ -2,8 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::sync::oneshot;
-
 use super::{
     Dispatcher, answer,
     failure::{self, During},
@@ -16,7 +14,7 @@ use crate::{
     error::WireError,
     plugin::{CallError, CallKind, Completed, Job, Reply},
     registry::Hooked,
-    store::{Bucket, CommitError, Follow, Key, Transaction, Unstored, Value, now},
+    store::{Bucket, CommitError, Key, Transaction, Value, now},
     webhooks::{Answer, Delivery},
 };
 
@@ -32,16 +30,6 @@ struct Memory {
     store: Arc<crate::store::Open>,
     key: Key,
     remember: Duration,
-}
-
-/// Nothing follows but that somebody waits.
-struct Told(oneshot::Sender<Result<(), Unstored>>);
-
-impl Follow for Told {
-    fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
-        // Who waits may be gone.
-        let _ = self.0.send(stored);
-    }
 }
 
 impl Memory {
@@ -63,15 +51,8 @@ impl Memory {
         let Some(value) = transaction.get(&self.key)? else {
             return Ok(None);
         };
-        let (told, tells) = oneshot::channel();
-        if let Err((error, _)) = self.store.commit(transaction, Box::new(Told(told))) {
-            return Err(error);
-        }
-        match tells.await {
-            Ok(Ok(())) => Ok(serde_json::from_slice(&value.bytes).ok()),
-            Ok(Err(Unstored(reason))) => Err(CommitError::Unavailable(reason)),
-            Err(_) => Err(CommitError::Unavailable("the store is closed".into())),
-        }
+        self.store.commit_alone(transaction).await?;
+        Ok(serde_json::from_slice(&value.bytes).ok())
     }
 
     /// A transaction that holds only as long as nothing was answered.
@@ -157,7 +138,7 @@ impl Dispatcher {
             memory.keep(transaction, &answer)
         };
         let broadcast = self.broadcast.clone();
-        let perform = move |completed: &mut Completed| {
+        let perform = move |completed: &mut Completed, _: bool| {
             if completed.reply.as_ref().is_ok_and(Reply::is_yes) {
                 let effects = std::mem::take(&mut completed.recorded.effects);
                 effect::commit(effects, None, &broadcast, || {});

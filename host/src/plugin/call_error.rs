@@ -55,6 +55,9 @@ pub enum CallError {
     /// The store did not take what it wrote.
     #[error("the store is not available: {0}")]
     Store(String),
+    /// Nobody knows what becomes of what it wrote.
+    #[error("the disk does not answer, and nobody knows what becomes of what was written")]
+    Overdue,
     /// No instance could be had.
     #[error("no instance: {0}")]
     Unavailable(String),
@@ -78,6 +81,7 @@ impl CallError {
             Self::Conflict => "conflict",
             Self::Superseded => "superseded",
             Self::Store(_) => "store",
+            Self::Overdue => "overdue",
             Self::Unavailable(_) => "unavailable",
             Self::Host(_) => "host",
         }

@@ -7,10 +7,15 @@ use std::{
     ops::Bound,
     panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
 use redb::{
     Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
     backends::InMemoryBackend,
@@ -35,11 +40,17 @@ const ABOUT: TableDefinition<&str, u64> = TableDefinition::new("about");
 /// The key in [`ABOUT`] of the version of these tables.
 const FORMAT: &str = "format";
 
+/// The key in [`ABOUT`] of how many batches were written.
+const BATCHES: &str = "batches";
+
 /// The version of these tables that this host reads and writes.
 const CURRENT_FORMAT: u64 = 1;
 
 /// What of the file is kept in memory, in bytes. The system keeps more.
 const CACHE_BYTES: usize = 64 << 20;
+
+/// How long a reader waits for another one to find out whether a disk that hangs can be read.
+const READ_PATIENCE: Duration = Duration::from_millis(50);
 
 const EXPIRY_BYTES: usize = size_of::<u64>();
 
@@ -96,6 +107,16 @@ pub(super) struct Held {
     pub usage: HashMap<Bucket, Usage>,
     /// Keys with a time to live.
     pub expiries: BTreeSet<(u64, Key)>,
+    /// How many batches were written to it.
+    batches: u64,
+}
+
+/// What is there after a failure.
+pub(super) struct Reopened {
+    /// What the disk holds.
+    pub held: Held,
+    /// Whether it holds the batch that was the last one to be written, and may have failed.
+    pub has_last: bool,
 }
 
 /// What is written at once.
@@ -113,36 +134,58 @@ pub(super) struct Disk {
     path: Option<PathBuf>,
     /// None while it is closed, after the system has failed at it.
     database: ArcSwapOption<Database>,
-    /// As if the system refused it.
+    /// How many batches it holds.
+    batches: AtomicU64,
+    /// Since when it is written to.
+    writes_since: Mutex<Option<Instant>>,
+    /// A write that takes longer hangs.
+    patience: Duration,
+    /// The one who reads while it hangs.
+    reader: Mutex<()>,
     #[cfg(test)]
-    fails: std::sync::atomic::AtomicBool,
+    pub(super) faults: super::faults::Faults,
 }
 
 impl Disk {
     /// Opens a file, or makes one; none: in memory.
-    pub(super) fn open(path: Option<PathBuf>) -> Result<(Self, Held), OpenError> {
-        let database = open(path.as_deref())?;
-        let held = held(&database).map_err(|error| unreadable(path.as_deref(), &error))?;
+    pub(super) fn open(
+        path: Option<PathBuf>,
+        patience: Duration,
+    ) -> Result<(Self, Held), OpenError> {
+        let (database, held) = open(path.as_deref())?;
         let disk = Self {
             path,
             database: ArcSwapOption::from_pointee(database),
+            batches: AtomicU64::new(held.batches),
+            writes_since: Mutex::default(),
+            patience,
+            reader: Mutex::default(),
             #[cfg(test)]
-            fails: Default::default(),
+            faults: Default::default(),
         };
         Ok((disk, held))
     }
 
     /// Opens it again after a failure, and says what it holds; none if it is in memory.
-    pub(super) fn reopen(&self) -> Result<Option<Held>, OpenError> {
+    pub(super) fn reopen(&self) -> Result<Option<Reopened>, OpenError> {
         if self.path.is_none() {
             return Ok(None);
         }
+        let _write = Writes::begin(self);
         // It is locked as long as it is open.
         self.database.store(None);
-        let database = open(self.path.as_deref())?;
-        let held = held(&database).map_err(|error| unreadable(self.path.as_deref(), &error))?;
+        let (database, held) = open(self.path.as_deref())?;
         self.database.store(Some(Arc::new(database)));
-        Ok(Some(held))
+        let before = self.batches.swap(held.batches, Ordering::Relaxed);
+        let has_last = held.batches > before;
+        Ok(Some(Reopened { held, has_last }))
+    }
+
+    /// Why nothing is to be expected of it now; none if it answers.
+    pub(super) fn hangs(&self) -> Option<Arc<str>> {
+        let since = *self.writes_since.lock();
+        let hangs = since.is_some_and(|since| since.elapsed() >= self.patience);
+        hangs.then(|| "the disk does not answer".into())
     }
 
     /// A key's value, whether its time is over or not.
@@ -177,20 +220,18 @@ impl Disk {
     /// Writes a batch, all of it or nothing. It is durable then. An empty one says whether anything could
     /// be written.
     pub(super) fn write(&self, batch: &Batch) -> Result<(), Arc<str>> {
+        let _write = Writes::begin(self);
         #[cfg(test)]
-        if self.fails.load(std::sync::atomic::Ordering::SeqCst) {
-            return Err("as a test wants it".into());
-        }
-        self.reading(|database| {
+        self.faults.before_write()?;
+        let batches = self.batches.load(Ordering::Relaxed) + 1;
+        self.with(|database| {
             let mut write = database.begin_write()?;
             let durability = match self.path {
                 Some(_) => Durability::Immediate,
                 None => Durability::None,
             };
             write.set_durability(durability)?;
-            if batch.values.is_empty() {
-                write.open_table(ABOUT)?.insert(FORMAT, CURRENT_FORMAT)?;
-            }
+            write.open_table(ABOUT)?.insert(BATCHES, batches)?;
             {
                 let mut values = write.open_table(VALUES)?;
                 let mut expiries = write.open_table(EXPIRIES)?;
@@ -217,15 +258,28 @@ impl Disk {
             }
             write.commit()?;
             Ok(())
-        })
+        })?;
+        #[cfg(test)]
+        self.faults.after_write()?;
+        self.batches.store(batches, Ordering::Relaxed);
+        Ok(())
     }
 
-    #[cfg(test)]
-    pub(super) fn fail_for_test(&self, fails: bool) {
-        self.fails.store(fails, std::sync::atomic::Ordering::SeqCst);
-    }
-
+    /// Reads. While it hangs, one at a time does, since nobody knows whether it answers: the threads of the
+    /// others are for those who need no disk.
     fn reading<T>(
+        &self,
+        work: impl FnOnce(&Database) -> Result<T, redb::Error>,
+    ) -> Result<T, Arc<str>> {
+        let _reader = match self.hangs() {
+            Some(reason) => Some(self.reader.try_lock_for(READ_PATIENCE).ok_or(reason)?),
+            None => None,
+        };
+        self.with(work)
+    }
+
+    /// Works with the database. A damaged page may have it panic.
+    fn with<T>(
         &self,
         work: impl FnOnce(&Database) -> Result<T, redb::Error>,
     ) -> Result<T, Arc<str>> {
@@ -233,18 +287,37 @@ impl Disk {
         let Some(database) = database else {
             return Err("the store's file cannot be opened".into());
         };
-        work(&database).map_err(|error| error.to_string().into())
+        match catch_unwind(AssertUnwindSafe(|| work(&database))) {
+            Ok(worked) => worked.map_err(|error| error.to_string().into()),
+            Err(panic) => Err(format!("it is damaged: {}", panics::message(&*panic)).into()),
+        }
     }
 }
 
-fn open(path: Option<&Path>) -> Result<Database, OpenError> {
+/// A write that is under way.
+struct Writes<'a>(&'a Disk);
+
+impl<'a> Writes<'a> {
+    fn begin(disk: &'a Disk) -> Self {
+        *disk.writes_since.lock() = Some(Instant::now());
+        Self(disk)
+    }
+}
+
+impl Drop for Writes<'_> {
+    fn drop(&mut self) {
+        *self.0.writes_since.lock() = None;
+    }
+}
+
+fn open(path: Option<&Path>) -> Result<(Database, Held), OpenError> {
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
     let Some(path) = path else {
         let memory = builder.create_with_backend(InMemoryBackend::new());
         let database = memory.map_err(|error| unreadable(None, &error.into()))?;
         prepare(&database).map_err(|error| unreadable(None, &error))?;
-        return Ok(database);
+        return Ok((database, Held::default()));
     };
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(|source| OpenError::Folder {
@@ -260,11 +333,15 @@ fn open(path: Option<&Path>) -> Result<Database, OpenError> {
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let database = builder.create(path)?;
         let format = prepare(&database)?;
-        Ok((database, format))
+        let held = match format {
+            CURRENT_FORMAT => held(&database)?,
+            _ => Held::default(),
+        };
+        Ok((database, format, held))
     }));
     let opened: Result<_, redb::Error> =
         opened.map_err(|panic| damaged(panics::message(&*panic)))?;
-    let (database, found) = opened.map_err(|error| match error {
+    let (database, found, held) = opened.map_err(|error| match error {
         redb::Error::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
         error if is_damage(&error) => damaged(error.to_string()),
         error => unreadable(Some(path), &error),
@@ -275,7 +352,7 @@ fn open(path: Option<&Path>) -> Result<Database, OpenError> {
             found,
         });
     }
-    Ok(database)
+    Ok((database, held))
 }
 
 /// Whether it is the file that is at fault, and not the system.
@@ -322,7 +399,11 @@ fn prepare(database: &Database) -> Result<u64, redb::Error> {
 
 fn held(database: &Database) -> Result<Held, redb::Error> {
     let read = database.begin_read()?;
-    let mut held = Held::default();
+    let batches = read.open_table(ABOUT)?.get(BATCHES)?;
+    let mut held = Held {
+        batches: batches.map_or(0, |batches| batches.value()),
+        ..Held::default()
+    };
     for row in read.open_table(USAGE)?.iter()? {
         let (bucket, used) = row?;
         let (keys, bytes) = used.value();

@@ -13,6 +13,8 @@ mod usage;
 mod writer;
 
 #[cfg(test)]
+mod faults;
+#[cfg(test)]
 mod tests;
 
 use std::{
@@ -20,21 +22,25 @@ use std::{
     path::PathBuf,
     sync::Arc,
     thread::JoinHandle,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{disk::Disk, following::Following, recent::Recent, usage::Usage, writer::Writer};
 pub(crate) use self::{
     disk::OpenError,
-    following::{Follow, Unstored},
+    following::{Follow, Tell, Unstored},
     key::{Bucket, InvalidKey, Key},
     transaction::{Entry, ScanError, Transaction},
 };
 use crate::config::{self, Durability};
+
+/// How often it is looked who waits too long for the disk.
+const OVERDUE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A value with its time to live.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +67,9 @@ pub(crate) fn now() -> u64 {
 /// The store of a server. It is opened when the first plugin that needs it is loaded.
 pub struct Store {
     config: config::Store,
-    opened: Mutex<Option<Arc<Open>>>,
+    opened: ArcSwapOption<Open>,
+    /// Who opens it. That may take long, and nobody else is to wait for it.
+    opening: Mutex<()>,
     signals: Signals,
     closed: CancellationToken,
 }
@@ -82,6 +90,25 @@ struct Written {
     some: Notify,
 }
 
+/// Keys of the host that a commit writes, for whoever follows them: as soon as that is durable. What they
+/// are for may reach beyond this server, and cannot be undone.
+struct Announce {
+    written: Arc<Written>,
+    keys: Vec<Key>,
+}
+
+impl Follow for Announce {
+    /// Of an undone commit, too: what stands there now is what counts.
+    fn follow(self: Box<Self>, _: Result<(), Unstored>) {
+        self.written.keys.lock().extend(self.keys);
+        self.written.some.notify_one();
+    }
+
+    fn overdue(&mut self) -> Tell {
+        Box::new(|| {})
+    }
+}
+
 /// A store that has been opened.
 pub struct Open {
     config: config::Store,
@@ -92,6 +119,8 @@ pub struct Open {
     /// Wakes who performs what waits for a commit.
     signals: Signals,
     writer: Mutex<Option<JoinHandle<()>>>,
+    /// Wakes who waits for the writer's end.
+    ended: Condvar,
 }
 
 /// What the one lock guards.
@@ -102,7 +131,10 @@ struct State {
     durable: u64,
     /// Why the last attempt to write failed; none if it did not.
     failure: Option<Arc<str>>,
+    /// What was committed up to this is being written, or the disk failed at it: it may be there.
+    in_doubt: Option<u64>,
     writer_sleeps: bool,
+    writer_ended: bool,
     is_closed: bool,
 }
 
@@ -140,7 +172,8 @@ impl Store {
     pub fn new(config: config::Store) -> Arc<Self> {
         Arc::new(Self {
             config,
-            opened: Mutex::default(),
+            opened: ArcSwapOption::empty(),
+            opening: Mutex::default(),
             signals: Signals::default(),
             closed: CancellationToken::new(),
         })
@@ -148,18 +181,18 @@ impl Store {
 
     /// Opens it, if it is not open yet. Blocks.
     pub fn open(&self) -> Result<Arc<Open>, OpenError> {
-        let mut opened = self.opened.lock();
-        if let Some(open) = &*opened {
-            return Ok(open.clone());
+        let _opening = self.opening.lock();
+        if let Some(open) = self.opened() {
+            return Ok(open);
         }
         let open = Open::start(self.config.clone(), self.signals.clone())?;
-        *opened = Some(open.clone());
+        self.opened.store(Some(open.clone()));
         Ok(open)
     }
 
     /// The store, if a plugin needed it yet.
     pub fn opened(&self) -> Option<Arc<Open>> {
-        self.opened.lock().clone()
+        self.opened.load_full()
     }
 
     /// Why what is committed does not become durable; none if it does.
@@ -188,13 +221,16 @@ impl Store {
 
     /// Performs what waits for commits as they become durable, until the store is closed.
     pub async fn settle(&self) {
+        let interval = OVERDUE_INTERVAL.min(self.config.commit_timeout);
         loop {
             let is_closed = tokio::select! {
                 () = self.signals.settled.notified() => false,
                 () = self.closed.cancelled() => true,
+                () = sleep(interval) => false,
             };
             if let Some(open) = self.opened() {
                 open.settle().await;
+                open.tell_overdue();
             }
             if is_closed {
                 return;
@@ -209,7 +245,7 @@ impl Open {
             Durability::Memory => None,
             Durability::Commit | Durability::Interval(_) => Some(config.path.clone()),
         };
-        let (disk, held) = Disk::open(path)?;
+        let (disk, held) = Disk::open(path, config.commit_timeout)?;
         let open = Arc::new(Self {
             config,
             disk,
@@ -218,12 +254,15 @@ impl Open {
                 following: Following::default(),
                 durable: 0,
                 failure: None,
+                in_doubt: None,
                 writer_sleeps: false,
+                writer_ended: false,
                 is_closed: false,
             }),
             written: Condvar::new(),
             signals,
             writer: Mutex::default(),
+            ended: Condvar::new(),
         });
         let thread = Writer::start(open.clone()).map_err(OpenError::Thread)?;
         *open.writer.lock() = Some(thread);
@@ -267,14 +306,17 @@ impl Open {
             follow.follow(Ok(()));
             return Ok(());
         }
-        state_ref.following.push(state_ref.recent.seq(), follow);
+        let last = state_ref.recent.seq();
+        if !of_host.is_empty() {
+            let written = self.signals.written.clone();
+            let keys = of_host;
+            let announce = Box::new(Announce { written, keys });
+            state_ref.following.push(last, announce);
+        }
+        state_ref.following.push(last, follow);
         drop(state);
         if wakes {
             self.written.notify_one();
-        }
-        if !of_host.is_empty() {
-            self.signals.written.keys.lock().extend(of_host);
-            self.signals.written.some.notify_one();
         }
         self.follow_here();
         Ok(())
@@ -301,7 +343,7 @@ impl Open {
         if !state.recent.keeps_up() {
             return Some("the disk does not keep up".into());
         }
-        state.failure.clone()
+        state.failure.clone().or_else(|| self.disk.hangs())
     }
 
     /// What it is configured to be.
@@ -310,12 +352,26 @@ impl Open {
     }
 
     fn failure(&self) -> Option<Arc<str>> {
-        self.state.lock().failure.clone()
+        let failure = self.state.lock().failure.clone();
+        failure.or_else(|| self.disk.hangs())
     }
 
     fn close(&self) {
-        self.state.lock().is_closed = true;
+        let mut state = self.state.lock();
+        state.is_closed = true;
         self.written.notify_one();
+        while !state.writer_ended {
+            let wait = OVERDUE_INTERVAL.min(self.config.commit_timeout);
+            self.ended.wait_for(&mut state, wait);
+            if !state.writer_ended && self.disk.hangs().is_some() {
+                tracing::error!(
+                    "the store is left as it is: the disk does not answer, and nobody knows what \
+                     becomes of what was written last"
+                );
+                return;
+            }
+        }
+        drop(state);
         let writer = self.writer.lock().take();
         if let Some(Err(panic)) = writer.map(JoinHandle::join) {
             tracing::error!("the store's writer: {}", crate::panics::message(&*panic));

@@ -1,6 +1,6 @@
 use std::{
     collections::BTreeMap,
-    sync::{Arc, mpsc},
+    sync::{Arc, atomic::Ordering::SeqCst, mpsc},
     time::Duration,
 };
 
@@ -41,7 +41,14 @@ struct Tell(mpsc::Sender<Result<(), Arc<str>>>);
 
 impl Follow for Tell {
     fn follow(self: Box<Self>, stored: Result<(), Unstored>) {
-        let _ = self.0.send(stored.map_err(|Unstored(reason)| reason));
+        let _ = self
+            .0
+            .send(stored.map_err(|unstored| unstored.to_string().into()));
+    }
+
+    fn overdue(&mut self) -> super::Tell {
+        let told = self.0.clone();
+        Box::new(move || _ = told.send(Err("overdue".into())))
     }
 }
 
@@ -254,7 +261,7 @@ fn what_the_disk_does_not_take_is_undone_and_told() {
     let (_folder, store) = store(Durability::Commit);
     set(&store, "a", "before");
     // Its database is gone, as after a failure of the system.
-    store.disk.fail_for_test(true);
+    store.disk.faults.refuses.store(true, SeqCst);
     let mut transaction = Transaction::new(store.clone());
     transaction.set(key("a"), value("after"));
     let (told, tells) = mpsc::channel();
@@ -266,7 +273,7 @@ fn what_the_disk_does_not_take_is_undone_and_told() {
     reader.set(key("copy"), read.unwrap());
     assert!(tells.recv().unwrap().is_err());
     assert!(store.failure().is_some());
-    store.disk.fail_for_test(false);
+    store.disk.faults.refuses.store(false, SeqCst);
     until(|| store.failure().is_none());
     assert_eq!(get(&store, "a").as_deref(), Some("before"));
     let copied = commit(&store, reader);
@@ -275,6 +282,147 @@ fn what_the_disk_does_not_take_is_undone_and_told() {
             || get(&store, "copy").as_deref() == Some("before")
     );
     set(&store, "a", "again");
+}
+
+#[test]
+fn what_is_on_the_disk_though_it_said_that_it_failed_has_happened() {
+    let (_folder, store) = store(Durability::Commit);
+    set(&store, "a", "before");
+    store.disk.faults.denies.store(true, SeqCst);
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(key("a"), value("after"));
+    commit(&store, transaction).unwrap();
+    assert_eq!(get(&store, "a").as_deref(), Some("after"));
+    store.disk.faults.denies.store(false, SeqCst);
+    until(|| store.failure().is_none());
+    set(&store, "b", "x");
+    assert_eq!(usage(&store).keys, 2);
+}
+
+/// A store whose disk is soon said to hang.
+fn impatient(durability: Durability) -> (TempDir, Arc<Open>) {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store {
+        path: folder.path().join("store.redb"),
+        durability,
+        commit_timeout: Duration::from_millis(50),
+        ..config::Store::default()
+    };
+    (folder, open(config))
+}
+
+#[test]
+fn a_disk_that_hangs_is_told_and_what_waits_for_it_follows_when_it_answers() {
+    let (_folder, store) = impatient(Durability::Commit);
+    set(&store, "a", "before");
+    until(|| store.state.lock().recent.len() == 0);
+    let hang = store.disk.faults.hangs.lock();
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(key("b"), value("x"));
+    let (told, tells) = mpsc::channel();
+    let committed = store.commit(transaction, Box::new(Tell(told)));
+    assert!(committed.is_ok());
+    until(|| store.failure().is_some());
+    until(|| {
+        store.tell_overdue();
+        tells.try_recv() == Ok(Err("overdue".into()))
+    });
+    // Nothing more is written, and what is there can be read.
+    let mut refused = Transaction::new(store.clone());
+    refused.set(key("c"), value("x"));
+    let refused = commit(&store, refused);
+    assert!(
+        matches!(&refused, Err(CommitError::Unavailable(reason)) if reason.contains("does not answer")),
+        "{refused:?}"
+    );
+    assert_eq!(get(&store, "a").as_deref(), Some("before"));
+    store.tell_overdue();
+    assert!(tells.try_recv().is_err(), "it is told once");
+    drop(hang);
+    until(|| {
+        store.follow_here();
+        tells.try_recv() == Ok(Ok(()))
+    });
+    assert!(store.failure().is_none());
+    set(&store, "c", "x");
+}
+
+#[test]
+fn a_store_whose_disk_hangs_can_be_left() {
+    let (_folder, store) = impatient(Durability::Commit);
+    let hang = store.disk.faults.hangs.lock();
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(key("a"), value("x"));
+    let (told, _tells) = mpsc::channel();
+    assert!(store.commit(transaction, Box::new(Tell(told))).is_ok());
+    store.close();
+    drop(hang);
+}
+
+#[test]
+fn keys_of_the_host_are_told_when_they_are_durable() {
+    let (_folder, store) = store(Durability::Commit);
+    let hang = store.disk.faults.hangs.lock();
+    let timer = Key::new(&Bucket::of_host("timers", "p"), "t").unwrap();
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(timer.clone(), value("x"));
+    let (told, tells) = mpsc::channel();
+    let committed = store.commit(transaction, Box::new(Tell(told)));
+    assert!(committed.is_ok());
+    let written = || store.signals.written.keys.lock().clone();
+    assert!(written().is_empty());
+    drop(hang);
+    until(|| {
+        store.follow_here();
+        tells.try_recv().is_ok()
+    });
+    assert_eq!(written(), [timer]);
+}
+
+#[test]
+fn a_damaged_file_is_said_and_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let config = config::Store {
+        path: path.clone(),
+        ..config::Store::default()
+    };
+    let whole = open(config.clone());
+    for number in 0..200 {
+        let mut transaction = Transaction::new(whole.clone());
+        let expires = Some(now() + 3_600_000);
+        let value = Value {
+            expires,
+            ..value(&"x".repeat(500))
+        };
+        transaction.set(key(&format!("k{number}")), value);
+        commit(&whole, transaction).unwrap();
+    }
+    whole.close();
+    drop(whole);
+    let content = std::fs::read(&path).unwrap();
+    let cut = (0..20).map(|part| content[..content.len() * part / 20].to_vec());
+    let filled = (0..40).map(|part| {
+        let mut filled = content.clone();
+        let at = content.len() * part / 40;
+        filled[at..at + 64].fill(0xa5);
+        filled
+    });
+    let look = |content: &[u8]| {
+        std::fs::write(&path, content).unwrap();
+        let store = match Open::start(config.clone(), Signals::default()) {
+            Ok(store) => store,
+            Err(OpenError::Damaged { .. } | OpenError::Unreadable { .. }) => return,
+            Err(error) => panic!("{error}"),
+        };
+        for number in 0..200 {
+            let _ = Transaction::new(store.clone()).get(&key(&format!("k{number}")));
+        }
+        let bucket = Bucket::of_plugin("test");
+        let _ = Transaction::new(store.clone()).scan(&bucket, "", None, 1000);
+        store.close();
+    };
+    cut.chain(filled).for_each(|content| look(&content));
 }
 
 #[test]

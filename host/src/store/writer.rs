@@ -52,7 +52,7 @@ impl Writer {
                 match turn {
                     Ok(true) => {}
                     Ok(false) => return,
-                    Err(panic) => writer.failed(panics::message(&*panic).into()),
+                    Err(panic) => writer.failed(&panics::message(&*panic).into()),
                 }
             }
         })
@@ -67,7 +67,10 @@ impl Writer {
             (state.failure.is_some(), state.is_closed)
         };
         if failed && let Err(reason) = self.recover() {
-            tracing::debug!("the store still cannot be written: {reason}");
+            match is_closed {
+                true => tracing::error!("what was not written is lost: {reason}"),
+                false => tracing::debug!("the store still cannot be written: {reason}"),
+            }
             return !is_closed;
         }
         self.sweep();
@@ -125,57 +128,73 @@ impl Writer {
     /// Writes what was committed until now.
     fn write(&self) {
         let (batch, seq) = {
-            let state = self.store.state.lock();
-            (state.recent.pending(), state.recent.seq())
+            let mut state = self.store.state.lock();
+            let seq = state.recent.seq();
+            state.in_doubt = Some(seq);
+            (state.recent.pending(), seq)
         };
         if !batch.values.is_empty()
             && let Err(reason) = self.store.disk.write(&batch)
         {
-            self.failed(reason);
+            self.failed(&reason);
+            if let Err(reason) = self.find_out() {
+                tracing::debug!("the store cannot be read: {reason}");
+            }
             return;
         }
         {
             let mut state = self.store.state.lock();
+            state.in_doubt = None;
             state.durable = seq;
             state.recent.written(seq);
         }
         self.store.signals.settled.notify_one();
     }
 
-    /// The disk did not take a batch. Where clients wait for that, they are told, and nothing of it has
-    /// happened; where they were told before, it is tried again.
-    fn failed(&self, reason: Arc<str>) {
+    /// The disk has failed.
+    fn failed(&self, reason: &Arc<str>) {
         tracing::error!("the store cannot be written: {reason}");
-        let undone = {
-            let mut state = self.store.state.lock();
-            state.failure = Some(reason.clone());
-            let durable = state.durable;
-            match self.store.config().durability {
-                Durability::Commit => {
-                    state.recent.undo(durable);
-                    state.following.take_undone(durable)
-                }
-                Durability::Interval(_) | Durability::Memory => Vec::new(),
-            }
-        };
-        for follow in undone {
-            tell(follow, Err(Unstored(reason.clone())));
-        }
+        self.store.state.lock().failure = Some(reason.clone());
     }
 
-    /// Whether the disk takes something again. After a failure, the database has to be opened anew.
-    fn recover(&self) -> Result<(), Arc<str>> {
-        let held = self
-            .store
-            .disk
-            .reopen()
-            .map_err(|error| error.to_string())?;
-        self.store.disk.write(&Batch::default())?;
-        let mut state = self.store.state.lock();
-        if let (Durability::Commit, Some(held)) = (self.store.config().durability, held) {
-            state.recent.restore(held);
+    /// Opens the database anew, as it has to be after a failure, and sees what has become of what the disk
+    /// failed at: it may be there. Where clients wait for it, they are told, and what is not there has not
+    /// happened; where they were told before, it is tried again.
+    fn find_out(&self) -> Result<(), Arc<str>> {
+        let reopened = self.store.disk.reopen();
+        let Some(reopened) = reopened.map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        let undone = {
+            let mut state = self.store.state.lock();
+            if !matches!(self.store.config().durability, Durability::Commit) {
+                return Ok(());
+            }
+            if let Some(seq) = state.in_doubt.take()
+                && reopened.has_last
+            {
+                state.durable = seq;
+                state.recent.written(seq);
+            }
+            let durable = state.durable;
+            state.recent.undo(durable);
+            state.recent.restore(reopened.held);
+            state.following.take_undone(durable)
+        };
+        let failure = self.store.state.lock().failure.clone();
+        let reason = failure.unwrap_or_else(|| "the disk failed".into());
+        for follow in undone {
+            tell(follow, Err(Unstored::Undone(reason.clone())));
         }
-        state.failure = None;
+        self.store.signals.settled.notify_one();
+        Ok(())
+    }
+
+    /// Whether the disk takes something again.
+    fn recover(&self) -> Result<(), Arc<str>> {
+        self.find_out()?;
+        self.store.disk.write(&Batch::default())?;
+        self.store.state.lock().failure = None;
         tracing::info!("the store is written again");
         Ok(())
     }
@@ -214,10 +233,12 @@ impl Drop for Writer {
         let waiting = {
             let mut state = self.store.state.lock();
             let durable = mem::replace(&mut state.durable, u64::MAX);
+            state.writer_ended = true;
             state.following.take_undone(durable)
         };
         for follow in waiting {
-            tell(follow, Err(Unstored("the store is closed".into())));
+            tell(follow, Err(Unstored::Undone("the store is closed".into())));
         }
+        self.store.ended.notify_all();
     }
 }

@@ -181,6 +181,11 @@ impl Resolver<'_> {
             "must not be empty",
         );
         store.path = self.folder.join(store.path);
+        self.check(
+            "store.commit_timeout",
+            store.commit_timeout >= Duration::from_millis(1),
+            "must be 1ms or more",
+        );
         self.check_count("store.bucket_keys", store.bucket_keys, 1..=MANY);
         let keeps_something = store.bucket_bytes.bytes() > 0;
         self.check("store.bucket_bytes", keeps_something, MORE_THAN_ZERO);
