@@ -2,6 +2,7 @@
 //! found is what is connected to: a name that has another address a moment later gains nothing by it.
 
 use std::{
+    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
@@ -10,8 +11,16 @@ use std::{
     vec,
 };
 
+use futures_util::{
+    FutureExt,
+    future::{BoxFuture, Shared},
+};
 use hyper_util::client::legacy::connect::dns::Name;
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use parking_lot::Mutex;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 use tower_service::Service;
 
 use super::addresses::Reach;
@@ -23,11 +32,17 @@ const MAX_LOOKUPS: usize = 16;
 /// Finds the addresses of a name; blocks meanwhile.
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
+/// What came of a lookup, for all who wait for it.
+type Found = Result<Arc<[IpAddr]>, Arc<io::Error>>;
+
 /// How names are looked up, for all that do.
 #[derive(Clone)]
 pub(super) struct Lookups {
     lookup: Arc<Lookup>,
     places: Arc<Semaphore>,
+    /// By name. Whoever asks for one of these waits for the same answer: a name that nobody answers for
+    /// takes one place, however many ask, and leaves the others to other names.
+    under_way: Arc<Mutex<HashMap<Name, Shared<BoxFuture<'static, Found>>>>>,
 }
 
 /// Looks names up, and keeps those of their addresses that may be reached.
@@ -45,7 +60,7 @@ pub(super) enum Unresolved {
     OutOfReach,
     /// It was not found.
     #[error("{0}")]
-    Failed(io::Error),
+    Failed(Arc<io::Error>),
 }
 
 impl Lookups {
@@ -55,6 +70,7 @@ impl Lookups {
         Self {
             lookup: Arc::new(lookup),
             places: Arc::new(Semaphore::new(MAX_LOOKUPS)),
+            under_way: Arc::default(),
         }
     }
 
@@ -67,16 +83,39 @@ impl Lookups {
         })
     }
 
-    async fn find(self, name: Name) -> io::Result<Vec<IpAddr>> {
-        let place = self.places.acquire_owned().await;
+    async fn find(self, name: Name) -> Found {
+        let under_way = self.under_way.lock().get(&name).cloned();
+        if let Some(looking) = under_way {
+            return looking.await;
+        }
+        let place = self.places.clone().acquire_owned().await;
         let place = place.expect("the semaphore is never closed");
+        self.begin(name, place).await
+    }
+
+    /// Begins to look a name up, unless somebody has begun meanwhile.
+    fn begin(self, name: Name, place: OwnedSemaphorePermit) -> Shared<BoxFuture<'static, Found>> {
+        let all = self.under_way.clone();
+        let mut under_way = all.lock();
+        if let Some(looking) = under_way.get(&name) {
+            return looking.clone();
+        }
+        let key = name.clone();
         let looking = spawn_blocking(move || {
             let found = (self.lookup)(name.as_str());
             // Not when nobody waits for the name any more, but when the thread is free.
+            self.under_way.lock().remove(&name);
             drop(place);
-            found
+            found.map(Arc::from).map_err(Arc::new)
         });
-        looking.await.unwrap_or_else(|error| Err(error.into()))
+        let looking = async {
+            looking
+                .await
+                .unwrap_or_else(|error| Err(Arc::new(error.into())))
+        };
+        let looking = looking.boxed().shared();
+        under_way.insert(key, looking.clone());
+        looking
     }
 }
 
@@ -99,16 +138,15 @@ impl Service<Name> for Resolver {
         let Self { lookups, reach } = self.clone();
         Box::pin(async move {
             let found = lookups.find(name).await.map_err(Unresolved::Failed)?;
-            within_reach(found, reach)
+            within_reach(&found, reach)
         })
     }
 }
 
-fn within_reach(found: Vec<IpAddr>, reach: Reach) -> Result<vec::IntoIter<SocketAddr>, Unresolved> {
-    let is_empty = found.is_empty();
-    let kept = found.into_iter().filter(|address| reach.permits(*address));
-    let kept: Vec<_> = kept.map(|address| SocketAddr::new(address, 0)).collect();
-    if kept.is_empty() && !is_empty {
+fn within_reach(found: &[IpAddr], reach: Reach) -> Result<vec::IntoIter<SocketAddr>, Unresolved> {
+    let kept = found.iter().filter(|address| reach.permits(**address));
+    let kept: Vec<_> = kept.map(|address| SocketAddr::new(*address, 0)).collect();
+    if kept.is_empty() && !found.is_empty() {
         return Err(Unresolved::OutOfReach);
     }
     Ok(kept.into_iter())
@@ -116,6 +154,8 @@ fn within_reach(found: Vec<IpAddr>, reach: Reach) -> Result<vec::IntoIter<Socket
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     async fn resolve(resolver: &mut Resolver) -> Result<Vec<String>, Unresolved> {
@@ -161,6 +201,41 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_name_that_nobody_answers_for_leaves_places_to_others() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let held = parking_lot::Mutex::new(held);
+        let asked = Arc::new(AtomicUsize::new(0));
+        let counted = asked.clone();
+        let lookups = Lookups::new(move |name| {
+            counted.fetch_add(1, Ordering::Relaxed);
+            if name == "held.example" {
+                held.lock().recv().ok();
+            }
+            Ok(vec![IpAddr::from([1, 1, 1, 1])])
+        });
+        let places = lookups.places.clone();
+        let mut resolver = Resolver::new(lookups, Reach::Public);
+        let mut looking: Vec<_> = (0..2 * MAX_LOOKUPS)
+            .map(|_| resolver.call("held.example".parse().unwrap()))
+            .collect();
+        for waiting in &mut looking {
+            assert!(futures_util::poll!(waiting).is_pending());
+        }
+        assert_eq!(places.available_permits(), MAX_LOOKUPS - 1);
+        assert_eq!(resolve(&mut resolver).await.unwrap(), ["1.1.1.1"]);
+        drop(release);
+        for waiting in looking {
+            assert_eq!(waiting.await.unwrap().count(), 1);
+        }
+        assert_eq!(asked.load(Ordering::Relaxed), 2);
+        resolver
+            .call("held.example".parse().unwrap())
+            .await
+            .unwrap();
+        assert_eq!(asked.load(Ordering::Relaxed), 3, "an answer is not kept");
+    }
+
+    #[tokio::test]
     async fn a_lookup_that_nobody_waits_for_keeps_its_place_until_it_ends() {
         let (release, held) = std::sync::mpsc::channel::<()>();
         let held = parking_lot::Mutex::new(held);
@@ -170,8 +245,8 @@ mod tests {
         });
         let places = lookups.places.clone();
         let mut resolver = Resolver::new(lookups, Reach::Public);
-        for _ in 0..MAX_LOOKUPS {
-            let mut looking = resolver.call("name.example".parse().unwrap());
+        for number in 0..MAX_LOOKUPS {
+            let mut looking = resolver.call(format!("n{number}.example").parse().unwrap());
             assert!(futures_util::poll!(&mut looking).is_pending());
         }
         assert_eq!(places.available_permits(), 0);
