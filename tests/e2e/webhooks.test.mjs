@@ -2,6 +2,7 @@
 // once.
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
+import { connect as connectTo } from 'node:net';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
 import { plugin } from '../support/plugins.mjs';
@@ -141,6 +142,7 @@ test('a call that fails or says no has done nothing, and its sender may try agai
     [{ answer: [302, []] }, 500, 'plugin_error'],
     [{ answer: [200, [['set-cookie', 'a=b']]] }, 500, 'plugin_error'],
     [{ answer: [200, [['content-type', 'a\r\nb']]] }, 500, 'plugin_error'],
+    [{ answer: [200, [['content-type', 'a/b'], ['Content-Type', 'c/d']]] }, 500, 'plugin_error'],
     [{ fill: 70_000 }, 500, 'plugin_error'],
   ]) {
     const text = body(first, { emit: 1 }, step);
@@ -152,7 +154,7 @@ test('a call that fails or says no has done nothing, and its sender may try agai
     }
   }
   assert.equal(await counted(socket), 0);
-  assert.equal((await plugin(server, 'standard')).failures, 12);
+  assert.equal((await plugin(server, 'standard')).failures, 14);
   const text = body(first);
   assert.equal((await post(server, 'standard', text, signed.standard(text))).status, 200);
   assert.equal(await counted(socket), 1);
@@ -176,6 +178,13 @@ test('a plugin gets the request, and of its headers what it needs or is granted'
   assert.deepEqual(names(more.json), ['content-type', 'webhook-id', 'webhook-timestamp', 'x-shop']);
 });
 
+test('the names of headers in an answer are written in any case', async (t) => {
+  const { server } = await start(t, [STANDARD]);
+  const text = body({ answer: [201, [['Content-Type', 'text/plain'], ['RETRY-AFTER', '7']]] });
+  const { status, headers } = await post(server, 'standard', text, signed.standard(text));
+  assert.deepEqual([status, headers.get('content-type'), headers.get('retry-after')], [201, 'text/plain', '7']);
+});
+
 test('nobody learns which plugins there are, and a path takes no other method', async (t) => {
   const { server } = await start(t, [STANDARD, 'echo']);
   const answers = await Promise.all(['echo', 'nobody', 'nobody/standard', '%00'].map((path) => post(server, path, '')));
@@ -193,6 +202,20 @@ test('too large and too many requests are refused', async (t) => {
   const { status, headers } = await post(server, 'limited', body(), signed.standard(body()));
   assert.equal(status, 429);
   assert.ok(Number(headers.get('retry-after')) > 0);
+});
+
+test('a body that does not come in time is not said to be too large', async (t) => {
+  const { server, socket } = await start(t, [STANDARD], `${CONFIG}[socket]\nrequest_timeout = "100ms"\n`);
+  const text = body({ increment: 'n' });
+  const head = Object.entries({ ...signed.standard(text), host: server.address, 'content-length': text.length + 1 });
+  const sent = connectTo(server.port, '127.0.0.1');
+  t.after(() => sent.destroy());
+  sent.write(`POST /hooks/standard HTTP/1.1\r\n${head.map(([name, value]) => `${name}: ${value}\r\n`).join('')}\r\n${text}`);
+  let answered = '';
+  sent.on('data', (data) => (answered += data));
+  await until(() => answered.includes('\r\n\r\n'));
+  assert.match(answered, /^HTTP\/1\.1 400 [^]*"code":"invalid_payload","message":"the body did not arrive whole"/);
+  assert.equal(await counted(socket), 0);
 });
 
 test('a plugin that takes webhooks of anybody has to be granted that', async (t) => {

@@ -62,7 +62,12 @@ where
     Api: FromRef<S>,
 {
     let max = Api::from_ref(state).settings.load().max_body;
-    to_bytes(request.into_body(), max).await.map_err(|error| {
+    whole(request.into_body(), max).await
+}
+
+/// The whole body of a request, which has at most so many bytes.
+pub(crate) async fn whole(body: axum::body::Body, max: usize) -> Result<Bytes, WireError> {
+    to_bytes(body, max).await.map_err(|error| {
         if is_too_large(&error) {
             let message = format!("the body has more than {max} bytes");
             WireError::new("payload_too_large", message)

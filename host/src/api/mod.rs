@@ -38,6 +38,7 @@ use crate::{
     user::{UserId, is_role},
 };
 pub(crate) use auth::LocalKey;
+pub(crate) use body::whole as whole_body;
 pub(crate) use idempotency::Idempotency;
 
 /// What the handlers need.

@@ -61,17 +61,23 @@ impl Answer {
                 "the headers of its answer have more than {MAX_HEADER_BYTES} bytes"
             ));
         }
-        for (name, value) in &headers {
+        let mut checked: Vec<(String, String)> = Vec::with_capacity(headers.len());
+        for (written, value) in headers {
+            let name = written.to_ascii_lowercase();
             let is_allowed = HEADERS.iter().any(|allowed| allowed.as_str() == name);
-            if !is_allowed || HeaderValue::from_str(value).is_err() {
+            if !is_allowed || HeaderValue::from_str(&value).is_err() {
                 return Err(format!(
-                    "its answer has the header {name:?}, which is not for plugins, or a value that is none"
+                    "its answer has the header {written:?}, which is not for plugins, or a value that is none"
                 ));
             }
+            if checked.iter().any(|(former, _)| *former == name) {
+                return Err(format!("its answer has the header {written:?} twice"));
+            }
+            checked.push((name, value));
         }
         Ok(Self {
             status,
-            headers,
+            headers: checked,
             body: STANDARD.encode(body),
         })
     }

@@ -11,7 +11,6 @@ use std::{
 
 use axum::{
     Router,
-    body::to_bytes,
     extract::{ConnectInfo, Request, State},
     http::{HeaderMap, Uri},
     response::{IntoResponse, Response},
@@ -86,12 +85,7 @@ async fn admit(
     limit.map_err(|wait| rate_limited("webhooks", wait))?;
     let config = hooked.plugin.webhook();
     let (head, body) = request.into_parts();
-    let most = config.max_body;
-    let body = to_bytes(body, most.as_usize()).await;
-    let body = body.map_err(|_| {
-        let message = format!("the body has more than {most}, or did not arrive whole");
-        WireError::new("payload_too_large", message)
-    })?;
+    let body = api::whole_body(body, config.max_body.as_usize()).await?;
     let known = match &config.verification {
         None => None,
         Some(verification) if verification.secrets.is_empty() => {
