@@ -241,33 +241,27 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
             connection.emit(&event, message, volatile);
         }
         Effect::Join { room } => {
-            join(connection, &room);
+            // Other calls have joined rooms since the plugin asked.
+            if let Err(too_many) = connection.join_one_more(room.clone()) {
+                tracing::warn!(
+                    socket = connection.id,
+                    room,
+                    "stays out of a room: {too_many}"
+                );
+            }
         }
         Effect::Leave { room } => connection.leave(vec![room]),
         Effect::Enter { room, data } => {
-            if join(connection, &room)
-                && let Err(full) = connection.be_present(&room, data)
-            {
+            // There was a place for it when the plugin asked.
+            if let Err(reason) = connection.enter_room(&room, data) {
                 tracing::warn!(
                     socket = connection.id,
-                    "joined a room without being present: {full}"
+                    room,
+                    "is not present in a room: {reason}"
                 );
             }
         }
         Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
         _ => {}
     }
-}
-
-/// False if the connection is in too many rooms: other calls joined them since the plugin asked.
-fn join(connection: &Connection, room: &str) -> bool {
-    let joined = connection.join_one_more(room.to_owned());
-    if let Err(too_many) = &joined {
-        tracing::warn!(
-            socket = connection.id,
-            room,
-            "stays out of a room: {too_many}"
-        );
-    }
-    joined.is_ok()
 }

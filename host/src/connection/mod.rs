@@ -78,6 +78,17 @@ enum Phase {
     },
 }
 
+/// Why a connection is not present in a room.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotPresent {
+    /// It is not in the room either.
+    #[error(transparent)]
+    Rooms(#[from] TooManyRooms),
+    /// It is in the room all the same.
+    #[error(transparent)]
+    Full(#[from] Full),
+}
+
 /// Who a connection belongs to right now. Replaced as a whole when it authenticates.
 pub struct Identity {
     /// None: anonymous.
@@ -177,16 +188,21 @@ impl Connection {
         }
     }
 
-    /// Is present in a room that it has joined, with this data of its user.
-    pub(crate) fn be_present(&self, room: &str, data: Arc<str>) -> Result<(), Full> {
+    /// Joins a room of plugins, unless it is in as many as it may be, and is present in it with this data of
+    /// its user.
+    pub(crate) fn enter_room(&self, room: &str, data: Arc<str>) -> Result<(), NotPresent> {
+        // Under the lock: whoever ends the connection, or takes it out of the room, sees both.
         let phase = self.phase.lock();
         if let Phase::Ended { .. } = *phase {
             return Ok(());
         }
-        // Under the lock: whoever ends the connection sees both.
+        let stream = self.stream.as_deref();
+        self.adapter
+            .join_one_more(self.key, stream, room.to_owned())?;
         self.is_present.store(true, Ordering::Relaxed);
         let presence = self.adapter.presence();
-        presence.enter((self.namespace(), room), &self.id, self.who(), data)
+        presence.enter((self.namespace(), room), &self.id, self.who(), data)?;
+        Ok(())
     }
 
     /// Who is present by it.
@@ -233,6 +249,8 @@ impl Connection {
 
     /// Leaves rooms.
     pub fn leave(&self, rooms: Vec<String>) {
+        // Nobody may enter one in between, and be present where it is not.
+        let _phase = self.phase.lock();
         if self.is_present() {
             let presence = self.adapter.presence();
             presence.leave(self.namespace(), &rooms, &self.id);

@@ -262,4 +262,23 @@ proptest! {
         let missed = EVENTS - numbers.len();
         prop_assert_eq!(numbers, Vec::from_iter(missed..EVENTS), "but for those before it came");
     }
+
+    #[test]
+    fn who_is_present_in_a_room_is_in_it(choices in vec(any::<u8>(), 0..60), ends in any::<bool>()) {
+        let namespace = Namespace::new(false);
+        let session = namespace.session();
+        let connection = namespace.connection(&session);
+        prop_assert!(enter(&connection));
+        let room = || "room".to_owned();
+        run(&choices, vec![
+            Box::new(|| connection.enter_room("room", "1".into()).unwrap()),
+            Box::new(|| connection.leave(vec![room()])),
+            Box::new(|| if ends {
+                connection.disconnect();
+            }),
+        ]);
+        let is_in_it = namespace.adapter.rooms(connection.key).contains(&room());
+        let present = namespace.adapter.presence().count("/", "room");
+        prop_assert_eq!(present, usize::from(is_in_it));
+    }
 }
