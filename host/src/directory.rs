@@ -23,7 +23,7 @@ use crate::{
     ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
     registry::Registry,
     socket::MAIN_NAMESPACE,
-    transport::{Adapter, Namespaces},
+    transport::{Adapter, Ended, Namespaces},
 };
 
 /// How often it is looked for what nobody uses any more.
@@ -130,6 +130,13 @@ impl Directory {
 
     /// Opens what plugins name, closes what they no longer serve and what nobody uses.
     pub(crate) fn settle(&self) {
+        // Plugins hear of the ends, and clients are written to: not under the lock.
+        self.close_unused().into_iter().for_each(Ended::tell);
+    }
+
+    /// Returns the connections to what was closed.
+    fn close_unused(&self) -> Vec<Ended> {
+        let mut ended = Vec::new();
         let mut open = self.lock();
         let registry = self.registry();
         for path in registry.namespaces() {
@@ -142,10 +149,11 @@ impl Directory {
                 || registry.names(path)
                 || (registry.serves(path) && (asked.elapsed() < LINGER || self.is_used(path)));
             if !is_wanted {
-                self.namespaces.close(path);
+                ended.extend(self.namespaces.close(path));
             }
             is_wanted
         });
+        ended
     }
 
     /// Gives back what was kept for clients, also where nothing happens any more.
@@ -176,5 +184,115 @@ impl Directory {
 
     fn lock(&self) -> OrderedMutexGuard<'_, { rank::DIRECTORY }, HashMap<String, Instant>> {
         self.open.lock()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{IpAddr, Ipv4Addr},
+        sync::atomic::{AtomicBool, Ordering},
+    };
+
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::{
+        address::ClientAddress,
+        admission::RateLimits,
+        config::{self, Config},
+        history::History,
+        metrics::Metrics,
+        settings::Settings,
+        store::Store,
+        transport::{Door, EndReason, Malformed, Part, Receiver, Session, SocketKey, Task},
+    };
+
+    const ROOM: &str = "/room";
+    const ID: &str = "id";
+
+    /// Looks into the directory when it hears of its end.
+    struct Looks {
+        directory: Arc<Directory>,
+        has_ended: AtomicBool,
+    }
+
+    impl Receiver for Looks {
+        fn id(&self) -> &str {
+            ID
+        }
+
+        fn event(&self, _: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
+            unreachable!("the client sends nothing")
+        }
+
+        fn oversized(&self, _: &str, _: Option<i64>) -> Result<(), Malformed> {
+            unreachable!("the client sends nothing")
+        }
+
+        fn acked(&self, _: Option<i64>, _: &str, _: Vec<Bytes>) -> Result<(), Malformed> {
+            unreachable!("the client is asked nothing")
+        }
+
+        fn ended(&self, _: EndReason) {
+            assert!(!self.directory.knows(ROOM));
+            self.has_ended.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Who is let in, the test decides.
+    struct Open;
+
+    impl Door for Open {
+        fn keeps(&self, _: Part<'_>) -> bool {
+            false
+        }
+
+        fn admit(&self, peer: IpAddr, _: &HeaderMap) -> Result<ClientAddress, Duration> {
+            Ok(peer.into())
+        }
+
+        fn connect(self: Arc<Self>, _: Arc<Session>, _: &str, _: &str) -> Result<Task, Malformed> {
+            Ok(Box::pin(async {}))
+        }
+    }
+
+    #[test]
+    fn who_hears_of_the_end_of_a_namespace_may_look_into_the_directory() {
+        let namespaces = Arc::new(Namespaces::new(
+            config::Recovery::default(),
+            config::Presence::default(),
+            &config::Socket::default(),
+        ));
+        let metrics: Arc<Metrics> = Arc::default();
+        let limits = Arc::new(RateLimits::new(metrics.clone()));
+        let dispatcher = Dispatcher::new(
+            Settings::new(&Config::default(), b"secret", &limits),
+            namespaces.clone(),
+            Arc::new(History::new(config::History::default())),
+            metrics,
+            Store::new(config::Store::in_memory()),
+        );
+        let directory = Directory::new(dispatcher, namespaces.clone(), 1);
+        let door: Arc<dyn Door> = Arc::new(Open);
+        namespaces.sessions().open_door(Arc::downgrade(&door));
+
+        // Nobody serves it.
+        directory.open(&mut directory.lock(), ROOM);
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
+        let session = namespaces.sessions().begin(address, None).unwrap();
+        session.receive(&format!("40{ROOM},")).unwrap();
+        let looks = Arc::new(Looks {
+            directory: directory.clone(),
+            has_ended: AtomicBool::new(false),
+        });
+        let receiver: Arc<dyn Receiver> = looks.clone();
+        assert!(session.let_in(ROOM, &receiver));
+        let adapter = namespaces.get(ROOM).unwrap();
+        adapter.enter(SocketKey::new(session.id), ID, None, &session);
+
+        directory.settle();
+        assert!(looks.has_ended.load(Ordering::Relaxed));
     }
 }

@@ -287,6 +287,8 @@ const GOOD_HEADS = {
   'with a Host with a port': `${GET}Host: [::1]:3000\r\nConnection: close\r\n\r\n`,
   'of HTTP/1.0 without a Host': 'GET /healthz HTTP/1.0\r\n\r\n',
   'for an absolute URI': 'GET http://x/healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n',
+  // RFC 9112, 2.2, leaves this to the recipient; ARCHITECTURE.md says why it is not refused.
+  'with bare line feeds for ends of lines': `${GET.trim()}\nHost: x\nConnection: close\n\n`,
   'behind an empty line': `\r\n${GET}Host: x\r\nConnection: close\r\n\r\n`,
   'with spaces around a value': `${GET}Host: \t x \t \r\nConnection: close\r\n\r\n`,
 };

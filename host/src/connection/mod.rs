@@ -356,7 +356,7 @@ impl Connection {
     /// Has the server end it: the client is told so, and what waits of it is not handled.
     pub fn disconnect(&self) {
         self.lane.end_events();
-        self.session.end_connection(self.namespace());
+        self.session.end_connection(self.namespace(), &self.id);
     }
 
     /// Ends the client's transport when the client has got what is on its way.

@@ -19,6 +19,10 @@ pub(super) struct Events {
 }
 
 impl Receiver for Events {
+    fn id(&self) -> &str {
+        &self.connection.id
+    }
+
     fn event(
         &self,
         array: &str,

@@ -10,7 +10,7 @@ pub(crate) mod net;
 mod sockets;
 
 pub(crate) use engine::{
-    Door, EndReason, Handshake, Malformed, Part, Receiver, Session, Sessions, Task, router,
+    Door, EndReason, Ended, Handshake, Malformed, Part, Receiver, Session, Sessions, Task, router,
 };
 pub(crate) use engine::{Guest, Query, Refusal, accept, admit, routes};
 pub(crate) use key::{SessionKey, SocketKey};

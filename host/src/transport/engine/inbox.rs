@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use super::{
     session::{Malformed, Receiver, Session},
-    sessions::Policy,
+    sessions::{Policy, Task},
 };
 use crate::transport::head::{Kind, PacketHead};
 
@@ -41,14 +41,26 @@ struct Slot {
 
 /// ```text
 /// (none)  => Joining (the client asks for the namespace)
-/// Joining => Joined (it is let in) | (none) (it is not)
-/// Joined  => (none) (the client or the server ends the connection)
+/// Joining => Joined (it is let in) | (none) (it is not) | Ending (it has left meanwhile)
+/// Joined  => Ending (the server ends the connection) | (none) (the client does)
+/// Ending  => (none) (the connection has been told) | Joining (and the client has asked again)
 /// ```
 enum SlotState {
     /// It is being decided; what comes meanwhile waits, the client's own end of it, too.
     Joining(Waiting),
     /// Its events have somebody who takes them.
     Joined(Arc<dyn Receiver>),
+    /// The connection is being told of its end, in another thread than the client's. If the client asks
+    /// again, that waits: the next connection must find nothing of this one.
+    Ending(Option<Box<Again>>),
+}
+
+/// A client that asks for a namespace again.
+#[derive(Default)]
+struct Again {
+    waiting: Waiting,
+    /// Decides about it; none as long as what it says of itself is being read.
+    admission: Option<Task>,
 }
 
 #[derive(Default)]
@@ -128,18 +140,23 @@ impl Inbox {
 
     /// Whether the client is in no namespace, and asks for none.
     pub(super) fn is_empty(&self) -> bool {
-        self.slots.is_empty()
+        let mut slots = self.slots.iter();
+        slots.all(|slot| matches!(slot.state, SlotState::Ending(None)))
     }
 
     /// The client asks for a namespace. False if it has done so before, or is gone: a stock client that
-    /// is told to connect twice sends two of these, and has one connection.
+    /// is told to connect twice sends two of these, and has one connection. [`Inbox::admit`] comes next.
     pub(super) fn begin(&mut self, namespace: &str, policy: &Policy) -> Result<bool, Malformed> {
         if self.is_over {
             return Ok(false);
         }
         self.left.retain(|left| **left != *namespace);
         if let Some(slot) = self.slot(namespace) {
-            if let SlotState::Joining(waiting) = &mut slot.state {
+            if let SlotState::Ending(again @ None) = &mut slot.state {
+                *again = Some(Box::default());
+                return Ok(true);
+            }
+            if let Some(waiting) = slot.waiting() {
                 waiting.leaves = false;
             }
             return Ok(false);
@@ -159,7 +176,36 @@ impl Inbox {
         Ok(true)
     }
 
-    /// The client is let in.
+    /// This decides about a client that asks for a namespace: returned if it may, and else kept until the
+    /// former connection has been told of its end.
+    pub(super) fn admit(&mut self, namespace: &str, admission: Task) -> Option<Task> {
+        match self.slot(namespace).map(|slot| &mut slot.state) {
+            Some(SlotState::Ending(Some(again))) => {
+                again.admission = Some(admission);
+                None
+            }
+            _ => Some(admission),
+        }
+    }
+
+    /// A connection to a namespace has been told of its end. Returns what decides about its client, if that
+    /// has asked again.
+    pub(super) fn has_ended(&mut self, namespace: &str) -> Option<Task> {
+        let is_it = |slot: &Slot| {
+            *slot.namespace == *namespace && matches!(slot.state, SlotState::Ending(_))
+        };
+        let index = self.slots.iter().position(is_it)?;
+        let slot = &mut self.slots[index];
+        let SlotState::Ending(Some(again)) = &mut slot.state else {
+            self.slots.swap_remove(index);
+            return None;
+        };
+        let Again { waiting, admission } = std::mem::take(&mut **again);
+        slot.state = SlotState::Joining(waiting);
+        admission
+    }
+
+    /// The client is let in. If it has left, [`Inbox::has_ended`] comes next.
     pub(super) fn let_in(&mut self, namespace: &str, receiver: &Arc<dyn Receiver>) -> LetIn {
         let Some(slot) = self.slot(namespace) else {
             return LetIn::Gone;
@@ -173,7 +219,8 @@ impl Inbox {
             return LetIn::Behind(packets);
         }
         if waiting.leaves {
-            self.refuse(namespace);
+            slot.state = SlotState::Ending(None);
+            self.note_left(namespace);
             return LetIn::Left;
         }
         slot.state = SlotState::Joined(receiver.clone());
@@ -191,51 +238,55 @@ impl Inbox {
         }
     }
 
-    /// The client leaves a namespace. Returns who is to be told; none if that has to wait.
+    /// The client leaves a namespace. Returns who is to be told before anything else of the client is
+    /// received; none if that has to wait.
     pub(super) fn leave(
         &mut self,
         namespace: &str,
     ) -> Result<Option<Arc<dyn Receiver>>, Malformed> {
-        if let Some(receiver) = self.end(namespace) {
+        self.route(namespace)?;
+        let Some(index) = self.index(namespace) else {
+            return Ok(None);
+        };
+        if let SlotState::Joined(receiver) = &self.slots[index].state {
+            let receiver = receiver.clone();
+            self.slots.swap_remove(index);
+            self.note_left(namespace);
             return Ok(Some(receiver));
         }
-        self.route(namespace)?;
-        if let Some(Slot {
-            state: SlotState::Joining(waiting),
-            ..
-        }) = self.slot(namespace)
-        {
+        if let Some(waiting) = self.slots[index].waiting() {
             waiting.leaves = true;
         }
         Ok(None)
     }
 
-    /// The connection to a namespace ends. Returns who is to be told; none if there is no connection.
-    pub(super) fn end(&mut self, namespace: &str) -> Option<Arc<dyn Receiver>> {
-        let is_it = |slot: &Slot| *slot.namespace == *namespace;
-        let index = self.slots.iter().position(is_it)?;
-        let SlotState::Joined(_) = self.slots[index].state else {
+    /// The server ends the connection with this public id. Returns who is to be told, after which
+    /// [`Inbox::has_ended`] comes; none if the connection is not there.
+    pub(super) fn end(&mut self, namespace: &str, id: &str) -> Option<Arc<dyn Receiver>> {
+        let slot = self.slot(namespace)?;
+        let SlotState::Joined(receiver) = &slot.state else {
             return None;
         };
-        let slot = self.slots.swap_remove(index);
-        self.note_left(namespace);
-        match slot.state {
-            SlotState::Joined(receiver) => Some(receiver),
-            SlotState::Joining(_) => None,
+        // The client may have a new one.
+        if receiver.id() != id {
+            return None;
         }
+        let receiver = receiver.clone();
+        slot.state = SlotState::Ending(None);
+        self.note_left(namespace);
+        Some(receiver)
     }
 
     /// The client is gone. Returns who is to be told.
-    pub(super) fn clear(&mut self) -> Vec<Arc<dyn Receiver>> {
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = Arc<dyn Receiver>> + use<> {
         self.is_over = true;
         self.partial = None;
         self.left = Vec::new();
-        let joined = |slot: Slot| match slot.state {
-            SlotState::Joined(receiver) => Some(receiver),
-            SlotState::Joining(_) => None,
-        };
         let slots = std::mem::take(&mut self.slots);
-        slots.into_iter().filter_map(joined).collect()
+        slots.into_iter().filter_map(|slot| match slot.state {
+            SlotState::Joined(receiver) => Some(receiver),
+            SlotState::Joining(_) | SlotState::Ending(_) => None,
+        })
     }
 
     /// Where a packet for a namespace goes. The client must be in it, or have been: one for a namespace
@@ -244,8 +295,9 @@ impl Inbox {
         let slot = self.slots.iter().find(|slot| *slot.namespace == *namespace);
         match slot.map(|slot| &slot.state) {
             Some(SlotState::Joined(receiver)) => Ok(Routed::To(receiver.clone())),
-            Some(SlotState::Joining(waiting)) if waiting.leaves => Ok(Routed::Left),
-            Some(SlotState::Joining(_)) => Ok(Routed::Joining),
+            Some(SlotState::Ending(None)) => Ok(Routed::Left),
+            Some(SlotState::Joining(waiting)) => Ok(waiting.route()),
+            Some(SlotState::Ending(Some(again))) => Ok(again.waiting.route()),
             None if self.left.iter().any(|left| **left == *namespace) => Ok(Routed::Left),
             None => Err(Malformed),
         }
@@ -259,9 +311,7 @@ impl Inbox {
         policy: &Policy,
     ) -> Result<(), Malformed> {
         let slot = self.slot(namespace).ok_or(Malformed)?;
-        let SlotState::Joining(waiting) = &mut slot.state else {
-            return Err(Malformed);
-        };
+        let waiting = slot.waiting().ok_or(Malformed)?;
         waiting.bytes += packet.size();
         waiting.packets.push_back(packet);
         let fits =
@@ -326,6 +376,11 @@ impl Inbox {
             .find(|slot| *slot.namespace == *namespace)
     }
 
+    fn index(&self, namespace: &str) -> Option<usize> {
+        let mut slots = self.slots.iter();
+        slots.position(|slot| *slot.namespace == *namespace)
+    }
+
     /// Until the client asks for it again, what it sends there is dropped: it may not know yet.
     fn note_left(&mut self, namespace: &str) {
         if namespace.len() > MAX_LEFT_NAME {
@@ -335,6 +390,27 @@ impl Inbox {
             self.left.remove(0);
         }
         self.left.push(namespace.into());
+    }
+}
+
+impl Slot {
+    /// What waits for the client to be let in, if it asks to be.
+    fn waiting(&mut self) -> Option<&mut Waiting> {
+        match &mut self.state {
+            SlotState::Joining(waiting) => Some(waiting),
+            SlotState::Ending(Some(again)) => Some(&mut again.waiting),
+            SlotState::Joined(_) | SlotState::Ending(None) => None,
+        }
+    }
+}
+
+impl Waiting {
+    /// Where a packet goes.
+    fn route(&self) -> Routed {
+        match self.leaves {
+            true => Routed::Left,
+            false => Routed::Joining,
+        }
     }
 }
 
@@ -404,6 +480,10 @@ mod tests {
     struct Nobody;
 
     impl Receiver for Nobody {
+        fn id(&self) -> &str {
+            ""
+        }
+
         fn event(&self, _: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
             Ok(())
         }
@@ -425,7 +505,7 @@ mod tests {
         let receiver: Arc<dyn Receiver> = Arc::new(Nobody);
         let mut inbox = Inbox::default();
         assert_eq!(inbox.begin("/", &policy), Ok(true));
-        assert!(inbox.clear().is_empty());
+        assert_eq!(inbox.clear().count(), 0);
         assert_eq!(inbox.begin("/", &policy), Ok(false));
         assert!(matches!(inbox.let_in("/", &receiver), LetIn::Gone));
     }

@@ -15,6 +15,6 @@ pub(crate) use front::{Query, admit, router, routes};
 pub(crate) use handshake::{Handshake, Part};
 pub(super) use outbox::Pushed;
 pub(crate) use refusal::Refusal;
-pub(crate) use session::{EndReason, Malformed, Receiver, Session};
+pub(crate) use session::{EndReason, Ended, Malformed, Receiver, Session};
 pub(crate) use sessions::{Door, Guest, Policy, Sessions, Task};
 pub(crate) use websocket::{accept, frame};

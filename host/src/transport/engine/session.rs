@@ -21,7 +21,7 @@ use super::{
     inbox::{Inbox, Kept, LetIn, Received, Routed},
     outbox::{Flushed, Outbox, Pushed},
     polling::{self, Turn, payload},
-    sessions::{Policy, Sessions},
+    sessions::{Policy, Sessions, Task},
     sweep::Due,
     websocket::frame::{self, CloseCode},
 };
@@ -139,6 +139,9 @@ impl EndReason {
 
 /// Takes what a client sends to one namespace, in the order in which it came.
 pub trait Receiver: Send + Sync {
+    /// The public id of the connection.
+    fn id(&self) -> &str;
+
     /// An event: the array of its packet, what is attached, and the number of the ack where one is
     /// asked for.
     fn event(
@@ -157,6 +160,25 @@ pub trait Receiver: Send + Sync {
 
     /// The connection has ended. It is the last that is told, and is told once.
     fn ended(&self, reason: EndReason);
+}
+
+/// A connection that the server has ended, and that has not been told yet.
+#[must_use]
+pub(crate) struct Ended {
+    session: Arc<Session>,
+    namespace: Box<str>,
+    receiver: Arc<dyn Receiver>,
+    /// What became of the packet that tells the client.
+    pushed: Pushed,
+}
+
+impl Ended {
+    /// Tells the client and the connection. For one who holds no locks.
+    pub(crate) fn tell(self) {
+        self.session.has_pushed(self.pushed);
+        self.receiver.ended(EndReason::ServerDisconnect);
+        self.session.has_told_end(&self.namespace);
+    }
 }
 
 /// What a client sent is no packet of the protocol: its session ends.
@@ -262,7 +284,13 @@ impl Session {
 
     /// The same, for any frame.
     pub(super) fn send_frame(self: &Arc<Self>, frame: Bytes) {
-        match self.outbox.push_control(frame) {
+        let pushed = self.outbox.push_control(frame);
+        self.has_pushed(pushed);
+    }
+
+    /// Writes what the protocol asks for and is in the outbox.
+    fn has_pushed(self: &Arc<Self>, pushed: Pushed) {
+        match pushed {
             Pushed::Waiting => self.flush(),
             Pushed::Full => {
                 tracing::debug!("a client ends that reads no answers");
@@ -376,7 +404,7 @@ impl Session {
                     drop(inbox);
                     let admission = self.sessions.ask(self, head.namespace, head.data)?;
                     if is_new {
-                        self.sessions.go_on_with(admission);
+                        self.admit(head.namespace, admission);
                     }
                     return Ok(());
                 }
@@ -431,6 +459,7 @@ impl Session {
                 LetIn::Left => {
                     drop(inbox);
                     receiver.ended(EndReason::ClientDisconnect);
+                    self.has_told_end(namespace);
                     return false;
                 }
                 LetIn::Behind(waiting) => {
@@ -443,6 +472,15 @@ impl Session {
                     inbox = self.inbox.lock();
                 }
             }
+        }
+    }
+
+    /// This decides about a client that asks for a namespace, now or when its former connection there has
+    /// been told of its end.
+    fn admit(&self, namespace: &str, admission: Task) {
+        let admission = self.inbox.lock().admit(namespace, admission);
+        if let Some(admission) = admission {
+            self.sessions.go_on_with(admission);
         }
     }
 
@@ -480,15 +518,36 @@ impl Session {
         self.outbox.hold(self.policy().introduction_pause);
     }
 
-    /// The server ends a connection of the client's; false if it has ended already.
-    pub fn end_connection(self: &Arc<Self>, namespace: &str) -> bool {
-        let left = self.inbox.lock().end(namespace);
-        let Some(receiver) = left else {
-            return false;
-        };
-        self.send(&packet("41", namespace, ""));
-        receiver.ended(EndReason::ServerDisconnect);
-        true
+    /// The server ends the connection with this public id; false if it has ended already.
+    pub fn end_connection(self: &Arc<Self>, namespace: &str, id: &str) -> bool {
+        let ended = self.take_connection(namespace, id);
+        ended.map(Ended::tell).is_some()
+    }
+
+    /// Ends the connection with this public id, without a word to anybody yet: whoever does may hold locks.
+    /// None if it has ended already.
+    pub(crate) fn take_connection(self: &Arc<Self>, namespace: &str, id: &str) -> Option<Ended> {
+        let mut inbox = self.inbox.lock();
+        let receiver = inbox.end(namespace, id)?;
+        // Under the lock: the answer to a CONNECT that comes next stands behind it.
+        let packet = packet("41", namespace, "");
+        let pushed = self
+            .outbox
+            .push_control(frame::frame(frame::TEXT, packet.as_bytes()));
+        Some(Ended {
+            session: self.clone(),
+            namespace: namespace.into(),
+            receiver,
+            pushed,
+        })
+    }
+
+    /// A connection has been told of its end; the client may have asked for the next one.
+    fn has_told_end(self: &Arc<Self>, namespace: &str) {
+        let admission = self.inbox.lock().has_ended(namespace);
+        if let Some(admission) = admission {
+            self.sessions.spawn(admission);
+        }
     }
 
     // Its end.

@@ -334,6 +334,10 @@ mod tests {
     struct Panics;
 
     impl Receiver for Panics {
+        fn id(&self) -> &str {
+            ""
+        }
+
         fn event(&self, _: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
             Ok(())
         }

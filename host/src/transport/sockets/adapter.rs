@@ -35,7 +35,7 @@ use crate::{
     presence::Presence,
     recovery::{Common, Former, Journal, Replay, Returning, Stream},
     transport::{
-        engine::{Pushed, Session},
+        engine::{Ended, Pushed, Session},
         key::{SessionKey, SocketKey},
     },
     user::UserId,
@@ -175,14 +175,17 @@ impl Adapter {
         }
     }
 
-    /// The namespace is served no more: ends all connections to it.
-    pub fn end_connections(&self) {
+    /// The namespace is served no more: ends all connections to it. They are to be told.
+    pub(crate) fn end_connections(&self) -> Vec<Ended> {
         let members = self.members.read();
-        let sessions: Vec<_> = members.all().map(|(_, session)| session.clone()).collect();
+        let named = members.named();
+        let named: Vec<_> = named
+            .map(|(id, session)| (id.to_owned(), session.clone()))
+            .collect();
         drop(members);
-        for session in sessions {
-            session.end_connection(self.namespace());
-        }
+        let end =
+            |(id, session): (String, Arc<Session>)| session.take_connection(self.namespace(), &id);
+        named.into_iter().filter_map(end).collect()
     }
 
     /// Emits an event to one connection: to its socket, or where there is a stream to the socket

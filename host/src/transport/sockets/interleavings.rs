@@ -10,7 +10,9 @@ use std::{
 
 use bytes::Bytes;
 use http::HeaderMap;
+use parking_lot::Mutex;
 use proptest::{collection::vec, prelude::*};
+use tokio::{runtime::Builder, task::yield_now};
 
 use super::*;
 use crate::{
@@ -47,10 +49,43 @@ impl Door for Open {
     }
 }
 
+/// Lets a client in as soon as it asks.
+struct LetsIn {
+    adapter: Arc<Adapter>,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+impl Door for LetsIn {
+    fn keeps(&self, _: Part<'_>) -> bool {
+        false
+    }
+
+    fn admit(&self, peer: IpAddr, _: &HeaderMap) -> Result<ClientAddress, Duration> {
+        Ok(peer.into())
+    }
+
+    fn connect(
+        self: Arc<Self>,
+        session: Arc<Session>,
+        _: &str,
+        _: &str,
+    ) -> Result<Task, Malformed> {
+        Ok(Box::pin(async move {
+            let connection = connection(&self.adapter, &session);
+            self.connections.lock().push(connection.clone());
+            enter(&connection);
+        }))
+    }
+}
+
 /// Hears of the end of a connection.
 struct End(Arc<Connection>);
 
 impl Receiver for End {
+    fn id(&self) -> &str {
+        &self.0.id
+    }
+
     fn event(&self, _: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
         unreachable!("the client sends nothing")
     }
@@ -76,6 +111,10 @@ struct Namespace {
 
 impl Namespace {
     fn new(recovery: bool) -> Self {
+        Self::with_door(recovery, |_| Arc::new(Open))
+    }
+
+    fn with_door(recovery: bool, door: impl FnOnce(Arc<Adapter>) -> Arc<dyn Door>) -> Self {
         let recovery = config::Recovery {
             enabled: recovery,
             ..Default::default()
@@ -86,10 +125,11 @@ impl Namespace {
             &config::Socket::default(),
         );
         namespaces.open("/");
-        let door: Arc<dyn Door> = Arc::new(Open);
+        let adapter = namespaces.get("/").unwrap();
+        let door = door(adapter.clone());
         namespaces.sessions().open_door(Arc::downgrade(&door));
         Self {
-            adapter: namespaces.get("/").unwrap(),
+            adapter,
             namespaces,
             _door: door,
         }
@@ -104,11 +144,7 @@ impl Namespace {
     }
 
     fn connection(&self, session: &Arc<Session>) -> Arc<Connection> {
-        let key = SocketKey::new(session.id);
-        let adapter = self.adapter.clone();
-        let connection = Connection::new(key, session.clone(), session.address, adapter);
-        connection.join(vec![ALL.to_owned()]);
-        connection.into()
+        connection(&self.adapter, session)
     }
 
     /// Everybody is sent events. By a room: without one, socketioxide's adapter asks for the members
@@ -139,6 +175,13 @@ impl Namespace {
         assert!(connection.catch_up(missed), "nothing is lost");
         session
     }
+}
+
+fn connection(adapter: &Arc<Adapter>, session: &Arc<Session>) -> Arc<Connection> {
+    let key = SocketKey::new(session.id);
+    let connection = Connection::new(key, session.clone(), session.address, adapter.clone());
+    connection.join(vec![ALL.to_owned()]);
+    connection.into()
 }
 
 fn enter(connection: &Arc<Connection>) -> bool {
@@ -225,6 +268,60 @@ proptest! {
         for name in ["all", "own"] {
             prop_assert_eq!(numbers(&got, name), Vec::from_iter(0..EVENTS), "{}: {:?}", name, got);
         }
+    }
+
+    #[test]
+    fn a_client_that_comes_anew_as_its_connection_ends_is_there(
+        choices in vec(any::<u8>(), 0..120),
+        recovery in any::<bool>(),
+        leaves in any::<bool>(),
+        others in 0..2,
+    ) {
+        let mut door = None;
+        let namespace = Namespace::with_door(recovery, |adapter| {
+            let lets_in = Arc::new(LetsIn { adapter, connections: Mutex::default() });
+            door.insert(lets_in).clone()
+        });
+        let runtime = Builder::new_current_thread().build().unwrap();
+        namespace.namespaces.sessions().run_on(runtime.handle().clone());
+        let session = namespace.session();
+        let connections = &door.as_ref().unwrap().connections;
+        let first = connections.lock()[0].clone();
+        let mut sent = Vec::new();
+        // The client leaves by itself, or waits for the server's word.
+        let client = || {
+            if leaves {
+                session.receive("41").unwrap();
+                session.receive("40").unwrap();
+                return;
+            }
+            loop {
+                sent.extend(read(&session, 1));
+                if sent.iter().any(|packet| packet == "41") {
+                    break;
+                }
+                point();
+            }
+            session.receive("40").unwrap();
+        };
+        run(&choices, vec![
+            Box::new(client),
+            Box::new(|| first.disconnect()),
+            // Whoever sends something to the client writes what waits for it.
+            Box::new(|| for _ in 0..others {
+                first.disconnect();
+            }),
+        ]);
+        runtime.block_on(yield_now());
+        sent.extend(read(&session, usize::MAX));
+        let connections = connections.lock();
+        let last = connections.last().unwrap();
+        prop_assert!(first.has_ended() && connections.len() == 2, "{}", connections.len());
+        prop_assert!(!last.has_ended(), "nobody ended it");
+        prop_assert_eq!(namespace.adapter.selected(&Selection::default()), vec![session.id]);
+        prop_assert_eq!(namespace.adapter.rooms(last.key), vec![ALL.to_owned()]);
+        prop_assert_eq!(sent.iter().filter(|packet| packet.starts_with("40")).count(), 2);
+        prop_assert!(sent.last().unwrap().starts_with("40"), "{:?}", sent);
     }
 
     #[test]

@@ -46,6 +46,12 @@ impl Members {
         self.sessions.iter()
     }
 
+    /// All public ids, with the clients' sides of their sockets.
+    pub(super) fn named(&self) -> impl Iterator<Item = (&str, &Arc<Session>)> {
+        let ids = self.ids.iter();
+        ids.filter_map(|(id, socket)| Some((&**id, self.sessions.get(socket)?)))
+    }
+
     /// The client's side of a socket.
     pub(super) fn session(&self, socket: SessionKey) -> Option<&Arc<Session>> {
         self.sessions.get(&socket)

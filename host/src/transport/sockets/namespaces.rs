@@ -13,7 +13,7 @@ use crate::{
     config::{self, SlowClient},
     presence::Presence,
     recovery::Common,
-    transport::engine::{EndReason, Policy, Session, Sessions},
+    transport::engine::{EndReason, Ended, Policy, Session, Sessions},
 };
 
 /// The adapters of all namespaces by path.
@@ -90,12 +90,10 @@ impl Namespaces {
         self.adapters.write().insert(path.into(), Arc::new(adapter));
     }
 
-    /// A namespace is served no more, and its clients are told.
-    pub fn close(&self, path: &str) {
+    /// A namespace is served no more. Its connections have ended and are to be told.
+    pub(crate) fn close(&self, path: &str) -> Vec<Ended> {
         let adapter = self.adapters.write().remove(path);
-        if let Some(adapter) = adapter {
-            adapter.end_connections();
-        }
+        adapter.map_or_else(Vec::new, |adapter| adapter.end_connections())
     }
 
     /// How many namespaces are being served.

@@ -38,6 +38,9 @@ enum End {
     Server,
 }
 
+/// The id of all connections.
+const ID: &str = "id";
+
 /// One connection, and what it was told.
 #[derive(Default)]
 struct Connection {
@@ -46,6 +49,10 @@ struct Connection {
 }
 
 impl Receiver for Connection {
+    fn id(&self) -> &str {
+        ID
+    }
+
     fn event(&self, array: &str, _: Vec<Bytes>, _: Option<i64>) -> Result<(), Malformed> {
         let number = array.trim_matches(['[', ']']).parse().unwrap();
         self.events.lock().push(number);
@@ -167,7 +174,7 @@ proptest! {
                 End::Nobody => {}
                 End::Transport => session.end_here(EndReason::TransportClose),
                 End::Client => session.close_by_client(),
-                End::Server => _ = session.end_connection("/"),
+                End::Server => _ = session.end_connection("/", ID),
             }
         };
         run(&choices, vec![
