@@ -2,13 +2,14 @@
 // whatever ends the server.
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
 import { FULL } from '../support/full.mjs';
 import { assertFailed, notReady, plugin, reload, replaceFile } from '../support/plugins.mjs';
-import { GUESTS, makeFolder, ROOT, startServer } from '../support/server.mjs';
+import { badMachine } from '../support/preload.mjs';
+import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const GRANTS = ['store', 'emit', 'ask', 'everyone'];
@@ -360,25 +361,9 @@ for (const what of ['commit', 'interval:20ms']) {
   });
 }
 
-/** What the settings of a server need for a disk that hangs as long as a file is there; none without a compiler. */
-function hangingDisk(t) {
-  const { folder } = makeFolder(t);
-  const [library, file] = [join(folder, 'hanging_disk.so'), join(folder, 'hang')];
-  const source = join(ROOT, 'tests/fixtures/hanging_disk.c');
-  if (spawnSync('cc', ['-shared', '-fPIC', '-o', library, source]).status !== 0) {
-    t.skip('there is no C compiler');
-    return null;
-  }
-  return {
-    env: { LD_PRELOAD: library, HANG: file },
-    hang: () => writeFileSync(file, ''),
-    answer: () => rmSync(file),
-  };
-}
-
 for (const what of ['commit', 'interval:20ms']) {
   test(`${what}: while the disk hangs, nothing is promised, other events go on, and it recovers by itself`, async (t) => {
-    const disk = hangingDisk(t);
+    const disk = badMachine(t);
     if (!disk) return;
     const config = `${durability(what)}\ncommit_timeout = "300ms"`;
     const server = await startServer(t, { config, plugins: [REMEMBERS, 'echo'], env: disk.env });
@@ -409,7 +394,7 @@ for (const what of ['commit', 'interval:20ms']) {
 }
 
 test('a server ends while its disk hangs', async (t) => {
-  const disk = hangingDisk(t);
+  const disk = badMachine(t);
   if (!disk) return;
   const config = `${durability('commit')}\ncommit_timeout = "300ms"`;
   const server = await startServer(t, { config, plugins: [REMEMBERS], env: disk.env });

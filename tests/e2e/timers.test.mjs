@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
 import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { badMachine } from '../support/preload.mjs';
 import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -143,6 +144,49 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
   });
 }
 
+for (const [what, jump] of [['goes a day back', -86_400], ['jumps a day forward', 86_400]]) {
+  test(`over a clock that ${what}, no timer is lost and none fires twice`, async (t) => {
+    const machine = badMachine(t);
+    if (!machine) return;
+    // Written beforehand: it is read at every look at the clock.
+    machine.setClock(0);
+    const config = { every: { tick: 200 } };
+    const server = await startServer(t, { plugins: [{ ...ALARMS, config }], env: machine.env });
+    const client = await connect(t, server);
+    await set(client, 'again', 200, { every: 200 });
+    const names = range(20).map((n) => `t${n}`);
+    await Promise.all(names.map((name, n) => set(client, name, 1_000 + n * 100)));
+    await until(async () => (await fired(client, 'again')) >= 3 && (await fired(client, 'tick')) >= 3);
+    machine.setClock(jump);
+    for (const name of names) await untilFired(client, name, 1);
+    for (const name of ['again', 'tick']) {
+      const times = await fired(client, name);
+      await until(async () => (await fired(client, name)) >= times + 5, { message: `${name} goes on`, timeout: 30_000 });
+    }
+    machine.setClock(0);
+    await set(client, 'last', 100);
+    await untilFired(client, 'last', 1);
+    for (const name of ['again', 'tick']) {
+      const times = await fired(client, name);
+      await until(async () => (await fired(client, name)) >= times + 5, { message: `${name} goes on`, timeout: 30_000 });
+    }
+    assert.deepEqual(await Promise.all(names.map((name) => fired(client, name))), names.map(() => 1));
+  });
+}
+
+test('timers that set themselves at once, for ever, leave others their turn', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS, 'echo'] });
+  const client = await connect(t, server);
+  const names = range(100).map((n) => `endless${n}`);
+  await Promise.all(names.map((name) => set(client, name, 0, { again: [0, 4_000_000_000] })));
+  for (const n of range(20)) {
+    assert.equal(await ask(client, 'echo', n), n);
+    await set(client, `other${n}`, 0);
+    await untilFired(client, `other${n}`, 1);
+  }
+  for (const name of names) await until(async () => (await fired(client, name)) > 0);
+});
+
 test('declared timers come and go with what the plugin declares', async (t) => {
   const config = { every: { tick: 100 }, cron: { noon: '0 12 * * * Europe/Berlin' } };
   const server = await startServer(t, { plugins: [{ ...ALARMS, config }] });
@@ -169,6 +213,7 @@ test('declared timers come and go with what the plugin declares', async (t) => {
 for (const [config, why] of [
   [{ cron: { bad: 'every day' } }, /its schedule "bad" is not valid: /],
   [{ cron: { bad: '0 9 * * * Mars\/Base' } }, /its schedule "bad" is not valid: /],
+  [{ cron: { bad: '0 0 30 2 *' } }, /its schedule "bad" is not valid: it is never due/],
   [{ every: { bad: 0 } }, /its schedule "bad" is not valid: it is due every 0 ms/],
 ]) {
   test(`a schedule that is none is refused: ${JSON.stringify(config)}`, async (t) => {

@@ -50,12 +50,14 @@ impl State {
         {
             return invalid("serial: at most 256 bytes");
         }
-        let due = match due {
-            timers::When::After(milliseconds) => now().saturating_add(milliseconds),
-            timers::When::At(time) => time,
+        let now = now();
+        let (due, since) = match due {
+            timers::When::After(milliseconds) => (now.saturating_add(milliseconds), Some(now)),
+            timers::When::At(time) => (time, None),
         };
         let timer = Timer {
             every: every_ms,
+            since,
             serial,
             ..Timer::new(due, payload)
         };

@@ -3,14 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
-use parking_lot::Mutex;
-use tokio::{
-    select,
-    sync::{Semaphore, SemaphorePermit, watch},
-    task::yield_now,
-};
+use tokio::{select, sync::watch, task::yield_now, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -23,20 +19,16 @@ use crate::{
     plugin::{CallError, CallKind, Completed, Firing, Job, Reply},
     registry::Timed,
     shorten::shortened,
-    store::{Bucket, CommitError, Key, Open, ScanError, Transaction, now},
+    store::{CommitError, Key, Open, ScanError, Transaction, now},
     tasks::Task,
-    timers::{Clock, Kind, Schedule, Timer, bucket},
+    timers::{Clock, DueTimer, Kind, Schedule, Timer, bucket, owner},
 };
 
-/// So many timers of all plugins are called at once, and so many of one: each waits for an instance, as
-/// an event does.
-const AT_ONCE: usize = 64;
-const AT_ONCE_OF_PLUGIN: usize = 16;
-
-/// A timer whose plugin has too many others under way, or whose store fails, is tried again after so
-/// many milliseconds.
-const BUSY: u64 = 20;
+/// A timer whose store fails is tried again after so many milliseconds.
 const UNSTORED: u64 = 1000;
+
+/// Timers that could not be read are looked for again after this.
+const UNREAD: Duration = Duration::from_secs(1);
 
 /// So many rows are read at once.
 const PAGE: usize = 1000;
@@ -50,15 +42,14 @@ pub(crate) struct Timers {
     published: watch::Receiver<()>,
     /// The plugins whose timers are known, by their generations.
     known: HashMap<Arc<str>, u64>,
+    /// Whether those of a plugin could not be read.
+    lacks_some: bool,
 }
 
 /// Timers that are due.
 struct Due {
     dispatcher: Arc<Dispatcher>,
-    clock: Clock,
-    permits: Semaphore,
-    /// How many are under way, by plugin.
-    under_way: Mutex<HashMap<Arc<str>, usize>>,
+    clock: Arc<Clock>,
 }
 
 impl Task for Timers {
@@ -72,6 +63,12 @@ impl Task for Timers {
             select! {
                 () = stop.cancelled() => return,
                 Ok(()) = self.published.changed() => self.learn().await,
+                () = sleep(UNREAD), if self.lacks_some => self.learn().await,
+                () = due.clock.went_back() => {
+                    tracing::warn!("the machine's clock has gone back");
+                    self.known.clear();
+                    self.learn().await;
+                }
                 keys = store.written() => due.follow(&keys),
                 () = due.next() => {}
             }
@@ -85,18 +82,18 @@ impl Timers {
         Self {
             due: Arc::new(Due {
                 dispatcher,
-                clock: Clock::default(),
-                permits: Semaphore::new(AT_ONCE),
-                under_way: Mutex::default(),
+                clock: Arc::default(),
             }),
             published,
             known: HashMap::new(),
+            lacks_some: false,
         }
     }
 
     /// Finds the timers of plugins that have come, or have come in another version.
     async fn learn(&mut self) {
         let registry = self.due.dispatcher.registry.load_full();
+        self.lacks_some = false;
         self.known
             .retain(|name, _| registry.timed().contains_key(name));
         for (name, timed) in registry.timed() {
@@ -106,8 +103,8 @@ impl Timers {
             }
             match self.due.learn(name, timed).await {
                 Ok(()) => _ = self.known.insert(name.clone(), generation),
-                // Tried again when anything is published, or written for it.
                 Err(error) => {
+                    self.lacks_some = true;
                     tracing::error!(plugin = &**name, "its timers cannot be read: {error}");
                 }
             }
@@ -128,11 +125,23 @@ impl Due {
             loop {
                 let mut transaction = Transaction::new(store.clone());
                 let rows = transaction.scan(&bucket, "", after.as_deref(), PAGE)?;
+                // What was read of others is not held against it.
+                let mut transaction = Transaction::new(store.clone());
                 for row in &rows {
-                    let at = Timer::of_value(&row.value)
-                        .ok()
-                        .and_then(|timer| waited_for(&timer));
-                    self.clock.set(Key::new(&bucket, &row.key)?, at);
+                    let key = Key::new(&bucket, &row.key)?;
+                    let timer = Timer::of_value(&row.value).ok();
+                    self.clock.set(&key, timer.as_ref().and_then(waited_for));
+                    if let Some(timer) = timer.and_then(|timer| timer.put_back(now()))
+                        && transaction.get(&key)?.as_ref() == Some(&row.value)
+                    {
+                        transaction.set(key, timer.to_value());
+                    }
+                }
+                match store.commit_alone(transaction).await {
+                    Ok(()) => {}
+                    // One of them was set anew meanwhile: all are read again.
+                    Err(CommitError::Conflict) => continue,
+                    Err(error) => return Err(error.into()),
                 }
                 if rows.len() < PAGE {
                     break;
@@ -187,41 +196,29 @@ impl Due {
                 Ok(timer) => timer.as_ref().and_then(waited_for),
                 Err(_) => Some(now() + UNSTORED),
             };
-            self.clock.set(key.clone(), at);
+            self.clock.set(key, at);
         }
     }
 
     /// Waits for a timer that is due, and has it called.
     async fn next(self: &Arc<Self>) {
-        // The semaphore is never closed.
-        let Ok(permit) = self.permits.acquire().await else {
-            return;
-        };
-        let key = self.clock.next().await;
-        SemaphorePermit::forget(permit);
+        let due = self.clock.next().await;
         let this = self.clone();
         self.dispatcher.tasks.spawn(async move {
-            let fired = this.fire(&key).await;
-            this.permits.add_permits(1);
-            if let Err(again) = fired {
-                this.clock.set(key, Some(now() + again));
+            if let Err(again) = this.fire(&due).await {
+                this.clock.set_again(&due, now() + again);
             }
         });
     }
 
     /// Calls the plugin of a timer that is due. An error says after how many milliseconds it is to be
     /// tried again.
-    async fn fire(self: &Arc<Self>, key: &Key) -> Result<(), u64> {
-        let Some((kind, name)) = owner(key) else {
-            return Ok(());
-        };
+    async fn fire(self: &Arc<Self>, due: &DueTimer) -> Result<(), u64> {
+        let key = &due.key;
         let registry = self.dispatcher.registry.load_full();
         // Where it does not serve, its timers are found again when it does.
-        let Some(timed) = registry.timed().get(&*name) else {
+        let Some(timed) = registry.timed().get(&due.plugin) else {
             return Ok(());
-        };
-        let Some(_under_way) = UnderWay::begin(self, timed.plugin.name()) else {
-            return Err(BUSY);
         };
         let store = self.dispatcher.store.opened().ok_or(UNSTORED)?;
         let Some(timer) = stored(&store, key).map_err(|_| UNSTORED)? else {
@@ -230,7 +227,7 @@ impl Due {
         match waited_for(&timer) {
             None => return Ok(()),
             Some(at) if at > now() => {
-                self.clock.set(key.clone(), Some(at));
+                self.clock.set(key, Some(at));
                 return Ok(());
             }
             Some(_) => {}
@@ -239,7 +236,7 @@ impl Due {
             Some(serial) => self.turn(timed, serial).await?,
             None => None,
         };
-        self.call(key, kind, timed, timer).await
+        self.call(key, due.kind, timed, timer).await
     }
 
     async fn turn(&self, timed: &Timed, serial: &str) -> Result<Option<Turn>, u64> {
@@ -281,14 +278,15 @@ impl Due {
             if transaction.committed(key)? != Some(timer.to_value()) {
                 return Err(CallError::Superseded);
             }
+            let next = || match kind {
+                Kind::Set => timer.answered(),
+                Kind::Declared => schedule.and_then(|it| it.next(&timer)),
+            };
             let left = match &completed.reply {
-                Ok(reply) if reply.is_yes() => match (kind, schedule) {
-                    // It has set itself anew, or cancelled itself.
-                    (Kind::Set, _) if own => return Ok(()),
-                    (Kind::Set, _) => timer.answered(),
-                    (Kind::Declared, schedule) => schedule.and_then(|it| it.next(&timer)),
-                },
-                _ => Some(timer.failed()),
+                // It has set itself anew, or cancelled itself.
+                Ok(reply) if reply.is_yes() && own => return Ok(()),
+                Ok(reply) if reply.is_yes() => next(),
+                _ => Some(timer.failed_before(next)),
             };
             match left {
                 Some(left) => transaction.set(key.clone(), left.to_value()),
@@ -343,54 +341,9 @@ impl Due {
     }
 }
 
-/// A timer that is under way.
-struct UnderWay {
-    due: Arc<Due>,
-    plugin: Arc<str>,
-}
-
-impl UnderWay {
-    /// None if the plugin has too many already.
-    fn begin(due: &Arc<Due>, plugin: &Arc<str>) -> Option<Self> {
-        let mut under_way = due.under_way.lock();
-        let count = under_way.entry(plugin.clone()).or_default();
-        if *count >= AT_ONCE_OF_PLUGIN {
-            return None;
-        }
-        *count += 1;
-        Some(Self {
-            due: due.clone(),
-            plugin: plugin.clone(),
-        })
-    }
-}
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        let mut under_way = self.due.under_way.lock();
-        if let Some(count) = under_way.get_mut(&self.plugin) {
-            *count -= 1;
-            if *count == 0 {
-                under_way.remove(&self.plugin);
-            }
-        }
-    }
-}
-
 /// When a timer is tried next; none if it is not.
 fn waited_for(timer: &Timer) -> Option<u64> {
     (!timer.given_up).then_some(timer.at)
-}
-
-/// Which kind of timer a key is for, and whose; none if it is for none.
-fn owner(key: &Key) -> Option<(Kind, String)> {
-    let of_kind = |kind| {
-        let prefix = bucket(kind, "");
-        let key = key.bucket();
-        let name = key.as_str().strip_prefix(Bucket::as_str(&prefix))?;
-        Some((kind, name.to_owned()))
-    };
-    Kind::ALL.into_iter().find_map(of_kind)
 }
 
 fn stored(store: &Arc<Open>, key: &Key) -> Result<Option<Timer>, CommitError> {

@@ -104,11 +104,13 @@ impl Key {
 
     /// Its bucket.
     pub fn bucket(&self) -> Bucket {
-        let bucket = self
-            .0
-            .split_once(SEPARATOR)
-            .map_or("", |(bucket, _)| bucket);
-        Bucket(bucket.into())
+        Bucket(self.bucket_name().into())
+    }
+
+    /// Its bucket, as it is stored.
+    pub fn bucket_name(&self) -> &str {
+        let parts = self.0.split_once(SEPARATOR);
+        parts.map_or("", |(bucket, _)| bucket)
     }
 }
 

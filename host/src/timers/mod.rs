@@ -10,8 +10,8 @@ mod schedules;
 mod timer;
 
 pub(crate) use self::{
-    clock::Clock,
+    clock::{Clock, DueTimer},
     list::list,
     schedules::{Schedule, ScheduleError},
-    timer::{Kind, MAX_NAME_BYTES, MAX_PAYLOAD_BYTES, Timer, bucket},
+    timer::{Kind, MAX_NAME_BYTES, MAX_PAYLOAD_BYTES, Timer, bucket, owner},
 };

@@ -63,12 +63,19 @@ impl Schedule {
                 (When::Cron(Box::new(crontab)), expression)
             }
         };
-        Ok(Self {
+        let schedule = Self {
             name,
             when,
             missed,
             rule,
-        })
+        };
+        match schedule.timer(now()) {
+            Some(_) => Ok(schedule),
+            None => Err(ScheduleError {
+                name: shortened(&schedule.name, MAX_SHOWN_CHARS),
+                reason: "it is never due".to_owned(),
+            }),
+        }
     }
 
     /// Its timer, where the one that is stored is this; none if that one is as it should be.
@@ -77,6 +84,7 @@ impl Schedule {
         match stored.filter(is_this) {
             None => self.timer(now()),
             Some(timer) if timer.given_up || self.has_missed(timer) => self.timer(now()),
+            Some(timer) if timer.put_back(now()).is_some() => self.timer(now()),
             Some(_) => None,
         }
     }
@@ -111,6 +119,7 @@ impl Schedule {
         };
         Some(Timer {
             rule: Some(self.rule.clone()),
+            since: Some(now()),
             ..Timer::new(due, "null".to_owned())
         })
     }
@@ -147,12 +156,25 @@ mod tests {
     }
 
     #[test]
+    fn what_clocks_show_twice_comes_twice_and_what_they_pass_over_does_not() {
+        let nightly = cron("30 2 * * * Europe/Berlin").unwrap();
+        let due = |after| nightly.timer(after).unwrap().due;
+        let autumn = 1_792_886_400_000; // 2026-10-25T00:00:00Z, 02:00 there
+        let first = due(autumn);
+        assert_eq!(first, autumn + 30 * 60_000);
+        assert_eq!(due(first), first + 60 * 60_000);
+        let spring = 1_774_742_400_000; // 2026-03-29T00:00:00Z, 01:00 there, and two hours later 03:00
+        assert_eq!(due(spring), spring + 86_400_000 + 30 * 60_000);
+    }
+
+    #[test]
     fn what_is_no_rule_is_refused() {
         for (rule, reason) in [
             (Rule::Every(0), "it is due every 0 ms"),
             (Rule::Cron("every day".into()), ""),
             (Rule::Cron("0 9 * * * Mars/Base".into()), ""),
             (Rule::Cron("61 9 * * *".into()), ""),
+            (Rule::Cron("0 0 30 2 *".into()), "it is never due"),
         ] {
             let error = schedule(rule, Missed::Skip).err().unwrap();
             assert!(error.reason.contains(reason), "{error}");

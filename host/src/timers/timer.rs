@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::store::{Bucket, Value, now};
+use super::clock::JUMP;
+use crate::store::{Bucket, Key, Value, now};
 
 /// A timer that has failed so often is given up.
 const MAX_ATTEMPTS: u32 = 10;
@@ -42,6 +43,16 @@ impl Kind {
     }
 }
 
+/// Which kind of timer a key is for, and whose; none if it is for none.
+pub(crate) fn owner(key: &Key) -> Option<(Kind, &str)> {
+    let of_kind = |kind| {
+        let prefix = bucket(kind, "");
+        let name = key.bucket_name().strip_prefix(prefix.as_str())?;
+        Some((kind, name))
+    };
+    Kind::ALL.into_iter().find_map(of_kind)
+}
+
 /// The bucket of a plugin's timers of a kind.
 pub(crate) fn bucket(kind: Kind, plugin: &str) -> Bucket {
     Bucket::of_host(kind.word(), plugin)
@@ -54,6 +65,9 @@ pub struct Timer {
     pub due: u64,
     /// When it is tried next: at `due`, or later after failures.
     pub at: u64,
+    /// What the clock showed when that was counted from it; none if it was said as a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<u64>,
     /// JSON text.
     pub payload: String,
     /// It is due again after so long.
@@ -79,6 +93,7 @@ impl Timer {
         Self {
             due,
             at: due,
+            since: None,
             payload,
             every: None,
             serial: None,
@@ -117,9 +132,33 @@ impl Timer {
         Self {
             due,
             at: due,
+            since: Some(now()),
             failures: 0,
             given_up: false,
             ..self.clone()
+        }
+    }
+
+    /// The same, where the clock has gone back since it was set: it is waited for as long as was meant.
+    /// None if it has not, or the timer is for a time of that clock.
+    pub fn put_back(&self, now: u64) -> Option<Self> {
+        let back = self.since?.checked_sub(now)?;
+        let is_back = !self.given_up && back > JUMP.as_millis() as u64;
+        is_back.then(|| Self {
+            due: self.due.saturating_sub(back),
+            at: self.at.saturating_sub(back),
+            since: Some(now),
+            ..self.clone()
+        })
+    }
+
+    /// What is left of it when it has failed: it is tried again later, or given up. What comes again, as
+    /// `next` says, does so all the same.
+    pub fn failed_before(&self, next: impl FnOnce() -> Option<Self>) -> Self {
+        let failed = self.failed();
+        match failed.given_up {
+            true => next().unwrap_or(failed),
+            false => failed,
         }
     }
 
@@ -132,6 +171,7 @@ impl Timer {
             failures,
             given_up: failures >= MAX_ATTEMPTS,
             at: now().saturating_add(pause.as_millis() as u64),
+            since: Some(now()),
             ..self.clone()
         }
     }
@@ -151,6 +191,37 @@ mod tests {
         let again = timer.answered().unwrap();
         assert_eq!(again.due, first + 3_000);
         assert_eq!(Timer::new(first, "1".into()).answered(), None);
+    }
+
+    #[test]
+    fn what_fails_too_often_comes_again_if_it_is_to_come_again() {
+        let last = Timer {
+            failures: MAX_ATTEMPTS - 1,
+            every: Some(60_000),
+            ..Timer::new(now(), "1".into())
+        };
+        let left = last.failed_before(|| last.answered());
+        assert_eq!((left.given_up, left.failures), (false, 0));
+        assert_eq!(left.due, last.due + 60_000);
+        assert!(last.failed_before(|| None).given_up);
+        let first = Timer::new(now(), "1".into());
+        assert_eq!(first.failed_before(|| first.answered()).failures, 1);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_has_nothing_waited_for_longer() {
+        let day = 86_400_000;
+        let now = 100 * day;
+        let timer = Timer {
+            since: Some(now + day),
+            ..Timer::new(now + day + 5_000, "1".into())
+        };
+        let put_back = timer.put_back(now).unwrap();
+        assert_eq!((put_back.due, put_back.at), (now + 5_000, now + 5_000));
+        assert_eq!(put_back.put_back(now), None);
+        assert_eq!(timer.put_back(now + day - 1_000), None, "by a little");
+        let of_a_time = Timer::new(now + day + 5_000, "1".into());
+        assert_eq!(of_a_time.put_back(now), None);
     }
 
     #[test]

@@ -1,0 +1,27 @@
+// A server on a machine with a bad disk and a bad clock: tests/fixtures/preload.c.
+import { spawnSync } from 'node:child_process';
+import { rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { makeFolder, ROOT } from './server.mjs';
+
+/**
+ * What a server needs for such a machine (`env`), and what may happen to it. Without a C compiler the test is
+ * skipped, and there is none.
+ */
+export function badMachine(t) {
+  const { folder } = makeFolder(t);
+  const at = (name) => join(folder, name);
+  const source = join(ROOT, 'tests/fixtures/preload.c');
+  if (spawnSync('cc', ['-shared', '-fPIC', '-o', at('preload.so'), source]).status !== 0) {
+    t.skip('there is no C compiler');
+    return null;
+  }
+  return {
+    env: { LD_PRELOAD: at('preload.so'), HANG: at('hang'), JUMP: at('jump') },
+    /** The disk takes no more, until it answers. */
+    hang: () => writeFileSync(at('hang'), ''),
+    answer: () => rmSync(at('hang')),
+    /** The clock is wrong by so many seconds. */
+    setClock: (seconds) => writeFileSync(at('jump'), String(seconds)),
+  };
+}
