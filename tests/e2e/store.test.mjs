@@ -226,6 +226,20 @@ test('an event without the value that calls have in common is refused', async (t
   assert.match(error.message, /^\/0: is too long/);
 });
 
+test('who waits too long for a turn is told, and others have it', async (t) => {
+  const slow = { ...REMEMBERS, budget: { wall: '700ms' } };
+  const server = await startServer(t, { plugins: [slow] });
+  const clients = await Promise.all(range(6).map(() => connect(t, server)));
+  // Nobody answers what the calls ask, so each of them takes its whole time.
+  const answers = await Promise.all(clients.map((client) => ask(client, 'remembers:ask-in-turn', 'n')));
+  const codes = answers.map(({ error }) => error.code);
+  const refused = answers.filter(({ error }) => error.code === 'rate_limited');
+  assert.ok(refused.length >= 3, `${codes}`);
+  assert.match(refused[0].error.message, /calls with the same key take too long/);
+  clients[0].on('go-on', (number, ack) => ack(true));
+  assert.equal(await ask(clients[0], 'remembers:ask-in-turn', 'n'), 1, 'the turn is free');
+});
+
 test('what an on-connect wrote is there before the client is let in, and its end is counted once', async (t) => {
   const server = await startServer(t, { plugins: [REMEMBERS] });
   for (const number of [1, 2, 3]) {

@@ -1,6 +1,6 @@
 //! What calls have in common that run one after the other.
 
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::{
     error::WireError,
@@ -49,7 +49,7 @@ impl SerialBy {
             .map_err(|_| invalid("the arguments cannot be read"))?;
         let key: Box<str> = match arguments.pointer(pointer) {
             Some(Value::String(text)) => text.as_str().into(),
-            Some(Value::Number(number)) => number.to_string().into(),
+            Some(Value::Number(number)) => digits(number).into(),
             Some(Value::Bool(is)) => is.to_string().into(),
             Some(_) | None => return Err(invalid("must be a text, a number, true or false")),
         };
@@ -57,5 +57,55 @@ impl SerialBy {
             return Err(invalid("is too long"));
         }
         Ok(key)
+    }
+}
+
+/// A number as text, the same for all ways to write it: clients write 1 as `1`, `1.0` or `1e0`.
+fn digits(number: &Number) -> String {
+    /// Up to here, each whole number has a floating-point number of its own.
+    const MAX_EXACT: f64 = 9_007_199_254_740_992.0;
+    let exact = |number: &f64| number.fract() == 0.0 && number.abs() <= MAX_EXACT;
+    match number.as_f64().filter(exact) {
+        Some(whole) => format!("{}", whole as i64),
+        None => number.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::guest::Message;
+
+    fn key(arguments: &str) -> Option<String> {
+        let message = Message {
+            arguments: arguments.to_owned(),
+            attachments: Vec::new(),
+        };
+        let key = SerialBy::Pointer("/0/room".to_owned()).key(&message, "/");
+        key.ok().map(String::from)
+    }
+
+    #[test]
+    fn what_is_the_same_to_clients_is_the_same_key() {
+        for (value, expected) in [
+            ("1", Some("1")),
+            ("1.0", Some("1")),
+            ("1e0", Some("1")),
+            ("-0.0", Some("0")),
+            ("1.5", Some("1.5")),
+            ("18446744073709551615", Some("18446744073709551615")),
+            ("\"1\"", Some("1")),
+            ("true", Some("true")),
+            ("null", None),
+            ("{}", None),
+            ("[]", None),
+        ] {
+            let found = key(&format!(r#"[{{"room":{value}}}]"#));
+            assert_eq!(found.as_deref(), expected, "{value}");
+        }
+        assert_eq!(key("[{}]"), None);
+        assert_eq!(key("[]"), None);
+        let long = |bytes| key(&format!(r#"[{{"room":"{}"}}]"#, "x".repeat(bytes)));
+        assert!(long(MAX_KEY_BYTES).is_some() && long(MAX_KEY_BYTES + 1).is_none());
     }
 }

@@ -301,21 +301,25 @@ impl Dispatcher {
         // A filter has put another message in the place of the event's. Who waits for a turn has no
         // other one.
         drop(call.take_turn());
-        match self.serial.enter(route.plugin.name(), key) {
+        let no_turn =
+            |error| WireError::temporary(RATE_LIMITED, error).with_retry_after(FULL_QUEUE_RETRY);
+        let client = call.answer.connection.address.network();
+        match self.serial.enter(route.plugin.name(), key, Some(client)) {
             Entered::Now(turn) => self.run(call.with_turn(turn)),
-            Entered::Later(turn) => {
+            Entered::Later(coming) => {
                 let this = self.clone();
                 Progress::Moved(Box::pin(async move {
-                    // The turn never comes only when the host stops.
-                    if let Ok(turn) = turn.await {
-                        this.run(call.with_turn(turn)).end().await;
+                    match coming.within(route.plugin.wall()).await {
+                        Some(turn) => this.run(call.with_turn(turn)).end().await,
+                        None => {
+                            let error = no_turn("calls with the same key take too long");
+                            this.refuse(call.answer, Some(&route), error);
+                        }
                     }
                 }))
             }
             Entered::Full => {
-                let error = "too many calls wait for the same key";
-                let error = WireError::temporary(RATE_LIMITED, error);
-                let error = error.with_retry_after(FULL_QUEUE_RETRY);
+                let error = no_turn("too many calls wait for the same key");
                 self.refuse(call.answer, Some(&route), error);
                 Progress::Done
             }

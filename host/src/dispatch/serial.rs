@@ -3,12 +3,16 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
+    time::Duration,
 };
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
-/// So many calls may wait for one key, and for all keys of a plugin together.
+use crate::{address::ClientNetwork, shares::Shares};
+
+/// So many calls may wait for one key, and for all keys of a plugin together. One client has half of
+/// that at most.
 const MAX_WAITING: usize = 1_000;
 const MAX_WAITING_OF_PLUGIN: usize = 20_000;
 
@@ -21,8 +25,21 @@ pub(super) struct Serial(Mutex<Lanes>);
 
 #[derive(Default)]
 struct Lanes {
-    waiting: HashMap<Name, VecDeque<oneshot::Sender<Turn>>>,
-    by_plugin: HashMap<Arc<str>, usize>,
+    waiting: HashMap<Name, VecDeque<Waiting>>,
+    by_plugin: HashMap<Arc<str>, OfPlugin>,
+}
+
+/// A call that waits.
+struct Waiting {
+    turn: oneshot::Sender<Turn>,
+    /// Who it is for; none if for no client.
+    client: Option<ClientNetwork>,
+}
+
+/// How many calls of a plugin wait.
+struct OfPlugin {
+    waiting: usize,
+    shares: Shares,
 }
 
 /// A call's turn. The next call gets its own when this is dropped.
@@ -36,50 +53,111 @@ pub(super) enum Entered {
     /// It is its turn.
     Now(Turn),
     /// Its turn comes after those of others.
-    Later(oneshot::Receiver<Turn>),
+    Later(Coming),
     /// Too many wait already.
     Full,
 }
 
+/// A turn that comes.
+pub(super) struct Coming(oneshot::Receiver<Turn>);
+
+impl Coming {
+    /// Waits for it, and no longer than this; then others have it.
+    pub(super) async fn within(self, patience: Duration) -> Option<Turn> {
+        timeout(patience, self.0).await.ok()?.ok()
+    }
+}
+
 impl Serial {
-    /// A call of a plugin comes, behind all that came before with this key.
-    pub(super) fn enter(self: &Arc<Self>, plugin: &Arc<str>, key: Box<str>) -> Entered {
+    /// A call of a plugin comes, behind all that came before with this key; it is for the `client`, if for any.
+    pub(super) fn enter(
+        self: &Arc<Self>,
+        plugin: &Arc<str>,
+        key: Box<str>,
+        client: Option<ClientNetwork>,
+    ) -> Entered {
         let name = (plugin.clone(), key);
         let mut lanes = self.0.lock();
-        let Lanes { waiting, by_plugin } = &mut *lanes;
-        let Some(lane) = waiting.get_mut(&name) else {
-            waiting.insert(name.clone(), VecDeque::new());
+        if !lanes.waiting.contains_key(&name) {
+            lanes.waiting.insert(name.clone(), VecDeque::new());
             return Entered::Now(Turn {
                 serial: self.clone(),
                 name,
             });
-        };
-        let of_plugin = by_plugin.entry(plugin.clone()).or_default();
-        if lane.len() >= MAX_WAITING || *of_plugin >= MAX_WAITING_OF_PLUGIN {
-            return Entered::Full;
         }
-        *of_plugin += 1;
-        let (turn, comes) = oneshot::channel();
-        lane.push_back(turn);
-        Entered::Later(comes)
+        if let Some(coming) = lanes.wait(&name, client) {
+            return Entered::Later(coming);
+        }
+        lanes.forget_gone(&name);
+        match lanes.wait(&name, client) {
+            Some(coming) => Entered::Later(coming),
+            None => Entered::Full,
+        }
     }
+}
 
-    /// The next one that still waits for a key, or nobody.
-    fn next(&self, name: &Name) -> Option<oneshot::Sender<Turn>> {
-        let mut lanes = self.0.lock();
-        let Lanes { waiting, by_plugin } = &mut *lanes;
-        let next = waiting.get_mut(name)?.pop_front();
-        if next.is_none() {
-            waiting.remove(name);
+impl Lanes {
+    /// One more waits, if there is room.
+    fn wait(&mut self, name: &Name, client: Option<ClientNetwork>) -> Option<Coming> {
+        let lane = self.waiting.get_mut(name)?;
+        let of_plugin = self.by_plugin.entry(name.0.clone()).or_default();
+        let of_client = lane.iter().filter(|waiting| waiting.client == client);
+        let is_full = lane.len() >= MAX_WAITING
+            || of_plugin.waiting >= MAX_WAITING_OF_PLUGIN
+            || client.is_some() && of_client.count() >= MAX_WAITING / 2;
+        if is_full || !client.is_none_or(|client| of_plugin.shares.take(client)) {
             return None;
         }
-        if let Some(of_plugin) = by_plugin.get_mut(&name.0) {
-            *of_plugin -= 1;
-            if *of_plugin == 0 {
-                by_plugin.remove(&name.0);
-            }
+        of_plugin.waiting += 1;
+        let (turn, comes) = oneshot::channel();
+        lane.push_back(Waiting { turn, client });
+        Some(Coming(comes))
+    }
+
+    /// The next one that waits for a key, or nobody.
+    fn next(&mut self, name: &Name) -> Option<Waiting> {
+        let next = self.waiting.get_mut(name)?.pop_front();
+        match &next {
+            None => _ = self.waiting.remove(name),
+            Some(next) => self.left(&name.0, next.client),
         }
         next
+    }
+
+    /// Those who have waited for too long make room.
+    fn forget_gone(&mut self, name: &Name) {
+        let Some(lane) = self.waiting.get_mut(name) else {
+            return;
+        };
+        let is_gone = |waiting: &Waiting| waiting.turn.is_closed();
+        let (gone, there): (VecDeque<_>, _) = lane.drain(..).partition(is_gone);
+        *lane = there;
+        for waiting in gone {
+            self.left(&name.0, waiting.client);
+        }
+    }
+
+    /// One less waits.
+    fn left(&mut self, plugin: &Arc<str>, client: Option<ClientNetwork>) {
+        let Some(of_plugin) = self.by_plugin.get_mut(plugin) else {
+            return;
+        };
+        if let Some(client) = client {
+            of_plugin.shares.give_back(client);
+        }
+        of_plugin.waiting -= 1;
+        if of_plugin.waiting == 0 {
+            self.by_plugin.remove(plugin);
+        }
+    }
+}
+
+impl Default for OfPlugin {
+    fn default() -> Self {
+        Self {
+            waiting: 0,
+            shares: Shares::new(MAX_WAITING_OF_PLUGIN / 2),
+        }
     }
 }
 
@@ -92,23 +170,39 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(next) = self.serial.next(&self.name) {
+        let next = self.serial.0.lock().next(&self.name);
+        if let Some(next) = next {
             let turn = Self {
                 serial: self.serial.clone(),
                 name: self.name.clone(),
             };
             // Who is gone drops its turn, and so passes it on.
-            drop(next.send(turn));
+            drop(next.turn.send(turn));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
+    use crate::address::ClientAddress;
+
+    fn client(last: u8) -> Option<ClientNetwork> {
+        Some(ClientAddress::from(IpAddr::from([10, 0, 0, last])).network())
+    }
 
     fn enter(serial: &Arc<Serial>, key: &str) -> Entered {
-        serial.enter(&"plugin".into(), key.into())
+        serial.enter(&"plugin".into(), key.into(), None)
+    }
+
+    fn enter_of(serial: &Arc<Serial>, client: Option<ClientNetwork>) -> Option<Coming> {
+        match serial.enter(&"plugin".into(), "a".into(), client) {
+            Entered::Later(coming) => Some(coming),
+            Entered::Now(_) => panic!("another one has its turn"),
+            Entered::Full => None,
+        }
     }
 
     #[test]
@@ -117,18 +211,14 @@ mod tests {
         let Entered::Now(first) = enter(&serial, "a") else {
             panic!("nobody else is there");
         };
-        let waiting: Vec<_> = (0..3).map(|_| enter(&serial, "a")).collect();
-        assert!(matches!(enter(&serial, "b"), Entered::Now(_)));
-        drop(first);
-        let mut waiting = waiting.into_iter().map(|entered| match entered {
-            Entered::Later(comes) => comes,
-            _ => panic!("another one has its turn"),
-        });
+        let mut waiting = (0..3).map(|_| enter_of(&serial, client(1)).unwrap().0);
         let (mut second, third, mut fourth) = (
             waiting.next().unwrap(),
-            waiting.next(),
+            waiting.next().unwrap(),
             waiting.next().unwrap(),
         );
+        assert!(matches!(enter(&serial, "b"), Entered::Now(_)));
+        drop(first);
         let turn = second.try_recv().unwrap();
         assert!(fourth.try_recv().is_err());
         // The third is gone, and is passed over.
@@ -140,15 +230,43 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_wait() {
+    fn only_so_many_wait_and_who_is_gone_makes_room() {
         let serial: Arc<Serial> = Arc::default();
         let _first = enter(&serial, "a");
-        let waiting: Vec<_> = (0..MAX_WAITING).map(|_| enter(&serial, "a")).collect();
-        assert!(
-            waiting
-                .iter()
-                .all(|entered| matches!(entered, Entered::Later(_)))
+        let mut waiting: Vec<_> = (0..MAX_WAITING)
+            .map(|_| enter_of(&serial, None).unwrap())
+            .collect();
+        assert!(enter_of(&serial, None).is_none());
+        waiting.truncate(10);
+        let more = (0..MAX_WAITING - 10).map(|_| enter_of(&serial, client(1)));
+        let more: Vec<_> = more.flatten().collect();
+        assert_eq!(more.len(), MAX_WAITING / 2);
+        assert_eq!(
+            serial.0.lock().by_plugin["plugin"].waiting,
+            10 + MAX_WAITING / 2
         );
-        assert!(matches!(enter(&serial, "a"), Entered::Full));
+    }
+
+    #[test]
+    fn one_client_does_not_take_the_places_of_all_others() {
+        let serial: Arc<Serial> = Arc::default();
+        let _first = enter(&serial, "a");
+        let waiting: Vec<_> = (0..MAX_WAITING)
+            .filter_map(|_| enter_of(&serial, client(1)))
+            .collect();
+        assert_eq!(waiting.len(), MAX_WAITING / 2);
+        assert!(enter_of(&serial, client(2)).is_some());
+    }
+
+    #[tokio::test]
+    async fn a_turn_that_does_not_come_in_time_is_given_up() {
+        let serial: Arc<Serial> = Arc::default();
+        let first = enter(&serial, "a");
+        let (second, third) = (enter_of(&serial, None), enter_of(&serial, None));
+        let second = second.unwrap().within(Duration::from_millis(1)).await;
+        assert!(second.is_none());
+        drop(first);
+        let third = third.unwrap().within(Duration::from_secs(60)).await;
+        assert!(third.is_some());
     }
 }

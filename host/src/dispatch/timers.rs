@@ -233,20 +233,18 @@ impl Due {
             Some(_) => {}
         }
         let _turn = match &timer.serial {
-            Some(serial) => self.turn(timed, serial).await?,
+            Some(key) => Some(self.turn(timed, key).await?),
             None => None,
         };
         self.call(key, due.kind, timed, timer).await
     }
 
-    async fn turn(&self, timed: &Timed, serial: &str) -> Result<Option<Turn>, u64> {
-        match self
-            .dispatcher
-            .serial
-            .enter(timed.plugin.name(), serial.into())
-        {
-            Entered::Now(turn) => Ok(Some(turn)),
-            Entered::Later(turn) => Ok(turn.await.ok()),
+    async fn turn(&self, timed: &Timed, key: &str) -> Result<Turn, u64> {
+        let plugin = &timed.plugin;
+        let serial = &self.dispatcher.serial;
+        match serial.enter(plugin.name(), key.into(), None) {
+            Entered::Now(turn) => Ok(turn),
+            Entered::Later(coming) => coming.within(plugin.wall()).await.ok_or(UNSTORED),
             Entered::Full => Err(UNSTORED),
         }
     }

@@ -175,9 +175,10 @@ impl Dispatcher {
         };
         // No key of an event has a NUL in front.
         let key = format!("\0{WEBHOOK}\0{id}");
-        match self.serial.enter(hooked.plugin.name(), key.into()) {
+        let plugin = &hooked.plugin;
+        match self.serial.enter(plugin.name(), key.into(), None) {
             Entered::Now(turn) => Ok(turn),
-            Entered::Later(turn) => turn.await.map_err(|_| full()),
+            Entered::Later(coming) => coming.within(plugin.wall()).await.ok_or_else(full),
             Entered::Full => Err(full()),
         }
     }
