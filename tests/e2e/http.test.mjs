@@ -343,7 +343,7 @@ test('what an event has requested is requested, whatever becomes of it', async (
 /** A plugin that reads, asks the upstream and writes what it read with one more; and events that it filters. */
 async function charging(t, filters = []) {
   const config = { filters, url: `${upstream.url}/held` };
-  const grants = ['store', `http:${upstream.url}`, 'webhook:unverified', ...filters.map((event) => `filter:${event}`)];
+  const grants = ['store', 'timers', `http:${upstream.url}`, 'webhook:unverified', ...filters.map((event) => `filter:${event}`)];
   const own = await startServer(t, {
     config: `[budget]\nwall = "20s"\n`,
     plugins: ['echo', { wasm: 'charges', grants, config }],
@@ -385,6 +385,16 @@ for (const [who, start] of [
     assert.equal((await plugin(all.own, 'charges')).failures, 0, 'it is no fault of the plugin');
   });
 }
+
+test('a timer that sent a request has failed when what it read has changed, and asks again as its next attempt', async (t) => {
+  const all = await charging(t);
+  const start = () => ask(all.socket, 'charges:later', `${upstream.url}/held`);
+  const { before } = await meanwhile(all, 40, start);
+  await until(() => upstream.requests.length === before + 2, { message: 'the second request', timeout: 30_000 });
+  upstream.requests[before + 1].response.end();
+  await until(async () => (await ask(all.socket, 'charges:get')) === 41);
+  assert.deepEqual(upstream.requests.slice(before).map(({ url }) => url), ['/held?attempt=1', '/held?attempt=2']);
+});
 
 test('an event that may be repeated asks again, on what is there now', async (t) => {
   const all = await charging(t);

@@ -1,6 +1,6 @@
 // Calls at times of the plugins' own: over reloads and restarts, each exactly once in the store.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
@@ -86,6 +86,21 @@ test('a timer that fails is tried again, nothing of what it did has happened, an
   await untilFired(client, 'rejects', 1);
   await untilFired(client, 'traps', 1);
   assert.equal((await server.api('GET', '/api/v1/timers')).body.timers.length, 0);
+});
+
+test('a timer whose bucket is full has failed, is tried again, and fires when there is room', async (t) => {
+  const config = '[store]\nbucket_keys = 1\n';
+  const server = await startServer(t, { config, plugins: [ALARMS] });
+  const client = await connect(t, server);
+  await ask(client, 'alarms:heal', true);
+  await set(client, 'full', 0);
+  const timer = async () => (await server.api('GET', '/api/v1/timers')).body.timers[0];
+  await until(async () => (await timer()).failures === 2, { timeout: 30_000 });
+  assert.match((await plugin(server, 'alarms')).last_failure.reason, /bucket_keys = 1 of the bucket plugin\/alarms is used up/);
+  await server.stop();
+  writeFileSync(server.configPath, readFileSync(server.configPath, 'utf8').replace('= 1', '= 2'));
+  const again = await restart(t, server);
+  await untilFired(await connect(t, again), 'full', 1);
 });
 
 test('timers with the same key fire one after the other', async (t) => {

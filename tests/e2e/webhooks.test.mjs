@@ -132,7 +132,7 @@ test('what was answered is there after the server was killed, and acts once stil
 test('a call that fails or says no has done nothing, and its sender may try again', async (t) => {
   const { server, socket } = await start(t, [STANDARD]);
   const first = { increment: 'n' };
-  for (const [step, status, code, retry] of [
+  const cases = [
     [{ answer: [500, []] }, 500],
     [{ answer: [410, []] }, 410],
     [{ reject: ['no_such_order', false] }, 400, 'no_such_order'],
@@ -144,7 +144,8 @@ test('a call that fails or says no has done nothing, and its sender may try agai
     [{ answer: [200, [['content-type', 'a\r\nb']]] }, 500, 'plugin_error'],
     [{ answer: [200, [['content-type', 'a/b'], ['Content-Type', 'c/d']]] }, 500, 'plugin_error'],
     [{ fill: 70_000 }, 500, 'plugin_error'],
-  ]) {
+  ];
+  for (const [step, status, code, retry] of cases) {
     const text = body(first, { emit: 1 }, step);
     const headers = signed.standard(text);
     for (const time of range(2)) {
@@ -153,8 +154,9 @@ test('a call that fails or says no has done nothing, and its sender may try agai
       assert.equal(answer.headers.get('retry-after'), retry ?? null, text);
     }
   }
+  const { calls, failures } = await plugin(server, 'standard');
+  assert.deepEqual([calls, failures], [2 * cases.length, 14], 'it was called each time');
   assert.equal(await counted(socket), 0);
-  assert.equal((await plugin(server, 'standard')).failures, 14);
   const text = body(first);
   assert.equal((await post(server, 'standard', text, signed.standard(text))).status, 200);
   assert.equal(await counted(socket), 1);

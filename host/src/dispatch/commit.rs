@@ -299,7 +299,11 @@ impl Dispatcher {
                 CommitError::Conflict if !acted && !is_late && conflicts <= MAX_CONFLICTS => {
                     self.metrics.call_repeated(plugin.name());
                 }
-                error => return Completed::failed(error.into()),
+                error => {
+                    let mut failed = Completed::failed(error.into());
+                    failed.recorded.acted = acted;
+                    return failed;
+                }
             }
             if conflicts > AT_ONCE && contended.is_none() {
                 contended = Some(plugin.contended().clone().lock_owned().await);

@@ -264,6 +264,10 @@ impl Due {
             attempt: timer.failures + 1,
         });
         let schedule = timed.schedules.iter().find(|it| it.name == key.name());
+        let next = || match kind {
+            Kind::Set => timer.answered(),
+            Kind::Declared => schedule.and_then(|it| it.next(&timer)),
+        };
         // What is left of it is written by the same commit as what the call writes; nothing is, if it is
         // not what was due any more.
         let amend = |completed: &mut Completed| {
@@ -276,10 +280,6 @@ impl Due {
             if transaction.committed(key)? != Some(timer.to_value()) {
                 return Err(CallError::Superseded);
             }
-            let next = || match kind {
-                Kind::Set => timer.answered(),
-                Kind::Declared => schedule.and_then(|it| it.next(&timer)),
-            };
             let left = match &completed.reply {
                 // It has set itself anew, or cancelled itself.
                 Ok(reply) if reply.is_yes() && own => return Ok(()),
@@ -317,6 +317,16 @@ impl Due {
             }
             Ok(_) => unreachable!("a timer's call ends with a timer's reply"),
             Err(CallError::Superseded) => return Ok(()),
+            Err(CallError::Conflict) if completed.recorded.acted => {
+                tracing::warn!(
+                    plugin = &**plugin.name(),
+                    timer = name,
+                    attempt,
+                    "a timer was not handled: what it had read changed, and it had sent a request"
+                );
+                self.write_down(key, &timer, timer.failed_before(next))
+                    .await?;
+            }
             Err(error @ (CallError::Store(_) | CallError::Overdue | CallError::Conflict)) => {
                 tracing::debug!(plugin = &**plugin.name(), timer = name, "{error}");
                 return Err(UNSTORED);
@@ -324,6 +334,8 @@ impl Due {
             Err(error) => {
                 let during = During::without_connection(CallKind::Timer, name, None);
                 failure::report(plugin, &during, &error, completed.written.as_deref());
+                self.write_down(key, &timer, timer.failed_before(next))
+                    .await?;
             }
         }
         if is_last {
@@ -336,6 +348,21 @@ impl Due {
             );
         }
         Ok(())
+    }
+}
+
+impl Due {
+    /// Stores what is left of a timer that failed, where its call's commit was refused and has not done so.
+    async fn write_down(&self, key: &Key, timer: &Timer, failed: Timer) -> Result<(), u64> {
+        let store = self.dispatcher.store.opened().ok_or(UNSTORED)?;
+        let mut transaction = Transaction::new(store.clone());
+        let there = transaction.get(key).map_err(|_| UNSTORED)?;
+        if there != Some(timer.to_value()) {
+            return Ok(());
+        }
+        transaction.set(key.clone(), failed.to_value());
+        let stored = store.commit_alone(transaction).await;
+        stored.map_err(|_| UNSTORED)
     }
 }
 
