@@ -37,8 +37,10 @@ pub(crate) mod rank {
     pub(crate) const LANE: usize = 8;
     /// Who is present in rooms.
     pub(crate) const PRESENCE: usize = 9;
+    /// Who may run calls of a plugin.
+    pub(crate) const PERMITS: usize = 10;
 
-    pub(super) const NAMES: [&str; 10] = [
+    pub(super) const NAMES: [&str; 11] = [
         "directory",
         "phase",
         "formers",
@@ -49,6 +51,7 @@ pub(crate) mod rank {
         "outbox",
         "lane",
         "presence",
+        "permits",
     ];
 }
 

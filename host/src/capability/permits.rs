@@ -1,24 +1,20 @@
 //! How many calls of a plugin run at once, and how many of them wait for clients or servers.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout_at,
 };
 
+use crate::ordered_lock::{OrderedMutex, rank};
+
 /// The right to run so many calls at once. A call that cannot go on for the time being lends its own, so
 /// that others run meanwhile.
 pub struct Permits {
     free: Semaphore,
     /// Lent, and to be kept back from those who return one.
-    owed: AtomicUsize,
+    owed: OrderedMutex<{ rank::PERMITS }, usize>,
 }
 
 /// A permit that is lent until this is dropped.
@@ -29,7 +25,7 @@ impl Permits {
     pub fn new(calls: usize) -> Self {
         Self {
             free: Semaphore::new(calls),
-            owed: AtomicUsize::new(0),
+            owed: OrderedMutex::new(0),
         }
     }
 
@@ -47,12 +43,11 @@ impl Permits {
 
     /// Gives one back.
     pub fn give_back(&self) {
-        let less = |owed: usize| owed.checked_sub(1);
-        let is_repaid = self
-            .owed
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
-        if is_repaid.is_err() {
-            self.free.add_permits(1);
+        // Held to the end: a permit that is free must not be owed as well.
+        let mut owed = self.owed.lock();
+        match owed.checked_sub(1) {
+            Some(less) => *owed = less,
+            None => self.free.add_permits(1),
         }
     }
 
@@ -64,8 +59,9 @@ impl Permits {
 
 impl Drop for Loan {
     fn drop(&mut self) {
+        let mut owed = self.0.owed.lock();
         if !self.0.try_take() {
-            self.0.owed.fetch_add(1, Ordering::Relaxed);
+            *owed += 1;
         }
     }
 }
@@ -139,6 +135,7 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     use super::*;
+    use crate::interleave::run;
 
     const LONG: Duration = Duration::from_secs(60);
 
@@ -242,6 +239,25 @@ mod tests {
 
     proptest! {
         #[test]
+        fn no_call_is_let_in_beside_one_that_has_its_permit_back(
+            choices in vec(any::<u8>(), 0..30),
+            ends in 1..3_usize,
+        ) {
+            let permits = Arc::new(Permits::new(ends + 1));
+            // All run, one of them has lent its permit, and another call has that.
+            prop_assert!((0..=ends).all(|_| permits.try_take()));
+            let loan = permits.lend();
+            prop_assert!(permits.try_take());
+            run(&choices, vec![
+                Box::new(|| drop(loan)),
+                Box::new(|| (0..ends).for_each(|_| permits.give_back())),
+            ]);
+            // Of as many as may run and one more, so many have ended.
+            let free = permits.free.available_permits();
+            prop_assert_eq!((free, *permits.owed.lock()), (ends - 1, 0));
+        }
+
+        #[test]
         fn no_permit_is_lost_and_no_call_waits_for_ever(
             calls in 1..3_usize,
             places in 0..3_usize,
@@ -275,7 +291,7 @@ mod tests {
             let has_places = places.places.available_permits() > 0;
             prop_assert!(!has_places || under_way.iter().all(Option::is_none), "one waits for ever");
             under_way.clear();
-            prop_assert_eq!(permits.free.available_permits(), calls + permits.owed.load(Ordering::Relaxed));
+            prop_assert_eq!(permits.free.available_permits(), calls + *permits.owed.lock());
             prop_assert_eq!(running.get(), 0);
         }
     }

@@ -4,7 +4,7 @@ use std::{
     collections::VecDeque,
     sync::{
         Arc, Weak,
-        atomic::{AtomicU32, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread::panicking,
     time::{Duration, Instant},
@@ -56,12 +56,20 @@ struct Entry {
     due: Due,
 }
 
+/// How far a wheel has turned.
+#[derive(Clone, Copy)]
+struct Position {
+    /// The number of the current tick, which is never 0.
+    tick: u32,
+    /// When the next one comes; none while the wheel rests.
+    next: Option<Instant>,
+}
+
 /// A wheel with a slot for each tick.
 pub struct Sweep {
     tick: Duration,
-    now: AtomicU32,
-    /// When the tick after this one comes.
-    next: AtomicCell<Instant>,
+    /// Changed by the wheel alone, all at once: who schedules something counts from both.
+    position: AtomicCell<Position>,
     slots: Box<[Mutex<Slot>]>,
     /// What is due and has not been dealt with.
     due: Mutex<VecDeque<Entry>>,
@@ -70,6 +78,15 @@ pub struct Sweep {
     started: Notify,
     pauses: Mutex<VecDeque<(Instant, Weak<Session>)>>,
     paused: Notify,
+}
+
+impl Position {
+    /// The tick that comes after so many.
+    fn after(self, ticks: u32) -> u32 {
+        let (tick, has_wrapped) = self.tick.overflowing_add(ticks);
+        // There is no tick 0.
+        tick + u32::from(has_wrapped)
+    }
 }
 
 impl Sweep {
@@ -82,8 +99,10 @@ impl Sweep {
         let slots = slots.min(MAX_SLOTS as u128) as usize;
         Self {
             tick,
-            now: AtomicU32::new(1),
-            next: AtomicCell::new(Instant::now() + tick),
+            position: AtomicCell::new(Position {
+                tick: 1,
+                next: None,
+            }),
             slots: (0..slots).map(|_| Mutex::default()).collect(),
             due: Mutex::default(),
             waiting: AtomicUsize::new(0),
@@ -93,28 +112,27 @@ impl Sweep {
         }
     }
 
-    /// The number of the current tick, which is never 0.
+    /// The number of the current tick, which is never 0, also where the wheel has not come to it yet.
     pub fn now(&self) -> u32 {
-        self.now.load(Ordering::Relaxed)
+        let position = self.position.load();
+        position.after(self.ticks_due(position.next, Instant::now()))
     }
 
-    /// Whether so much time has passed since a tick, up to a tick less. The wheel may be about to turn.
+    /// Whether so much time has passed since a tick, for certain.
     pub fn has_passed(&self, tick: u32, time: Duration) -> bool {
-        let about_to_pass = self.ticks_due(self.next.load(), Instant::now());
-        let passed = self.now().wrapping_sub(tick).saturating_add(about_to_pass);
-        passed >= self.ticks(time)
+        // A wheel that has stood still counts less than it was to.
+        let passed = self.now().wrapping_sub(tick).cast_signed();
+        u32::try_from(passed).is_ok_and(|passed| passed >= self.ticks(time))
     }
 
-    /// Has a session be looked at after some time, up to a tick sooner.
+    /// Has a session be looked at after some time, never sooner and up to two ticks later.
     pub fn schedule(&self, session: Weak<Session>, after: Duration, due: Due) {
-        let ticks = self.ticks(after);
         loop {
-            let now = self.now();
-            // There is no tick 0.
-            let at = now.wrapping_add(ticks).max(1);
+            let position = self.position.load();
+            let at = self.tick_after(position, after, Instant::now());
             let mut slot = self.slot(at).lock();
             // Else the wheel has turned meanwhile, and has perhaps been at this slot already.
-            if self.now() == now {
+            if self.position.load().tick == position.tick {
                 slot.push(Entry { at, session, due });
                 break;
             }
@@ -144,20 +162,22 @@ impl Sweep {
             // Also what is left of a turn that panicked.
             self.deal_with_due().await;
             if self.waiting.load(Ordering::Acquire) == 0 {
+                self.set_next(None);
                 self.started.notified().await;
-                self.next.store(Instant::now() + self.tick);
             }
-            let next = self.next.load();
+            let next = self.position.load().next;
+            let next = next.unwrap_or_else(|| Instant::now() + self.tick);
+            self.set_next(Some(next));
             sleep_until(next.into()).await;
             let now = Instant::now();
-            let due = self.ticks_due(next, now);
+            let due = self.ticks_due(Some(next), now);
             let is_standstill = now.saturating_duration_since(next) > self.standstill();
-            // Before the wheel turns: no tick counts twice.
-            self.next.store(match is_standstill {
-                true => now + self.tick,
-                false => next + due * self.tick,
-            });
-            (0..due).for_each(|_| self.advance());
+            for tick in 1..=due {
+                self.advance(match is_standstill {
+                    true => now + self.tick,
+                    false => next + tick * self.tick,
+                });
+            }
         }
     }
 
@@ -182,8 +202,8 @@ impl Sweep {
 
     /// How many ticks are due, if the next one was due at `next`. After a standstill that is one: clients
     /// get the time to be heard that they would have had.
-    fn ticks_due(&self, next: Instant, now: Instant) -> u32 {
-        match now.checked_duration_since(next) {
+    fn ticks_due(&self, next: Option<Instant>, now: Instant) -> u32 {
+        match next.and_then(|next| now.checked_duration_since(next)) {
             None => 0,
             Some(late) if late > self.standstill() => 1,
             Some(late) => 1 + (late.as_nanos() / self.tick.as_nanos()) as u32,
@@ -194,10 +214,21 @@ impl Sweep {
         STANDSTILL.min(STANDSTILL_TICKS * self.tick)
     }
 
-    /// How many ticks make up some time.
+    /// After how many ticks some time has passed for certain: the current one has begun already.
     fn ticks(&self, time: Duration) -> u32 {
-        let ticks = time.as_nanos() / self.tick.as_nanos();
-        ticks.clamp(1, u32::MAX as u128 / 2) as u32
+        let ticks = time.as_nanos().div_ceil(self.tick.as_nanos()) + 1;
+        ticks.min(u32::MAX as u128 / 2) as u32
+    }
+
+    /// The first tick by which so much time will have passed for certain.
+    fn tick_after(&self, position: Position, time: Duration, now: Instant) -> u32 {
+        position.after(self.ticks_due(position.next, now) + self.ticks(time))
+    }
+
+    /// Notes when the next tick comes.
+    fn set_next(&self, next: Option<Instant>) {
+        let Position { tick, .. } = self.position.load();
+        self.position.store(Position { tick, next });
     }
 
     /// Ends the pauses, for ever.
@@ -216,13 +247,13 @@ impl Sweep {
         }
     }
 
-    /// Moves on by one tick.
-    fn advance(&self) {
-        let mut now = self.now.load(Ordering::Relaxed).wrapping_add(1);
-        if now == 0 {
-            now = 1;
-        }
-        self.now.store(now, Ordering::Relaxed);
+    /// Moves on by one tick. The one after it comes at `next`.
+    fn advance(&self, next: Instant) {
+        let now = self.position.load().after(1);
+        self.position.store(Position {
+            tick: now,
+            next: Some(next),
+        });
         let mut slot = self.slot(now).lock();
         let (due, later) = std::mem::take(&mut *slot)
             .into_iter()
@@ -259,6 +290,7 @@ mod tests {
 
     use bytes::Bytes;
     use futures_util::FutureExt;
+    use proptest::prelude::*;
     use tokio::{
         net::{TcpListener, TcpStream},
         time::sleep,
@@ -283,7 +315,7 @@ mod tests {
 
     /// What is due at the next tick.
     fn advance(sweep: &Sweep) -> Vec<Due> {
-        sweep.advance();
+        sweep.advance(Instant::now() + sweep.tick);
         let mut due = sweep.due.lock();
         due.drain(..).map(|entry| entry.due).collect()
     }
@@ -305,7 +337,8 @@ mod tests {
         for tick in 1..=20 * 200 {
             seen.extend(advance(&sweep).into_iter().map(|due| (tick, due)));
         }
-        let expected = [(20, Due::Ping), (40, Due::Join), (2000, Due::Close)];
+        // The first of its ticks may be about to end.
+        let expected = [(21, Due::Ping), (41, Due::Join), (2001, Due::Close)];
         assert_eq!(seen, expected);
         assert_eq!(sweep.waiting.load(Ordering::Relaxed), 0);
     }
@@ -326,7 +359,9 @@ mod tests {
             while !scheduling.iter().all(|thread| thread.is_finished()) {
                 due += advance(&sweep).len();
             }
-            due += advance(&sweep).len();
+            while sweep.waiting.load(Ordering::Relaxed) > 0 {
+                due += advance(&sweep).len();
+            }
             assert_eq!(due, 2 * ENTRIES);
         });
     }
@@ -437,14 +472,52 @@ mod tests {
         ] {
             let sweep = Sweep::new(&[tick * TICKS_EACH]);
             let next = Instant::now();
-            assert_eq!(sweep.ticks_due(next + ms(1), next), 0);
+            assert_eq!(sweep.ticks_due(Some(next + ms(1)), next), 0);
+            assert_eq!(sweep.ticks_due(None, next), 0, "it rests");
             for (late, due) in cases {
                 assert_eq!(
-                    sweep.ticks_due(next, next + ms(*late)),
+                    sweep.ticks_due(Some(next), next + ms(*late)),
                     *due,
                     "{tick:?} {late}"
                 );
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_is_due_before_its_time_and_nothing_is_late_by_more_than_two_ticks(
+            tick in 1..1_000_u64,
+            time in 0..100_000_u64,
+            // How long ago the next tick was to come.
+            late in prop::option::of(-1_000..1_000_i64),
+            at in prop::sample::select(&[1, 2, 1_000, u32::MAX - 1, u32::MAX][..]),
+        ) {
+            let ms = Duration::from_millis;
+            let sweep = Sweep::new(&[ms(tick) * TICKS_EACH]);
+            let (tick, time) = (sweep.tick, ms(time));
+            let now = Instant::now() + ms(1_000_000);
+            let next = late.map(|late| now + tick.min(ms(late.min(0).unsigned_abs())) - ms(late.max(0) as u64));
+            let position = Position { tick: at, next };
+            let due = sweep.tick_after(position, time, now);
+
+            // The wheel turns now as often as it has to, and then tick by tick.
+            let turns = sweep.ticks_due(next, now);
+            let is_standstill = next.is_some_and(|next| now.saturating_duration_since(next) > sweep.standstill());
+            let mut next = match next {
+                None => now + tick,
+                Some(_) if is_standstill => now + tick,
+                Some(next) => next + turns * tick,
+            };
+            let following = |tick: u32| tick.checked_add(1).unwrap_or(1);
+            let mut current = (0..turns).fold(at, |tick, _| following(tick));
+            prop_assert_ne!(current, due);
+            while following(current) != due {
+                current = following(current);
+                next += tick;
+            }
+            prop_assert!(next >= now + time, "early by {:?}", now + time - next);
+            prop_assert!(next <= now + time + 2 * tick, "late by {:?}", next - now - time);
         }
     }
 
