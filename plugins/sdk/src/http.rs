@@ -47,7 +47,7 @@ pub struct Http<'a> {
 
 impl Http<'_> {
     /// Gets what is at a URL.
-    pub fn get(&self, url: &str) -> Result<Response, HttpError> {
+    pub fn get(&self, url: &str) -> Result<HttpResponse, HttpError> {
         self.request("GET", url).send()
     }
 
@@ -56,7 +56,7 @@ impl Http<'_> {
         &self,
         url: &str,
         value: &(impl Serialize + ?Sized),
-    ) -> Result<Response, HttpError> {
+    ) -> Result<HttpResponse, HttpError> {
         self.request("POST", url).json(value)?.send()
     }
 
@@ -106,16 +106,16 @@ impl HttpRequest {
     }
 
     /// Sends it and waits for the response, also for one that says no.
-    pub fn send(self) -> Result<Response, HttpError> {
-        Ok(Response(http::send(&self.0)?))
+    pub fn send(self) -> Result<HttpResponse, HttpError> {
+        Ok(HttpResponse(http::send(&self.0)?))
     }
 }
 
 /// What a server answered. A redirect is not followed.
 #[derive(Clone, Debug)]
-pub struct Response(http::Response);
+pub struct HttpResponse(http::Response);
 
-impl Response {
+impl HttpResponse {
     /// The status, e.g. 404.
     #[must_use]
     pub fn status(&self) -> u16 {
@@ -222,8 +222,8 @@ impl From<HttpError> for Rejection {
 mod tests {
     use super::*;
 
-    fn response(status: u16, body: &str) -> Response {
-        Response(http::Response {
+    fn response(status: u16, body: &str) -> HttpResponse {
+        HttpResponse(http::Response {
             status,
             headers: vec![("x-a".to_owned(), "b".to_owned())],
             body: body.as_bytes().to_vec(),

@@ -86,7 +86,7 @@ pub use emit::Emit;
 pub use event::{Event, HandledEvent};
 pub use filter::Verdict;
 pub use history::{PastEvent, PastEvents};
-pub use http::{Http, HttpError, HttpRequest, Response};
+pub use http::{Http, HttpError, HttpRequest, HttpResponse};
 pub use message::Placeholder;
 pub use mixlab_plugin_macros::data;
 pub use plugin::Plugin;
