@@ -31,6 +31,7 @@ pub(crate) use bindings::{
             Access, Description, EmitContract, EventContract, GuestIndices as LifecycleIndices,
             Missed, OnExcess, RateLimit, Rule, Schedule, Scope, SerialKey,
         },
+        migrations::{Guest as Migrations, GuestIndices as MigrationsIndices},
         timer_handler::{Guest as TimerHandler, GuestIndices as TimerHandlerIndices},
         webhooks::{self, Guest as Webhooks, GuestIndices as WebhooksIndices},
     },

@@ -98,6 +98,7 @@ const TABLE = {
   remembers: { refused: /which needs a grant/ },
   charges: { refused: /which needs a grant/ },
   hooked: { refused: /which needs a grant/ },
+  migrates: { refused: /which needs a grant/ },
   alarms: { refused: /which needs a grant/ },
   filters: { refused: /which needs a grant/ },
   stamped: {

@@ -30,7 +30,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 pub(crate) use http::HttpAccess;
 pub(crate) use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget};
 pub(crate) use output::{Output, Written};
-pub(crate) use permits::{Permits, Places};
+pub(crate) use permits::{Hold, Permits, Places};
 
 use crate::{
     broadcast::Broadcast,

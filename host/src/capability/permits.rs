@@ -51,6 +51,19 @@ impl Permits {
         }
     }
 
+    /// Takes so many as soon as they are free, so that nobody else has one of them.
+    pub async fn take_all(self: &Arc<Self>, calls: usize) -> Hold {
+        let mut hold = Hold {
+            permits: self.clone(),
+            taken: 0,
+        };
+        while hold.taken < calls {
+            self.take().await;
+            hold.taken += 1;
+        }
+        hold
+    }
+
     fn lend(self: &Arc<Self>) -> Loan {
         self.free.add_permits(1);
         Loan(self.clone())
@@ -62,6 +75,27 @@ impl Drop for Loan {
         let mut owed = self.0.owed.lock();
         if !self.0.try_take() {
             *owed += 1;
+        }
+    }
+}
+
+/// Permits that are kept from all calls until this is dropped.
+pub struct Hold {
+    permits: Arc<Permits>,
+    taken: usize,
+}
+
+impl Hold {
+    /// Keeps them for ever.
+    pub fn keep(mut self) {
+        self.taken = 0;
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        for _ in 0..self.taken {
+            self.permits.give_back();
         }
     }
 }

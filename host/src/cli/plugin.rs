@@ -167,6 +167,9 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
     if plugin.webhooks {
         writeln!(out, "    webhooks     taken")?;
     }
+    if plugin.data_version > 0 {
+        writeln!(out, "    data         version {}", plugin.data_version)?;
+    }
     for event in &plugin.events {
         writeln!(out, "event {}", event.name)?;
         writeln!(out, "    access       {}", event.access)?;

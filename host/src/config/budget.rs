@@ -29,6 +29,8 @@ pub struct Budget {
     pub file: Size,
     /// CPU time that it may take to compile.
     pub compile: Duration,
+    /// Time on the clock for all batches of a migration, in which calls of the plugin wait.
+    pub migration: Duration,
     /// How many instances run side by side, at least 1.
     pub instances: usize,
     /// How many of them may wait for acks of clients at once, if not half of them.
@@ -69,6 +71,7 @@ impl Default for Budget {
             data: Size::kib(16),
             file: Size::mib(32),
             compile: Duration::from_secs(60),
+            migration: Duration::from_secs(60),
             instances: 4,
             asks: None,
             requests: None,
@@ -94,6 +97,8 @@ pub(super) struct BudgetFile {
     pub file: Option<Size>,
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub compile: Option<Duration>,
+    #[serde(deserialize_with = "duration::deserialize_some")]
+    pub migration: Option<Duration>,
     pub instances: Option<usize>,
     pub asks: Option<usize>,
     pub requests: Option<usize>,
@@ -113,6 +118,7 @@ impl BudgetFile {
             data: self.data.unwrap_or(base.data),
             file: self.file.unwrap_or(base.file),
             compile: self.compile.unwrap_or(base.compile),
+            migration: self.migration.unwrap_or(base.migration),
             instances: self.instances.unwrap_or(base.instances),
             asks: self.asks.or(base.asks),
             requests: self.requests.or(base.requests),

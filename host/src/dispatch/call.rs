@@ -140,6 +140,19 @@ impl Call {
         plugins
     }
 
+    /// Whether what one of its plugins stores is in another form by now.
+    pub(super) fn is_outdated(&self) -> bool {
+        let mut filters = self.chain.iter().flat_map(|chain| chain.filters());
+        self.route.plugin.is_outdated() || filters.any(|filter| filter.plugin.is_outdated())
+    }
+
+    /// The same call by another route, from the start. It keeps its turn, if it is by the same key there.
+    pub(super) fn by_route(mut self, route: Arc<Route>, message: Message) -> Self {
+        let (turn, _) = self.take_turn();
+        let call = Self::new(self.answer, route, self.identity, message);
+        Self { turn, ..call }
+    }
+
     /// What the handler is called for.
     pub(super) fn job(&mut self) -> Job {
         let chain = self.chain.as_mut();

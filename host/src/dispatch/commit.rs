@@ -68,6 +68,10 @@ impl Follow for Concluding {
             }
         })
     }
+
+    fn is_wanted(&self) -> bool {
+        !self.ended.call.is_outdated()
+    }
 }
 
 impl Dispatcher {
@@ -136,7 +140,7 @@ impl Dispatcher {
             || !goes_on(&ended.call);
         match error {
             CommitError::Conflict if !is_over => return self.run_again(ended.call),
-            CommitError::Conflict => {
+            CommitError::Conflict | CommitError::Outdated => {
                 self.count(route, "conflict");
                 let error = "others change what the event is about, try again";
                 ended
@@ -199,6 +203,7 @@ impl Dispatcher {
 
 /// What follows the commit of a call that is for no event.
 struct Following<P> {
+    plugin: Arc<Plugin>,
     completed: Completed,
     perform: P,
     /// Whoever waits for it; none if that was told that it takes too long.
@@ -211,6 +216,7 @@ impl<P: FnOnce(&mut Completed, bool) + Send + 'static> Follow for Following<P> {
             mut completed,
             perform,
             done,
+            ..
         } = *self;
         let stored = stored.map(|()| {
             perform(&mut completed, done.is_some());
@@ -230,6 +236,10 @@ impl<P: FnOnce(&mut Completed, bool) + Send + 'static> Follow for Following<P> {
                 let _ = done.send(Err(Unstored::Overdue));
             }
         })
+    }
+
+    fn is_wanted(&self) -> bool {
+        !self.plugin.is_outdated()
     }
 }
 
@@ -251,8 +261,16 @@ impl Dispatcher {
         let mut spent = Spent::default();
         let mut perform = perform;
         let mut contended = None;
+        let mut plugin = plugin;
         loop {
             let mut completed = plugin.start(job(), spent).ended().await;
+            if let (Err(CallError::Outdated), Some(successor)) =
+                (&completed.reply, plugin.successor().get())
+            {
+                plugin = successor;
+                (spent, contended) = (Spent::default(), None);
+                continue;
+            }
             spent = completed.spent;
             let is_yes = completed.reply.as_ref().is_ok_and(Reply::is_yes);
             if let Some(transaction) = &mut completed.recorded.transaction
@@ -275,6 +293,7 @@ impl Dispatcher {
             let lease = completed.lease.take_if(|_| !is_kept);
             let (done, is_done) = oneshot::channel();
             let following = Box::new(Following {
+                plugin: plugin.clone(),
                 completed,
                 perform,
                 done: Some(done),
@@ -326,7 +345,7 @@ async fn stored(done: oneshot::Receiver<Result<Completed, Unstored>>) -> Complet
 impl From<CommitError> for CallError {
     fn from(error: CommitError) -> Self {
         match error {
-            CommitError::Conflict => Self::Conflict,
+            CommitError::Conflict | CommitError::Outdated => Self::Conflict,
             CommitError::Unavailable(reason) => Self::Store(reason.to_string()),
             error => Self::Invalid(error.to_string()),
         }

@@ -129,6 +129,7 @@ fn wire(error: &CallError) -> WireError {
         CallError::Busy
         | CallError::Exhausted(_)
         | CallError::Superseded
+        | CallError::Outdated
         | CallError::Store(_)
         | CallError::Unavailable(_) => {
             WireError::temporary("plugin_unavailable", "the plugin is not available")

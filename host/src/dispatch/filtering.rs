@@ -280,6 +280,9 @@ impl Dispatcher {
             written,
             lease,
         } = completed;
+        if let Err(CallError::Outdated) = reply {
+            return self.start_over(call);
+        }
         // Its plugin may filter an event of this one's handler, whose instances this one may wait for: who
         // waits holds none.
         drop(lease);

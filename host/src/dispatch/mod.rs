@@ -43,7 +43,7 @@ use crate::{
         Admission, Admitted, Heavy, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, admit, rate_limited,
     },
     broadcast::Broadcast,
-    capability::Recorded,
+    capability::{self, Recorded},
     config::OnExcess,
     connection::{
         Connection, Connections, Identity,
@@ -56,7 +56,7 @@ use crate::{
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
-    plugin::{Completed, Started},
+    plugin::{CallError, Completed, Started},
     registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
@@ -396,6 +396,9 @@ impl Dispatcher {
     /// Checks what came of a call, performs what it recorded, then answers: all of it, or nothing.
     /// Only then may the next call have its instance.
     fn settle(self: &Arc<Self>, call: Call, completed: Completed) -> Progress {
+        if let Err(CallError::Outdated) = completed.reply {
+            return self.start_over(call);
+        }
         let Completed {
             reply,
             recorded,
@@ -433,6 +436,40 @@ impl Dispatcher {
                     this.count(&route, &error.code);
                     ended.call.answer.refuse(error);
                 }
+            }
+        }))
+    }
+
+    /// Hands a call to the version that has taken the place of one of its plugins, and stores otherwise. As
+    /// nothing of it has happened, it is as if it came now; it has been let in.
+    fn start_over(self: &Arc<Self>, mut call: Call) -> Progress {
+        call.restart();
+        let registry = self.registry.load();
+        let (namespace, event) = (call.answer.connection.namespace(), &call.answer.event);
+        let Some(route) = registry.route(namespace, event).cloned() else {
+            let error = WireError::temporary("plugin_unavailable", "the plugin is not available");
+            self.refuse(call.answer, None, error);
+            return Progress::Done;
+        };
+        let this = self.clone();
+        let most = self.broadcast.max_attachments();
+        Progress::Moved(Box::pin(async move {
+            let client = call.answer.connection.address.network();
+            let check = {
+                let (route, given) = (route.clone(), call.message.clone());
+                move || {
+                    // What the client sent can be read: it was.
+                    let message = capability::checked((*given).clone(), Some(&given), most);
+                    let message =
+                        message.map_err(|_| WireError::new("internal", "the server failed"))?;
+                    // The new version may have another contract.
+                    route.contract.check(&message).map(|()| message)
+                }
+            };
+            let checked = this.checks.run(&route.plugin, client, check).await;
+            match checked.flatten() {
+                Ok(message) => this.run_in_turn(call.by_route(route, message)).end().await,
+                Err(error) => this.refuse(call.answer, Some(&route), error),
             }
         }))
     }

@@ -71,6 +71,17 @@ pub fn diff(old: &Inspection, new: &Inspection) -> Vec<Change> {
         (false, true) => change(false, "it takes webhooks".to_owned()),
         _ => {}
     }
+    let (former, data_version) = (old.data_version, new.data_version);
+    if former < data_version {
+        let what = format!("it migrates what is stored: data version {former} -> {data_version}");
+        change(false, what);
+    }
+    if former > data_version {
+        let what = format!(
+            "it is refused where {former} has stored: data version {former} -> {data_version}"
+        );
+        change(true, what);
+    }
     for old_event in &old.events {
         match new.events.iter().find(|event| event.name == old_event.name) {
             Some(new_event) => diff_event(old_event, new_event, &mut change),
@@ -185,6 +196,7 @@ mod tests {
             connections: false,
             filters: vec![],
             webhooks: false,
+            data_version: 0,
             events,
             emits: vec![],
         }
@@ -206,6 +218,19 @@ mod tests {
             ["event a is gone"]
         );
         assert_eq!(breaking(vec![], vec![event("b")]), [""; 0]);
+    }
+
+    #[test]
+    fn a_version_that_stores_in_an_earlier_form_is_a_break_and_a_later_one_is_told() {
+        let stores = |data_version| Inspection {
+            data_version,
+            ..plugin(vec![])
+        };
+        for (old, new, is_breaking) in [(1, 2, Some(false)), (2, 1, Some(true)), (2, 2, None)] {
+            let changes = diff(&stores(old), &stores(new));
+            let breaking: Vec<_> = changes.iter().map(|change| change.breaking).collect();
+            assert_eq!(breaking, Vec::from_iter(is_breaking), "{old} -> {new}");
+        }
     }
 
     #[test]

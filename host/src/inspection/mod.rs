@@ -45,6 +45,8 @@ pub struct Inspection {
     pub filters: Vec<String>,
     /// Whether it takes webhooks.
     pub webhooks: bool,
+    /// The version of the form in which it stores; 0 if it says none.
+    pub data_version: u32,
     /// The events it handles, by name.
     pub events: Vec<Event>,
     /// The events it says it emits, by name.
@@ -207,6 +209,7 @@ impl Inspection {
             connections: plugin.wants_connections(),
             filters: description.filters.clone(),
             webhooks: plugin.takes_webhooks(),
+            data_version: plugin.data_version(),
             events,
             emits,
         }

@@ -97,6 +97,7 @@ impl Plugin {
                 Err(_) => return Completed::failed(CallError::Busy),
             },
             () = self.retired() => return Completed::failed(CallError::replaced()),
+            _ = self.successor().wait() => return Completed::failed(CallError::Outdated),
         };
         let started = match lease.instance() {
             Some(_) => self.run_at_once(lease, job, spent),
@@ -128,7 +129,11 @@ impl Plugin {
             return;
         }
         self.health().failed(during, reason);
-        if let CallError::Busy | CallError::Exhausted(_) | CallError::Superseded = error {
+        if let CallError::Busy
+        | CallError::Exhausted(_)
+        | CallError::Superseded
+        | CallError::Outdated = error
+        {
             // It is not this client, nor this call, that something is wrong with.
             return;
         }
@@ -226,6 +231,13 @@ impl Plugin {
             }),
             () = self.retired() => {
                 Err(CallError::replaced())
+            }
+            _ = self.successor().wait() => {
+                Err(match waiting.load(Ordering::Relaxed) {
+                    true => CallError::Outdated,
+                    // It waits for somebody, and could not commit what comes of it.
+                    false => CallError::replaced(),
+                })
             }
         };
         self.metrics().called(began.elapsed());

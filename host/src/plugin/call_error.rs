@@ -49,6 +49,9 @@ pub enum CallError {
     /// What it read kept changing, however often it was run again.
     #[error("what it read from the store kept changing")]
     Conflict,
+    /// Its plugin has been replaced by a version that stores otherwise: it is for that one.
+    #[error("its plugin has been replaced by a version that stores otherwise")]
+    Outdated,
     /// What it was for is done, or gone: nothing of it counts.
     #[error("it is not wanted any more")]
     Superseded,
@@ -79,6 +82,7 @@ impl CallError {
             Self::Busy => "busy",
             Self::Exhausted(_) => "exhausted",
             Self::Conflict => "conflict",
+            Self::Outdated => "outdated",
             Self::Superseded => "superseded",
             Self::Store(_) => "store",
             Self::Overdue => "overdue",

@@ -241,6 +241,8 @@ pub(super) struct Wanted {
     pub filters: bool,
     /// Whether it exports `webhooks`.
     pub webhooks: bool,
+    /// Whether it exports `migrations`.
+    pub migrations: bool,
     /// The grants that its functions need, each once.
     pub requests: Vec<&'static str>,
     /// Those that they may need besides, each once.
@@ -275,6 +277,7 @@ pub(super) fn check(
         timer_handler: exported("timer-handler"),
         filters: exported("filters"),
         webhooks: exported("webhooks"),
+        migrations: exported("migrations"),
         ..Wanted::default()
     };
     for (name, item) in ty.imports(engine) {

@@ -14,8 +14,8 @@ use crate::{
     capability::{MAX_HANDLES, State},
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, Filters,
-        FiltersIndices, LifecycleIndices, Message, TimerHandler, TimerHandlerIndices, Verdict,
-        Webhooks, WebhooksIndices,
+        FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, TimerHandler,
+        TimerHandlerIndices, Verdict, Webhooks, WebhooksIndices,
     },
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Prepared {
     timer_handler: Option<TimerHandlerIndices>,
     filters: Option<FiltersIndices>,
     webhooks: Option<WebhooksIndices>,
+    migrations: Option<MigrationsIndices>,
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
@@ -48,6 +49,7 @@ pub struct Instance {
     timer_handler: Option<TimerHandler>,
     filters: Option<Filters>,
     webhooks: Option<Webhooks>,
+    migrations: Option<Migrations>,
     ticker: Ticker,
 }
 
@@ -71,7 +73,7 @@ impl Prepared {
             weight,
             requests: wanted.requests,
             may_request: wanted.may_request,
-            uses_store: wanted.store || wanted.timers || wanted.timer_handler,
+            uses_store: wanted.store || wanted.timers || wanted.timer_handler || wanted.migrations,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
             connections: wanted
@@ -89,6 +91,10 @@ impl Prepared {
             webhooks: wanted
                 .webhooks
                 .then(|| WebhooksIndices::new(&pre))
+                .transpose()?,
+            migrations: wanted
+                .migrations
+                .then(|| MigrationsIndices::new(&pre))
                 .transpose()?,
             pre,
             ticker,
@@ -164,6 +170,10 @@ impl Prepared {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
         };
+        let migrations = match &self.migrations {
+            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
+            None => None,
+        };
         let filters = match &self.filters {
             Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
             None => None,
@@ -180,6 +190,7 @@ impl Prepared {
                     timer_handler,
                     filters,
                     webhooks,
+                    migrations,
                     ticker: self.ticker.clone(),
                 }),
                 description,
@@ -192,6 +203,14 @@ impl Instance {
     /// What it holds, in bytes.
     pub fn memory_bytes(&self) -> usize {
         self.store.data().meter.memory_bytes()
+    }
+
+    /// The version of the form in which the plugin stores; 0 if it says none. The caller bounds its time.
+    pub(super) async fn data_version(&mut self) -> wasmtime::Result<u32> {
+        match &self.migrations {
+            Some(migrations) => migrations.call_data_version(&mut self.store).await,
+            None => Ok(0),
+        }
     }
 
     /// The state that imports act on.
@@ -296,6 +315,20 @@ impl Instance {
                     .boundary(name.len() + payload.len())?;
                 let call = handler.call_fire(store, name, payload, *due, *attempt);
                 call.await.map(Reply::Timer)
+            }
+            Job::Migrate {
+                from,
+                cursor,
+                transaction,
+            } => {
+                store.data_mut().go_on(Some(transaction));
+                let Some(migrations) = &self.migrations else {
+                    return Err(Misfit("it does not export migrations".to_owned()).into());
+                };
+                let bytes = cursor.as_ref().map_or(0, String::len);
+                store.data_mut().meter.boundary(bytes)?;
+                let call = migrations.call_migrate(store, from, cursor.as_deref());
+                call.await.map(Reply::Migrate)
             }
         }
     }

@@ -62,6 +62,15 @@ pub enum Job {
     },
     /// `timer-handler.fire`.
     Timer(Arc<Firing>),
+    /// `migrations.migrate`.
+    Migrate {
+        /// The version of what is stored.
+        from: u32,
+        /// Where the former batch said to go on.
+        cursor: Option<String>,
+        /// What former batches have read and written.
+        transaction: Box<Transaction>,
+    },
 }
 
 /// A timer that is due.
@@ -92,6 +101,8 @@ pub enum CallKind {
     Disconnect,
     /// `timer-handler.fire`.
     Timer,
+    /// `migrations.migrate`.
+    Migrate,
 }
 
 /// What the plugin said.
@@ -109,6 +120,8 @@ pub enum Reply {
     Disconnect,
     /// To a timer.
     Timer(Result<(), Rejection>),
+    /// To a batch of a migration: where to go on.
+    Migrate(Result<Option<String>, Rejection>),
 }
 
 impl Reply {
@@ -122,6 +135,7 @@ impl Reply {
             Self::Connect(answer) => answer.is_ok(),
             Self::Disconnect => true,
             Self::Timer(done) => done.is_ok(),
+            Self::Migrate(done) => done.is_ok(),
         }
     }
 }
@@ -135,7 +149,7 @@ impl Job {
             | Self::Connect { connection, .. }
             | Self::Disconnect { connection, .. } => Some(connection.address),
             Self::Webhook { client, .. } => Some(*client),
-            Self::Timer(_) => None,
+            Self::Timer(_) | Self::Migrate { .. } => None,
         }
     }
 
@@ -148,6 +162,7 @@ impl Job {
             Self::Connect { .. } => CallKind::Connect,
             Self::Disconnect { .. } => CallKind::Disconnect,
             Self::Timer(_) => CallKind::Timer,
+            Self::Migrate { .. } => CallKind::Migrate,
         }
     }
 }

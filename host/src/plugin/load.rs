@@ -4,12 +4,18 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use tokio::task::{JoinError, JoinHandle};
+use tokio::{
+    sync::SetOnce,
+    task::{JoinError, JoinHandle},
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use wasmtime::component::{Component, HasSelf};
 
@@ -85,6 +91,12 @@ pub struct Plugin {
     generation: u64,
     /// As it says; known when it has described itself.
     version: OnceLock<String>,
+    /// The version of the form in which it stores; known then, too.
+    data_version: OnceLock<u32>,
+    /// Whether what is stored is, or may be by now, in the form of another version.
+    is_outdated: AtomicBool,
+    /// The version that has taken its place with what is stored.
+    successor: SetOnce<Arc<Plugin>>,
     prepared: Prepared,
     pool: Arc<Pool>,
     /// Where calls wait for acks of clients.
@@ -267,6 +279,9 @@ impl Plugin {
         let plugin = Arc::new(Self {
             generation,
             version: OnceLock::new(),
+            data_version: OnceLock::new(),
+            is_outdated: AtomicBool::new(false),
+            successor: SetOnce::new(),
             prepared,
             pool: Pool::new(instances, permits.clone()),
             asks: Arc::new(Places::new(source.budget.asks(), instances, permits)),
@@ -295,7 +310,16 @@ impl Plugin {
         let Budget { cpu, wall, .. } = self.source.budget;
         let mut lease = self.pool.take().await;
         let mut used = CpuTime::default();
-        let creation = pin!(self.instantiate());
+        let creation = pin!(async {
+            let described = self.instantiate().await?;
+            let Ok((mut instance, description)) = described else {
+                return Ok(described);
+            };
+            let version = instance.data_version().await;
+            let version = version.map_err(|error| self.trap(&error))?;
+            self.data_version.get_or_init(|| version);
+            Ok(Ok((instance, description)))
+        });
         let metered = Metered {
             future: creation,
             cpu: &mut used,
@@ -372,6 +396,26 @@ impl Plugin {
     /// Its version, as it says.
     pub fn version(&self) -> &str {
         self.version.get().map_or("", String::as_str)
+    }
+
+    /// The version of the form in which it stores, as it says.
+    pub fn data_version(&self) -> u32 {
+        self.data_version.get().copied().unwrap_or_default()
+    }
+
+    /// Whether what is stored is, or may be by now, in the form of another version: nothing is committed
+    /// for this one.
+    pub fn is_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_outdated(&self, is_outdated: bool) {
+        self.is_outdated.store(is_outdated, Ordering::SeqCst);
+    }
+
+    /// The version that has taken its place with what is stored, if one has.
+    pub(crate) fn successor(&self) -> &SetOnce<Arc<Self>> {
+        &self.successor
     }
 
     /// The grants that it cannot be loaded without.

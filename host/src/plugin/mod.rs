@@ -3,7 +3,8 @@
 //! `engine` owns the threads, `compiler` compiles within its `compile_time` and `cache` keeps what came of
 //! it, `load` turns a [`Content`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
 //! a `job` on one of them within its budgets and says how it was
-//! `completed`, `metered` and `ticker` count their time, `breaker` pauses what keeps failing,
+//! `completed`, `metered` and `ticker` count their time, `migration` brings what former versions have stored into the form of a
+//! new one, `breaker` pauses what keeps failing,
 //! `health` remembers how it went.
 
 mod breaker;
@@ -21,6 +22,7 @@ mod instance;
 mod job;
 mod load;
 mod metered;
+mod migration;
 mod pool;
 mod ticker;
 mod weight;
@@ -34,4 +36,5 @@ pub(crate) use health::Health;
 pub(crate) use job::{CallKind, Firing, Job, Reply};
 pub(crate) use load::Services;
 pub(crate) use load::{LoadError, Plugin, Source};
+pub(crate) use migration::Migrated;
 pub(crate) use pool::Lease;

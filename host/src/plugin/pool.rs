@@ -6,7 +6,7 @@ use parking_lot::Mutex;
 use tokio_util::sync::ReusableBoxFuture;
 
 use super::{instance::Instance, job::Reply};
-use crate::capability::{Output, Permits};
+use crate::capability::{Hold, Output, Permits};
 
 /// What the future of a call ends with.
 pub(super) type Ended = (Box<Instance>, wasmtime::Result<Reply>);
@@ -66,6 +66,12 @@ impl Pool {
     pub(super) async fn take(self: &Arc<Self>) -> Lease {
         self.permits.take().await;
         self.lease()
+    }
+
+    /// Waits until no call is under way, but for those that wait for clients or servers; none begins as
+    /// long as the hold is kept.
+    pub(super) async fn hold(&self) -> Hold {
+        self.permits.take_all(self.instances).await
     }
 
     /// A lease for a permit that has been taken.

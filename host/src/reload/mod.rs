@@ -37,7 +37,7 @@ use crate::{
     config::{self, Config, ConfigError, Overrides},
     metrics::{CONFIG_FILE, Metrics},
     panics::caught,
-    plugin::{Engine, LoadError, Plugin, Services},
+    plugin::{Engine, LoadError, Migrated, Plugin, Services},
     registry::{self, Registry, Served},
     settings::{self, Settings},
     shorten::shortened,
@@ -394,7 +394,10 @@ impl Reloader {
         let loaded = match self.slots[index].consider(found, wait, builds.as_deref()) {
             Todo::Nothing => return Loaded::default(),
             Todo::Refuse(refusal) => Err(refusal),
-            Todo::Try(candidate) => self.try_out(candidate, index).await,
+            Todo::Try(candidate) => match self.try_out(candidate, index).await {
+                Ok((candidate, served)) => self.migrate(candidate, served, index).await,
+                Err(refusal) => Err(refusal),
+            },
         };
         let slot = &mut self.slots[index];
         let name = slot.name().to_owned();
@@ -402,7 +405,7 @@ impl Reloader {
             self.targets.metrics.reloaded(&name, loaded.is_ok());
         }
         match loaded {
-            Ok((candidate, served)) => {
+            Ok((candidate, served, migrated)) => {
                 tracing::info!(
                     plugin = name,
                     version = served.version,
@@ -414,6 +417,11 @@ impl Reloader {
                 let former = slot.serve(candidate, Arc::new(served));
                 let replaced = former.is_some();
                 self.retire(former.into_iter().collect());
+                if let Some(migrated) = migrated {
+                    // Calls of the former version wait for this one.
+                    self.publish();
+                    migrated.hand_over();
+                }
                 Loaded {
                     any: true,
                     replaced,
@@ -479,6 +487,27 @@ impl Reloader {
         match served.conflict(self.others(index)) {
             Some(conflict) => Err(Refusal::Conflict(candidate, conflict.to_string())),
             None => Ok((candidate, served)),
+        }
+    }
+
+    /// Brings what a slot's plugin has stored into the form of a version that is about to serve.
+    async fn migrate(
+        &self,
+        candidate: Candidate,
+        served: Served,
+        index: usize,
+    ) -> Result<(Candidate, Served, Option<Migrated>), Refusal> {
+        let former = self.slots[index].served().map(|served| &served.plugin);
+        let began = Instant::now();
+        match served.plugin.migrate(former).await {
+            Ok(migrated) => Ok((candidate, served, migrated)),
+            Err(error) => {
+                let reason = shortened(&error, MAX_REASON_CHARS);
+                Err(match error.is_passing() {
+                    true => Refusal::Passing(candidate, reason, began.elapsed() * RETRY_PACE),
+                    false => Refusal::Content(candidate, reason),
+                })
+            }
         }
     }
 

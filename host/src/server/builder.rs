@@ -148,7 +148,11 @@ impl Builder {
             .layer(middleware::map_response(origins::tell_listed_only))
             .layer(middleware::from_fn(host_header::require));
 
-        reloader.refresh().await;
+        tokio::select! {
+            () = reloader.refresh() => {}
+            // A plugin that migrates what it has stored waits for the disk. It ends with the store only.
+            () = dispatcher.store.settle() => {}
+        }
         directory.settle();
         // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
         let tcp = socket.listen(BACKLOG);

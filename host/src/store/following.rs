@@ -38,14 +38,23 @@ pub trait Follow: Send + 'static {
     /// The disk takes so long that whoever waits is to be told by what this returns, under no lock. It
     /// follows still, but for nobody, when the disk has answered.
     fn overdue(&mut self) -> Tell;
+
+    /// Whether the commit is wanted still, right before it happens. Asked under the store's lock.
+    fn is_wanted(&self) -> bool {
+        true
+    }
 }
 
 /// Nothing follows but that somebody waits.
-struct Told(Option<oneshot::Sender<Result<(), Unstored>>>);
+struct Told {
+    told: Option<oneshot::Sender<Result<(), Unstored>>>,
+    /// However long the disk takes.
+    is_patient: bool,
+}
 
 impl Told {
     fn tell(&mut self, stored: Result<(), Unstored>) {
-        if let Some(told) = self.0.take() {
+        if let Some(told) = self.told.take() {
             // Who waits may be gone.
             let _ = told.send(stored);
         }
@@ -58,7 +67,9 @@ impl Follow for Told {
     }
 
     fn overdue(&mut self) -> Tell {
-        self.tell(Err(Unstored::Overdue));
+        if !self.is_patient {
+            self.tell(Err(Unstored::Overdue));
+        }
         Box::new(|| {})
     }
 }
@@ -121,8 +132,24 @@ impl Following {
 impl Open {
     /// Commits a transaction that nothing follows, and waits until that may be told.
     pub async fn commit_alone(&self, transaction: Transaction) -> Result<(), CommitError> {
+        self.commit_and_wait(transaction, false).await
+    }
+
+    /// The same, however long the disk takes: what is not committed then never is.
+    pub async fn commit_for_certain(&self, transaction: Transaction) -> Result<(), CommitError> {
+        self.commit_and_wait(transaction, true).await
+    }
+
+    async fn commit_and_wait(
+        &self,
+        transaction: Transaction,
+        is_patient: bool,
+    ) -> Result<(), CommitError> {
         let (told, tells) = oneshot::channel();
-        let told = Box::new(Told(Some(told)));
+        let told = Box::new(Told {
+            told: Some(told),
+            is_patient,
+        });
         self.commit(transaction, told).map_err(|(error, _)| error)?;
         let stored = tells
             .await

@@ -144,6 +144,9 @@ pub enum CommitError {
     /// What it read has changed since: the call is to be run again.
     #[error("what the call read has changed meanwhile")]
     Conflict,
+    /// What is stored is in another form than the call knows: its plugin has been replaced.
+    #[error("its plugin has been replaced by a version that stores otherwise")]
+    Outdated,
     /// A bucket would hold too much.
     #[error("the budget {budget} = {allowed} of the bucket {bucket} is used up")]
     OverQuota {
@@ -282,6 +285,9 @@ impl Open {
         }
         let mut state = self.state.lock();
         let state_ref = &mut *state;
+        if !follow.is_wanted() {
+            return Err((CommitError::Outdated, follow));
+        }
         if !state_ref.recent.is_valid(&transaction) {
             return Err((CommitError::Conflict, follow));
         }

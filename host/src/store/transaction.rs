@@ -18,6 +18,8 @@ pub struct Transaction {
     writes: BTreeMap<Key, Write>,
     /// What stood under the keys that it writes when it was about to commit, of those that it did not read.
     formers: HashMap<Key, Option<Value>>,
+    /// Of the keys and values that it sets.
+    set_bytes: u64,
 }
 
 #[derive(Clone)]
@@ -94,6 +96,7 @@ impl Transaction {
             ranges: Vec::new(),
             writes: BTreeMap::new(),
             formers: HashMap::new(),
+            set_bytes: 0,
         }
     }
 
@@ -163,12 +166,27 @@ impl Transaction {
 
     /// A key has this value from the commit on.
     pub fn set(&mut self, key: Key, value: Value) {
-        self.writes.insert(key, Write::Set(value));
+        self.write(key, Write::Set(value));
     }
 
     /// A key is gone from the commit on.
     pub fn delete(&mut self, key: Key) {
-        self.writes.insert(key, Write::Delete);
+        self.write(key, Write::Delete);
+    }
+
+    fn write(&mut self, key: Key, write: Write) {
+        let size = |write: &Write| match write {
+            Write::Set(value) => (key.as_str().len() + value.bytes.len()) as u64,
+            Write::Delete | Write::Add(_) => 0,
+        };
+        let less = self.writes.get(&key).map_or(0, size);
+        self.set_bytes = self.set_bytes - less + size(&write);
+        self.writes.insert(key, write);
+    }
+
+    /// How many bytes it sets, keys and values together.
+    pub fn set_bytes(&self) -> u64 {
+        self.set_bytes
     }
 
     /// A key's number grows by so much, whatever it is by then.
@@ -187,7 +205,7 @@ impl Transaction {
             Some(Write::Set(former)) => Write::Set(added(&key, Some(former), delta)?),
             Some(Write::Delete) => Write::Set(added(&key, None, delta)?),
         };
-        self.writes.insert(key, write);
+        self.write(key, write);
         Ok(())
     }
 
@@ -203,12 +221,14 @@ impl Transaction {
             ranges: self.ranges.clone(),
             writes: self.writes.clone(),
             formers: self.formers.clone(),
+            set_bytes: self.set_bytes,
         }
     }
 
     /// It writes nothing after all. What it read has still to be as it was.
     pub fn forget_writes(&mut self) {
         self.writes.clear();
+        self.set_bytes = 0;
     }
 
     /// What it writes.

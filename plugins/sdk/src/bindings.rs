@@ -74,3 +74,19 @@ pub mod webhooks {
         default_bindings_module: "mixlab_plugin::bindings::webhooks",
     });
 }
+
+/// The optional export of plugins that migrate what they have stored, for the same reason.
+pub mod migrations {
+    wit_bindgen::generate!({
+        path: "../../wit",
+        inline: "
+            package mixlab:sdk;
+            world migrations { export mixlab:plugin/migrations@0.2.0; }
+        ",
+        world: "mixlab:sdk/migrations",
+        with: { "mixlab:plugin/types@0.2.0": super::mixlab::plugin::types },
+        pub_export_macro: true,
+        export_macro_name: "export_migrations",
+        default_bindings_module: "mixlab_plugin::bindings::migrations",
+    });
+}

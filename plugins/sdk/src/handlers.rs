@@ -6,6 +6,7 @@ use crate::{Context, Message, Outcome, Refusal, Rejection, Timer, Verdict};
 
 type OnConnect = Box<dyn Fn(&Context, &str) -> Result<(), Refusal>>;
 type OnDisconnect = Box<dyn Fn(&Context, &str)>;
+type Migrate = Box<dyn Fn(&Context, u32, Option<String>) -> Result<Option<String>, Rejection>>;
 type OnTimer = Box<dyn Fn(&Context, Timer) -> Result<(), Rejection>>;
 
 /// The code of a plugin, as it is called for every event.
@@ -19,6 +20,8 @@ pub(crate) struct Handlers {
     pub on_disconnect: Option<OnDisconnect>,
     pub on_timer: Option<OnTimer>,
     pub on_webhook: Option<OnWebhook>,
+    /// With the version of what it makes.
+    pub migration: Option<(u32, Migrate)>,
 }
 
 impl Handlers {

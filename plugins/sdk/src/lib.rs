@@ -116,7 +116,7 @@ pub mod prelude {
 /// What a plugin is called for besides events, it says behind its function: `connections` with
 /// [`on_connect`](Plugin::on_connect) or [`on_disconnect`](Plugin::on_disconnect), `filters`
 /// with [`filter`](Plugin::filter), `timers` with [`on_timer`](Plugin::on_timer), `webhooks`
-/// with [`webhook`](Plugin::webhook), e.g.
+/// with [`webhook`](Plugin::webhook), `migrations` with [`migration`](Plugin::migration), e.g.
 /// `export!(plugin, connections, timers)`. Only then does the host call it for them.
 #[macro_export]
 macro_rules! export {
@@ -194,6 +194,31 @@ macro_rules! export {
 
             $crate::bindings::webhooks::export_webhooks!(
                 Webhooks with_types_in $crate::bindings::webhooks
+            );
+        };
+    };
+    (@migrations) => {
+        const _: () = {
+            struct Migrations;
+
+            impl $crate::bindings::migrations::exports::mixlab::plugin::migrations::Guest for Migrations {
+                fn data_version() -> u32 {
+                    $crate::runtime::data_version()
+                }
+
+                fn migrate(
+                    from: u32,
+                    cursor: ::core::option::Option<::std::string::String>,
+                ) -> ::core::result::Result<
+                    ::core::option::Option<::std::string::String>,
+                    $crate::Rejection,
+                > {
+                    $crate::runtime::migrate(from, cursor)
+                }
+            }
+
+            $crate::bindings::migrations::export_migrations!(
+                Migrations with_types_in $crate::bindings::migrations
             );
         };
     };

@@ -140,6 +140,60 @@ impl Plugin {
         self
     }
 
+    /// Brings what former versions of the plugin have stored into the form of `data_version`, which counts
+    /// from 1: `migrate` gets the version `from` which it is to be brought, and where to go on, none at
+    /// first. It rewrites some of it, as much as the budgets of a call allow, and returns where to go
+    /// on; none when all is done. All of it is one transaction: it happens before the new version serves, or
+    /// not at all. `from` is 0 where the former version had no migration, and where nothing is stored yet.
+    ///
+    /// ```no_run
+    /// use mixlab_plugin::prelude::*;
+    ///
+    /// mixlab_plugin::export!(plugin, migrations);
+    ///
+    /// fn plugin(_: &Config) -> Result<Plugin, String> {
+    ///     Ok(Plugin::new("scores", "2.0.0")
+    ///         .event(Event::new("score").handle(score))
+    ///         .migration(1, migrate))
+    /// }
+    ///
+    /// #[data]
+    /// #[derive(Default)]
+    /// struct Score {
+    ///     points: u64,
+    ///     games: u64,
+    /// }
+    ///
+    /// /// Version 0 stored the points alone.
+    /// fn migrate(cx: &Context, _from: u32, cursor: Option<String>) -> Result<Option<String>, Rejection> {
+    ///     let after = cursor.unwrap_or_default();
+    ///     let some = cx.store().scan_after::<u64>("score:", &after, 200)?;
+    ///     for entry in &some {
+    ///         cx.store().set(&entry.key, &Score { points: entry.value, games: 1 })?;
+    ///     }
+    ///     Ok(some.last().map(|last| last.key.clone()))
+    /// }
+    ///
+    /// fn score(cx: &Context, points: u64) -> Result<(), Rejection> {
+    ///     let key = format!("score:{}", cx.user()?.id);
+    ///     Ok(cx.store().update(&key, |score: &mut Score| {
+    ///         score.points += points;
+    ///         score.games += 1;
+    ///     })?)
+    /// }
+    /// # fn main() {}
+    /// ```
+    ///
+    /// Needs `export!(plugin, migrations)` and the grant `store`.
+    pub fn migration(
+        mut self,
+        data_version: u32,
+        migrate: impl Fn(&Context, u32, Option<String>) -> Result<Option<String>, Rejection> + 'static,
+    ) -> Self {
+        self.handlers.migration = Some((data_version, Box::new(migrate)));
+        self
+    }
+
     /// Sees events of other plugins before their handlers do, in the namespaces that this plugin serves:
     /// those with this name, in which `*` stands for any run of characters. Of several that match, the
     /// first counts. What the filter reads, writes and emits belongs to the event: it happens together

@@ -28,6 +28,7 @@ pub fn describe(
         ("filter", "filters", !handlers.filters.is_empty()),
         ("webhook", "webhooks", handlers.on_webhook.is_some()),
         ("on_timer", "timers", handlers.on_timer.is_some()),
+        ("migration", "migrations", handlers.migration.is_some()),
     ] {
         if is_there && !exported.contains(&export) {
             return Err(format!(
@@ -80,6 +81,20 @@ pub fn fire(name: String, payload: String, due_ms: u64, attempt: u32) -> Result<
             Timer::new(name, payload, due_ms, attempt),
         ),
         None => Err(Rejection::new("no_timers", "The plugin handles no timers")),
+    }
+}
+
+/// The version of the form in which the plugin stores.
+pub fn data_version() -> u32 {
+    let migration = &handlers().migration;
+    migration.as_ref().map_or(0, |(version, _)| *version)
+}
+
+/// Rewrites a part of what is stored.
+pub fn migrate(from: u32, cursor: Option<String>) -> Result<Option<String>, Rejection> {
+    match &handlers().migration {
+        Some((_, migrate)) => migrate(&Context::of_hook("migrate"), from, cursor),
+        None => Ok(None),
     }
 }
 

@@ -180,6 +180,11 @@ impl Resolver<'_> {
             !budget.compile.is_zero(),
             MORE_THAN_ZERO,
         );
+        self.check(
+            &format!("{at}.migration"),
+            !budget.migration.is_zero(),
+            MORE_THAN_ZERO,
+        );
         for (name, count, least) in [
             ("instances", budget.instances, 1),
             ("asks", budget.asks.unwrap_or(0), 0),

@@ -126,7 +126,7 @@ impl Breaker {
 
     fn circuit(&self, kind: CallKind) -> &Circuit {
         match kind {
-            CallKind::Event | CallKind::Timer => &self.events,
+            CallKind::Event | CallKind::Timer | CallKind::Migrate => &self.events,
             CallKind::Filter => &self.filters,
             CallKind::Webhook => &self.webhooks,
             CallKind::Connect => &self.connects,
