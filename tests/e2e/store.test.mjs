@@ -312,6 +312,58 @@ test('reloads while sockets race lose nothing', async (t) => {
   assert.equal(await get(await connect(t, server), 'n'), numbers.length);
 });
 
+test('sockets that race over reloads and restarts are counted exactly, and without a conflict', async (t) => {
+  const folder = makeFolder(t, { config: durability('commit'), plugins: [REMEMBERS] });
+  const path = join(folder.folder, 'remembers.wasm');
+  const content = readFileSync(join(GUESTS, 'remembers.wasm'));
+  const [sockets, restarts, total] = FULL ? [200, 5, 20_000] : [40, 2, 1_500];
+  const todo = range(total).map((n) => `op:${n}`);
+  const doubtful = new Set();
+  const numbers = [];
+  const work = async (client) => {
+    while (todo.length > 0) {
+      const id = todo.pop();
+      try {
+        if (doubtful.has(id) && (await steps(client, { exists: id }))[0]) continue;
+        const done = await steps(client, { add: ['sum', 1] }, { set: [id, 1] });
+        // What was refused has not happened; what was not answered is looked for.
+        if (done.error) todo.push(id);
+        const number = await ask(client, 'remembers:serial', 'n');
+        if (!number.error) numbers.push(number);
+      } catch {
+        doubtful.add(id);
+        todo.push(id);
+        return;
+      }
+    }
+  };
+  for (const round of range(restarts + 1)) {
+    const { url, process } = await startAgain(folder);
+    const clients = await Promise.all(range(sockets).map(() => connect(t, { url })));
+    const working = Promise.all(clients.map(work));
+    for (const part of [1, 2, 3]) {
+      const left = total * (1 - (round + part / 3) / (restarts + 1));
+      await until(() => todo.length <= left, { timeout: 120_000 });
+      const mark = Buffer.from(`v${round}${part}`);
+      if (part < 3) replaceFile(path, Buffer.concat([content, Buffer.from([0, mark.length + 1, mark.length]), mark]));
+    }
+    const metrics = await fetch(`${url}/metrics`);
+    assert.doesNotMatch(await metrics.text(), /mixlab_repeated_calls_total/, 'no call ran again');
+    if (round === restarts) {
+      await working;
+      const [sum, n] = await steps(await connect(t, { url }), { get: 'sum' }, { get: 'n' });
+      assert.equal(sum, total);
+      assert.equal(new Set(numbers).size, numbers.length, 'each number once');
+      assert.ok(n >= Math.max(...numbers) && n >= numbers.length, `${n}`);
+      return;
+    }
+    if (round % 2 === 0) await process.kill();
+    else process.signal('SIGTERM');
+    await process.exited;
+    await working;
+  }
+});
+
 test('a file that is no store, and one that another process has, are said and do no harm', async (t) => {
   const folder = makeFolder(t, { plugins: [REMEMBERS, 'echo'] });
   const path = join(folder.folder, 'data/store.redb');
