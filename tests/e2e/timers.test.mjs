@@ -216,8 +216,10 @@ test('declared timers come and go with what the plugin declares', async (t) => {
   assert.match(stdout, /alarms +noon/);
   const hour = new Date(timers.find(({ name }) => name === 'noon').due);
   assert.ok([10, 11].includes(hour.getUTCHours()) && hour.getUTCMinutes() === 0, `${hour.toISOString()}`);
-  editConfig(server, (text) => text.replace('tick', 'tock'));
+  editConfig(server, (text) => text.replace('tick', 'tock').replace('noon', 'midday'));
   await reload(server);
+  const names = async () => (await server.api('GET', '/api/v1/timers')).body.timers.map(({ name }) => name).sort();
+  await until(async () => (await names()).join() === 'midday,tock', { message: 'no others are there' });
   await until(async () => (await fired(client, 'tock')) >= 2);
   const ticks = await fired(client, 'tick');
   const tocks = await fired(client, 'tock');
