@@ -14,6 +14,8 @@ let me;
 let position;
 let saidTyping = 0;
 const people = new Map();
+/** Changes of who is there that came before the answer to `chat:join`; none while no answer is waited for. */
+let early;
 const typing = new Map();
 /** The messages that are shown: what comes live may come with the history, too. */
 const shown = new Set();
@@ -31,12 +33,13 @@ async function ask(event, data) {
 
 /** Enters, and then asks for what was said meanwhile, so that nothing falls between. */
 async function join() {
+  const changes = (early = []);
   const answer = await ask('chat:join', token ? {} : { name: element('name').value });
+  if (early === changes) early = undefined;
   if (!answer) return;
   me = answer.me.id;
   people.clear();
-  for (const person of answer.members) people.set(person.id, person);
-  showPeople();
+  for (const change of [{ joined: answer.members, left: [], updated: [] }, ...changes]) changePeople(change);
   for (const field of element('say').elements) field.disabled = false;
   element('text').placeholder = `Say something in ${room}`;
   element('text').focus();
@@ -74,6 +77,12 @@ function show(className, ...parts) {
   item.append(...parts);
   element('messages').append(item);
   item.scrollIntoView({ block: 'end' });
+}
+
+function changePeople({ joined, left, updated }) {
+  for (const person of [...joined, ...updated]) people.set(person.id, person);
+  for (const { id } of left) people.delete(id);
+  showPeople();
 }
 
 function showPeople() {
@@ -135,11 +144,10 @@ socket.on('connect', () => {
 });
 socket.on('disconnect', () => showState('connecting', 'Reconnecting …'));
 socket.on('connect_error', (error) => (element('problem').textContent = error.message));
-socket.on('presence', ({ room: key, joined, left, updated }) => {
-  if (key !== `chat:${room}`) return;
-  for (const person of [...joined, ...updated]) people.set(person.id, person);
-  for (const { id } of left) people.delete(id);
-  showPeople();
+socket.on('presence', (change) => {
+  if (change.room !== `chat:${room}`) return;
+  if (early) early.push(change);
+  else changePeople(change);
 });
 socket.on('chat:message', (message) => showMessage(message, Date.now()));
 socket.on('chat:typing', ({ room: where, from }) => {

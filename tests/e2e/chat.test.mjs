@@ -91,9 +91,36 @@ test('others see who is typing, and nobody sends what is no message, or too much
   assert.equal(received(ada, 'chat:typing').length, 0, 'not who types');
 });
 
+const WEB = `[web]\nroot = "${ROOT}examples/web"\nclient = "${ROOT}examples/web/node_modules/socket.io-client/dist"`;
+
+test('the page shows who is there also where the news of it come before the answer', async (t) => {
+  const server = await startServer(t, { config: WEB, plugins: [CHAT] });
+  const page = await openPage(t, await launch(t), `${server.url}/chat.html`);
+  // Answers come later than all that is told within a batch.
+  await page.addInitScript(() => {
+    let connect;
+    Object.defineProperty(globalThis, 'io', {
+      get: () => connect,
+      set(io) {
+        connect = (...args) => {
+          const socket = io(...args);
+          const { onack } = socket;
+          socket.onack = (packet) => setTimeout(() => onack.call(socket, packet), 600);
+          return socket;
+        };
+      },
+    });
+  });
+  await page.reload();
+  await page.fill('#name', 'Bob');
+  await page.click('text=Join');
+  await page.waitForSelector('#text:enabled');
+  assert.equal(await page.locator('#count').textContent(), '1');
+  assert.deepEqual(page.errors, []);
+});
+
 test('the page shows all of it, and what was said while it was away', async (t) => {
-  const web = `[web]\nroot = "${ROOT}examples/web"\nclient = "${ROOT}examples/web/node_modules/socket.io-client/dist"`;
-  const server = await startServer(t, { config: web, plugins: [CHAT], recovery: true });
+  const server = await startServer(t, { config: WEB, plugins: [CHAT], recovery: true });
   const browser = await launch(t);
   const [ada, bob] = await Promise.all([
     openPage(t, browser, `${server.url}/chat.html#token=${token(ADA)}`),
