@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
 import { ask, connect, disconnected, received } from '../support/client.mjs';
+import { editConfig, plugin, reload } from '../support/plugins.mjs';
 import { startServer } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -245,11 +246,39 @@ test('a call that fails enters nothing', async (t) => {
   assert.deepEqual(received(socket, 'presence'), []);
 });
 
+test('who is present stays so while the plugin is replaced, also by one that may not ask', async (t) => {
+  const server = await start(t, 'batch = "10ms"');
+  const [watcher, gone] = [await user(t, server, 'watcher'), await user(t, server, 'gone')];
+  const known = follow(watcher, 'a');
+  await enter(watcher, 'a');
+  await enter(gone, 'a', 'kept');
+  await until(() => known.members.size === 2);
+  const former = editConfig(server, (text) => text.replace('"presence:*"', '"presence:b"'));
+  await reload(server);
+  assert.equal((await plugin(server, 'lobby')).generation, 2);
+  assert.deepEqual(await call(watcher, { call: 'count', room: 'a' }), [{ denied: 'mixlab.toml does not grant "presence:a"' }]);
+  gone.disconnect();
+  await until(() => known.left.length === 1);
+  editConfig(server, () => former);
+  await reload(server);
+  assert.deepEqual((await members(watcher, 'a')).map(({ id }) => id), ['watcher']);
+  assert.deepEqual(known.left, ['gone']);
+});
+
 test('a server that ends takes nobody with it, and begins with nobody', async (t) => {
-  const server = await start(t, '');
-  const socket = await user(t, server, 'ada');
+  const server = await start(t, '', { recovery: true });
+  const options = { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 20 };
+  const socket = await user(t, server, 'ada', options);
+  const other = await user(t, server, 'bob');
   await enter(socket, 'a');
-  const ended = disconnected(socket);
+  await enter(other, 'a');
+  const ended = disconnected(other);
   assert.equal(await server.stop(), 0);
   assert.equal(await ended, 'transport close');
+  const again = await start(t, '', { recovery: true, listen: server.address });
+  await until(() => socket.connected);
+  assert.deepEqual(await members(socket, 'a'), []);
+  await enter(socket, 'a');
+  const [{ id, connections }, ...others] = await members(await user(t, again, 'eve'), 'a');
+  assert.deepEqual([id, connections, others], ['ada', 1, []]);
 });
