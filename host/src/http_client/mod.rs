@@ -32,7 +32,7 @@ pub(crate) use destination::{Destination, Host};
 pub(crate) use headers::is_of_host;
 pub(crate) use pattern::{InvalidPattern, UrlPattern};
 
-use resolver::{Lookups, Resolver, Unresolved};
+use resolver::{Lookups, Resolver, Share, Unresolved};
 
 /// How long a connection that nobody uses is kept.
 const IDLE: Duration = Duration::from_secs(20);
@@ -54,7 +54,10 @@ type Pooled = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 
 /// Sends requests, on the runtime that it was made on, whoever asks for them.
 #[derive(Clone)]
-pub struct HttpClient(Arc<Inner>);
+pub struct HttpClient {
+    inner: Arc<Inner>,
+    share: Share,
+}
 
 struct Inner {
     runtime: Handle,
@@ -116,11 +119,23 @@ impl HttpClient {
     }
 
     fn with_lookups(lookups: Lookups) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Inner {
             runtime: Handle::current(),
             lookups,
             pools: OnceCell::new(),
-        }))
+        };
+        Self {
+            inner: Arc::new(inner),
+            share: Share::new(),
+        }
+    }
+
+    /// The same client for one more plugin, which has its own share of what all have together.
+    pub fn of_plugin(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            share: Share::new(),
+        }
     }
 
     /// Sends a request to a server within reach and takes an answer of at most so many bytes. The
@@ -131,12 +146,13 @@ impl HttpClient {
         reach: Reach,
         max_bytes: usize,
     ) -> Result<Answer, NoAnswer> {
-        let inner = self.0.clone();
-        // Whoever asks may run on a runtime of its own, where guests keep the threads.
-        let sending = self.0.runtime.spawn(async move {
+        let inner = self.inner.clone();
+        let sending = async move {
             let response = inner.pools().await?.of(reach).request(request).await?;
             read(response, max_bytes).await
-        });
+        };
+        // Whoever asks may run on a runtime of its own, where guests keep the threads.
+        let sending = self.inner.runtime.spawn(self.share.clone().scope(sending));
         let sent = AbortOnDropHandle::new(sending).await;
         sent.unwrap_or_else(|error| Err(NoAnswer::Broken(error.to_string())))
     }

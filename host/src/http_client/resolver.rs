@@ -29,6 +29,35 @@ use super::addresses::Reach;
 /// request has ended.
 const MAX_LOOKUPS: usize = 16;
 
+/// So many of them are of one plugin: one that asks for names that nobody answers for, as its clients say,
+/// leaves the others to the others.
+const MAX_LOOKUPS_OF_ONE: usize = 4;
+
+tokio::task_local! {
+    /// Of whom the request is that this task sends: hyper hands a resolver the name and nothing else.
+    static SHARE: Share;
+}
+
+/// The lookups of one plugin.
+#[derive(Clone)]
+pub(super) struct Share(Arc<Semaphore>);
+
+impl Share {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Semaphore::new(MAX_LOOKUPS_OF_ONE)))
+    }
+
+    /// Runs what looks names up on behalf of the plugin.
+    pub(super) async fn scope<T>(self, sending: impl Future<Output = T>) -> T {
+        SHARE.scope(self, sending).await
+    }
+
+    /// Of the request that this task sends; nobody's if it sends none.
+    fn current() -> Self {
+        SHARE.try_with(Self::clone).unwrap_or_else(|_| Self::new())
+    }
+}
+
 /// Finds the addresses of a name; blocks meanwhile.
 type Lookup = dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync;
 
@@ -83,18 +112,25 @@ impl Lookups {
         })
     }
 
-    async fn find(self, name: Name) -> Found {
+    async fn find(self, name: Name, share: Share) -> Found {
         let under_way = self.under_way.lock().get(&name).cloned();
         if let Some(looking) = under_way {
             return looking.await;
         }
-        let place = self.places.clone().acquire_owned().await;
-        let place = place.expect("the semaphore is never closed");
-        self.begin(name, place).await
+        let mut places = Vec::with_capacity(2);
+        for free in [share.0, self.places.clone()] {
+            let place = free.acquire_owned().await;
+            places.push(place.expect("the semaphore is never closed"));
+        }
+        self.begin(name, places).await
     }
 
     /// Begins to look a name up, unless somebody has begun meanwhile.
-    fn begin(self, name: Name, place: OwnedSemaphorePermit) -> Shared<BoxFuture<'static, Found>> {
+    fn begin(
+        self,
+        name: Name,
+        places: Vec<OwnedSemaphorePermit>,
+    ) -> Shared<BoxFuture<'static, Found>> {
         let all = self.under_way.clone();
         let mut under_way = all.lock();
         if let Some(looking) = under_way.get(&name) {
@@ -105,7 +141,7 @@ impl Lookups {
             let found = (self.lookup)(name.as_str());
             // Not when nobody waits for the name any more, but when the thread is free.
             self.under_way.lock().remove(&name);
-            drop(place);
+            drop(places);
             found.map(Arc::from).map_err(Arc::new)
         });
         let looking = async {
@@ -136,8 +172,12 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let Self { lookups, reach } = self.clone();
+        let share = Share::current();
         Box::pin(async move {
-            let found = lookups.find(name).await.map_err(Unresolved::Failed)?;
+            let found = lookups
+                .find(name, share)
+                .await
+                .map_err(Unresolved::Failed)?;
             within_reach(&found, reach)
         })
     }

@@ -6,6 +6,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    time::timeout,
 };
 
 use super::*;
@@ -213,5 +214,42 @@ async fn connections_are_kept_to_so_many_servers_only() {
     assert_eq!(upstream.connections(), most + 1);
     for _ in 0..most {
         upstream.ended.recv().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn names_that_nobody_answers_for_are_held_against_the_plugin_that_asks_for_them() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = Mutex::new(held);
+    let asked = Arc::new(AtomicUsize::new(0));
+    let counted = asked.clone();
+    let client = HttpClient::with_lookups(Lookups::new(move |name| {
+        if name != "name.example" {
+            counted.fetch_add(1, Ordering::Relaxed);
+            held.lock().recv().ok();
+        }
+        Ok(vec![[127, 0, 0, 1].into()])
+    }));
+    let upstream = Upstream::start(OK).await;
+    let (hostile, other) = (client.of_plugin(), client.of_plugin());
+    let sending: Vec<_> = (0..100)
+        .map(|number| {
+            let (hostile, request) = (
+                hostile.clone(),
+                upstream.request(&format!("n{number}.example")),
+            );
+            tokio::spawn(async move { hostile.send(request, Reach::Private, KIB).await })
+        })
+        .collect();
+    while asked.load(Ordering::Relaxed) < 4 {
+        tokio::task::yield_now().await;
+    }
+    let answer = other.send(upstream.request("name.example"), Reach::Private, KIB);
+    let answer = timeout(Duration::from_secs(10), answer).await;
+    // Whatever comes of it, the threads have to end.
+    drop(release);
+    assert!(answer.expect("others are not held up").is_ok());
+    for sent in sending {
+        assert!(sent.await.unwrap().is_ok());
     }
 }

@@ -267,7 +267,7 @@ impl Plugin {
         let permits = Arc::new(Permits::new(instances));
         let requests = source.budget.requests();
         let http = HttpAccess {
-            client,
+            client: client.of_plugin(),
             rules: source.http.clone(),
             places: match instances {
                 // A plugin that wants one memory for all its calls has no other to lend.
