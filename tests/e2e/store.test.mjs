@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { ask, connect, received } from '../support/client.mjs';
+import { ask, connect, FOR_NOW, received } from '../support/client.mjs';
 import { FULL } from '../support/full.mjs';
 import { assertFailed, notReady, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { badMachine } from '../support/preload.mjs';
@@ -458,6 +458,19 @@ for (const what of ['commit', 'interval:20ms']) {
     assert.equal(await server.stop(), 0);
   });
 }
+
+test('a client that is refused since the disk hangs has come and gone, if what it came with is written', async (t) => {
+  const disk = badMachine(t);
+  if (!disk) return;
+  const config = `${durability('commit')}\ncommit_timeout = "300ms"`;
+  const server = await startServer(t, { config, plugins: [REMEMBERS], env: disk.env });
+  const witness = await connect(t, server, { auth: { remember: true } });
+  disk.hang();
+  await assert.rejects(connect(t, server, { auth: { remember: true } }), { message: FOR_NOW });
+  disk.answer();
+  const counted = () => steps(witness, { get: 'connects' }, { get: 'disconnects' });
+  await until(async () => (await counted()).join() === '2,1');
+});
 
 test('a server ends while its disk hangs', async (t) => {
   const disk = badMachine(t);

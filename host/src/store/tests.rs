@@ -563,6 +563,10 @@ proptest! {
                     Err(CommitError::Conflict) => {}
                     Err(error) => prop_assert!(false, "{error}"),
                 }
+                let bytes = |(key, number): (&String, &i64)| key.len() + number.to_string().len();
+                let used = usage(&store);
+                prop_assert_eq!(used.keys, map.len() as u64);
+                prop_assert_eq!(used.bytes, map.iter().map(bytes).sum::<usize>() as u64);
             }
         }
         store.close();
