@@ -1,5 +1,6 @@
 // Plugins that send requests to other servers.
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -341,12 +342,13 @@ test('what an event has requested is requested, whatever becomes of it', async (
 });
 
 /** A plugin that reads, asks the upstream and writes what it read with one more; and events that it filters. */
-async function charging(t, filters = []) {
+async function charging(t, { filters = [], ...keys } = {}) {
   const config = { filters, url: `${upstream.url}/held` };
   const grants = ['store', 'timers', `http:${upstream.url}`, 'webhook:unverified', ...filters.map((event) => `filter:${event}`)];
   const own = await startServer(t, {
     config: `[budget]\nwall = "20s"\n`,
-    plugins: ['echo', { wasm: 'charges', grants, config }],
+    env: { HOOKS: 'a secret' },
+    plugins: ['echo', { wasm: 'charges', grants, config, ...keys }],
   });
   return { own, socket: await connect(t, own), other: await connect(t, own) };
 }
@@ -376,7 +378,7 @@ for (const [who, start] of [
   ],
 ]) {
   test(`${who} that sent a request is not run again when what it read has changed: its client is told`, async (t) => {
-    const all = await charging(t, who === 'a filter' ? ['echo'] : []);
+    const all = await charging(t, { filters: who === 'a filter' ? ['echo'] : [] });
     const { result, before } = await meanwhile(all, 40, () => start(all));
     const { code, temporary } = (await result).error;
     assert.deepEqual([code, temporary], ['conflict', true]);
@@ -394,6 +396,27 @@ test('a timer that sent a request has failed when what it read has changed, and 
   upstream.requests[before + 1].response.end();
   await until(async () => (await ask(all.socket, 'charges:get')) === 41);
   assert.deepEqual(upstream.requests.slice(before).map(({ url }) => url), ['/held?attempt=1', '/held?attempt=2']);
+});
+
+test('a sender that hangs up finds what came of its delivery when it comes again', async (t) => {
+  const { own, socket } = await charging(t, { webhook: { verify: 'github', secret_env: 'HOOKS' } });
+  const body = JSON.stringify(`${upstream.url}/held`);
+  const signature = createHmac('sha256', 'a secret').update(body).digest('hex');
+  const headers = { 'x-github-delivery': '7', 'x-hub-signature-256': `sha256=${signature}` };
+  const deliver = (signal) => fetch(`${own.url}/hooks/charges`, { method: 'POST', body, headers, signal });
+  const before = upstream.requests.length;
+  const hangUp = new AbortController();
+  const first = deliver(hangUp.signal);
+  await until(() => upstream.requests.length > before, IN_REQUEST);
+  hangUp.abort();
+  await assert.rejects(first);
+  const again = deliver();
+  assert.equal(await ask(socket, 'charges:get'), 0);
+  upstream.requests[before].response.end();
+  const answer = await again;
+  assert.deepEqual([answer.status, await answer.text()], [200, '1']);
+  assert.equal(upstream.requests.length, before + 1, 'nobody is charged twice');
+  assert.equal(await ask(socket, 'charges:get'), 1);
 });
 
 test('an event that may be repeated asks again, on what is there now', async (t) => {

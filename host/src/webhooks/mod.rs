@@ -54,7 +54,14 @@ async fn receive(State(dispatcher): State<Arc<Dispatcher>>, request: Request) ->
         return api::not_found().await.into_response();
     };
     let received = match admit(&dispatcher, &hooked, path, request).await {
-        Ok(delivery) => dispatcher.deliver(&hooked, delivery).await,
+        Ok(delivery) => {
+            // In a task of its own: a sender that hangs up comes again, and finds what came of it.
+            let (this, hooked) = (dispatcher.clone(), hooked.clone());
+            let deliver = async move { this.deliver(&hooked, delivery).await };
+            let delivered = dispatcher.tasks.spawn(deliver).await;
+            // It has panicked: the log has the reason.
+            delivered.unwrap_or_else(|_| Err(WireError::new("internal", "the server failed")))
+        }
         Err(error) => {
             let plugin = &*name;
             tracing::debug!(plugin, code = %error.code, "a webhook is refused: {}", error.message);
