@@ -143,6 +143,21 @@ test('calls wait while a migration is under way, and none is lost or done twice'
   await until(async () => (await everything(late))['n:left']?.n === 1);
 });
 
+test('a call that has waited is held against the contract of the version that handles it', async (t) => {
+  const { server, socket } = await counted(t);
+  const others = await Promise.all([1, 2].map(() => connect(t, server)));
+  const schema = '{ "type": "array", "prefixItems": [{ "type": "string", "minLength": 4 }] }';
+  setConfig(server, { data_version: 1, batch_ms: 300, arguments: schema });
+  const reloaded = reload(server);
+  await server.waitForLog(/migrates from Some/);
+  const waiting = [count(others[0], 'k00'), count(others[1], 'long')];
+  await reloaded;
+  const [short, long] = await Promise.all(waiting);
+  assert.equal(short.error?.code, 'invalid_payload');
+  assert.deepEqual(long, { by: [1], n: 1 });
+  assert.deepEqual((await all(socket))['n:k00'], { by: [0, 1], n: 1 });
+});
+
 test('what a filter has written is not stored behind a migration, if the event ends after it', async (t) => {
   const grants = ['store', 'emit', 'everyone', 'filter:asks'];
   const filtering = { ...migrates({ data_version: 0, filters: 'asks' }), grants };

@@ -407,3 +407,32 @@ fn a_changed_key_that_needs_a_restart_is_named() {
         assert_eq!(old.restart_needed(&new), keys, "{text}");
     }
 }
+
+#[test]
+fn a_secret_of_webhooks_that_is_not_set_is_doubted_with_what_follows() {
+    for (enabled, variables, expected) in [
+        (true, &[][..], &["refused with 503"; 2][..]),
+        (true, &[("FORMER", "s")], &["the other secrets only"]),
+        (true, &[("FORMER", "s"), ("NEW", "t")], &[]),
+        (false, &[], &[]),
+    ] {
+        let text = format!(
+            r#"
+            [[plugins]]
+            name = "shop"
+            path = "shop.wasm"
+            enabled = {enabled}
+            webhook = {{ verify = "github", secret_env = ["NEW", "FORMER"] }}
+            "#
+        );
+        let doubts = load(&text, variables, None).unwrap().doubts();
+        assert_eq!(doubts.len(), expected.len(), "{doubts:?}");
+        for (doubt, expected) in doubts.iter().zip(expected) {
+            assert!(
+                doubt.contains("of the plugin \"shop\" is not set"),
+                "{doubt}"
+            );
+            assert!(doubt.contains(expected), "{doubt}");
+        }
+    }
+}
