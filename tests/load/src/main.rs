@@ -41,6 +41,7 @@ mod sandbox;
 mod scenario;
 mod server;
 mod start;
+mod store;
 mod subscriber;
 mod svg;
 mod swapper;
@@ -67,6 +68,7 @@ use crate::{
     running::Running,
     scenario::{Connect, Exchange, Fanout, Idle, Mixed, Reload},
     start::Start,
+    store::Store,
 };
 
 /// Something happened that must not.
@@ -121,6 +123,8 @@ enum Command {
     Start(Start),
     /// Measure what the checks before a call cost.
     Admission(Admission),
+    /// Measure what it costs to remember.
+    Store(Store),
 }
 
 fn main() -> ExitCode {
@@ -151,6 +155,7 @@ fn run(cli: &Cli) -> Result<u64> {
         Command::Curves(curves) => Some(curves.run(&cli.server, &drive, cli.format)?),
         Command::Start(start) => Some((start.run(&cli.server, &drive, cli.format)?, 0)),
         Command::Admission(admission) => Some(admission.run(&cli.server, &drive, cli.format)?),
+        Command::Store(store) => Some(store.run(&cli.server, &drive, cli.format)?),
         _ => None,
     };
     if let Some((result, faults)) = study {
@@ -190,7 +195,8 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         | Command::Compare(_)
         | Command::Curves(_)
         | Command::Start(_)
-        | Command::Admission(_) => {
+        | Command::Admission(_)
+        | Command::Store(_) => {
             bail!("it starts servers of its own")
         }
     };

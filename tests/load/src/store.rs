@@ -1,0 +1,240 @@
+//! What it costs to remember: events that read and write by how durable that is, many keys, and a start
+//! with much data.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use redb::{Database, TableDefinition};
+use tokio::{task::spawn_blocking, time::sleep};
+
+use crate::{
+    client::Client,
+    configuration::Configuration,
+    drive::Drive,
+    options::{Peer, PluginOptions, ServerOptions},
+    procfs,
+    programs::{Programs, printed},
+    report::Format,
+    rows::Rows,
+    running::Running,
+    scenario::Exchange,
+};
+
+/// How many clients send at once, each its next event when the last is answered.
+const CONNECTIONS: [usize; 3] = [1, 10, 100];
+
+/// What is measured: what `[store] durability` says, or none for a plugin that does not remember.
+const VARIANTS: [(&str, Option<&str>); 4] = [
+    ("without the store", None),
+    ("in memory", Some("memory")),
+    ("every 100 ms", Some("interval:100ms")),
+    ("at each commit", Some("commit")),
+];
+
+const WARM_UP: Duration = Duration::from_millis(500);
+const TIME: Duration = Duration::from_secs(2);
+
+/// How long the server may come to rest before its memory is read.
+const REST: Duration = Duration::from_secs(2);
+
+/// What the server with much data holds: so many keys with values of so many bytes.
+const KEYS: usize = 1_000_000;
+const VALUE_BYTES: usize = 1000;
+
+/// How many keys one event writes.
+const KEYS_AT_ONCE: usize = 500;
+
+/// The bare engine's table.
+const TABLE: TableDefinition<&str, &[u8]> = TableDefinition::new("values");
+
+/// Measure what it costs to remember.
+#[derive(Args, Debug, Clone)]
+pub struct Store {
+    /// How often everything is measured.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Without the keys by the million.
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    programs: Programs,
+    #[command(flatten)]
+    plugins: PluginOptions,
+}
+
+impl Store {
+    /// Runs it; returns what is to be printed, and how much went wrong.
+    pub fn run(
+        &self,
+        options: &ServerOptions,
+        drive: &Drive,
+        format: Format,
+    ) -> Result<(String, u64)> {
+        self.programs.build(&[Peer::Mixlab])?;
+        let server = self.programs.server(Peer::Mixlab, options)?;
+        let (mut rows, mut faults) = (Rows::default(), 0);
+        drive.run(async {
+            for round in 1..=self.rounds {
+                eprintln!("round {round} of {}", self.rounds);
+                for connections in CONNECTIONS {
+                    for variant in VARIANTS {
+                        faults += self
+                            .events(variant, connections, &server, &mut rows)
+                            .await?;
+                    }
+                    bare(connections, &mut rows).await?;
+                }
+                if !self.quick {
+                    self.many_keys(&server, &mut rows).await?;
+                }
+            }
+            Ok(())
+        })?;
+        for connections in CONNECTIONS {
+            let ours = rows.values(&row("at each commit", connections)).to_vec();
+            let bare = rows.values(&row("bare engine", connections)).to_vec();
+            for (ours, bare) in ours.iter().zip(bare) {
+                let what =
+                    format!("**at each commit, of the bare engine, connections: {connections}**");
+                rows.add(&what, "of 1", ours / bare);
+            }
+        }
+        let machine = self.programs.machine()?;
+        let command = format!("store --rounds {}", self.rounds);
+        let table = rows.markdown("Store", &command, &machine);
+        self.programs.write(&[("store.md", &table)])?;
+        let values = rows.json("store", &machine);
+        Ok((printed(format, table, &values), faults))
+    }
+
+    /// Events that read a key of their client's and write it.
+    async fn events(
+        &self,
+        (name, durability): (&str, Option<&str>),
+        connections: usize,
+        server: &ServerOptions,
+        rows: &mut Rows,
+    ) -> Result<u64> {
+        let mut configuration = Configuration::new()?;
+        match durability {
+            None => {
+                let keys = "config.event = \"custom_event\"";
+                let file = self.plugins.named("named")?;
+                configuration.plugin("plugin", &file, &["emit:custom_response"], keys);
+            }
+            Some(durability) => self.remember(&mut configuration, durability)?,
+        }
+        let running = Running::from_options(&configuration.options(server)?).await?;
+        let exchange = Exchange {
+            sockets: connections,
+            in_flight: 1,
+            rate: None,
+            bytes: 64,
+            warm_up: WARM_UP,
+            time: TIME,
+        };
+        let report = exchange.run(&running.target, false).await;
+        let report = running.stop_after(report).await?;
+        for (figure, what, unit) in [
+            ("per_second", row(name, connections), "a second"),
+            (
+                "cpu_us_per_message",
+                format!("{name}, CPU, connections: {connections}"),
+                "µs",
+            ),
+            (
+                "p99_us",
+                format!("{name}, p99, connections: {connections}"),
+                "µs",
+            ),
+        ] {
+            let value = report
+                .number(figure)
+                .context("a figure is missing in the report")?;
+            rows.add(&what, unit, value);
+        }
+        Ok(report.faults())
+    }
+
+    /// Fills the store, and starts again with what it holds.
+    async fn many_keys(&self, server: &ServerOptions, rows: &mut Rows) -> Result<()> {
+        let mut configuration = Configuration::new()?;
+        self.remember(&mut configuration, "interval:100ms")?;
+        let server = configuration.options(server)?;
+        let running = Running::from_options(&server).await?;
+        let memory = |running: &Running| {
+            let memory = procfs::memory(running.target.pid)?;
+            anyhow::Ok(memory.resident_kib as f64 / 1024.0)
+        };
+        let mut client = Client::connect(&running.target, None).await?;
+        client.say("[\"custom_event\",1]").await?;
+        let before = memory(&running)?;
+        for from in (0..KEYS).step_by(KEYS_AT_ONCE) {
+            let fill = format!("[\"fill\",{from},{KEYS_AT_ONCE},{VALUE_BYTES}]");
+            let answer = client.ask(&fill).await?;
+            ensure!(!answer.contains("error"), "it was answered with {answer}");
+        }
+        sleep(REST).await;
+        let what = format!("memory for {KEYS} keys of {VALUE_BYTES} bytes, just written");
+        rows.add(&what, "MiB", memory(&running)? - before);
+        running.stop().await?;
+
+        let began = Instant::now();
+        let running = Running::from_options(&server).await?;
+        let mut client = Client::connect(&running.target, None).await?;
+        client.say("[\"custom_event\",1]").await?;
+        let what = format!("start to first answer with {KEYS} keys of {VALUE_BYTES} bytes");
+        rows.add(&what, "ms", began.elapsed().as_secs_f64() * 1e3);
+        let what = format!("memory for {KEYS} keys of {VALUE_BYTES} bytes, after a start");
+        rows.add(&what, "MiB", memory(&running)? - before);
+        running.stop().await
+    }
+
+    fn remember(&self, configuration: &mut Configuration, durability: &str) -> Result<()> {
+        let path = configuration.path("store.redb");
+        configuration.add(&format!(
+            "[store]\npath = {path:?}\ndurability = \"{durability}\"\n\
+             bucket_keys = 10000000\nbucket_bytes = \"8GiB\""
+        ));
+        let file = self.plugins.named("stores")?;
+        let grants = ["emit:custom_response", "store"];
+        configuration.plugin("plugin", &file, &grants, "");
+        Ok(())
+    }
+}
+
+/// The engine without a server: so many keys in each transaction, one transaction after the other.
+async fn bare(connections: usize, rows: &mut Rows) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let path = folder.path().join("bare.redb");
+    let per_second = spawn_blocking(move || commits(&path, connections)).await??;
+    rows.add(&row("bare engine", connections), "a second", per_second);
+    Ok(())
+}
+
+fn commits(path: &Path, connections: usize) -> Result<f64> {
+    let database = Database::create(path)?;
+    let began = Instant::now();
+    let mut commits = 0_u64;
+    while began.elapsed() < TIME {
+        let transaction = database.begin_write()?;
+        {
+            let mut table = transaction.open_table(TABLE)?;
+            for connection in 0..connections {
+                let value = commits.to_string();
+                table.insert(format!("{connection}").as_str(), value.as_bytes())?;
+            }
+        }
+        transaction.commit()?;
+        commits += connections as u64;
+    }
+    Ok(commits as f64 / began.elapsed().as_secs_f64())
+}
+
+fn row(name: &str, connections: usize) -> String {
+    format!("{name}, events, connections: {connections}")
+}
