@@ -63,6 +63,23 @@ test('at the start it warns of fewer file descriptors than connections', async (
   assert.doesNotMatch(enough.log(), /raise its limit/);
 });
 
+test('with too few file descriptors to start it ends with a reason, or serves', async (t) => {
+  const ends = [];
+  for (let files = 12; files <= 24; files += 1) {
+    const folder = makeFolder(t, { plugins: ['echo'], shell: `ulimit -n ${files}; exec "$@"` });
+    const server = folder.start('up', '--listen', '127.0.0.1:0');
+    await until(() => server.hasEnded() || /is listening/.test(server.stdout()));
+    assert.doesNotMatch(server.stderr(), /panicked/, `${files} files`);
+    if (server.hasEnded()) ends.push([await server.exited, server.stderr()]);
+    await folder.remove();
+  }
+  assert.ok(ends.length > 0);
+  for (const [code, log] of ends) {
+    assert.equal(code, 1);
+    assert.match(log, /^error: .*Too many open files/m);
+  }
+});
+
 test('without address space it says what is missing, and loads the plugin when it is there', { skip: PRLIMIT }, async (t) => {
   const server = await startServer(t, { plugins: ['echo'], shell: 'ulimit -Sv 4000000; exec "$@"' });
   assert.deepEqual(await notReady(server), ['echo']);

@@ -1,6 +1,6 @@
 //! The WebAssembly engine and the threads that plugins run on.
 
-use std::{path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use rustix::process::{Pid, setpriority_process};
 use tokio::runtime;
@@ -24,8 +24,8 @@ pub(crate) struct Engine {
     compiler: Arc<Compiler>,
     /// WASI, the connection and the log: what every plugin gets. WASI has no files, network or environment.
     base: Linker<State>,
-    plugins: Option<runtime::Runtime>,
-    penalty: Option<runtime::Runtime>,
+    plugins: Threads,
+    penalty: Threads,
     ticker: Ticker,
 }
 
@@ -53,8 +53,8 @@ impl Engine {
         guest::connection::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         guest::log::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         Ok(Self {
-            plugins: Some(low_priority_runtime("plugin", config.threads, PLUGIN_NICE)?),
-            penalty: Some(low_priority_runtime("plugin-penalty", 1, PENALTY_NICE)?),
+            plugins: Threads::start("plugin", config.threads, PLUGIN_NICE)?,
+            penalty: Threads::start("plugin-penalty", 1, PENALTY_NICE)?,
             ticker,
             compiler: Compiler::new(wasm.clone(), cache),
             wasm,
@@ -85,24 +85,17 @@ impl Engine {
     /// The runtime for calls that did not finish at once, or the one for plugins that overran
     /// lately.
     pub(super) fn runtime(&self, penalty: bool) -> &runtime::Handle {
-        let runtime = if penalty {
-            &self.penalty
-        } else {
-            &self.plugins
-        };
-        runtime.as_ref().expect("taken only on drop").handle()
+        match penalty {
+            true => self.penalty.handle(),
+            false => self.plugins.handle(),
+        }
     }
 }
 
 impl Drop for Engine {
     fn drop(&mut self) {
-        for runtime in [self.plugins.take(), self.penalty.take()]
-            .into_iter()
-            .flatten()
-        {
-            // The last owner may be a task of the server's runtime, where blocking is forbidden.
-            runtime.shutdown_background();
-        }
+        self.plugins.stop();
+        self.penalty.stop();
         self.ticker.stop();
     }
 }
@@ -125,23 +118,42 @@ fn open_cache(folder: &Path, wasm: &wasmtime::Engine) -> Option<Cache> {
         .ok()
 }
 
-fn low_priority_runtime(
-    name: &'static str,
-    threads: usize,
-    nice: i32,
-) -> std::io::Result<runtime::Runtime> {
-    runtime::Builder::new_multi_thread()
-        .worker_threads(threads)
-        .thread_name(name)
-        .enable_all()
-        // Look at timers after every task: with the default of 61, looping guests delay the
-        // wall-clock limits of others by 15 ms and more.
-        .event_interval(1)
-        .on_thread_start(move || {
-            let thread = Pid::from_raw(rustix::thread::gettid().as_raw_nonzero().get());
-            if let Err(error) = setpriority_process(thread, nice) {
-                tracing::warn!(%error, "cannot lower the priority of plugin threads");
-            }
-        })
-        .build()
+/// Threads of low priority, which are not waited for when they are dropped: the last owner, also of an engine
+/// that could not start, may be a task of the server's runtime, where blocking is forbidden.
+struct Threads(Option<runtime::Runtime>);
+
+impl Threads {
+    fn start(name: &'static str, threads: usize, nice: i32) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_multi_thread()
+            .worker_threads(threads)
+            .thread_name(name)
+            .enable_all()
+            // Look at timers after every task: with the default of 61, looping guests delay the
+            // wall-clock limits of others by 15 ms and more.
+            .event_interval(1)
+            .on_thread_start(move || {
+                let thread = Pid::from_raw(rustix::thread::gettid().as_raw_nonzero().get());
+                if let Err(error) = setpriority_process(thread, nice) {
+                    tracing::warn!(%error, "cannot lower the priority of plugin threads");
+                }
+            })
+            .build()?;
+        Ok(Self(Some(runtime)))
+    }
+
+    fn handle(&self) -> &runtime::Handle {
+        self.0.as_ref().expect("taken only at the end").handle()
+    }
+
+    fn stop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
