@@ -80,6 +80,18 @@ test('with too few file descriptors to start it ends with a reason, or serves', 
   }
 });
 
+test('with files that may not grow it serves, and begins the store when they may', { skip: PRLIMIT }, async (t) => {
+  const server = await startServer(t, {
+    plugins: ['echo', { wasm: 'remembers', grants: ['store', 'emit', 'ask', 'everyone'] }],
+    shell: 'ulimit -Sf 8; exec "$@"',
+  });
+  assert.equal(await ask(await connect(t, server), 'echo', 1), 1);
+  assert.deepEqual(await notReady(server), ['remembers']);
+  await server.waitForLog(/the store .* File too large/);
+  limit(server, '--fsize=unlimited:');
+  await until(async () => (await notReady(server)).length === 0, { timeout: 6 * PATIENCE, message: 'the store is there' });
+});
+
 test('without address space it says what is missing, and loads the plugin when it is there', { skip: PRLIMIT }, async (t) => {
   const server = await startServer(t, { plugins: ['echo'], shell: 'ulimit -Sv 4000000; exec "$@"' });
   assert.deepEqual(await notReady(server), ['echo']);

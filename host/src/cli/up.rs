@@ -62,6 +62,7 @@ impl Up {
             overrides: global.overrides(),
             builds: self.watch.then(Arc::default),
         };
+        outlive_full_files()?;
         let server = Server::start(config.clone(), Some(source.clone())).await?;
         server.metrics().add(lost_log_lines);
         // Whoever reads that the server listens may signal it at once.
@@ -130,6 +131,12 @@ fn reload_on_hangup(server: &Server) -> io::Result<()> {
         }
     });
     Ok(())
+}
+
+/// A file that may not grow (`ulimit -f`) fails whoever writes to it, as one on a full disk does. Unless the
+/// signal is taken, the system ends the process.
+fn outlive_full_files() -> io::Result<()> {
+    signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
 }
 
 /// SIGTERM or Ctrl-C.

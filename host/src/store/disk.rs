@@ -329,6 +329,7 @@ fn open(path: Option<&Path>) -> Result<(Database, Held), OpenError> {
         path: path.to_owned(),
         reason,
     };
+    let is_new = fs::metadata(path).map_or(true, |file| file.len() == 0);
     // A damaged file may have it panic.
     let opened = catch_unwind(AssertUnwindSafe(|| {
         let database = builder.create(path)?;
@@ -339,13 +340,21 @@ fn open(path: Option<&Path>) -> Result<(Database, Held), OpenError> {
         };
         Ok((database, format, held))
     }));
-    let opened: Result<_, redb::Error> =
-        opened.map_err(|panic| damaged(panics::message(&*panic)))?;
-    let (database, found, held) = opened.map_err(|error| match error {
-        redb::Error::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
-        error if is_damage(&error) => damaged(error.to_string()),
-        error => unreadable(Some(path), &error),
-    })?;
+    let opened: Result<Result<_, redb::Error>, _> = opened;
+    let opened = match opened {
+        Ok(opened) => opened.map_err(|error| match error {
+            redb::Error::DatabaseAlreadyOpen => OpenError::Locked(path.to_owned()),
+            error if is_damage(&error) => damaged(error.to_string()),
+            error => unreadable(Some(path), &error),
+        }),
+        Err(panic) => Err(damaged(panics::message(&*panic))),
+    };
+    let is_others = matches!(opened, Err(OpenError::Locked(_)));
+    if is_new && opened.is_err() && !is_others {
+        // What is there of it would be taken for a damaged one when there is room again.
+        fs::remove_file(path).ok();
+    }
+    let (database, found, held) = opened?;
     if found > CURRENT_FORMAT {
         return Err(OpenError::Newer {
             path: path.to_owned(),
