@@ -58,6 +58,18 @@ pub struct Instance {
 #[error("{0}")]
 pub(super) struct Misfit(pub String);
 
+fn misfit(error: wasmtime::Error) -> Misfit {
+    Misfit(format!("{error:#}"))
+}
+
+/// Loads an export, where the component has it.
+fn optional<I, E>(
+    indices: &Option<I>,
+    load: impl FnOnce(&I) -> wasmtime::Result<E>,
+) -> Result<Option<E>, Misfit> {
+    indices.as_ref().map(load).transpose().map_err(misfit)
+}
+
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
 pub(super) type Described = Result<(Box<Instance>, Description), String>;
 
@@ -154,30 +166,14 @@ impl Prepared {
         store.data_mut().meter.grow(self.weight.bytes())?;
         let instance = self.pre.instantiate_async(&mut store).await?;
         // Only now are the types of the exports held against the contract.
-        let misfit = |error: wasmtime::Error| Misfit(format!("{error:#}"));
         let lifecycle = self.lifecycle.load(&mut store, &instance);
         let lifecycle = lifecycle.map_err(misfit)?;
         let events = self.events.load(&mut store, &instance).map_err(misfit)?;
-        let connections = match &self.connections {
-            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
-            None => None,
-        };
-        let timer_handler = match &self.timer_handler {
-            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
-            None => None,
-        };
-        let webhooks = match &self.webhooks {
-            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
-            None => None,
-        };
-        let migrations = match &self.migrations {
-            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
-            None => None,
-        };
-        let filters = match &self.filters {
-            Some(indices) => Some(indices.load(&mut store, &instance).map_err(misfit)?),
-            None => None,
-        };
+        let connections = optional(&self.connections, |it| it.load(&mut store, &instance))?;
+        let timer_handler = optional(&self.timer_handler, |it| it.load(&mut store, &instance))?;
+        let webhooks = optional(&self.webhooks, |it| it.load(&mut store, &instance))?;
+        let migrations = optional(&self.migrations, |it| it.load(&mut store, &instance))?;
+        let filters = optional(&self.filters, |it| it.load(&mut store, &instance))?;
         let described = lifecycle.call_describe(&mut store, config).await?;
         store.data_mut().end();
         store.data().output.take();
