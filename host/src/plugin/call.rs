@@ -67,7 +67,7 @@ impl Plugin {
         let now = Instant::now();
         let deadline = spent.since.unwrap_or(now) + self.budget().wall;
         let call = lease.begin(|instance| instance.run(job, deadline));
-        match catch_unwind(AssertUnwindSafe(|| poll_while_fast(call))) {
+        match catch_unwind(AssertUnwindSafe(|| poll_while_fast(call, thread_cpu_time))) {
             Ok(Poll::Ready(ended)) => {
                 let took = now.elapsed();
                 self.metrics().called(took);
@@ -315,16 +315,19 @@ impl Plugin {
 
 /// Polls a call until it has ended, waits for something, or has used the processor for long. Who was not
 /// running when its time was over has lost the processor to others, which says nothing about the guest.
-fn poll_while_fast<T>(call: &mut ReusableBoxFuture<'static, T>) -> Poll<T> {
+fn poll_while_fast<T>(
+    call: &mut ReusableBoxFuture<'static, T>,
+    cpu_time: impl Fn() -> Duration,
+) -> Poll<T> {
     // The waker does nothing: a call that is moved is polled again where it goes on.
     if let Poll::Ready(ended) = call.poll(&mut Context::from_waker(Waker::noop())) {
         return Poll::Ready(ended);
     }
-    let began = thread_cpu_time();
+    let began = cpu_time();
     let woken = Arc::new(Woken(AtomicBool::new(true)));
     let waker = Waker::from(woken.clone());
     let mut cx = Context::from_waker(&waker);
-    while woken.0.swap(false, Ordering::Relaxed) && thread_cpu_time() - began < SLOW {
+    while woken.0.swap(false, Ordering::Relaxed) && cpu_time() - began < SLOW {
         if let Poll::Ready(ended) = call.poll(&mut cx) {
             return Poll::Ready(ended);
         }
@@ -343,50 +346,42 @@ impl Wake for Woken {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{future::poll_fn, sync::atomic::AtomicU32};
 
     use super::*;
 
-    /// Polls a call that is over at the poll `last`, of which each does `work`.
-    fn poll_until(last: u32, work: impl Fn(&mut Context<'_>) + Send + 'static) -> (Poll<()>, u32) {
-        let (polls, polled) = std::sync::mpsc::channel();
-        let mut left = last;
+    /// Polls a call that is over at its poll number `last`. Each poll before uses so much of the processor,
+    /// and then yields or waits. Also returns how many polls there were.
+    fn poll_until(last: u32, uses: Duration, yields: bool) -> (Poll<()>, u32) {
+        let polls = Arc::new(AtomicU32::new(0));
+        let counted = polls.clone();
         let call = poll_fn(move |cx| {
-            polls.send(()).unwrap();
-            left -= 1;
-            if left == 0 {
+            if counted.fetch_add(1, Ordering::Relaxed) + 1 == last {
                 return Poll::Ready(());
             }
-            work(cx);
+            if yields {
+                cx.waker().wake_by_ref();
+            }
             Poll::Pending
         });
-        let poll = poll_while_fast(&mut ReusableBoxFuture::new(call));
-        (poll, polled.try_iter().count() as u32)
+        let cpu_time = || uses * polls.load(Ordering::Relaxed);
+        let poll = poll_while_fast(&mut ReusableBoxFuture::new(call), cpu_time);
+        (poll, polls.load(Ordering::Relaxed))
     }
 
     #[test]
     fn a_call_that_lost_the_processor_is_polled_again() {
-        let yields = |cx: &mut Context<'_>| {
-            std::thread::sleep(SLOW);
-            cx.waker().wake_by_ref();
-        };
-        assert_eq!(poll_until(9, yields), (Poll::Ready(()), 9));
+        assert_eq!(poll_until(9, SLOW / 10, true), (Poll::Ready(()), 9));
     }
 
     #[test]
     fn a_call_that_uses_the_processor_is_not() {
-        let works = |cx: &mut Context<'_>| {
-            let since = thread_cpu_time();
-            while thread_cpu_time() - since < SLOW {}
-            cx.waker().wake_by_ref();
-        };
-        assert_eq!(poll_until(9, works), (Poll::Pending, 2));
+        assert_eq!(poll_until(9, SLOW, true), (Poll::Pending, 2));
     }
 
     #[test]
     fn a_call_that_waits_is_not() {
-        let (poll, polls) = poll_until(9, |_| {});
-        assert_eq!(poll, Poll::Pending);
-        assert_eq!(polls, 2, "the first poll does not tell");
+        // The first poll does not tell.
+        assert_eq!(poll_until(9, Duration::ZERO, false), (Poll::Pending, 2));
     }
 }
