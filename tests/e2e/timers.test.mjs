@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
+import { FULL } from '../support/full.mjs';
 import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { badMachine } from '../support/preload.mjs';
 import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
@@ -125,8 +126,9 @@ test('timers over reloads fire each once', async (t) => {
   const path = join(server.folder, 'alarms.wasm');
   const content = readFileSync(join(GUESTS, 'alarms.wasm'));
   const names = range(40).map((n) => `t${n}`);
-  await Promise.all(names.map((name, n) => set(client, name, n * 50)));
-  for (const number of range(8)) {
+  const [reloads, apart] = FULL ? [100, 800] : [8, 50];
+  await Promise.all(names.map((name, n) => set(client, name, n * apart)));
+  for (const number of range(reloads)) {
     const mark = Buffer.from(`v${number}`);
     replaceFile(path, Buffer.concat([content, Buffer.from([0, mark.length + 1, mark.length]), mark]));
     await reload(server);
@@ -143,10 +145,11 @@ for (const signal of ['SIGTERM', 'SIGKILL']) {
     const config = '[store]\ndurability = "commit"';
     const server = await startServer(t, { config, plugins: [ALARMS] });
     let client = await connect(t, server);
-    const names = range(30).map((n) => `t${n}`);
-    await Promise.all(names.map((name, n) => set(client, name, n * 60)));
+    const [restarts, apart] = FULL ? [20, 250] : [3, 60];
+    const names = range(30 + restarts * 5).map((n) => `t${n}`);
+    await Promise.all(names.map((name, n) => set(client, name, n * apart)));
     let again = server;
-    for (const round of range(3)) {
+    for (const round of range(restarts)) {
       await until(async () => (await fired(client, names[round * 5])) === 1);
       client.disconnect();
       if (again === server && signal === 'SIGKILL') await server.kill();
