@@ -96,6 +96,7 @@ const TABLE = {
     works: async ({ socket }) => assert.equal(await ask(socket, 'contracts'), 'pong'),
   },
   remembers: { refused: /which needs a grant/ },
+  stores: { refused: /which needs a grant/ },
   charges: { refused: /which needs a grant/ },
   hooked: { refused: /which needs a grant/ },
   migrates: { refused: /which needs a grant/ },

@@ -183,19 +183,28 @@ test('a page disconnects and connects again', async (t) => {
 
 test('a page that disconnects in the midst of its upgrade is disconnected', async (t) => {
   const page = await openPage(t, browser, server.url);
-  await page.click('#connect');
-  const upgraded = await page.evaluate(() => new Promise((resolve) => {
+  const transport = await page.evaluate(() => new Promise((resolve) => {
+    // The upgrade's first packet is held back until the page is connected.
+    const { send } = WebSocket.prototype;
+    const held = [];
+    WebSocket.prototype.send = function (data) {
+      held.push(() => send.call(this, data));
+    };
     const shown = socketClient.onConnect;
     socketClient.onConnect = () => {
       shown();
       const { engine } = socketClient.socket.io;
-      const polling = engine.transport.name === 'polling';
-      engine.on('close', () => resolve(polling));
-      document.getElementById('disconnect').click();
+      engine.on('upgrading', () => {
+        const { name } = engine.transport;
+        engine.on('close', () => resolve(name));
+        document.getElementById('disconnect').click();
+      });
+      WebSocket.prototype.send = send;
+      held.forEach((again) => again());
     };
     document.getElementById('connect').click();
   }));
-  assert.equal(upgraded, true, 'it was polling still');
+  assert.equal(transport, 'polling');
   await shows(page, '#badge-state', /^Disconnected$/);
   noErrors(page);
 });
