@@ -163,7 +163,8 @@ impl Store {
     /// Fills the store, and starts again with what it holds.
     async fn many_keys(&self, server: &ServerOptions, rows: &mut Rows) -> Result<()> {
         let mut configuration = Configuration::new()?;
-        self.remember(&mut configuration, "interval:100ms")?;
+        // Each event waits for the disk: what is written faster than that is refused at some point.
+        self.remember(&mut configuration, "commit")?;
         let server = configuration.options(server)?;
         let running = Running::from_options(&server).await?;
         let memory = |running: &Running| {
