@@ -17,14 +17,15 @@ use tokio::{sync::Notify, task::yield_now, time::sleep_until};
 use super::session::{EndReason, Session};
 
 /// The shortest and the longest tick.
-const TICKS: [Duration; 2] = [Duration::from_millis(10), Duration::from_secs(1)];
+const TICKS: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 
 /// So many ticks at least make up each of the times that are kept.
-const TICKS_EACH: u32 = 20;
+const TICKS_EACH: u32 = 200;
 
-/// A wheel that is late by so many ticks, or by so much time, has stood still.
+/// A wheel that is late by so many ticks has stood still, but not before the first of these times, and
+/// by the second in any case.
 const STANDSTILL_TICKS: u32 = 5;
-const STANDSTILL: Duration = Duration::from_millis(250);
+const STANDSTILL: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
 
 /// So many sessions are dealt with before others get their turn.
 const SESSIONS_IN_A_ROW: usize = 64;
@@ -211,7 +212,7 @@ impl Sweep {
     }
 
     fn standstill(&self) -> Duration {
-        STANDSTILL.min(STANDSTILL_TICKS * self.tick)
+        (STANDSTILL_TICKS * self.tick).clamp(STANDSTILL[0], STANDSTILL[1])
     }
 
     /// After how many ticks some time has passed for certain: the current one has begun already.
@@ -324,7 +325,7 @@ mod tests {
     fn what_is_scheduled_is_due_at_its_tick_and_once() {
         let second = Duration::from_secs(1);
         let sweep = Sweep::new(&[second, 45 * second]);
-        assert_eq!(sweep.tick, second / 20);
+        assert_eq!(sweep.tick, second / 200);
         let later = 100 * second;
         for (after, due) in [
             (second, Due::Ping),
@@ -334,11 +335,11 @@ mod tests {
             sweep.schedule(Weak::new(), after, due);
         }
         let mut seen = Vec::new();
-        for tick in 1..=20 * 200 {
+        for tick in 1..=200 * 200 {
             seen.extend(advance(&sweep).into_iter().map(|due| (tick, due)));
         }
         // The first of its ticks may be about to end.
-        let expected = [(21, Due::Ping), (41, Due::Join), (2001, Due::Close)];
+        let expected = [(201, Due::Ping), (401, Due::Join), (20_001, Due::Close)];
         assert_eq!(seen, expected);
         assert_eq!(sweep.waiting.load(Ordering::Relaxed), 0);
     }
@@ -468,6 +469,7 @@ mod tests {
                 ms(10),
                 &[(0, 1), (9, 1), (10, 2), (50, 6), (51, 1), (5_000, 1)][..],
             ),
+            (ms(1), &[(0, 1), (9, 10), (50, 51), (51, 1)]),
             (ms(1_000), &[(0, 1), (250, 1), (5_000, 1)]),
         ] {
             let sweep = Sweep::new(&[tick * TICKS_EACH]);
@@ -524,8 +526,8 @@ mod tests {
     #[test]
     fn ticks_are_neither_too_short_nor_too_long() {
         for (times, tick) in [
-            (&[Duration::from_millis(20)][..], 10),
-            (&[Duration::from_millis(300), Duration::from_secs(9)], 15),
+            (&[Duration::from_millis(20)][..], 1),
+            (&[Duration::from_millis(400), Duration::from_secs(9)], 2),
             (&[Duration::from_secs(3600)], 1000),
         ] {
             assert_eq!(Sweep::new(times).tick, Duration::from_millis(tick));
