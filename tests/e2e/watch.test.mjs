@@ -68,7 +68,8 @@ test('a plugin that is built at once has no failure to show', async (t) => {
   writeFileSync(join(source, 'Cargo.toml'), '');
   writeFileSync(join(bin, 'artifact'), artifact(source, wasm('echo')));
   editConfig(own, (toml) => toml + pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: 'source' }));
-  await until(async () => (await reload(own)).plugins[1]?.state === 'serving', { message: () => own.log() });
+  const serves = async () => (await reload(own)).plugins[1]?.state === 'serving';
+  await until(serves, { timeout: 60_000, message: () => own.log() });
   const { failures, last_failure: last } = await plugin(own, 'echo');
   assert.deepEqual([failures, last], [0, null]);
   assert.doesNotMatch(own.log(), /no such file/);
