@@ -1,6 +1,6 @@
 // `mixlab up --watch` with a compiler that does as the test says: what is being built is waited for.
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -111,6 +111,32 @@ esac`,
     await until(() => builds() === 3, { message: () => own.log() });
   });
 }
+
+test('a plugin that is new in mixlab.toml in the first moment is built, before cargo has said what others are made from', async (t) => {
+  const { bin, env } = programs(
+    (bin) => `case "$1" in
+build) cat ${bin}/artifacts;;
+metadata)
+  touch ${bin}/asked
+  while [ -d ${bin} ] && [ ! -e ${bin}/told ]; do sleep 0.05; done
+  exit 1;;
+esac`,
+  );
+  const source = (name) => {
+    const folder = join(bin, name);
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'Cargo.toml'), '');
+    appendFileSync(join(bin, 'artifacts'), `${artifact(folder, wasm(name))}\n`);
+    return folder;
+  };
+  const plugins = [{ wasm: 'stamped', path: 'built/stamped.wasm', source: source('stamped') }];
+  const echo = pluginTable({ wasm: 'echo', path: 'built/echo.wasm', source: source('echo') });
+  const own = await startServer(t, { plugins, env, args: ['--watch'] });
+  await until(() => existsSync(join(bin, 'asked')), { message: () => own.log() });
+  editConfig(own, (toml) => toml + echo);
+  writeFileSync(join(bin, 'told'), '');
+  await until(async () => (await status(own)).plugins[1]?.state === 'serving', { message: () => own.log() });
+});
 
 test('a plugin that is new in mixlab.toml while no file can be opened is built when one can', async (t) => {
   const { bin, env } = programs((bin) => `[ "$1" = build ] && cat ${bin}/artifact`);

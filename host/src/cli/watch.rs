@@ -41,7 +41,8 @@ pub(super) fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime
         crates: Folders::new(crates, RecursiveMode::Recursive),
         files: Folders::new(files, RecursiveMode::NonRecursive),
         plugins: BTreeMap::new(),
-        config_is_due: false,
+        // It may have changed before it is watched.
+        config_is_due: true,
         config_file,
     };
     watch.take(config);
