@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::transport::Delivery;
 use crate::{
-    connection::Connections,
+    cluster::{self, Apply, Change, Cluster, Entry, EntryId},
+    connection::{Connection, Connections},
+    grant,
     history::History,
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
@@ -22,6 +24,9 @@ use crate::{
 /// The room of clients that subscribed to payment updates.
 pub const PAYMENTS_ROOM: &str = "payments";
 
+/// What an entry names instead of a namespace that is for all of them.
+const EVERY_NAMESPACE: &str = "*";
+
 /// Pushes to the clients of the main namespace, and to those of native endpoints' main namespaces.
 #[derive(Clone)]
 pub struct Broadcast {
@@ -29,6 +34,8 @@ pub struct Broadcast {
     connections: Arc<Connections>,
     native: Arc<native::Clients>,
     history: Arc<History>,
+    /// What goes to all servers of a cluster; none on a server on its own.
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// The fields of a notification: a JSON object, values as they were written.
@@ -48,12 +55,14 @@ impl Broadcast {
         namespaces: Arc<Namespaces>,
         connections: Arc<Connections>,
         history: Arc<History>,
+        cluster: Option<Arc<Cluster>>,
     ) -> Self {
         Self {
             namespaces,
             connections,
             native: Arc::default(),
             history,
+            cluster,
         }
     }
 
@@ -89,8 +98,21 @@ impl Broadcast {
 
     /// Ends all connections of a user, to whatever namespace, and to `close` them the transports of
     /// its clients, too. Those that dropped are not given back to it any more. Returns how many it
-    /// ended.
+    /// ended here.
     pub fn disconnect_user(&self, user: &UserId, close: bool) -> usize {
+        let ended = self.disconnect_here(user, close);
+        if let Some(cluster) = &self.cluster {
+            let (room, change) = (Selection::room(user.room()), Change::Disconnect { close });
+            // Node's servers know their namespaces by their names.
+            for adapter in self.namespaces.all() {
+                cluster.send(adapter.namespace(), &room, &change);
+            }
+            cluster.send(EVERY_NAMESPACE, &room, &change);
+        }
+        ended
+    }
+
+    fn disconnect_here(&self, user: &UserId, close: bool) -> usize {
         let room = Selection::room(user.room());
         let its = |adapter: Arc<Adapter>| {
             let clients = adapter.selected(&room);
@@ -127,7 +149,10 @@ impl Broadcast {
 
     /// Tells rooms who came and went, until `stop`.
     pub(crate) async fn tell_presence(&self, stop: &CancellationToken) {
-        self.presence().tell(&self.namespaces, stop).await;
+        let emit = |namespace: &str, to, event: &str, message| {
+            self.emit(None, namespace, to, event, message, false);
+        };
+        self.presence().tell(emit, stop).await;
     }
 
     /// A namespace that is open.
@@ -145,14 +170,146 @@ impl Broadcast {
         &self.connections
     }
 
+    /// Whether this server is one of a cluster.
+    pub(crate) fn is_clustered(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    /// Whether more may be sent to the servers of a cluster.
+    pub(crate) fn check_room(&self) -> Result<(), cluster::Full> {
+        self.cluster
+            .as_ref()
+            .map_or(Ok(()), |cluster| cluster.check_room())
+    }
+
+    /// How the cluster stands, if this server is in one.
+    pub(crate) fn cluster(&self) -> Option<cluster::Sample> {
+        self.cluster.as_ref().map(|cluster| cluster.sample())
+    }
+
+    /// Emits an event to sockets of a namespace, on all servers of a cluster; how many got it is not known
+    /// there. Nobody is in a namespace that is not open; `adapter` is its, if that is known.
+    pub(crate) fn emit(
+        &self,
+        adapter: Option<&Adapter>,
+        namespace: &str,
+        to: Selection,
+        event: &str,
+        message: Message,
+        volatile: bool,
+    ) -> Delivery {
+        if let Some(cluster) = &self.cluster {
+            let change = Change::Emit {
+                event: event.to_owned(),
+                message,
+                volatile,
+            };
+            cluster.send(namespace, &to, &change);
+            return Delivery::default();
+        }
+        match adapter {
+            Some(adapter) => adapter.broadcast(None, to, event, message, volatile),
+            None => self
+                .namespaces
+                .get(namespace)
+                .map_or_else(Delivery::default, |adapter| {
+                    adapter.broadcast(None, to, event, message, volatile)
+                }),
+        }
+    }
+
+    /// Changes sockets of a namespace, on all servers of a cluster.
+    pub(crate) fn change(&self, namespace: &str, to: Selection, change: Change) {
+        match &self.cluster {
+            Some(cluster) => cluster.send(namespace, &to, &change),
+            None => self.perform(None, namespace, to, change),
+        }
+    }
+
+    /// Changes sockets of a namespace that are here; of a cluster, as an `entry` of its stream says.
+    pub(crate) fn perform(
+        &self,
+        entry: Option<EntryId>,
+        namespace: &str,
+        to: Selection,
+        change: Change,
+    ) {
+        let Some(adapter) = self.namespaces.get(namespace) else {
+            return;
+        };
+        let selected = |to| self.connections.of(&adapter.selected(to), namespace);
+        match change {
+            Change::Emit {
+                event,
+                message,
+                volatile,
+            } => {
+                adapter.broadcast(entry, to, &event, message, volatile);
+            }
+            Change::Join(rooms) => join(&selected(&to), &rooms),
+            Change::Leave(rooms) => {
+                let leave = |it: &Arc<Connection>| it.leave(rooms.clone());
+                selected(&to).iter().for_each(leave);
+            }
+            Change::Disconnect { close } => {
+                let end = |it: &Arc<Connection>| self.connections.disconnect(it, close);
+                selected(&to).iter().for_each(end);
+            }
+        }
+    }
+
     fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, argument: &T) -> Delivery {
         let native = self.native.push(&room, event, argument);
-        let push = |adapter: Arc<Adapter>| {
-            let message = Message::text(Arguments::from_serialized(&[argument]));
-            adapter.broadcast(Selection::room(room), event, message, false)
-        };
-        let main = self.namespaces.get(MAIN_NAMESPACE);
-        main.map(push).into_iter().chain([native]).sum()
+        let message = Message::text(Arguments::from_serialized(&[argument]));
+        let plugins = self.emit(
+            None,
+            MAIN_NAMESPACE,
+            Selection::room(room),
+            event,
+            message,
+            false,
+        );
+        [plugins, native].into_iter().sum()
+    }
+}
+
+impl Apply for Broadcast {
+    fn apply(&self, id: EntryId, entry: Entry) {
+        let Entry {
+            namespace,
+            to,
+            change,
+        } = entry;
+        self.namespaces.recovery().has_read(id);
+        match (change, &*namespace) {
+            (Change::Disconnect { close }, EVERY_NAMESPACE) => {
+                for user in to.rooms.iter().filter_map(|room| UserId::of_room(room)) {
+                    self.disconnect_here(&user, close);
+                }
+            }
+            (change, namespace) => self.perform(Some(id), namespace, to, change),
+        }
+    }
+
+    fn is_interrupted(&self) {
+        for adapter in self.namespaces.all() {
+            adapter.interrupt();
+        }
+    }
+}
+
+fn join(connections: &[Arc<Connection>], rooms: &[String]) {
+    // Who is in those of the host, it decides itself.
+    for room in rooms.iter().filter(|room| !grant::is_reserved(room)) {
+        let stays_out = |it: &&Arc<Connection>| it.join_one_more(room.clone()).is_err();
+        let left_out = connections.iter().filter(stays_out).count();
+        if left_out > 0 {
+            tracing::warn!(
+                room,
+                connections = left_out,
+                "connections stay out of a room: they are in socket.max_rooms already"
+            );
+        }
     }
 }
 

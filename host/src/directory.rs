@@ -264,6 +264,7 @@ mod tests {
             config::Recovery::default(),
             config::Presence::default(),
             &config::Socket::default(),
+            false,
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
@@ -273,6 +274,7 @@ mod tests {
             Arc::new(History::new(config::History::default())),
             metrics,
             Store::new(config::Store::in_memory()),
+            None,
         );
         let directory = Directory::new(dispatcher, namespaces.clone(), 1);
         let door: Arc<dyn Door> = Arc::new(Open);

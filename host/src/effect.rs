@@ -6,6 +6,7 @@ use serde_json::value::RawValue;
 
 use crate::{
     broadcast::{Broadcast, Notification},
+    cluster::Change,
     connection::Connection,
     message::{Arguments, Message},
     selected::Selected,
@@ -168,10 +169,9 @@ pub(crate) fn commit(
     for (sockets, close) in disconnects {
         let connections = broadcast.connections();
         match (sockets, connection) {
-            (Some(sockets), _) => sockets
-                .connections(connection, broadcast)
-                .iter()
-                .for_each(|selected| connections.disconnect(selected, close)),
+            (Some(sockets), _) => {
+                sockets.change(connection, broadcast, Change::Disconnect { close });
+            }
             (None, Some(connection)) => connections.disconnect(connection, close),
             (None, None) => {}
         }
@@ -179,7 +179,6 @@ pub(crate) fn commit(
 }
 
 fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcast) {
-    let selected = |sockets: &Selected| sockets.connections(connection, broadcast);
     match effect {
         Effect::PaymentUpdate { data } => {
             broadcast.broadcast_payment_update(&data);
@@ -203,19 +202,10 @@ fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcas
             sockets.emit(connection, broadcast, &event, message, volatile);
         }
         Effect::JoinSockets { sockets, room } => {
-            let stays_out = |it: &&Arc<Connection>| it.join_one_more(room.clone()).is_err();
-            let left_out = selected(&sockets).iter().filter(stays_out).count();
-            if left_out > 0 {
-                tracing::warn!(
-                    room,
-                    connections = left_out,
-                    "connections stay out of a room: they are in socket.max_rooms already"
-                );
-            }
+            sockets.change(connection, broadcast, Change::Join(vec![room]));
         }
         Effect::LeaveSockets { sockets, room } => {
-            let leave = |it: &Arc<Connection>| it.leave(vec![room.clone()]);
-            selected(&sockets).iter().for_each(leave);
+            sockets.change(connection, broadcast, Change::Leave(vec![room]));
         }
         effect => {
             // What is for a connection is recorded by calls for one only.

@@ -20,6 +20,7 @@ pub mod auth;
 pub mod broadcast;
 mod capability;
 pub mod cli;
+mod cluster;
 pub mod config;
 mod connection;
 mod deadlines;

@@ -15,6 +15,8 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
+use crate::cluster;
+
 /// The label of events that no plugin declares.
 pub(crate) const OTHER: &str = "other";
 
@@ -47,6 +49,9 @@ pub struct Metrics {
     timers_given_up: IntCounterVec,
     rate_limited: IntCounterVec,
     dropped_emits: IntGauge,
+    cluster_connected: IntGauge,
+    cluster_waiting_entries: IntGauge,
+    cluster_waiting_bytes: IntGauge,
     refused_connections: IntCounter,
     calls: HistogramVec,
     call_failures: IntCounterVec,
@@ -149,6 +154,18 @@ impl Default for Metrics {
                 "mixlab_rate_limited_total",
                 "Events and connections over a rate limit, by its scope",
                 &["scope"],
+            ),
+            cluster_connected: gauge(
+                "mixlab_cluster_connected",
+                "Whether the servers of the cluster are heard of",
+            ),
+            cluster_waiting_entries: gauge(
+                "mixlab_cluster_waiting_entries",
+                "What waits to be sent to the servers of the cluster",
+            ),
+            cluster_waiting_bytes: gauge(
+                "mixlab_cluster_waiting_bytes",
+                "What the entries take that wait to be sent",
             ),
             dropped_emits: gauge(
                 "mixlab_dropped_emits",
@@ -346,16 +363,23 @@ impl Metrics {
     }
 
     /// Everything as text, with what is not counted but looked at.
-    pub fn render<'a>(
+    pub(crate) fn render<'a>(
         &self,
         clients: usize,
         namespaces: usize,
         dropped_emits: u64,
+        cluster: Option<cluster::Sample>,
         plugins: impl IntoIterator<Item = PluginSample<'a>>,
     ) -> String {
         self.clients.set(clients as i64);
         self.namespaces.set(namespaces as i64);
         self.dropped_emits.set(dropped_emits as i64);
+        if let Some(cluster) = cluster {
+            self.cluster_connected.set(cluster.is_connected.into());
+            self.cluster_waiting_entries
+                .set(cluster.waiting_entries as i64);
+            self.cluster_waiting_bytes.set(cluster.waiting_bytes as i64);
+        }
         self.plugin_memory.reset();
         self.plugin_state.reset();
         self.plugin_paused.reset();
@@ -411,7 +435,7 @@ mod tests {
         }
         metrics.reloaded(CONFIG_FILE, true);
         metrics.forget_gone(&Live::from([("a", HashSet::from(["stays"]))]));
-        let text = metrics.render(0, 0, 0, []);
+        let text = metrics.render(0, 0, 0, None, []);
         for (series, is_there) in [
             (
                 r#"mixlab_events_total{event="stays",outcome="ok",plugin="a"} 1"#,

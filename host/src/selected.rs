@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     broadcast::Broadcast,
+    cluster::Change,
     connection::Connection,
     grant::Grants,
     message::Message,
@@ -121,18 +122,50 @@ impl Selected {
         }
     }
 
-    /// Emits an event to them. Nobody is in a namespace that is not open.
+    /// Emits an event to them.
     pub fn emit(
-        &self,
+        self,
         connection: Option<&Connection>,
         broadcast: &Broadcast,
         event: &str,
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        let emit =
-            |adapter: &Adapter| adapter.broadcast(self.selection.clone(), event, message, volatile);
-        self.at(connection, broadcast, emit).unwrap_or_default()
+        let to = self.portable(connection, broadcast);
+        match (&to.namespace, connection) {
+            (Some(path), _) => broadcast.emit(None, path, to.selection, event, message, volatile),
+            (None, Some(connection)) => {
+                let adapter = connection.adapter();
+                let (path, to) = (adapter.namespace(), to.selection);
+                broadcast.emit(Some(adapter), path, to, event, message, volatile)
+            }
+            (None, None) => Delivery::default(),
+        }
+    }
+
+    /// Changes them.
+    pub(crate) fn change(
+        self,
+        connection: Option<&Connection>,
+        broadcast: &Broadcast,
+        change: Change,
+    ) {
+        let to = self.portable(connection, broadcast);
+        let own = connection.map(Connection::namespace);
+        if let Some(path) = to.namespace.as_deref().or(own) {
+            broadcast.change(path, to.selection, change);
+        }
+    }
+
+    /// The same, for other servers as well: they know a connection by its public id.
+    fn portable(mut self, connection: Option<&Connection>, broadcast: &Broadcast) -> Self {
+        if broadcast.is_clustered()
+            && self.selection.except_socket.take().is_some()
+            && let Some(sender) = connection
+        {
+            self.selection.except.push(sender.id.clone());
+        }
+        self
     }
 
     /// How many they are.

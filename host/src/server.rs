@@ -23,6 +23,7 @@ use crate::{
     admission::RateLimits,
     api::LocalKey,
     broadcast::Broadcast,
+    cluster::{self, Cluster},
     config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::{Dispatcher, Timers},
@@ -64,6 +65,7 @@ pub struct Server {
     reloader: Reloader,
     reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
     published: watch::Sender<()>,
+    cluster: Option<Arc<Cluster>>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
     tasks: Tasks,
@@ -196,6 +198,13 @@ impl Server {
         tasks.spawn(Settle(dispatcher.store.clone()));
         let published = self.published.subscribe();
         tasks.spawn(Timers::new(dispatcher.clone(), published));
+        if let Some(cluster) = self.cluster {
+            tasks.spawn(SendToCluster(cluster::Sender::new(cluster.clone())));
+            tasks.spawn(ReadFromCluster {
+                reader: cluster::Reader::new(cluster),
+                broadcast: dispatcher.broadcast.clone(),
+            });
+        }
         tasks.spawn(Accept {
             listener: self.listener,
             router: self.router,
@@ -308,6 +317,37 @@ impl Task for Settle {
     }
 }
 
+/// Sends what is for all servers of the cluster.
+struct SendToCluster(cluster::Sender);
+
+impl Task for SendToCluster {
+    const NAME: &'static str = "cluster-send";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.0.run() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Performs what servers of the cluster have sent.
+struct ReadFromCluster {
+    reader: cluster::Reader,
+    broadcast: Broadcast,
+}
+
+impl Task for ReadFromCluster {
+    const NAME: &'static str = "cluster-read";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.reader.run(&self.broadcast) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
 /// Lets clients in. When it ends, the port is closed.
 struct Accept {
     listener: Listener,
@@ -336,6 +376,7 @@ struct Core {
     dispatcher: Arc<Dispatcher>,
     reloader: Reloader,
     published: watch::Sender<()>,
+    cluster: Option<Arc<Cluster>>,
 }
 
 impl Core {
@@ -344,6 +385,7 @@ impl Core {
         source: Option<ConfigSource>,
         secret: Arc<[u8]>,
         store: config::Store,
+        cluster: Option<Arc<Cluster>>,
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
@@ -351,13 +393,21 @@ impl Core {
             config.recovery.clone(),
             config.presence.clone(),
             &config.socket,
+            config.cluster.url.is_some(),
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(config, &secret, &limits);
         let store = Store::new(store);
         let history = Arc::new(History::new(config.history.clone()));
-        let dispatcher = Dispatcher::new(settings, namespaces.clone(), history, metrics, store);
+        let dispatcher = Dispatcher::new(
+            settings,
+            namespaces.clone(),
+            history,
+            metrics,
+            store,
+            cluster.clone(),
+        );
         let published = watch::Sender::new(());
         let reloader = Reloader::new(
             config.clone(),
@@ -382,6 +432,7 @@ impl Core {
             dispatcher,
             reloader,
             published,
+            cluster,
         })
     }
 }
@@ -391,7 +442,7 @@ pub(crate) async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
     addresses(config).await?;
     // A server may have the real one open.
     let store = config::Store::in_memory();
-    let mut core = Core::new(config, None, secret(config), store)?;
+    let mut core = Core::new(config, None, secret(config), store, None)?;
     core.reloader.refresh().await;
     Ok(core.reloader.status().load_full())
 }

@@ -61,6 +61,11 @@ impl UserId {
         &self.text
     }
 
+    /// Whose room this is.
+    pub(crate) fn of_room(room: &str) -> Option<Self> {
+        Self::from_text(room.strip_prefix("user:")?)
+    }
+
     /// The user's room, `user:ID`.
     pub fn room(&self) -> String {
         format!("user:{}", self.text)

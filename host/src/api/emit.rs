@@ -16,6 +16,7 @@ use super::{
     Pushed,
     auth::Backend,
     body::{JsonBody, object},
+    check_room,
     idempotency::{Idempotency, Key},
 };
 use crate::{
@@ -89,6 +90,7 @@ pub(super) async fn emit(
 
 /// Emits an event or a list of events, if all of them may be; the answer is as the body is, in JSON.
 fn push(backend: &Backend, broadcast: &Broadcast, body: &RawValue) -> Result<String, WireError> {
+    check_room(broadcast)?;
     let json = |answer: serde_json::Result<String>| answer.expect("numbers always serialise");
     if !body.get().starts_with('[') {
         let emit = Emit::read(body, backend, broadcast)?;
@@ -211,9 +213,7 @@ impl Emit {
             broadcast.history().keep(&topic, &event, &message);
         }
         let delivery = sockets.emit(None, broadcast, &event, message, volatile);
-        Pushed {
-            delivered: delivery.delivered,
-        }
+        Pushed::new(broadcast, delivery)
     }
 }
 

@@ -71,8 +71,8 @@ pub struct Api {
 /// The answer to a push.
 #[derive(Serialize)]
 struct Pushed {
-    /// Sockets that it was delivered to.
-    delivered: usize,
+    /// Sockets that it was delivered to; not known in a cluster, where others deliver it, too.
+    delivered: Option<usize>,
 }
 
 /// How connections of a user end.
@@ -116,7 +116,11 @@ async fn payment_update(
     JsonBody(data): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
     backend.may(backend.rights.payments(), "payments")?;
-    Ok(pushed(broadcast.broadcast_payment_update(&data)))
+    check_room(&broadcast)?;
+    Ok(Json(Pushed::new(
+        &broadcast,
+        broadcast.broadcast_payment_update(&data),
+    )))
 }
 
 async fn notification(
@@ -133,9 +137,9 @@ async fn notification(
             format!("the body is not a JSON object: {error}"),
         )
     })?;
-    Ok(pushed(
-        broadcast.send_user_notification(&user, notification),
-    ))
+    check_room(&broadcast)?;
+    let delivery = broadcast.send_user_notification(&user, notification);
+    Ok(Json(Pushed::new(&broadcast, delivery)))
 }
 
 async fn disconnect(
@@ -168,7 +172,11 @@ async fn role_event(
         let message = format!("the event name {event:?} is reserved");
         return Err(WireError::new("invalid_payload", message));
     }
-    Ok(pushed(broadcast.broadcast_to_role(&role, &event, &data)))
+    check_room(&broadcast)?;
+    Ok(Json(Pushed::new(
+        &broadcast,
+        broadcast.broadcast_to_role(&role, &event, &data),
+    )))
 }
 
 async fn clients_count(
@@ -233,6 +241,7 @@ async fn ready(
     State(status): State<Arc<ArcSwap<Status>>>,
     State(down): State<Down>,
     State(store): State<Arc<Store>>,
+    State(broadcast): State<Broadcast>,
 ) -> Response {
     let status = status.load();
     let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
@@ -240,6 +249,12 @@ async fn ready(
     problems.extend(down.map(|task| format!("the server's task {task}")));
     if store.failure().is_some() {
         problems.push("the store cannot be written".to_owned());
+    }
+    if broadcast
+        .cluster()
+        .is_some_and(|cluster| !cluster.is_connected)
+    {
+        problems.push("the cluster's Redis is not connected".to_owned());
     }
     // Names only: the reasons may show paths, and this door needs no key.
     let (code, mut text) = if problems.is_empty() {
@@ -270,6 +285,7 @@ async fn metrics(State(api): State<Api>) -> impl IntoResponse {
         clients,
         api.namespaces.count(),
         api.namespaces.dropped_emits(),
+        api.broadcast.cluster(),
         status.plugins.iter().map(PluginStatus::sample),
     );
     (
@@ -286,10 +302,18 @@ fn user_in_path(id: &str) -> Result<UserId, WireError> {
     UserId::from_text(id).ok_or_else(invalid)
 }
 
-fn pushed(delivery: Delivery) -> Json<Pushed> {
-    Json(Pushed {
-        delivered: delivery.delivered,
-    })
+/// Refuses what could not be sent to other servers.
+fn check_room(broadcast: &Broadcast) -> Result<(), WireError> {
+    let room = broadcast.check_room();
+    room.map_err(|full| WireError::temporary("cluster_unavailable", full.to_string()))
+}
+
+impl Pushed {
+    fn new(broadcast: &Broadcast, delivery: Delivery) -> Self {
+        Self {
+            delivered: (!broadcast.is_clustered()).then_some(delivery.delivered),
+        }
+    }
 }
 
 /// The answer where nothing is.
@@ -314,6 +338,7 @@ impl IntoResponse for WireError {
             "idempotency_key_reused" => StatusCode::UNPROCESSABLE_ENTITY,
             "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
+            "cluster_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut response = (

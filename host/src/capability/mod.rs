@@ -205,6 +205,9 @@ impl State {
         self.called()?;
         if effect.is_for_connection() {
             self.connection()?;
+        } else {
+            let room = self.broadcast.check_room();
+            room.map_err(|full| Error::Unavailable(full.to_string()))?;
         }
         self.meter.effect()?;
         self.effects.push(effect);

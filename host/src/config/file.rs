@@ -17,8 +17,8 @@ use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
-    Auth, Breaker, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure, Payments,
-    Presence, Recovery, Reload, Runtime, Scheme, Secret, Socket, Store, Web,
+    Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
+    Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Socket, Store, Web,
 };
 use crate::grant::Grants;
 use crate::units::{Rate, Size, duration};
@@ -44,6 +44,7 @@ pub(super) struct ConfigFile {
     pub presence: Table<Presence>,
     pub history: Table<History>,
     pub store: Table<Store>,
+    pub cluster: Table<Cluster>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
 }

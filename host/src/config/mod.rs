@@ -6,6 +6,7 @@
 //! first in the file becomes the `ConfigError`.
 
 mod budget;
+mod cluster;
 mod doubts;
 mod environment;
 mod error;
@@ -26,6 +27,7 @@ use std::io;
 use std::path::Path;
 
 pub use budget::Budget;
+pub use cluster::{Cluster, RedisUrl};
 pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
 pub use error::ConfigError;
 pub use listen::Listen;
@@ -79,6 +81,8 @@ pub struct Config {
     pub history: History,
     /// `[store]`
     pub store: Store,
+    /// `[cluster]`
+    pub cluster: Cluster,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,
     /// The plugins in the order of the file, disabled ones too.

@@ -1,6 +1,6 @@
 //! Which changes cannot apply while the server runs.
 
-use super::{Config, History, Log, Presence, Recovery, Runtime, Socket, Store, Web};
+use super::{Cluster, Config, History, Log, Presence, Recovery, Runtime, Socket, Store, Web};
 
 impl Config {
     /// The keys that differ in `new` and are read at the start only, in the order of the file.
@@ -79,6 +79,13 @@ impl Config {
                     bucket_keys,
                     bucket_bytes,
                     max_value,
+                },
+            cluster:
+                Cluster {
+                    url,
+                    prefix,
+                    max_entries,
+                    queue_bytes: cluster_queue,
                 },
             reload: _,
             plugins: _,
@@ -182,6 +189,16 @@ impl Config {
                 *bucket_bytes != new.store.bucket_bytes,
             ),
             ("store.max_value", *max_value != new.store.max_value),
+            ("cluster.url", *url != new.cluster.url),
+            ("cluster.prefix", *prefix != new.cluster.prefix),
+            (
+                "cluster.max_entries",
+                *max_entries != new.cluster.max_entries,
+            ),
+            (
+                "cluster.queue_bytes",
+                *cluster_queue != new.cluster.queue_bytes,
+            ),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -44,6 +44,7 @@ use crate::{
     },
     broadcast::Broadcast,
     capability::{self, Recorded},
+    cluster::Cluster,
     config::OnExcess,
     connection::{
         Connection, Connections, Identity,
@@ -121,12 +122,13 @@ impl Dispatcher {
         history: Arc<History>,
         metrics: Arc<Metrics>,
         store: Arc<Store>,
+        cluster: Option<Arc<Cluster>>,
     ) -> Arc<Self> {
         let connections: Arc<Connections> = Arc::default();
         Arc::new(Self {
             registry: Arc::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
-            broadcast: Broadcast::new(namespaces, connections.clone(), history),
+            broadcast: Broadcast::new(namespaces, connections.clone(), history, cluster),
             connections,
             deadlines: Arc::default(),
             metrics,

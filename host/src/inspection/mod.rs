@@ -148,9 +148,11 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
             config::Recovery::default(),
             config::Presence::default(),
             &config::Socket::default(),
+            false,
         )),
         Arc::default(),
         Arc::new(History::new(config::History::default())),
+        None,
     );
     let health: Arc<Health> = Arc::default();
     let services = Services {

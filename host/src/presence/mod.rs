@@ -24,7 +24,7 @@ use crate::{
     config,
     message::{Arguments, Message},
     ordered_lock::{OrderedMutex, rank},
-    transport::{Namespaces, Selection},
+    transport::Selection,
 };
 
 /// The event that tells a room who came and went.
@@ -144,8 +144,13 @@ impl Presence {
         self.bounds.data.as_usize()
     }
 
-    /// Tells rooms who came and went, until `stop`.
-    pub async fn tell(&self, namespaces: &Namespaces, stop: &CancellationToken) {
+    /// Has rooms told who came and went, until `stop`: `emit` gets the namespace, the room, an event and
+    /// its arguments.
+    pub async fn tell(
+        &self,
+        emit: impl Fn(&str, Selection, &str, Message),
+        stop: &CancellationToken,
+    ) {
         while !stop.is_cancelled() {
             let expiry = self.table.lock().next_expiry();
             let expires = async {
@@ -169,10 +174,9 @@ impl Presence {
                 table.take_changes()
             };
             for (place, change) in changes {
-                if let Some(adapter) = namespaces.get(place.namespace()) {
-                    let message = told(place.room(), &change);
-                    adapter.broadcast(Selection::room(place.room()), EVENT, message, false);
-                }
+                let room = Selection::room(place.room());
+                let message = told(place.room(), &change);
+                emit(place.namespace(), room, EVENT, message);
             }
         }
     }

@@ -1,13 +1,23 @@
 //! What the namespaces of a server have in common: who dropped, and the memory for all of them.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
-use super::{Formers, pool::Pool, stream};
-use crate::{config, user::UserId};
+use super::{
+    Formers,
+    place::{Notation, Tag},
+    pool::Pool,
+    stream,
+};
+use crate::{cluster::EntryId, config, user::UserId};
 
 /// One bound each for what all namespaces keep.
 pub struct Common {
     pub(super) limits: config::Recovery,
+    /// Behind the last entry of the cluster's stream that was read; none on a server on its own.
+    read_up_to: Option<AtomicU64>,
     pub(super) formers: Formers,
     /// The memory of the broadcasts.
     pub(super) broadcasts: Arc<Pool>,
@@ -16,14 +26,36 @@ pub struct Common {
 }
 
 impl Common {
-    /// Nothing yet, with these bounds.
-    pub fn new(limits: config::Recovery) -> Self {
+    /// Nothing yet, with these bounds, on a server on its own or of a cluster.
+    pub fn new(limits: config::Recovery, is_clustered: bool) -> Self {
         let bytes = limits.max_bytes.as_usize();
         Self {
             formers: Formers::new(&limits),
             broadcasts: Arc::new(Pool::new(bytes, bytes)),
             own: Arc::new(Pool::new(bytes, stream::MOST)),
             limits,
+            read_up_to: is_clustered.then(AtomicU64::default),
+        }
+    }
+
+    /// An entry of the cluster's stream is about to be passed on to its namespace, if that is open.
+    pub(crate) fn has_read(&self, entry: EntryId) {
+        if let Some(read_up_to) = &self.read_up_to {
+            read_up_to.store(entry.number() + 1, Ordering::Release);
+        }
+    }
+
+    /// The first number that a namespace has all broadcasts from which is open by now.
+    pub(crate) fn next_number(&self) -> u64 {
+        let read_up_to = self.read_up_to.as_ref();
+        read_up_to.map_or(0, |number| number.load(Ordering::Acquire))
+    }
+
+    /// How the places of a new namespace are written.
+    pub(super) fn notation(&self) -> Notation {
+        match self.read_up_to {
+            Some(_) => Notation::Entries,
+            None => Notation::Tagged(Tag::random()),
         }
     }
 

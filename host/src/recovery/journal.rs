@@ -11,7 +11,7 @@ use super::{
     Common, Former, Log, Place, Stream,
     former::Waiting,
     log::{Awaited, Missed, SharedLog},
-    place::{Offset, Tag},
+    place::Notation,
     stream::{Change, Presence, State},
 };
 use crate::{
@@ -30,7 +30,7 @@ const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// a whole, so that a panic there costs its own event only, and the locks let everybody else in.
 pub(crate) struct Journal {
     log: Arc<SharedLog>,
-    tag: Tag,
+    notation: Notation,
     streams: Mutex<Streams>,
     common: Arc<Common>,
 }
@@ -68,11 +68,11 @@ pub struct Replay {
 impl Journal {
     /// An empty one of a server.
     pub(crate) fn new(common: Arc<Common>) -> Self {
-        let tag = Tag::random();
-        let log = Log::new(common.limits.clone(), tag, common.broadcasts.clone());
+        let notation = common.notation();
+        let log = Log::new(common.limits.clone(), notation, common.broadcasts.clone());
         Self {
             log: Arc::new(SharedLog::new(log)),
-            tag,
+            notation,
             streams: Mutex::default(),
             common,
         }
@@ -80,8 +80,9 @@ impl Journal {
 
     /// The stream of a new connection.
     pub(crate) fn begin(&self, session: SessionKey) -> Arc<Stream> {
-        let number = self.log.read().take_number() + 1;
-        let stream = Arc::new(Stream::new(self.common.own.clone(), session, number));
+        let number = self.log.read().begin();
+        let (pool, tag) = (self.common.own.clone(), self.notation.tag());
+        let stream = Arc::new(Stream::new(pool, tag, session, number));
         self.streams.lock().add(&stream);
         stream
     }
@@ -104,10 +105,10 @@ impl Journal {
         };
         if is_volatile {
             let place = state.last_place(log.next());
-            return here.map(|session| send(session, &encode(&place.write(self.tag))));
+            return here.map(|session| send(session, &encode(&place.write(stream.tag))));
         }
         let place = state.next_place(log.next());
-        let packet = encode(&place.write(self.tag));
+        let packet = encode(&place.write(stream.tag));
         let sent = here.map(|session| send(session, &packet));
         stream.push(&mut state, place, packet);
         sent
@@ -116,6 +117,16 @@ impl Journal {
     /// The log, for one who sends a broadcast: held while it enters the outboxes.
     pub(crate) fn broadcasts(&self) -> impl DerefMut<Target = Log> {
         self.log.write()
+    }
+
+    /// The namespace gets all broadcasts from this number on.
+    pub(crate) fn start_at(&self, number: u64) {
+        self.broadcasts().start_at(number);
+    }
+
+    /// Entries of the cluster's stream were lost: nobody gets over that gap.
+    pub(crate) fn interrupt(&self) {
+        self.broadcasts().interrupt();
     }
 
     /// Whether anybody may come back.
@@ -225,12 +236,13 @@ impl Journal {
         offset: Option<&str>,
         user: Option<&UserId>,
     ) -> Option<Returning> {
-        let offset = offset.map(|text| Offset::read(self.tag, text));
         let formers = &self.common.formers;
         let taken = formers.take(pid, |waiting| {
             let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));
             is_here && waiting.former.user.as_ref() == user
         })?;
+        let own = taken.waiting.former.stream.tag;
+        let offset = offset.map(|text| self.notation.read(own, text));
         let seen = taken.waiting.seen(offset, &self.log.read());
         let Some(seen) = seen else {
             formers.put_back(taken);

@@ -14,11 +14,12 @@ use crossbeam_utils::sync::ShardedLock;
 use super::{
     Former, Place,
     index::{Index, NAME_OVERHEAD},
-    place::Tag,
+    place::Notation,
     pool::{MORE, Pool},
     stream::State,
 };
 use crate::{
+    cluster::EntryId,
     config,
     ordered_lock::{Ordered, rank},
     transport::{Packet, Selection},
@@ -30,7 +31,7 @@ const ENTRY_OVERHEAD: usize = 256;
 /// The broadcasts that were sent, oldest first. They are bounded by their number, size and age.
 pub(crate) struct Log {
     limits: config::Recovery,
-    tag: Tag,
+    notation: Notation,
     events: VecDeque<Event>,
     index: Index,
     /// The first number behind the last event that is gone.
@@ -84,11 +85,11 @@ pub(crate) struct Missed {
 }
 
 impl Log {
-    /// An empty log whose places have this tag, and whose events take of this pool.
-    pub(crate) fn new(limits: config::Recovery, tag: Tag, pool: Arc<Pool>) -> Self {
+    /// An empty log whose places are written so, and whose events take of this pool.
+    pub(crate) fn new(limits: config::Recovery, notation: Notation, pool: Arc<Pool>) -> Self {
         Self {
             limits,
-            tag,
+            notation,
             events: VecDeque::new(),
             index: Index::default(),
             first: 0,
@@ -126,15 +127,33 @@ impl Log {
         self.next.load(Ordering::Acquire)
     }
 
-    /// Takes the next number, for a connection that begins.
-    pub(crate) fn take_number(&self) -> u64 {
-        self.next.fetch_add(1, Ordering::AcqRel)
+    /// The first number that counts for a connection that begins.
+    pub(crate) fn begin(&self) -> u64 {
+        match self.notation {
+            // It takes one, so that the places of earlier connections stand before its own.
+            Notation::Tagged(_) => self.next.fetch_add(1, Ordering::AcqRel) + 1,
+            // Its own have a tag of theirs.
+            Notation::Entries => self.next(),
+        }
     }
 
-    /// Adds a broadcast; `encode` makes its packet, with its place.
-    pub(crate) fn push(&mut self, to: Selection, encode: impl FnOnce(&str) -> Packet) -> Packet {
-        let number = self.take_number();
-        let packet = encode(&Place::broadcast(number).write(self.tag));
+    /// The number of a broadcast: that of its `entry`, or the next one.
+    fn number(&mut self, entry: Option<EntryId>) -> u64 {
+        let next = self.next.get_mut();
+        let number = entry.map_or(*next, EntryId::number);
+        *next = number + 1;
+        number
+    }
+
+    /// Adds a broadcast, of a cluster that in its `entry`; `encode` makes its packet, with its place.
+    pub(crate) fn push(
+        &mut self,
+        entry: Option<EntryId>,
+        to: Selection,
+        encode: impl FnOnce(&str) -> Packet,
+    ) -> Packet {
+        let number = self.number(entry);
+        let packet = encode(&self.notation.write(number));
         let now = Instant::now();
         let names = to.rooms.len() + to.sockets.len();
         // The index has the text of the names, too.
@@ -154,9 +173,34 @@ impl Log {
     }
 
     /// Gives a broadcast that is not kept its place: none of those who missed it gets it later.
-    pub(crate) fn pass(&mut self, encode: impl FnOnce(&str) -> Packet) -> Packet {
-        let number = self.take_number();
-        encode(&Place::broadcast(number).write(self.tag))
+    pub(crate) fn pass(
+        &mut self,
+        entry: Option<EntryId>,
+        encode: impl FnOnce(&str) -> Packet,
+    ) -> Packet {
+        let number = self.number(entry);
+        encode(&self.notation.write(number))
+    }
+
+    /// It has all broadcasts from this number on, and none before.
+    pub(crate) fn start_at(&mut self, number: u64) {
+        self.first = number.max(self.first);
+        let next = self.next.get_mut();
+        *next = number.max(*next);
+    }
+
+    /// Broadcasts are missing behind those that it has: nobody gets over that gap.
+    pub(crate) fn interrupt(&mut self) {
+        self.clear();
+        // No place that a client has seen is so far.
+        self.first = self.next() + 1;
+        *self.next.get_mut() = self.first;
+    }
+
+    fn clear(&mut self) {
+        self.events = VecDeque::new();
+        self.index = Index::default();
+        self.pool.give_back(std::mem::take(&mut self.bytes));
     }
 
     /// Whether there is something to [`Log::sweep`]. With `is_unused` nobody is here who may miss
@@ -189,9 +233,7 @@ impl Log {
     pub(crate) fn sweep(&mut self, is_unused: bool) {
         if is_unused && !self.is_waited_for() {
             self.first = self.next();
-            self.events = VecDeque::new();
-            self.index = Index::default();
-            self.pool.give_back(std::mem::take(&mut self.bytes));
+            self.clear();
         } else {
             self.forget(Instant::now());
         }

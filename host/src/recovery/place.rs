@@ -1,5 +1,7 @@
 //! Where an event stands in what a client gets.
 
+use crate::cluster::EntryId;
+
 /// A place in the stream of events that one client gets. Their order is that of the stream.
 ///
 /// A namespace gives out numbers, one to each broadcast and one to each connection that begins. What
@@ -26,6 +28,15 @@ pub enum Kind {
 /// could pass for one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tag([u8; TAG_LENGTH]);
+
+/// How the places of a namespace's broadcasts are numbered and written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Notation {
+    /// By this server alone.
+    Tagged(Tag),
+    /// By the ids of entries, which all servers of a cluster know. They are written as those are.
+    Entries,
+}
 
 /// What a client shows for the last event that it has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,6 +109,36 @@ impl Place {
             Some(count) => Self::own(first, number(count)?),
         };
         numbers.next().is_none().then_some(place)
+    }
+}
+
+impl Notation {
+    /// The place of the broadcast with this number, as clients keep it.
+    pub(crate) fn write(self, number: u64) -> String {
+        match self {
+            Self::Tagged(tag) => Place::broadcast(number).write(tag),
+            Self::Entries => EntryId::from_number(number).to_string(),
+        }
+    }
+
+    /// The tag of a new connection's own events. Those of one server's log need none of their own.
+    pub(crate) fn tag(self) -> Tag {
+        match self {
+            Self::Tagged(tag) => tag,
+            Self::Entries => Tag::random(),
+        }
+    }
+
+    /// Reads what a client shows whose own events have this tag.
+    pub(crate) fn read(self, own: Tag, text: &str) -> Offset {
+        let entry = match self {
+            Self::Tagged(_) => None,
+            Self::Entries => EntryId::parse(text),
+        };
+        match entry {
+            Some(id) => Offset::Here(Place::broadcast(id.number())),
+            None => Offset::read(own, text),
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{
     Place,
-    place::Kind,
+    place::{Kind, Tag},
     pool::{MORE, Pool},
 };
 use crate::{
@@ -33,6 +33,8 @@ const MAX_CHANGES: usize = 64;
 #[derive(Debug)]
 pub struct Stream {
     pool: Arc<Pool>,
+    /// What the places of its events have in front.
+    pub(super) tag: Tag,
     state: OrderedMutex<{ rank::STREAM }, State>,
 }
 
@@ -107,9 +109,10 @@ pub struct Change {
 impl Stream {
     /// The stream of a connection whose client is in `session`. No broadcast before `number` was for
     /// it.
-    pub fn new(pool: Arc<Pool>, session: SessionKey, number: u64) -> Self {
+    pub fn new(pool: Arc<Pool>, tag: Tag, session: SessionKey, number: u64) -> Self {
         Self {
             pool,
+            tag,
             state: OrderedMutex::new(State {
                 presence: Presence::Here(session),
                 start: Place::own(number, 0),

@@ -74,7 +74,7 @@ fn place(json: &str) -> &str {
 
 /// A namespace with these limits, alone on its server.
 fn namespace(limits: config::Recovery) -> Journal {
-    Journal::new(Arc::new(Common::new(limits)))
+    Journal::new(Arc::new(Common::new(limits, false)))
 }
 
 /// A connection, and the client at its other end.
@@ -231,7 +231,7 @@ impl Client {
 
 fn broadcast(journal: &Journal, clients: &mut [Client], to: Selection, name: &str) {
     let mut log = journal.broadcasts();
-    let packet = log.push(to.clone(), event(name));
+    let packet = log.push(None, to.clone(), event(name));
     for client in clients.iter_mut().filter(|client| client.is_selected(&to)) {
         client.meant.push(name.to_owned());
         if client.is_here {
@@ -241,7 +241,7 @@ fn broadcast(journal: &Journal, clients: &mut [Client], to: Selection, name: &st
 }
 
 fn broadcast_volatile(journal: &Journal, clients: &mut [Client], to: &Selection, name: &str) {
-    let packet = journal.broadcasts().pass(event(name));
+    let packet = journal.broadcasts().pass(None, event(name));
     for client in clients.iter_mut() {
         if client.is_here && client.is_selected(to) {
             client.got.push(packet.array().to_owned());
@@ -450,12 +450,12 @@ fn a_panic_under_the_locks_costs_its_own_event_only() {
     let panics = |_: &str| -> Packet { panic!("encoding fails") };
     let alone = || journal.emit(&stream, false, panics, |_, _| ());
     panic::catch_unwind(AssertUnwindSafe(alone)).unwrap_err();
-    let to_all = || drop(journal.broadcasts().push(everyone(), panics));
+    let to_all = || drop(journal.broadcasts().push(None, everyone(), panics));
     panic::catch_unwind(AssertUnwindSafe(to_all)).unwrap_err();
 
     let sent = journal.emit(&stream, false, event("alone"), |_, packet| packet.clone());
     assert!(sent.unwrap().array().starts_with("[\"alone\","));
-    let sent = journal.broadcasts().push(everyone(), event("to all"));
+    let sent = journal.broadcasts().push(None, everyone(), event("to all"));
     assert!(sent.array().starts_with("[\"to all\","));
 }
 
@@ -475,7 +475,7 @@ fn events_enter_each_channel_in_the_order_of_their_places() {
                 for number in 0..EACH {
                     let mut log = journal.broadcasts();
                     let name = format!("broadcast {thread} {number}");
-                    let packet = log.push(everyone(), event(&name));
+                    let packet = log.push(None, everyone(), event(&name));
                     for (_, channel) in streams {
                         channel.lock().unwrap().push(packet.array().to_owned());
                     }
@@ -570,7 +570,7 @@ fn clients_that_come_back_while_others_send_have_every_event_once_and_in_order()
         scope.spawn(move || {
             for number in 0..SENT {
                 let mut log = journal.broadcasts();
-                let packet = log.push(everyone(), event(&format!("all {number}")));
+                let packet = log.push(None, everyone(), event(&format!("all {number}")));
                 for channel in channels {
                     let mut channel = channel.lock().unwrap();
                     if channel.1 {
@@ -882,7 +882,7 @@ fn the_names_in_a_selection_count_for_the_size_of_the_log() {
         ..Selection::default()
     };
     for _ in 0..20 {
-        journal.broadcasts().push(long.clone(), event("e"));
+        journal.broadcasts().push(None, long.clone(), event("e"));
     }
     let log = journal.broadcasts();
     assert!((1..=6).contains(&(log.next() - log.first())));
@@ -1042,7 +1042,7 @@ fn those_who_return_make_room_and_are_not_counted_any_more() {
         max_clients: ALL,
         ..roomy()
     };
-    let common = Arc::new(Common::new(limits));
+    let common = Arc::new(Common::new(limits, false));
     let namespaces = [(); 2].map(|()| Journal::new(common.clone()));
     let mut clients: Vec<_> = (0..ALL)
         .map(|number| Client::connect(&namespaces[number % 2]))
@@ -1073,7 +1073,7 @@ fn those_who_return_make_room_and_are_not_counted_any_more() {
 fn the_memory_of_all_namespaces_has_one_bound() {
     const BYTES: usize = 64 << 10;
     const NAMESPACES: usize = 20;
-    let common = Arc::new(Common::new(limits(10_000, BYTES as u64)));
+    let common = Arc::new(Common::new(limits(10_000, BYTES as u64), false));
     let namespaces: Vec<_> = (0..NAMESPACES)
         .map(|_| Journal::new(common.clone()))
         .collect();
@@ -1130,7 +1130,7 @@ fn the_memory_of_all_namespaces_has_one_bound() {
 #[test]
 fn the_memory_of_all_single_connections_has_one_bound() {
     const BYTES: usize = 256 << 10;
-    let common = Arc::new(Common::new(limits(10_000, BYTES as u64)));
+    let common = Arc::new(Common::new(limits(10_000, BYTES as u64), false));
     let journal = Journal::new(common.clone());
     let sweep = || {
         journal.sweep(false);

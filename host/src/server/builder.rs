@@ -16,6 +16,7 @@ use super::{
 use crate::{
     api::{self, Api, LocalKey},
     broadcast::Broadcast,
+    cluster::Cluster,
     config::{self, Config},
     directory::Directory,
     dispatch::Dispatcher,
@@ -94,7 +95,14 @@ impl Builder {
             dispatcher,
             mut reloader,
             published,
-        } = Core::new(&config, source, secret.clone(), config.store.clone())?;
+            cluster,
+        } = Core::new(
+            &config,
+            source,
+            secret.clone(),
+            config.store.clone(),
+            Cluster::new(&config.cluster),
+        )?;
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
         let sockets = Arc::new(Sockets {
@@ -174,6 +182,7 @@ impl Builder {
             reloader,
             reload_requests,
             published,
+            cluster,
             secret,
             local_key,
             tasks,

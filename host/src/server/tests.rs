@@ -126,7 +126,14 @@ fn load(written: &BTreeMap<Key, String>) -> Option<Config> {
 /// Makes everything that a server makes of it, except what waits for plugins and clients: those
 /// parts are made here, as they make them.
 async fn build(config: &Config) {
-    let core = Core::new(config, None, secret(config), config::Store::in_memory()).unwrap();
+    let core = Core::new(
+        config,
+        None,
+        secret(config),
+        config::Store::in_memory(),
+        None,
+    )
+    .unwrap();
     let sessions = core.namespaces.sessions();
     let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
     if sessions.begin(address, None).is_ok() {

@@ -242,6 +242,7 @@ mod tests {
             recovery,
             config::Presence::default(),
             &config::Socket::default(),
+            false,
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
@@ -252,6 +253,7 @@ mod tests {
             Arc::new(History::new(config::History::default())),
             metrics,
             crate::store::Store::new(config::Store::in_memory()),
+            None,
         );
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), 1);
         let sockets = Arc::new(Sockets {

@@ -13,7 +13,8 @@ use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{
-    Auth, Breaker, Budget, Config, History, Presence, Recovery, Runtime, Socket, Store, Web,
+    Auth, Breaker, Budget, Cluster, Config, History, Presence, Recovery, Runtime, Socket, Store,
+    Web,
 };
 use crate::units::{Size, duration};
 
@@ -57,6 +58,7 @@ pub(super) fn resolve(
         history: resolver.history(file.history.0),
         recovery: resolver.recovery(file.recovery.0),
         store: resolver.store(file.store.0),
+        cluster: resolver.cluster(file.cluster.0),
         reload: file.reload.0,
     }
 }
@@ -193,6 +195,15 @@ impl Resolver<'_> {
         let is_fit = store.max_value.bytes() > 0 && store.max_value <= largest;
         self.check("store.max_value", is_fit, "must be 1 to 64MiB");
         store
+    }
+
+    fn cluster(&mut self, cluster: Cluster) -> Cluster {
+        let is_named = !cluster.prefix.is_empty();
+        self.check("cluster.prefix", is_named, "must not be empty");
+        self.check_count("cluster.max_entries", cluster.max_entries, 1..=MANY);
+        let keeps_something = cluster.queue_bytes.bytes() > 0;
+        self.check("cluster.queue_bytes", keeps_something, MORE_THAN_ZERO);
+        cluster
     }
 
     fn runtime(&mut self, mut runtime: Runtime) -> Runtime {

@@ -31,9 +31,10 @@ use super::{
     selection::Selection,
 };
 use crate::{
+    cluster::EntryId,
     message::Message,
     presence::Presence,
-    recovery::{Common, Former, Journal, Replay, Returning, Stream},
+    recovery::{Common, Former, Journal, Log, Replay, Returning, Stream},
     transport::{
         engine::{Ended, Pushed, Session},
         key::{SessionKey, SocketKey},
@@ -222,9 +223,11 @@ impl Adapter {
         }
     }
 
-    /// Emits an event to every socket of a selection; it is encoded once.
-    pub fn broadcast(
+    /// Emits an event to every socket of a selection; it is encoded once. In a cluster it was read in an
+    /// `entry` of the stream.
+    pub(crate) fn broadcast(
         &self,
+        entry: Option<EntryId>,
         to: Selection,
         event: &str,
         message: Message,
@@ -233,14 +236,15 @@ impl Adapter {
         // Held until it is in all outboxes.
         let mut log = self.journal.as_ref().map(Journal::broadcasts);
         let recipients = self.members(&self.sockets(&to));
-        let is_kept = !volatile && log.as_ref().is_some_and(|log| log.is_waited_for());
+        let is_waited_for = |log: &Log| entry.is_some() || log.is_waited_for();
+        let is_kept = !volatile && log.as_deref().is_some_and(is_waited_for);
         if recipients.is_empty() && !is_kept {
             return Delivery::default();
         }
         let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
         let packet = match &mut log {
-            Some(log) if volatile => log.pass(|place| encode(Some(place))),
-            Some(log) => log.push(to, |place| encode(Some(place))),
+            Some(log) if volatile => log.pass(entry, |place| encode(Some(place))),
+            Some(log) => log.push(entry, to, |place| encode(Some(place))),
             None => encode(None),
         };
         let pushed: Vec<_> = recipients
@@ -254,6 +258,20 @@ impl Adapter {
         let waiting = waiting.filter(|(_, pushed)| *pushed == Pushed::Waiting);
         write(waiting.map(|((_, session), _)| session).collect());
         delivery
+    }
+
+    /// It gets all broadcasts from this number on.
+    pub(super) fn start_at(&self, number: u64) {
+        if let Some(journal) = &self.journal {
+            journal.start_at(number);
+        }
+    }
+
+    /// Entries of the cluster's stream were lost: who drops now, or has dropped, starts afresh.
+    pub(crate) fn interrupt(&self) {
+        if let Some(journal) = &self.journal {
+            journal.interrupt();
+        }
     }
 
     /// Emits an event to sockets, for their acks: an item of the stream for each that is still there.

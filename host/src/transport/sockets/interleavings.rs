@@ -123,6 +123,7 @@ impl Namespace {
             recovery,
             config::Presence::default(),
             &config::Socket::default(),
+            false,
         );
         namespaces.open("/");
         let adapter = namespaces.get("/").unwrap();
@@ -153,7 +154,7 @@ impl Namespace {
         for number in 0..EVENTS {
             let everybody = Selection::room(ALL);
             self.adapter
-                .broadcast(everybody, "all", message(number), false);
+                .broadcast(None, everybody, "all", message(number), false);
         }
     }
 

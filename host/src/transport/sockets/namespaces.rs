@@ -43,11 +43,12 @@ impl Dropped {
 }
 
 impl Namespaces {
-    /// No namespaces yet.
-    pub fn new(
+    /// No namespaces yet, on a server on its own or of a cluster.
+    pub(crate) fn new(
         recovery: config::Recovery,
         presence: config::Presence,
         socket: &config::Socket,
+        is_clustered: bool,
     ) -> Self {
         Self {
             adapters: RwLock::default(),
@@ -57,7 +58,7 @@ impl Namespaces {
             }),
             sessions: Arc::new(Sessions::new(Policy::new(socket))),
             presence: Arc::new(Presence::new(presence, &recovery)),
-            recovery: Arc::new(Common::new(recovery)),
+            recovery: Arc::new(Common::new(recovery, is_clustered)),
             max_rooms: MaxRooms(socket.max_rooms),
         }
     }
@@ -87,7 +88,10 @@ impl Namespaces {
         let presence = self.presence.clone();
         let dropped = self.dropped.clone();
         let adapter = Adapter::new(path, &self.recovery, presence, dropped, self.max_rooms);
-        self.adapters.write().insert(path.into(), Arc::new(adapter));
+        let adapter = Arc::new(adapter);
+        self.adapters.write().insert(path.into(), adapter.clone());
+        // Only now: an entry that was read before may not have been passed on to it.
+        adapter.start_at(self.recovery.next_number());
     }
 
     /// A namespace is served no more. Its connections have ended and are to be told.

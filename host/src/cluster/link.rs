@@ -1,0 +1,67 @@
+//! The connections to Redis.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use tokio::sync::watch;
+
+use crate::config;
+
+/// How long Redis may take to take a connection, and to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// How long it may hold an answer back that waits for entries.
+pub(super) const BLOCK: Duration = Duration::from_secs(2);
+
+/// What members of the cluster have in common.
+pub(super) struct Link {
+    client: Client,
+    /// The key of the stream, and what other keys and channels begin with.
+    pub prefix: Arc<str>,
+    /// So many entries are kept for clients that come back, and for servers that are behind.
+    pub max_entries: usize,
+    /// How many times the reader has read all that there was, after it had connected; 0 while it is not
+    /// connected.
+    pub round: watch::Sender<Round>,
+}
+
+/// How the reader gets on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Round {
+    /// Counts its connections.
+    pub number: u64,
+    /// Whether it has read all that there was when it had connected, and is connected still.
+    pub has_caught_up: bool,
+}
+
+impl Link {
+    /// Nothing is connected yet.
+    pub(super) fn new(url: &config::RedisUrl, config: &config::Cluster) -> Self {
+        Self {
+            client: url.client(),
+            prefix: config.prefix.as_str().into(),
+            max_entries: config.max_entries,
+            round: watch::Sender::default(),
+        }
+    }
+
+    /// A new connection, for requests that are answered at once.
+    pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        self.connect_with(ANSWER).await
+    }
+
+    /// A new connection, for requests that wait for entries.
+    pub(super) async fn connect_to_wait(&self) -> RedisResult<MultiplexedConnection> {
+        self.connect_with(BLOCK + ANSWER).await
+    }
+
+    async fn connect_with(&self, answer: Duration) -> RedisResult<MultiplexedConnection> {
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(ANSWER))
+            .set_response_timeout(Some(answer));
+        let client = &self.client;
+        client
+            .get_multiplexed_async_connection_with_config(&config)
+            .await
+    }
+}

@@ -1,0 +1,90 @@
+//! Sends what waits, in order.
+
+use std::{sync::Arc, time::Duration};
+
+use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
+use tokio::time::sleep;
+
+use super::{Cluster, entry::SEQUENCE, link::Round, queue::Outgoing};
+
+/// So many entries are sent in one go.
+const BATCH: usize = 256;
+
+/// Pause before Redis is tried again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// The one who sends.
+pub(crate) struct Sender {
+    cluster: Arc<Cluster>,
+}
+
+impl Sender {
+    /// Sends what is in the queue.
+    pub(crate) fn new(cluster: Arc<Cluster>) -> Self {
+        Self { cluster }
+    }
+
+    /// Sends, over lost connections.
+    pub(crate) async fn run(&self) {
+        let Cluster { link, queue } = &*self.cluster;
+        let mut rounds = link.round.subscribe();
+        loop {
+            // What the reader finds of this server's need not be sent again.
+            let Ok(round) = rounds
+                .wait_for(|round| round.has_caught_up)
+                .await
+                .map(|it| *it)
+            else {
+                return;
+            };
+            queue.rewind();
+            let lost = async {
+                // Never an error: the link has the other end.
+                let _ = rounds.wait_for(|now| *now != round).await;
+            };
+            tokio::select! {
+                _ = self.send() => link.round.send_modify(Round::ask_anew),
+                () = lost => {}
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    /// Sends until the connection is lost.
+    async fn send(&self) -> RedisResult<()> {
+        let Cluster { link, queue } = &*self.cluster;
+        let mut redis = link.connect().await?;
+        loop {
+            let batch = queue.take(BATCH).await;
+            self.add(&mut redis, &batch).await?;
+        }
+    }
+
+    async fn add(
+        &self,
+        redis: &mut MultiplexedConnection,
+        batch: &[Arc<Outgoing>],
+    ) -> RedisResult<()> {
+        let Cluster { link, queue } = &*self.cluster;
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        for entry in batch {
+            let Outgoing {
+                sequence,
+                namespace,
+                kind,
+                data,
+            } = &**entry;
+            let command = pipeline.cmd("XADD");
+            command.arg(&*link.prefix).arg("MAXLEN").arg("~");
+            command.arg(link.max_entries).arg("*");
+            command
+                .arg("uid")
+                .arg(&*queue.name)
+                .arg("nsp")
+                .arg(namespace);
+            command.arg("type").arg(*kind).arg("data").arg(data);
+            command.arg(SEQUENCE).arg(*sequence).ignore();
+        }
+        pipeline.query_async(redis).await
+    }
+}

@@ -1,0 +1,72 @@
+//! `[cluster]`
+
+use std::fmt;
+
+use serde::Deserialize;
+
+use crate::units::Size;
+
+/// `[cluster]`
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cluster {
+    /// The Redis that the servers have in common; none for a server on its own.
+    pub url: Option<RedisUrl>,
+    /// The key of the stream, and what other keys and channels begin with.
+    pub prefix: String,
+    /// How many entries of the stream are kept, at least 1.
+    pub max_entries: usize,
+    /// How much may wait to be sent while Redis is away.
+    pub queue_bytes: Size,
+}
+
+impl Default for Cluster {
+    fn default() -> Self {
+        Self {
+            url: None,
+            prefix: "socket.io".to_owned(),
+            max_entries: 10_000,
+            queue_bytes: Size::mib(64),
+        }
+    }
+}
+
+/// `cluster.url`: where a Redis is and, as a rule, its password. Its `Debug` shows nothing of it.
+#[derive(Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct RedisUrl {
+    text: String,
+    client: redis::Client,
+}
+
+impl RedisUrl {
+    /// A client of that Redis, not connected.
+    pub(crate) fn client(&self) -> redis::Client {
+        self.client.clone()
+    }
+}
+
+impl TryFrom<String> for RedisUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // The text may hold a password, and so may what is said of it.
+        let client = redis::Client::open(text.as_str()).map_err(|_| {
+            "not the URL of a Redis: expected one like \"redis://:PASSWORD@127.0.0.1:6379\""
+                .to_owned()
+        })?;
+        Ok(Self { text, client })
+    }
+}
+
+impl PartialEq for RedisUrl {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
