@@ -1,7 +1,7 @@
 // The code in the documents does what they say, for a reader who copies it.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync } from 'node:fs';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { CARGO, COMPILING, withSdk, writeCrate } from '../support/cargo.mjs';
@@ -18,7 +18,7 @@ const isManifest = ({ text }) => text.startsWith('[package]');
 const isOfTalk = ({ text }) => /^name = "talk"$/m.test(text);
 
 test('every block of code is in a language that is checked', () => {
-  const checked = written('rust', 'toml', 'js', 'html', 'sh', 'bash');
+  const checked = written('rust', 'toml', 'js', 'ts', 'html', 'sh', 'bash');
   const drawings = written('');
   assert.deepEqual([...checked, ...drawings].length, BLOCKS.length);
   assert.ok(checked.length > 20, 'the documents are found');
@@ -89,6 +89,13 @@ async function component(t, name) {
   return own ? built(t, own) : wasm(name);
 }
 
+/** The script that a document has under its path. */
+function script(path) {
+  const block = written('ts', 'js').find(({ before }) => before.endsWith(`\`${path}\`:`));
+  assert.ok(block, `${path} is written`);
+  return block.text;
+}
+
 /** What configurations have from the environment. */
 const SECRETS = { PAYMENTS_SECRET: `whsec_${Buffer.alloc(32, 7).toString('base64')}` };
 
@@ -99,6 +106,10 @@ describe('TOML is a configuration that serves, where its plugins are', () => {
       for (const [, path] of block.text.matchAll(/^path = "(.*\.wasm)"$/gm)) {
         mkdirSync(dirname(join(home.folder, path)), { recursive: true });
         cpSync(await component(t, basename(path, '.wasm')), join(home.folder, path));
+      }
+      for (const [, path] of block.text.matchAll(/^path = "(.*\.m?[jt]s)"$/gm)) {
+        mkdirSync(dirname(join(home.folder, path)), { recursive: true });
+        writeFileSync(join(home.folder, path), script(path));
       }
       const { code, stderr } = await home.mixlab('check');
       assert.equal(code, 0, stderr);

@@ -21,14 +21,15 @@ export const DOCUMENTS = find('');
 
 const BLOCK = /^```(\S*)\n(.*?)^```$/gms;
 
-/** The blocks of code of a document, in order: `{ language, text, where }`. */
+/** The blocks of code of a document, in order: `{ language, text, where, before }`, `before` is the line over it. */
 export function blocks(document) {
   const text = readFileSync(join(ROOT, document), 'utf8');
   const line = (at) => text.slice(0, at).split('\n').length;
-  return [...text.matchAll(BLOCK)].map(({ 1: language, 2: text, index }) => ({
+  return [...text.matchAll(BLOCK)].map(({ 1: language, 2: code, index }) => ({
     language,
-    text,
+    text: code,
     where: `${document}:${line(index)}`,
+    before: text.slice(0, index).trimEnd().split('\n').at(-1),
   }));
 }
 

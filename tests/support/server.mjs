@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SECRET } from './tokens.mjs';
 import { PATIENCE, until, within } from './wait.mjs';
@@ -56,7 +56,8 @@ export function wasm(name) {
  *
  * - `config`: the TOML text without plugins.
  * - `plugins`: for each one the name of its .wasm, or `{ wasm, name, …keys of [[plugins]] }`. The
- *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_".
+ *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_". A script is
+ *   `{ script, text, name, …keys of [[plugins]] }`, written to FOLDER/scripts/SCRIPT.
  * - `env`: variables over the defaults; `undefined` takes one away.
  * - `shell`: what bash does with the command line instead, which is its "$@":
  *   `'exec "$@" 2>/dev/full'`.
@@ -65,7 +66,8 @@ export function wasm(name) {
  */
 export function makeFolder(t, { config = '', plugins = [], env = {}, shell, recovery = false, embedding } = {}) {
   const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
-  const files = new Map(tables.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
+  const components = tables.filter((table) => table.wasm);
+  const files = new Map(components.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
 
   const folder = mkdtempSync(join(tmpdir(), 'mixlab-test-'));
   folders.add(folder);
@@ -83,6 +85,10 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, shell, reco
   });
 
   for (const [name, source] of files) cpSync(source, join(folder, name));
+  for (const { script, text } of tables.filter((table) => table.script)) {
+    mkdirSync(dirname(join(folder, 'scripts', script)), { recursive: true });
+    writeFileSync(join(folder, 'scripts', script), text);
+  }
   const configPath = join(folder, 'mixlab.toml');
   writeFileSync(configPath, [config, ...tables.map(pluginTable)].join('\n'));
   const runtime = join(folder, 'run');
@@ -124,9 +130,12 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, shell, reco
   };
 }
 
-/** One [[plugins]] table as TOML; what `name` and `path` are not given follows from `wasm`. */
-export function pluginTable({ wasm: source, ...keys }) {
-  const table = { name: source.replaceAll('_', '-'), path: `${source}.wasm`, ...keys };
+/** One [[plugins]] table as TOML; what `name` and `path` are not given follows from `wasm` or `script`. */
+export function pluginTable({ wasm: source, script, text, ...keys }) {
+  const named = script
+    ? { name: basename(script, extname(script)), path: `scripts/${script}` }
+    : { name: source.replaceAll('_', '-'), path: `${source}.wasm` };
+  const table = { ...named, ...keys };
   const lines = Object.entries(table).map(([key, value]) => `${key} = ${toml(value)}`);
   return ['[[plugins]]', ...lines, ''].join('\n');
 }

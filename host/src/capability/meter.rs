@@ -53,6 +53,8 @@ pub struct Meter {
     host_calls: usize,
     effects: usize,
     log_bytes: usize,
+    /// Whether the guest itself says what becomes of memory that it does not get.
+    handles_shortage: bool,
 }
 
 impl Meter {
@@ -65,7 +67,20 @@ impl Meter {
             host_calls: 0,
             effects: 0,
             log_bytes: 0,
+            handles_shortage: false,
         }
+    }
+
+    /// From now on, memory that is not there is refused, and no reason to end the guest.
+    pub fn let_handle_shortage(&mut self) {
+        self.handles_shortage = true;
+    }
+
+    /// How much more memory the instance may have, in bytes.
+    pub fn memory_left(&self) -> usize {
+        self.allowance
+            .memory_bytes
+            .saturating_sub(self.memory_bytes)
     }
 
     /// Starts the next call.
@@ -189,7 +204,8 @@ const MAX_TABLES: usize = 2 * MAX_CORE_INSTANCES;
 const TABLE_ELEMENT_BYTES: usize = size_of::<usize>();
 
 /// Sums over all memories and tables of a component. An overrun is an error rather than a failed
-/// `memory.grow`, so that the log names the budget and not some guest's allocator.
+/// `memory.grow`, so that the log names the budget and not some guest's allocator; but for scripts, which
+/// name the line.
 impl ResourceLimiter for Meter {
     fn memory_growing(
         &mut self,
@@ -197,8 +213,11 @@ impl ResourceLimiter for Meter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        self.grow(desired.saturating_sub(current))?;
-        Ok(true)
+        match self.grow(desired.saturating_sub(current)) {
+            Ok(()) => Ok(true),
+            Err(_) if self.handles_shortage => Ok(false),
+            Err(over) => Err(over.into()),
+        }
     }
 
     fn table_growing(

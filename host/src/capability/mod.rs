@@ -15,6 +15,7 @@ mod presence;
 mod random;
 mod rooms;
 mod sockets;
+mod source;
 mod store;
 mod timers;
 
@@ -39,6 +40,7 @@ use crate::{
     grant::Grants,
     guest::{self, Error, Message as GuestMessage},
     message::{Arguments, InvalidMessage, Message, is_socket_ios},
+    plugin::Program,
     store::{Open, Transaction},
 };
 
@@ -96,6 +98,8 @@ pub struct State {
     asks: Arc<Places>,
     /// What the plugin sends requests with.
     http: Arc<HttpAccess>,
+    /// The script that it is, if it is one.
+    program: Option<Arc<Program>>,
 }
 
 impl State {
@@ -137,6 +141,7 @@ impl State {
             may_ask: false,
             asks,
             http,
+            program: None,
         }
     }
 

@@ -113,6 +113,7 @@ fn wire(error: &CallError) -> WireError {
         CallError::OverBudget(_)
         | CallError::Misfit(_)
         | CallError::Trap(_)
+        | CallError::Script(_)
         | CallError::Invalid(_)
         | CallError::GaveUp(_) => WireError::new("plugin_error", "the plugin failed"),
         CallError::Paused(Paused::For(wait)) => {

@@ -20,7 +20,7 @@ use crate::{
     history::History,
     http_client::HttpClient,
     metrics::Metrics,
-    plugin::{Content, Engine, Health, Plugin, Services, Source},
+    plugin::{Code, Engine, Health, Plugin, Services, Source},
     registry::Served,
     store::Store,
     transport::Namespaces,
@@ -122,7 +122,8 @@ impl Settings {
 /// Loads a component as a server would that grants everything.
 pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, String> {
     let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
-    let bytes = std::fs::read(path).map_err(|error| named(&error))?;
+    let read = Code::read(path, settings.budget.file).map_err(|error| named(&error))?;
+    let code = read.code.map_err(|reason| named(&reason))?;
     let engine = Engine::start(&settings.runtime).map_err(|error| named(&error))?;
     let source = Source {
         name: path
@@ -131,7 +132,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
             .to_string_lossy()
             .as_ref()
             .into(),
-        content: Content::new(bytes),
+        code,
         grants: Arc::new(ArcSwap::from_pointee(Grants::all())),
         http: Vec::new(),
         config: settings.config.clone(),

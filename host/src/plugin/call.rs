@@ -214,6 +214,7 @@ impl Plugin {
                 future: Pin::new(lease.future()),
                 cpu: &mut cpu,
                 limit: budget.cpu,
+                last_words: self.last_words(),
             }
             .await;
             match ended {
@@ -270,11 +271,12 @@ impl Plugin {
             future: creation,
             cpu,
             limit,
+            last_words: self.last_words(),
         }
         .await;
         let described = created.ok_or_else(|| self.out_of_time("cpu", limit))?;
         let described = described.map_err(|error| CallError::Unavailable(error.to_string()))?;
-        let (instance, _) = described.map_err(CallError::Unavailable)?;
+        let (instance, ..) = described.map_err(CallError::Unavailable)?;
         lease.provide(instance);
         Ok(())
     }

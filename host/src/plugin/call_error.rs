@@ -5,6 +5,7 @@ use std::{any::Any, io, time::Duration};
 use rustix::io::Errno;
 use wasmtime::OutOfMemory;
 
+use super::script::ScriptFailed;
 use super::{breaker::Paused, instance::Misfit};
 use crate::{capability::OverBudget, panics};
 
@@ -28,6 +29,9 @@ pub enum CallError {
     /// It trapped.
     #[error("it trapped: {0}")]
     Trap(String),
+    /// It is a script, and says itself where it failed for good.
+    #[error("{0}")]
+    Script(String),
     /// It answered with something that its contract does not allow.
     #[error("{0}")]
     Invalid(String),
@@ -75,7 +79,7 @@ impl CallError {
         match self {
             Self::Timeout { budget, .. } | Self::OverBudget(OverBudget { budget, .. }) => budget,
             Self::Misfit(_) => "types",
-            Self::Trap(_) => "trap",
+            Self::Trap(_) | Self::Script(_) => "trap",
             Self::Invalid(_) => "invalid",
             Self::GaveUp(_) => "gave_up",
             Self::Paused(_) => "paused",
@@ -102,6 +106,9 @@ impl CallError {
         }
         if let Some(Misfit(types)) = error.downcast_ref() {
             return Self::Misfit(types.clone());
+        }
+        if let Some(ScriptFailed(text)) = error.downcast_ref() {
+            return Self::Script(text.clone());
         }
         if is_exhaustion(error) {
             return Self::Exhausted(format!("{error:#}"));

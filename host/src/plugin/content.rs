@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use sha2::{Digest, Sha256};
 
 /// What a component's file holds. Hashing is slow: make it off the server's threads.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) struct Content {
     bytes: Arc<[u8]>,
     hash: ContentHash,
@@ -32,6 +32,12 @@ impl Content {
     /// The hash of the bytes.
     pub(crate) fn hash(&self) -> ContentHash {
         self.hash
+    }
+}
+
+impl From<[u8; 32]> for ContentHash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
     }
 }
 

@@ -1,6 +1,6 @@
 //! The WebAssembly engine and the threads that plugins run on.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc, time::Duration};
 
 use rustix::process::{Pid, setpriority_process};
 use tokio::runtime;
@@ -10,7 +10,7 @@ use wasmtime::{
 };
 use wasmtime_wasi::p2::bindings::random::{insecure, random};
 
-use super::{cache::Cache, compiler::Compiler, ticker::Ticker};
+use super::{cache::Cache, compiler::Compiler, script::Scripts, ticker::Ticker};
 use crate::{capability::State, config, guest};
 
 /// Nice values: plugin code that did not finish at once yields to the server's own threads, and
@@ -27,6 +27,9 @@ pub(crate) struct Engine {
     plugins: Threads,
     penalty: Threads,
     ticker: Ticker,
+    /// How long a tick of it is.
+    tick: Duration,
+    scripts: Scripts,
 }
 
 impl Engine {
@@ -56,6 +59,8 @@ impl Engine {
             plugins: Threads::start("plugin", config.threads, PLUGIN_NICE)?,
             penalty: Threads::start("plugin-penalty", 1, PENALTY_NICE)?,
             ticker,
+            tick: config.tick,
+            scripts: Scripts::default(),
             compiler: Compiler::new(wasm.clone(), cache),
             wasm,
             base,
@@ -75,6 +80,17 @@ impl Engine {
     /// What makes guests yield.
     pub(super) fn ticker(&self) -> &Ticker {
         &self.ticker
+    }
+
+    /// What scripts run on.
+    pub(super) fn scripts(&self) -> &Scripts {
+        &self.scripts
+    }
+
+    /// How many of the ticks that make guests yield a time has, at most.
+    pub(super) fn ticks(&self, time: Duration) -> u64 {
+        let ticks = time.as_nanos() / self.tick.as_nanos().max(1);
+        u64::try_from(ticks).unwrap_or(u64::MAX).saturating_add(1)
     }
 
     /// A linker with what every plugin gets.

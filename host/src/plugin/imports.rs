@@ -249,6 +249,32 @@ pub(super) struct Wanted {
     pub may_request: Vec<&'static str>,
 }
 
+impl Wanted {
+    /// What the component for scripts has, which is the host's own, and asks for everything: a script is
+    /// refused what it is not granted when it asks, and of the rest it is told after `describe`.
+    pub(super) fn of_script(grants: &Grants) -> Self {
+        Self {
+            broadcast: true,
+            rooms: true,
+            emit: true,
+            ask: grants.any_ask(),
+            http: grants.any_http(),
+            sockets: true,
+            history: true,
+            presence: true,
+            store: grants.any_store(),
+            timers: grants.timers(),
+            connections: true,
+            timer_handler: true,
+            filters: true,
+            webhooks: true,
+            migrations: true,
+            requests: Vec::new(),
+            may_request: Vec::new(),
+        }
+    }
+}
+
 /// Checks exports and imports; deny by default.
 pub(super) fn check(
     engine: &wasmtime::Engine,

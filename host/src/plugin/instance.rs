@@ -1,12 +1,13 @@
 //! A live instance: a store, its exports, and one call at a time.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use wasmtime::{Store, component::InstancePre};
 
 use super::{
     imports::Wanted,
     job::{Firing, Job, Reply},
+    script::Program,
     ticker::Ticker,
     weight::Weight,
 };
@@ -14,8 +15,8 @@ use crate::{
     capability::{MAX_HANDLES, State},
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, Filters,
-        FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, TimerHandler,
-        TimerHandlerIndices, Verdict, Webhooks, WebhooksIndices,
+        FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, OfferedByScript,
+        OffersIndices, TimerHandler, TimerHandlerIndices, Verdict, Webhooks, WebhooksIndices,
     },
 };
 
@@ -33,11 +34,31 @@ pub(super) struct Prepared {
     filters: Option<FiltersIndices>,
     webhooks: Option<WebhooksIndices>,
     migrations: Option<MigrationsIndices>,
+    script: Option<Script>,
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
     uses_store: bool,
     ticker: Ticker,
+}
+
+/// What an instance runs that is a script.
+struct Script {
+    program: Arc<Program>,
+    offers: OffersIndices,
+}
+
+/// What a plugin has of what is optional.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Offer {
+    /// Whether it wants to know of connections.
+    pub connections: bool,
+    /// Whether it can be called by timers.
+    pub timer_handler: bool,
+    /// Whether it can filter events of others.
+    pub filters: bool,
+    /// Whether it takes webhooks.
+    pub webhooks: bool,
 }
 
 /// An instance and its store. After a trap, or when a call's future was dropped, it answers
@@ -71,7 +92,18 @@ fn optional<I, E>(
 }
 
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
-pub(super) type Described = Result<(Box<Instance>, Description), String>;
+pub(super) type Described = Result<(Box<Instance>, Description, Offer), String>;
+
+impl From<OfferedByScript> for Offer {
+    fn from(offered: OfferedByScript) -> Self {
+        Self {
+            connections: offered.connections,
+            timer_handler: offered.timer_handler,
+            filters: offered.filters,
+            webhooks: offered.webhooks,
+        }
+    }
+}
 
 impl Prepared {
     /// Looks up the exports that are `wanted`.
@@ -80,12 +112,21 @@ impl Prepared {
         wanted: Wanted,
         weight: Weight,
         ticker: Ticker,
+        program: Option<Arc<Program>>,
     ) -> wasmtime::Result<Self> {
+        // The component for scripts exports all that is optional.
+        let exports_need_store = wanted.timer_handler || wanted.migrations;
+        let uses_store = wanted.store || wanted.timers || program.is_none() && exports_need_store;
+        let script = program.map(|program| {
+            let offers = OffersIndices::new(&pre)?;
+            Ok::<_, wasmtime::Error>(Script { program, offers })
+        });
         Ok(Self {
             weight,
+            script: script.transpose()?,
             requests: wanted.requests,
             may_request: wanted.may_request,
-            uses_store: wanted.store || wanted.timers || wanted.timer_handler || wanted.migrations,
+            uses_store,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
             connections: wanted
@@ -128,24 +169,14 @@ impl Prepared {
         self.uses_store
     }
 
-    /// Whether the plugin wants to know of connections.
-    pub(super) fn wants_connections(&self) -> bool {
-        self.connections.is_some()
-    }
-
-    /// Whether the plugin can be called by timers.
-    pub(super) fn handles_timers(&self) -> bool {
-        self.timer_handler.is_some()
-    }
-
-    /// Whether the plugin takes webhooks.
+    /// Whether it exports what takes webhooks.
     pub(super) fn takes_webhooks(&self) -> bool {
         self.webhooks.is_some()
     }
 
-    /// Whether the plugin can filter events of others.
-    pub(super) fn can_filter(&self) -> bool {
-        self.filters.is_some()
+    /// Whether it is a script.
+    pub(super) fn is_script(&self) -> bool {
+        self.script.is_some()
     }
 
     /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
@@ -156,6 +187,9 @@ impl Prepared {
         config: &String,
     ) -> wasmtime::Result<Described> {
         let mut store = Store::new(self.pre.engine(), state);
+        if let Some(Script { program, .. }) = &self.script {
+            store.data_mut().run_script(program.clone());
+        }
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_async_yield_and_update(YIELD_TICKS);
         store.set_epoch_deadline(YIELD_TICKS);
@@ -175,23 +209,33 @@ impl Prepared {
         let migrations = optional(&self.migrations, |it| it.load(&mut store, &instance))?;
         let filters = optional(&self.filters, |it| it.load(&mut store, &instance))?;
         let described = lifecycle.call_describe(&mut store, config).await?;
+        let description = match described {
+            Ok(description) => description,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let mut offer = Offer {
+            connections: connections.is_some(),
+            timer_handler: timer_handler.is_some(),
+            filters: filters.is_some(),
+            webhooks: webhooks.is_some(),
+        };
+        if let Some(Script { offers, .. }) = &self.script {
+            let offers = offers.load(&mut store, &instance).map_err(misfit)?;
+            offer = Offer::from(offers.call_offered(&mut store).await?);
+        }
         store.data_mut().end();
         store.data().output.take();
-        Ok(described.map(|description| {
-            (
-                Box::new(Instance {
-                    store,
-                    events,
-                    connections,
-                    timer_handler,
-                    filters,
-                    webhooks,
-                    migrations,
-                    ticker: self.ticker.clone(),
-                }),
-                description,
-            )
-        }))
+        let instance = Box::new(Instance {
+            store,
+            events,
+            connections: connections.filter(|_| offer.connections),
+            timer_handler: timer_handler.filter(|_| offer.timer_handler),
+            filters: filters.filter(|_| offer.filters),
+            webhooks: webhooks.filter(|_| offer.webhooks),
+            migrations,
+            ticker: self.ticker.clone(),
+        });
+        Ok(Ok((instance, description, offer)))
     }
 }
 

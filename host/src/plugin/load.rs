@@ -22,14 +22,16 @@ use wasmtime::component::{Component, HasSelf};
 use super::{
     breaker::Breaker,
     call_error::{CallError, is_exhaustion},
+    code::Code,
     compiler::CompileError,
     content::Content,
     engine::Engine,
     health::Health,
-    imports::{self, ImportError, PACKAGE, VERSION},
-    instance::{Described, Prepared},
+    imports::{self, ImportError, PACKAGE, VERSION, Wanted},
+    instance::{Described, Offer, Prepared},
     metered::{CpuTime, Metered},
     pool::Pool,
+    script::{Files, LAST_WORDS},
     weight::{TooMany, Weight},
 };
 use crate::{
@@ -53,8 +55,8 @@ const HOST: &str = env!("CARGO_PKG_VERSION");
 pub(crate) struct Source {
     /// The name in `mixlab.toml`.
     pub name: Arc<str>,
-    /// The component.
-    pub content: Content,
+    /// What its file holds.
+    pub code: Code,
     /// What it may ask of the host. What is taken away while it runs is refused at the next call.
     pub grants: Arc<ArcSwap<Grants>>,
     /// What is said of the requests that it sends.
@@ -93,6 +95,8 @@ pub struct Plugin {
     version: OnceLock<String>,
     /// The version of the form in which it stores; known then, too.
     data_version: OnceLock<u32>,
+    /// What it has of what is optional; known then, too.
+    offer: OnceLock<Offer>,
     /// Whether what is stored is, or may be by now, in the form of another version.
     is_outdated: AtomicBool,
     /// The version that has taken its place with what is stored.
@@ -118,14 +122,6 @@ pub struct Plugin {
 /// Why a plugin cannot be loaded.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
-    /// The file is larger than the budget allows.
-    #[error("it has {size} bytes; the budget file = {allowed} allows no more")]
-    TooLarge {
-        /// Its size in bytes.
-        size: usize,
-        /// The budget.
-        allowed: String,
-    },
     /// The compiler took too long, now or when it met the same bytes before.
     #[error("it does not compile within the budget compile = {0}")]
     CompileTimeout(String),
@@ -177,6 +173,9 @@ pub(crate) enum LoadError {
     /// It refused: `describe` returned an error.
     #[error("it refused its configuration: {0}")]
     Refused(String),
+    /// It is a script that cannot be run, or says itself where it failed.
+    #[error("{0}")]
+    Script(String),
     /// The host's own fault.
     #[error("the host panicked while loading it: {0}")]
     Panicked(String),
@@ -223,37 +222,11 @@ impl Plugin {
             http: client,
         } = services;
         let runtime = engine.runtime(false).clone();
-        check_header(source.content.bytes(), &source.budget)?;
-        let content = source.content.clone();
-        // Before it is compiled: what there is too much of would be compiled as often.
-        let weighing = runtime.spawn_blocking(move || Weight::of(content.bytes()));
-        let weight = weighing.await.map_err(LoadError::unended)?;
-        let weight = weight.map_err(LoadError::TooMany)?;
-        // Compiling blocks for long; describe may be slow or loop. Neither belongs on the
-        // server's threads.
-        let budget = source.budget.compile;
-        let compiling = engine
-            .compiler()
-            .compile(&runtime, &source.name, &source.content, budget);
-        let component = compiling.await.map_err(|error| match error {
-            CompileError::OverBudget => {
-                LoadError::CompileTimeout(duration::display(budget).to_string())
-            }
-            CompileError::Busy => LoadError::Compiling,
-            CompileError::Unended(error) => LoadError::unended(error),
-            CompileError::Failed(error) if is_exhaustion(&error) => {
-                LoadError::Exhausted(format!("{error:#}"))
-            }
-            CompileError::Failed(error) => {
-                LoadError::NotAComponent(format!("it is not a valid component: {error:#}"))
-            }
-        })?;
-        let preparing = runtime.spawn_blocking({
-            let (engine, source) = (engine.clone(), source.clone());
-            move || prepare(&engine, &source, &component, weight)
-        });
-        let prepared = preparing.await.map_err(LoadError::unended)??;
-        // What came of a delivery is kept there.
+        let prepared = match &source.code {
+            Code::Component(content) => prepare_component(&engine, &source, content).await?,
+            Code::Script(files) => prepare_script(&engine, &source, files).await?,
+        };
+        // What came of a delivery is kept there. Of a script nobody knows yet whether it takes some.
         let remembers = prepared.takes_webhooks() && source.webhook.verification.is_some();
         let store = match prepared.uses_store() || remembers {
             true => {
@@ -280,6 +253,7 @@ impl Plugin {
             generation,
             version: OnceLock::new(),
             data_version: OnceLock::new(),
+            offer: OnceLock::new(),
             is_outdated: AtomicBool::new(false),
             successor: SetOnce::new(),
             prepared,
@@ -312,18 +286,20 @@ impl Plugin {
         let mut used = CpuTime::default();
         let creation = pin!(async {
             let described = self.instantiate().await?;
-            let Ok((mut instance, description)) = described else {
+            let Ok((mut instance, description, offer)) = described else {
                 return Ok(described);
             };
             let version = instance.data_version().await;
             let version = version.map_err(|error| self.trap(&error))?;
             self.data_version.get_or_init(|| version);
-            Ok(Ok((instance, description)))
+            self.offer.get_or_init(|| offer);
+            Ok(Ok((instance, description, offer)))
         });
         let metered = Metered {
             future: creation,
             cpu: &mut used,
             limit: cpu,
+            last_words: self.last_words(),
         };
         let out_of_time =
             |budget, allowed| LoadError::Describe(CallError::out_of_time(budget, allowed));
@@ -333,9 +309,21 @@ impl Plugin {
             .ok_or_else(|| out_of_time("cpu", cpu))?
             .map_err(|error| match error {
                 CallError::Misfit(types) => LoadError::Types(types),
+                CallError::Script(text) => LoadError::Script(text),
                 error => LoadError::Describe(error),
             })?;
-        let (instance, description) = described.map_err(LoadError::Refused)?;
+        let (instance, description, offer) =
+            described.map_err(|reason| match self.is_script() {
+                true => LoadError::Script(reason),
+                false => LoadError::Refused(reason),
+            })?;
+        let Source {
+            webhook, grants, ..
+        } = &self.source;
+        let is_verified = webhook.verification.is_some();
+        if offer.webhooks && !is_verified && !grants.load().unverified_webhooks() {
+            return Err(LoadError::Unverified);
+        }
         lease.provide(instance);
         Ok(description)
     }
@@ -376,6 +364,19 @@ impl Plugin {
             (CallError::Trap(text), Some(written)) => CallError::Trap(format!("{text}{written}")),
             (error, _) => error,
         })
+    }
+
+    /// Whether it is a script.
+    pub fn is_script(&self) -> bool {
+        self.prepared.is_script()
+    }
+
+    /// How much longer than its budget a call may take, which is told when that is used up.
+    pub(super) fn last_words(&self) -> Duration {
+        match self.is_script() {
+            true => LAST_WORDS,
+            false => Duration::ZERO,
+        }
     }
 
     /// The reason of a trap.
@@ -438,14 +439,18 @@ impl Plugin {
         self.source.grants.load()
     }
 
+    fn offers(&self, what: impl FnOnce(&Offer) -> bool) -> bool {
+        self.offer.get().is_some_and(what)
+    }
+
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
-        self.prepared.wants_connections()
+        self.offers(|offer| offer.connections)
     }
 
     /// Whether it takes webhooks.
     pub fn takes_webhooks(&self) -> bool {
-        self.prepared.takes_webhooks()
+        self.offers(|offer| offer.webhooks)
     }
 
     /// Whose webhooks it takes.
@@ -460,7 +465,7 @@ impl Plugin {
 
     /// Whether it can filter events of other plugins.
     pub fn can_filter(&self) -> bool {
-        self.prepared.can_filter()
+        self.offers(|offer| offer.filters)
     }
 
     /// Whether it is granted to filter this event, or all that match this pattern, right now.
@@ -480,7 +485,7 @@ impl Plugin {
 
     /// Whether it can be called by timers.
     pub fn handles_timers(&self) -> bool {
-        self.prepared.handles_timers()
+        self.offers(|offer| offer.timer_handler)
     }
 
     /// How long a call may take.
@@ -542,6 +547,93 @@ impl Plugin {
     }
 }
 
+async fn prepare_component(
+    engine: &Arc<Engine>,
+    source: &Source,
+    content: &Content,
+) -> Result<Prepared, LoadError> {
+    let runtime = engine.runtime(false);
+    check_header(content.bytes())?;
+    // Before it is compiled: what there is too much of would be compiled as often.
+    let weighing = runtime.spawn_blocking({
+        let content = content.clone();
+        move || Weight::of(content.bytes())
+    });
+    let weight = weighing.await.map_err(LoadError::unended)?;
+    let weight = weight.map_err(LoadError::TooMany)?;
+    // Compiling blocks for long; describe may be slow or loop. Neither belongs on the
+    // server's threads.
+    let budget = source.budget.compile;
+    let compiler = engine.compiler();
+    let compiling = compiler.compile(runtime, &source.name, content, budget);
+    let component = compiling
+        .await
+        .map_err(|error| not_compiled(error, budget))?;
+    let preparing = runtime.spawn_blocking({
+        let (engine, source) = (engine.clone(), source.clone());
+        move || prepare(&engine, &source, &component, weight)
+    });
+    preparing.await.map_err(LoadError::unended)?
+}
+
+/// Puts a script and the component that runs all of them together.
+async fn prepare_script(
+    engine: &Engine,
+    source: &Source,
+    files: &Arc<Files>,
+) -> Result<Prepared, LoadError> {
+    let (scripts, compiler) = (engine.scripts(), engine.compiler());
+    let (threads, budget) = (engine.runtime(false), source.budget.compile);
+    let failed = |error| not_compiled(error, budget);
+    let runtime = scripts.runtime(compiler, threads, || engine.base_linker());
+    let runtime = runtime.await.map_err(failed)?;
+    let _ticking = engine.ticker().hold();
+    let program = scripts.program(compiler, threads, files, engine.ticks(budget));
+    let program = program.await.map_err(failed)?;
+    program
+        .main()
+        .map_err(|reason| LoadError::Script(reason.to_owned()))?;
+    let wanted = Wanted::of_script(&source.grants.load());
+    check_waits(&wanted, &source.budget)?;
+    let ticker = engine.ticker().clone();
+    Prepared::new(
+        runtime.pre,
+        wanted,
+        runtime.weight,
+        ticker,
+        Some(Arc::new(program)),
+    )
+    .map_err(|error| LoadError::Types(format!("{error:#}")))
+}
+
+/// Why nothing was compiled, for whoever reads what became of a plugin.
+fn not_compiled(error: CompileError, budget: Duration) -> LoadError {
+    match error {
+        CompileError::OverBudget => {
+            LoadError::CompileTimeout(duration::display(budget).to_string())
+        }
+        CompileError::Busy => LoadError::Compiling,
+        CompileError::Unended(error) => LoadError::unended(error),
+        CompileError::Failed(error) if is_exhaustion(&error) => {
+            LoadError::Exhausted(format!("{error:#}"))
+        }
+        CompileError::Failed(error) => {
+            LoadError::NotAComponent(format!("it is not a valid component: {error:#}"))
+        }
+    }
+}
+
+/// Whoever waits for clients or servers needs an instance that may.
+fn check_waits(wanted: &Wanted, budget: &Budget) -> Result<(), LoadError> {
+    if wanted.ask && budget.asks() == 0 {
+        return Err(LoadError::NoAsks(budget.instances));
+    }
+    if wanted.http && budget.requests() == 0 {
+        return Err(LoadError::NoRequests(budget.instances));
+    }
+    Ok(())
+}
+
 fn prepare(
     engine: &Engine,
     source: &Source,
@@ -550,10 +642,7 @@ fn prepare(
 ) -> Result<Prepared, LoadError> {
     let wanted = imports::check(engine.wasm(), component, &source.grants.load())
         .map_err(LoadError::Imports)?;
-    let is_verified = source.webhook.verification.is_some();
-    if wanted.webhooks && !is_verified && !source.grants.load().unverified_webhooks() {
-        return Err(LoadError::Unverified);
-    }
+    check_waits(&wanted, &source.budget)?;
     let mut linker = engine.base_linker();
     let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
     if wanted.broadcast {
@@ -567,15 +656,9 @@ fn prepare(
         guest::emit::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     if wanted.ask {
-        if source.budget.asks() == 0 {
-            return Err(LoadError::NoAsks(source.budget.instances));
-        }
         guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     if wanted.http {
-        if source.budget.requests() == 0 {
-            return Err(LoadError::NoRequests(source.budget.instances));
-        }
         guest::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     if wanted.sockets {
@@ -597,20 +680,13 @@ fn prepare(
         guest::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
-    Prepared::new(pre, wanted, weight, engine.ticker().clone()).map_err(types)
+    Prepared::new(pre, wanted, weight, engine.ticker().clone(), None).map_err(types)
 }
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.
-fn check_header(bytes: &[u8], budget: &Budget) -> Result<(), LoadError> {
+fn check_header(bytes: &[u8]) -> Result<(), LoadError> {
     const MAGIC: &[u8] = b"\0asm";
     const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
-    if bytes.len() > budget.file.as_usize() {
-        let allowed = budget.file.to_string();
-        return Err(LoadError::TooLarge {
-            size: bytes.len(),
-            allowed,
-        });
-    }
     let reason = if bytes.is_empty() {
         "the file is empty"
     } else if !bytes.starts_with(MAGIC) {

@@ -1,16 +1,17 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
 //! `engine` owns the threads, `compiler` compiles within its `compile_time` and `cache` keeps what came of
-//! it, `load` turns a [`Content`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
+//! it, `load` turns a [`Code`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
 //! a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `migration` brings what former versions have stored into the form of a
-//! new one, `breaker` pauses what keeps failing,
+//! new one, `script` is for plugins that are no components, `breaker` pauses what keeps failing,
 //! `health` remembers how it went.
 
 mod breaker;
 mod cache;
 mod call;
 mod call_error;
+mod code;
 mod compile_time;
 mod compiler;
 mod completed;
@@ -24,17 +25,21 @@ mod load;
 mod metered;
 mod migration;
 mod pool;
+mod script;
 mod ticker;
 mod weight;
 
 pub(crate) use breaker::{Paused, Pauses};
 pub(crate) use call_error::CallError;
+pub(crate) use code::{Code, Reading, too_large};
 pub(crate) use completed::{Completed, Spent, Started};
-pub(crate) use content::{Content, ContentHash};
+pub(crate) use content::ContentHash;
 pub(crate) use engine::Engine;
 pub(crate) use health::Health;
 pub(crate) use job::{CallKind, Firing, Job, Reply};
 pub(crate) use load::Services;
 pub(crate) use load::{LoadError, Plugin, Source};
+pub(crate) use metered::is_out_of_time;
 pub(crate) use migration::Migrated;
 pub(crate) use pool::Lease;
+pub(crate) use script::{Program, ScriptFailed};

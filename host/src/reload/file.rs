@@ -4,14 +4,16 @@
 //! passing reason leaves no trace but the time of the next try.
 
 use std::{
-    fs,
-    io::{self, Read},
+    fs, io,
     os::unix::fs::MetadataExt,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
-use crate::{plugin::Content, units::Size};
+use crate::{
+    plugin::{Code, Reading, too_large},
+    units::Size,
+};
 
 /// How long a file is left alone that has become empty, or names fewer plugins: whoever writes it may
 /// have begun, and have the rest of it still to come.
@@ -21,9 +23,20 @@ pub(super) const EMPTIED_WAIT: Duration = Duration::from_secs(5);
 /// no more often than this.
 const CLOCK_TICK: Duration = Duration::from_millis(50);
 
-/// How a file looks from outside. A rename, a write and a touch all change it.
+/// How often the files of a script are read, at most, whose imports change meanwhile.
+const READINGS: usize = 3;
+
+/// How a file looks from outside, and those that belong to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Stamp {
+    file: FileStamp,
+    /// None of those that are not there.
+    imports: Vec<(PathBuf, Option<FileStamp>)>,
+}
+
+/// How one file looks. A rename, a write and a touch all change it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileStamp {
     modified: Option<SystemTime>,
     /// Seconds and nanoseconds of the last change of content or metadata; unlike `modified`, it
     /// cannot be set back.
@@ -33,8 +46,40 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    /// None if there is no such file. Links are followed.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    /// Of a file to which these others belong; none if there is no such file.
+    pub(super) fn of(path: &Path, imports: &[PathBuf]) -> Option<Self> {
+        let file = FileStamp::of(path)?;
+        let imports = imports.iter();
+        Some(Self {
+            file,
+            imports: imports
+                .map(|path| (path.clone(), FileStamp::of(path)))
+                .collect(),
+        })
+    }
+
+    /// The files that belong to it.
+    pub(super) fn imports(&self) -> impl Iterator<Item = &PathBuf> {
+        self.imports.iter().map(|(path, _)| path)
+    }
+
+    /// Whether the file has no bytes.
+    pub(super) fn is_empty(&self) -> bool {
+        self.file.len == 0
+    }
+
+    /// Whether every change of the files after `now` will show.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let imports = self.imports.iter().filter_map(|(_, stamp)| stamp.as_ref());
+        imports
+            .chain([&self.file])
+            .all(|stamp| stamp.is_settled(now))
+    }
+}
+
+impl FileStamp {
+    /// Links are followed.
+    fn of(path: &Path) -> Option<Self> {
         fs::metadata(path)
             .ok()
             .map(|metadata| Self::from_metadata(&metadata))
@@ -47,11 +92,6 @@ impl Stamp {
             len: metadata.len(),
             inode: metadata.ino(),
         }
-    }
-
-    /// Whether the file has no bytes.
-    pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Whether every change of the file after `now` will show.
@@ -131,7 +171,7 @@ pub(super) enum Look {
     /// It looks as it did when it was last dealt with.
     Same,
     /// What it holds.
-    Content(Stamp, Content),
+    Content(Stamp, Code),
     /// It has no bytes.
     Empty(Stamp),
     /// It is nothing that could be loaded, as long as it looks like this.
@@ -142,8 +182,9 @@ pub(super) enum Look {
     Unreadable(String),
 }
 
-/// Looks at a plugin's file, of which `limit` bytes may be loaded. It blocks.
-pub(super) fn look(path: &Path, limit: Size, seen: Option<&Stamp>) -> Look {
+/// Looks at a plugin's file, of which `limit` bytes may be loaded, and at those that are known to belong to
+/// it. It blocks.
+pub(super) fn look(path: &Path, limit: Size, seen: Option<&Stamp>, imports: &[PathBuf]) -> Look {
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => Look::Missing(format!("{}: no such file", path.display())),
         _ => Look::Unreadable(format!("{}: {error}", path.display())),
@@ -153,7 +194,9 @@ pub(super) fn look(path: &Path, limit: Size, seen: Option<&Stamp>) -> Look {
         Ok(metadata) => metadata,
         Err(error) => return unreadable(error),
     };
-    let stamp = Stamp::from_metadata(&metadata);
+    let Some(mut stamp) = Stamp::of(path, imports) else {
+        return unreadable(io::ErrorKind::NotFound.into());
+    };
     if seen == Some(&stamp) {
         return Look::Same;
     }
@@ -165,29 +208,31 @@ pub(super) fn look(path: &Path, limit: Size, seen: Option<&Stamp>) -> Look {
         };
         return Look::Unfit(stamp, format!("{}: {what}", path.display()));
     }
-    let too_large =
-        |size: u64| format!("it has {size} bytes; the budget file = {limit} allows no more");
     if metadata.len() > limit.bytes() {
-        return Look::Unfit(stamp, too_large(metadata.len()));
+        return Look::Unfit(stamp, too_large(metadata.len(), limit));
     }
-    match read(path, &metadata, limit) {
-        Err(error) => unreadable(error),
-        Ok(bytes) if bytes.is_empty() => Look::Empty(stamp),
-        Ok(bytes) if bytes.len() as u64 > limit.bytes() => {
-            Look::Unfit(stamp, too_large(bytes.len() as u64))
+    for _ in 0..READINGS {
+        let reading = match Code::read(path, limit) {
+            Ok(reading) => reading,
+            Err(error) => return unreadable(error),
+        };
+        if !stamp.imports().eq(&reading.imports) {
+            // They are looked at before they are read: what changes in between would not show.
+            match Stamp::of(path, &reading.imports) {
+                Some(changed) => stamp = changed,
+                None => return unreadable(io::ErrorKind::NotFound.into()),
+            }
+            continue;
         }
-        Ok(bytes) => Look::Content(stamp, Content::new(bytes)),
+        return match reading {
+            Reading { is_empty: true, .. } => Look::Empty(stamp),
+            Reading { code: Ok(code), .. } => Look::Content(stamp, code),
+            Reading {
+                code: Err(reason), ..
+            } => Look::Unfit(stamp, reason),
+        };
     }
-}
-
-/// The file's content, and one byte more than the limit of a file that grows meanwhile.
-fn read(path: &Path, metadata: &fs::Metadata, limit: Size) -> io::Result<Vec<u8>> {
-    let file = fs::File::open(path)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(metadata.len() as usize)?;
-    file.take(limit.bytes().saturating_add(1))
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
+    Look::Unreadable(format!("{}: it keeps changing", path.display()))
 }
 
 #[cfg(test)]

@@ -222,17 +222,26 @@ impl Reloader {
 
     fn paths(&self) -> Vec<PathBuf> {
         let config = self.source.iter().map(|source| source.path.clone());
-        config
-            .chain(self.slots.iter().map(|slot| slot.path().to_owned()))
-            .collect()
+        let of_slot = |slot: &Slot| {
+            let imports = slot.imports().iter().cloned();
+            imports.chain([slot.path().to_owned()]).collect::<Vec<_>>()
+        };
+        config.chain(self.slots.iter().flat_map(of_slot)).collect()
     }
 
     /// Whether some file has to be dealt with, whatever the watcher saw.
     async fn changed_on_disk(&self) -> bool {
-        let paths = self.paths();
+        let config = self.source.iter();
+        let config = config.map(|source| (source.path.clone(), Vec::new()));
+        let slots = self.slots.iter();
+        let slots = slots.map(|slot| (slot.path().to_owned(), slot.imports().to_vec()));
+        let files: Vec<(PathBuf, Vec<PathBuf>)> = config.chain(slots).collect();
         // A folder on a network may take its time.
         let looking = tokio::task::spawn_blocking(move || {
-            paths.iter().map(|path| Stamp::of(path)).collect::<Vec<_>>()
+            let files = files.iter();
+            files
+                .map(|(path, imports)| Stamp::of(path, imports))
+                .collect::<Vec<_>>()
         });
         let Ok(stamps) = looking.await else {
             return true;
@@ -257,7 +266,7 @@ impl Reloader {
         }
         let seen = self.config_file.seen().cloned();
         let reading = tokio::task::spawn_blocking(move || {
-            let stamp = Stamp::of(&path);
+            let stamp = Stamp::of(&path, &[]);
             let is_same = stamp.is_some() && stamp == seen;
             (!is_same).then(|| (stamp, Config::load(&path, overrides)))
         });

@@ -1,6 +1,10 @@
 //! One plugin of `mixlab.toml`: its file, the version that serves, and why a newer one does not.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 
@@ -12,7 +16,7 @@ use super::{
 use crate::{
     config,
     grant::Grants,
-    plugin::{Content, ContentHash, Health, Source},
+    plugin::{Code, ContentHash, Health, Source},
     registry::{AbsentFilter, Served},
     units::duration,
 };
@@ -30,6 +34,8 @@ enum Verdict {
 pub(super) struct Slot {
     spec: config::Plugin,
     file: Followed,
+    /// Other files that belong to it, as far as is known.
+    imports: Vec<PathBuf>,
     /// The content that was tried last and what came of it; the same content is not tried twice.
     tried: Option<(ContentHash, Verdict)>,
     /// Shared by all generations: what is taken away is taken from the one that serves, too.
@@ -44,7 +50,7 @@ pub(super) struct Slot {
 
 /// A file's content that has not been tried yet.
 pub(super) struct Candidate {
-    content: Content,
+    code: Code,
     stamp: Stamp,
 }
 
@@ -65,6 +71,7 @@ impl Slot {
             grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
             file: Followed::default(),
+            imports: Vec::new(),
             tried: None,
             generation,
             served: None,
@@ -118,6 +125,11 @@ impl Slot {
         &self.spec.path
     }
 
+    /// Other files that belong to it, whether they are there or not.
+    pub(super) fn imports(&self) -> &[PathBuf] {
+        &self.imports
+    }
+
     /// The version that serves, if one does.
     pub(super) fn served(&self) -> Option<&Arc<Served>> {
         self.served.as_ref()
@@ -131,8 +143,9 @@ impl Slot {
     /// Looks at the file, on a thread where that may take long.
     pub(super) async fn look(&self) -> Look {
         let (path, limit) = (self.spec.path.clone(), self.spec.budget.file);
-        let seen = self.file.seen().cloned();
-        let looking = tokio::task::spawn_blocking(move || look(&path, limit, seen.as_ref()));
+        let (seen, imports) = (self.file.seen().cloned(), self.imports.clone());
+        let looking =
+            tokio::task::spawn_blocking(move || look(&path, limit, seen.as_ref(), &imports));
         let looked = looking.await;
         looked.unwrap_or_else(|error| Look::Unreadable(error.to_string()))
     }
@@ -146,12 +159,15 @@ impl Slot {
         builds: Option<&Builds>,
     ) -> Todo {
         let waiting = self.waiting.take();
+        if let Look::Content(stamp, _) | Look::Empty(stamp) | Look::Unfit(stamp, _) = &found {
+            self.imports = stamp.imports().cloned().collect();
+        }
         let refusal = match found {
             Look::Same => {
                 self.waiting = waiting;
                 return Todo::Nothing;
             }
-            Look::Content(stamp, content) => return self.consider_content(stamp, content),
+            Look::Content(stamp, code) => return self.consider_content(stamp, code),
             Look::Empty(stamp) => {
                 if !self.file.postpone(Some(stamp.clone()), wait) {
                     let wait = duration::display(wait);
@@ -179,12 +195,12 @@ impl Slot {
     }
 
     /// Whatever was tried before, if the same content was not.
-    fn consider_content(&mut self, stamp: Stamp, content: Content) -> Todo {
+    fn consider_content(&mut self, stamp: Stamp, code: Code) -> Todo {
         if !self.file.is_due(Some(&stamp)) {
             return Todo::Nothing;
         }
         match &self.tried {
-            Some((tried, verdict)) if *tried == content.hash() => {
+            Some((tried, verdict)) if *tried == code.hash() => {
                 // Touched, or put back after it was gone.
                 self.refusal = match verdict {
                     Verdict::Refused(reason) | Verdict::Blocked(reason) => Some(reason.clone()),
@@ -193,7 +209,7 @@ impl Slot {
                 self.file.dealt_with(Some(stamp));
                 Todo::Nothing
             }
-            _ => Todo::Try(Candidate { content, stamp }),
+            _ => Todo::Try(Candidate { code, stamp }),
         }
     }
 
@@ -214,7 +230,7 @@ impl Slot {
     pub(super) fn source(&self, candidate: &Candidate, breaker: &config::Breaker) -> Source {
         Source {
             name: self.spec.name.as_str().into(),
-            content: candidate.content.clone(),
+            code: candidate.code.clone(),
             grants: self.grants.clone(),
             http: self.spec.http.clone(),
             config: self.spec.config.clone(),
@@ -288,7 +304,7 @@ impl Slot {
     }
 
     fn conclude(&mut self, candidate: Candidate, verdict: Verdict) {
-        self.tried = Some((candidate.content.hash(), verdict));
+        self.tried = Some((candidate.code.hash(), verdict));
         self.file.dealt_with(Some(candidate.stamp));
     }
 

@@ -1,7 +1,7 @@
 use std::{fs, time::Duration};
 
 use super::*;
-use crate::plugin::Content;
+use crate::plugin::content::Content;
 
 /// A component with nothing in it.
 const EMPTY: &[u8] = b"\0asm\x0d\0\x01\0";

@@ -6,7 +6,7 @@ use super::*;
 fn settled_file(folder: &tempfile::TempDir, content: &str) -> (PathBuf, Stamp) {
     let path = folder.path().join("file");
     fs::write(&path, content).unwrap();
-    let stamp = Stamp::of(&path).unwrap();
+    let stamp = Stamp::of(&path, &[]).unwrap();
     while !stamp.is_settled(SystemTime::now()) {
         std::thread::yield_now();
     }
@@ -23,14 +23,14 @@ fn a_file_is_due_until_it_was_dealt_with_and_again_when_it_looks_different() {
     assert!(!followed.is_due(Some(&stamp)));
     assert!(followed.is_due(None), "it is gone");
     fs::write(&path, "two").unwrap();
-    assert!(followed.is_due(Stamp::of(&path).as_ref()));
+    assert!(followed.is_due(Stamp::of(&path, &[]).as_ref()));
     followed.forget();
     assert!(followed.is_due(Some(&stamp)));
 }
 
 #[test]
 fn a_file_that_changed_just_now_may_change_unseen() {
-    let stamp = Stamp {
+    let stamp = FileStamp {
         modified: None,
         changed: (1000, 0),
         len: 1,
@@ -54,7 +54,7 @@ fn what_is_postponed_waits_from_when_the_file_first_looked_so() {
     assert!(!followed.postpone(Some(stamp.clone()), long), "still");
     assert!(followed.postpone(Some(stamp.clone()), Duration::ZERO));
     fs::write(&path, "content").unwrap();
-    assert!(followed.is_due(Stamp::of(&path).as_ref()));
+    assert!(followed.is_due(Stamp::of(&path, &[]).as_ref()));
 }
 
 #[test]
@@ -62,21 +62,24 @@ fn a_look_says_what_a_file_is() {
     let folder = tempfile::tempdir().unwrap();
     let (path, stamp) = settled_file(&folder, "12345");
     let limit = Size::new(5);
-    assert!(matches!(look(&path, limit, Some(&stamp)), Look::Same));
-    match look(&path, limit, None) {
-        Look::Content(_, content) => assert_eq!(content.bytes(), b"12345"),
+    assert!(matches!(look(&path, limit, Some(&stamp), &[]), Look::Same));
+    match look(&path, limit, None, &[]) {
+        Look::Content(_, Code::Component(content)) => assert_eq!(content.bytes(), b"12345"),
         _ => panic!("it has five bytes"),
     }
-    match look(&path, Size::new(4), None) {
+    match look(&path, Size::new(4), None, &[]) {
         Look::Unfit(_, reason) => assert!(reason.starts_with("it has 5 bytes"), "{reason}"),
         _ => panic!("it is too large"),
     }
     fs::write(&path, "").unwrap();
-    assert!(matches!(look(&path, limit, None), Look::Empty(_)));
-    assert!(matches!(look(folder.path(), limit, None), Look::Unfit(..)));
+    assert!(matches!(look(&path, limit, None, &[]), Look::Empty(_)));
+    assert!(matches!(
+        look(folder.path(), limit, None, &[]),
+        Look::Unfit(..)
+    ));
     let missing = folder.path().join("missing");
-    assert!(matches!(look(&missing, limit, None), Look::Missing(_)));
+    assert!(matches!(look(&missing, limit, None, &[]), Look::Missing(_)));
     let below_a_file = path.join("file");
-    let below_a_file = look(&below_a_file, limit, None);
+    let below_a_file = look(&below_a_file, limit, None, &[]);
     assert!(matches!(below_a_file, Look::Unreadable(_)));
 }

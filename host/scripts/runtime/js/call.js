@@ -1,0 +1,136 @@
+// What calls have in common: messages, durations, and the errors that end them.
+import * as natives from "mixlab:natives";
+
+// Scripts may change what is built in. What this module does with what clients send must not depend on that.
+const { parse, stringify } = JSON;
+const { isArray } = Array;
+const { keys } = Object;
+const { hasOwn } = Object;
+
+/** A "no" to the client. */
+export class Rejection extends Error {
+    constructor(code, message = "", { temporary, retryAfter, details } = {}) {
+        super(message);
+        this.code = String(code);
+        this.retryAfter = retryAfter === undefined ? undefined : milliseconds(retryAfter);
+        this.temporary = temporary ?? retryAfter !== undefined;
+        this.details = details;
+    }
+    get name() {
+        return "Rejection";
+    }
+}
+
+/** Why a client is not let in, in words of the plugin's own. */
+export class Refusal extends Error {
+    constructor(message, data) {
+        super(message);
+        this.data = data;
+    }
+    get name() {
+        return "Refusal";
+    }
+}
+
+/** What the host did not do. */
+export class HostError extends Error {
+    constructor(code, text) {
+        super(text);
+        this.code = code;
+    }
+    get name() {
+        return "HostError";
+    }
+}
+natives.hostError(HostError);
+
+// Bytes on their way: those of the message that is being written.
+let attached;
+
+/** The text of arguments and the list of their bytes, which stand as placeholders in the text. */
+export function write(args) {
+    const bytes = (attached = []);
+    try {
+        const text = stringify(args);
+        return bytes.length === 0 ? [text] : [text, bytes];
+    } finally {
+        attached = undefined;
+    }
+}
+
+// `JSON.stringify` asks these of bytes, wherever they are in a value.
+function placeholder() {
+    if (attached === undefined) return { ...this };
+    attached.push(this instanceof Uint8Array ? this : new Uint8Array(this.buffer ?? this, this.byteOffset ?? 0, this.byteLength));
+    return { _placeholder: true, num: attached.length - 1 };
+}
+for (const type of [Object.getPrototypeOf(Uint8Array), ArrayBuffer, DataView]) {
+    Object.defineProperty(type.prototype, "toJSON", { value: placeholder, writable: true, configurable: true });
+}
+
+/** The arguments of a message, with the bytes in place of their placeholders. */
+export function read(text, attachments) {
+    const args = parse(text);
+    return attachments === undefined || attachments === null ? args : filled(args, attachments);
+}
+
+function filled(value, attachments) {
+    if (value === null || typeof value !== "object") return value;
+    if (value._placeholder === true && hasOwn(value, "num")) return attachments[value.num] ?? value;
+    if (isArray(value)) {
+        for (let i = 0; i < value.length; i++) value[i] = filled(value[i], attachments);
+    } else {
+        for (const key of keys(value)) {
+            // A key that names the prototype is a key of the client's and nothing else.
+            const inner = filled(value[key], attachments);
+            Object.defineProperty(value, key, { value: inner, writable: true, enumerable: true, configurable: true });
+        }
+    }
+    return value;
+}
+
+const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+
+/** Milliseconds of a number of them, or of a text like "250ms", "5s", "10m", "1h" or "2d". */
+export function milliseconds(duration) {
+    if (typeof duration === "number" && duration >= 0) return Math.round(duration);
+    const [, count, unit] = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(duration) ?? [];
+    if (unit === undefined) {
+        throw new TypeError(`${show(duration)} is no duration: write milliseconds as a number, or "250ms", "5s", "10m", "1h", "2d"`);
+    }
+    return Math.round(Number(count) * UNITS[unit]);
+}
+
+/** A value as it is shown to people: in the log, and in errors. */
+export function show(value, depth = 3) {
+    if (typeof value === "string") return stringify(value);
+    if (typeof value === "function") return `[Function ${value.name || "(anonymous)"}]`;
+    if (typeof value === "bigint") return `${value}n`;
+    if (value === null || typeof value !== "object") return String(value);
+    if (value instanceof Error) return told(value);
+    if (value instanceof Date) return Number.isNaN(value.getTime()) ? "Invalid Date" : value.toISOString();
+    if (value instanceof RegExp || value instanceof URL) return String(value);
+    if (depth === 0) return isArray(value) ? "[…]" : "{…}";
+    const inner = (one) => show(one, depth - 1);
+    if (isArray(value)) return `[${value.slice(0, 100).map(inner).join(", ")}${value.length > 100 ? ", …" : ""}]`;
+    if (ArrayBuffer.isView(value) && value.length !== undefined) return `${value.constructor.name} [${[...value.slice(0, 50)].join(", ")}${value.length > 50 ? ", …" : ""}]`;
+    if (value instanceof Map) return `Map {${[...value].map(([key, one]) => `${inner(key)} => ${inner(one)}`).join(", ")}}`;
+    if (value instanceof Set) return `Set {${[...value].map(inner).join(", ")}}`;
+    if (value instanceof Promise) return "Promise";
+    return `{${keys(value).slice(0, 100).map((key) => `${key}: ${inner(value[key])}`).join(", ")}}`;
+}
+
+/** An error with the lines of the script that it passed. Those of this component tell its author nothing. */
+export function told(error) {
+    const stack = typeof error.stack === "string" ? error.stack : "";
+    const lines = stack.split("\n").filter((line) => line.trim() !== "" && !/\(?mixlab(:[a-z]+)?:\d+:\d+\)?$|\(native\)$/.test(line));
+    const head = error instanceof Error ? String(error) : show(error);
+    const text = [head, ...lines.map((line) => line.trimEnd())].join("\n");
+    return error.cause === undefined ? text : `${text}\nCaused by: ${error.cause instanceof Error ? told(error.cause) : show(error.cause)}`;
+}
+
+/** Where in the script this is called from, like `chat.ts:12:5`. */
+export function place() {
+    const lines = told(new Error()).split("\n").slice(1);
+    return /\(?([^\s()]+:\d+:\d+)\)?$/.exec(lines[0] ?? "")?.[1];
+}

@@ -1,0 +1,136 @@
+// Where calls of the host come in.
+import * as natives from "mixlab:natives";
+import { HostError, Refusal, Rejection, read, show, told, write } from "mixlab:call";
+import { Context, enter } from "mixlab:context";
+import { Answer, described } from "mixlab";
+
+const { parse, stringify } = JSON;
+
+let script;
+
+export function describe(exported, config, name) {
+    script = described(exported, parse(config), name);
+    return stringify(script.told);
+}
+
+function begin(event) {
+    const cx = new Context(event, script.config);
+    enter(cx);
+    return cx;
+}
+
+/** What `answered` makes of a value, now or when it is there. */
+const then = (value, answered) => (value instanceof Promise ? value.then(answered) : answered(value));
+
+export function handle(event, text, attachments) {
+    const cx = begin(event);
+    const { handler } = script.handlers.get(event) ?? script.handlers.get("*");
+    return then(handler(cx, ...read(text, attachments)), outcome);
+}
+
+function outcome(value) {
+    if (value === undefined) return undefined;
+    if (value instanceof Answer) return [value.kind, ...write(value.args)];
+    const written = write([value]);
+    return written.length === 1 ? written[0] : ["reply", ...written];
+}
+
+export function filter(event, text, attachments) {
+    const cx = begin(event);
+    const [, filter] = script.parts.filters.find(([pattern]) => matches(pattern, event));
+    return then(filter(cx, ...read(text, attachments)), (value) => {
+        if (value === undefined) return ["pass"];
+        if (value instanceof Answer) return [value.kind, ...write(value.args)];
+        throw new TypeError(`a filter answered ${show(value)}, and not pass, replace(…), done, reply(…) or noAck`);
+    });
+}
+
+/** Whether an event is one of a pattern, in which `*` stands for any run of characters. */
+function matches(pattern, event) {
+    const [start, ...parts] = pattern.split("*");
+    if (parts.length === 0) return pattern === event;
+    const end = parts.pop();
+    if (!event.startsWith(start)) return false;
+    let at = start.length;
+    for (const part of parts) {
+        const found = event.indexOf(part, at);
+        if (found < 0) return false;
+        at = found + part.length;
+    }
+    return event.length - at >= end.length && event.endsWith(end);
+}
+
+export function connect(auth) {
+    return script.parts.onConnect?.(begin("connect"), parse(auth));
+}
+
+export function disconnect(reason) {
+    return script.parts.onDisconnect?.(begin("disconnect"), reason);
+}
+
+export function fire(name, payload, due, attempt) {
+    const handler = script.parts.scheduled.get(name) ?? script.parts.onTimer;
+    if (handler === undefined) throw new Error(`the timer ${show(name)} is due, and the script has no onTimer`);
+    return handler(begin(name), { name, payload: parse(payload), due: new Date(due), attempt });
+}
+
+export function webhook(method, path, query, headers, body, delivery) {
+    const request = {
+        method,
+        path,
+        query: new URLSearchParams(parse(query)),
+        headers: new Headers(parse(headers)),
+        body,
+        delivery: delivery ?? undefined,
+        text: () => natives.decode(body, false),
+        json: () => parse(natives.decode(body, true)),
+    };
+    return then(script.parts.onWebhook(begin("webhook"), request), answer);
+}
+
+function answer(response = {}) {
+    const headers = Object.entries(response.headers ?? {}).map(([name, value]) => [name, String(value)]);
+    let { body = "" } = response;
+    if (response.json !== undefined) {
+        body = stringify(response.json);
+        headers.push(["content-type", "application/json"]);
+    }
+    return [response.status ?? 200, stringify(headers), body instanceof Uint8Array ? body : natives.encode(body)];
+}
+
+export function migrate(stored, cursor) {
+    const next = script.parts.migration.migrate(begin("migration"), stored, cursor ?? undefined);
+    return then(next, (value) => (value === undefined || value === null ? null : String(value)));
+}
+
+/** What of the host's errors is nobody's fault, and may be otherwise another time. */
+const PASSING = {
+    busy: ["plugin_unavailable", "The plugin is busy, try again"],
+    unavailable: ["plugin_unavailable", "The store is not available"],
+    unreachable: ["plugin_unavailable", "A server that the plugin needs does not answer, try again"],
+    "timed-out": ["no_answer", "There was no answer in time"],
+    disconnected: ["no_answer", "The connection ended before the client answered"],
+};
+
+/** What became of an error that the script let go, as JSON text. */
+export function tell(error, wasStopped) {
+    if (wasStopped) return stringify({ text: `the budget of CPU time is used up, here:\n${told(error).split("\n").slice(1).join("\n")}`, is_final: true });
+    if (error instanceof Rejection) {
+        return stringify({
+            code: error.code || "rejected",
+            text: error.message,
+            temporary: error.temporary,
+            retry_after_ms: error.retryAfter,
+            details: error.details === undefined ? undefined : stringify(error.details),
+        });
+    }
+    if (error instanceof Refusal) {
+        return stringify({ code: "", text: error.message, details: error.data === undefined ? undefined : stringify(error.data) });
+    }
+    if (error instanceof HostError && Object.hasOwn(PASSING, error.code)) {
+        const [code, text] = PASSING[error.code];
+        return stringify({ code, text, temporary: true });
+    }
+    const isOutOfMemory = error instanceof Error && error.name === "InternalError" && error.message === "out of memory";
+    return stringify({ text: told(error), is_final: isOutOfMemory });
+}

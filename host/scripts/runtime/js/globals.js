@@ -1,0 +1,244 @@
+// What scripts find without an import, beside the language itself. What is not here is missing on purpose,
+// and says so.
+import * as natives from "mixlab:natives";
+import { milliseconds, show } from "mixlab:call";
+import { URL, URLSearchParams } from "mixlab:url";
+
+function define(object, name, value) {
+    Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
+}
+
+const line = (parts) => parts.map((part) => (typeof part === "string" ? part : show(part))).join(" ");
+const counts = new Map();
+define(globalThis, "console", {
+    debug: (...parts) => natives.log("debug", line(parts)),
+    trace: (...parts) => natives.log("debug", line([...parts, new Error("trace")])),
+    log: (...parts) => natives.log("info", line(parts)),
+    info: (...parts) => natives.log("info", line(parts)),
+    dir: (value) => natives.log("info", line([value])),
+    table: (value) => natives.log("info", line([value])),
+    warn: (...parts) => natives.log("warn", line(parts)),
+    error: (...parts) => natives.log("error", line(parts)),
+    assert: (holds, ...parts) => holds || natives.log("error", line(["assertion failed:", ...parts])),
+    count: (label = "default") => {
+        counts.set(label, (counts.get(label) ?? 0) + 1);
+        natives.log("info", `${label}: ${counts.get(label)}`);
+    },
+});
+
+define(globalThis, "URL", URL);
+define(globalThis, "URLSearchParams", URLSearchParams);
+
+define(globalThis, "TextEncoder", class TextEncoder {
+    get encoding() {
+        return "utf-8";
+    }
+    encode(text = "") {
+        return natives.encode(text);
+    }
+    encodeInto(text, into) {
+        let read = 0;
+        let written = 0;
+        for (const character of String(text)) {
+            const bytes = natives.encode(character);
+            if (written + bytes.length > into.length) break;
+            into.set(bytes, written);
+            written += bytes.length;
+            read += character.length;
+        }
+        return { read, written };
+    }
+});
+
+const view = (bytes) => (bytes instanceof Uint8Array ? bytes : ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes ?? 0));
+define(globalThis, "TextDecoder", class TextDecoder {
+    #fatal;
+    #keepsBom;
+    constructor(encoding = "utf-8", { fatal = false, ignoreBOM = false } = {}) {
+        if (!/^(utf-?8|unicode-1-1-utf-8)$/i.test(encoding.trim())) throw new RangeError(`TextDecoder knows UTF-8 only, and not ${show(encoding)}`);
+        this.#fatal = fatal;
+        this.#keepsBom = ignoreBOM;
+    }
+    get encoding() {
+        return "utf-8";
+    }
+    get fatal() {
+        return this.#fatal;
+    }
+    decode(bytes, { stream = false } = {}) {
+        if (stream) throw new TypeError("TextDecoder decodes what is there as a whole: there are no streams");
+        const text = natives.decode(view(bytes), this.#fatal);
+        return this.#keepsBom ? text : text.replace(/^\uFEFF/, "");
+    }
+});
+
+const hex = (byte) => byte.toString(16).padStart(2, "0");
+define(globalThis, "crypto", {
+    getRandomValues(array) {
+        if (array.byteLength > 65_536) throw new RangeError("getRandomValues makes 65536 bytes at most");
+        view(array).set(natives.random(array.byteLength));
+        return array;
+    },
+    randomUUID() {
+        const bytes = natives.random(16);
+        bytes[6] = (bytes[6] & 0x0f) | 0x40;
+        bytes[8] = (bytes[8] & 0x3f) | 0x80;
+        const text = [...bytes].map(hex).join("");
+        return `${text.slice(0, 8)}-${text.slice(8, 12)}-${text.slice(12, 16)}-${text.slice(16, 20)}-${text.slice(20)}`;
+    },
+    get subtle() {
+        throw new Error("crypto.subtle is not there");
+    },
+});
+
+define(globalThis, "structuredClone", (value) => {
+    const seen = new Map();
+    const copy = (one) => {
+        if (typeof one === "function" || typeof one === "symbol") throw new TypeError(`structuredClone: ${show(one)} cannot be cloned`);
+        if (one === null || typeof one !== "object") return one;
+        if (seen.has(one)) return seen.get(one);
+        const kept = (made) => {
+            seen.set(one, made);
+            return made;
+        };
+        if (one instanceof Date) return kept(new Date(one));
+        if (one instanceof RegExp) return kept(new RegExp(one.source, one.flags));
+        if (one instanceof ArrayBuffer) return kept(one.slice(0));
+        if (one instanceof DataView) return kept(new DataView(copy(one.buffer), one.byteOffset, one.byteLength));
+        if (ArrayBuffer.isView(one)) return kept(new one.constructor(copy(one.buffer), one.byteOffset, one.length));
+        if (one instanceof Promise || one instanceof WeakMap || one instanceof WeakSet) throw new TypeError(`structuredClone: ${show(one)} cannot be cloned`);
+        if (one instanceof Map) {
+            const made = kept(new Map());
+            for (const [key, its] of one) made.set(copy(key), copy(its));
+            return made;
+        }
+        if (one instanceof Set) {
+            const made = kept(new Set());
+            for (const its of one) made.add(copy(its));
+            return made;
+        }
+        if (one instanceof Error) {
+            const made = kept(new (globalThis[one.name] ?? Error)(one.message));
+            define(made, "stack", one.stack);
+            return made;
+        }
+        const made = kept(Array.isArray(one) ? new Array(one.length) : {});
+        for (const key of Object.keys(one)) Object.defineProperty(made, key, { value: copy(one[key]), writable: true, enumerable: true, configurable: true });
+        return made;
+    };
+    return copy(value);
+});
+
+/** The headers of a request or an answer. */
+class Headers {
+    #pairs = [];
+    constructor(init = []) {
+        const pairs = typeof init[Symbol.iterator] === "function" ? init : Object.entries(init);
+        for (const [name, value] of pairs) this.append(name, value);
+    }
+    append(name, value) {
+        this.#pairs.push([String(name).toLowerCase(), String(value).trim()]);
+    }
+    set(name, value) {
+        this.delete(name);
+        this.append(name, value);
+    }
+    delete(name) {
+        const lower = String(name).toLowerCase();
+        this.#pairs = this.#pairs.filter(([other]) => other !== lower);
+    }
+    get(name) {
+        const lower = String(name).toLowerCase();
+        const values = this.#pairs.filter(([other]) => other === lower).map(([, value]) => value);
+        return values.length === 0 ? null : values.join(", ");
+    }
+    has(name) {
+        return this.get(name) !== null;
+    }
+    entries() {
+        return this.#pairs.map((pair) => [...pair])[Symbol.iterator]();
+    }
+    keys() {
+        return this.#pairs.map(([name]) => name)[Symbol.iterator]();
+    }
+    values() {
+        return this.#pairs.map(([, value]) => value)[Symbol.iterator]();
+    }
+    forEach(callback, self) {
+        for (const [name, value] of this.#pairs) callback.call(self, value, name, this);
+    }
+    [Symbol.iterator]() {
+        return this.entries();
+    }
+}
+define(globalThis, "Headers", Headers);
+
+/** What a server answered. All of it is there. */
+class Response {
+    #body;
+    constructor(url, status, headers, body) {
+        this.url = url;
+        this.status = status;
+        this.ok = status >= 200 && status < 300;
+        this.headers = new Headers(headers);
+        this.#body = body;
+        Object.freeze(this);
+    }
+    async bytes() {
+        return this.#body;
+    }
+    async arrayBuffer() {
+        return this.#body.buffer.slice(this.#body.byteOffset, this.#body.byteOffset + this.#body.byteLength);
+    }
+    async text() {
+        return natives.decode(this.#body, false);
+    }
+    async json() {
+        return JSON.parse(natives.decode(this.#body, false));
+    }
+}
+
+define(globalThis, "fetch", async (url, { method = "GET", headers, body, timeout } = {}) => {
+    const sent = new Headers(headers ?? []);
+    let bytes;
+    if (body === undefined || body === null) bytes = new Uint8Array();
+    else if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) bytes = view(body);
+    else {
+        if (body instanceof URLSearchParams && !sent.has("content-type")) sent.set("content-type", "application/x-www-form-urlencoded;charset=UTF-8");
+        bytes = natives.encode(String(body));
+    }
+    const wait = timeout === undefined ? undefined : milliseconds(timeout);
+    const [status, answered, answer] = natives.http(method.toUpperCase(), String(url), JSON.stringify([...sent]), bytes, wait);
+    return new Response(String(url), status, JSON.parse(answered), answer);
+});
+
+/** What scripts of Node look for and is not here: a clear word instead of "not a function". */
+const MISSING = {
+    setTimeout: "a call is over when its handler has answered, and nothing runs later: set a timer with cx.timers.set(name, payload, { after: \"5s\" }) and handle it with onTimer",
+    setInterval: "nothing runs between calls: declare a schedule with .every(name, \"5s\", handler)",
+    setImmediate: "nothing runs after a call: queueMicrotask runs within it, and cx.timers.set(name, payload) behind it",
+    require: "scripts are modules: write import, of \"mixlab\" or of a file beside the script",
+    XMLHttpRequest: "use fetch, which needs the grant http:URL",
+    WebSocket: "use fetch, which needs the grant http:URL",
+};
+for (const [name, reason] of Object.entries(MISSING)) {
+    define(globalThis, name, () => {
+        throw new ReferenceError(`${name} is not there: ${reason}`);
+    });
+}
+for (const name of ["clearTimeout", "clearInterval", "clearImmediate"]) define(globalThis, name, () => {});
+
+// Code that stands in no file has no line, and nobody has read it.
+const refuse = () => {
+    throw new EvalError("there is no code from text here: neither eval nor new Function");
+};
+define(globalThis, "eval", refuse);
+for (const made of [function () {}, async function () {}, function* () {}, async function* () {}]) {
+    const prototype = Object.getPrototypeOf(made);
+    const Function = function () {
+        refuse();
+    };
+    Function.prototype = prototype;
+    define(prototype, "constructor", Function);
+}
+define(globalThis, "Function", (() => {}).constructor);
