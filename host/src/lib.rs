@@ -60,6 +60,7 @@ mod store;
 mod suggest;
 mod tasks;
 mod timers;
+mod tls;
 mod transport;
 pub mod units;
 pub mod user;

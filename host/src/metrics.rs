@@ -6,7 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use prometheus::{
@@ -15,7 +15,7 @@ use prometheus::{
     core::{Collector, MetricVec, MetricVecBuilder},
 };
 
-use crate::cluster;
+use crate::{cluster, tls};
 
 /// The label of events that no plugin declares.
 pub(crate) const OTHER: &str = "other";
@@ -25,6 +25,9 @@ pub(crate) const NO_PLUGIN: &str = "";
 
 /// What is loaded beside plugins. No plugin has this name.
 pub(crate) const CONFIG_FILE: &str = "mixlab.toml";
+
+/// The same for the files of `[tls]`. No plugin has this name either.
+pub(crate) const CERTIFICATES: &str = "[tls]";
 
 const PLUGIN: &str = "plugin";
 const EVENT: &str = "event";
@@ -53,6 +56,8 @@ pub struct Metrics {
     cluster_waiting_entries: IntGauge,
     cluster_waiting_bytes: IntGauge,
     refused_connections: IntCounter,
+    tls_handshakes: IntCounterVec,
+    tls_expiry: IntGaugeVec,
     calls: HistogramVec,
     call_failures: IntCounterVec,
     requests: IntCounterVec,
@@ -179,6 +184,16 @@ impl Default for Metrics {
                 )
                 .expect("the name is valid"),
             ),
+            tls_handshakes: counters(
+                "mixlab_tls_handshakes_total",
+                "TLS handshakes with clients, by outcome: ok or why they failed",
+                &["outcome"],
+            ),
+            tls_expiry: gauges(
+                "mixlab_tls_certificate_expiry_seconds",
+                "When a certificate expires, in seconds since 1970, by its first name",
+                &["certificate"],
+            ),
             calls: registered(&registry, calls),
             call_failures: counters(
                 "mixlab_plugin_call_failures_total",
@@ -212,7 +227,7 @@ impl Default for Metrics {
             ),
             reloads: counters(
                 "mixlab_reloads_total",
-                "Loads of plugins and of mixlab.toml, by result: ok or refused",
+                "Loads of plugins, of mixlab.toml and of the certificates of [tls], by result: ok or refused",
                 &[WHAT, "result"],
             ),
             registry,
@@ -312,7 +327,7 @@ impl Metrics {
         keep(&self.call_failures, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.requests, [PLUGIN], |[plugin]| has_plugin(plugin));
         keep(&self.reloads, [WHAT], |[what]| {
-            what == CONFIG_FILE || has_plugin(what)
+            what == CONFIG_FILE || what == CERTIFICATES || has_plugin(what)
         });
     }
 
@@ -345,6 +360,22 @@ impl Metrics {
         self.refused_connections.clone()
     }
 
+    /// The counters of TLS handshakes, by outcome.
+    pub(crate) fn tls_handshakes(&self) -> IntCounterVec {
+        self.tls_handshakes.clone()
+    }
+
+    /// Shows when certificates expire, in place of those that were shown before.
+    pub(crate) fn show_certificates(&self, identity: &tls::Identity) {
+        self.tls_expiry.reset();
+        for certificate in identity.certificates() {
+            let expiry = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
+            self.tls_expiry
+                .with_label_values(&[certificate.label()])
+                .set(expiry.unwrap_or_default().as_secs() as i64);
+        }
+    }
+
     /// What is counted for a plugin's calls, to be kept for the plugin.
     pub fn calls_of(&self, plugin: &str) -> CallMetrics {
         CallMetrics {
@@ -355,7 +386,7 @@ impl Metrics {
         }
     }
 
-    /// Counts a load of a plugin, or of `mixlab.toml`.
+    /// Counts a load of a plugin, of `mixlab.toml` or of certificates.
     pub fn reloaded(&self, what: &str, ok: bool) {
         self.reloads
             .with_label_values(&[what, if ok { "ok" } else { "refused" }])

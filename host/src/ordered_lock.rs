@@ -39,8 +39,10 @@ pub(crate) mod rank {
     pub(crate) const PRESENCE: usize = 9;
     /// Who may run calls of a plugin.
     pub(crate) const PERMITS: usize = 10;
+    /// What is encrypted for one client, and what of its is not decrypted yet.
+    pub(crate) const TLS: usize = 11;
 
-    pub(super) const NAMES: [&str; 11] = [
+    pub(super) const NAMES: [&str; 12] = [
         "directory",
         "phase",
         "formers",
@@ -52,6 +54,7 @@ pub(crate) mod rank {
         "lane",
         "presence",
         "permits",
+        "tls",
     ];
 }
 

@@ -1,6 +1,8 @@
 //! The server: everything put together, from a configuration to a port that answers.
 
 mod builder;
+mod hsts;
+mod redirect;
 #[cfg(test)]
 mod tests;
 
@@ -24,7 +26,7 @@ use crate::{
     api::LocalKey,
     broadcast::Broadcast,
     cluster::{self, Cluster},
-    config::{self, Config, HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES},
+    config::{self, Config, HOW_TO_MAKE_ONE, Listen, MIN_JWT_SECRET_BYTES},
     directory::Directory,
     dispatch::{Dispatcher, Timers},
     history::History,
@@ -37,11 +39,13 @@ use crate::{
     socket::Sockets,
     store::Store,
     tasks::{Task, Tasks},
+    tls::{self, Identity},
     transport::{Listener, Namespaces, Sessions, serve},
 };
 pub use crate::{
     reload::{ConfigSource, Status},
     tasks::TaskFailed,
+    tls::CertificateError,
 };
 
 /// How long the end of the connections may take at shutdown, plugins' hooks included.
@@ -54,6 +58,8 @@ const BACKLOG: u32 = 1024;
 pub struct Server {
     address: SocketAddr,
     listener: Listener,
+    redirect: Option<redirect::Redirecting>,
+    is_secure: bool,
     request_timeout: Duration,
     router: Router,
     directory: Arc<Directory>,
@@ -95,6 +101,9 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
+    /// Clients cannot be shown who the server is.
+    #[error("[tls] {0}")]
+    Tls(#[from] CertificateError),
     /// The WebAssembly engine does not start on this machine.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
@@ -137,6 +146,20 @@ impl Server {
     /// The address it is bound to.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is, as a URL: by HTTPS where there is a certificate.
+    pub fn url(&self) -> String {
+        let scheme = match self.is_secure {
+            true => "https",
+            false => "http",
+        };
+        format!("{scheme}://{}", self.address)
+    }
+
+    /// Whether it speaks TLS.
+    pub(crate) fn is_secure(&self) -> bool {
+        self.is_secure
     }
 
     /// The four primitives, for Rust programs that embed the server.
@@ -211,6 +234,9 @@ impl Server {
             request_timeout: self.request_timeout,
             connections: connections.clone(),
         });
+        if let Some(redirect) = self.redirect {
+            tasks.spawn(redirect.task(self.request_timeout, connections.clone()));
+        }
 
         let result = tokio::select! {
             () = shutdown => Ok(()),
@@ -386,6 +412,7 @@ impl Core {
         secret: Arc<[u8]>,
         store: config::Store,
         cluster: Option<Arc<Cluster>>,
+        tls: Option<tls::Current>,
     ) -> Result<Self, StartError> {
         let engine = Engine::start(&config.runtime)
             .map_err(|error| StartError::Engine(format!("{error:#}")))?;
@@ -423,6 +450,7 @@ impl Core {
                     http: HttpClient::on_this_runtime(),
                 },
                 metrics: dispatcher.metrics.clone(),
+                tls,
             },
             limits,
             published.clone(),
@@ -437,27 +465,48 @@ impl Core {
     }
 }
 
-/// Loads all plugins as [`Server::start`] does, without serving; says how each of them stands.
-pub(crate) async fn check(config: &Config) -> Result<Arc<Status>, StartError> {
+/// What [`check`] has found.
+pub(crate) struct Checked {
+    /// How each plugin stands.
+    pub status: Arc<Status>,
+    /// What a server would start with, and clients would not take.
+    pub faults: Vec<String>,
+    /// What is likely a mistake, beside what the configuration alone shows.
+    pub doubts: Vec<String>,
+}
+
+/// Reads certificates and loads all plugins as [`Server::start`] does, without serving.
+pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     addresses(config).await?;
+    let identity = identity(config).await?;
     // A server may have the real one open.
     let store = config::Store::in_memory();
-    let mut core = Core::new(config, None, secret(config), store, None)?;
+    let mut core = Core::new(config, None, secret(config), store, None, None)?;
     core.reloader.refresh().await;
-    Ok(core.reloader.status().load_full())
+    let (faults, doubts) = identity.map_or_else(Default::default, |identity| identity.doubts());
+    Ok(Checked {
+        status: core.reloader.status().load_full(),
+        faults,
+        doubts,
+    })
 }
 
 /// The first address that can be had, as a socket with its port: it refuses connections until it
 /// listens.
 async fn bind(config: &Config) -> Result<TcpSocket, StartError> {
+    let addresses = addresses(config).await?;
+    bind_first(addresses).map_err(|source| listen_error(&config.listen, source))
+}
+
+fn bind_first(addresses: Vec<SocketAddr>) -> io::Result<TcpSocket> {
     let mut reason = io::Error::other("the name has no address");
-    for address in addresses(config).await? {
+    for address in addresses {
         match bound(address) {
             Ok(socket) => return Ok(socket),
             Err(error) => reason = error,
         }
     }
-    Err(listen_error(config, reason))
+    Err(reason)
 }
 
 fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
@@ -474,12 +523,7 @@ fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
 /// What the address to listen on stands for. Only this machine may reach a server whose tokens
 /// anybody could make.
 async fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
-    let error = |source| listen_error(config, source);
-    let listen = config.listen.clone();
-    let addresses = tokio::task::spawn_blocking(move || listen.resolve())
-        .await
-        .map_err(|cancelled| error(io::Error::other(cancelled)))?
-        .map_err(error)?;
+    let addresses = resolve(&config.listen).await?;
     let public = addresses.iter().find(|address| !address.ip().is_loopback());
     let Some(public) = public.filter(|_| config.auth.enabled) else {
         return Ok(addresses);
@@ -491,10 +535,25 @@ async fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
     }
 }
 
-fn listen_error(config: &Config, source: io::Error) -> StartError {
+async fn resolve(listen: &Listen) -> Result<Vec<SocketAddr>, StartError> {
+    let resolving = listen.clone();
+    let resolved = spawn_blocking(move || resolving.resolve()).await;
+    let resolved = resolved.unwrap_or_else(|cancelled| Err(io::Error::other(cancelled)));
+    resolved.map_err(|source| listen_error(listen, source))
+}
+
+fn listen_error(listen: &Listen, source: io::Error) -> StartError {
     StartError::Listen {
-        address: config.listen.to_string(),
+        address: listen.to_string(),
         source,
+    }
+}
+
+/// Reads what clients are shown, where there is TLS.
+async fn identity(config: &Config) -> Result<Option<Identity>, StartError> {
+    match config.tls.clone() {
+        Some(tls) => Ok(Some(Identity::read(tls).await?)),
+        None => Ok(None),
     }
 }
 

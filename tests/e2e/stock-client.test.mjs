@@ -1,10 +1,9 @@
 // What the host sends, a stock client can read; and what it is refused for a while, it gets in the end.
 import assert from 'node:assert/strict';
 import { cpSync } from 'node:fs';
-import { Agent } from 'node:http';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { ask, askAll, connect, nextEvent, open, received } from '../support/client.mjs';
+import { agentOf, ask, askAll, connect, nextEvent, open, received } from '../support/client.mjs';
 import { startNode } from '../support/node-server.mjs';
 import { editConfig, plugin, reload } from '../support/plugins.mjs';
 import { rawPolling, rawSocket } from '../support/raw.mjs';
@@ -273,7 +272,7 @@ for (const [way, transports] of Object.entries(WAYS)) {
 }
 
 /** A client at another address of this machine. */
-const from = (localAddress) => ({ agent: new Agent({ localAddress }) });
+const from = (localAddress) => ({ agent: agentOf(server, { localAddress }) });
 
 test("one client's bad events do not close the door to clients at other addresses", async (t) => {
   const own = await startServer(t, { config: '[breaker]\nfailures = 3\npause = "1m"', plugins: ['trips', 'echo'] });

@@ -1,5 +1,6 @@
 // The stock Socket.IO client, with its events collected so that none is missed.
 import { Agent } from 'node:http';
+import { Agent as SecureAgent } from 'node:https';
 import * as newest from 'socket.io-client';
 import { PATIENCE, until, within } from './wait.mjs';
 
@@ -29,7 +30,11 @@ export async function connect(t, server, options = {}) {
 
 /** The same at another address of this machine: another client to limits and pauses. */
 export const connectFrom = (t, server, localAddress, options) =>
-  connect(t, server, { agent: new Agent({ localAddress }), ...options });
+  connect(t, server, { agent: agentOf(server, { localAddress }), ...options });
+
+/** What the connections of a client to this server come from. */
+export const agentOf = (server, options) =>
+  server.url.startsWith('https:') ? new SecureAgent(options) : new Agent(options);
 
 /** The same without waiting: a socket that is about to connect. */
 export function open(

@@ -1,7 +1,7 @@
 // WebSocket frames as bytes, for what no library sends or shows.
-import { connect } from 'node:net';
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
+import { dial } from './tcp.mjs';
 import { until, within } from './wait.mjs';
 
 export const CONTINUATION = 0;
@@ -60,7 +60,8 @@ export function upgrade(server, { headers = {}, query = 'EIO=4&transport=websock
 
 /** A TCP connection over which `request` went, closed when `t` ends. What comes behind a 101 is read as frames. */
 export async function frameSocket(t, server, request = upgrade(server)) {
-  const tcp = connect(server.port, '127.0.0.1').setNoDelay();
+  const { socket: tcp, opened } = dial(server, { host: '127.0.0.1' });
+  tcp.setNoDelay();
   t.after(() => tcp.destroy());
   let received = Buffer.alloc(0);
   const socket = {
@@ -105,7 +106,7 @@ export async function frameSocket(t, server, request = upgrade(server)) {
     }
     if (/^HTTP\/1.1 101 /.test(socket.head)) received = takeFrames(received, socket.frames);
   });
-  await within(once(tcp, 'connect'), 'the server accepts the connection');
+  await within(once(tcp, opened), 'the server accepts the connection');
   tcp.write(request);
   await until(() => socket.head !== undefined || socket.ended, { message: 'the head of an answer' });
   return socket;

@@ -4,7 +4,9 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } fro
 import { tmpdir } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { makeAuthority } from './certificates.mjs';
 import { SECRET } from './tokens.mjs';
+import { trust } from './trust.mjs';
 import { PATIENCE, until, within } from './wait.mjs';
 
 /** The repository's folder. */
@@ -28,6 +30,19 @@ const SHIPPED = join(ROOT, 'target/plugins');
 
 /** Compiled guests are reused by all servers of all test files, in a folder that is nobody else's. */
 const CACHE = join(ROOT, 'tests/node_modules/.cache/mixlab');
+
+/**
+ * Where all servers of a test file that say nothing of TLS speak it: MIXLAB_TESTS_TLS=1. Clients trust the
+ * authority.
+ */
+const TLS = process.env.MIXLAB_TESTS_TLS === '1' ? everywhere() : {};
+
+function everywhere() {
+  const authority = makeAuthority({ after: (remove) => process.on('exit', remove) });
+  const { paths } = authority.issue();
+  trust(authority.ca);
+  return { MIXLAB_TLS__CERTIFICATE: paths.certificate, MIXLAB_TLS__KEY: paths.key };
+}
 
 /** A server listens when its plugins are compiled: forty of them, where nothing is cached yet. */
 const START_PATIENCE = 120_000;
@@ -55,6 +70,7 @@ export function wasm(name) {
  * node:test's `{ after }` for what all tests of a file share.
  *
  * - `config`: the TOML text without plugins.
+ * - `files`: texts of more files, by name.
  * - `plugins`: for each one the name of its .wasm, or `{ wasm, name, …keys of [[plugins]] }`. The
  *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_". A script is
  *   `{ script, text, name, …keys of [[plugins]] }`, written to FOLDER/scripts/SCRIPT.
@@ -64,7 +80,7 @@ export function wasm(name) {
  * - `recovery`: whether clients get their connections back. It adds an argument to events.
  * - `embedding`: a program that embeds the server, and takes nothing but the path of `mixlab.toml`.
  */
-export function makeFolder(t, { config = '', plugins = [], env = {}, shell, recovery = false, embedding } = {}) {
+export function makeFolder(t, { config = '', files: more = {}, plugins = [], env = {}, shell, recovery = false, embedding } = {}) {
   const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
   const components = tables.filter((table) => table.wasm);
   const files = new Map(components.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
@@ -89,6 +105,7 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, shell, reco
     mkdirSync(dirname(join(folder, 'scripts', script)), { recursive: true });
     writeFileSync(join(folder, 'scripts', script), text);
   }
+  for (const [name, text] of Object.entries(more)) writeFileSync(join(folder, name), text, { mode: 0o600 });
   const configPath = join(folder, 'mixlab.toml');
   writeFileSync(configPath, [config, ...tables.map(pluginTable)].join('\n'));
   const runtime = join(folder, 'run');
@@ -103,6 +120,7 @@ export function makeFolder(t, { config = '', plugins = [], env = {}, shell, reco
     JWT_SECRET: SECRET,
     MIXLAB_API_KEY: API_KEY,
     NO_COLOR: '1',
+    ...TLS,
     ...env,
   };
   for (const key of Object.keys(environment)) {
@@ -183,7 +201,7 @@ function start(line, options, shell) {
 export async function startServer(t, { listen = '127.0.0.1:0', args = [], env, ...options } = {}) {
   const home = makeFolder(t, { env: options.embedding ? { MIXLAB_LISTEN: listen, ...env } : env, ...options });
   const child = home.start('up', '--listen', listen, ...args);
-  const listening = () => child.stdout().match(/MixLab is listening on (http:\/\/\S+)\n/);
+  const listening = () => child.stdout().match(/MixLab is listening on (https?:\/\/\S+)\n/);
   try {
     await until(() => listening() || child.hasEnded(), {
       timeout: START_PATIENCE,

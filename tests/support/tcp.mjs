@@ -1,21 +1,30 @@
 // Plain TCP connections, for requests that no HTTP client would send.
 import { once } from 'node:events';
 import { connect } from 'node:net';
+import { connect as connectSecurely } from 'node:tls';
 import { within } from './wait.mjs';
+
+/** A socket to the server, with TLS where it speaks that; and the name of the event when it is open. */
+export function dial(server, options) {
+  const isSecure = server.url?.startsWith('https:');
+  return isSecure
+    ? { socket: connectSecurely({ port: server.port, ...options }), opened: 'secureConnect' }
+    : { socket: connect({ port: server.port, ...options }), opened: 'connect' };
+}
 
 /**
  * A connection to the server, destroyed when `t` ends, over which `text` was sent: to an address of this
  * machine, and from one if that is said.
  */
 export async function tcp(t, server, text = '', { host = '127.0.0.1', localAddress } = {}) {
-  const socket = connect({ port: server.port, host, localAddress });
+  const { socket, opened } = dial(server, { host, localAddress });
   t.after(() => socket.destroy());
   let received = '';
   const state = { ended: false };
   socket.setEncoding('latin1').on('data', (data) => (received += data));
   socket.on('error', () => {});
   const closed = once(socket, 'close').then(() => (state.ended = true));
-  await within(once(socket, 'connect'), 'the server accepts the connection');
+  await within(once(socket, opened), 'the server accepts the connection');
   if (text) socket.write(text);
   return {
     socket,

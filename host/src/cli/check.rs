@@ -8,7 +8,7 @@ use super::{
     output::{print, say},
 };
 use crate::{
-    config::{self, Config, LogLevel},
+    config::{self, LogLevel},
     metrics,
     reload::{PluginState, PluginStatus, Status},
     server,
@@ -52,19 +52,21 @@ impl Check {
             ..config.log.clone()
         };
         let _log = logging::start(&log, metrics::lost_log_lines())?;
-        let status = super::runtime()?.block_on(server::check(&config))?;
-        let refused = status.plugins.iter().filter_map(|plugin| {
+        let checked = super::runtime()?.block_on(server::check(&config))?;
+        let status = checked.status;
+        let doubts = [config.doubts(), checked.doubts].concat();
+        let plugins = status.plugins.iter().filter_map(|plugin| {
             let reason = plugin.refusal.as_ref()?;
             Some(format!("{}: {reason}", plugin.name))
         });
-        let refused: Vec<String> = refused.collect();
+        let refused: Vec<String> = checked.faults.into_iter().chain(plugins).collect();
         match self.format {
             Format::Json => print_json(&Report {
                 config_error: None,
-                warnings: config.doubts().iter().map(ToString::to_string).collect(),
+                warnings: doubts,
                 plugins: &status.plugins,
             })?,
-            Format::Text => print_text(global, &config, &status, refused.is_empty())?,
+            Format::Text => print_text(global, &doubts, &status, refused.is_empty())?,
         }
         if refused.is_empty() {
             return Ok(());
@@ -80,11 +82,11 @@ fn print_json(report: &Report) -> Result<(), Failure> {
 
 fn print_text(
     global: &Global,
-    config: &Config,
+    doubts: &[String],
     status: &Status,
     is_good: bool,
 ) -> Result<(), Failure> {
-    for doubt in config.doubts() {
+    for doubt in doubts {
         say(format_args!("warning: {doubt}"));
     }
     print(|out| {

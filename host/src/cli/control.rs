@@ -11,8 +11,10 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{Failure, Global};
+use crate::{server::Server, tls};
 
 /// A server that does not answer for so long is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,11 +30,17 @@ pub(super) struct RunFile {
 pub(super) struct Control {
     address: SocketAddr,
     key: String,
+    /// Whether it speaks TLS.
+    #[serde(default)]
+    is_secure: bool,
+    /// The host and port that it was named by. Nobody but this machine is trusted without its certificate.
+    #[serde(skip)]
+    named: Option<String>,
 }
 
 impl RunFile {
     /// Writes the file for the server of a configuration.
-    pub(super) fn write(config: &Path, address: SocketAddr, key: &str) -> io::Result<Self> {
+    pub(super) fn write(config: &Path, server: &Server) -> io::Result<Self> {
         let path = run_file(config)?;
         if let Some(folder) = path.parent() {
             fs::DirBuilder::new()
@@ -48,8 +56,10 @@ impl RunFile {
             .mode(0o600)
             .open(&path)?;
         let control = Control {
-            address,
-            key: key.to_owned(),
+            address: server.address(),
+            key: server.local_key().to_owned(),
+            is_secure: server.is_secure(),
+            named: None,
         };
         file.write_all(&serde_json::to_vec(&control)?)?;
         Ok(Self { path })
@@ -96,12 +106,10 @@ impl Control {
         let written = run_file(&global.config).and_then(fs::read).ok();
         let written = written.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
         // Before the configuration is read: it may be the very thing that is broken.
-        if let (Some(control), None) = (&written, &global.listen) {
-            return Ok(Self {
-                address: control.address,
-                key: control.key.clone(),
-            });
-        }
+        let written = match (written, &global.listen) {
+            (Some(control), None) => return Ok(control),
+            (written, _) => written,
+        };
         let config = global.load_config()?;
         let all_rights = config.api.keys.iter().find(|key| key.rights.admin());
         let configured = config.listen.resolve().ok();
@@ -111,6 +119,8 @@ impl Control {
             (_, Some(key), Some(address)) => Ok(Self {
                 address,
                 key: key.key.expose().to_owned(),
+                is_secure: config.tls.is_some(),
+                named: Some(config.listen.to_string()),
             }),
             _ => Err(Failure::from(format!(
                 "no server is running with {}; for one elsewhere, give --listen and MIXLAB_API_KEY",
@@ -144,11 +154,29 @@ impl Control {
             .http_status_as_error(false)
             // The server is on this machine or named by its address.
             .proxy(None)
+            .tls_config(self.tls())
             .build();
         config.into()
     }
 
+    fn tls(&self) -> TlsConfig {
+        let config = TlsConfig::builder().unversioned_rustls_crypto_provider(tls::provider());
+        match &self.named {
+            // What is sent stays on this machine, and its key is good for one run of the server.
+            None => config.disable_verification(true),
+            Some(_) => config.root_certs(RootCerts::new_with_certs(&trusted())),
+        }
+        .build()
+    }
+
     fn url(&self, path: &str) -> String {
+        let scheme = match self.is_secure {
+            true => "https",
+            false => "http",
+        };
+        if let (true, Some(named)) = (self.is_secure, &self.named) {
+            return format!("{scheme}://{named}{path}");
+        }
         let mut address = self.address;
         if address.ip().is_unspecified() {
             address.set_ip(match address.ip() {
@@ -156,7 +184,7 @@ impl Control {
                 IpAddr::V6(_) => Ipv6Addr::LOCALHOST.into(),
             });
         }
-        format!("http://{address}{path}")
+        format!("{scheme}://{address}{path}")
     }
 
     fn bearer(&self) -> String {
@@ -182,4 +210,13 @@ impl Control {
         }
         Ok(body)
     }
+}
+
+/// The certificates that this machine trusts.
+fn trusted() -> Vec<Certificate<'static>> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    found
+        .iter()
+        .map(|certificate| Certificate::from_der(certificate).to_owned())
+        .collect()
 }

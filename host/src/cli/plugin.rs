@@ -216,6 +216,9 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     if let Some(error) = status["config_error"].as_str() {
         writeln!(out, "mixlab.toml is not in force: {error}\n")?;
     }
+    if let Some(error) = status["certificate_error"].as_str() {
+        writeln!(out, "the certificates are refused: {error}\n")?;
+    }
     if let Some(reason) = status["config_waiting"].as_str() {
         writeln!(out, "mixlab.toml is waited for: {reason}\n")?;
     }

@@ -72,7 +72,7 @@ impl Up {
         print(|out| announce(out, &server, &config)).unwrap_or_else(
             |error| tracing::warn!(address = %server.address(), %error, "the address was not printed"),
         );
-        let run_file = RunFile::write(&global.config, server.address(), server.local_key());
+        let run_file = RunFile::write(&global.config, &server);
         let _run_file = run_file
             .inspect_err(|error| tracing::warn!("`mixlab plugin` will need an API key: {error}"));
         if self.watch {
@@ -86,7 +86,7 @@ impl Up {
 
 /// Says where the server is; without a secret, also how to get in.
 fn announce(out: &mut dyn Write, server: &Server, config: &Config) -> io::Result<()> {
-    let url = format!("http://{}", server.address());
+    let url = server.url();
     writeln!(out, "MixLab is listening on {url}")?;
     if config.auth.is_for_trying_out() {
         writeln!(

@@ -18,7 +18,7 @@ use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
     Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
-    Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Socket, Store, Web,
+    Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Socket, Store, TlsVersion, Web,
 };
 use crate::grant::Grants;
 use crate::units::{Rate, Size, duration};
@@ -29,6 +29,7 @@ use crate::units::{Rate, Size, duration};
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConfigFile {
     pub listen: Listen,
+    pub tls: Table<TlsFile>,
     pub log: Table<Log>,
     pub auth: Table<Auth>,
     pub payments: Table<Payments>,
@@ -47,6 +48,28 @@ pub(super) struct ConfigFile {
     pub cluster: Table<Cluster>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
+}
+
+/// `[tls]`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct TlsFile {
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    pub certificates: Vec<Table<CertificateFile>>,
+    pub min_version: Option<TlsVersion>,
+    pub handshake_timeout: Option<Interval>,
+    pub redirect_from: Option<Listen>,
+    pub redirect_port: Option<u16>,
+    pub hsts: Option<Interval>,
+}
+
+/// An element of `tls.certificates`
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct CertificateFile {
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
 }
 
 /// `[api]`

@@ -20,6 +20,7 @@ mod resolve;
 mod restart;
 mod secret;
 mod sections;
+mod tls;
 
 use std::ffi::OsString;
 use std::fs;
@@ -40,6 +41,8 @@ pub use sections::{
     Reload, Runtime, Scheme, SlowClient, Socket, Store, Verification, Web, Webhook,
 };
 
+pub use tls::{Certificate, Tls, TlsVersion};
+
 use environment::Environment;
 use file::ConfigFile;
 use locate::Document;
@@ -51,6 +54,8 @@ use problem::Problems;
 pub struct Config {
     /// The address to listen on.
     pub listen: Listen,
+    /// Whether clients are spoken to over TLS.
+    pub tls: Option<Tls>,
     /// What is logged.
     pub log: Log,
     /// How tokens are checked and read.

@@ -1,6 +1,6 @@
 //! Which changes cannot apply while the server runs.
 
-use super::{Cluster, Config, History, Log, Presence, Recovery, Runtime, Socket, Store, Web};
+use super::{Cluster, Config, History, Log, Presence, Recovery, Runtime, Socket, Store, Tls, Web};
 
 impl Config {
     /// The keys that differ in `new` and are read at the start only, in the order of the file.
@@ -9,6 +9,7 @@ impl Config {
         // Taken apart whole, so that nobody adds a key without deciding on which side it stands.
         let Config {
             listen,
+            tls,
             log: Log { level, format },
             cors: _,
             socket:
@@ -92,6 +93,20 @@ impl Config {
         } = self;
         [
             ("listen", *listen != new.listen),
+            ("tls", tls.is_some() != new.tls.is_some()),
+            (
+                "tls.handshake_timeout",
+                differs(tls, &new.tls, |tls| &tls.handshake_timeout),
+            ),
+            (
+                "tls.redirect_from",
+                differs(tls, &new.tls, |tls| &tls.redirect_from),
+            ),
+            (
+                "tls.redirect_port",
+                differs(tls, &new.tls, |tls| &tls.redirect_port),
+            ),
+            ("tls.hsts", differs(tls, &new.tls, |tls| &tls.hsts)),
             ("log.level", *level != new.log.level),
             ("log.format", *format != new.log.format),
             ("socket.path", *path != new.socket.path),
@@ -204,4 +219,10 @@ impl Config {
         .filter_map(|(key, changed)| changed.then_some(key))
         .collect()
     }
+}
+
+/// Whether a key of `[tls]` is another one. Where the section itself comes or goes, that is said.
+fn differs<T: PartialEq>(tls: &Option<Tls>, new: &Option<Tls>, key: impl Fn(&Tls) -> &T) -> bool {
+    let both = tls.as_ref().zip(new.as_ref());
+    both.is_some_and(|(tls, new)| key(tls) != key(new))
 }

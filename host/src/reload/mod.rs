@@ -5,6 +5,7 @@
 //! says why; what fails for a passing reason is tried again.
 
 mod builds;
+mod certificates;
 mod file;
 mod slot;
 mod status;
@@ -28,6 +29,7 @@ pub(crate) use self::builds::Builds;
 pub use self::status::Status;
 pub(crate) use self::status::{PluginState, PluginStatus};
 use self::{
+    certificates::Certificates,
     file::{EMPTIED_WAIT, Followed, Stamp},
     slot::{Candidate, Refusal, Slot, Todo},
     watch::Watch,
@@ -41,6 +43,7 @@ use crate::{
     registry::{self, Registry, Served},
     settings::{self, Settings},
     shorten::shortened,
+    tls,
     units::duration,
 };
 
@@ -86,6 +89,8 @@ pub(crate) struct Targets {
     pub settings: settings::Current,
     /// What plugins share.
     pub services: Services,
+    /// What clients are shown, where there is TLS.
+    pub tls: Option<tls::Current>,
     /// Counts loads.
     pub metrics: Arc<Metrics>,
 }
@@ -108,6 +113,7 @@ pub(crate) struct Reloader {
     /// Why it is not in force yet.
     config_waiting: Option<String>,
     config_file: Followed,
+    certificates: Option<Certificates>,
     status: Arc<ArcSwap<Status>>,
     published: Watched<()>,
 }
@@ -126,6 +132,11 @@ impl Reloader {
         limits: Arc<RateLimits>,
         published: Watched<()>,
     ) -> Self {
+        let certificates = targets.tls.clone().zip(config.tls.clone());
+        let certificates = certificates.map(|(published, config)| {
+            targets.metrics.show_certificates(&published.load());
+            Certificates::new(published, config)
+        });
         Self {
             started: config.clone(),
             config,
@@ -140,6 +151,7 @@ impl Reloader {
             config_waiting: None,
             // It may have changed since the configuration was read.
             config_file: Followed::default(),
+            certificates,
             status: Arc::default(),
             published,
         }
@@ -157,6 +169,12 @@ impl Reloader {
 
     async fn follow(&mut self, files: Files) {
         self.follow_config(files).await;
+        // Without it, the next start will be without TLS.
+        let tls = self.config.tls.as_ref().or(self.started.tls.as_ref());
+        if let (Some(certificates), Some(config)) = (&mut self.certificates, tls) {
+            let metrics = &self.targets.metrics;
+            certificates.follow(config, files, metrics).await;
+        }
         if files == Files::All {
             self.slots.iter_mut().for_each(Slot::reconsider);
         }
@@ -226,6 +244,8 @@ impl Reloader {
             let imports = slot.imports().iter().cloned();
             imports.chain([slot.path().to_owned()]).collect::<Vec<_>>()
         };
+        let certificates = self.certificates.iter().flat_map(Certificates::paths);
+        let config = config.chain(certificates.cloned());
         config.chain(self.slots.iter().flat_map(of_slot)).collect()
     }
 
@@ -233,9 +253,11 @@ impl Reloader {
     async fn changed_on_disk(&self) -> bool {
         let config = self.source.iter();
         let config = config.map(|source| (source.path.clone(), Vec::new()));
+        let certificates = self.certificates.iter().flat_map(Certificates::paths);
+        let certificates = certificates.map(|path| (path.clone(), Vec::new()));
         let slots = self.slots.iter();
         let slots = slots.map(|slot| (slot.path().to_owned(), slot.imports().to_vec()));
-        let files: Vec<(PathBuf, Vec<PathBuf>)> = config.chain(slots).collect();
+        let files: Vec<(PathBuf, Vec<PathBuf>)> = config.chain(certificates).chain(slots).collect();
         // A folder on a network may take its time.
         let looking = tokio::task::spawn_blocking(move || {
             let files = files.iter();
@@ -247,7 +269,9 @@ impl Reloader {
             return true;
         };
         let config = self.source.iter().map(|_| &self.config_file);
-        let files = config.chain(self.slots.iter().map(Slot::file));
+        let certificates = self.certificates.iter().flat_map(Certificates::known);
+        let slots = self.slots.iter().map(Slot::file);
+        let files = config.chain(certificates).chain(slots);
         files
             .zip(&stamps)
             .any(|(file, stamp)| file.is_due(stamp.as_ref()))
@@ -574,6 +598,11 @@ impl Reloader {
         self.status.store(Arc::new(Status {
             config_error: self.config_error.clone(),
             config_waiting: self.config_waiting.clone(),
+            certificate_error: self
+                .certificates
+                .as_ref()
+                .and_then(Certificates::error)
+                .cloned(),
             plugins,
         }));
     }

@@ -20,6 +20,8 @@ pub struct Status {
     pub config_error: Option<String>,
     /// Why the newest `mixlab.toml` is not in force yet, although nothing is wrong with it.
     pub config_waiting: Option<String>,
+    /// Why the newest certificates are not shown to clients. Others are, so the server is ready all the same.
+    pub certificate_error: Option<String>,
     /// In the order of `mixlab.toml`.
     pub plugins: Vec<PluginStatus>,
 }

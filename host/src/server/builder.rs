@@ -6,12 +6,14 @@ use std::{
     sync::Arc,
 };
 
+use arc_swap::ArcSwap;
 use axum::{Router, middleware};
 use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BACKLOG, Core, Server, StartError, bind, listen_error, random_word, secret, warn_of_few_files,
+    BACKLOG, Core, Server, StartError, bind, hsts, identity, listen_error, random_word,
+    redirect::Redirect, secret, warn_of_few_files,
 };
 use crate::{
     api::{self, Api, LocalKey},
@@ -26,7 +28,8 @@ use crate::{
     reload::ConfigSource,
     socket::Sockets,
     tasks::Tasks,
-    transport::{self, Door, Listener, Sessions},
+    tls,
+    transport::{self, Bounds, Door, Handshakes, Listener, Sessions},
     web, webhooks,
 };
 
@@ -89,6 +92,15 @@ impl Builder {
             tracing::warn!("{doubt}");
         }
         warn_of_few_files(config.socket.max_connections);
+        let identity = identity(&config).await?;
+        if let Some(identity) = &identity {
+            identity.warn_of_doubts();
+        }
+        let tls = identity.map(|identity| tls::Current::new(ArcSwap::from_pointee(identity)));
+        let redirect = match (&config.tls, &tls) {
+            (Some(config), Some(current)) => Redirect::bind(config, current).await?,
+            _ => None,
+        };
         let secret = secret(&config);
         let Core {
             namespaces,
@@ -102,6 +114,7 @@ impl Builder {
             secret.clone(),
             config.store.clone(),
             Cluster::new(&config.cluster),
+            tls.clone(),
         )?;
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
@@ -155,6 +168,10 @@ impl Builder {
             .layer(origins::cors(settings))
             .layer(middleware::map_response(origins::tell_listed_only))
             .layer(middleware::from_fn(host_header::require));
+        let router = match config.tls.as_ref().and_then(|tls| tls.hsts) {
+            Some(age) => hsts::tell(router, age),
+            None => router,
+        };
 
         tokio::select! {
             () = reloader.refresh() => {}
@@ -165,13 +182,22 @@ impl Builder {
         // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
         let tcp = socket.listen(BACKLOG);
         let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
-        let (address, tcp) = address.map_err(|source| listen_error(&config, source))?;
+        let (address, tcp) = address.map_err(|source| listen_error(&config.listen, source))?;
         let refused = dispatcher.metrics.refused_connections();
         let settings = dispatcher.settings.clone();
-        let listener = Listener::new(tcp, &config.socket, settings, refused);
+        let bounds = Bounds::new(&config.socket, settings, refused);
+        let redirect = redirect.map(|redirect| redirect.listen(address, bounds.clone()));
+        let handshakes = config.tls.as_ref().zip(tls).map(|(config, current)| {
+            let counts = dispatcher.metrics.tls_handshakes();
+            Arc::new(Handshakes::new(current, config.handshake_timeout, counts))
+        });
+        let is_secure = handshakes.is_some();
+        let listener = Listener::new(tcp, bounds, handshakes);
         Ok(Server {
             address,
             listener,
+            redirect: redirect.transpose()?,
+            is_secure,
             request_timeout: config.socket.request_timeout,
             router,
             directory,

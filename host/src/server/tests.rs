@@ -16,6 +16,7 @@ use tokio::{
 use super::*;
 use crate::{
     config::Overrides,
+    transport::Bounds,
     units::{self, Rate, Size},
 };
 
@@ -132,6 +133,7 @@ async fn build(config: &Config) {
         secret(config),
         config::Store::in_memory(),
         None,
+        None,
     )
     .unwrap();
     let sessions = core.namespaces.sessions();
@@ -141,12 +143,12 @@ async fn build(config: &Config) {
         sessions.close();
     }
     let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    Listener::new(
-        tcp,
+    let bounds = Bounds::new(
         &config.socket,
         core.dispatcher.settings.clone(),
         core.dispatcher.metrics.refused_connections(),
     );
+    Listener::new(tcp, bounds, None);
     let max_namespaces = config.socket.max_namespaces;
     Directory::new(core.dispatcher, core.namespaces, max_namespaces);
 

@@ -14,6 +14,6 @@ pub(crate) use engine::{
 };
 pub(crate) use engine::{Guest, Query, Refusal, accept, admit, routes};
 pub(crate) use key::{SessionKey, SocketKey};
-pub(crate) use net::{Listener, serve};
+pub(crate) use net::{Bounds, Handshakes, Listener, serve};
 pub use sockets::Delivery;
 pub(crate) use sockets::{Adapter, Namespaces, Packet, Selection, TooManyRooms, Unanswered};

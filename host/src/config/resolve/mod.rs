@@ -3,6 +3,7 @@
 mod api;
 mod http;
 mod plugin;
+mod tls;
 
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -38,6 +39,7 @@ pub(super) fn resolve(
     let budget = file.budget.0.over(&Budget::default());
     resolver.check_budget("budget", &file.budget.0, &budget, &runtime);
     Config {
+        tls: resolver.tls(file.tls.0, &file.listen),
         listen: file.listen,
         log: file.log.0,
         auth: resolver.auth(file.auth.0),

@@ -8,7 +8,7 @@ use figment::value::{Dict, Value};
 use serde::Deserialize;
 
 use super::super::budget::BudgetFile;
-use super::super::file::{ApiFile, ConfigFile, KeyFile, PluginFile};
+use super::super::file::{ApiFile, CertificateFile, ConfigFile, KeyFile, PluginFile, TlsFile};
 use super::super::locate::Document;
 use super::super::problem::key;
 use super::super::*;
@@ -46,6 +46,7 @@ fn every_key_is_in_the_shipped_file() {
     let document = Document::parse(Path::new("mixlab.toml"), &switched_on()).unwrap();
     let tables = [
         ("", keys_of::<ConfigFile>()),
+        ("tls.", keys_of::<TlsFile>()),
         ("log.", keys_of::<Log>()),
         ("auth.", keys_of::<Auth>()),
         ("payments.", keys_of::<Payments>()),
@@ -82,6 +83,10 @@ fn every_key_is_in_the_shipped_file() {
                 "{table}{name} is missing"
             );
         }
+    }
+    for name in keys_of::<CertificateFile>() {
+        let at = format!("tls.certificates.0.{name}");
+        assert!(document.has(&key(&at)), "{at} is missing");
     }
     for name in keys_of::<KeyFile>() {
         let is_there = |index| document.has(&key(&format!("api.keys.{index}.{name}")));
@@ -137,6 +142,11 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.limits.connections.take().is_some());
     assert!(config.web.root.take().is_some());
     assert!(config.web.client.take().is_some());
+    let tls = config.tls.take().unwrap();
+    assert_eq!(tls.certificates.len(), 2);
+    assert_eq!(tls.min_version, TlsVersion::default());
+    assert_eq!(tls.handshake_timeout, Tls::HANDSHAKE_TIMEOUT);
+    assert!(tls.redirect_from.is_some() && tls.redirect_port.is_some() && tls.hsts.is_some());
     assert_eq!(std::mem::take(&mut config.api.keys).len(), 2);
     let mut plugins = std::mem::take(&mut config.plugins);
     for plugin in &mut plugins {

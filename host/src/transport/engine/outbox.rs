@@ -16,9 +16,11 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
-use tokio::net::TcpStream;
 
-use crate::ordered_lock::{OrderedMutex, rank};
+use crate::{
+    ordered_lock::{OrderedMutex, rank},
+    transport::net::Wire,
+};
 
 /// How many packets one system call may write.
 const MAX_SLICES: usize = 64;
@@ -111,7 +113,7 @@ pub enum Pushed {
 
 /// What became of what waited.
 #[derive(Debug)]
-pub enum Flushed {
+pub(crate) enum Flushed {
     /// The client has it, or somebody else writes it.
     Done,
     /// The client takes no more: the task of the websocket has to wait for it.
@@ -219,8 +221,8 @@ impl Outbox {
 
     /// Gets what waits on its way: wakes the poll, or writes until nothing is left or the client takes no
     /// more.
-    pub fn flush(&self, tcp: Option<&TcpStream>) -> Flushed {
-        self.flush_by(tcp.map(|tcp| |packets: &mut _| write_all(packets, tcp)))
+    pub(crate) fn flush(&self, wire: Option<&Wire>) -> Flushed {
+        self.flush_by(wire.map(|wire| |packets: &mut _| write_all(packets, wire)))
     }
 
     /// The same, where `write` writes packets to the websocket and drops what is written.
@@ -301,9 +303,9 @@ impl Outbox {
     }
 
     /// The same, without waiting for a reader that is busy or for the end of a pause.
-    pub fn flush_at_once(&self, tcp: Option<&TcpStream>) -> Flushed {
+    pub(crate) fn flush_at_once(&self, wire: Option<&Wire>) -> Flushed {
         self.wait_for_nobody();
-        self.flush(tcp)
+        self.flush(wire)
     }
 
     fn wait_for_nobody(&self) {
@@ -483,17 +485,17 @@ fn wake(poll: Option<Waker>) {
 }
 
 /// Writes packets and drops what is written.
-fn write_all(packets: &mut VecDeque<Bytes>, tcp: &TcpStream) -> io::Result<()> {
+fn write_all(packets: &mut VecDeque<Bytes>, wire: &Wire) -> io::Result<()> {
     while !packets.is_empty() {
         let written = match packets.len() {
-            1 => tcp.try_write(&packets[0])?,
+            1 => wire.try_write(&packets[0])?,
             _ => {
                 let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                 let filled = slices.iter_mut().zip(&*packets);
                 let count = filled
                     .map(|(slice, packet)| *slice = IoSlice::new(packet))
                     .count();
-                tcp.try_write_vectored(&slices[..count])?
+                wire.try_write_vectored(&slices[..count])?
             }
         };
         drop_front(packets, written);
@@ -518,10 +520,9 @@ mod interleavings;
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, net::Shutdown};
+    use std::future::poll_fn;
 
     use futures_util::FutureExt;
-    use socket2::SockRef;
     use tokio::{
         io::AsyncReadExt,
         net::{TcpListener, TcpStream},
@@ -536,22 +537,23 @@ mod tests {
 
     const PAUSE: Duration = Duration::from_secs(60);
 
-    /// A client, and the way to it.
-    async fn connected() -> (TcpStream, TcpStream) {
+    /// A client, and the way to it, which can be written.
+    async fn connected() -> (TcpStream, Wire) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, accepted) = tokio::join!(client, listener.accept());
-        (client.unwrap(), accepted.unwrap().0)
+        let tcp = accepted.unwrap().0;
+        tcp.writable().await.unwrap();
+        (client.unwrap(), Wire::Plain(tcp))
     }
 
     /// An outbox with a websocket whose client takes nothing any more.
-    async fn blocked() -> (Outbox, TcpStream, TcpStream) {
-        let (client, tcp) = connected().await;
-        tcp.writable().await.unwrap();
-        while tcp.try_write(&[0; 1 << 16]).is_ok() {}
+    async fn blocked() -> (Outbox, Wire, TcpStream) {
+        let (client, wire) = connected().await;
+        while wire.try_write(&[0; 1 << 16]).is_ok() {}
         let outbox = Outbox::new(CAPACITY);
         outbox.open_websocket();
-        (outbox, tcp, client)
+        (outbox, wire, client)
     }
 
     fn packet(size: usize) -> Bytes {
@@ -628,11 +630,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_a_client_does_not_take_waits_until_it_does_in_order() {
-        let (outbox, tcp, mut client) = blocked().await;
+        let (outbox, wire, mut client) = blocked().await;
         for size in [1, 2] {
             outbox.push(&packet(size), false);
         }
-        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Blocked));
+        assert!(matches!(outbox.flush(Some(&wire)), Flushed::Blocked));
         assert!(outbox.is_blocked() && outbox.blocked_for().is_some());
         assert_eq!(outbox.push(&packet(1), true), Pushed::Skipped);
         assert_eq!(outbox.push(&packet(3), false), Pushed::Taken);
@@ -641,9 +643,12 @@ mod tests {
         while last != b'x' {
             let length = client.read(&mut read).await.unwrap();
             last = read[length - 1];
-            if tcp.writable().now_or_never().is_some() {
+            if poll_fn(|cx| wire.poll_write_ready(cx))
+                .now_or_never()
+                .is_some()
+            {
                 outbox.unblock();
-                outbox.flush(Some(&tcp));
+                outbox.flush(Some(&wire));
             }
         }
         assert!(!outbox.is_blocked());
@@ -651,45 +656,42 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_waits_any_more_for_a_client_that_cannot_be_written_to() {
-        let (_client, tcp) = connected().await;
-        tcp.writable().await.unwrap();
-        SockRef::from(&tcp).shutdown(Shutdown::Both).unwrap();
+        let (_client, wire) = connected().await;
+        wire.close();
         let outbox = Outbox::new(CAPACITY);
         outbox.open_websocket();
         outbox.push(&packet(1), false);
-        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Failed(_)));
+        assert!(matches!(outbox.flush(Some(&wire)), Flushed::Failed(_)));
         assert!(outbox.is_done(), "nobody has to wait for the rest");
         assert_eq!(outbox.push(&packet(1), false), Pushed::Closed);
     }
 
     #[tokio::test]
     async fn what_comes_up_while_the_reader_is_busy_leaves_together() {
-        let (mut client, tcp) = connected().await;
-        tcp.writable().await.unwrap();
+        let (mut client, wire) = connected().await;
         let outbox = Outbox::new(CAPACITY);
         outbox.open_websocket();
         outbox.reader_left();
         for _ in 0..3 {
             assert_eq!(outbox.push(&packet(1), false), Pushed::Taken);
-            assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Done));
+            assert!(matches!(outbox.flush(Some(&wire)), Flushed::Done));
         }
         assert!(!outbox.is_done());
         outbox.reader_is_back();
-        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Done));
+        assert!(matches!(outbox.flush(Some(&wire)), Flushed::Done));
         client.read_exact(&mut [0; 3]).await.unwrap();
     }
 
     #[tokio::test]
     async fn what_is_held_goes_out_when_there_is_no_room_for_more() {
-        let (mut client, tcp) = connected().await;
-        tcp.writable().await.unwrap();
+        let (mut client, wire) = connected().await;
         let outbox = Outbox::new(CAPACITY);
         outbox.open_websocket();
         outbox.hold(PAUSE);
         let mut held = 0;
         for _ in 0..10 {
             assert_eq!(outbox.push(&packet(1), false), Pushed::Waiting);
-            held += usize::from(matches!(outbox.flush(Some(&tcp)), Flushed::Held));
+            held += usize::from(matches!(outbox.flush(Some(&wire)), Flushed::Held));
         }
         assert_eq!(held, 1, "somebody is asked once to let it out");
         client.read_exact(&mut [0; 10]).await.unwrap();
@@ -697,13 +699,13 @@ mod tests {
 
     #[tokio::test]
     async fn nothing_is_held_behind_what_the_client_has_not_taken() {
-        let (outbox, tcp, _client) = blocked().await;
+        let (outbox, wire, _client) = blocked().await;
         outbox.push(&packet(1), false);
-        assert!(matches!(outbox.flush(Some(&tcp)), Flushed::Blocked));
+        assert!(matches!(outbox.flush(Some(&wire)), Flushed::Blocked));
         outbox.hold(PAUSE);
         outbox.unblock();
         assert!(
-            matches!(outbox.flush(Some(&tcp)), Flushed::Blocked),
+            matches!(outbox.flush(Some(&wire)), Flushed::Blocked),
             "and not held"
         );
     }

@@ -14,7 +14,6 @@ use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
 use engineioxide_core::{OpenPacket, Packet, TransportType};
 use futures_util::task::AtomicWaker;
-use tokio::net::TcpStream;
 
 use super::{
     handshake::Handshake,
@@ -32,6 +31,7 @@ use crate::{
     transport::{
         head::{Kind, PacketHead},
         key::SessionKey,
+        net::Wire,
     },
 };
 
@@ -50,8 +50,8 @@ pub struct Session {
     sessions: Arc<Sessions>,
     transport: AtomicCell<Transport>,
     life: AtomicCell<Life>,
-    /// The websocket, once there is one.
-    tcp: OnceLock<TcpStream>,
+    /// The connection of the websocket, once there is one.
+    wire: OnceLock<Wire>,
     /// The task of the websocket.
     task: AtomicWaker,
     /// What goes out.
@@ -207,7 +207,7 @@ impl Session {
             sessions,
             transport: AtomicCell::new(Transport::Polling),
             life: AtomicCell::new(Life::Open),
-            tcp: OnceLock::new(),
+            wire: OnceLock::new(),
             task: AtomicWaker::new(),
             inbox: OrderedMutex::default(),
             polls: Turn::default(),
@@ -243,16 +243,16 @@ impl Session {
     }
 
     /// From now on packets travel over this websocket, those first that wait.
-    pub fn open_websocket(&self, tcp: TcpStream) -> &TcpStream {
-        let tcp = self.tcp.get_or_init(|| tcp);
+    pub(crate) fn open_websocket(&self, wire: Wire) -> &Wire {
+        let wire = self.wire.get_or_init(|| wire);
         self.transport.store(Transport::Websocket);
         self.outbox.open_websocket();
-        tcp
+        wire
     }
 
     /// Its websocket, once it has one.
-    pub fn websocket(&self) -> Option<&TcpStream> {
-        self.tcp.get()
+    pub(crate) fn websocket(&self) -> Option<&Wire> {
+        self.wire.get()
     }
 
     /// Whether it is over once the last packet has gone out, which it has.
@@ -318,7 +318,7 @@ impl Session {
 
     /// Gets what waits for the client on its way.
     pub fn flush(self: &Arc<Self>) {
-        self.has_flushed(self.outbox.flush(self.tcp.get()));
+        self.has_flushed(self.outbox.flush(self.wire.get()));
     }
 
     fn has_flushed(self: &Arc<Self>, flushed: Flushed) {
@@ -513,7 +513,7 @@ impl Session {
     /// message after the other could lose a second one that came along. Node's server writes the two
     /// apart.
     pub fn show_introduction(self: &Arc<Self>) {
-        let flushed = self.outbox.flush_at_once(self.tcp.get());
+        let flushed = self.outbox.flush_at_once(self.wire.get());
         self.has_flushed(flushed);
         self.outbox.hold(self.policy().introduction_pause);
     }
@@ -645,7 +645,7 @@ impl Session {
         match self.transport() {
             Transport::Websocket if !self.outbox.is_waiting() => {
                 self.outbox.push_last(frame::close(None));
-                self.outbox.flush(self.tcp.get());
+                self.outbox.flush(self.wire.get());
             }
             Transport::Polling | Transport::Upgrading
                 if reason == EndReason::TransportError && !self.outbox.is_waiting() =>

@@ -284,6 +284,7 @@ impl Drop for EndIfPanicking<'_> {
 #[cfg(test)]
 mod tests {
     use std::{
+        future::poll_fn,
         net::{IpAddr, Ipv4Addr},
         panic::AssertUnwindSafe,
         thread,
@@ -304,7 +305,7 @@ mod tests {
         },
         *,
     };
-    use crate::config;
+    use crate::{config, transport::net::Wire};
 
     /// A client, and the server's side.
     async fn connected() -> (TcpStream, TcpStream) {
@@ -433,7 +434,7 @@ mod tests {
         let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
         let session = sessions.begin(address, None).unwrap();
         let (client, tcp) = connected().await;
-        let tcp = session.open_websocket(tcp);
+        let wire = session.open_websocket(Wire::Plain(tcp));
         let waiting = || sessions.sweep.waiting.load(Ordering::Relaxed);
         let before = waiting();
         let packet = Bytes::from(vec![0; 1 << 20]);
@@ -444,7 +445,10 @@ mod tests {
             }
             assert_eq!(waiting(), before + 1);
             let mut taken = vec![0; 1 << 16];
-            while tcp.writable().now_or_never().is_none() {
+            while poll_fn(|cx| wire.poll_write_ready(cx))
+                .now_or_never()
+                .is_none()
+            {
                 client.try_read(&mut taken).ok();
                 yield_now().await;
             }

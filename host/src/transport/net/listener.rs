@@ -18,7 +18,9 @@ use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::{Sleep, sleep, timeout},
 };
+use tokio_rustls::server::TlsStream;
 
+use super::{handshake::Handshakes, wire::Wire};
 use crate::{
     address::{ClientAddress, ClientNetwork},
     config, settings,
@@ -35,11 +37,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\n\
     Content-Length: 0\r\nRetry-After: 5\r\nConnection: close\r\n\r\n";
 
+/// The same where TLS is spoken, as nobody has agreed on keys yet: the alert `internal_error`, which is all
+/// that a server can say that did not look at the client's first message.
+const REFUSAL_BY_TLS: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
+
 /// How many clients are told at once that all connections are taken. Others are just closed.
 const REFUSALS_AT_ONCE: usize = 64;
 
 /// How long a client may take to hear that.
-const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How often the log says that connections are refused.
 const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
@@ -47,6 +53,17 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Accepts connections whose writes fail when the client takes nothing for `write_timeout`.
 pub(crate) struct Listener {
     tcp: TcpListener,
+    bounds: Bounds,
+    tls: Option<Arc<Handshakes>>,
+    /// When the log said last that a connection is refused, for each reason.
+    refusals_logged: [Option<Instant>; 2],
+    /// When a connection could not be accepted last.
+    failed: Option<Instant>,
+}
+
+/// How many connections there may be, by all listeners of a server.
+#[derive(Clone)]
+pub(crate) struct Bounds {
     write_timeout: Duration,
     max_connections: usize,
     connections: Arc<Semaphore>,
@@ -56,17 +73,12 @@ pub(crate) struct Listener {
     settings: settings::Current,
     refusals: Arc<Semaphore>,
     refused: IntCounter,
-    /// When the log said last that a connection is refused, for each reason.
-    refusals_logged: [Option<Instant>; 2],
-    /// When a connection could not be accepted last.
-    failed: Option<Instant>,
 }
 
-impl Listener {
-    /// Wraps a bound listener. Connections that are refused are counted in `refused`. The current
-    /// `settings` say which peers are proxies.
+impl Bounds {
+    /// As configured. Connections that are refused are counted in `refused`. The current `settings` say
+    /// which peers are proxies.
     pub(crate) fn new(
-        tcp: TcpListener,
         config: &config::Socket,
         settings: settings::Current,
         refused: IntCounter,
@@ -74,7 +86,6 @@ impl Listener {
         let max_connections = config.max_connections.min(Semaphore::MAX_PERMITS);
         let max_per_address = config.max_connections_per_address();
         Self {
-            tcp,
             write_timeout: config.write_timeout,
             max_connections,
             connections: Arc::new(Semaphore::new(max_connections)),
@@ -83,46 +94,6 @@ impl Listener {
             settings,
             refusals: Arc::new(Semaphore::new(REFUSALS_AT_ONCE)),
             refused,
-            refusals_logged: [None; 2],
-            failed: None,
-        }
-    }
-
-    /// The next connection.
-    pub(crate) async fn accept(&mut self) -> Accepted {
-        loop {
-            let (tcp, address) = match self.tcp.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    self.not_accepted(&error);
-                    sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            };
-            let Ok(place) = self.connections.clone().try_acquire_owned() else {
-                self.refuse(tcp, address, Taken::All);
-                continue;
-            };
-            let Ok(share) = self.share(address) else {
-                self.refuse(tcp, address, Taken::OfAddress);
-                continue;
-            };
-            // Without it, small packets wait for the client's delayed ACK.
-            if let Err(error) = tcp.set_nodelay(true) {
-                tracing::debug!(%address, %error, "cannot switch off Nagle's algorithm");
-            }
-            let stream = Stream {
-                tcp,
-                write_timeout: self.write_timeout,
-                stalled: None,
-                fairness: Fairness::default(),
-                place,
-            };
-            return Accepted {
-                stream,
-                address,
-                share,
-            };
         }
     }
 
@@ -141,6 +112,62 @@ impl Listener {
             network,
         }))
     }
+}
+
+impl Listener {
+    /// Wraps a bound listener. Clients begin with a handshake where there are any.
+    pub(crate) fn new(tcp: TcpListener, bounds: Bounds, tls: Option<Arc<Handshakes>>) -> Self {
+        Self {
+            tcp,
+            bounds,
+            tls,
+            refusals_logged: [None; 2],
+            failed: None,
+        }
+    }
+
+    /// What clients begin with, where TLS is spoken.
+    pub(super) fn tls(&self) -> Option<&Arc<Handshakes>> {
+        self.tls.as_ref()
+    }
+
+    /// The next connection.
+    pub(crate) async fn accept(&mut self) -> Accepted {
+        loop {
+            let (tcp, address) = match self.tcp.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    self.not_accepted(&error);
+                    sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let Ok(place) = self.bounds.connections.clone().try_acquire_owned() else {
+                self.refuse(tcp, address, Taken::All);
+                continue;
+            };
+            let Ok(share) = self.bounds.share(address) else {
+                self.refuse(tcp, address, Taken::OfAddress);
+                continue;
+            };
+            // Without it, small packets wait for the client's delayed ACK.
+            if let Err(error) = tcp.set_nodelay(true) {
+                tracing::debug!(%address, %error, "cannot switch off Nagle's algorithm");
+            }
+            let stream = Stream {
+                io: Io::Plain(tcp),
+                write_timeout: self.bounds.write_timeout,
+                stalled: None,
+                fairness: Fairness::default(),
+                place,
+            };
+            return Accepted {
+                stream,
+                address,
+                share,
+            };
+        }
+    }
 
     /// Says so once, until it has gone well for a while.
     fn not_accepted(&mut self, error: &io::Error) {
@@ -152,7 +179,7 @@ impl Listener {
     }
 
     fn refuse(&mut self, tcp: TcpStream, address: SocketAddr, taken: Taken) {
-        self.refused.inc();
+        self.bounds.refused.inc();
         let now = Instant::now();
         let is_news = |logged| now.duration_since(logged) >= REFUSAL_LOG_INTERVAL;
         let logged = &mut self.refusals_logged[taken as usize];
@@ -161,23 +188,27 @@ impl Listener {
             match taken {
                 Taken::All => tracing::warn!(
                     %address,
-                    max_connections = self.max_connections,
+                    max_connections = self.bounds.max_connections,
                     "all connections are taken; a client is refused"
                 ),
                 Taken::OfAddress => tracing::warn!(
                     %address,
-                    max_connections_per_address = self.max_per_address,
+                    max_connections_per_address = self.bounds.max_per_address,
                     "an address has as many connections as it may; a client is refused. If it is a \
                      proxy's, name it in limits.trusted_proxies"
                 ),
             }
         }
-        let Ok(turn) = self.refusals.clone().try_acquire_owned() else {
+        let Ok(turn) = self.bounds.refusals.clone().try_acquire_owned() else {
             return;
+        };
+        let refusal = match self.tls {
+            Some(_) => REFUSAL_BY_TLS,
+            None => REFUSAL,
         };
         // Ends with its timeout.
         tokio::spawn(async move {
-            timeout(REFUSAL_TIMEOUT, turn_away(tcp)).await.ok();
+            timeout(REFUSAL_TIMEOUT, turn_away(tcp, refusal)).await.ok();
             drop(turn);
         });
     }
@@ -219,8 +250,8 @@ impl Drop for Share {
 
 /// Answers and closes. What the client sends is read first: a connection that is closed with
 /// something unread is reset, and the answer lost.
-async fn turn_away(mut tcp: TcpStream) {
-    if tcp.write_all(REFUSAL).await.is_err() || tcp.shutdown().await.is_err() {
+pub(super) async fn turn_away(mut tcp: TcpStream, answer: &[u8]) {
+    if tcp.write_all(answer).await.is_err() || tcp.shutdown().await.is_err() {
         return;
     }
     let mut unread = [0; 512];
@@ -231,14 +262,19 @@ async fn turn_away(mut tcp: TcpStream) {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Peer(pub SocketAddr);
 
-/// A TCP stream with a write timeout and fair reads.
+/// A TCP stream, with TLS around it or without, a write timeout and fair reads.
 pub(crate) struct Stream {
-    tcp: TcpStream,
+    io: Io,
     write_timeout: Duration,
     /// Runs while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
     fairness: Fairness,
     place: Place,
+}
+
+enum Io {
+    Plain(TcpStream),
+    Secure(Box<TlsStream<TcpStream>>),
 }
 
 /// A place among the connections that there may be, for as long as it is held.
@@ -272,8 +308,27 @@ impl Fairness {
 
 impl Stream {
     /// The connection itself, and its place.
-    pub(crate) fn into_parts(self) -> (TcpStream, Place) {
-        (self.tcp, self.place)
+    pub(crate) fn into_parts(self) -> (Wire, Place) {
+        let wire = match self.io {
+            Io::Plain(tcp) => Wire::Plain(tcp),
+            Io::Secure(tls) => Wire::secure(*tls),
+        };
+        (wire, self.place)
+    }
+
+    /// The stream with TLS around it, as `handshake` makes it of what it was.
+    pub(super) async fn secured<Handshake, Failure>(
+        self,
+        handshake: impl FnOnce(TcpStream) -> Handshake,
+    ) -> Result<Self, Failure>
+    where
+        Handshake: Future<Output = Result<TlsStream<TcpStream>, Failure>>,
+    {
+        let io = match self.io {
+            Io::Plain(tcp) => Io::Secure(Box::new(handshake(tcp).await?)),
+            secure @ Io::Secure(_) => secure,
+        };
+        Ok(Self { io, ..self })
     }
 
     /// Turns "pending for too long" into an error: engine.io's heartbeat cannot evict a client
@@ -304,8 +359,11 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { tcp, fairness, .. } = &mut *self;
-        fairness.poll_read(Pin::new(tcp), cx, buffer)
+        let Self { io, fairness, .. } = &mut *self;
+        match io {
+            Io::Plain(tcp) => fairness.poll_read(Pin::new(tcp), cx, buffer),
+            Io::Secure(tls) => fairness.poll_read(Pin::new(tls), cx, buffer),
+        }
     }
 }
 
@@ -315,7 +373,10 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.tcp).poll_write(cx, bytes);
+        let poll = match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_write(cx, bytes),
+            Io::Secure(tls) => Pin::new(tls).poll_write(cx, bytes),
+        };
         self.progress(cx, poll)
     }
 
@@ -324,21 +385,33 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let poll = Pin::new(&mut self.tcp).poll_write_vectored(cx, slices);
+        let poll = match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_write_vectored(cx, slices),
+            Io::Secure(tls) => Pin::new(tls).poll_write_vectored(cx, slices),
+        };
         self.progress(cx, poll)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        match &self.io {
+            Io::Plain(tcp) => tcp.is_write_vectored(),
+            Io::Secure(tls) => tls.is_write_vectored(),
+        }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.tcp).poll_flush(cx);
+        let poll = match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_flush(cx),
+            Io::Secure(tls) => Pin::new(tls).poll_flush(cx),
+        };
         self.progress(cx, poll)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let poll = Pin::new(&mut self.tcp).poll_shutdown(cx);
+        let poll = match &mut self.io {
+            Io::Plain(tcp) => Pin::new(tcp).poll_shutdown(cx),
+            Io::Secure(tls) => Pin::new(tls).poll_shutdown(cx),
+        };
         self.progress(cx, poll)
     }
 }

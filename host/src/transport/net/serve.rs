@@ -32,7 +32,10 @@ use hyper_util::{
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::listener::{Accepted, Listener, Peer, Share, Stream};
+use super::{
+    handshake::Handshakes,
+    listener::{Accepted, Listener, Peer, Share, Stream},
+};
 
 /// How long a connection without a request may take, once the server stops, to send the end of
 /// its last answer.
@@ -65,7 +68,13 @@ pub(crate) async fn serve(
             requests: Arc::default(),
             _share: share,
         };
-        connections.spawn(connection.run(stream));
+        match listener.tls() {
+            None => connections.spawn(connection.run(stream)),
+            Some(handshakes) => {
+                let handshakes = handshakes.clone();
+                connections.spawn(connection.run_secure(stream, handshakes))
+            }
+        };
     }
 }
 
@@ -82,6 +91,20 @@ struct Connection {
 }
 
 impl Connection {
+    /// The same behind a handshake.
+    async fn run_secure(self, stream: Stream, handshakes: Arc<Handshakes>) {
+        let secured = stream.secured(|tcp| handshakes.shake_hands(tcp, self.peer.0));
+        // What is under way takes more memory than what it leads to.
+        let secured = Box::pin(secured);
+        let secured = tokio::select! {
+            secured = secured => secured,
+            () = self.stop.cancelled() => return,
+        };
+        if let Ok(stream) = secured {
+            self.run(stream).await;
+        }
+    }
+
     /// Serves it to its end, or until it becomes a websocket.
     async fn run(self, stream: Stream) {
         let service = TowerToHyperService::new(self.router.clone());

@@ -65,8 +65,8 @@ pub(crate) fn open(
             session.end_here(EndReason::TransportClose);
             return;
         };
-        let (tcp, place) = io.into_parts();
-        session.open_websocket(tcp);
+        let (wire, place) = io.into_parts();
+        session.open_websocket(wire);
         session.send(&session.greeting());
         tokio::spawn(WebSocket::new(session, &read, place));
     });

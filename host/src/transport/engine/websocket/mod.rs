@@ -8,8 +8,7 @@ pub(super) mod upgrade;
 
 use std::{
     cell::RefCell,
-    io::{self, Read},
-    net::Shutdown,
+    io,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -17,16 +16,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use socket2::SockRef;
-use tokio::{
-    io::Interest,
-    net::TcpStream,
-    time::{Sleep, sleep},
-};
+use tokio::time::{Sleep, sleep};
 
 use self::reader::{Messages, Reader, Stop};
 use super::session::{EndReason, Session};
-use crate::transport::net::Place;
+use crate::transport::net::{Place, Wire};
 
 /// How much is read at once, in bytes. Events that come together are answered together.
 const READ_AT_ONCE: usize = 16 * 1024;
@@ -77,17 +71,17 @@ impl WebSocket {
     }
 
     /// Reads and writes as far as that goes.
-    fn go_on(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> io::Result<()> {
+    fn go_on(&mut self, wire: &Wire, cx: &mut Context<'_>) -> io::Result<()> {
         if self.reader.has_unseen() {
             // What came right behind the handshake.
             self.read(&mut []);
         }
         for _ in 0..READS_IN_A_ROW {
-            self.write(tcp, cx)?;
-            if self.session.has_ended() || tcp.poll_read_ready(cx)?.is_pending() {
+            self.write(wire, cx)?;
+            if self.session.has_ended() || wire.poll_read_ready(cx)?.is_pending() {
                 return Ok(());
             }
-            READ.with_borrow_mut(|buffer| match try_read(tcp, buffer) {
+            READ.with_borrow_mut(|buffer| match wire.try_read(buffer) {
                 Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(length) => {
                     self.read(&mut buffer[..length]);
@@ -117,9 +111,9 @@ impl WebSocket {
     }
 
     /// Writes what the client did not take before, if it takes it now.
-    fn write(&self, tcp: &TcpStream, cx: &mut Context<'_>) -> io::Result<()> {
+    fn write(&self, wire: &Wire, cx: &mut Context<'_>) -> io::Result<()> {
         while self.session.outbox.is_blocked() {
-            if tcp.poll_write_ready(cx)?.is_pending() {
+            if wire.poll_write_ready(cx)?.is_pending() {
                 return Ok(());
             }
             self.session.outbox.unblock();
@@ -129,8 +123,8 @@ impl WebSocket {
     }
 
     /// The session is over: sees the last packets off.
-    fn part(&mut self, tcp: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
-        if self.write(tcp, cx).is_err() {
+    fn part(&mut self, wire: &Wire, cx: &mut Context<'_>) -> Poll<()> {
+        if self.write(wire, cx).is_err() {
             return Poll::Ready(());
         }
         let State::Parting {
@@ -141,21 +135,22 @@ impl WebSocket {
             return Poll::Pending;
         };
         if !*has_shut_down && self.session.outbox.is_done() {
-            *has_shut_down = true;
-            if SockRef::from(tcp).shutdown(Shutdown::Write).is_err() {
-                return Poll::Ready(());
+            match wire.poll_shutdown(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => *has_shut_down = true,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
             }
         }
         if deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(());
         }
         for _ in 0..READS_IN_A_ROW {
-            match tcp.poll_read_ready(cx) {
+            match wire.poll_read_ready(cx) {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {}
             }
-            let read = READ.with_borrow_mut(|buffer| try_read(tcp, buffer));
+            let read = READ.with_borrow_mut(|buffer| wire.try_read(buffer));
             match read {
                 Ok(0) => return Poll::Ready(()),
                 Ok(_) => {}
@@ -174,12 +169,12 @@ impl Future for WebSocket {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
         let session = this.session.clone();
-        let Some(tcp) = session.websocket() else {
+        let Some(wire) = session.websocket() else {
             return Poll::Ready(());
         };
         session.register(cx.waker());
         if let State::Open = this.state {
-            if let Err(error) = this.go_on(tcp, cx) {
+            if let Err(error) = this.go_on(wire, cx) {
                 tracing::trace!(%error, "a websocket is gone");
                 session.outbox.close();
                 session.end_here(EndReason::TransportClose);
@@ -194,34 +189,19 @@ impl Future for WebSocket {
                 has_shut_down: false,
             };
         }
-        this.part(tcp, cx)
+        this.part(wire, cx)
     }
 }
 
 impl Drop for WebSocket {
     fn drop(&mut self) {
         // The descriptor lives as long as the session, which others may hold a while longer.
-        if let Some(tcp) = self.session.websocket() {
-            SockRef::from(tcp).shutdown(Shutdown::Both).ok();
+        if let Some(wire) = self.session.websocket() {
+            wire.close();
         }
         // A runtime that shuts down drops its tasks.
         self.session.end(EndReason::TransportClose);
     }
-}
-
-/// Reads what is there. What does not fill the buffer is all of it: the next look waits for more, without
-/// a system call that finds nothing.
-fn try_read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut drained = None;
-    let read = tcp.try_io(Interest::READABLE, || {
-        let length = (&*SockRef::from(tcp)).read(buffer)?;
-        if (1..buffer.len()).contains(&length) {
-            drained = Some(length);
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        Ok(length)
-    });
-    drained.map_or(read, Ok)
 }
 
 /// The messages of a websocket are Engine.IO packets.

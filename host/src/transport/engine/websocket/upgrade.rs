@@ -58,8 +58,8 @@ pub(crate) async fn run(session: Arc<Session>, accepted: Accepted) -> Option<Web
         return None;
     }
     let Probe { io, reader, .. } = probe;
-    let (tcp, place) = io.into_parts();
-    session.open_websocket(tcp);
+    let (wire, place) = io.into_parts();
+    session.open_websocket(wire);
     session.flush();
     Some(WebSocket::new(session, reader.held(), place))
 }
