@@ -1,12 +1,14 @@
 // Plugins that are scripts: a file that is saved is live, and whatever goes wrong has its line.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent } from '../support/client.mjs';
+import { blocks } from '../support/documents.mjs';
 import { plugin, reload } from '../support/plugins.mjs';
-import { ROOT, startServer } from '../support/server.mjs';
+import { makeFolder, ROOT, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 /** A server with one script, which can be saved again. */
@@ -83,6 +85,45 @@ test('TypeScript runs as it is, its lines are the author’s, and what it import
   server.save('lib/words.ts', `${WORDS}export const broken: = 1;\n`);
   await until(async () => (await plugin(server, 'hello')).state === 'serving-old');
   assert.match((await plugin(server, 'hello')).refusal, /lib\/words\.ts:3:22: /);
+});
+
+/** What tsc says of a script, as `LINE: MESSAGE`. */
+function typeErrors(t, text) {
+  const { folder } = makeFolder(t);
+  for (const name of ['mixlab.d.ts', 'tsconfig.json']) copyFileSync(join(ROOT, 'plugins', name), join(folder, name));
+  writeFileSync(join(folder, 'script.ts'), text);
+  const tsc = spawnSync(process.execPath, [join(ROOT, 'tests/node_modules/typescript/bin/tsc'), '-p', folder], { encoding: 'utf8', cwd: folder });
+  const lines = tsc.stdout.matchAll(/^(\S+)\((\d+),\d+\): error TS\d+: (.*)$/gm);
+  return [...lines].map(([, file, line, message]) => (file === 'script.ts' ? `${line}: ${message}` : `${file}:${line}: ${message}`));
+}
+
+test('TypeScript knows what scripts import, and what clients send', (t) => {
+  for (const name of readdirSync(join(ROOT, 'plugins')).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))) {
+    assert.deepEqual(typeErrors(t, readFileSync(join(ROOT, 'plugins', name), 'utf8')), [], name);
+  }
+  for (const { text, where } of blocks('plugins/SCRIPTS.md').filter(({ language }) => language === 'ts')) {
+    assert.deepEqual(typeErrors(t, text), [], where);
+  }
+  const errors = typeErrors(
+    t,
+    `import { event, plugin, t } from "mixlab";
+const send = event({ args: [t.object({ text: t.string(), tag: t.optional(t.integer()) }), t.optional(t.bytes())], reply: t.boolean() }, (cx, { text, tag }, bytes) => {
+    const length: number = text.length + (tag ?? 0) + (bytes?.length ?? 0);
+    text.nothing;
+    tag.toFixed();
+    cx.emti("a");
+    cx.store.get("a").length;
+    return "no";
+});
+event({ limit: { socket: "1/s" }, acess: "anyone" }, () => {});
+export default plugin((config: { max: number }) => ({ send })).onConnect((cx) => {
+    cx.config.min;
+    setTimeout(() => {}, 5);
+});
+`,
+  );
+  const lines = errors.map((error) => Number(error.split(':')[0]));
+  assert.deepEqual([...new Set(lines)].toSorted((a, b) => a - b), [2, 4, 5, 6, 7, 10, 12, 13], errors.join('\n'));
 });
 
 test('what runs scripts was built from the sources that are here', () => {
