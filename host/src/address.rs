@@ -8,6 +8,7 @@ use std::{
 
 use http::HeaderMap;
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 
 use crate::{config::Network, shorten::shortened};
 
@@ -28,7 +29,7 @@ const TRANSLATED: u128 = 0x0064_ff9b << 96;
 
 /// The address of a client. An IPv4 address that is written as an IPv6 one (`::ffff:192.0.2.1`) is
 /// the IPv4 address.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ClientAddress(IpAddr);
 
 /// What a client cannot choose freely: its IPv4 address, or the network (/64) of its IPv6 address,

@@ -251,6 +251,10 @@ impl Broadcast {
                 let leave = |it: &Arc<Connection>| it.leave(rooms.clone());
                 selected(&to).iter().for_each(leave);
             }
+            Change::Release => {
+                let end = |it: &Arc<Connection>| it.end_transport();
+                selected(&to).iter().for_each(end);
+            }
             Change::Disconnect { close } => {
                 let end = |it: &Arc<Connection>| self.connections.disconnect(it, close);
                 selected(&to).iter().for_each(end);
@@ -274,6 +278,26 @@ impl Broadcast {
 }
 
 impl Apply for Broadcast {
+    fn begin(&self, first: EntryId) {
+        self.namespaces.recovery().has_read(first);
+        for adapter in self.namespaces.all() {
+            adapter.start_at(first);
+        }
+    }
+
+    fn remember(&self, id: EntryId, entry: Entry) {
+        self.namespaces.recovery().has_read(id);
+        if let Change::Emit {
+            event,
+            message,
+            volatile: false,
+        } = entry.change
+            && let Some(adapter) = self.namespaces.get(&entry.namespace)
+        {
+            adapter.remember(id, entry.to, &event, message);
+        }
+    }
+
     fn apply(&self, id: EntryId, entry: Entry) {
         let Entry {
             namespace,

@@ -264,7 +264,7 @@ mod tests {
             config::Recovery::default(),
             config::Presence::default(),
             &config::Socket::default(),
-            false,
+            None,
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));

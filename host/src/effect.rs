@@ -251,7 +251,7 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
                 );
             }
         }
-        Effect::SetData { plugin, json } => connection.data.set(&plugin, json),
+        Effect::SetData { plugin, json } => connection.keep(&plugin, json),
         _ => {}
     }
 }

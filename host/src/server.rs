@@ -17,7 +17,7 @@ use tokio::{
     net::TcpSocket,
     sync::{mpsc, watch},
     task::spawn_blocking,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -27,6 +27,7 @@ use crate::{
     broadcast::Broadcast,
     cluster::{self, Cluster},
     config::{self, Config, HOW_TO_MAKE_ONE, Listen, MIN_JWT_SECRET_BYTES},
+    connection::Connection,
     directory::Directory,
     dispatch::{Dispatcher, Timers},
     history::History,
@@ -50,6 +51,9 @@ pub use crate::{
 
 /// How long the end of the connections may take at shutdown, plugins' hooks included.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often it is looked whether they have.
+const LOOK: Duration = Duration::from_millis(5);
 
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -221,11 +225,20 @@ impl Server {
         tasks.spawn(Settle(dispatcher.store.clone()));
         let published = self.published.subscribe();
         tasks.spawn(Timers::new(dispatcher.clone(), published));
-        if let Some(cluster) = self.cluster {
-            tasks.spawn(SendToCluster(cluster::Sender::new(cluster.clone())));
+        if let Some(cluster) = &self.cluster {
+            let broadcast = || dispatcher.broadcast.clone();
+            tasks.spawn(SendToCluster {
+                cluster: cluster.clone(),
+                sender: cluster::Sender::new(cluster.clone()),
+            });
             tasks.spawn(ReadFromCluster {
-                reader: cluster::Reader::new(cluster),
-                broadcast: dispatcher.broadcast.clone(),
+                cluster: cluster.clone(),
+                reader: cluster::Reader::new(cluster.clone()),
+                broadcast: broadcast(),
+            });
+            tasks.spawn(KeepSessions {
+                cluster: cluster.clone(),
+                broadcast: broadcast(),
             });
         }
         tasks.spawn(Accept {
@@ -244,6 +257,7 @@ impl Server {
         };
         tracing::info!("shutting down");
         stop.cancel();
+        let clients = dispatcher.connections.all();
         let ended = async {
             native.iter().for_each(|front| front.close());
             dispatcher.shut_down().await;
@@ -252,6 +266,11 @@ impl Server {
                 tracing::error!("the store was not closed: {error}");
             }
             sessions.close();
+            if let Some(cluster) = &self.cluster {
+                // What became of their clients is for other servers.
+                until_ended(&clients).await;
+                cluster.close().await;
+            }
             dispatcher.broadcast.native().ended().await;
             tasks.ended().await;
             connections.close();
@@ -262,6 +281,15 @@ impl Server {
         }
         drop((sockets, native));
         result
+    }
+}
+
+/// Waits until connections have ended, which happens in tasks of their own.
+async fn until_ended(connections: &[Arc<Connection>]) {
+    for connection in connections {
+        while !connection.has_ended() {
+            sleep(LOOK).await;
+        }
     }
 }
 
@@ -344,21 +372,25 @@ impl Task for Settle {
 }
 
 /// Sends what is for all servers of the cluster.
-struct SendToCluster(cluster::Sender);
+struct SendToCluster {
+    cluster: Arc<Cluster>,
+    sender: cluster::Sender,
+}
 
 impl Task for SendToCluster {
     const NAME: &'static str = "cluster-send";
 
-    async fn run(&mut self, stop: &CancellationToken) {
+    async fn run(&mut self, _stop: &CancellationToken) {
         tokio::select! {
-            () = self.0.run() => {}
-            () = stop.cancelled() => {}
+            () = self.sender.run() => {}
+            () = self.cluster.closed() => {}
         }
     }
 }
 
 /// Performs what servers of the cluster have sent.
 struct ReadFromCluster {
+    cluster: Arc<Cluster>,
     reader: cluster::Reader,
     broadcast: Broadcast,
 }
@@ -366,10 +398,35 @@ struct ReadFromCluster {
 impl Task for ReadFromCluster {
     const NAME: &'static str = "cluster-read";
 
-    async fn run(&mut self, stop: &CancellationToken) {
+    async fn run(&mut self, _stop: &CancellationToken) {
         tokio::select! {
             () = self.reader.run(&self.broadcast) => {}
-            () = stop.cancelled() => {}
+            () = self.cluster.closed() => {}
+        }
+    }
+}
+
+/// Writes what other servers are to know of the connections here.
+struct KeepSessions {
+    cluster: Arc<Cluster>,
+    broadcast: Broadcast,
+}
+
+impl Task for KeepSessions {
+    const NAME: &'static str = "cluster-sessions";
+
+    async fn run(&mut self, _stop: &CancellationToken) {
+        let connections = self.broadcast.connections();
+        let look = |client, namespace: &str| connections.get(client, namespace)?.carry();
+        let touch = || {
+            connections
+                .all()
+                .iter()
+                .for_each(|connection| connection.has_changed());
+        };
+        tokio::select! {
+            () = self.cluster.keep_sessions(look, touch) => {}
+            () = self.cluster.closed() => {}
         }
     }
 }
@@ -420,7 +477,7 @@ impl Core {
             config.recovery.clone(),
             config.presence.clone(),
             &config.socket,
-            config.cluster.url.is_some(),
+            cluster.clone(),
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));

@@ -18,6 +18,8 @@ mod kind {
     pub(super) const JOIN: u8 = 4;
     pub(super) const LEAVE: u8 = 5;
     pub(super) const DISCONNECT: u8 = 6;
+    /// MixLab's own. Node's servers pass over it.
+    pub(super) const RELEASE: u8 = 64;
 }
 
 /// The type of an EVENT in Socket.IO's protocol.
@@ -50,6 +52,8 @@ pub(crate) enum Change {
     Join(Vec<String>),
     /// They leave rooms.
     Leave(Vec<String>),
+    /// Their clients are back on another server: their transports end, and they stay as they are for it.
+    Release,
     /// Their connections end.
     Disconnect {
         /// The clients' transports end as well.
@@ -168,6 +172,7 @@ impl Change {
                 data.rooms = names(rooms);
                 (kind::LEAVE, json(&data))
             }
+            Self::Release => (kind::RELEASE, json(&data)),
             Self::Disconnect { close } => {
                 data.close = Some(*close);
                 (kind::DISCONNECT, json(&data))
@@ -212,6 +217,7 @@ impl Entry {
             }
             (Ok(kind::JOIN), _) => Change::Join(names(rooms)),
             (Ok(kind::LEAVE), _) => Change::Leave(names(rooms)),
+            (Ok(kind::RELEASE), _) => Change::Release,
             (Ok(kind::DISCONNECT), _) => Change::Disconnect {
                 close: close.unwrap_or_default(),
             },

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::config;
 
@@ -23,6 +23,7 @@ pub(super) struct Link {
     /// How many times the reader has read all that there was, after it had connected; 0 while it is not
     /// connected.
     pub round: watch::Sender<Round>,
+    shared: AsyncMutex<Option<MultiplexedConnection>>,
 }
 
 /// How the reader gets on.
@@ -42,6 +43,7 @@ impl Link {
             prefix: config.prefix.as_str().into(),
             max_entries: config.max_entries,
             round: watch::Sender::default(),
+            shared: AsyncMutex::default(),
         }
     }
 
@@ -53,6 +55,22 @@ impl Link {
     /// A new connection, for requests that wait for entries.
     pub(super) async fn connect_to_wait(&self) -> RedisResult<MultiplexedConnection> {
         self.connect_with(BLOCK + ANSWER).await
+    }
+
+    /// A connection that all share who ask for little.
+    pub(super) async fn shared(&self) -> RedisResult<MultiplexedConnection> {
+        let mut shared = self.shared.lock().await;
+        if let Some(connection) = &*shared {
+            return Ok(connection.clone());
+        }
+        let connection = self.connect().await?;
+        *shared = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// The shared connection is lost: whoever asks next gets a new one.
+    pub(super) async fn forget_shared(&self) {
+        *self.shared.lock().await = None;
     }
 
     async fn connect_with(&self, answer: Duration) -> RedisResult<MultiplexedConnection> {

@@ -19,23 +19,71 @@ mod msgpack;
 mod queue;
 mod reader;
 mod sender;
+mod sessions;
 
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use redis::RedisResult;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::{
     entry::{Change, Entry},
     id::EntryId,
     reader::{Apply, Reader},
     sender::Sender,
+    sessions::{Kept, Sessions, Written},
 };
 use self::{link::Link, queue::Queue};
-use crate::{config, transport::Selection};
+use crate::{
+    config,
+    transport::{Selection, SessionKey},
+    user::UserId,
+};
 
 /// This server's part in a cluster.
 pub(crate) struct Cluster {
     link: Link,
     queue: Queue,
+    /// What other servers are to know of the connections here.
+    pub sessions: Sessions,
+    /// Up to where the stream was read and performed.
+    read_up_to: AtomicU64,
+    closed: CancellationToken,
 }
+
+/// What becomes of a client that is back and shows what it had.
+pub(crate) enum Recalled {
+    /// It had its connection here, and nobody else has.
+    Here,
+    /// It had it elsewhere.
+    Elsewhere(Box<Kept>),
+    /// It has none.
+    Nowhere,
+}
+
+/// How long a server may take to let a connection go whose client is back elsewhere. One that takes longer
+/// has likely ended without a word.
+const RELEASED_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long a server that stops may take to send and write the last.
+const SETTLED_WITHIN: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How long another server may take to write what a client had that has just left it. Node's write nothing
+/// before.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long it may take to find out what a client had. After that it starts afresh.
+const RECALLED_WITHIN: Duration = Duration::from_secs(4);
 
 /// How it stands.
 #[derive(Debug, Clone, Copy)]
@@ -56,12 +104,129 @@ pub(crate) struct Full;
 impl Cluster {
     /// The cluster that is configured, if one is. It is not connected yet: that is for [`Sender`] and
     /// [`Reader`].
-    pub(crate) fn new(config: &config::Cluster) -> Option<Arc<Self>> {
+    pub(crate) fn new(config: &config::Cluster, recovery: &config::Recovery) -> Option<Arc<Self>> {
         let url = config.url.as_ref()?;
         Some(Arc::new(Self {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
+            sessions: Sessions::new(recovery.max_age),
+            read_up_to: AtomicU64::default(),
+            closed: CancellationToken::new(),
         }))
+    }
+
+    /// This server's name in the cluster.
+    pub(crate) fn name(&self) -> &str {
+        &self.queue.name
+    }
+
+    /// What becomes of a client that is back as `user`, in this namespace, and shows this private id. If it
+    /// had its connection on another server, that one lets it go, and all that was sent until then is here.
+    pub(crate) async fn recall(
+        &self,
+        pid: &str,
+        namespace: &str,
+        user: Option<&UserId>,
+    ) -> Recalled {
+        let recalled = timeout(RECALLED_WITHIN, self.try_recall(pid, namespace, user)).await;
+        match recalled {
+            Ok(Ok(recalled)) => return recalled,
+            Ok(Err(error)) => tracing::debug!(%error, "a client that is back starts afresh"),
+            Err(_) => tracing::debug!("a client that is back starts afresh: Redis takes too long"),
+        }
+        self.link.forget_shared().await;
+        Recalled::Nowhere
+    }
+
+    async fn try_recall(
+        &self,
+        pid: &str,
+        namespace: &str,
+        user: Option<&UserId>,
+    ) -> RedisResult<Recalled> {
+        if self.sessions.is_waiting(pid) {
+            return Ok(Recalled::Here);
+        }
+        let mut redis = self.link.shared().await?;
+        let began = Instant::now();
+        let mut released = None;
+        loop {
+            let Some(carried) = self.sessions.look(&mut redis, pid).await? else {
+                if began.elapsed() > WRITTEN_WITHIN {
+                    return Ok(Recalled::Nowhere);
+                }
+                sleep(LOOK).await;
+                continue;
+            };
+            if !carried.is_of(user) {
+                return Ok(Recalled::Nowhere);
+            }
+            let Some(own) = &carried.own else {
+                break;
+            };
+            if own.namespace != namespace {
+                return Ok(Recalled::Nowhere);
+            }
+            if *own.server == *self.queue.name {
+                return Ok(Recalled::Here);
+            }
+            if !own.is_here {
+                break;
+            }
+            let since = match released {
+                Some(since) => since,
+                None => {
+                    let its = Selection {
+                        sockets: vec![carried.id.clone()],
+                        ..Selection::default()
+                    };
+                    self.send(namespace, &its, &Change::Release);
+                    *released.insert(Instant::now())
+                }
+            };
+            if since.elapsed() > RELEASED_WITHIN {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+        let (link, name) = (&self.link, &*self.queue.name);
+        let Some(kept) = self.sessions.take_kept(name, link, &mut redis, pid).await? else {
+            return Ok(Recalled::Nowhere);
+        };
+        while self.read_up_to.load(Ordering::Acquire) < kept.newest.number() {
+            sleep(LOOK).await;
+        }
+        Ok(Recalled::Elsewhere(Box::new(kept)))
+    }
+
+    /// Writes what changes about connections; see [`Sessions::run`].
+    pub(crate) async fn keep_sessions(
+        &self,
+        look: impl Fn(SessionKey, &str) -> Option<Written>,
+        touch: impl Fn(),
+    ) {
+        self.sessions
+            .run(&self.queue.name, &self.link, look, touch)
+            .await;
+    }
+
+    /// This server leaves the cluster, when all that was to be sent and written has been, or Redis takes
+    /// too long.
+    pub(crate) async fn close(&self) {
+        let settled = async {
+            while self.queue.waiting().0 > 0 || !self.sessions.is_written() {
+                sleep(LOOK).await;
+            }
+        };
+        if timeout(SETTLED_WITHIN, settled).await.is_err() {
+            tracing::warn!("not all that was for other servers has reached Redis");
+        }
+        self.closed.cancel();
+    }
+
+    /// Waits until it has left.
+    pub(crate) async fn closed(&self) {
+        self.closed.cancelled().await;
     }
 
     /// Has sockets of all servers changed, these ones too.

@@ -1,6 +1,10 @@
 //! Reads what all servers have sent, in order, over lost connections.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use redis::{
     RedisResult,
@@ -21,11 +25,20 @@ const BATCH: usize = 500;
 /// Pause before Redis is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
+/// The id before all entries.
+const NOTHING: &str = "0-0";
+
 /// So many senders are remembered with the number of their last entry.
 const MAX_SENDERS: usize = 10_000;
 
 /// What is done with what is read.
 pub(crate) trait Apply: Send + Sync + 'static {
+    /// All entries from this one on follow.
+    fn begin(&self, first: EntryId);
+
+    /// This entry was there before this server, whose clients may come here with what they have seen.
+    fn remember(&self, id: EntryId, entry: Entry);
+
     /// What an entry says happens here.
     fn apply(&self, id: EntryId, entry: Entry);
 
@@ -36,8 +49,8 @@ pub(crate) trait Apply: Send + Sync + 'static {
 /// The one who reads.
 pub(crate) struct Reader {
     cluster: Arc<Cluster>,
-    /// The last entry that was read; none before the first connection.
-    last: Option<EntryId>,
+    /// The id of the last entry that was read, as Redis gave it; none before the first connection.
+    last: Option<String>,
     senders: HashMap<String, u64>,
     /// What was last said of the connection.
     is_lost: bool,
@@ -95,36 +108,101 @@ impl Reader {
         redis: &mut MultiplexedConnection,
         apply: &impl Apply,
     ) -> RedisResult<()> {
-        let Some(last) = self.last else {
-            let mut command = redis::cmd("XREVRANGE");
-            command
-                .arg(&*self.cluster.link.prefix)
-                .arg("+")
-                .arg("-")
-                .arg("COUNT")
-                .arg(1);
-            let newest: StreamRangeReply = command.query_async(redis).await?;
-            let id = newest
-                .ids
-                .first()
-                .and_then(|entry| EntryId::parse(&entry.id));
-            self.last = Some(id.unwrap_or_default());
-            return Ok(());
+        let Some(last) = &self.last else {
+            return self.catch_up(redis, apply).await;
         };
-        if last == EntryId::default() {
+        if last == NOTHING {
             return Ok(());
         }
-        let mut command = redis::cmd("XRANGE");
-        command
-            .arg(&*self.cluster.link.prefix)
-            .arg(last.to_string())
-            .arg(last.to_string());
-        let known: StreamRangeReply = command.query_async(redis).await?;
-        if known.ids.is_empty() {
-            tracing::error!(%last, "entries of the stream are gone that were not read: clients that drop now start afresh");
+        let known = self.range(redis, last, last, 1).await?;
+        if known.is_empty() {
+            tracing::error!(
+                last,
+                "entries of the stream are gone that were not read: clients that drop now start afresh"
+            );
             apply.is_interrupted();
         }
         Ok(())
+    }
+
+    /// Reads what clients may have missed that come here from other servers.
+    async fn catch_up(
+        &mut self,
+        redis: &mut MultiplexedConnection,
+        apply: &impl Apply,
+    ) -> RedisResult<()> {
+        let mut command = redis::cmd("XREVRANGE");
+        command
+            .arg(&*self.cluster.link.prefix)
+            .arg("+")
+            .arg("-")
+            .arg("COUNT")
+            .arg(1);
+        let newest: StreamRangeReply = command.query_async(redis).await?;
+        let newest = newest
+            .ids
+            .first()
+            .map_or(NOTHING, |entry| &entry.id)
+            .to_owned();
+        let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(redis).await?;
+        let since = seconds.saturating_sub(self.cluster.sessions.max_age().as_secs()) * 1000;
+        let mut from = since.to_string();
+        let mut has_begun = false;
+        loop {
+            let page = self.range(redis, &from, &newest, BATCH).await?;
+            for entry in &page {
+                let Some((id, received)) = read(entry) else {
+                    continue;
+                };
+                if !std::mem::replace(&mut has_begun, true) {
+                    apply.begin(id);
+                }
+                if let Some(sequence) = received.sequence {
+                    self.is_new(&received.sender, sequence);
+                }
+                if let Some(entry) = received.entry {
+                    apply.remember(id, entry);
+                }
+            }
+            match page.last() {
+                Some(last) if page.len() == BATCH => from = format!("({}", last.id),
+                _ => break,
+            }
+        }
+        if !has_begun {
+            apply.begin(EntryId::parse(&newest).unwrap_or_default());
+        }
+        self.last = Some(newest);
+        self.note_position();
+        Ok(())
+    }
+
+    async fn range(
+        &self,
+        redis: &mut MultiplexedConnection,
+        from: &str,
+        to: &str,
+        most: usize,
+    ) -> RedisResult<Vec<StreamId>> {
+        let mut command = redis::cmd("XRANGE");
+        command
+            .arg(&*self.cluster.link.prefix)
+            .arg(from)
+            .arg(to)
+            .arg("COUNT")
+            .arg(most);
+        let page: StreamRangeReply = command.query_async(redis).await?;
+        Ok(page.ids)
+    }
+
+    /// Up to here everything has happened.
+    fn note_position(&self) {
+        let last = self.last.as_deref().and_then(EntryId::parse);
+        if let Some(last) = last {
+            self.cluster
+                .read_up_to
+                .store(last.number(), Ordering::Release);
+        }
     }
 
     /// Reads what is there, or comes within `block`. Whether there was something.
@@ -139,11 +217,11 @@ impl Reader {
         if let Some(block) = block {
             command.arg("BLOCK").arg(block.as_millis() as u64);
         }
-        let last = self.last.unwrap_or_default();
+        let last = self.last.as_deref().unwrap_or(NOTHING);
         command
             .arg("STREAMS")
             .arg(&*self.cluster.link.prefix)
-            .arg(last.to_string());
+            .arg(last);
         let read: Option<StreamReadReply> = command.query_async(redis).await?;
         let entries: Vec<_> = read
             .into_iter()
@@ -153,22 +231,16 @@ impl Reader {
         for entry in &entries {
             self.take(entry, apply);
         }
+        if let Some(entry) = entries.last() {
+            self.last = Some(entry.id.clone());
+        }
+        self.note_position();
         Ok(!entries.is_empty())
     }
 
     fn take(&mut self, entry: &StreamId, apply: &impl Apply) {
-        let Some(id) = EntryId::parse(&entry.id) else {
-            return tracing::warn!(
-                id = entry.id,
-                "an entry of the stream has an id that Redis does not give"
-            );
-        };
-        self.last = Some(id);
-        let received = match Received::read(entry) {
-            Ok(received) => received,
-            Err(reason) => {
-                return tracing::warn!(%id, %reason, "an entry of the stream is passed over");
-            }
+        let Some((id, received)) = read(entry) else {
+            return;
         };
         if let Some(sequence) = received.sequence {
             if !self.is_new(&received.sender, sequence) {
@@ -196,6 +268,24 @@ impl Reader {
         }
         self.senders.insert(sender.to_owned(), sequence);
         true
+    }
+}
+
+/// What an entry says, if that can be read.
+fn read(entry: &StreamId) -> Option<(EntryId, Received)> {
+    let Some(id) = EntryId::parse(&entry.id) else {
+        tracing::warn!(
+            id = entry.id,
+            "an entry of the stream has an id that Redis does not give"
+        );
+        return None;
+    };
+    match Received::read(entry) {
+        Ok(received) => Some((id, received)),
+        Err(reason) => {
+            tracing::warn!(%id, %reason, "an entry of the stream is passed over");
+            None
+        }
     }
 }
 

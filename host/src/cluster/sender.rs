@@ -26,7 +26,7 @@ impl Sender {
 
     /// Sends, over lost connections.
     pub(crate) async fn run(&self) {
-        let Cluster { link, queue } = &*self.cluster;
+        let Cluster { link, queue, .. } = &*self.cluster;
         let mut rounds = link.round.subscribe();
         loop {
             // What the reader finds of this server's need not be sent again.
@@ -52,7 +52,7 @@ impl Sender {
 
     /// Sends until the connection is lost.
     async fn send(&self) -> RedisResult<()> {
-        let Cluster { link, queue } = &*self.cluster;
+        let Cluster { link, queue, .. } = &*self.cluster;
         let mut redis = link.connect().await?;
         loop {
             let batch = queue.take(BATCH).await;
@@ -65,7 +65,7 @@ impl Sender {
         redis: &mut MultiplexedConnection,
         batch: &[Arc<Outgoing>],
     ) -> RedisResult<()> {
-        let Cluster { link, queue } = &*self.cluster;
+        let Cluster { link, queue, .. } = &*self.cluster;
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for entry in batch {
             let Outgoing {

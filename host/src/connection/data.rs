@@ -9,12 +9,23 @@ use parking_lot::Mutex;
 #[derive(Debug, Default)]
 pub struct Data(Mutex<Vec<(Arc<str>, Arc<str>)>>);
 
+impl From<Vec<(Arc<str>, Arc<str>)>> for Data {
+    fn from(kept: Vec<(Arc<str>, Arc<str>)>) -> Self {
+        Self(Mutex::new(kept))
+    }
+}
+
 impl Data {
     /// What a plugin keeps.
     pub fn get(&self, plugin: &str) -> Option<Arc<str>> {
         let kept = self.0.lock();
         let its = kept.iter().find(|(name, _)| &**name == plugin);
         its.map(|(_, json)| json.clone())
+    }
+
+    /// All of it, by the names of the plugins.
+    pub(crate) fn all(&self) -> Vec<(Arc<str>, Arc<str>)> {
+        self.0.lock().clone()
     }
 
     /// What all texts take, in bytes.

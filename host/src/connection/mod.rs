@@ -17,6 +17,7 @@ use self::{data::Data, lane::Lane};
 use crate::{
     address::ClientAddress,
     admission::OwnBuckets,
+    cluster::Written,
     deadlines::{Expiring, TokenDeadline},
     error::{ERROR_EVENT, WireError},
     id,
@@ -182,6 +183,7 @@ impl Connection {
         self.identity.store(Arc::new(Identity { user: Some(user) }));
         self.leave(left);
         self.join(rooms);
+        self.has_changed();
         if self.is_present() {
             let presence = self.adapter.presence();
             presence.identify(self.namespace(), &self.rooms(), &self.id, &self.who());
@@ -202,6 +204,8 @@ impl Connection {
         self.is_present.store(true, Ordering::Relaxed);
         let presence = self.adapter.presence();
         presence.enter((self.namespace(), room), &self.id, self.who(), data)?;
+        drop(phase);
+        self.has_changed();
         Ok(())
     }
 
@@ -226,6 +230,7 @@ impl Connection {
     pub fn join(&self, rooms: Vec<String>) {
         self.adapter.join(self.key, self.stream.as_deref(), rooms);
         self.leave_if_ended();
+        self.has_changed();
     }
 
     /// Joins a room of plugins, unless it is in as many as it may be.
@@ -237,6 +242,7 @@ impl Connection {
             self.adapter.join_one_more(self.key, stream, room)
         };
         self.leave_if_ended();
+        self.has_changed();
         joined
     }
 
@@ -250,12 +256,47 @@ impl Connection {
     /// Leaves rooms.
     pub fn leave(&self, rooms: Vec<String>) {
         // Nobody may enter one in between, and be present where it is not.
-        let _phase = self.phase.lock();
+        let phase = self.phase.lock();
         if self.is_present() {
             let presence = self.adapter.presence();
             presence.leave(self.namespace(), &rooms, &self.id);
         }
         self.adapter.leave(self.key, self.stream.as_deref(), rooms);
+        drop(phase);
+        self.has_changed();
+    }
+
+    /// Keeps what a plugin wants to be kept with it.
+    pub(crate) fn keep(&self, plugin: &Arc<str>, json: Arc<str>) {
+        self.data.set(plugin, json);
+        self.has_changed();
+    }
+
+    /// Other servers are to know what it is by now.
+    pub(crate) fn has_changed(&self) {
+        self.tell_cluster(true);
+    }
+
+    /// Tells other servers what it is by now, or of its new events only.
+    fn tell_cluster(&self, more: bool) {
+        let Some(cluster) = self.adapter.cluster() else {
+            return;
+        };
+        if let (Some(stream), Phase::Ended { rooms }) = (&self.stream, &*self.phase.lock()) {
+            let former = self.former(stream, rooms.clone());
+            if let Some(last) = self.adapter.carry(&former) {
+                cluster.sessions.has_ended(last);
+            }
+            return;
+        }
+        let client = self.key.session;
+        cluster.sessions.has_changed(client, self.namespace(), more);
+    }
+
+    /// What other servers are to know of it.
+    pub(crate) fn carry(&self) -> Option<Written> {
+        let former = self.former(self.stream.as_ref()?, self.rooms());
+        self.adapter.carry(&former)
     }
 
     /// What its client shows when it comes back; a secret. None if it need not try.
@@ -285,6 +326,7 @@ impl Connection {
                 .enter(self.key, &self.id, self.pid(), &self.session);
         }
         self.session.show_introduction();
+        self.has_changed();
         true
     }
 
@@ -321,6 +363,10 @@ impl Connection {
             self.adapter.end(self.key, stream, former);
         }
         self.adapter.remove(self.key, &self.id, self.pid());
+        match (self.adapter.cluster(), self.pid()) {
+            (Some(cluster), Some(pid)) if !may_come_back => cluster.sessions.forget(pid),
+            _ => self.has_changed(),
+        }
         true
     }
 
@@ -372,8 +418,13 @@ impl Connection {
     /// Emits an event to this connection.
     pub fn emit(&self, event: &str, message: Message, volatile: bool) -> Delivery {
         let stream = self.stream.as_deref();
-        self.adapter
-            .emit(self.key, &self.session, stream, event, message, volatile)
+        let delivery = self
+            .adapter
+            .emit(self.key, &self.session, stream, event, message, volatile);
+        if !volatile {
+            self.tell_cluster(false);
+        }
+        delivery
     }
 
     /// Tells the client of an error that answers none of its events, or one that asked for no ack.

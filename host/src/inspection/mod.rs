@@ -149,7 +149,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
             config::Recovery::default(),
             config::Presence::default(),
             &config::Socket::default(),
-            false,
+            None,
         )),
         Arc::default(),
         Arc::new(History::new(config::History::default())),

@@ -8,13 +8,14 @@ use std::{
 use parking_lot::Mutex;
 
 use super::{
-    Common, Former, Log, Place, Stream,
+    Carried, Common, Former, Log, OwnEvent, Place, Stream,
     former::Waiting,
     log::{Awaited, Missed, SharedLog},
     place::Notation,
     stream::{Change, Presence, State},
 };
 use crate::{
+    address::ClientAddress,
     transport::{Packet, SessionKey},
     user::UserId,
 };
@@ -256,6 +257,50 @@ impl Journal {
             seen,
             awaited,
         })
+    }
+
+    /// A connection that was on another server, with the events that it alone was sent there, for its client
+    /// at this address, which shows `offset`.
+    pub(crate) fn adopt(
+        &self,
+        carried: Carried,
+        events: Vec<OwnEvent>,
+        offset: Option<&str>,
+        address: ClientAddress,
+    ) -> Option<Returning> {
+        let log = self.log.read();
+        let pool = self.common.own.clone();
+        let former = carried.into_former(events, log.first(), address, pool)?;
+        let offset = offset.map(|text| self.notation.read(former.stream.tag, text));
+        let waiting = Waiting {
+            former,
+            dropped: Place::own(log.next(), 0),
+            log: Arc::downgrade(&self.log),
+            awaited: log.wait(),
+        };
+        let seen = waiting.seen(offset, &log)?;
+        let Waiting {
+            former, awaited, ..
+        } = waiting;
+        Some(Returning {
+            former,
+            seen,
+            awaited,
+        })
+    }
+
+    /// What other servers are to know of a connection, and the events that they have not been told of.
+    pub(crate) fn carry(
+        &self,
+        former: &Former,
+        server: &str,
+        namespace: &str,
+    ) -> (Carried, Vec<OwnEvent>) {
+        let _log = self.log.read();
+        let mut state = former.stream.lock();
+        let carried = Carried::of(former, &state, server, namespace);
+        let events = state.tell().collect();
+        (carried, events)
     }
 
     /// Gives a connection that has come back its new socket, and `join`s its rooms. Nothing goes

@@ -47,6 +47,7 @@
 //! broadcasts go on; all that is left for the last step is what came in just then. Nobody looks at an
 //! event that was not for it.
 
+mod carried;
 mod common;
 mod former;
 mod formers;
@@ -59,6 +60,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use carried::{Carried, Own, OwnEvent};
 pub(crate) use common::Common;
 pub(crate) use former::Former;
 pub(crate) use formers::Formers;

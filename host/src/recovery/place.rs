@@ -1,5 +1,7 @@
 //! Where an event stands in what a client gets.
 
+use serde::{Deserialize, Serialize};
+
 use crate::cluster::EntryId;
 
 /// A place in the stream of events that one client gets. Their order is that of the stream.
@@ -26,7 +28,7 @@ pub enum Kind {
 
 /// What all places of a log have in front, behind [`MARK`]: without it, a place of a log that is gone
 /// could pass for one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tag([u8; TAG_LENGTH]);
 
 /// How the places of a namespace's broadcasts are numbered and written.

@@ -2,8 +2,11 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Place,
+    carried::OwnEvent,
     place::{Kind, Tag},
     pool::{MORE, Pool},
 };
@@ -46,6 +49,8 @@ pub struct State {
     start: Place,
     /// How many events it has been sent, but for volatile ones.
     count: u64,
+    /// How many of them other servers have been told of.
+    told: u64,
     events: VecDeque<Event>,
     /// What the events take, in bytes.
     bytes: usize,
@@ -96,7 +101,7 @@ impl Event {
 }
 
 /// A room that was joined or left.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {
     /// The first number of a broadcast that it counts for.
     pub since: u64,
@@ -117,6 +122,7 @@ impl Stream {
                 presence: Presence::Here(session),
                 start: Place::own(number, 0),
                 count: 0,
+                told: 0,
                 events: VecDeque::new(),
                 bytes: 0,
                 taken: 0,
@@ -271,6 +277,59 @@ impl State {
     /// The rooms that it has joined or left.
     pub fn changed_rooms(&self) -> impl Iterator<Item = &str> {
         self.changes.iter().map(|change| &*change.room)
+    }
+
+    /// Where it began.
+    pub(super) fn start(&self) -> Place {
+        self.start
+    }
+
+    /// How many events it has been sent, but for volatile ones.
+    pub(super) fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Where the last event stood that is gone.
+    pub(super) fn lost(&self) -> Option<Place> {
+        self.lost
+    }
+
+    /// The first number since which all changes of rooms are known.
+    pub(super) fn unknown_before(&self) -> u64 {
+        self.unknown_before
+    }
+
+    /// These changes, the oldest first.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &Change> {
+        self.changes.iter()
+    }
+
+    /// The events that other servers have not been told of; they are told now.
+    pub(super) fn tell(&mut self) -> impl Iterator<Item = OwnEvent> {
+        let told = std::mem::replace(&mut self.told, self.count);
+        let events = self
+            .events
+            .iter()
+            .filter(move |event| match event.place.kind {
+                Kind::Own(count) => count > told,
+                Kind::Broadcast => false,
+            });
+        events.filter_map(|event| OwnEvent::new(event.place, event.packet.clone()))
+    }
+
+    /// What was known on another server, without the events.
+    pub(super) fn restore(
+        &mut self,
+        count: u64,
+        lost: Option<Place>,
+        unknown_before: u64,
+        changes: Vec<Change>,
+    ) {
+        self.count = count;
+        self.told = count;
+        self.lost = lost;
+        self.unknown_before = unknown_before;
+        self.changes = changes.into();
     }
 
     /// Whether a client that has seen everything up to `seen` may have `first`, or has dropped over it

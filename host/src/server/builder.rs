@@ -113,7 +113,7 @@ impl Builder {
             source,
             secret.clone(),
             config.store.clone(),
-            Cluster::new(&config.cluster),
+            Cluster::new(&config.cluster, &config.recovery),
             tls.clone(),
         )?;
         let max_namespaces = config.socket.max_namespaces;

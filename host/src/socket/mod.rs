@@ -11,6 +11,7 @@ pub(crate) use self::auth_object::{AuthObject, InvalidAuth};
 use self::{auth_object::Resume, events::Events};
 use crate::{
     address::ClientAddress,
+    cluster::Recalled,
     connection::Connection,
     directory::{Directory, Unopened},
     dispatch::{Dispatcher, Welcome},
@@ -107,9 +108,12 @@ impl Sockets {
             let end = |former| self.end_former(former, namespace, user.as_ref());
             adapter.supersede(&resume.pid, session.id, end).await;
         }
-        let resumed = resume.and_then(|resume| {
-            resume_connection(session.id, &adapter, resume, user.as_ref(), &settings)
-        });
+        let resumed = match resume {
+            Some(resume) => {
+                resume_connection(session, &adapter, resume, user.as_ref(), &settings).await
+            }
+            None => None,
+        };
         let address = session.address;
         let (connection, missed) = match resumed {
             Some(Resumed { key, missed }) => {
@@ -184,17 +188,30 @@ impl Sockets {
 }
 
 /// Gives a client the connection that it has had, if it may have it still.
-fn resume_connection(
-    session: SessionKey,
+async fn resume_connection(
+    session: &Session,
     adapter: &Adapter,
     resume: Resume,
     user: Option<&User>,
     settings: &Settings,
 ) -> Option<Resumed> {
     let id = user.map(|user| &user.id);
-    let mut returning = adapter.take_former(&resume.pid, resume.offset.as_deref(), id)?;
+    let Resume { pid, offset } = resume;
+    let recalled = match adapter.cluster() {
+        Some(cluster) => cluster.recall(&pid, adapter.namespace(), id).await,
+        None => Recalled::Here,
+    };
+    let mut returning = match recalled {
+        Recalled::Here => adapter.take_former(&pid, offset.as_deref(), id)?,
+        Recalled::Elsewhere(kept) => {
+            // What it left here before that is not what it has now.
+            drop(adapter.take_former(&pid, None, id));
+            adapter.adopt(*kept, offset.as_deref(), session.address)?
+        }
+        Recalled::Nowhere => return None,
+    };
     returning.former.retain_rooms(user, settings);
-    let key = returning.former.key.back_in(session);
+    let key = returning.former.key.back_in(session.id);
     let missed = adapter.resume(key, returning)?;
     Some(Resumed { key, missed })
 }
@@ -242,7 +259,7 @@ mod tests {
             recovery,
             config::Presence::default(),
             &config::Socket::default(),
-            false,
+            None,
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));

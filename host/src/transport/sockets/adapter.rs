@@ -31,7 +31,8 @@ use super::{
     selection::Selection,
 };
 use crate::{
-    cluster::EntryId,
+    address::ClientAddress,
+    cluster::{Cluster, EntryId, Kept, Written},
     message::Message,
     presence::Presence,
     recovery::{Common, Former, Journal, Log, Replay, Returning, Stream},
@@ -78,6 +79,8 @@ pub struct Adapter {
     /// How many connections there are, also those that are not let in yet or have just ended.
     connections: AtomicUsize,
     max_rooms: MaxRooms,
+    /// None on a server on its own.
+    cluster: Option<Arc<Cluster>>,
     /// None if nothing is recovered.
     journal: Option<Journal>,
 }
@@ -101,6 +104,7 @@ impl Adapter {
         presence: Arc<Presence>,
         dropped: Arc<Dropped>,
         max_rooms: MaxRooms,
+        cluster: Option<Arc<Cluster>>,
     ) -> Self {
         let members: Arc<SharedMembers> = Arc::default();
         let journal = || Journal::new(recovery.clone());
@@ -113,6 +117,7 @@ impl Adapter {
             dropped,
             connections: AtomicUsize::new(0),
             max_rooms,
+            cluster,
             journal: recovery.is_enabled().then(journal),
         }
     }
@@ -260,10 +265,18 @@ impl Adapter {
         delivery
     }
 
-    /// It gets all broadcasts from this number on.
-    pub(super) fn start_at(&self, number: u64) {
+    /// It gets, or has got, all broadcasts from this one on.
+    pub(crate) fn start_at(&self, entry: EntryId) {
         if let Some(journal) = &self.journal {
-            journal.start_at(number);
+            journal.start_at(entry.number());
+        }
+    }
+
+    /// A broadcast was sent before this server was there, and is for those only who come here from others.
+    pub(crate) fn remember(&self, entry: EntryId, to: Selection, event: &str, message: Message) {
+        if let Some(journal) = &self.journal {
+            let encode = |place: &str| Packet::event(self.namespace(), event, message, Some(place));
+            journal.broadcasts().push(Some(entry), to, encode);
         }
     }
 
@@ -477,6 +490,33 @@ impl Adapter {
         user: Option<&UserId>,
     ) -> Option<Returning> {
         self.journal.as_ref()?.take(pid, offset, user)
+    }
+
+    /// The cluster, if this server is in one.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_deref()
+    }
+
+    /// The connection of a client that had it on another server; see [`Journal::adopt`].
+    pub(crate) fn adopt(
+        &self,
+        kept: Kept,
+        offset: Option<&str>,
+        address: ClientAddress,
+    ) -> Option<Returning> {
+        let Kept {
+            carried, events, ..
+        } = kept;
+        self.journal
+            .as_ref()?
+            .adopt(carried, events, offset, address)
+    }
+
+    /// What other servers are to know of a connection; none on a server on its own.
+    pub(crate) fn carry(&self, former: &Former) -> Option<Written> {
+        let (journal, cluster) = (self.journal.as_ref()?, self.cluster()?);
+        let (carried, events) = journal.carry(former, cluster.name(), self.namespace());
+        Some(Written { carried, events })
     }
 
     /// Puts a connection that has come back into its rooms. It gets nothing before

@@ -123,7 +123,7 @@ impl Namespace {
             recovery,
             config::Presence::default(),
             &config::Socket::default(),
-            false,
+            None,
         );
         namespaces.open("/");
         let adapter = namespaces.get("/").unwrap();

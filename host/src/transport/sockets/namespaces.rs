@@ -10,6 +10,7 @@ use parking_lot::RwLock;
 
 use super::{adapter::Adapter, rooms::MaxRooms};
 use crate::{
+    cluster::{Cluster, EntryId},
     config::{self, SlowClient},
     presence::Presence,
     recovery::Common,
@@ -24,6 +25,7 @@ pub struct Namespaces {
     recovery: Arc<Common>,
     presence: Arc<Presence>,
     max_rooms: MaxRooms,
+    cluster: Option<Arc<Cluster>>,
 }
 
 /// What becomes of packets that find a client's send buffer full.
@@ -48,7 +50,7 @@ impl Namespaces {
         recovery: config::Recovery,
         presence: config::Presence,
         socket: &config::Socket,
-        is_clustered: bool,
+        cluster: Option<Arc<Cluster>>,
     ) -> Self {
         Self {
             adapters: RwLock::default(),
@@ -58,8 +60,9 @@ impl Namespaces {
             }),
             sessions: Arc::new(Sessions::new(Policy::new(socket))),
             presence: Arc::new(Presence::new(presence, &recovery)),
-            recovery: Arc::new(Common::new(recovery, is_clustered)),
+            recovery: Arc::new(Common::new(recovery, cluster.is_some())),
             max_rooms: MaxRooms(socket.max_rooms),
+            cluster,
         }
     }
 
@@ -87,11 +90,12 @@ impl Namespaces {
     pub fn open(&self, path: &str) {
         let presence = self.presence.clone();
         let dropped = self.dropped.clone();
-        let adapter = Adapter::new(path, &self.recovery, presence, dropped, self.max_rooms);
+        let (max_rooms, cluster) = (self.max_rooms, self.cluster.clone());
+        let adapter = Adapter::new(path, &self.recovery, presence, dropped, max_rooms, cluster);
         let adapter = Arc::new(adapter);
         self.adapters.write().insert(path.into(), adapter.clone());
         // Only now: an entry that was read before may not have been passed on to it.
-        adapter.start_at(self.recovery.next_number());
+        adapter.start_at(EntryId::from_number(self.recovery.next_number()));
     }
 
     /// A namespace is served no more. Its connections have ended and are to be told.

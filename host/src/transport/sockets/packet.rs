@@ -97,6 +97,11 @@ impl Packet {
         Self(frames)
     }
 
+    /// One that was [`Packet::frames`].
+    pub(crate) fn from_frames(frames: Bytes) -> Self {
+        Self(frames)
+    }
+
     /// As WebSocket frames.
     pub fn frames(&self) -> &Bytes {
         &self.0

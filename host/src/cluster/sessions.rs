@@ -1,0 +1,404 @@
+//! What is kept in Redis of connections, so that their clients can come back on any server: in the form of
+//! Node's adapter, with what only MixLab knows beside it.
+//!
+//! It is written while a connection lives, some at once and soon after each change: a server that is killed
+//! says no goodbye.
+
+use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
+
+use ahash::{HashMap, HashSet};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use parking_lot::Mutex;
+use redis::{Pipeline, RedisResult, Script, aio::MultiplexedConnection, streams::StreamRangeReply};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use super::{EntryId, link::Link, msgpack};
+use crate::{
+    recovery::{Carried, Own, OwnEvent},
+    transport::SessionKey,
+};
+
+/// What the keys of sessions begin with, as Node's adapter has it.
+const PREFIX: &str = "sio:session:";
+
+/// How long events to single connections are collected, which nearly always have reached their clients. What
+/// else changes is written at once, with all that changes while something is being written.
+const COLLECT: Duration = Duration::from_millis(20);
+
+/// So many connections are written in one go.
+const BATCH: usize = 500;
+
+/// So many events to one connection alone are kept. Who misses more starts afresh.
+const MAX_EVENTS: usize = 1_000;
+
+/// So many connections that have ended may wait to be written while Redis is away.
+const MAX_ENDED: usize = 100_000;
+
+/// Pause before Redis is tried again.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// What is to be written.
+pub(crate) struct Sessions {
+    /// How long a client may be away.
+    max_age: Duration,
+    waiting: Mutex<Waiting>,
+    more: Notify,
+    /// More than events is to be written.
+    urgent: Notify,
+}
+
+#[derive(Default)]
+struct Waiting {
+    /// Connections that are here, and whether more than their events has changed.
+    changed: HashMap<(SessionKey, Box<str>), bool>,
+    /// Connections that are not here any more, by their private ids; none of those that nobody has back.
+    ended: HashMap<Box<str>, Option<Written>>,
+    /// Those of them that are being written.
+    writing: HashSet<Box<str>>,
+}
+
+/// Something to be written.
+enum Change {
+    /// A connection; all of it, or its new events only.
+    Keep(Box<Written>, bool),
+    /// Nobody has it back.
+    Forget(Box<str>),
+}
+
+/// What is written of a connection.
+pub(crate) struct Written {
+    /// The connection.
+    pub carried: Carried,
+    /// The events that were not written before.
+    pub events: Vec<OwnEvent>,
+}
+
+/// A connection whose client may have it here.
+pub(crate) struct Kept {
+    /// The connection.
+    pub carried: Carried,
+    /// What it alone was sent.
+    pub events: Vec<OwnEvent>,
+    /// The last entry of the stream by then.
+    pub newest: EntryId,
+}
+
+/// As it is in Redis: what Node's servers know, and what they do not.
+#[derive(Serialize, Deserialize)]
+struct Session<'a> {
+    sid: String,
+    pid: String,
+    rooms: Vec<String>,
+    #[serde(borrow, default)]
+    data: Option<HashMap<String, &'a RawValue>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mixlab: Option<Own>,
+}
+
+impl Sessions {
+    /// Nothing yet; clients may be away for so long.
+    pub(super) fn new(max_age: Duration) -> Self {
+        Self {
+            max_age,
+            waiting: Mutex::default(),
+            more: Notify::new(),
+            urgent: Notify::new(),
+        }
+    }
+
+    /// How long a client may be away.
+    pub(super) fn max_age(&self) -> Duration {
+        self.max_age
+    }
+
+    /// A connection that is here has been sent an event, or `more` about it has changed.
+    pub(crate) fn has_changed(&self, client: SessionKey, namespace: &str, more: bool) {
+        let mut waiting = self.waiting.lock();
+        let entry = waiting.changed.entry((client, namespace.into()));
+        *entry.or_default() |= more;
+        drop(waiting);
+        match more {
+            true => self.urgent.notify_one(),
+            false => self.more.notify_one(),
+        }
+    }
+
+    /// A connection has ended whose client may come back, or was sent something since.
+    pub(crate) fn has_ended(&self, last: Written) {
+        let pid = last.carried.pid.as_str().into();
+        self.end(pid, Some(last));
+    }
+
+    /// Nobody has this connection back.
+    pub(crate) fn forget(&self, pid: &str) {
+        self.end(pid.into(), None);
+    }
+
+    fn end(&self, pid: Box<str>, last: Option<Written>) {
+        let mut waiting = self.waiting.lock();
+        if waiting.ended.len() >= MAX_ENDED {
+            return;
+        }
+        match (waiting.ended.entry(pid), last) {
+            (Entry::Occupied(mut former), Some(mut last)) => {
+                // Events that are not written yet come first.
+                if let Some(former) = former.get_mut().take() {
+                    last.events.splice(0..0, former.events);
+                }
+                former.insert(Some(last));
+            }
+            (entry, last) => {
+                entry.insert_entry(last);
+            }
+        }
+        drop(waiting);
+        self.urgent.notify_one();
+    }
+
+    /// Whether the end of this connection is still to be written: no other server knows of it.
+    pub(super) fn is_waiting(&self, pid: &str) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.ended.contains_key(pid) || waiting.writing.contains(pid)
+    }
+
+    /// Whether all that is known is written.
+    pub(super) fn is_written(&self) -> bool {
+        let waiting = self.waiting.lock();
+        waiting.writing.is_empty() && waiting.changed.is_empty() && waiting.ended.is_empty()
+    }
+
+    /// Writes what changes, over lost connections. `look` says what is to be written of a connection that is
+    /// here, if it still is; `touch` has all of them changed.
+    pub(super) async fn run(
+        &self,
+        server: &str,
+        link: &Link,
+        look: impl Fn(SessionKey, &str) -> Option<Written>,
+        touch: impl Fn(),
+    ) {
+        let mut unwritten = Vec::new();
+        loop {
+            if let Err(error) = self
+                .write(server, link, &look, &touch, &mut unwritten)
+                .await
+            {
+                tracing::debug!(%error, "sessions are not written");
+            }
+            sleep(PAUSE).await;
+        }
+    }
+
+    async fn write(
+        &self,
+        server: &str,
+        link: &Link,
+        look: &impl Fn(SessionKey, &str) -> Option<Written>,
+        touch: &impl Fn(),
+        unwritten: &mut Vec<Change>,
+    ) -> RedisResult<()> {
+        let mut redis = link.connect().await?;
+        let keep = Script::new(KEEP);
+        keep.load_async(&mut redis).await?;
+        let mut touched = Instant::now();
+        loop {
+            while !unwritten.is_empty() {
+                let batch = unwritten.len().min(BATCH);
+                self.send(server, link, &mut redis, &keep, &unwritten[..batch])
+                    .await?;
+                unwritten.drain(..batch);
+            }
+            self.waiting.lock().writing.clear();
+            // Keys that nobody writes are gone after `max_age`.
+            let wait = (self.max_age / 3).saturating_sub(touched.elapsed());
+            tokio::select! {
+                () = self.urgent.notified() => {}
+                () = async { self.more.notified().await; sleep(COLLECT).await } => {}
+                () = sleep(wait) => {
+                    touch();
+                    touched = Instant::now();
+                }
+            }
+            let (changed, ended) = self.take();
+            let here = changed
+                .into_iter()
+                .filter_map(|((client, namespace), more)| {
+                    Some(Change::Keep(Box::new(look(client, &namespace)?), more))
+                });
+            unwritten.extend(here);
+            let gone = ended.into_iter().map(|(pid, last)| match last {
+                Some(last) => Change::Keep(Box::new(last), true),
+                None => Change::Forget(pid),
+            });
+            unwritten.extend(gone);
+        }
+    }
+
+    #[expect(clippy::type_complexity, reason = "both are what is declared above")]
+    fn take(
+        &self,
+    ) -> (
+        HashMap<(SessionKey, Box<str>), bool>,
+        HashMap<Box<str>, Option<Written>>,
+    ) {
+        let mut waiting = self.waiting.lock();
+        let ended = std::mem::take(&mut waiting.ended);
+        waiting.writing = ended.keys().cloned().collect();
+        (std::mem::take(&mut waiting.changed), ended)
+    }
+
+    async fn send(
+        &self,
+        server: &str,
+        link: &Link,
+        redis: &mut MultiplexedConnection,
+        keep: &Script,
+        batch: &[Change],
+    ) -> RedisResult<()> {
+        let max_age = self.max_age.as_millis() as u64;
+        let mut pipeline = Pipeline::with_capacity(batch.len());
+        for change in batch {
+            match change {
+                Change::Forget(pid) => {
+                    pipeline.cmd("DEL").arg(&keys(link, pid)[..]).ignore();
+                }
+                Change::Keep(written, more) => {
+                    let Written { carried, events } = &**written;
+                    let keys = keys(link, &carried.pid);
+                    let command = pipeline.cmd("EVALSHA");
+                    command.arg(keep.get_hash()).arg(keys.len()).arg(&keys[..]);
+                    command.arg(server).arg(max_age).arg(MAX_EVENTS);
+                    command.arg(more.then(|| write(carried)).unwrap_or_default());
+                    for event in events {
+                        command.arg(event.write());
+                    }
+                    command.ignore();
+                }
+            }
+        }
+        pipeline.query_async(redis).await
+    }
+
+    /// What is kept of a connection, and stays there.
+    pub(super) async fn look(
+        &self,
+        redis: &mut MultiplexedConnection,
+        pid: &str,
+    ) -> RedisResult<Option<Carried>> {
+        let text: Option<String> = redis::cmd("GET").arg(key(pid)).query_async(redis).await?;
+        Ok(text.as_deref().and_then(read))
+    }
+
+    /// Takes a connection: nobody else has it any more.
+    pub(super) async fn take_kept(
+        &self,
+        server: &str,
+        link: &Link,
+        redis: &mut MultiplexedConnection,
+        pid: &str,
+    ) -> RedisResult<Option<Kept>> {
+        let take = Script::new(TAKE);
+        let mut invocation = take.prepare_invoke();
+        keys(link, pid).iter().for_each(|key| {
+            invocation.key(key);
+        });
+        invocation
+            .key(&*link.prefix)
+            .arg(server)
+            .arg(self.max_age.as_millis() as u64);
+        type Taken = Option<(String, Vec<Vec<u8>>, StreamRangeReply)>;
+        let taken: Taken = invocation.invoke_async(redis).await?;
+        let Some((session, events, newest)) = taken else {
+            return Ok(None);
+        };
+        let newest = newest
+            .ids
+            .first()
+            .and_then(|entry| EntryId::parse(&entry.id));
+        let events: Option<Vec<_>> = events.iter().map(|bytes| OwnEvent::read(bytes)).collect();
+        Ok(read(&session).zip(events).map(|(carried, events)| Kept {
+            carried,
+            events,
+            newest: newest.unwrap_or_default(),
+        }))
+    }
+}
+
+/// The keys of a connection: its session, the events that it alone was sent, and whose it is.
+fn keys(link: &Link, pid: &str) -> [String; 3] {
+    let own = |what: &str| format!("{}:mixlab:{what}:{pid}", link.prefix);
+    [key(pid), own("events"), own("server")]
+}
+
+/// Keeps a connection, unless another server has it: one that was held up does not write over what is newer.
+const KEEP: &str = r"
+local server = redis.call('GET', KEYS[3])
+if server and server ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
+if ARGV[4] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[2]) end
+for index = 5, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[index]) end
+redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
+redis.call('PEXPIRE', KEYS[2], ARGV[2])
+return 1";
+
+/// Takes a connection, with the newest entry of the stream.
+const TAKE: &str = r"
+local session = redis.call('GET', KEYS[1])
+if not session then return nil end
+local events = redis.call('LRANGE', KEYS[2], 0, -1)
+redis.call('DEL', KEYS[1], KEYS[2])
+redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
+return {session, events, redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)}";
+
+fn key(pid: &str) -> String {
+    format!("{PREFIX}{pid}")
+}
+
+fn write(carried: &Carried) -> String {
+    let json = |(plugin, json): &'_ (Arc<str>, Arc<str>)| {
+        let json = serde_json::from_str::<&RawValue>(json)
+            .ok()
+            .map(ToOwned::to_owned);
+        json.map(|json| (plugin.to_string(), json))
+    };
+    let data: HashMap<String, Box<RawValue>> = carried.data.iter().filter_map(json).collect();
+    let session = Session {
+        sid: carried.id.clone(),
+        pid: carried.pid.clone(),
+        rooms: carried.rooms.clone(),
+        data: Some(
+            data.iter()
+                .map(|(plugin, json)| (plugin.clone(), &**json))
+                .collect(),
+        ),
+        mixlab: carried.own.clone(),
+    };
+    let json = serde_json::to_string(&session).expect("texts and JSON always serialise");
+    STANDARD.encode(msgpack::pack(&json, &[]))
+}
+
+/// What cannot be read is nothing that a client could have back.
+fn read(text: &str) -> Option<Carried> {
+    let packed = STANDARD.decode(text).ok()?;
+    let json = msgpack::unpack(&packed).ok()?.json;
+    let Session {
+        sid,
+        pid,
+        rooms,
+        data,
+        mixlab,
+    } = serde_json::from_str(&json).ok()?;
+    let data = data.unwrap_or_default().into_iter();
+    let data = data.map(|(plugin, json)| (plugin.into(), json.get().into()));
+    Some(Carried {
+        pid,
+        id: sid,
+        rooms,
+        data: data.collect(),
+        own: mixlab,
+    })
+}

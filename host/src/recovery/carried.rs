@@ -1,0 +1,220 @@
+//! A connection as it goes from one server of a cluster to another.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Former, Place, Stream,
+    place::{Kind, Tag},
+    pool::Pool,
+    stream::{Change, Presence, State},
+};
+use crate::{
+    address::ClientAddress,
+    connection::data::Data,
+    transport::{Packet, SessionKey, SocketKey},
+    user::UserId,
+};
+
+/// What is known of a connection beside its events: all that another server needs to give it back.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried {
+    /// The private id.
+    pub pid: String,
+    /// The public id.
+    pub id: String,
+    /// The rooms that it is in.
+    pub rooms: Vec<String>,
+    /// What plugins keep with it, by their names, as JSON text.
+    pub data: Vec<(Arc<str>, Arc<str>)>,
+    /// What servers other than MixLab do not know; none if it was one of these.
+    pub own: Option<Own>,
+}
+
+/// What only MixLab's servers know of a connection.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Own {
+    /// The name of its server in the cluster.
+    pub server: String,
+    /// The namespace's path.
+    pub namespace: String,
+    /// Whether that server has its client still.
+    pub is_here: bool,
+    /// Its user's id.
+    user: Option<String>,
+    /// Its client's address.
+    address: ClientAddress,
+    /// What the places of its own events begin with.
+    tag: Tag,
+    /// The first number that counts for it.
+    start: u64,
+    /// How many events it alone was sent.
+    count: u64,
+    /// The last of them that is gone, as a number and a count.
+    lost: Option<(u64, u64)>,
+    /// The first number since which all changes of rooms are known.
+    unknown_before: u64,
+    changes: Vec<Change>,
+}
+
+/// An event to one connection alone, as it is kept for other servers.
+#[derive(Debug, Clone)]
+pub(crate) struct OwnEvent {
+    number: u64,
+    count: u64,
+    packet: Packet,
+}
+
+impl OwnEvent {
+    /// How many there were up to it.
+    pub(super) fn new(place: Place, packet: Packet) -> Option<Self> {
+        match place.kind {
+            Kind::Own(count) => Some(Self {
+                number: place.number,
+                count,
+                packet,
+            }),
+            Kind::Broadcast => None,
+        }
+    }
+
+    /// As bytes.
+    pub(crate) fn write(&self) -> Vec<u8> {
+        let head = [self.number.to_be_bytes(), self.count.to_be_bytes()];
+        [&head.concat()[..], self.packet.frames()].concat()
+    }
+
+    /// The inverse of [`OwnEvent::write`].
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let (number, rest) = bytes.split_first_chunk()?;
+        let (count, frames) = rest.split_first_chunk()?;
+        Some(Self {
+            number: u64::from_be_bytes(*number),
+            count: u64::from_be_bytes(*count),
+            packet: Packet::from_frames(Bytes::copy_from_slice(frames)),
+        })
+    }
+}
+
+impl Carried {
+    /// What `former` is by now. `server` is this server's name.
+    pub(super) fn of(former: &Former, state: &State, server: &str, namespace: &str) -> Self {
+        Self {
+            pid: former.pid.clone(),
+            id: former.id.clone(),
+            rooms: former.rooms.clone(),
+            data: former.data.all(),
+            own: Some(Own {
+                server: server.to_owned(),
+                namespace: namespace.to_owned(),
+                is_here: state.presence() != Presence::Away,
+                user: former.user.as_ref().map(|user| user.as_str().to_owned()),
+                address: former.address,
+                tag: former.stream.tag,
+                start: state.start().number,
+                count: state.count(),
+                lost: state.lost().map(|place| match place.kind {
+                    Kind::Own(count) => (place.number, count),
+                    Kind::Broadcast => (place.number + 1, 0),
+                }),
+                unknown_before: state.unknown_before(),
+                changes: state.changes().cloned().collect(),
+            }),
+        }
+    }
+
+    /// Whether it is that of `user`, or of nobody, as far as that is known.
+    pub(crate) fn is_of(&self, user: Option<&UserId>) -> bool {
+        let its = |own: &Own| own.user.as_deref() == user.map(UserId::as_str);
+        self.own.as_ref().is_none_or(its)
+    }
+
+    /// The connection, with these events; `number` is one that counts for it, where that is not known.
+    /// None if events are missing that should be there.
+    pub(super) fn into_former(
+        self,
+        events: Vec<OwnEvent>,
+        number: u64,
+        address: ClientAddress,
+        pool: Arc<Pool>,
+    ) -> Option<Former> {
+        let Self {
+            pid,
+            id,
+            mut rooms,
+            data,
+            own,
+        } = self;
+        // Node's servers have each socket in a room of its id.
+        rooms.retain(|room| *room != id);
+        let key = SocketKey::new(SessionKey::new());
+        let (stream, user, address) = match own {
+            None => {
+                let stream = Stream::new(pool, Tag::random(), key.session, number);
+                (stream, None, address)
+            }
+            Some(own) => {
+                let user = own.user.as_deref().map(UserId::from_text);
+                let user = match user {
+                    Some(None) => return None,
+                    user => user.flatten(),
+                };
+                let address = own.address;
+                (own.into_stream(events, key.session, pool)?, user, address)
+            }
+        };
+        stream.lock().set_presence(Presence::Away);
+        Some(Former {
+            pid,
+            id,
+            key,
+            address,
+            stream: Arc::new(stream),
+            rooms,
+            data: Arc::new(Data::from(data)),
+            user,
+        })
+    }
+}
+
+impl Own {
+    fn into_stream(
+        self,
+        events: Vec<OwnEvent>,
+        session: SessionKey,
+        pool: Arc<Pool>,
+    ) -> Option<Stream> {
+        let stream = Stream::new(pool, self.tag, session, self.start);
+        let mut state = stream.lock();
+        let first = events.first().map_or(self.count + 1, |event| event.count);
+        let gone = events.first().map(|event| (event.number, event.count - 1));
+        // Those before the first one are gone, whether that was noted or not.
+        let gone = gone.filter(|_| first > 1).or(self.lost);
+        state.restore(
+            first - 1,
+            gone.map(|(number, count)| Place::own(number, count)),
+            self.unknown_before,
+            self.changes,
+        );
+        for OwnEvent {
+            number,
+            count,
+            packet,
+        } in events
+        {
+            if count <= state.count() {
+                // It was written twice, over a lost connection.
+                continue;
+            }
+            if count != state.count() + 1 {
+                return None;
+            }
+            stream.push(&mut state, Place::own(number, count), packet);
+        }
+        let is_complete = state.count() >= self.count;
+        drop(state);
+        is_complete.then_some(stream)
+    }
+}

@@ -1,0 +1,137 @@
+// A client that loses its server, or the way to it, has its connection back on any other of the cluster.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startMember, startNodeMember } from '../support/cluster.mjs';
+import { ask, connect, received } from '../support/client.mjs';
+import { startRedis } from '../support/redis.mjs';
+import { token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
+
+/** A client that comes back by itself, to whatever server it is told. */
+async function join(t, server, options) {
+  const socket = await connect(t, server, { reconnection: true, reconnectionDelay: 50, ...options });
+  socket.connects = 1;
+  socket.on('connect', () => socket.connects++);
+  return socket;
+}
+
+/** Has it lose its transport, without a word, and come back to this server. */
+async function moveTo(socket, server, { lose = () => socket.io.engine.close() } = {}) {
+  const before = socket.connects;
+  socket.io.uri = server.url;
+  await lose();
+  await until(() => socket.connects > before, { message: 'it is back' });
+}
+
+const call = async (socket, what) => {
+  const [answer] = await ask(socket, 'capabilities', [what]);
+  assert.ok('granted' in answer, JSON.stringify(answer));
+  return answer.granted;
+};
+
+/** What a client was told, without places. */
+const told = (socket) => received(socket, 'told').map(([data]) => data);
+
+for (const [what, transports] of Object.entries({ websocket: ['websocket'], polling: ['polling'] })) {
+  test(`a client has its connection back on another server: ${what}`, async (t) => {
+    const redis = await startRedis(t);
+    const [one, other] = [await startMember(t, redis), await startMember(t, redis)];
+    const credentials = { token: token({ sub: '7', roles: ['admin'] }) };
+    const socket = await join(t, one, { transports, ...credentials });
+    const sender = await connect(t, other);
+    await call(socket, { call: 'join', room: 'r' });
+    await call(socket, { call: 'set_data', data: { kept: true } });
+    await call(socket, { call: 'emit', event: 'told', data: 'own' });
+    const emit = (data) => call(sender, { call: 'emit', rooms: ['r'], event: 'told', data });
+    await emit(1);
+    await until(() => told(socket).length === 2);
+    const { id } = socket;
+
+    // It is away meanwhile.
+    socket.io.engine.on('close', () => {});
+    socket.io.reconnection(false);
+    socket.io.engine.close();
+    await emit(2);
+    await emit(3);
+    socket.io.reconnection(true);
+    socket.io.uri = other.url;
+    socket.connect();
+    await until(() => socket.connected && told(socket).length === 4);
+
+    assert.deepEqual(told(socket), ['own', 1, 2, 3]);
+    assert.equal(socket.id, id);
+    assert.equal(socket.recovered, true);
+    assert.deepEqual(await call(socket, { call: 'joined' }), ['r']);
+    assert.deepEqual(await call(socket, { call: 'data' }), { kept: true });
+    await emit(4);
+    await until(() => told(socket).length === 5);
+    // And back again.
+    await moveTo(socket, one);
+    assert.equal(socket.recovered, true);
+    await emit(5);
+    await until(() => told(socket).length === 6);
+    assert.deepEqual(told(socket), ['own', 1, 2, 3, 4, 5]);
+  });
+}
+
+test('a client of a server that is killed has its connection back on another', async (t) => {
+  const redis = await startRedis(t);
+  const [one, other] = [await startMember(t, redis), await startMember(t, redis)];
+  const socket = await join(t, one);
+  const sender = await connect(t, other);
+  await call(socket, { call: 'join', room: 'r' });
+  for (const data of ['a', 'b']) await call(socket, { call: 'emit', event: 'told', data });
+  await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 'c' });
+  await until(() => told(socket).length === 3);
+  const { id } = socket;
+  await moveTo(socket, other, { lose: () => one.kill() });
+  assert.deepEqual([socket.recovered, socket.id], [true, id]);
+  await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 'd' });
+  await until(() => told(socket).length === 4);
+  assert.deepEqual(told(socket), ['a', 'b', 'c', 'd']);
+});
+
+test('a client of a server that is stopped has its connection back on one that has just started', async (t) => {
+  const redis = await startRedis(t);
+  const one = await startMember(t, redis);
+  const sender = await connect(t, await startMember(t, redis));
+  const socket = await join(t, one);
+  await call(socket, { call: 'join', room: 'r' });
+  await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 1 });
+  await until(() => told(socket).length === 1);
+  socket.io.reconnection(false);
+  await one.stop();
+  for (const data of [2, 3]) await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data });
+  const late = await startMember(t, redis);
+  socket.io.reconnection(true);
+  socket.io.uri = late.url;
+  socket.connect();
+  await until(() => told(socket).length === 3);
+  assert.deepEqual([socket.recovered, told(socket)], [true, [1, 2, 3]]);
+});
+
+for (const [from, to] of [['Node', 'MixLab'], ['MixLab', 'Node']]) {
+  test(`a session begun on ${from} goes on at ${to}`, async (t) => {
+    const redis = await startRedis(t);
+    const mixlab = await startMember(t, redis);
+    const servers = { MixLab: mixlab, Node: await startNodeMember(t, redis) };
+    const sender = await connect(t, mixlab);
+    const emit = (data) => call(sender, { call: 'emit', rooms: ['r'], event: 'told', data });
+    const socket = await join(t, servers[from]);
+    await (from === 'Node' ? ask(socket, 'join', 'r') : call(socket, { call: 'join', room: 'r' }));
+    await emit(1);
+    await until(() => told(socket).length === 1);
+    const { id } = socket;
+    socket.io.reconnection(false);
+    socket.io.engine.close();
+    await emit(2);
+    socket.io.reconnection(true);
+    socket.io.uri = servers[to].url;
+    socket.connect();
+    await until(() => told(socket).length === 2);
+    assert.deepEqual([socket.recovered, socket.id], [true, id]);
+    await emit(3);
+    await until(() => told(socket).length === 3);
+    assert.deepEqual(told(socket), [1, 2, 3]);
+  });
+}
