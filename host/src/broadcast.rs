@@ -1,15 +1,23 @@
 //! The four broadcast primitives, once for plugins, backends and Rust alike.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
+use futures_util::{
+    StreamExt,
+    stream::{self, BoxStream},
+};
 use indexmap::IndexMap;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 pub use crate::transport::Delivery;
 use crate::{
-    cluster::{self, Apply, Change, Cluster, Entry, EntryId},
+    cluster::{self, Apply, Change, Cluster, Described, Entry, EntryId, Found, Serve, Want},
     connection::{Connection, Connections},
     grant,
     history::History,
@@ -175,6 +183,11 @@ impl Broadcast {
         self.cluster.is_some()
     }
 
+    /// The other servers of a cluster, if this server is in one.
+    pub(crate) fn others(&self) -> Option<&Cluster> {
+        self.cluster.as_deref()
+    }
+
     /// Whether more may be sent to the servers of a cluster.
     pub(crate) fn check_room(&self) -> Result<(), cluster::Full> {
         self.cluster
@@ -274,6 +287,49 @@ impl Broadcast {
             false,
         );
         [plugins, native].into_iter().sum()
+    }
+}
+
+impl Serve for Broadcast {
+    fn namespaces(&self) -> Vec<String> {
+        let all = self.namespaces.all().into_iter();
+        all.map(|adapter| adapter.namespace().to_owned()).collect()
+    }
+
+    fn changes(&self) -> watch::Receiver<()> {
+        self.namespaces.changes()
+    }
+
+    fn sockets(&self, namespace: &str, to: &Selection, want: Want) -> Found {
+        let Some(adapter) = self.namespaces.get(namespace) else {
+            return Found::Sockets(Vec::new());
+        };
+        if want == Want::Count {
+            return Found::Count(adapter.count(to));
+        }
+        let selected = self.connections.of(&adapter.selected(to), namespace);
+        let selected = selected.iter();
+        Found::Sockets(match want {
+            Want::Ids => selected.map(|it| Described::id(it.id.clone())).collect(),
+            _ => selected.map(|it| Described::of(it)).collect(),
+        })
+    }
+
+    fn ask(
+        &self,
+        namespace: &str,
+        to: Selection,
+        event: &str,
+        message: Message,
+        timeout: Duration,
+    ) -> (usize, BoxStream<'static, Message>) {
+        let Some(adapter) = self.namespaces.get(namespace) else {
+            return (0, stream::empty().boxed());
+        };
+        let asked = adapter.selected(&to);
+        let acks = adapter.ask(&asked, event, message, timeout);
+        let answered = acks.filter_map(async |(_, answer)| answer.ok());
+        (asked.len(), answered.boxed())
     }
 }
 

@@ -15,6 +15,8 @@ mod bindings {
             "mixlab:plugin/ask.ask": async | trappable,
             "mixlab:plugin/ask.ask-sockets": async | trappable,
             "mixlab:plugin/http.send": async | trappable,
+            "mixlab:plugin/sockets.count": async | trappable,
+            "mixlab:plugin/sockets.find": async | trappable,
             default: trappable,
         },
         exports: { default: async },

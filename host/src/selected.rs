@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use tokio::time::Instant;
+
 use crate::{
     broadcast::Broadcast,
-    cluster::Change,
+    cluster::{Change, Elsewhere, Unheard, Want},
     connection::Connection,
     grant::Grants,
     message::Message,
@@ -13,7 +15,7 @@ use crate::{
 };
 
 /// Sockets of one namespace. Who they are is seen when they are looked up.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Selected {
     /// The namespace, if it is another than that of the connection whose call it is.
     pub namespace: Option<String>,
@@ -151,9 +153,8 @@ impl Selected {
         change: Change,
     ) {
         let to = self.portable(connection, broadcast);
-        let own = connection.map(Connection::namespace);
-        if let Some(path) = to.namespace.as_deref().or(own) {
-            broadcast.change(path, to.selection, change);
+        if let Some(path) = to.path(connection) {
+            broadcast.change(path, to.selection.clone(), change);
         }
     }
 
@@ -168,13 +169,51 @@ impl Selected {
         self
     }
 
-    /// How many they are.
+    /// Those of them that other servers of a cluster have, as far as these answer by `until`; no more than so
+    /// many bytes.
+    pub(crate) async fn elsewhere(
+        &self,
+        connection: Option<&Connection>,
+        broadcast: &Broadcast,
+        want: Want,
+        until: Instant,
+        max_bytes: usize,
+    ) -> Result<Elsewhere, Unheard> {
+        let (Some(others), Some(path)) = (broadcast.others(), self.path(connection)) else {
+            return Ok(Elsewhere::new());
+        };
+        let to = self.clone().portable(connection, broadcast).selection;
+        others.find(path, &to, want, until, max_bytes).await
+    }
+
+    /// How many these are.
+    pub(crate) async fn count_elsewhere(
+        &self,
+        connection: Option<&Connection>,
+        broadcast: &Broadcast,
+        until: Instant,
+    ) -> Result<usize, Unheard> {
+        let (Some(others), Some(path)) = (broadcast.others(), self.path(connection)) else {
+            return Ok(0);
+        };
+        let to = self.clone().portable(connection, broadcast).selection;
+        others.count(path, &to, until).await
+    }
+
+    /// Their namespace's path; `connection` is the one whose call it is.
+    pub(crate) fn path<'a>(&'a self, connection: Option<&'a Connection>) -> Option<&'a str> {
+        self.namespace
+            .as_deref()
+            .or(connection.map(Connection::namespace))
+    }
+
+    /// How many of them are here.
     pub fn count(&self, connection: Option<&Connection>, broadcast: &Broadcast) -> usize {
         let count = |adapter: &Adapter| adapter.count(&self.selection);
         self.at(connection, broadcast, count).unwrap_or_default()
     }
 
-    /// The connections that they are of.
+    /// The connections that those of them are of that are here.
     pub fn connections(
         &self,
         connection: Option<&Connection>,

@@ -227,6 +227,10 @@ impl Server {
         tasks.spawn(Timers::new(dispatcher.clone(), published));
         if let Some(cluster) = &self.cluster {
             let broadcast = || dispatcher.broadcast.clone();
+            tasks.spawn(ListenToCluster {
+                channel: cluster::Channel::new(cluster.clone()),
+                broadcast: broadcast(),
+            });
             tasks.spawn(SendToCluster {
                 cluster: cluster.clone(),
                 sender: cluster::Sender::new(cluster.clone()),
@@ -427,6 +431,23 @@ impl Task for KeepSessions {
         tokio::select! {
             () = self.cluster.keep_sessions(look, touch) => {}
             () = self.cluster.closed() => {}
+        }
+    }
+}
+
+/// Hears what servers of the cluster ask and answer.
+struct ListenToCluster {
+    channel: cluster::Channel,
+    broadcast: Broadcast,
+}
+
+impl Task for ListenToCluster {
+    const NAME: &'static str = "cluster-listen";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.channel.run(&self.broadcast) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

@@ -134,8 +134,8 @@ test('who is in a room is told, with their users, rooms and data', async (t) => 
   );
   const rooms = ['studio:7'];
   const expected = [
-    { id: ada.id, user: '1', rooms, data: { seat: 1 }, recovered: false },
-    { id: guest.id, user: null, rooms, data: null, recovered: false },
+    { id: ada.id, address: '127.0.0.1', user: '1', rooms, data: { seat: 1 }, recovered: false },
+    { id: guest.id, address: '127.0.0.1', user: null, rooms, data: null, recovered: false },
   ];
   const byId = (a, b) => (a.id < b.id ? -1 : 1);
   assert.deepEqual(found.sort(byId), expected.sort(byId));
@@ -258,7 +258,7 @@ test('who was away has its data, its rooms and what was sent to its id', async (
   assert.deepEqual(received(socket, 'direct').map(([data]) => data), [1, 3, 5, 6]);
   assert.deepEqual(await granted(socket, { call: 'data' }, { call: 'joined' }), ['mine', ['moved']]);
   const [found] = await granted(sender, { call: 'find', sockets: [id] });
-  assert.deepEqual(found, [{ id, user: null, rooms: ['moved'], data: 'mine', recovered: true }]);
+  assert.deepEqual(found, [{ id, address: '127.0.0.1', user: null, rooms: ['moved'], data: 'mine', recovered: true }]);
 });
 
 test('a plugin refuses clients with words and data of its own', async (t) => {

@@ -11,7 +11,7 @@ const running = new Set();
 process.on('exit', () => running.forEach((child) => child.kill('SIGKILL')));
 
 /** The plugin that does what its client says, with everything that it may be granted. */
-const PLUGIN = {
+export const PLUGIN = {
   wasm: 'capabilities',
   grants: [
     'payments', 'notify', 'role:*', 'clients', 'room:*', 'everyone', 'socket', 'user:*', 'emit', 'ask:*', 'find', 'disconnect', 'handshake',
@@ -47,7 +47,7 @@ export async function startNodeMember(t, redis) {
     if (!running.has(child)) return;
     const ended = once(child, 'exit');
     child.kill(signal);
-    await ended;
+    if (signal !== 'SIGSTOP') await ended;
   };
   t.after(() => kill());
   return {

@@ -13,6 +13,7 @@ const io = new Server(web, {
 
 io.on('connection', (socket) => {
   socket.on('join', (room, ack) => ack(socket.join(room)));
+  socket.on('keep', (data, ack) => ack((socket.data = data)));
   socket.on('say', (room, event, ...args) => io.to(room).emit(event, ...args));
 });
 
@@ -29,7 +30,11 @@ const tasks = {
   emit: (to, event, ...args) => void selected(to).emit(event, ...args.map(revived)),
   ask: (to, event, ...args) =>
     new Promise((resolve) => selected(to).emit(event, ...args, (error, answers) => resolve({ late: Boolean(error), answers }))),
-  fetch: async (to) => (await selected(to).fetchSockets()).map(({ id, rooms, data }) => ({ id, rooms: [...rooms], data })),
+  fetch: async (to) =>
+    (await selected(to).fetchSockets()).map(({ id, rooms, data, handshake }) => ({ id, rooms: [...rooms], data, handshake })),
+  open: (namespace) => void io.of(namespace),
+  answerServers: (event, answer) => void io.on(event, (ack) => ack(answer)),
+  askServers: (event, ...args) => io.serverSideEmitWithAck(event, ...args),
   join: (to, rooms) => void selected(to).socketsJoin(rooms),
   leave: (to, rooms) => void selected(to).socketsLeave(rooms),
   disconnect: (to, close) => void selected(to).disconnectSockets(close),

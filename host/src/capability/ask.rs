@@ -1,13 +1,16 @@
 //! `mixlab:plugin/ask`: events that clients answer. They are sent at once, and the call waits.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     pin::pin,
     time::{Duration, Instant},
 };
 
-use super::{RESERVE, State, checked_event, denied, emit::selection_size, permits::Place};
+use super::{
+    RESERVE, State, checked_event, denied, emit::selection_size, permits::Place, sockets::unheard,
+};
 use crate::{
+    cluster::Want,
     guest::{
         Error, Message as GuestMessage,
         ask::{self, Answer, Answers},
@@ -17,7 +20,7 @@ use crate::{
     transport::Unanswered,
     units::duration,
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, stream};
 
 /// An ask that may be sent.
 struct Question {
@@ -129,46 +132,61 @@ impl State {
         question: Question,
     ) -> Result<Answers, Error> {
         let selected = self.granted_selection(selection, Some(&question.event))?;
-        let connection = self.connection.as_deref();
+        let connection = self.connection.clone();
+        let connection = connection.as_deref();
         let asked = selected.connections(connection, &self.broadcast);
-        let mut ids: HashMap<_, _> = asked
+        let ids: HashMap<_, _> = asked
             .iter()
             .map(|asked| (asked.key.session, asked.id.clone()))
             .collect();
-        let sockets: Vec<_> = ids.keys().copied().collect();
         let Question {
             event,
             message,
             timeout,
             _place,
         } = question;
-        let acks = selected.at(connection, &self.broadcast, |adapter| {
-            adapter.ask(&sockets, &event, message, timeout)
+        let until = tokio::time::Instant::now() + timeout;
+        let elsewhere = self.elsewhere(&selected, Want::Ids, until).await?;
+        let mut waiting: HashSet<String> = ids.values().cloned().collect();
+        let elsewhere = elsewhere.into_iter().map(|(server, it)| (server, it.id));
+        let elsewhere: Vec<_> = elsewhere
+            .filter(|(_, id)| waiting.insert(id.clone()))
+            .collect();
+        self.acted |= !waiting.is_empty();
+        let here = selected.at(connection, &self.broadcast, |adapter| {
+            let sockets: Vec<_> = ids.keys().copied().collect();
+            adapter.ask(&sockets, &event, message.clone(), timeout)
         });
-        self.acted |= !sockets.is_empty();
-        let Some(acks) = acks else {
-            return Ok(Answers {
-                answers: Vec::new(),
-                missing: Vec::new(),
-            });
+        let here = stream::iter(here).flatten();
+        let here = here
+            .filter_map(async |(client, answer)| Some((ids.get(&client)?.clone(), answer.ok())));
+        let there = match (self.broadcast.others(), selected.path(connection)) {
+            (Some(others), Some(path)) if !elsewhere.is_empty() => {
+                let asked = others.ask(path, elsewhere, &event, &message, until).await;
+                Some(asked.map_err(|reason| unheard(&reason))?)
+            }
+            _ => None,
         };
-        let mut acks = pin!(acks);
+        let there = stream::iter(there).flatten();
+        let mut acks = pin!(stream::select(here, there));
         let mut answers = Vec::new();
         let mut missing = Vec::new();
-        while let Some((client, answer)) = acks.next().await {
-            let Some(socket) = ids.remove(&client) else {
+        while let Some((socket, answer)) = acks.next().await {
+            if !waiting.remove(&socket) {
                 continue;
-            };
+            }
             match answer {
-                Ok(message) if self.meter.answer(message.size()).is_ok() => answers.push(Answer {
-                    socket,
-                    message: message.into(),
-                }),
+                Some(message) if self.meter.answer(message.size()).is_ok() => {
+                    answers.push(Answer {
+                        socket,
+                        message: message.into(),
+                    });
+                }
                 _ => missing.push(socket),
             }
         }
-        // They were gone before the event was sent.
-        missing.extend(ids.into_values());
+        // They were gone before the event was sent, or their servers are.
+        missing.extend(waiting);
         Ok(Answers { answers, missing })
     }
 }

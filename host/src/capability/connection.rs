@@ -51,7 +51,7 @@ pub(super) fn told(connection: &Connection) -> guest::Connection {
     }
 }
 
-fn told_user(user: &User) -> guest::User {
+pub(super) fn told_user(user: &User) -> guest::User {
     guest::User {
         id: user.id.as_str().to_owned(),
         username: user.username.clone(),

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 
 use super::{State, denied, emit::selection_size};
 use crate::{
-    connection::Connection,
     effect::Effect,
     guest::{Error, rooms, types},
     selected::Selected,
@@ -77,10 +76,9 @@ impl State {
         self.record(effect(sockets, room))
     }
 
-    /// The rooms of a connection that the plugin may know of.
-    pub(super) fn granted_rooms(&self, connection: &Connection) -> Vec<String> {
+    /// Those of a connection's rooms that the plugin may know of.
+    pub(super) fn granted_rooms(&self, mut rooms: Vec<String>) -> Vec<String> {
         let grants = self.grants();
-        let mut rooms = connection.rooms();
         rooms.retain(|room| grants.room(room));
         rooms
     }

@@ -1,17 +1,19 @@
 //! `mixlab:plugin/sockets`: what a client said when it connected, who is there, what the plugin keeps
 //! with a connection, and the end of connections.
 
-use std::{fmt::Display, sync::Arc};
+use std::{collections::HashSet, fmt::Display, sync::Arc};
 
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 
 use super::{
-    State,
-    connection::told,
+    RESERVE, State,
+    connection::{told, told_user},
     denied,
     emit::{selection_size, target_size},
 };
 use crate::{
+    cluster::{Described, Elsewhere, Unheard, Want},
     connection::Connection,
     effect::Effect,
     guest::{
@@ -20,6 +22,7 @@ use crate::{
         types,
     },
     message::check_nesting,
+    selected::Selected,
 };
 
 /// What a plugin keeps that has kept nothing yet, as JSON.
@@ -31,17 +34,17 @@ impl sockets::Host for State {
         Ok(self.granted_handshake())
     }
 
-    fn find(
+    async fn find(
         &mut self,
         selection: types::Selection,
     ) -> wasmtime::Result<Result<Vec<Socket>, Error>> {
         self.meter.host_call(selection_size(&selection))?;
-        Ok(self.found(selection))
+        Ok(self.found(selection).await)
     }
 
-    fn count(&mut self, selection: types::Selection) -> wasmtime::Result<Result<u64, Error>> {
+    async fn count(&mut self, selection: types::Selection) -> wasmtime::Result<Result<u64, Error>> {
         self.meter.host_call(selection_size(&selection))?;
-        Ok(self.counted(selection))
+        Ok(self.counted(selection).await)
     }
 
     fn data(&mut self) -> wasmtime::Result<Result<String, Error>> {
@@ -86,33 +89,93 @@ impl State {
         })
     }
 
-    fn found(&mut self, selection: types::Selection) -> Result<Vec<Socket>, Error> {
+    async fn found(&mut self, selection: types::Selection) -> Result<Vec<Socket>, Error> {
         if !self.grants().find() {
             return Err(denied("find"));
         }
         let selected = self.granted_selection(selection, None)?;
+        let elsewhere = self
+            .elsewhere(&selected, Want::All, self.deadline())
+            .await?;
         let found = selected.connections(self.connection.as_deref(), &self.broadcast);
-        let mut sockets = Vec::with_capacity(found.len());
+        let mut sockets = Vec::with_capacity(found.len() + elsewhere.len());
+        let mut ids = HashSet::new();
         for connection in found {
-            let socket = Socket {
+            if !elsewhere.is_empty() {
+                ids.insert(connection.id.clone());
+            }
+            self.tell(&mut sockets, |this| Socket {
                 connection: told(&connection),
-                rooms: self.granted_rooms(&connection),
-                data: self.kept_with(&connection),
-            };
-            // A part would pass for the whole.
-            self.meter.answer(size(&socket))?;
-            sockets.push(socket);
+                rooms: this.granted_rooms(connection.rooms()),
+                data: this.kept_with(&connection),
+            })?;
+        }
+        let namespace = selected.path(self.connection.as_deref());
+        let namespace = namespace.unwrap_or_default().to_owned();
+        for (_, described) in elsewhere {
+            // A client may have come over meanwhile.
+            if ids.contains(&described.id) {
+                continue;
+            }
+            self.tell(&mut sockets, |this| Socket {
+                rooms: this.granted_rooms(described.rooms()),
+                data: described
+                    .data(&this.plugin)
+                    .unwrap_or_else(|| NOTHING.to_owned()),
+                connection: told_elsewhere(described, &namespace),
+            })?;
         }
         Ok(sockets)
     }
 
-    fn counted(&self, selection: types::Selection) -> Result<u64, Error> {
+    fn tell(
+        &mut self,
+        sockets: &mut Vec<Socket>,
+        socket: impl FnOnce(&Self) -> Socket,
+    ) -> Result<(), Error> {
+        let socket = socket(self);
+        // A part would pass for the whole.
+        self.meter.answer(size(&socket))?;
+        sockets.push(socket);
+        Ok(())
+    }
+
+    async fn counted(&mut self, selection: types::Selection) -> Result<u64, Error> {
         if !self.grants().find() {
             return Err(denied("find"));
         }
         let selected = self.granted_selection(selection, None)?;
-        let count = selected.count(self.connection.as_deref(), &self.broadcast);
-        Ok(count as u64)
+        let connection = self.connection.as_deref();
+        let elsewhere = selected
+            .count_elsewhere(connection, &self.broadcast, self.deadline())
+            .await
+            .map_err(|reason| unheard(&reason))?;
+        let here = selected.count(connection, &self.broadcast);
+        Ok((here + elsewhere) as u64)
+    }
+
+    /// Those of the sockets that other servers have.
+    pub(super) async fn elsewhere(
+        &mut self,
+        selected: &Selected,
+        want: Want,
+        until: Instant,
+    ) -> Result<Elsewhere, Error> {
+        let connection = self.connection.as_deref();
+        let max_bytes = self.meter.boundary_left();
+        let found = selected.elsewhere(connection, &self.broadcast, want, until, max_bytes);
+        found.await.map_err(|reason| match reason {
+            Unheard::TooLarge => self.meter.boundary_full(),
+            reason => unheard(&reason),
+        })
+    }
+
+    /// How long the call may wait.
+    fn deadline(&self) -> Instant {
+        let now = Instant::now();
+        self.until.map_or(now, |until| {
+            until.checked_sub(RESERVE).map_or(now, Instant::from)
+        })
     }
 
     fn kept_with(&self, connection: &Connection) -> String {
@@ -152,6 +215,21 @@ impl State {
             types::Target::Sockets(selection) => Some(self.granted_selection(selection, None)?),
         };
         self.record(Effect::Disconnect { sockets, close })
+    }
+}
+
+/// What a guest is told if other servers cannot be asked.
+pub(super) fn unheard(reason: &Unheard) -> Error {
+    Error::Unavailable(reason.to_string())
+}
+
+fn told_elsewhere(described: Described, namespace: &str) -> types::Connection {
+    types::Connection {
+        namespace: namespace.to_owned(),
+        address: described.address().to_owned(),
+        user: described.user().as_ref().map(told_user),
+        recovered: described.recovered(),
+        id: described.id,
     }
 }
 

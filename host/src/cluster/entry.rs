@@ -2,24 +2,34 @@
 //! a stream, of which `data` is JSON or, if there is binary data in it, base64 of msgpack.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
 use redis::streams::StreamId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::msgpack::{self, Unpacked};
+use super::{
+    msgpack::{self, Unpacked},
+    talk::{Talk, Way},
+};
 use crate::{
     message::{Message, push_event, split_event},
     transport::Selection,
 };
 
 /// The kinds that are understood, by their numbers in the adapter's protocol.
-mod kind {
-    pub(super) const BROADCAST: u8 = 3;
-    pub(super) const JOIN: u8 = 4;
-    pub(super) const LEAVE: u8 = 5;
-    pub(super) const DISCONNECT: u8 = 6;
+pub(super) mod kind {
+    pub(crate) const BROADCAST: u8 = 3;
+    pub(crate) const JOIN: u8 = 4;
+    pub(crate) const LEAVE: u8 = 5;
+    pub(crate) const DISCONNECT: u8 = 6;
+    pub(crate) const FETCH: u8 = 7;
+    pub(crate) const FETCHED: u8 = 8;
+    pub(crate) const SERVER_SIDE_EMIT: u8 = 9;
+    pub(crate) const SERVER_SIDE_ACK: u8 = 10;
+    pub(crate) const CLIENT_COUNT: u8 = 11;
+    pub(crate) const ACK: u8 = 12;
     /// MixLab's own. Node's servers pass over it.
-    pub(super) const RELEASE: u8 = 64;
+    pub(crate) const RELEASE: u8 = 64;
 }
 
 /// The type of an EVENT in Socket.IO's protocol.
@@ -70,6 +80,8 @@ pub(crate) struct Received {
     pub sequence: Option<u64>,
     /// What it says; none if that concerns Node's servers only.
     pub entry: Option<Entry>,
+    /// What version 0.2 of the adapter asks or answers here.
+    pub talk: Option<Talk>,
 }
 
 /// Why an entry cannot be read.
@@ -86,23 +98,26 @@ pub(crate) enum Unreadable {
 /// `opts` of the adapter's messages.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Options {
+pub(super) struct Options {
     rooms: Vec<Room>,
     except: Vec<Room>,
-    flags: Flags,
+    pub(super) flags: Flags,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-struct Flags {
+pub(super) struct Flags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     volatile: bool,
+    /// How long acks are waited for, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) timeout: Option<u64>,
 }
 
 /// A room's name. Node's servers may use numbers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-enum Room {
+pub(super) enum Room {
     Text(String),
     Number(serde_json::Number),
 }
@@ -123,11 +138,65 @@ struct Data<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Packet<'a> {
+pub(super) struct Packet<'a> {
     #[serde(rename = "type")]
     kind: u8,
     #[serde(borrow)]
     data: &'a RawValue,
+}
+
+impl<'a> Packet<'a> {
+    /// Of the array of an event.
+    pub(super) fn of(array: &'a RawValue) -> Self {
+        Self {
+            kind: EVENT,
+            data: array,
+        }
+    }
+
+    /// The event's name and its message, if it is one.
+    pub(super) fn event(
+        &self,
+        attachments: Vec<Bytes>,
+    ) -> Result<Option<(String, Message)>, Unreadable> {
+        if self.kind != EVENT {
+            return Ok(None);
+        }
+        let (event, arguments) = split_event(self.data.get()).map_err(not_understood)?;
+        let message = Message::new(arguments, attachments).map_err(not_understood)?;
+        Ok(Some((event.into_owned(), message)))
+    }
+}
+
+/// The array of an event.
+pub(super) fn event_array(event: &str, message: &Message) -> Box<RawValue> {
+    let mut array = Vec::new();
+    push_event(&mut array, event, &message.arguments, None);
+    let array = String::from_utf8(array).expect("of texts");
+    RawValue::from_string(array).expect("of JSON")
+}
+
+/// What the field `data` says with these attachments.
+pub(super) fn encode(json: String, attachments: &[Bytes]) -> String {
+    match attachments.is_empty() {
+        true => json,
+        false => STANDARD.encode(msgpack::pack(&json, attachments)),
+    }
+}
+
+fn decode(data: &str) -> Result<Unpacked, Unreadable> {
+    if data.starts_with('{') {
+        return Ok(Unpacked {
+            json: data.to_owned(),
+            attachments: Vec::new(),
+        });
+    }
+    let packed = STANDARD.decode(data).map_err(not_understood)?;
+    msgpack::unpack(&packed).map_err(not_understood)
+}
+
+pub(super) fn not_understood(error: impl std::fmt::Display) -> Unreadable {
+    Unreadable::Data(error.to_string())
 }
 
 impl Change {
@@ -149,20 +218,9 @@ impl Change {
                 volatile,
             } => {
                 data.opts.flags.volatile = *volatile;
-                let mut array = Vec::new();
-                push_event(&mut array, event, &message.arguments, None);
-                let array = String::from_utf8(array).expect("of texts");
-                let array = RawValue::from_string(array).expect("of JSON");
-                data.packet = Some(Packet {
-                    kind: EVENT,
-                    data: &array,
-                });
-                let json = json(&data);
-                let written = match message.attachments.is_empty() {
-                    true => json,
-                    false => STANDARD.encode(msgpack::pack(&json, &message.attachments)),
-                };
-                (kind::BROADCAST, written)
+                let array = event_array(event, message);
+                data.packet = Some(Packet::of(&array));
+                (kind::BROADCAST, encode(json(&data), &message.attachments))
             }
             Self::Join(rooms) => {
                 data.rooms = names(rooms);
@@ -182,43 +240,30 @@ impl Change {
 }
 
 impl Entry {
-    fn read(namespace: String, kind: &str, data: &str) -> Result<Option<Self>, Unreadable> {
-        let not_understood = |error: &dyn std::fmt::Display| Unreadable::Data(error.to_string());
-        let unpacked = match data.starts_with('{') {
-            true => None,
-            false => {
-                let packed = STANDARD.decode(data);
-                let packed = packed.map_err(|error| not_understood(&error))?;
-                Some(msgpack::unpack(&packed).map_err(|error| not_understood(&error))?)
-            }
-        };
-        let (json, attachments) = match unpacked {
-            None => (data.to_owned(), Vec::new()),
-            Some(Unpacked { json, attachments }) => (json, attachments),
-        };
+    fn read(namespace: String, kind: u8, data: &Unpacked) -> Result<Option<Self>, Unreadable> {
         let Data {
             packet,
             opts,
             rooms,
             close,
             request_id,
-        } = serde_json::from_str(&json).map_err(|error| not_understood(&error))?;
+        } = serde_json::from_str(&data.json).map_err(not_understood)?;
         let names = |rooms: Vec<Room>| rooms.into_iter().map(Room::into_name).collect();
-        let change = match (kind.parse(), packet) {
-            (Ok(kind::BROADCAST), Some(packet)) if packet.kind == EVENT && request_id.is_none() => {
-                let (event, arguments) =
-                    split_event(packet.data.get()).map_err(|error| not_understood(&error))?;
+        let change = match (kind, packet) {
+            (kind::BROADCAST, Some(packet)) if request_id.is_none() => {
+                let Some((event, message)) = packet.event(data.attachments.clone())? else {
+                    return Ok(None);
+                };
                 Change::Emit {
-                    event: event.into_owned(),
-                    message: Message::new(arguments, attachments)
-                        .map_err(|error| not_understood(&error))?,
+                    event,
+                    message,
                     volatile: opts.flags.volatile,
                 }
             }
-            (Ok(kind::JOIN), _) => Change::Join(names(rooms)),
-            (Ok(kind::LEAVE), _) => Change::Leave(names(rooms)),
-            (Ok(kind::RELEASE), _) => Change::Release,
-            (Ok(kind::DISCONNECT), _) => Change::Disconnect {
+            (kind::JOIN, _) => Change::Join(names(rooms)),
+            (kind::LEAVE, _) => Change::Leave(names(rooms)),
+            (kind::RELEASE, _) => Change::Release,
+            (kind::DISCONNECT, _) => Change::Disconnect {
                 close: close.unwrap_or_default(),
             },
             _ => return Ok(None),
@@ -238,15 +283,27 @@ impl Received {
         let field = |name: &'static str| entry.get::<String>(name);
         let needed = |name: &'static str| field(name).ok_or(Unreadable::Missing(name));
         let sender = needed("uid")?;
-        let kind = needed("type")?;
-        let entry = match field("data") {
-            Some(data) => Entry::read(needed("nsp")?, &kind, &data)?,
-            None => None,
-        };
+        let kind = needed("type")?.parse().unwrap_or_default();
+        let (mut entry, mut talk) = (None, None);
+        if let Some(data) = field("data") {
+            let (namespace, data) = (needed("nsp")?, decode(&data)?);
+            match kind {
+                kind::FETCH..=kind::ACK => {
+                    talk = Talk::read(kind, &sender, namespace, Way::Stream, data)?;
+                }
+                kind => {
+                    entry = Entry::read(namespace.clone(), kind, &data)?;
+                    if entry.is_none() {
+                        talk = Talk::read(kind, &sender, namespace, Way::Stream, data)?;
+                    }
+                }
+            }
+        }
         Ok(Self {
             sender,
             sequence: field(SEQUENCE).and_then(|number| number.parse().ok()),
             entry,
+            talk,
         })
     }
 }
@@ -256,7 +313,7 @@ pub(super) const SEQUENCE: &str = "seq";
 
 impl Options {
     /// Node's servers have each socket in a room of its id.
-    fn of(selection: &Selection) -> Self {
+    pub(super) fn of(selection: &Selection) -> Self {
         let names = selection.rooms.iter().chain(&selection.sockets);
         let text = |name: &String| Room::Text(name.clone());
         Self {
@@ -267,7 +324,7 @@ impl Options {
     }
 
     /// What is a room's name there is a room's or a socket's here.
-    fn into_selection(self) -> Selection {
+    pub(super) fn into_selection(self) -> Selection {
         let rooms: Vec<_> = self.rooms.into_iter().map(Room::into_name).collect();
         Selection {
             sockets: rooms.clone(),
@@ -279,7 +336,14 @@ impl Options {
 }
 
 impl Room {
-    fn into_name(self) -> String {
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Text(name) => name.clone(),
+            Self::Number(number) => number.to_string(),
+        }
+    }
+
+    pub(super) fn into_name(self) -> String {
         match self {
             Self::Text(name) => name,
             Self::Number(number) => number.to_string(),
@@ -295,6 +359,10 @@ mod tests {
     fn message(json: &str, attachments: &[&'static [u8]]) -> Message {
         let attachments = attachments.iter().copied().map(Into::into).collect();
         Message::new(Arguments::parse(json.to_owned()).unwrap(), attachments).unwrap()
+    }
+
+    fn read(kind: u8, data: &str) -> Result<Option<Entry>, Unreadable> {
+        Entry::read("/".to_owned(), kind, &decode(data)?)
     }
 
     #[test]
@@ -336,7 +404,7 @@ mod tests {
             ),
         ] {
             assert_eq!(entry.change.write(&entry.to), (kind, data.to_owned()));
-            let read = Entry::read("/".to_owned(), &kind.to_string(), data).unwrap();
+            let read = read(kind, data).unwrap();
             let read = read.expect("it is understood");
             let again = read.change.write(&read.to);
             // Names stand for rooms and sockets alike when they are read.
@@ -351,7 +419,7 @@ mod tests {
         );
         let (_, data) = binary.change.write(&binary.to);
         assert!(!data.starts_with('{'));
-        let read = Entry::read("/".to_owned(), "3", &data).unwrap().unwrap();
+        let read = read(3, &data).unwrap().unwrap();
         let Change::Emit { event, message, .. } = read.change else {
             panic!("it is an event");
         };
@@ -366,18 +434,18 @@ mod tests {
     #[test]
     fn what_concerns_nodes_servers_only_is_passed_over() {
         for (kind, data) in [
-            ("1", "{}"),
-            ("9", r#"{"packet":["hello",1]}"#),
+            (1, "{}"),
+            (9, r#"{"packet":["hello",1]}"#),
             (
-                "3",
+                3,
                 r#"{"packet":{"type":2,"data":["ev"]},"requestId":"1","opts":{"rooms":[],"except":[],"flags":{}}}"#,
             ),
         ] {
-            let read = Entry::read("/".to_owned(), kind, data);
+            let read = read(kind, data);
             assert!(matches!(read, Ok(None) | Err(_)), "{kind}");
         }
         for data in ["", "{", "[]", "!", "{\"packet\":{\"type\":2,\"data\":{}}}"] {
-            assert!(Entry::read("/".to_owned(), "3", data).is_err(), "{data}");
+            assert!(read(3, data).is_err(), "{data}");
         }
     }
 }

@@ -2,13 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{AsyncConnectionConfig, Client, RedisResult, aio::MultiplexedConnection};
+use redis::{
+    AsyncConnectionConfig, Client, RedisResult,
+    aio::{MultiplexedConnection, PubSub},
+};
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::config;
 
 /// How long Redis may take to take a connection, and to answer.
-const ANSWER: Duration = Duration::from_secs(2);
+pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long it may hold an answer back that waits for entries.
 pub(super) const BLOCK: Duration = Duration::from_secs(2);
@@ -71,6 +74,11 @@ impl Link {
     /// The shared connection is lost: whoever asks next gets a new one.
     pub(super) async fn forget_shared(&self) {
         *self.shared.lock().await = None;
+    }
+
+    /// A new connection, to listen to channels.
+    pub(super) async fn subscribe(&self) -> RedisResult<PubSub> {
+        self.client.get_async_pubsub().await
     }
 
     async fn connect_with(&self, answer: Duration) -> RedisResult<MultiplexedConnection> {

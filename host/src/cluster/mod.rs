@@ -12,14 +12,25 @@
 //! reader first reads all that is there; what it has not found of its own is sent again. An entry has a
 //! number of its sender's, by which readers drop what an old connection brought in late.
 
+//!
+//! # Asked and answered
+//!
+//! What one server wants to know of the others' sockets and clients goes over channels ([`Channel`]), and
+//! nothing of it is kept.
+
+mod channel;
+mod described;
 mod entry;
 mod id;
 mod link;
 mod msgpack;
+mod others;
 mod queue;
 mod reader;
+mod requests;
 mod sender;
 mod sessions;
+mod talk;
 
 use std::{
     sync::{
@@ -33,14 +44,18 @@ use redis::RedisResult;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use self::{channel::Channels, link::Link, queue::Queue, talk::Saying};
 pub(crate) use self::{
+    channel::{Channel, Found, Serve},
+    described::Described,
     entry::{Change, Entry},
     id::EntryId,
+    others::{Elsewhere, Unheard},
     reader::{Apply, Reader},
     sender::Sender,
     sessions::{Kept, Sessions, Written},
+    talk::Want,
 };
-use self::{link::Link, queue::Queue};
 use crate::{
     config,
     transport::{Selection, SessionKey},
@@ -51,6 +66,7 @@ use crate::{
 pub(crate) struct Cluster {
     link: Link,
     queue: Queue,
+    channels: Channels,
     /// What other servers are to know of the connections here.
     pub sessions: Sessions,
     /// Up to where the stream was read and performed.
@@ -109,6 +125,7 @@ impl Cluster {
         Some(Arc::new(Self {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
+            channels: Channels::new(),
             sessions: Sessions::new(recovery.max_age),
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
@@ -231,7 +248,19 @@ impl Cluster {
 
     /// Has sockets of all servers changed, these ones too.
     pub(crate) fn send(&self, namespace: &str, to: &Selection, change: &Change) {
-        self.queue.push(namespace, to, change);
+        let (kind, data) = change.write(to);
+        self.queue.push(namespace, kind, data);
+    }
+
+    /// Answers in the stream.
+    fn write(&self, namespace: &str, saying: Saying) {
+        let Saying {
+            kind,
+            json,
+            attachments,
+        } = saying;
+        let data = entry::encode(json, &attachments);
+        self.queue.push(namespace, kind, data);
     }
 
     /// Whether more may be sent. Who has asked may still send what it is about to.

@@ -16,6 +16,7 @@ const NUMBER: &str = "num";
 const TIMESTAMP: i8 = -1;
 
 /// What was msgpack.
+#[derive(Debug)]
 pub(super) struct Unpacked {
     /// The text, with placeholders for binary data.
     pub json: String,

@@ -17,6 +17,7 @@ use super::{
     Cluster, Entry, EntryId,
     entry::Received,
     link::{BLOCK, Round},
+    talk::Talk,
 };
 
 /// So many entries are read in one go.
@@ -252,6 +253,13 @@ impl Reader {
         }
         if let Some(entry) = received.entry {
             apply.apply(id, entry);
+        }
+        let channels = &self.cluster.channels;
+        match received.talk {
+            Some(Talk::Answer(answer)) => channels.requests.answer(answer),
+            // One too many gets no answer.
+            Some(Talk::Question(question)) => drop(channels.questions.try_send(question)),
+            None => {}
         }
     }
 

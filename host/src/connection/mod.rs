@@ -6,9 +6,12 @@ mod table;
 
 pub(crate) use table::Connections;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::SystemTime,
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -413,6 +416,11 @@ impl Connection {
     /// What its client said when it connected, as far as it was kept.
     pub fn handshake(&self) -> Option<&Handshake> {
         self.session.handshake.as_deref()
+    }
+
+    /// When its client's session began.
+    pub(crate) fn began(&self) -> SystemTime {
+        self.session.began
     }
 
     /// Emits an event to this connection.

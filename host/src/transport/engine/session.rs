@@ -7,7 +7,7 @@ use std::{
         atomic::{AtomicBool, AtomicU32, Ordering},
     },
     task::Waker,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
@@ -45,6 +45,8 @@ pub struct Session {
     pub id: SessionKey,
     /// The client's address.
     pub address: ClientAddress,
+    /// When it began.
+    pub began: SystemTime,
     /// What the client said when it came; none if nobody may read it.
     pub handshake: Option<Box<Handshake>>,
     sessions: Arc<Sessions>,
@@ -202,6 +204,7 @@ impl Session {
         Self {
             id,
             address,
+            began: SystemTime::now(),
             handshake,
             outbox: Outbox::new(sessions.policy.capacity),
             sessions,

@@ -7,6 +7,7 @@ use std::sync::{
 
 use ahash::HashMap;
 use parking_lot::RwLock;
+use tokio::sync::watch;
 
 use super::{adapter::Adapter, rooms::MaxRooms};
 use crate::{
@@ -26,6 +27,8 @@ pub struct Namespaces {
     presence: Arc<Presence>,
     max_rooms: MaxRooms,
     cluster: Option<Arc<Cluster>>,
+    /// Seen when one is opened or closed.
+    changed: watch::Sender<()>,
 }
 
 /// What becomes of packets that find a client's send buffer full.
@@ -63,6 +66,7 @@ impl Namespaces {
             recovery: Arc::new(Common::new(recovery, cluster.is_some())),
             max_rooms: MaxRooms(socket.max_rooms),
             cluster,
+            changed: watch::Sender::new(()),
         }
     }
 
@@ -96,12 +100,19 @@ impl Namespaces {
         self.adapters.write().insert(path.into(), adapter.clone());
         // Only now: an entry that was read before may not have been passed on to it.
         adapter.start_at(EntryId::from_number(self.recovery.next_number()));
+        self.changed.send_replace(());
     }
 
     /// A namespace is served no more. Its connections have ended and are to be told.
     pub(crate) fn close(&self, path: &str) -> Vec<Ended> {
         let adapter = self.adapters.write().remove(path);
+        self.changed.send_replace(());
         adapter.map_or_else(Vec::new, |adapter| adapter.end_connections())
+    }
+
+    /// Seen when one is opened or closed.
+    pub(crate) fn changes(&self) -> watch::Receiver<()> {
+        self.changed.subscribe()
     }
 
     /// How many namespaces are being served.

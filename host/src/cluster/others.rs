@@ -1,0 +1,201 @@
+//! What this server asks the others.
+
+use std::time::Duration;
+
+use futures_util::{Stream, stream};
+use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::time::{Instant, interval_at, sleep_until};
+
+use super::{
+    Cluster,
+    described::Described,
+    requests::{ClientAnswer, Pending},
+    talk::{Answer, Asks, Said, Want},
+};
+use crate::{message::Message, transport::Selection};
+
+/// How long servers may take to answer.
+const ANSWERS: Duration = Duration::from_secs(2);
+
+/// How often it is seen whether those that have not answered are there still.
+const AGAIN: Duration = Duration::from_millis(500);
+
+/// So many clients are asked in one go.
+const BATCH: usize = 256;
+
+/// Why others cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Unheard {
+    /// Redis is away.
+    #[error("Redis is away, by which the servers of the cluster hear of each other")]
+    Lost,
+    /// Too much is asked.
+    #[error("too much is asked of the servers of the cluster")]
+    Busy,
+    /// They answer more than may be taken.
+    #[error("the servers of the cluster answer more than may be taken")]
+    TooLarge,
+}
+
+/// Sockets of other servers, each with its server.
+pub(crate) type Elsewhere = Vec<(String, Described)>;
+
+impl Cluster {
+    /// The sockets of other servers: of those that answer by `until`, or that are there at all. No more than
+    /// so many bytes.
+    pub(crate) async fn find(
+        &self,
+        namespace: &str,
+        to: &Selection,
+        want: Want,
+        until: Instant,
+        max_bytes: usize,
+    ) -> Result<Elsewhere, Unheard> {
+        let (mut sockets, mut bytes) = (Vec::new(), 0);
+        let take = |answer: Answer| {
+            bytes += answer.size();
+            if bytes > max_bytes {
+                return Err(Unheard::TooLarge);
+            }
+            let server = answer.server.clone();
+            match answer.read() {
+                Ok(Said::Sockets(found)) => {
+                    sockets.extend(found.into_iter().map(|it| (server.clone(), it)));
+                }
+                Ok(_) => {}
+                Err(reason) => tracing::warn!(server, %reason, "a server's answer is passed over"),
+            }
+            Ok(())
+        };
+        self.ask_servers(namespace, to, want, until, take).await?;
+        Ok(sockets)
+    }
+
+    /// How many these are.
+    pub(crate) async fn count(
+        &self,
+        namespace: &str,
+        to: &Selection,
+        until: Instant,
+    ) -> Result<usize, Unheard> {
+        let mut count = 0;
+        let take = |answer: Answer| {
+            count += match answer.read() {
+                Ok(Said::Count(here)) => here,
+                // Node's servers tell all that there is.
+                Ok(Said::Sockets(sockets)) => sockets.len(),
+                _ => 0,
+            };
+            Ok(())
+        };
+        self.ask_servers(namespace, to, Want::Count, until, take)
+            .await?;
+        Ok(count)
+    }
+
+    async fn ask_servers(
+        &self,
+        namespace: &str,
+        to: &Selection,
+        want: Want,
+        until: Instant,
+        mut take: impl FnMut(Answer) -> Result<(), Unheard>,
+    ) -> Result<(), Unheard> {
+        let mut speaks = self.channels.speaks().ok_or(Unheard::Lost)?;
+        let mut others = self.others(&mut speaks, namespace).await?;
+        if others == 0 {
+            return Ok(());
+        }
+        let mut pending = self.channels.requests.to_servers().ok_or(Unheard::Busy)?;
+        let asks = Asks::Sockets {
+            to: to.clone(),
+            want,
+        };
+        let question = (self.channel(namespace), asks.say(&pending.ids[0]));
+        let asked = self.publish(namespace, vec![question]).await;
+        asked.map_err(|_| Unheard::Lost)?;
+        let until = until.min(Instant::now() + ANSWERS);
+        let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
+        let mut heard = 0;
+        while heard < others {
+            tokio::select! {
+                Some(answer) = pending.answers.recv() => {
+                    take(answer)?;
+                    heard += 1;
+                }
+                // One that has died does not answer any more, and has no sockets.
+                _ = again.tick() => others = self.others(&mut speaks, namespace).await?,
+                () = sleep_until(until) => {
+                    tracing::warn!(
+                        namespace,
+                        servers = others - heard,
+                        "servers do not answer in time: their sockets are missing"
+                    );
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// How many other servers have the namespace open.
+    async fn others(
+        &self,
+        speaks: &mut MultiplexedConnection,
+        namespace: &str,
+    ) -> Result<usize, Unheard> {
+        let mut command = redis::cmd("PUBSUB");
+        command.arg("NUMSUB").arg(self.channel(namespace));
+        let counted: RedisResult<(String, usize)> = command.query_async(speaks).await;
+        let (_, servers) = counted.map_err(|_| {
+            self.channels.is_lost();
+            Unheard::Lost
+        })?;
+        Ok(servers.saturating_sub(self.channels.listens(namespace).into()))
+    }
+
+    /// Asks clients of other servers, each at its own: an item for each that answers by `until`, or is gone.
+    pub(crate) async fn ask(
+        &self,
+        namespace: &str,
+        clients: Vec<(String, String)>,
+        event: &str,
+        message: &Message,
+        until: Instant,
+    ) -> Result<impl Stream<Item = ClientAnswer> + Send + use<>, Unheard> {
+        let requests = &self.channels.requests;
+        let pending = requests.to_clients(&clients).ok_or(Unheard::Busy)?;
+        let timeout = until.saturating_duration_since(Instant::now());
+        let mut sayings = Vec::new();
+        for ((server, socket), id) in clients.into_iter().zip(&pending.ids) {
+            let asks = Asks::Acks {
+                to: Selection {
+                    sockets: vec![socket],
+                    ..Selection::default()
+                },
+                event: event.to_owned(),
+                message: message.clone(),
+                timeout,
+            };
+            sayings.push((self.channel_of(namespace, &server), asks.say(id)));
+            if sayings.len() == BATCH {
+                let some = std::mem::take(&mut sayings);
+                let asked = self.publish(namespace, some).await;
+                asked.map_err(|_| Unheard::Lost)?;
+            }
+        }
+        if !sayings.is_empty() {
+            let asked = self.publish(namespace, sayings).await;
+            asked.map_err(|_| Unheard::Lost)?;
+        }
+        let left = pending.ids.len();
+        let next = move |(mut pending, left): (Pending<ClientAnswer>, usize)| async move {
+            let left = left.checked_sub(1)?;
+            tokio::select! {
+                answer = pending.answers.recv() => Some((answer?, (pending, left))),
+                () = sleep_until(until) => None,
+            }
+        };
+        Ok(stream::unfold((pending, left), next))
+    }
+}
