@@ -21,6 +21,9 @@ const FILES = {
   'public/sub/index.html': 'index',
   'public/.env': 'private',
   'public/.well/known.txt': 'private',
+  'public/.well-known/acme-challenge/token': 'challenge',
+  'public/.well-known/.env': 'private',
+  'public/sub/.well-known/known.txt': 'private',
   'public/sub/.env': 'private',
   'public/node_modules/ws/package.json': 'private',
   'public/sub/node_modules/x.js': 'private',
@@ -61,6 +64,7 @@ async function send(method, path) {
 }
 
 const SERVED = {
+  '/.well-known/acme-challenge/token': 'challenge',
   '/page.html': 'page',
   '/page%2ehtml': 'page',
   '/%70age.html': 'page',
@@ -91,6 +95,8 @@ const NOT_SERVED = [
   '/sub/%2eenv',
   '/.well/known.txt',
   '/%2ewell/known.txt',
+  '/.well-known/.env',
+  '/sub/.well-known/known.txt',
   '/node_modules/ws/package.json',
   '/node%5fmodules/ws/package.json',
   '/node%5Fmodules/ws/package.json',

@@ -24,9 +24,12 @@ export async function launch(t) {
   return browser;
 }
 
-/** A page at `url` in a profile of its own, closed when `t` ends; `page.errors` is what the console said. */
-export async function openPage(t, browser, url) {
-  const context = await browser.newContext({ locale: 'en-US', viewport: { width: 1280, height: 1000 } });
+/**
+ * A page at `url` in a profile of its own, closed when `t` ends; `page.errors` is what the console said.
+ * `options` are more of the profile's.
+ */
+export async function openPage(t, browser, url, options = {}) {
+  const context = await browser.newContext({ locale: 'en-US', viewport: { width: 1280, height: 1000 }, ...options });
   t.after(() => context.close());
   const page = await context.newPage();
   page.setDefaultTimeout(30_000);

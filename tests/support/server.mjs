@@ -40,7 +40,7 @@ const TLS = process.env.MIXLAB_TESTS_TLS === '1' ? everywhere() : {};
 function everywhere() {
   const authority = makeAuthority({ after: (remove) => process.on('exit', remove) });
   const { paths } = authority.issue();
-  trust(authority.ca);
+  trust(authority);
   return { MIXLAB_TLS__CERTIFICATE: paths.certificate, MIXLAB_TLS__KEY: paths.key };
 }
 

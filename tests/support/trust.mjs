@@ -4,8 +4,9 @@ import { createRequire } from 'node:module';
 // What all clients of Node's call, those by `fetch`, too.
 const tls = createRequire(import.meta.url)('node:tls');
 
-/** Has every TLS client of this process trust this authority, beside those that it trusts already. */
-export function trust(certificate) {
+/** Has every TLS client of this process, and those in Python that it starts, trust this authority. */
+export function trust({ ca: certificate, path }) {
+  Object.assign(process.env, { SSL_CERT_FILE: path, REQUESTS_CA_BUNDLE: path });
   const create = tls.createSecureContext;
   tls.createSecureContext = (options) => {
     const made = create(options);

@@ -13,7 +13,7 @@ use std::{
 use tokio::task::spawn_blocking;
 use tower_http::services::fs::{Backend, TokioBackend, TokioFile};
 
-/// The files of a folder, but for what is private: dot files and installed packages, and whatever
+/// The files of a folder, but for what is private: dot files other than `.well-known`, installed packages, and whatever
 /// links lead to outside of it. The file that would be read is looked at and not the path that asks
 /// for it, so it does not matter how that is written.
 #[derive(Clone)]
@@ -58,6 +58,8 @@ fn resolve(root: &Path, path: &Path) -> io::Result<PathBuf> {
     // A name that is too long and a link in a circle lead nowhere either.
     let path = path.canonicalize().map_err(|_| ErrorKind::NotFound)?;
     let within = path.strip_prefix(&root).map_err(|_| ErrorKind::NotFound)?;
+    // What a site says of itself to machines, e.g. to those who sign certificates (RFC 8615), is public.
+    let within = within.strip_prefix(".well-known").unwrap_or(within);
     if within.iter().any(is_private) {
         return Err(ErrorKind::NotFound.into());
     }

@@ -214,3 +214,13 @@ fn try_read(tcp: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     });
     drained.map_or(read, Ok)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_tls_takes_no_more_than_its_socket() {
+        assert_eq!(size_of::<Wire>(), size_of::<TcpStream>());
+    }
+}
