@@ -243,7 +243,7 @@ declare module "mixlab" {
         emit(event: string, ...args: unknown[]): void;
         /** May be dropped if the client is not ready to receive. */
         volatileEmit(event: string, ...args: unknown[]): void;
-        /** Emits at once and waits up to 5 seconds for the ack, whose first argument this is. Grant: `ask`. */
+        /** Emits at once and waits up to 3 seconds for the ack, whose first argument this is. Grant: `ask`. */
         ask<T = any>(event: string, ...args: unknown[]): Promise<T>;
         timeout(wait: Duration): { ask<T = any>(event: string, ...args: unknown[]): Promise<T> };
         /** All others of the namespace. Grant: `everyone`. */

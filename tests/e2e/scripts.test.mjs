@@ -7,7 +7,7 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { blocks } from '../support/documents.mjs';
-import { plugin, reload } from '../support/plugins.mjs';
+import { plugin, reload, status } from '../support/plugins.mjs';
 import { makeFolder, ROOT, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -85,6 +85,136 @@ test('TypeScript runs as it is, its lines are the author’s, and what it import
   server.save('lib/words.ts', `${WORDS}export const broken: = 1;\n`);
   await until(async () => (await plugin(server, 'hello')).state === 'serving-old');
   assert.match((await plugin(server, 'hello')).refusal, /lib\/words\.ts:3:22: /);
+});
+
+/** Scripts that cannot be served: what is said of them has the line. */
+const REFUSED = {
+  syntax: ['wrong.js', 'import { plugin } from "mixlab";\nexport default plugin({}};', /SyntaxError: .*\n\s+at wrong\.js:2:25/],
+  'syntax of types': ['wrong.ts', 'const a: = 1;', /^wrong\.ts:1:10: /],
+  'types that are more than types': ['wrong.ts', 'enum Color { Red }', /^wrong\.ts:1:1: .*enum.*strip-only/],
+  'no export': ['wrong.js', 'import "mixlab";\n', /there is no default export: write export default plugin/],
+  'another export': ['wrong.js', 'export default { hello() {} };', /the default export is \{hello: \[Function hello\]\}: write/],
+  'an event that is none': ['wrong.js', 'import { plugin } from "mixlab";\nexport default plugin({ hello: () => 1 });', /"hello": \[Function hello\] is no event/],
+  'an option that is none': ['wrong.js', 'import { event, plugin } from "mixlab";\nexport default plugin({\n    hello: event({ acess: "anyone" }, () => 1),\n});', /event knows no "acess"; it knows args[^]*at .*wrong\.js:3:12/],
+  'a schema that is none': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nexport default plugin({ hello: event({ args: [t.schema({ type: "txt" })] }, () => 1) });', /"txt" is not valid|schema/],
+  'an argument without a type': ['wrong.js', 'import { event, plugin, t } from "mixlab";\n\nexport default plugin({ hello: event({ args: [t.string] }, () => 1) });', /args, number 1: not a type; make one with t[^]*wrong\.js:3:47/],
+  'a rate that is none': ['wrong.js', 'import { event, plugin } from "mixlab";\nexport default plugin({ hello: event({ limit: { user: "often" } }, () => 1) });', /"often" is no rate; write it like "100\/10s"[^]*wrong\.js:2:32/],
+  'a throw': ['wrong.js', 'const config = undefined;\nconfig.name;', /TypeError: cannot read property 'name' of undefined\n\s+at .*wrong\.js:2:/],
+  'a throw of its function': ['wrong.ts', 'import { plugin } from "mixlab";\nexport default plugin((config: { a: { b: string } }) => {\n    config.a.b;\n    return {};\n});', /TypeError: .*'b'.*\n\s+at .*wrong\.ts:3:/],
+  'a wait without end': ['wrong.js', 'import { plugin } from "mixlab";\n\nawait new Promise(() => {});\nexport default plugin({});', /the script waits for a promise that nothing will settle\n\s+at wrong\.js:3:/],
+  'a loop without end': ['wrong.js', 'import { plugin } from "mixlab";\nlet n = [];\nfor (;;) n.slice();\nexport default plugin({});', /CPU time is used up, here:\n\s+at .*wrong\.js:3:/],
+  'memory without end': ['wrong.js', 'import { plugin } from "mixlab";\nconst all = [];\nfor (;;) all.push(new Uint8Array(1e6));\n', /out of memory\n\s+at .*wrong\.js:3:/],
+  'an array of 100 MB': ['wrong.js', 'import { plugin } from "mixlab";\nnew Uint8Array(100e6).fill(1);\n', /memory.*\n\s+at .*wrong\.js:2:/],
+  'a package of npm': ['wrong.ts', 'import _ from "lodash";\n', /wrong\.ts:1:15: "lodash" is no file beside the script\. .* npx esbuild lodash --bundle --format=esm/],
+  'a part of Node': ['wrong.js', '\nimport { readFile } from "node:fs";\n', /wrong\.js:2:26: "node:fs" is a part of Node/],
+  'a file that is not there': ['wrong.js', 'import "./gone.js";', /wrong\.js:1:8: "\.\/gone\.js" is not there: gone\.js or gone\.ts/],
+  'a file above the folder': ['wrong.js', 'import "../mixlab.toml";', /wrong\.js:1:8: .* is not below the script's folder/],
+  'an import of what is inside': ['wrong.js', 'import "mixlab:natives";', /wrong\.js:1:8: "mixlab:natives" cannot be imported/],
+  'a name that is not exported': ['wrong.js', 'import { plugn } from "mixlab";', /SyntaxError: .*plugn/],
+  require: ['wrong.js', 'import "mixlab";\nrequire("fs");', /require is not there: scripts are modules[^]*wrong\.js:2:/],
+  'a timer of Node’s': ['wrong.js', 'import "mixlab";\nsetTimeout(() => {}, 100);', /setTimeout is not there: .*cx\.timers\.set[^]*wrong\.js:2:/],
+  eval: ['wrong.js', 'import "mixlab";\n\neval("1");', /EvalError: there is no code from text[^]*wrong\.js:3:/],
+  'new Function': ['wrong.js', 'import "mixlab";\n(() => {}).constructor("return 1")();', /EvalError: there is no code from text[^]*wrong\.js:2:/],
+  'a change of what it imports': ['wrong.js', 'import { plugin, t } from "mixlab";\nt.string = () => t.any();', /TypeError: .*\n\s+at .*wrong\.js:2:/],
+  'a rejection that nobody hears': ['wrong.js', 'import { plugin } from "mixlab";\nPromise.reject(new Error("lost"));\nexport default plugin({});', /Error: lost\n\s+at .*wrong\.js:2:/],
+  'bytes that are no text': ['wrong.js', Buffer.from([0x2f, 0x2f, 0xff]), /wrong\.js: it is not text in UTF-8/],
+};
+
+test('a script that cannot be served is refused, with its line', async (t) => {
+  const plugins = Object.values(REFUSED).map(([script, text], index) => ({ script: `${index}/${script}`, text, name: `wrong-${index}`, grants: [] }));
+  const server = await startServer(t, { plugins: [...plugins, { script: 'hello.js', text: HELLO, grants: ['emit'] }] });
+  const { plugins: statuses } = await status(server);
+  const wrong = [];
+  for (const [index, [kind, [, , said]]] of Object.entries(REFUSED).entries()) {
+    const { state, refusal } = statuses.find(({ name }) => name === `wrong-${index}`);
+    if (state !== 'refused' || !said.test(refusal)) wrong.push(`${kind}: ${state}: ${refusal}`);
+  }
+  assert.deepEqual(wrong, []);
+  const client = await connect(t, server);
+  assert.equal(await ask(client, 'hello', 'Ada'), 'Hello, Ada');
+});
+
+const CONTAINED = `import { event, plugin, t, reject } from "mixlab";
+
+const open = { access: "anyone" };
+let calls = 0;
+const deep = (n) => deep(n + 1) + 1;
+async function waits() {
+    await new Promise(() => {});
+}
+Object.prototype.access = "anyone";
+Object.prototype.roles = ["nobody"];
+globalThis.fetch = undefined;
+JSON.stringify = () => "{}";
+export default plugin({
+    calls: event(open, () => ++calls),
+    echo: event(open, (cx, value) => [value, {}.admin, Object.keys(value)]),
+    secured: event({ args: [t.object({ __proto__: null, name: t.string() })] }, () => "never"),
+    "fail:throw": event(open, () => { null.name; }),
+    "fail:async": event(open, async () => { await 1; null.name; }),
+    "fail:loop": event(open, () => { for (;;); }),
+    "fail:memory": event(open, () => { const all = []; for (;;) all.push("x".repeat(1e6) + all.length); }),
+    "fail:array": event(open, () => { new Uint8Array(1e8).fill(0); }),
+    "fail:recursion": event(open, () => deep(0)),
+    "fail:json": event(open, () => { const a = {}; a.a = a; return a; }),
+    "fail:bigint": event(open, () => 1n),
+    "fail:regex": event(open, () => /^(a+)+$/.test("a".repeat(50) + "!")),
+    "fail:sort": event(open, () => { const all = Array.from({ length: 1e5 }, (_, i) => i); for (;;) all.sort(() => 1); }),
+    "fail:wait": event(open, waits),
+    "fail:lost": event(open, () => { Promise.reject(new Error("lost")); }),
+    "fail:microtasks": event(open, () => { const again = () => queueMicrotask(again); again(); }),
+    "fail:denied": event(open, (cx) => cx.join("room")),
+    "fail:denied later": event(open, async (cx) => { await cx.store.get("a"); }),
+    "fail:catch": event(open, () => { for (;;) { try { for (;;); } catch {} } }),
+    "fail:proxy": event(open, () => { throw new Proxy(new Error("p"), { get() { throw new Error("trap"); } }); }),
+    "fail:value": event(open, () => { throw "a text"; }),
+    "fail:fill": event(open, () => { new Array(1e8).fill(0); }),
+});
+`;
+
+/** What the log says of each, with the line of the script. */
+const SAID = {
+  throw: /TypeError: cannot read property 'name' of null\n.*script\.js:17:/,
+  async: /TypeError: cannot read property 'name' of null\n.*script\.js:18:/,
+  loop: /CPU time is used up, here:\n.*script\.js:19:/,
+  memory: /(out of memory|CPU time is used up, here:)\n.*script\.js:20:/,
+  array: /memory.*\n[^]*script\.js:21:/,
+  recursion: /RangeError: Maximum call stack size exceeded\n.*at deep \(script\.js:5:/,
+  json: /TypeError: circular reference/,
+  bigint: /TypeError: .*[bB]ig[iI]nt/,
+  regex: /CPU time is used up, here:\n[^]*script\.js:25:/,
+  sort: /CPU time is used up, here:\n[^]*script\.js:26:/,
+  wait: /the handler of "fail:wait" waits for a promise that nothing will settle\n.*script\.js:27:/,
+  lost: /Error: lost\n.*script\.js:28:/,
+  microtasks: /the handler of "fail:microtasks" has used up the budget of CPU time in promises\n.*script\.js:29:/,
+  denied: /HostError: .*room:room.*\n[^]*script\.js:30:/,
+  'denied later': /HostError: .*"store".*\n[^]*script\.js:31:/,
+  catch: /CPU time is used up, here:\n.*script\.js:32:/,
+  proxy: /./,
+  value: /a text/,
+  // The engine asks nobody while it is within one of its own functions that takes no memory.
+  fill: /the budget cpu = 50ms is used up.*event="fail:fill"/,
+};
+
+test('whatever an event does to its script ends with that event, and the log has the line', async (t) => {
+  const server = await startServer(t, {
+    config: '[breaker]\nfailures = 1000\n',
+    plugins: [{ script: 'script.js', text: CONTAINED, grants: ['emit'] }],
+  });
+  const client = await connect(t, server);
+  const wrong = [];
+  for (const [kind, said] of Object.entries(SAID)) {
+    const before = server.log().length;
+    const answer = await ask(client, `fail:${kind}`, 1);
+    if (!/^plugin_(error|timeout)$/.test(answer?.error?.code)) wrong.push(`${kind}: ${JSON.stringify(answer)}`);
+    else await until(() => server.log().slice(before).includes('a call failed'));
+    if (!said.test(server.log().slice(before))) wrong.push(`${kind}: ${server.log().slice(before)}`);
+    assert.ok((await ask(client, 'calls')) > 0);
+  }
+  assert.deepEqual(wrong, []);
+  const [echoed, admin, keys] = await ask(client, 'echo', JSON.parse('{"__proto__":{"admin":true}}'));
+  assert.deepEqual([Object.keys(echoed), admin ?? null, keys], [['__proto__'], null, ['__proto__']]);
+  assert.equal((await ask(client, 'secured', {})).error.code, 'unauthorized', 'whatever the script does to all objects');
 });
 
 /** What tsc says of a script, as `LINE: MESSAGE`. */

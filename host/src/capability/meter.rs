@@ -2,7 +2,7 @@
 
 use wasmtime::ResourceLimiter;
 
-use crate::guest::Error;
+use crate::{guest::Error, plugin::is_out_of_time};
 
 /// How much one call may use of each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -213,6 +213,10 @@ impl ResourceLimiter for Meter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        // What runs in one go in the engine of scripts does not ask whether time is up; but it takes memory.
+        if self.handles_shortage && is_out_of_time() {
+            return Ok(false);
+        }
         match self.grow(desired.saturating_sub(current)) {
             Ok(()) => Ok(true),
             Err(_) if self.handles_shortage => Ok(false),

@@ -42,4 +42,4 @@ pub(crate) use load::{LoadError, Plugin, Source};
 pub(crate) use metered::is_out_of_time;
 pub(crate) use migration::Migrated;
 pub(crate) use pool::Lease;
-pub(crate) use script::{Program, ScriptFailed};
+pub(crate) use script::{Program, ScriptFailed, is_script};

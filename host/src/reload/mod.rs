@@ -32,7 +32,7 @@ use self::{
     certificates::Certificates,
     file::{EMPTIED_WAIT, Followed, Stamp},
     slot::{Candidate, Refusal, Slot, Todo},
-    watch::Watch,
+    watch::{Changed, Watch},
 };
 use crate::{
     admission::RateLimits,
@@ -56,6 +56,13 @@ const SWEEP: Duration = Duration::from_secs(1);
 
 /// Files that never come to rest are read after so many debounce times all the same.
 const MAX_DEBOUNCES: u32 = 20;
+
+/// A script is read so soon after it was saved: editors write it in one go, and what is read halfway is
+/// refused, and read again.
+const SCRIPT_DEBOUNCE: Duration = Duration::from_millis(15);
+
+/// So many changes wait to be told of, before it is enough to know that there are some.
+const CHANGES: usize = 64;
 
 /// A plugin that could not be loaded for a passing reason is tried again after so many times as long as
 /// the try took, so that trying costs a tenth of a processor at most.
@@ -205,7 +212,7 @@ impl Reloader {
         requests: &mut mpsc::Receiver<Request>,
         stop: &CancellationToken,
     ) {
-        let (events, mut changes) = mpsc::channel(1);
+        let (events, mut changes) = mpsc::channel(CHANGES);
         let mut watch = Watch::new(events);
         watch.follow(self.paths());
         let mut sweep = interval(SWEEP);
@@ -216,10 +223,12 @@ impl Reloader {
             let due = pending.as_ref().map(|pending| pending.due(debounce));
             tokio::select! {
                 () = stop.cancelled() => return,
-                Some(()) = changes.recv() => pending.get_or_insert_default().touch(),
+                Some(changed) = changes.recv() => {
+                    pending.get_or_insert_with(|| Pending::new(changed)).touch(changed);
+                }
                 _ = sweep.tick() => {
                     if pending.is_none() && self.changed_on_disk().await {
-                        pending = Some(Pending::default());
+                        pending = Some(Pending::new(Changed::Files));
                     }
                     watch.follow(self.paths());
                     self.limits.forget_idle();
@@ -650,24 +659,31 @@ struct Loaded {
 struct Pending {
     first: Instant,
     last: Instant,
+    changed: Changed,
 }
 
-impl Default for Pending {
-    fn default() -> Self {
+impl Pending {
+    fn new(changed: Changed) -> Self {
         let now = Instant::now();
         Self {
             first: now,
             last: now,
+            changed,
         }
     }
-}
 
-impl Pending {
-    fn touch(&mut self) {
+    fn touch(&mut self, changed: Changed) {
         self.last = Instant::now();
+        if changed == Changed::Files {
+            self.changed = changed;
+        }
     }
 
     fn due(&self, debounce: Duration) -> Instant {
+        let debounce = match self.changed {
+            Changed::Scripts => debounce.min(SCRIPT_DEBOUNCE),
+            Changed::Files => debounce,
+        };
         (self.last + debounce).min(self.first + debounce * MAX_DEBOUNCES)
     }
 }

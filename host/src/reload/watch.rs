@@ -10,6 +10,17 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
+use crate::plugin::is_script;
+
+/// What has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Changed {
+    /// Files of scripts, and nothing else.
+    Scripts,
+    /// Any files.
+    Files,
+}
+
 /// Watches the folders of files. A file itself cannot be watched for long: it is replaced.
 pub(super) struct Watch {
     watcher: Option<RecommendedWatcher>,
@@ -19,22 +30,28 @@ pub(super) struct Watch {
 
 impl Watch {
     /// Sends on `events` when a followed file may have changed. Several changes may be one event.
-    pub(super) fn new(events: mpsc::Sender<()>) -> Self {
+    pub(super) fn new(events: mpsc::Sender<Changed>) -> Self {
         let files: Arc<Mutex<HashSet<PathBuf>>> = Arc::default();
         let followed = files.clone();
         let handler = move |event: notify::Result<notify::Event>| {
-            let relevant = match &event {
-                Ok(event) if matches!(event.kind, EventKind::Access(_)) => false,
+            let changed = match &event {
+                Ok(event) if matches!(event.kind, EventKind::Access(_)) => None,
                 Ok(event) => {
                     let followed = followed.lock();
-                    event.paths.iter().any(|path| followed.contains(path))
+                    let mut changed = event.paths.iter().filter(|path| followed.contains(*path));
+                    let first = changed.next();
+                    let are_scripts = first.into_iter().chain(changed).all(|path| is_script(path));
+                    first.map(|_| match are_scripts {
+                        true => Changed::Scripts,
+                        false => Changed::Files,
+                    })
                 }
                 // The queue overflowed or the like: better look.
-                Err(_) => true,
+                Err(_) => Some(Changed::Files),
             };
-            if relevant {
-                // Full means that the task knows already.
-                let _ = events.try_send(());
+            if let Some(changed) = changed {
+                // Full means that the task is about to look, at all of them.
+                let _ = events.try_send(changed);
             }
         };
         let watcher = notify::recommended_watcher(handler)

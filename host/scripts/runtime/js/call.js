@@ -129,8 +129,8 @@ export function told(error) {
     return error.cause === undefined ? text : `${text}\nCaused by: ${error.cause instanceof Error ? told(error.cause) : show(error.cause)}`;
 }
 
-/** Where in the script this is called from, like `chat.ts:12:5`. */
+/** Where in the script this is called from, like `chat.ts:12:5`; none if it is called from elsewhere. */
 export function place() {
-    const lines = told(new Error()).split("\n").slice(1);
-    return /\(?([^\s()]+:\d+:\d+)\)?$/.exec(lines[0] ?? "")?.[1];
+    const [, line = ""] = told(new Error()).split("\n");
+    return /\(?([^\s()]+:\d+:\d+)\)?$/.exec(line)?.[1];
 }

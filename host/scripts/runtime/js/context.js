@@ -5,15 +5,18 @@ import { milliseconds, read, write } from "mixlab:call";
 const { parse, stringify } = JSON;
 
 /** How long clients are waited for, unless a call says otherwise. */
-const ASK_MS = 5000;
+const ASK_MS = 3000;
 
 /** The context of the call that is under way. */
 let current;
 
-/** Begins a call, or ends one. */
+/** Begins a call. */
 export function enter(cx) {
     current = cx;
 }
+
+/** The name of what the call is for; none if there is none. */
+export const underWay = () => current?.event;
 
 function live(cx) {
     if (cx !== current) throw new Error("this cx is of a call that has ended");

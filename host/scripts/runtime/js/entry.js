@@ -1,7 +1,9 @@
 // Where calls of the host come in.
 import * as natives from "mixlab:natives";
-import { HostError, Refusal, Rejection, read, show, told, write } from "mixlab:call";
-import { Context, enter } from "mixlab:context";
+import { HostError, Refusal, Rejection, place, read, show, told, write } from "mixlab:call";
+
+export { place };
+import { Context, enter, underWay } from "mixlab:context";
 import { Answer, described } from "mixlab";
 
 const { parse, stringify } = JSON;
@@ -112,9 +114,20 @@ const PASSING = {
     disconnected: ["no_answer", "The connection ended before the client answered"],
 };
 
+/** What is said of a call that never ends: where its handler is, or where the last promise was made. */
+export function stuck(made, wasStopped) {
+    const name = underWay();
+    const where = script?.handlers.get(name)?.where ?? made;
+    const what = name === undefined ? "the script" : `the handler of ${show(name)}`;
+    const does = wasStopped ? "has used up the budget of CPU time in promises" : "waits for a promise that nothing will settle";
+    return `${what} ${does}${where === undefined ? "" : `\n    at ${where}`}`;
+}
+
 /** What became of an error that the script let go, as JSON text. */
-export function tell(error, wasStopped) {
-    if (wasStopped) return stringify({ text: `the budget of CPU time is used up, here:\n${told(error).split("\n").slice(1).join("\n")}`, is_final: true });
+export function tell(error, wasStopped, isOutOfTime) {
+    const isOutOfMemory = error instanceof Error && error.name === "InternalError" && error.message === "out of memory";
+    // Without time there is no more memory, either.
+    if (wasStopped || (isOutOfMemory && isOutOfTime)) return stringify({ text: `the budget of CPU time is used up, here:\n${told(error).split("\n").slice(1).join("\n")}`, is_final: true });
     if (error instanceof Rejection) {
         return stringify({
             code: error.code || "rejected",
@@ -131,6 +144,5 @@ export function tell(error, wasStopped) {
         const [code, text] = PASSING[error.code];
         return stringify({ code, text, temporary: true });
     }
-    const isOutOfMemory = error instanceof Error && error.name === "InternalError" && error.message === "out of memory";
     return stringify({ text: told(error), is_final: isOutOfMemory });
 }

@@ -129,6 +129,11 @@ define(globalThis, "structuredClone", (value) => {
     return copy(value);
 });
 
+// What it throws is heard of, as of any promise.
+define(globalThis, "queueMicrotask", (callback) => {
+    Promise.resolve().then(() => void callback());
+});
+
 /** The headers of a request or an answer. */
 class Headers {
     #pairs = [];

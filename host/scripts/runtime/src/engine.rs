@@ -3,8 +3,9 @@
 use std::cell::{OnceCell, RefCell};
 
 use rquickjs::{
-    CatchResultExt, Context, Ctx, Function, Module, Persistent, Promise, Result, Runtime, Value,
-    promise::PromiseState,
+    CatchResultExt, CaughtError, Context, Ctx, Function, Module, Persistent, Promise, Result,
+    Runtime, Value,
+    promise::{PromiseHookType, PromiseState},
 };
 use serde::Deserialize;
 
@@ -41,6 +42,22 @@ pub struct Doors {
     pub migrate: Door,
     /// Says what became of an error.
     tell: Door,
+    /// Says what is known of a call that will never end.
+    stuck: Door,
+    /// Says where in the script this is.
+    place: Door,
+}
+
+impl Doors {
+    fn rejection<'js>(&self, ctx: &Ctx<'js>, error: CaughtError<'js>) -> Rejection {
+        failure::rejection(ctx, error, &self.tell, |ctx| {
+            let made = LAST_PROMISE.take();
+            let stuck = self.stuck.clone().restore(ctx);
+            let text =
+                stuck.and_then(|stuck| stuck.call::<_, String>((made, failure::was_stopped())));
+            text.unwrap_or_else(|error| error.to_string())
+        })
+    }
 }
 
 type Door = Persistent<Function<'static>>;
@@ -51,6 +68,8 @@ type Unheard = Vec<(Persistent<Value<'static>>, Persistent<Value<'static>>)>;
 thread_local! {
     static SCRIPT: OnceCell<Script> = const { OnceCell::new() };
     static UNHEARD: RefCell<Unheard> = const { RefCell::new(Vec::new()) };
+    /// Where the script made its last promise, while it is loaded.
+    static LAST_PROMISE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// What `js/` says of a script.
@@ -82,13 +101,22 @@ pub fn load(config: &str) -> std::result::Result<Description, String> {
     let modules = Modules::default();
     runtime.set_loader(modules.clone(), modules);
     let context = Context::full(&runtime).map_err(in_words)?;
-    let (doors, described) = context.with(|ctx| {
-        let doors = doors(&ctx).catch(&ctx).map_err(|error| error.to_string())?;
+    let doors = context.with(|ctx| doors(&ctx).catch(&ctx).map_err(|error| error.to_string()))?;
+    let place = doors.place.clone();
+    runtime.set_promise_hook(Some(Box::new(move |ctx, event, _, _| {
+        if event == PromiseHookType::Init {
+            let place = place.clone().restore(&ctx);
+            if let Ok(Some(place)) = place.and_then(|place| place.call::<_, Option<String>>(())) {
+                LAST_PROMISE.set(Some(place));
+            }
+        }
+    })));
+    let described = context.with(|ctx| {
         let described = describe(&ctx, config).catch(&ctx);
-        let described =
-            described.map_err(|error| failure::rejection(&ctx, error, &doors.tell).message)?;
-        Ok::<_, String>((doors, described))
+        described.map_err(|error| doors.rejection(&ctx, error).message)
     })?;
+    runtime.set_promise_hook(None);
+    LAST_PROMISE.take();
     let described: Described =
         serde_json::from_str(&described).map_err(|error| format!("its contract: {error}"))?;
     SCRIPT.with(|script| {
@@ -122,6 +150,8 @@ fn doors(ctx: &Ctx<'_>) -> Result<Doors> {
         webhook: door("webhook")?,
         migrate: door("migrate")?,
         tell: door("tell")?,
+        stuck: door("stuck")?,
+        place: door("place")?,
     })
 }
 
@@ -140,7 +170,11 @@ fn describe(ctx: &Ctx<'_>, config: &str) -> Result<String> {
 
 /// The script's value of a promise. All that the script has set going is done by then.
 fn finish<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> Result<Value<'js>> {
-    while ctx.execute_pending_job() {}
+    while ctx.execute_pending_job() {
+        if failure::was_stopped() {
+            return Err(rquickjs::Error::WouldBlock);
+        }
+    }
     let result = match promise.state() {
         PromiseState::Pending => Err(rquickjs::Error::WouldBlock),
         _ => promise.finish(),
@@ -171,7 +205,7 @@ pub fn call<T>(
                 read(value)
             };
             let answer = run().catch(&ctx);
-            answer.map_err(|error| failure::rejection(&ctx, error, &script.doors.tell))
+            answer.map_err(|error| script.doors.rejection(&ctx, error))
         })
     })
 }
@@ -182,7 +216,10 @@ fn settle<'js>(ctx: &Ctx<'js>, value: Value<'js>) -> Result<Value<'js>> {
         return finish(ctx, promise);
     }
     // What a script set going without waiting for it belongs to this call.
-    if ctx.execute_pending_job() || UNHEARD.with_borrow(|unheard| !unheard.is_empty()) {
+    if ctx.execute_pending_job()
+        || failure::was_stopped()
+        || UNHEARD.with_borrow(|unheard| !unheard.is_empty())
+    {
         let (promise, resolve, _) = ctx.promise()?;
         resolve.call::<_, ()>(())?;
         finish(ctx, &promise)?;

@@ -23,6 +23,11 @@ pub fn is_to_stop() -> bool {
     is_over
 }
 
+/// Whether the script has been stopped.
+pub fn was_stopped() -> bool {
+    STOPPED.get()
+}
+
 /// What `js/` makes of an error.
 #[derive(Deserialize)]
 struct Told {
@@ -39,22 +44,16 @@ struct Told {
 }
 
 /// What becomes of an error that a script let go: a rejection that it meant, or one that says that the script
-/// failed, and where. It does not return if the instance is of no use any more.
+/// failed, and where; `stuck` says it of a promise that nothing will settle. It does not return if the instance is of no use any more.
 pub fn rejection<'js>(
     ctx: &Ctx<'js>,
     error: CaughtError<'js>,
     tell: &Persistent<Function<'static>>,
+    stuck: impl FnOnce(&Ctx<'js>) -> String,
 ) -> Rejection {
     let was_stopped = STOPPED.get();
     let told = match error {
-        CaughtError::Error(rquickjs::Error::WouldBlock) => Told {
-            code: None,
-            text: "it waits for a promise that nothing will settle".to_owned(),
-            temporary: false,
-            retry_after_ms: None,
-            details: None,
-            is_final: false,
-        },
+        CaughtError::Error(rquickjs::Error::WouldBlock) => failed(stuck(ctx)),
         CaughtError::Error(error) => failed(error.to_string()),
         CaughtError::Exception(exception) => told(ctx, exception.into_value(), tell, was_stopped),
         CaughtError::Value(value) => told(ctx, value, tell, was_stopped),
@@ -100,7 +99,7 @@ fn told<'js>(
     let words = || -> rquickjs::Result<String> {
         tell.clone()
             .restore(ctx)?
-            .call((error.clone(), was_stopped))
+            .call((error.clone(), was_stopped, source::is_out_of_time()))
     };
     match words() {
         Ok(text) => serde_json::from_str(&text).unwrap_or_else(|_| failed(text)),
