@@ -135,8 +135,14 @@ impl Broadcast {
         its.len() + self.native.disconnect(&user.room(), close)
     }
 
-    /// How many clients are connected.
+    /// How many clients are connected, to all servers of a cluster.
     pub fn connected_clients_count(&self) -> usize {
+        let elsewhere = self.cluster.as_deref().map(Cluster::clients_elsewhere);
+        self.clients_here() + elsewhere.unwrap_or_default()
+    }
+
+    /// How many clients are connected to this server.
+    pub fn clients_here(&self) -> usize {
         self.connections.clients() + self.native.count()
     }
 

@@ -227,6 +227,10 @@ impl Server {
         tasks.spawn(Timers::new(dispatcher.clone(), published));
         if let Some(cluster) = &self.cluster {
             let broadcast = || dispatcher.broadcast.clone();
+            tasks.spawn(CountClients {
+                cluster: cluster.clone(),
+                broadcast: broadcast(),
+            });
             tasks.spawn(ListenToCluster {
                 channel: cluster::Channel::new(cluster.clone()),
                 broadcast: broadcast(),
@@ -431,6 +435,23 @@ impl Task for KeepSessions {
         tokio::select! {
             () = self.cluster.keep_sessions(look, touch) => {}
             () = self.cluster.closed() => {}
+        }
+    }
+}
+
+/// Says how many clients are here, and hears how many the others have.
+struct CountClients {
+    cluster: Arc<Cluster>,
+    broadcast: Broadcast,
+}
+
+impl Task for CountClients {
+    const NAME: &'static str = "cluster-clients";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.cluster.count_clients(|| self.broadcast.clients_here()) => {}
+            () = stop.cancelled() => self.cluster.leave_census().await,
         }
     }
 }

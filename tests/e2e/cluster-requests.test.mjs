@@ -147,6 +147,26 @@ test('the sockets of a namespace are found on all servers that have it open', as
   assert.equal((await node[0].tell('fetch', { namespace: '/chat' })).length, 2);
 });
 
+const counted = async (server) => (await server.api('GET', '/api/v1/clients/count')).body;
+
+test('the number of clients is that of all servers, and falls when one is killed', async (t) => {
+  const alone = await startRedis(t);
+  const members = [await startMember(t, alone), await startMember(t, alone)];
+  const server = await startNodeMember(t, alone);
+  const all = await Promise.all([members[0], members[0], members[1], server].map((it) => connect(t, it)));
+  const everywhere = (count) => async () => {
+    const heard = await Promise.all(members.map(counted));
+    return heard.every((it) => it.count === count);
+  };
+  await until(everywhere(4), { message: 'Node and MixLab count' });
+  assert.deepEqual((await Promise.all(members.map(counted))).map(({ here }) => here), [2, 1]);
+  assert.equal(await call(all[0], { call: 'connected_clients_count' }), 4);
+  await server.kill();
+  await until(everywhere(3), { message: "Node's client is gone" });
+  await members[1].kill();
+  await until(async () => (await counted(members[0])).count === 2, { message: 'the killed server is gone' });
+});
+
 test('a server that holds still is waited for no longer than until it is dead', async (t) => {
   const asker = await connect(t, mixlab[0]);
   const server = await startNodeMember(t, redis);

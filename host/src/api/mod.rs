@@ -184,9 +184,10 @@ async fn clients_count(
     State(broadcast): State<Broadcast>,
 ) -> Result<impl IntoResponse, WireError> {
     backend.may(backend.rights.clients(), "clients")?;
-    Ok(Json(
-        serde_json::json!({ "count": broadcast.connected_clients_count() }),
-    ))
+    Ok(Json(serde_json::json!({
+        "count": broadcast.connected_clients_count(),
+        "here": broadcast.clients_here(),
+    })))
 }
 
 async fn plugins(
@@ -280,7 +281,7 @@ async fn ready(
 /// In Prometheus' text format. Like health, it needs no key: keep it from the public in the proxy.
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
     let status = api.status.load_full();
-    let clients = api.broadcast.connected_clients_count();
+    let clients = api.broadcast.clients_here();
     let text = api.metrics.render(
         clients,
         api.namespaces.count(),

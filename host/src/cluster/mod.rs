@@ -18,6 +18,7 @@
 //! What one server wants to know of the others' sockets and clients goes over channels ([`Channel`]), and
 //! nothing of it is kept.
 
+mod census;
 mod channel;
 mod described;
 mod entry;
@@ -44,7 +45,7 @@ use redis::RedisResult;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::{channel::Channels, link::Link, queue::Queue, talk::Saying};
+use self::{census::Census, channel::Channels, link::Link, queue::Queue, talk::Saying};
 pub(crate) use self::{
     channel::{Channel, Found, Serve},
     described::Described,
@@ -67,6 +68,7 @@ pub(crate) struct Cluster {
     link: Link,
     queue: Queue,
     channels: Channels,
+    census: Census,
     /// What other servers are to know of the connections here.
     pub sessions: Sessions,
     /// Up to where the stream was read and performed.
@@ -126,6 +128,7 @@ impl Cluster {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
             channels: Channels::new(),
+            census: Census::default(),
             sessions: Sessions::new(recovery.max_age),
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
@@ -244,6 +247,11 @@ impl Cluster {
     /// Waits until it has left.
     pub(crate) async fn closed(&self) {
         self.closed.cancelled().await;
+    }
+
+    /// How many clients the other servers have, as far as they have said.
+    pub(crate) fn clients_elsewhere(&self) -> usize {
+        self.census.elsewhere()
     }
 
     /// Has sockets of all servers changed, these ones too.

@@ -79,18 +79,34 @@ impl Cluster {
         until: Instant,
     ) -> Result<usize, Unheard> {
         let mut count = 0;
-        let take = |answer: Answer| {
-            count += match answer.read() {
-                Ok(Said::Count(here)) => here,
+        let take = |said| {
+            count += match said {
+                Said::Count(here) => here,
                 // Node's servers tell all that there is.
-                Ok(Said::Sockets(sockets)) => sockets.len(),
+                Said::Sockets(sockets) => sockets.len(),
                 _ => 0,
             };
+        };
+        self.ask_count(namespace, to, until, take).await?;
+        Ok(count)
+    }
+
+    /// Hears of each other server how many sockets it has, in its own way.
+    pub(super) async fn ask_count(
+        &self,
+        namespace: &str,
+        to: &Selection,
+        until: Instant,
+        mut take: impl FnMut(Said),
+    ) -> Result<(), Unheard> {
+        let take = |answer: Answer| {
+            if let Ok(said) = answer.read() {
+                take(said);
+            }
             Ok(())
         };
         self.ask_servers(namespace, to, Want::Count, until, take)
-            .await?;
-        Ok(count)
+            .await
     }
 
     async fn ask_servers(
