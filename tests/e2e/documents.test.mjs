@@ -5,6 +5,7 @@ import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { CARGO, COMPILING, withSdk, writeCrate } from '../support/cargo.mjs';
+import { makeAuthority } from '../support/certificates.mjs';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { blocks, commands, DOCUMENTS } from '../support/documents.mjs';
 import { LOAD, makeFolder, PROGRAM, ROOT, wasm } from '../support/server.mjs';
@@ -99,10 +100,18 @@ function script(path) {
 /** What configurations have from the environment. */
 const SECRETS = { PAYMENTS_SECRET: `whsec_${Buffer.alloc(32, 7).toString('base64')}` };
 
+const isOfTls = ({ text }) => /^\[tls\]$/m.test(text);
+
+/** In place of the one that a document names. */
+function certificate(t) {
+  const { paths } = makeAuthority(t).issue();
+  return { MIXLAB_TLS__CERTIFICATE: paths.certificate, MIXLAB_TLS__KEY: paths.key };
+}
+
 describe('TOML is a configuration that serves, where its plugins are', () => {
   for (const block of written('toml').filter((block) => !isOfTalk(block))) {
     test(block.where, { timeout: 2 * COMPILING }, async (t) => {
-      const home = makeFolder(t, { config: block.text, env: SECRETS });
+      const home = makeFolder(t, { config: block.text, env: { ...SECRETS, ...(isOfTls(block) && certificate(t)) } });
       for (const [, path] of block.text.matchAll(/^path = "(.*\.wasm)"$/gm)) {
         mkdirSync(dirname(join(home.folder, path)), { recursive: true });
         cpSync(await component(t, basename(path, '.wasm')), join(home.folder, path));
