@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent } from '../support/client.mjs';
@@ -215,6 +215,19 @@ test('whatever an event does to its script ends with that event, and the log has
   const [echoed, admin, keys] = await ask(client, 'echo', JSON.parse('{"__proto__":{"admin":true}}'));
   assert.deepEqual([Object.keys(echoed), admin ?? null, keys], [['__proto__'], null, ['__proto__']]);
   assert.equal((await ask(client, 'secured', {})).error.code, 'unauthorized', 'whatever the script does to all objects');
+});
+
+test('mixlab plugin inspect shows a script’s contract, and the grants that its code may need', async (t) => {
+  const home = makeFolder(t);
+  cpSync(join(ROOT, 'plugins/chat.ts'), join(home.folder, 'chat.ts'));
+  const { code, stdout, stderr } = await home.mixlab('plugin', 'inspect', 'chat.ts', '--plugin-config', '{"page":3}', '--format', 'json');
+  assert.equal(code, 0, stderr);
+  const { version, events, emits, requests, may_request: mayRequest } = JSON.parse(stdout);
+  assert.deepEqual([version, requests], ['0.1.0', []]);
+  assert.deepEqual(mayRequest, ['emit:EVENT', 'room:ROOM', 'presence:ROOM', 'history:TOPIC']);
+  assert.deepEqual(emits.map(({ name }) => name), ['chat:message', 'chat:typing']);
+  const say = events.find(({ name }) => name === 'chat:say');
+  assert.deepEqual([say.limits, say.max_bytes, say.arguments.prefixItems[0].required], [['10/5s by socket'], 8192, ['room', 'id', 'text']]);
 });
 
 /** What tsc says of a script, as `LINE: MESSAGE`. */

@@ -251,8 +251,9 @@ pub(super) struct Wanted {
 
 impl Wanted {
     /// What the component for scripts has, which is the host's own, and asks for everything: a script is
-    /// refused what it is not granted when it asks, and of the rest it is told after `describe`.
-    pub(super) fn of_script(grants: &Grants) -> Self {
+    /// refused what it is not granted when it asks, and of the rest it is told after `describe`. What it may
+    /// ask for, its code shows.
+    pub(super) fn of_script(grants: &Grants, may_request: Vec<&'static str>) -> Self {
         Self {
             broadcast: true,
             rooms: true,
@@ -270,7 +271,7 @@ impl Wanted {
             webhooks: true,
             migrations: true,
             requests: Vec::new(),
-            may_request: Vec::new(),
+            may_request,
         }
     }
 }

@@ -593,7 +593,7 @@ async fn prepare_script(
     program
         .main()
         .map_err(|reason| LoadError::Script(reason.to_owned()))?;
-    let wanted = Wanted::of_script(&source.grants.load());
+    let wanted = Wanted::of_script(&source.grants.load(), program.may_request());
     check_waits(&wanted, &source.budget)?;
     let ticker = engine.ticker().clone();
     Prepared::new(

@@ -1,7 +1,8 @@
 //! Plugins that are scripts: `files` reads them, `runtime` is the component that runs all of them, `types`
-//! takes the types off TypeScript, and [`Program`] is what comes of it.
+//! takes the types off TypeScript, `grants` guesses what it may need, and [`Program`] is what comes of it.
 
 mod files;
+mod grants;
 mod runtime;
 mod types;
 
@@ -31,6 +32,11 @@ impl Program {
     /// The script itself, with its name.
     pub(crate) fn main(&self) -> Result<(&str, &str), &str> {
         self.file(self.files.main())
+    }
+
+    /// The grants that it may need, as far as its code shows.
+    pub(super) fn may_request(&self) -> Vec<&'static str> {
+        grants::named(self.files.texts().values())
     }
 
     /// The file that an import stands for, with its name.
