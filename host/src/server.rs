@@ -235,6 +235,9 @@ impl Server {
                 channel: cluster::Channel::new(cluster.clone()),
                 broadcast: broadcast(),
             });
+            if cluster.hears_emitters() {
+                tasks.spawn(ListenToEmitters(cluster::Listener::new(cluster.clone())));
+            }
             tasks.spawn(SendToCluster {
                 cluster: cluster.clone(),
                 sender: cluster::Sender::new(cluster.clone()),
@@ -452,6 +455,20 @@ impl Task for CountClients {
         tokio::select! {
             () = self.cluster.count_clients(|| self.broadcast.clients_here()) => {}
             () = stop.cancelled() => self.cluster.leave_census().await,
+        }
+    }
+}
+
+/// Hears programs that are no servers and speak of sockets.
+struct ListenToEmitters(cluster::Listener);
+
+impl Task for ListenToEmitters {
+    const NAME: &'static str = "cluster-emitters";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.0.run() => {}
+            () = stop.cancelled() => {}
         }
     }
 }

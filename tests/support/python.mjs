@@ -7,10 +7,24 @@ import { until, within } from './wait.mjs';
 
 const PYTHON = process.env.MIXLAB_PYTHON ?? join(ROOT, 'target/python/bin/python');
 const PROGRAM = join(ROOT, 'tests/python/client.py');
+const EMITTER = join(ROOT, 'tests/python/emitter.py');
 
 const encode = (_, value) =>
   value?.type === 'Buffer' ? { $bytes: Buffer.from(value.data).toString('base64') } : value;
 const decode = (_, value) => (typeof value?.$bytes === 'string' ? Buffer.from(value.$bytes, 'base64') : value);
+
+/** What has python-socketio's manager, without a server, do something by the names of its methods; see emitter.py. */
+export function startRedisEmitter(t, url) {
+  const child = spawn(PYTHON, [EMITTER, url], { stdio: ['pipe', 'pipe', 'inherit'] });
+  t.after(() => child.kill('SIGKILL'));
+  const waiting = [];
+  createInterface({ input: child.stdout }).on('line', () => waiting.shift()());
+  return (method, args, keywords = {}) => {
+    const done = new Promise((resolve) => waiting.push(resolve));
+    child.stdin.write(`${JSON.stringify([method, args, keywords])}\n`);
+    return within(done, `python has done ${method}`);
+  };
+}
 
 /** A client that is not connected yet, ended when `t` ends. */
 export function pythonClient(t, server, transports) {

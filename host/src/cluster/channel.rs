@@ -320,13 +320,7 @@ impl Cluster {
 
     /// The pattern of all channels of this server alone.
     fn own_channels(&self) -> String {
-        let mut prefix = String::new();
-        for character in self.link.prefix.chars() {
-            if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
-                prefix.push('\\');
-            }
-            prefix.push(character);
-        }
+        let prefix = self.link.pattern();
         format!("{prefix}#*#{}#", self.queue.name)
     }
 
@@ -351,7 +345,7 @@ impl Cluster {
 }
 
 /// What Redis answers, or that it does not.
-async fn within<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+pub(super) async fn within<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     match timeout(ANSWER, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
+    inbound::parse_tag,
     msgpack::{self, Unpacked},
     talk::{Talk, Way},
 };
@@ -80,6 +81,8 @@ pub(crate) struct Received {
     pub sequence: Option<u64>,
     /// What it says; none if that concerns Node's servers only.
     pub entry: Option<Entry>,
+    /// The tag of what an emitter said, if it is that.
+    pub of: Option<u64>,
     /// What version 0.2 of the adapter asks or answers here.
     pub talk: Option<Talk>,
 }
@@ -108,7 +111,7 @@ pub(super) struct Options {
 #[serde(default)]
 pub(super) struct Flags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    volatile: bool,
+    pub(super) volatile: bool,
     /// How long acks are waited for, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) timeout: Option<u64>,
@@ -302,6 +305,7 @@ impl Received {
         Ok(Self {
             sender,
             sequence: field(SEQUENCE).and_then(|number| number.parse().ok()),
+            of: field(OF).and_then(|tag| parse_tag(&tag)),
             entry,
             talk,
         })
@@ -310,6 +314,9 @@ impl Received {
 
 /// The field with the number that an entry's sender has given it. Node's servers ignore it.
 pub(super) const SEQUENCE: &str = "seq";
+
+/// The field with the tag of what an emitter said.
+const OF: &str = "of";
 
 impl Options {
     /// Node's servers have each socket in a room of its id.

@@ -76,6 +76,18 @@ impl Link {
         *self.shared.lock().await = None;
     }
 
+    /// What matches the prefix alone.
+    pub(super) fn pattern(&self) -> String {
+        let mut pattern = String::new();
+        for character in self.prefix.chars() {
+            if matches!(character, '*' | '?' | '[' | ']' | '\\' | '^') {
+                pattern.push('\\');
+            }
+            pattern.push(character);
+        }
+        pattern
+    }
+
     /// A new connection, to listen to channels.
     pub(super) async fn subscribe(&self) -> RedisResult<PubSub> {
         self.client.get_async_pubsub().await

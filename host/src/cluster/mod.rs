@@ -22,7 +22,9 @@ mod census;
 mod channel;
 mod described;
 mod entry;
+mod foreign;
 mod id;
+mod inbound;
 mod link;
 mod msgpack;
 mod others;
@@ -45,12 +47,15 @@ use redis::RedisResult;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use self::{census::Census, channel::Channels, link::Link, queue::Queue, talk::Saying};
+use self::{
+    census::Census, channel::Channels, inbound::Inbound, link::Link, queue::Queue, talk::Saying,
+};
 pub(crate) use self::{
     channel::{Channel, Found, Serve},
     described::Described,
     entry::{Change, Entry},
     id::EntryId,
+    inbound::Listener,
     others::{Elsewhere, Unheard},
     reader::{Apply, Reader},
     sender::Sender,
@@ -58,7 +63,7 @@ pub(crate) use self::{
     talk::Want,
 };
 use crate::{
-    config,
+    config::{self, Accept},
     transport::{Selection, SessionKey},
     user::UserId,
 };
@@ -69,6 +74,10 @@ pub(crate) struct Cluster {
     queue: Queue,
     channels: Channels,
     census: Census,
+    /// Which emitters are heard.
+    accept: Vec<Accept>,
+    /// What they have said.
+    inbound: Inbound,
     /// What other servers are to know of the connections here.
     pub sessions: Sessions,
     /// Up to where the stream was read and performed.
@@ -129,6 +138,8 @@ impl Cluster {
             queue: Queue::new(config.queue_bytes.as_usize()),
             channels: Channels::new(),
             census: Census::default(),
+            accept: config.accept.clone(),
+            inbound: Inbound::default(),
             sessions: Sessions::new(recovery.max_age),
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
@@ -252,6 +263,11 @@ impl Cluster {
     /// How many clients the other servers have, as far as they have said.
     pub(crate) fn clients_elsewhere(&self) -> usize {
         self.census.elsewhere()
+    }
+
+    /// Whether emitters are heard.
+    pub(crate) fn hears_emitters(&self) -> bool {
+        !self.accept.is_empty()
     }
 
     /// Has sockets of all servers changed, these ones too.

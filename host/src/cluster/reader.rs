@@ -251,6 +251,11 @@ impl Reader {
                 self.cluster.queue.is_in(sequence);
             }
         }
+        if let Some(tag) = received.of
+            && self.cluster.hears_emitters()
+        {
+            self.cluster.inbound.is_in(tag);
+        }
         if let Some(entry) = received.entry {
             apply.apply(id, entry);
         }

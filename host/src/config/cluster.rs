@@ -18,6 +18,18 @@ pub struct Cluster {
     pub max_entries: usize,
     /// How much may wait to be sent while Redis is away.
     pub queue_bytes: Size,
+    /// Which programs that are no servers are heard.
+    pub accept: Vec<Accept>,
+}
+
+/// Programs that are no servers and send events by a form of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accept {
+    /// `@socket.io/redis-emitter`.
+    RedisEmitter,
+    /// python-socketio's managers, from 5.14 on.
+    PythonSocketio,
 }
 
 impl Default for Cluster {
@@ -27,6 +39,7 @@ impl Default for Cluster {
             prefix: "socket.io".to_owned(),
             max_entries: 10_000,
             queue_bytes: Size::mib(64),
+            accept: Vec::new(),
         }
     }
 }

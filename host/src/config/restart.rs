@@ -87,6 +87,7 @@ impl Config {
                     prefix,
                     max_entries,
                     queue_bytes: cluster_queue,
+                    accept,
                 },
             reload: _,
             plugins: _,
@@ -214,6 +215,7 @@ impl Config {
                 "cluster.queue_bytes",
                 *cluster_queue != new.cluster.queue_bytes,
             ),
+            ("cluster.accept", *accept != new.cluster.accept),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))
