@@ -1,6 +1,6 @@
 // The real server binary, with a folder and a configuration of its own.
 import { spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, extname, join, resolve } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -70,7 +70,7 @@ export function wasm(name) {
  * node:test's `{ after }` for what all tests of a file share.
  *
  * - `config`: the TOML text without plugins.
- * - `files`: texts of more files, by name.
+ * - `files`: texts of more files, by name; `links`: what links lead to, by name.
  * - `plugins`: for each one the name of its .wasm, or `{ wasm, name, …keys of [[plugins]] }`. The
  *   file is copied to FOLDER/NAME.wasm; the plugin's name has "-" for every "_". A script is
  *   `{ script, text, name, …keys of [[plugins]] }`, written to FOLDER/scripts/SCRIPT.
@@ -80,7 +80,7 @@ export function wasm(name) {
  * - `recovery`: whether clients get their connections back. It adds an argument to events.
  * - `embedding`: a program that embeds the server, and takes nothing but the path of `mixlab.toml`.
  */
-export function makeFolder(t, { config = '', files: more = {}, plugins = [], env = {}, shell, recovery = false, embedding } = {}) {
+export function makeFolder(t, { config = '', files: more = {}, links = {}, plugins = [], env = {}, shell, recovery = false, embedding } = {}) {
   const tables = plugins.map((plugin) => (typeof plugin === 'string' ? { wasm: plugin } : plugin));
   const components = tables.filter((table) => table.wasm);
   const files = new Map(components.map(({ wasm: name }) => [`${name}.wasm`, wasm(name)]));
@@ -105,7 +105,11 @@ export function makeFolder(t, { config = '', files: more = {}, plugins = [], env
     mkdirSync(dirname(join(folder, 'scripts', script)), { recursive: true });
     writeFileSync(join(folder, 'scripts', script), text);
   }
-  for (const [name, text] of Object.entries(more)) writeFileSync(join(folder, name), text, { mode: 0o600 });
+  for (const [name, text] of Object.entries(more)) {
+    mkdirSync(dirname(join(folder, name)), { recursive: true });
+    writeFileSync(join(folder, name), text, { mode: 0o600 });
+  }
+  for (const [name, target] of Object.entries(links)) symlinkSync(target, join(folder, name));
   const configPath = join(folder, 'mixlab.toml');
   writeFileSync(configPath, [config, ...tables.map(pluginTable)].join('\n'));
   const runtime = join(folder, 'run');

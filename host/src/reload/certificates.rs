@@ -1,6 +1,9 @@
 //! Certificates follow their files, as plugins do.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use tokio::task::spawn_blocking;
 
@@ -14,6 +17,9 @@ use crate::{
     tls::{self, CertificateError, Identity},
 };
 
+/// How often the log says what is wrong with the certificates that are in force.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// The certificates that are in force, and the files that they came from.
 pub(super) struct Certificates {
     published: tls::Current,
@@ -23,6 +29,21 @@ pub(super) struct Certificates {
     files: Vec<(PathBuf, Followed)>,
     /// Why the files as they are now are not in force.
     error: Option<String>,
+    reminder: Reminder,
+}
+
+/// When the log said last what is wrong with the certificates that are in force.
+struct Reminder(Instant);
+
+impl Reminder {
+    /// Whether it is to be said again.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = now.duration_since(self.0) >= REMINDER_INTERVAL;
+        if is_due {
+            self.0 = now;
+        }
+        is_due
+    }
 }
 
 impl Certificates {
@@ -33,6 +54,15 @@ impl Certificates {
             files: files(&config),
             config,
             error: None,
+            reminder: Reminder(Instant::now()),
+        }
+    }
+
+    /// Says from time to time that a certificate is about to expire, or has: whoever was to renew it may
+    /// not be at work.
+    pub(super) fn remind(&mut self, now: Instant) {
+        if self.reminder.is_due(now) {
+            self.published.load().warn_of_doubts();
         }
     }
 
@@ -115,4 +145,20 @@ fn files(config: &config::Tls) -> Vec<(PathBuf, Followed)> {
     paths
         .map(|path| (path.clone(), Followed::default()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_said_once_a_day() {
+        let began = Instant::now();
+        let mut reminder = Reminder(began);
+        let due = [1, 23, 24, 25, 47, 48].map(|hours: u64| {
+            let now = began + Duration::from_secs(hours * 60 * 60);
+            reminder.is_due(now)
+        });
+        assert_eq!(due, [false, false, true, false, false, true]);
+    }
 }

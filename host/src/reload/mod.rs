@@ -232,6 +232,9 @@ impl Reloader {
                     }
                     watch.follow(self.paths());
                     self.limits.forget_idle();
+                    if let Some(certificates) = &mut self.certificates {
+                        certificates.remind(Instant::now());
+                    }
                 }
                 Some(request) = requests.recv() => {
                     self.refresh().await;

@@ -12,7 +12,10 @@ use std::{
 use rustls::{
     Error, InconsistentKeys,
     crypto::CryptoProvider,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+    pki_types::{
+        CertificateDer, PrivateKeyDer,
+        pem::{self, PemObject},
+    },
     sign::CertifiedKey,
 };
 
@@ -22,6 +25,9 @@ use crate::config;
 /// A certificate is about to expire when less than this part of its time is left. Whoever renews them
 /// does so earlier: at a third.
 const LAST_PART: u32 = 10;
+
+/// The largest file that is read, in bytes: a chain of many certificates takes a hundredth of it.
+const MAX_FILE: u64 = 1024 * 1024;
 
 /// Who may read or change a key, but for its owner and who is in its group.
 const OPEN_TO_OTHERS: u32 = 0o026;
@@ -175,6 +181,15 @@ fn content(path: &Path, reason: impl Into<String>) -> CertificateError {
     }
 }
 
+/// Of a file that may hold a key, nothing is shown.
+fn no_pem(path: &Path, error: &pem::Error) -> CertificateError {
+    let reason = match error {
+        pem::Error::MissingSectionEnd { .. } => "its end is missing: it is written in part",
+        _ => "it is not in PEM",
+    };
+    content(path, reason)
+}
+
 fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> CertificateError {
     let path = path.to_owned();
     |source| CertificateError::Unreadable { path, source }
@@ -185,6 +200,9 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
     let metadata = fs::metadata(path).map_err(unreadable(path))?;
     if !metadata.is_file() {
         return Err(content(path, "it is not a file"));
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(content(path, "it is larger than any certificate or key"));
     }
     fs::read(path).map_err(unreadable(path))
 }
@@ -197,7 +215,7 @@ fn mode(path: &Path) -> Result<u32, CertificateError> {
 /// The server's own certificate, and those behind it that lead to one that clients know.
 fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let chain = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let chain = chain.map_err(|error| content(path, format!("it is no PEM: {error}")))?;
+    let chain = chain.map_err(|error| no_pem(path, &error))?;
     match chain.is_empty() {
         true => Err(content(
             path,
@@ -210,7 +228,7 @@ fn chain(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Certif
 fn private_key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let mut keys = PrivateKeyDer::pem_slice_iter(pem);
     let key = keys.next().transpose();
-    let key = key.map_err(|error| content(path, format!("it is no PEM: {error}")))?;
+    let key = key.map_err(|error| no_pem(path, &error))?;
     key.ok_or_else(|| {
         let is_encrypted = pem
             .windows(ENCRYPTED.len())

@@ -111,3 +111,82 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from))
         .ok()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Of nobody: with a version, for `a.example` and 127.0.0.1, from 1970 to 2050.
+    fn certificate() -> Vec<u8> {
+        let time = |tag, text: &str| value(tag, &[text.as_bytes()]);
+        let validity = value(
+            0x30,
+            &[&time(0x17, "700101000000Z"), &time(0x18, "20500101000000Z")],
+        );
+        let hosts = value(
+            0x30,
+            &[
+                &value(0x82, &[b"A.example"]),
+                &value(0x87, &[&[127, 0, 0, 1]]),
+            ],
+        );
+        let extension = value(
+            0x30,
+            &[&value(6, &[SUBJECT_ALT_NAME]), &value(4, &[&hosts])],
+        );
+        let extensions = value(0xa3, &[&value(0x30, &[&extension])]);
+        let empty = value(0x30, &[]);
+        let version = value(0xa0, &[&value(2, &[&[2]])]);
+        let serial = value(2, &[&[1]]);
+        let fields: [&[u8]; 8] = [
+            &version,
+            &serial,
+            &empty,
+            &empty,
+            &validity,
+            &empty,
+            &empty,
+            &extensions,
+        ];
+        let own = value(0x30, &fields);
+        value(0x30, &[&own, &empty, &value(3, &[&[0]])])
+    }
+
+    fn value(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
+        let content = parts.concat();
+        let length = content.len() as u8;
+        let head = match length {
+            0..0x80 => vec![tag, length],
+            0x80.. => vec![tag, 0x81, length],
+        };
+        [head, content].concat()
+    }
+
+    #[test]
+    fn a_certificate_says_for_whom_it_is_and_how_long() {
+        let details = Details::of(&certificate()).unwrap();
+        let until = Duration::from_secs(2_524_608_000);
+        let expected = Details {
+            names: vec!["a.example".to_owned()],
+            addresses: vec![IpAddr::from([127, 0, 0, 1])],
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH + until,
+        };
+        assert_eq!(details, expected);
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_no_certificate_is_refused(at in any::<prop::sample::Index>(), byte: u8, end in any::<prop::sample::Index>()) {
+            let mut bytes = certificate();
+            let end = end.index(bytes.len());
+            prop_assert!(Details::of(&bytes[..end]).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            // It may still be one.
+            Details::of(&bytes).ok();
+        }
+    }
+}
