@@ -87,6 +87,52 @@ test('TypeScript runs as it is, its lines are the author’s, and what it import
   assert.match((await plugin(server, 'hello')).refusal, /lib\/words\.ts:3:22: /);
 });
 
+const SCORES = `import { event, plugin } from "mixlab";
+import words from "./words.json" with { type: "json" };
+import { shout } from "./shout.mjs";
+export default plugin({
+    add: event({ access: "anyone" }, async (cx, points) => cx.store.set(\`score:\${points}\`, points)),
+    all: event({ access: "anyone" }, async (cx) => (await cx.store.scan("score:")).map(({ value }) => value)),
+    title: event({ access: "anyone" }, () => shout(words.title)),
+})`;
+const MIGRATES = `.migration(1, async (cx, from, after) => {
+    if (from !== 0) throw new Error("from what?");
+    const some = await cx.store.scan("score:", { after, limit: 2 });
+    for (const { key, value } of some) cx.store.set(key, { points: value });
+    return some.at(-1)?.key;
+})`;
+
+test('a new version of a script brings what the former has stored into its own form, or the former goes on', async (t) => {
+  const server = await serve(t, 'scores.mjs', `${SCORES};\n`, {
+    grants: ['store'],
+    files: { 'words.json': '{ "title": "Scores" }', 'shout.mjs': 'export const shout = (text) => `${text}!`;' },
+  });
+  const client = await connect(t, server);
+  assert.equal(await ask(client, 'title'), 'Scores!');
+  for (const points of [1, 2, 3]) await ask(client, 'add', points);
+  server.save('scores.mjs', `${SCORES}${MIGRATES.replace('!== 0', '=== 0')};\n`);
+  await until(async () => (await plugin(server, 'scores')).state === 'serving-old');
+  assert.match((await plugin(server, 'scores')).refusal, /from what\?[^]*scores\.mjs:9:31/);
+  assert.deepEqual(await ask(client, 'all'), [1, 2, 3]);
+  server.save('scores.mjs', `${SCORES}${MIGRATES};\n`);
+  await until(async () => (await plugin(server, 'scores')).state === 'serving');
+  assert.deepEqual(await ask(client, 'all'), [{ points: 1 }, { points: 2 }, { points: 3 }]);
+  assert.equal((await plugin(server, 'scores')).generation, 2);
+});
+
+test('a script says what memory it needs at least, and what its hooks did wrong', async (t) => {
+  const hooks = 'import { plugin } from "mixlab";\nexport default plugin({}).onDisconnect((cx) => {\n    cx.user.name;\n});\n';
+  const server = await startServer(t, {
+    plugins: [
+      { script: 'small.js', text: HELLO, grants: [], budget: { memory: '1MiB' } },
+      { script: 'hooks.js', text: hooks, grants: [] },
+    ],
+  });
+  assert.match((await plugin(server, 'small')).refusal, /memory = 1\.0 MiB/);
+  (await connect(t, server)).disconnect();
+  await server.waitForLog(/TypeError: cannot read property 'name' of undefined\n.*hooks\.js:3:/);
+});
+
 /** Scripts that cannot be served: what is said of them has the line. */
 const REFUSED = {
   syntax: ['wrong.js', 'import { plugin } from "mixlab";\nexport default plugin({}};', /SyntaxError: .*\n\s+at wrong\.js:2:25/],
@@ -192,8 +238,8 @@ const SAID = {
   catch: /CPU time is used up, here:\n.*script\.js:32:/,
   proxy: /./,
   value: /a text/,
-  // The engine asks nobody while it is within one of its own functions that takes no memory.
-  fill: /the budget cpu = 50ms is used up.*event="fail:fill"/,
+  // The engine asks nobody while it is within one of its own functions, unless that takes memory.
+  fill: /(the budget cpu = 50ms is used up|CPU time is used up, here:\n.*script\.js:35:).*event="fail:fill"/,
 };
 
 test('whatever an event does to its script ends with that event, and the log has the line', async (t) => {
@@ -267,6 +313,49 @@ export default plugin((config: { max: number }) => ({ send })).onConnect((cx) =>
   );
   const lines = errors.map((error) => Number(error.split(':')[0]));
   assert.deepEqual([...new Set(lines)].toSorted((a, b) => a - b), [2, 4, 5, 6, 7, 10, 12, 13], errors.join('\n'));
+});
+
+const FOUND = `import * as mixlab from "mixlab";
+const names = (value) => Object.getOwnPropertyNames(Object.getPrototypeOf(value)).filter((name) => name !== "constructor");
+export default mixlab.plugin({
+    found: mixlab.event({ access: "anyone" }, (cx, globals) => ({
+        exports: Object.keys(mixlab),
+        types: Object.keys(mixlab.t),
+        context: names(cx), selection: names(cx.to("a")), store: names(cx.store), timers: names(cx.timers), presence: names(cx.presence("a")),
+        plugin: names(mixlab.plugin({})),
+        missing: globals.filter((path) => path.split(".").reduce((value, name) => value?.[name], globalThis) === undefined),
+    })),
+});
+`;
+
+/** The names of the members of an interface of mixlab.d.ts, or of what is between two other lines of it. */
+function declared(begin) {
+  const text = readFileSync(join(ROOT, 'plugins/mixlab.d.ts'), 'utf8');
+  const body = text.slice(text.indexOf(begin)).split('\n').slice(1);
+  const end = body.findIndex((line) => /^ {4}\};?$/.test(line));
+  const members = body.slice(0, end).map((line) => line.match(/^ {8}(?:readonly )?(\w+)[?(<:]/)?.[1]);
+  return [...new Set(members.filter(Boolean))].toSorted();
+}
+
+test('what is there is what mixlab.d.ts and SCRIPTS.md say', async (t) => {
+  const server = await serve(t, 'found.js', FOUND);
+  const client = await connect(t, server);
+  const documented = readFileSync(join(ROOT, 'plugins/SCRIPTS.md'), 'utf8').match(/Beside it: ([^]*?)\n\n/)[1];
+  const globals = [...documented.matchAll(/`([\w.]+)`/g)].map(([, name]) => name);
+  assert.ok(globals.includes('structuredClone') && globals.includes('crypto.randomUUID'));
+  const found = await ask(client, 'found', globals);
+  assert.deepEqual(found.missing, []);
+  const types = readFileSync(join(ROOT, 'plugins/mixlab.d.ts'), 'utf8');
+  const exported = [...types.matchAll(/^ {4}export (?:const|class|function) (\w+)/gm)].map(([, name]) => name);
+  assert.deepEqual(found.exports.toSorted(), [...new Set(exported)].toSorted());
+  assert.deepEqual(found.types.toSorted(), declared('export const t: {'));
+  const selecting = declared('interface Selecting {');
+  assert.deepEqual(found.context.toSorted(), [...declared('export interface Context<'), ...selecting].toSorted());
+  assert.deepEqual(found.selection.toSorted(), [...declared('export interface Selection '), ...selecting].toSorted());
+  assert.deepEqual(found.store.toSorted(), declared('export interface Store {'));
+  assert.deepEqual(found.timers.toSorted(), declared('export interface Timers {'));
+  assert.deepEqual(found.presence.toSorted(), declared('export interface Presence {'));
+  assert.deepEqual(found.plugin.toSorted(), declared('export interface Plugin<'));
 });
 
 test('what runs scripts was built from the sources that are here', () => {

@@ -213,13 +213,15 @@ impl ResourceLimiter for Meter {
         desired: usize,
         _maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
+        // Nobody begins without any memory.
+        let is_up_to_it = self.handles_shortage && current > 0;
         // What runs in one go in the engine of scripts does not ask whether time is up; but it takes memory.
-        if self.handles_shortage && is_out_of_time() {
+        if is_up_to_it && is_out_of_time() {
             return Ok(false);
         }
         match self.grow(desired.saturating_sub(current)) {
             Ok(()) => Ok(true),
-            Err(_) if self.handles_shortage => Ok(false),
+            Err(_) if is_up_to_it => Ok(false),
             Err(over) => Err(over.into()),
         }
     }

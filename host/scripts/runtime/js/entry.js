@@ -4,7 +4,7 @@ import { HostError, Refusal, Rejection, place, read, show, told, write } from "m
 
 export { place };
 import { Context, enter, underWay } from "mixlab:context";
-import { Answer, described } from "mixlab";
+import { Answer, described } from "mixlab:plugin";
 
 const { parse, stringify } = JSON;
 
