@@ -113,9 +113,9 @@ impl Broadcast {
             let (room, change) = (Selection::room(user.room()), Change::Disconnect { close });
             // Node's servers know their namespaces by their names.
             for adapter in self.namespaces.all() {
-                cluster.send(adapter.namespace(), &room, &change);
+                cluster.send(adapter.namespace(), room.clone(), change.clone(), |_, _| {});
             }
-            cluster.send(EVERY_NAMESPACE, &room, &change);
+            cluster.send(EVERY_NAMESPACE, room, change, |_, _| {});
         }
         ended
     }
@@ -217,13 +217,13 @@ impl Broadcast {
         message: Message,
         volatile: bool,
     ) -> Delivery {
-        if let Some(cluster) = &self.cluster {
+        if self.cluster.is_some() {
             let change = Change::Emit {
                 event: event.to_owned(),
                 message,
                 volatile,
             };
-            cluster.send(namespace, &to, &change);
+            self.change(namespace, to, change);
             return Delivery::default();
         }
         match adapter {
@@ -240,8 +240,27 @@ impl Broadcast {
     /// Changes sockets of a namespace, on all servers of a cluster.
     pub(crate) fn change(&self, namespace: &str, to: Selection, change: Change) {
         match &self.cluster {
-            Some(cluster) => cluster.send(namespace, &to, &change),
+            Some(cluster) => {
+                let perform = |to, change| self.perform_alone(namespace, to, change);
+                cluster.send(namespace, to, change, perform);
+            }
             None => self.perform(None, namespace, to, change),
+        }
+    }
+
+    /// Changes sockets of a namespace that are here while the cluster's Redis is away.
+    fn perform_alone(&self, namespace: &str, to: Selection, change: Change) {
+        match change {
+            Change::Emit {
+                event,
+                message,
+                volatile,
+            } => {
+                if let Some(adapter) = self.namespaces.get(namespace) {
+                    adapter.broadcast_alone(to, &event, message, volatile);
+                }
+            }
+            change => self.perform(None, namespace, to, change),
         }
     }
 
@@ -377,9 +396,18 @@ impl Apply for Broadcast {
         }
     }
 
-    fn is_interrupted(&self) {
+    fn apply_alone(&self, entry: Entry) {
+        self.perform_alone(&entry.namespace, entry.to, entry.change);
+    }
+
+    fn is_interrupted(&self, has_missed: bool) {
         for adapter in self.namespaces.all() {
             adapter.interrupt();
+        }
+        if has_missed {
+            for connection in self.connections.all() {
+                connection.end_transport();
+            }
         }
     }
 }

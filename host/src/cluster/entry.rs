@@ -187,7 +187,7 @@ pub(super) fn encode(json: String, attachments: &[Bytes]) -> String {
     }
 }
 
-fn decode(data: &str) -> Result<Unpacked, Unreadable> {
+pub(super) fn decode(data: &str) -> Result<Unpacked, Unreadable> {
     if data.starts_with('{') {
         return Ok(Unpacked {
             json: data.to_owned(),
@@ -243,7 +243,11 @@ impl Change {
 }
 
 impl Entry {
-    fn read(namespace: String, kind: u8, data: &Unpacked) -> Result<Option<Self>, Unreadable> {
+    pub(super) fn read(
+        namespace: String,
+        kind: u8,
+        data: &Unpacked,
+    ) -> Result<Option<Self>, Unreadable> {
         let Data {
             packet,
             opts,

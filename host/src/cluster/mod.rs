@@ -43,6 +43,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use redis::RedisResult;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -63,7 +64,7 @@ pub(crate) use self::{
     talk::Want,
 };
 use crate::{
-    config::{self, Accept},
+    config::{self, Accept, OnLoss},
     transport::{Selection, SessionKey},
     user::UserId,
 };
@@ -83,6 +84,9 @@ pub(crate) struct Cluster {
     /// Up to where the stream was read and performed.
     read_up_to: AtomicU64,
     closed: CancellationToken,
+    on_loss: OnLoss,
+    /// What is sent happens here at once, since Redis is away.
+    is_alone: Mutex<bool>,
 }
 
 /// What becomes of a client that is back and shows what it had.
@@ -143,6 +147,8 @@ impl Cluster {
             sessions: Sessions::new(recovery.max_age),
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
+            on_loss: config.on_loss,
+            is_alone: Mutex::default(),
         }))
     }
 
@@ -175,6 +181,10 @@ impl Cluster {
         namespace: &str,
         user: Option<&UserId>,
     ) -> RedisResult<Recalled> {
+        if self.queue.is_ahead() {
+            // Clients here have got what is still to come in the order of the stream.
+            return Ok(Recalled::Nowhere);
+        }
         if self.sessions.is_waiting(pid) {
             return Ok(Recalled::Here);
         }
@@ -211,7 +221,7 @@ impl Cluster {
                         sockets: vec![carried.id.clone()],
                         ..Selection::default()
                     };
-                    self.send(namespace, &its, &Change::Release);
+                    self.send(namespace, its, Change::Release, |_, _| {});
                     *released.insert(Instant::now())
                 }
             };
@@ -270,10 +280,41 @@ impl Cluster {
         !self.accept.is_empty()
     }
 
-    /// Has sockets of all servers changed, these ones too.
-    pub(crate) fn send(&self, namespace: &str, to: &Selection, change: &Change) {
-        let (kind, data) = change.write(to);
-        self.queue.push(namespace, kind, data);
+    /// Has sockets of all servers changed, these ones too: when the entry is read back or, while Redis is away
+    /// and that is configured, by `perform`, now.
+    pub(crate) fn send(
+        &self,
+        namespace: &str,
+        to: Selection,
+        change: Change,
+        perform: impl FnOnce(Selection, Change),
+    ) {
+        // Held while it happens here, so that all of it happens in the order in which it was sent.
+        let is_alone = self.is_alone.lock();
+        let (kind, data) = change.write(&to);
+        self.queue.push(namespace, kind, data, *is_alone);
+        if *is_alone {
+            perform(to, change);
+        }
+    }
+
+    /// Redis is away: what waits for it happens here, and so does what is sent from now on.
+    fn go_on_alone(&self, apply: &impl Apply) {
+        if self.on_loss == OnLoss::Hold {
+            return;
+        }
+        let mut is_alone = self.is_alone.lock();
+        *is_alone = true;
+        for entry in self.queue.do_all() {
+            if let Some(entry) = entry.entry() {
+                apply.apply_alone(entry);
+            }
+        }
+    }
+
+    /// Redis is back: what is sent from now on happens when it is read back.
+    fn go_on_together(&self) {
+        *self.is_alone.lock() = false;
     }
 
     /// Answers in the stream.
@@ -284,7 +325,7 @@ impl Cluster {
             attachments,
         } = saying;
         let data = entry::encode(json, &attachments);
-        self.queue.push(namespace, kind, data);
+        self.queue.push(namespace, kind, data, false);
     }
 
     /// Whether more may be sent. Who has asked may still send what it is about to.

@@ -1,12 +1,24 @@
 //! What is to be sent to all servers, until it was read back.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::{Entry, entry};
+
 /// What an entry takes beside its text, in bytes.
 const ENTRY_OVERHEAD: usize = 128;
+
+/// How long an entry is kept that was read back: so far behind may others be when Redis loses what it has.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// Entries in the order in which they are to be sent.
 pub(super) struct Queue {
@@ -21,9 +33,12 @@ pub(super) struct Queue {
 struct Waiting {
     /// The oldest first, numbered without gaps.
     entries: VecDeque<Arc<Outgoing>>,
+    /// What those take that were not read back.
     bytes: usize,
     /// The number of the next entry.
     next: u64,
+    /// The number of the first one that was not read back. Those before it are kept for a while.
+    unread: u64,
     /// The number of the next one to be sent.
     unsent: u64,
 }
@@ -39,9 +54,23 @@ pub(super) struct Outgoing {
     pub kind: u8,
     /// The rest.
     pub data: String,
+    /// It has happened here, before it is in.
+    is_done: AtomicBool,
+    /// When it was read back.
+    read_at: OnceLock<Instant>,
 }
 
 impl Outgoing {
+    fn is_done(&self) -> bool {
+        self.is_done.load(Ordering::Relaxed)
+    }
+
+    /// What it says.
+    pub(super) fn entry(&self) -> Option<Entry> {
+        let data = entry::decode(&self.data).ok()?;
+        Entry::read(self.namespace.clone(), self.kind, &data).ok()?
+    }
+
     fn bytes(&self) -> usize {
         self.namespace.len() + self.data.len() + ENTRY_OVERHEAD
     }
@@ -64,7 +93,7 @@ impl Queue {
     }
 
     /// Adds an entry.
-    pub(super) fn push(&self, namespace: &str, kind: u8, data: String) {
+    pub(super) fn push(&self, namespace: &str, kind: u8, data: String, is_done: bool) {
         let namespace = namespace.to_owned();
         let mut waiting = self.waiting.lock();
         let sequence = waiting.next;
@@ -73,6 +102,8 @@ impl Queue {
             namespace,
             kind,
             data,
+            is_done: is_done.into(),
+            read_at: OnceLock::new(),
         };
         waiting.next += 1;
         waiting.bytes += outgoing.bytes();
@@ -93,28 +124,72 @@ impl Queue {
         }
     }
 
-    /// Whatever was not read back is to be sent again.
-    pub(super) fn rewind(&self) {
+    /// Whatever was not read back is to be sent again; with `all` also what was a moment ago, since what Redis
+    /// had is lost, and others may not have read it.
+    pub(super) fn rewind(&self, all: bool) {
         let mut waiting = self.waiting.lock();
-        waiting.unsent = waiting.first();
+        waiting.forget_read(Instant::now());
+        if all {
+            waiting.unread = waiting.first();
+            waiting.bytes = waiting.entries.iter().map(|entry| entry.bytes()).sum();
+        }
+        waiting.unsent = waiting.unread;
     }
 
-    /// An entry was read back, and so were all before it.
-    pub(super) fn is_in(&self, sequence: u64) {
+    /// An entry was read back, and so were all before it. Whether it had happened here before.
+    pub(super) fn is_in(&self, sequence: u64) -> bool {
+        let now = Instant::now();
         let mut waiting = self.waiting.lock();
-        while let Some(first) = waiting.entries.front()
-            && first.sequence <= sequence
-        {
-            waiting.bytes -= first.bytes();
-            waiting.entries.pop_front();
+        let waiting = &mut *waiting;
+        let first = waiting.first();
+        let index = |number: u64| usize::try_from(number - first).expect("they are in memory");
+        let Some(read) = sequence.checked_sub(first) else {
+            return true;
+        };
+        let was_done = waiting
+            .entries
+            .get(read as usize)
+            .is_some_and(|it| it.is_done());
+        for entry in waiting.entries.range(index(waiting.unread)..) {
+            if entry.sequence > sequence {
+                break;
+            }
+            waiting.bytes -= entry.bytes();
+            entry.read_at.get_or_init(|| now);
         }
-        waiting.unsent = waiting.unsent.max(waiting.first());
+        waiting.unread = waiting.unread.max(sequence + 1);
+        waiting.unsent = waiting.unsent.max(waiting.unread);
+        waiting.forget_read(now);
+        was_done
+    }
+
+    /// What was not read back and has not happened here, in order. It counts as done.
+    pub(super) fn do_all(&self) -> Vec<Arc<Outgoing>> {
+        let waiting = self.waiting.lock();
+        let unread = waiting
+            .entries
+            .iter()
+            .filter(|it| it.sequence >= waiting.unread);
+        let is_open = |it: &&Arc<Outgoing>| !it.is_done.swap(true, Ordering::Relaxed);
+        unread.filter(is_open).cloned().collect()
+    }
+
+    /// Whether something has happened here that is not in.
+    pub(super) fn is_ahead(&self) -> bool {
+        let waiting = self.waiting.lock();
+        let mut unread = waiting.entries.iter().rev();
+        let is_unread = |it: &&Arc<Outgoing>| it.sequence >= waiting.unread;
+        unread.by_ref().take_while(is_unread).any(|it| it.is_done())
     }
 
     /// What waits, in entries and bytes.
     pub(super) fn waiting(&self) -> (usize, usize) {
         let waiting = self.waiting.lock();
-        (waiting.entries.len(), waiting.bytes)
+        let entries = waiting.next - waiting.unread;
+        (
+            usize::try_from(entries).expect("they are in memory"),
+            waiting.bytes,
+        )
     }
 }
 
@@ -124,6 +199,16 @@ impl Waiting {
         self.entries
             .front()
             .map_or(self.next, |entry| entry.sequence)
+    }
+
+    /// Forgets what was read back so long ago that everybody has read it.
+    fn forget_read(&mut self, now: Instant) {
+        while let Some(first) = self.entries.front()
+            && let Some(read_at) = first.read_at.get()
+            && now.duration_since(*read_at) > KEPT
+        {
+            self.entries.pop_front();
+        }
     }
 
     fn take(&mut self, most: usize) -> Vec<Arc<Outgoing>> {
@@ -142,7 +227,7 @@ mod tests {
 
     fn push(queue: &Queue, times: usize) {
         for _ in 0..times {
-            queue.push("/", 6, "{}".to_owned());
+            queue.push("/", 6, "{}".to_owned(), false);
         }
     }
 
@@ -158,17 +243,32 @@ mod tests {
         assert!(!queue.has_room());
         assert_eq!(sent(&queue, 2).await, [0, 1]);
         assert_eq!(sent(&queue, 2).await, [2]);
-        queue.is_in(0);
-        queue.rewind();
+        assert!(!queue.is_in(0));
+        queue.rewind(false);
         assert_eq!(sent(&queue, 9).await, [1, 2]);
         // An old connection brings one in.
-        queue.rewind();
+        queue.rewind(false);
         queue.is_in(1);
         assert_eq!(sent(&queue, 9).await, [2]);
         queue.is_in(2);
         assert_eq!(queue.waiting(), (0, 0));
-        queue.rewind();
+        queue.rewind(false);
         push(&queue, 1);
         assert_eq!(sent(&queue, 9).await, [3]);
+        // Redis has lost what it had.
+        queue.rewind(true);
+        assert_eq!(sent(&queue, 9).await, [0, 1, 2, 3]);
+    }
+
+    #[test]
+    fn what_has_happened_here_is_known_when_it_is_read_back() {
+        let queue = Queue::new(400);
+        push(&queue, 2);
+        assert_eq!(queue.do_all().len(), 2);
+        assert_eq!(queue.do_all().len(), 0);
+        push(&queue, 1);
+        assert!(queue.is_ahead());
+        assert!(queue.is_in(0) && queue.is_in(1) && !queue.is_ahead());
+        assert!(!queue.is_in(2));
     }
 }

@@ -7,11 +7,11 @@ use std::{
 };
 
 use redis::{
-    RedisResult,
+    RedisResult, Value,
     aio::MultiplexedConnection,
     streams::{StreamId, StreamRangeReply, StreamReadReply},
 };
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{
     Cluster, Entry, EntryId,
@@ -25,6 +25,9 @@ const BATCH: usize = 500;
 
 /// Pause before Redis is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// A read that takes so much longer than it may was held up, with this process or with Redis.
+const HELD_UP: Duration = Duration::from_millis(500);
 
 /// The id before all entries.
 const NOTHING: &str = "0-0";
@@ -43,8 +46,12 @@ pub(crate) trait Apply: Send + Sync + 'static {
     /// What an entry says happens here.
     fn apply(&self, id: EntryId, entry: Entry);
 
-    /// Entries were lost: whoever has not seen what came before the next one has missed some.
-    fn is_interrupted(&self);
+    /// What an entry says happens here, before it is in the stream.
+    fn apply_alone(&self, entry: Entry);
+
+    /// Entries were lost: who drops now, or has dropped, starts afresh. So does everybody who is here, if
+    /// `has_missed` some.
+    fn is_interrupted(&self, has_missed: bool);
 }
 
 /// The one who reads.
@@ -53,6 +60,8 @@ pub(crate) struct Reader {
     /// The id of the last entry that was read, as Redis gave it; none before the first connection.
     last: Option<String>,
     senders: HashMap<String, u64>,
+    /// A random text that is in Redis as long as all the rest.
+    life: Option<String>,
     /// What was last said of the connection.
     is_lost: bool,
 }
@@ -64,6 +73,7 @@ impl Reader {
             cluster,
             last: None,
             senders: HashMap::new(),
+            life: None,
             is_lost: false,
         }
     }
@@ -73,6 +83,9 @@ impl Reader {
         loop {
             let ended = self.read(apply).await;
             self.cluster.link.round.send_modify(Round::is_lost);
+            if ended.is_err() {
+                self.cluster.go_on_alone(apply);
+            }
             if let Err(error) = ended
                 && !std::mem::replace(&mut self.is_lost, true)
             {
@@ -89,6 +102,7 @@ impl Reader {
         let round = rounds.borrow_and_update().number;
         self.begin(&mut redis, apply).await?;
         while self.read_some(&mut redis, None, apply).await? {}
+        self.cluster.go_on_together();
         self.cluster.link.round.send_modify(Round::has_caught_up);
         if std::mem::take(&mut self.is_lost) {
             tracing::info!("the connection to Redis is back");
@@ -109,21 +123,51 @@ impl Reader {
         redis: &mut MultiplexedConnection,
         apply: &impl Apply,
     ) -> RedisResult<()> {
-        let Some(last) = &self.last else {
+        let Some(last) = self.last.clone() else {
             return self.catch_up(redis, apply).await;
         };
-        if last == NOTHING {
+        let is_known = last == NOTHING || !self.range(redis, &last, &last, 1).await?.is_empty();
+        let is_same = self.is_same_life(redis).await?;
+        if is_known && is_same {
             return Ok(());
         }
-        let known = self.range(redis, last, last, 1).await?;
-        if known.is_empty() {
+        let oldest = self.range(redis, "-", "+", 1).await?;
+        let oldest = oldest.first().and_then(|entry| EntryId::parse(&entry.id));
+        let goes_further_back = oldest < EntryId::parse(&last);
+        if !is_same || goes_further_back {
             tracing::error!(
-                last,
-                "entries of the stream are gone that were not read: clients that drop now start afresh"
+                "Redis has lost what it had: what was sent just now is sent again, and clients that drop start afresh"
             );
-            apply.is_interrupted();
+            self.cluster.queue.rewind(true);
+            apply.is_interrupted(false);
+        } else {
+            self.has_missed(apply);
         }
         Ok(())
+    }
+
+    fn has_missed(&self, apply: &impl Apply) {
+        tracing::error!(
+            "entries of the stream are gone that were not read: all clients start afresh; `cluster.max_entries` are too few, \
+             or this server was held up"
+        );
+        apply.is_interrupted(true);
+    }
+
+    /// Whether Redis still has what it had when it was last asked.
+    async fn is_same_life(&mut self, redis: &mut MultiplexedConnection) -> RedisResult<bool> {
+        let key = format!("{}:mixlab:life", self.cluster.link.prefix);
+        let new = format!("{:016x}", rand::random::<u64>());
+        let mut set = redis::cmd("SET");
+        set.arg(&key)
+            .arg(new)
+            .arg("NX")
+            .query_async::<Value>(redis)
+            .await?;
+        let life: Option<String> = redis::cmd("GET").arg(&key).query_async(redis).await?;
+        let is_same = self.life.is_none() || self.life == life;
+        self.life = life;
+        Ok(is_same)
     }
 
     /// Reads what clients may have missed that come here from other servers.
@@ -174,6 +218,7 @@ impl Reader {
             apply.begin(EntryId::parse(&newest).unwrap_or_default());
         }
         self.last = Some(newest);
+        self.is_same_life(redis).await?;
         self.note_position();
         Ok(())
     }
@@ -223,12 +268,21 @@ impl Reader {
             .arg("STREAMS")
             .arg(&*self.cluster.link.prefix)
             .arg(last);
+        let began = Instant::now();
         let read: Option<StreamReadReply> = command.query_async(redis).await?;
         let entries: Vec<_> = read
             .into_iter()
             .flat_map(|read| read.keys)
             .flat_map(|key| key.ids)
             .collect();
+        // What was trimmed before it was read is missing without a word.
+        let was_held_up = began.elapsed() > block.unwrap_or_default() + HELD_UP;
+        if (was_held_up || entries.len() == BATCH) && last != NOTHING {
+            let known = self.range(redis, last, last, 1).await?;
+            if known.is_empty() {
+                self.has_missed(apply);
+            }
+        }
         for entry in &entries {
             self.take(entry, apply);
         }
@@ -247,8 +301,12 @@ impl Reader {
             if !self.is_new(&received.sender, sequence) {
                 return;
             }
-            if *received.sender == *self.cluster.queue.name {
-                self.cluster.queue.is_in(sequence);
+            let is_own = *received.sender == *self.cluster.queue.name;
+            if is_own && self.cluster.queue.is_in(sequence) {
+                if let Some(entry) = received.entry {
+                    apply.remember(id, entry);
+                }
+                return;
             }
         }
         if let Some(tag) = received.of

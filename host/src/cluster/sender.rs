@@ -37,7 +37,7 @@ impl Sender {
             else {
                 return;
             };
-            queue.rewind();
+            queue.rewind(false);
             let lost = async {
                 // Never an error: the link has the other end.
                 let _ = rounds.wait_for(|now| *now != round).await;
@@ -73,6 +73,7 @@ impl Sender {
                 namespace,
                 kind,
                 data,
+                ..
             } = &**entry;
             let command = pipeline.cmd("XADD");
             command.arg(&*link.prefix).arg("MAXLEN").arg("~");

@@ -204,6 +204,8 @@ impl Sessions {
         let mut redis = link.connect().await?;
         let keep = Script::new(KEEP);
         keep.load_async(&mut redis).await?;
+        // Redis may have lost what it had.
+        touch();
         let mut touched = Instant::now();
         loop {
             while !unwritten.is_empty() {

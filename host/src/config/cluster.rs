@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::units::Size;
+use crate::{suggest, units::Size};
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -20,6 +20,8 @@ pub struct Cluster {
     pub queue_bytes: Size,
     /// Which programs that are no servers are heard.
     pub accept: Vec<Accept>,
+    /// What becomes of what is sent while Redis is away.
+    pub on_loss: OnLoss,
 }
 
 /// Programs that are no servers and send events by a form of their own.
@@ -32,6 +34,32 @@ pub enum Accept {
     PythonSocketio,
 }
 
+/// `cluster.on_loss`: what becomes of what is sent while Redis is away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum OnLoss {
+    /// The clients of this server get it at once, those of others when Redis is back.
+    #[default]
+    Local,
+    /// All clients get it when Redis is back.
+    Hold,
+}
+
+impl TryFrom<String> for OnLoss {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "local" => Ok(OnLoss::Local),
+            "hold" => Ok(OnLoss::Hold),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["local", "hold"])
+            )),
+        }
+    }
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -40,6 +68,7 @@ impl Default for Cluster {
             max_entries: 10_000,
             queue_bytes: Size::mib(64),
             accept: Vec::new(),
+            on_loss: OnLoss::default(),
         }
     }
 }

@@ -88,6 +88,7 @@ impl Config {
                     max_entries,
                     queue_bytes: cluster_queue,
                     accept,
+                    on_loss,
                 },
             reload: _,
             plugins: _,
@@ -216,6 +217,7 @@ impl Config {
                 *cluster_queue != new.cluster.queue_bytes,
             ),
             ("cluster.accept", *accept != new.cluster.accept),
+            ("cluster.on_loss", *on_loss != new.cluster.on_loss),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -52,7 +52,9 @@ pub(crate) struct Own {
     start: u64,
     /// How many events it alone was sent.
     count: u64,
-    /// The last of them that is gone, as a number and a count.
+    /// Where the last of them stood, as a number and a count.
+    last: Option<(u64, u64)>,
+    /// Where the last one stood that is gone.
     lost: Option<(u64, u64)>,
     /// The first number since which all changes of rooms are known.
     unknown_before: u64,
@@ -115,10 +117,8 @@ impl Carried {
                 tag: former.stream.tag,
                 start: state.start().number,
                 count: state.count(),
-                lost: state.lost().map(|place| match place.kind {
-                    Kind::Own(count) => (place.number, count),
-                    Kind::Broadcast => (place.number + 1, 0),
-                }),
+                last: state.last().and_then(numbers),
+                lost: state.lost().and_then(numbers),
                 unknown_before: state.unknown_before(),
                 changes: state.changes().cloned().collect(),
             }),
@@ -179,6 +179,14 @@ impl Carried {
     }
 }
 
+/// The numbers of an own event's place.
+fn numbers(place: Place) -> Option<(u64, u64)> {
+    match place.kind {
+        Kind::Own(count) => Some((place.number, count)),
+        Kind::Broadcast => None,
+    }
+}
+
 impl Own {
     fn into_stream(
         self,
@@ -189,9 +197,12 @@ impl Own {
         let stream = Stream::new(pool, self.tag, session, self.start);
         let mut state = stream.lock();
         let first = events.first().map_or(self.count + 1, |event| event.count);
-        let gone = events.first().map(|event| (event.number, event.count - 1));
         // Those before the first one are gone, whether that was noted or not.
-        let gone = gone.filter(|_| first > 1).or(self.lost);
+        let gone = match events.first() {
+            Some(event) if first > 1 => Some((event.number, event.count - 1)),
+            Some(_) => self.lost,
+            None => self.last,
+        };
         state.restore(
             first - 1,
             gone.map(|(number, count)| Place::own(number, count)),

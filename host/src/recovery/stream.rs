@@ -289,6 +289,11 @@ impl State {
         self.count
     }
 
+    /// Where the last event stood.
+    pub(super) fn last(&self) -> Option<Place> {
+        self.events.back().map(|event| event.place).or(self.lost)
+    }
+
     /// Where the last event stood that is gone.
     pub(super) fn lost(&self) -> Option<Place> {
         self.lost

@@ -49,6 +49,9 @@ const WRITTEN_AT_ONCE: usize = 64;
 /// Sockets in this room get nothing but what they missed.
 const CATCHING_UP: &str = "mixlab:catching-up";
 
+/// The place of an event that has none. Who comes back with it starts afresh.
+const NO_PLACE: &str = "-";
+
 /// How far an emit got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Delivery {
@@ -252,17 +255,46 @@ impl Adapter {
             Some(log) => log.push(entry, to, |place| encode(Some(place))),
             None => encode(None),
         };
+        self.push(event, &packet, recipients, volatile, move || drop(log))
+    }
+
+    /// Puts a packet into outboxes, then `unlock`s the log, and writes.
+    fn push(
+        &self,
+        event: &str,
+        packet: &Packet,
+        recipients: Vec<(SessionKey, Arc<Session>)>,
+        volatile: bool,
+        unlock: impl FnOnce(),
+    ) -> Delivery {
         let pushed: Vec<_> = recipients
             .iter()
             .map(|(_, session)| session.outbox.push(packet.frames(), volatile))
             .collect();
-        drop(log);
+        unlock();
         let sessions = recipients.iter().map(|(_, session)| session);
         let delivery = self.account(event, pushed.iter().copied().zip(sessions));
         let waiting = recipients.into_iter().zip(pushed);
         let waiting = waiting.filter(|(_, pushed)| *pushed == Pushed::Waiting);
         write(waiting.map(|((_, session), _)| session).collect());
         delivery
+    }
+
+    /// Emits an event while the cluster's Redis is away. It has no place that anybody could come back to: it
+    /// will have one when it is in the stream.
+    pub(crate) fn broadcast_alone(
+        &self,
+        to: Selection,
+        event: &str,
+        message: Message,
+        volatile: bool,
+    ) {
+        // Held until it is in all outboxes.
+        let log = self.journal.as_ref().map(Journal::broadcasts);
+        let recipients = self.members(&self.sockets(&to));
+        let place = log.as_ref().map(|_| NO_PLACE);
+        let packet = Packet::event(self.namespace(), event, message, place);
+        self.push(event, &packet, recipients, volatile, move || drop(log));
     }
 
     /// It gets, or has got, all broadcasts from this one on.

@@ -1,0 +1,146 @@
+// Redis goes, and comes back with what it had or without; servers are held up: every client gets every event once
+// and in its sender's order, or starts afresh.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { startMember } from '../support/cluster.mjs';
+import { ask, connect, received } from '../support/client.mjs';
+import { FULL } from '../support/full.mjs';
+import { notReady } from '../support/plugins.mjs';
+import { startRedis } from '../support/redis.mjs';
+import { until } from '../support/wait.mjs';
+
+const told = (socket) => received(socket, 'told').map(([data]) => data);
+
+/** Two members, each with a client in room `r` and one that sends to it. */
+async function pair(t, redis, config = '') {
+  const options = { config: `[cluster]\n${config}` };
+  const servers = [await startMember(t, redis, options), await startMember(t, redis, options)];
+  const clients = await Promise.all(servers.map((server) => connect(t, server)));
+  const senders = await Promise.all(servers.map((server) => connect(t, server)));
+  for (const socket of clients) await call(socket, { call: 'join', room: 'r' });
+  return { servers, clients, emit: (index, data) => call(senders[index], { call: 'emit', rooms: ['r'], event: 'told', data }) };
+}
+
+const call = async (socket, what) => {
+  const [answer] = await ask(socket, 'capabilities', [what]);
+  return 'granted' in answer ? answer.granted : Promise.reject(new Error(JSON.stringify(answer)));
+};
+
+/** Waits until no server, or each, misses its cluster. */
+const lost = (servers, isLost) =>
+  until(async () => {
+    const missing = await Promise.all(servers.map((server) => notReady(server)));
+    return missing.every((names) => names.some((name) => name.includes('Redis')) === isLost);
+  });
+
+/** Numbers that are missing, or come twice. */
+const missing = (got, count, sender) => {
+  const had = new Map();
+  for (const data of got) had.set(data, (had.get(data) ?? 0) + 1);
+  const wrong = Array.from({ length: count }, (_, number) => number).filter((number) => had.get(`${sender}:${number}`) !== 1);
+  return { sent: count, got: got.length, wrong: wrong.length, first: wrong.slice(0, 3), last: wrong.slice(-3) };
+};
+
+/** What comes from one of them. */
+const of = (all, sender) => all.filter((data) => data.startsWith(`${sender}:`));
+
+test('what is sent while Redis is away reaches clients of the same server at once, and of others when it is back', async (t) => {
+  const redis = await startRedis(t);
+  const { servers, clients, emit } = await pair(t, redis);
+  await emit(0, 'before');
+  await until(() => clients.every((socket) => told(socket).length === 1));
+  await redis.stop();
+  await lost(servers, true);
+  await emit(0, 'a');
+  await emit(0, 'b');
+  await until(() => told(clients[0]).length === 3);
+  assert.deepEqual(told(clients[1]), ['before']);
+  await redis.start();
+  await lost(servers, false);
+  await emit(1, 'after');
+  await until(() => clients.every((socket) => told(socket).includes('after')));
+  await emit(0, 'last');
+  await until(() => clients.every((socket) => told(socket).includes('last')));
+  assert.deepEqual(told(clients[0]), ['before', 'a', 'b', 'after', 'last']);
+  assert.deepEqual(told(clients[1]).filter((data) => data !== 'after'), ['before', 'a', 'b', 'last']);
+});
+
+test('with on_loss = "hold" all clients get it when Redis is back, and answers go on meanwhile', async (t) => {
+  const redis = await startRedis(t, { keep: true });
+  const { servers, clients, emit } = await pair(t, redis, 'on_loss = "hold"');
+  await redis.stop();
+  await lost(servers, true);
+  for (const data of ['a', 'b', 'c']) await emit(0, data);
+  await call(clients[0], { call: 'emit', event: 'own', data: 1 });
+  await until(() => received(clients[0], 'own').length === 1);
+  assert.deepEqual(told(clients[0]), []);
+  await redis.start();
+  await until(() => clients.every((socket) => told(socket).length === 3));
+  for (const socket of clients) assert.deepEqual(told(socket), ['a', 'b', 'c']);
+});
+
+for (const [what, config, outage] of [
+  ['is killed and has lost what it had', '', async (redis) => (await redis.stop(), await redis.start())],
+  ['is killed and has lost what it had, nothing being local', 'on_loss = "hold"', async (redis) => (await redis.stop(), await redis.start())],
+  ['holds still for longer than anybody waits', '', async (redis, servers) => {
+    redis.pause();
+    await lost(servers, true);
+    redis.resume();
+  }],
+]) {
+  test(`nothing is lost and nothing comes twice while Redis ${what}`, async (t) => {
+    const redis = await startRedis(t);
+    const { servers, clients, emit } = await pair(t, redis, config);
+    const sent = [0, 0];
+    let isOver = false;
+    const sending = [0, 1].map(async (sender) => {
+      while (!isOver) await emit(sender, `${sender}:${sent[sender]++}`);
+    });
+    for (let round = 0; round < (FULL ? 20 : 3); round++) {
+      const before = [...sent];
+      await until(() => sent.every((count, sender) => count > before[sender] + 20));
+      await outage(redis, servers);
+      await lost(servers, false);
+    }
+    isOver = true;
+    await Promise.all(sending);
+    const complete = (socket) => told(socket).length >= sent[0] + sent[1];
+    await until(() => clients.every(complete), { timeout: 30_000, message: () => JSON.stringify(clients.map((socket) => [0, 1].map((sender) => missing(of(told(socket), sender), sent[sender], sender)))) });
+    for (const socket of clients) {
+      for (const sender of [0, 1]) {
+        const all = Array.from({ length: sent[sender] }, (_, number) => `${sender}:${number}`);
+        assert.deepEqual(of(told(socket), sender), all);
+      }
+    }
+  });
+}
+
+test('what would wait beyond the bound is refused as temporary', async (t) => {
+  const redis = await startRedis(t);
+  const { servers, emit } = await pair(t, redis, 'queue_bytes = "4KiB"');
+  await redis.stop();
+  await lost(servers, true);
+  await assert.rejects(async () => {
+    for (let number = 0; number < 100; number++) await emit(0, number);
+  }, /Redis does not take what goes to other servers/);
+  const { status, body } = await servers[0].api('POST', '/api/v1/emit', { rooms: ['r'], event: 'told', arguments: [1] });
+  assert.deepEqual([status, body.error.code, body.error.temporary], [503, 'cluster_unavailable', true]);
+  await redis.start();
+  await lost(servers, false);
+  await until(() => emit(0, 'again').then(() => true, () => false));
+});
+
+test('clients of a server that was behind for longer than entries are kept start afresh', async (t) => {
+  const redis = await startRedis(t);
+  const { servers, clients, emit } = await pair(t, redis, 'max_entries = 10');
+  const ids = clients.map((socket) => socket.id);
+  clients[1].io.reconnection(true);
+  process.kill(servers[1].pid, 'SIGSTOP');
+  // Redis trims whole nodes of 100 entries.
+  for (let number = 0; number < 500; number++) await emit(0, number);
+  await until(() => told(clients[0]).length === 500);
+  process.kill(servers[1].pid, 'SIGCONT');
+  await until(() => clients[1].connected && clients[1].id !== ids[1], { timeout: 30_000 });
+  assert.equal(clients[1].recovered, false);
+  assert.equal(clients[0].id, ids[0]);
+});
