@@ -203,7 +203,7 @@ impl Reader {
                     apply.begin(id);
                 }
                 if let Some(sequence) = received.sequence {
-                    self.is_new(&received.sender, sequence);
+                    self.standing(&received.sender, sequence);
                 }
                 if let Some(entry) = received.entry {
                     apply.remember(id, entry);
@@ -298,8 +298,10 @@ impl Reader {
             return;
         };
         if let Some(sequence) = received.sequence {
-            if !self.is_new(&received.sender, sequence) {
-                return;
+            match self.standing(&received.sender, sequence) {
+                Standing::Known => return,
+                Standing::Next => {}
+                Standing::BehindGap => self.has_missed(apply),
             }
             let is_own = *received.sender == *self.cluster.queue.name;
             if is_own && self.cluster.queue.is_in(sequence) {
@@ -326,20 +328,34 @@ impl Reader {
         }
     }
 
-    /// Whether an entry of this sender has not been read before. It numbers them in their order.
-    fn is_new(&mut self, sender: &str, sequence: u64) -> bool {
+    /// What the number of an entry says of it. A sender counts its entries, in their order.
+    fn standing(&mut self, sender: &str, sequence: u64) -> Standing {
         if let Some(last) = self.senders.get_mut(sender) {
-            let is_new = sequence > *last;
+            let standing = match sequence {
+                sequence if sequence <= *last => Standing::Known,
+                sequence if sequence == *last + 1 => Standing::Next,
+                _ => Standing::BehindGap,
+            };
             *last = sequence.max(*last);
-            return is_new;
+            return standing;
         }
         if self.senders.len() >= MAX_SENDERS {
             // They have all been replaced long ago, but for some.
             self.senders.clear();
         }
         self.senders.insert(sender.to_owned(), sequence);
-        true
+        Standing::Next
     }
+}
+
+/// How an entry stands to what came before it.
+enum Standing {
+    /// It has been read before.
+    Known,
+    /// It is the sender's next one, or the first that is seen of it.
+    Next,
+    /// Some that its sender has sent before it are gone.
+    BehindGap,
 }
 
 /// What an entry says, if that can be read.
