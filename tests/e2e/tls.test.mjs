@@ -406,6 +406,19 @@ test('HTTP is sent to HTTPS, where a certificate is for the host, and nowhere el
   assert.equal((await server.api('GET', '/healthz')).headers.get('strict-transport-security'), null);
 });
 
+test('who comes by HTTP takes one of the places of all', async (t) => {
+  const free = await startServer(t, {});
+  await free.stop();
+  const own = await startServer(t, {
+    config: `${section(`redirect_from = "127.0.0.1:${free.port}"`)}[socket]\nmax_connections_per_address = 6\n`,
+    files: filesOf(issued),
+  });
+  for (let silent = 0; !/alert internal error/.test(shown(own)); silent++) {
+    assert.ok(silent < 20, 'there is a bound');
+    await tcp(t, { port: free.port });
+  }
+});
+
 test('the port in the place is another where clients see another', async (t) => {
   const free = await startServer(t, {});
   await free.stop();

@@ -415,3 +415,13 @@ impl AsyncWrite for Stream {
         self.progress(cx, poll)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_without_tls_takes_no_more_than_its_socket() {
+        assert_eq!(size_of::<Io>(), size_of::<TcpStream>());
+    }
+}
