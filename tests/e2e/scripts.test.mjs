@@ -215,6 +215,9 @@ export default plugin({
     "fail:proxy": event(open, () => { throw new Proxy(new Error("p"), { get() { throw new Error("trap"); } }); }),
     "fail:value": event(open, () => { throw "a text"; }),
     "fail:fill": event(open, () => { new Array(1e8).fill(0); }),
+    "fail:getter": event(open, () => ({ get a() { return this.a; } }).a),
+    "fail:promises": event(open, async function again() { await again(); }),
+    "fail:callback": event(open, function again() { return [1].map(again); }),
 });
 `;
 
@@ -238,6 +241,9 @@ const SAID = {
   catch: /CPU time is used up, here:\n.*script\.js:32:/,
   proxy: /./,
   value: /a text/,
+  getter: /RangeError: Maximum call stack size exceeded\n.*script\.js:36:/,
+  promises: /RangeError: Maximum call stack size exceeded\n.*script\.js:37:/,
+  callback: /RangeError: Maximum call stack size exceeded\n.*script\.js:38:/,
   // The engine asks nobody while it is within one of its own functions, unless that takes memory.
   fill: /(the budget cpu = 50ms is used up|CPU time is used up, here:\n.*script\.js:35:).*event="fail:fill"/,
 };

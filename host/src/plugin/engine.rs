@@ -18,6 +18,9 @@ use crate::{capability::State, config, guest};
 const PLUGIN_NICE: i32 = 10;
 const PENALTY_NICE: i32 = 19;
 
+/// How much of a call's stack WebAssembly may use. A call has 2 MiB, and the host's functions need the rest.
+const WASM_STACK: usize = 1 << 20;
+
 /// One engine serves all plugins of a host.
 pub(crate) struct Engine {
     wasm: wasmtime::Engine,
@@ -121,6 +124,8 @@ fn engine_config() -> Config {
     config.epoch_interruption(true);
     // Component-model async is not part of the contract and doubles the cost of a call.
     config.concurrency_support(false);
+    // The engine of scripts stops a recursion by its own stack, which has to be full before this one is.
+    config.max_wasm_stack(WASM_STACK);
     // A trap tells file and line of each frame, where the component has them.
     config.wasm_backtrace_details(WasmBacktraceDetails::Enable);
     config

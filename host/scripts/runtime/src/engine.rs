@@ -15,9 +15,9 @@ use crate::{
     modules::Modules,
 };
 
-/// How much of the stack calls may take. Beyond, there is as much again for what does not look: the stack is
-/// 1 MiB, and the host's own for WebAssembly is half of that.
-const STACK_BYTES: usize = 160 * 1024;
+/// How much of the stack calls may take; of the host's own for WebAssembly, which nobody here sees, they take
+/// up to eight times as much, and that has 1 MiB.
+const STACK_BYTES: usize = 112 * 1024;
 
 /// Memory of the instance that is not the script's: the stack, the component itself, and what
 /// is made of its memory while it is told that there is no more.

@@ -29,7 +29,7 @@ pub fn was_stopped() -> bool {
 }
 
 /// What `js/` makes of an error.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 struct Told {
     /// Whether the script meant it.
     code: Option<String>,
@@ -44,7 +44,8 @@ struct Told {
 }
 
 /// What becomes of an error that a script let go: a rejection that it meant, or one that says that the script
-/// failed, and where; `stuck` says it of a promise that nothing will settle. It does not return if the instance is of no use any more.
+/// failed, and where; `stuck` says it of a promise that nothing will settle. It does not return if the
+/// instance is of no use any more.
 pub fn rejection<'js>(
     ctx: &Ctx<'js>,
     error: CaughtError<'js>,
@@ -61,32 +62,19 @@ pub fn rejection<'js>(
     if was_stopped || told.is_final {
         end(&told.text);
     }
-    match told.code {
-        Some(code) => Rejection {
-            code,
-            message: told.text,
-            temporary: told.temporary,
-            retry_after_ms: told.retry_after_ms,
-            details: told.details,
-        },
-        None => Rejection {
-            code: "plugin_error".to_owned(),
-            message: told.text,
-            temporary: false,
-            retry_after_ms: None,
-            details: None,
-        },
+    Rejection {
+        code: told.code.unwrap_or_else(|| "plugin_error".to_owned()),
+        message: told.text,
+        temporary: told.temporary,
+        retry_after_ms: told.retry_after_ms,
+        details: told.details,
     }
 }
 
 fn failed(text: String) -> Told {
     Told {
-        code: None,
         text,
-        temporary: false,
-        retry_after_ms: None,
-        details: None,
-        is_final: false,
+        ..Told::default()
     }
 }
 
