@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::oneshot;
 
 use super::{
     Dispatcher, Progress,
     call::{Call, Ended},
     failure::outcome_unknown,
     outcome::Verdict,
+    performed::{self, Performing},
 };
 use crate::{
     effect::Effect,
@@ -30,7 +31,7 @@ struct Concluding {
     ended: Ended,
     verdict: Verdict,
     /// Whoever waits for it; none if that was told that it takes too long.
-    done: Option<oneshot::Sender<()>>,
+    performing: Option<Performing>,
 }
 
 impl Follow for Concluding {
@@ -39,15 +40,14 @@ impl Follow for Concluding {
             dispatcher,
             ended,
             verdict,
-            done,
+            performing,
         } = *self;
         match stored {
             Ok(()) => dispatcher.answer(ended, verdict),
             Err(unstored) => dispatcher.refuse_commit(&ended.call, &unstored.to_string()),
         }
-        if let Some(done) = done {
-            // Its connection may have ended meanwhile.
-            let _ = done.send(());
+        if let Some(performing) = performing {
+            performing.done();
         }
     }
 
@@ -57,14 +57,14 @@ impl Follow for Concluding {
         let route = self.ended.call.route.clone();
         let answer = self.ended.call.answer.hand_over();
         let held = (self.ended.lease.take(), self.ended.call.take_turn());
-        let done = self.done.take();
+        let performing = self.performing.take();
         Box::new(move || {
             let error = outcome_unknown();
             dispatcher.count(&route, &error.code);
             answer.refuse(error);
             drop(held);
-            if let Some(done) = done {
-                let _ = done.send(());
+            if let Some(performing) = performing {
+                performing.done();
             }
         })
     }
@@ -97,17 +97,17 @@ impl Dispatcher {
             turn = Some(ended.call.take_turn());
         }
         let store = transaction.store().clone();
-        let (done, is_done) = oneshot::channel();
+        let (performing, performed) = performed::pending();
         let concluding = Box::new(Concluding {
             dispatcher: self.clone(),
             ended,
             verdict,
-            done: Some(done),
+            performing: Some(performing),
         });
         match store.commit(transaction, concluding) {
             Ok(()) => {
                 drop((lease, turn));
-                self.until(is_done)
+                Progress::until(performed)
             }
             Err((error, concluding)) => {
                 let mut ended = concluding.ended;
@@ -117,18 +117,6 @@ impl Dispatcher {
                 drop(lease.or(ended.lease.take()));
                 self.not_committed(ended, error)
             }
-        }
-    }
-
-    fn until(self: &Arc<Self>, mut is_done: oneshot::Receiver<()>) -> Progress {
-        match is_done.try_recv() {
-            Ok(()) => Progress::Done,
-            Err(TryRecvError::Closed) => panic!("what follows a commit has panicked"),
-            Err(TryRecvError::Empty) => Progress::Moved(Box::pin(async move {
-                if is_done.await.is_err() {
-                    panic!("what follows a commit has panicked");
-                }
-            })),
         }
     }
 

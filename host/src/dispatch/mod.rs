@@ -13,6 +13,7 @@ mod failure;
 mod filtering;
 pub(crate) mod host_events;
 mod outcome;
+mod performed;
 mod serial;
 mod timers;
 mod webhooks;
@@ -29,6 +30,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -36,6 +38,7 @@ use self::{
     call::{Call, Ended},
     checks::Checks,
     outcome::{Outcome, Verdict},
+    performed::{Lost, Performed},
     serial::{Entered, Serial},
 };
 use crate::{
@@ -103,14 +106,36 @@ enum Progress {
     Done,
     /// The rest of it, to be run on the server's runtime.
     Moved(Pin<Box<dyn Future<Output = ()> + Send>>),
+    /// It is committed. What follows is performed by others when it is durable.
+    Committed(Performed),
 }
 
 impl Progress {
-    /// Runs the rest, if there is one.
-    async fn end(self) {
-        if let Self::Moved(rest) = self {
-            rest.await;
+    /// Of what is committed.
+    fn until(performed: Performed) -> Self {
+        match performed.over() {
+            Some(ended) => {
+                not_lost(ended);
+                Self::Done
+            }
+            None => Self::Committed(performed),
         }
+    }
+
+    /// Runs the rest, if there is one, or waits for it.
+    async fn end(self) {
+        match self {
+            Self::Done => {}
+            Self::Moved(rest) => rest.await,
+            Self::Committed(performed) => not_lost(performed.wait().await),
+        }
+    }
+}
+
+/// Nobody knows what became of an event when what followed has panicked: so does whoever waits.
+fn not_lost(ended: Result<(), Lost>) {
+    if let Err(Lost) = ended {
+        panic!("what follows a commit has panicked");
     }
 }
 
@@ -178,9 +203,12 @@ impl Dispatcher {
         let mut next = Some(first);
         for _ in 0..ARRIVALS_IN_A_ROW {
             let Some(arrival) = next else { return };
-            if let Progress::Moved(rest) = self.handle(connection, arrival) {
-                self.proceed_after(rest, connection);
-                return;
+            match self.handle(connection, arrival) {
+                Progress::Done => {}
+                Progress::Moved(rest) => return self.proceed_after(rest, connection),
+                Progress::Committed(performed) => {
+                    return self.proceed_when(performed, connection);
+                }
             }
             next = connection.lane.next();
         }
@@ -205,11 +233,27 @@ impl Dispatcher {
         });
     }
 
-    /// Ends the transport after a panic: nobody knows what became of the event, and the client has to
-    /// start afresh. The lane goes on with the end of the connection.
+    /// Whoever performs what follows a commit lets the connection's next arrival in, which is handled in a
+    /// task: they may have more to perform.
+    fn proceed_when(self: &Arc<Self>, performed: Performed, connection: &Arc<Connection>) {
+        let (this, connection) = (self.clone(), connection.clone());
+        // They may not be on the server's runtime, which waits for the end of this.
+        let (runtime, under_way) = (Handle::current(), self.tasks.token());
+        performed.then(move |ended| {
+            if let Err(Lost) = ended {
+                end_for_panic(&connection);
+            }
+            if let Some(arrival) = connection.lane.next() {
+                let tasks = this.tasks.clone();
+                tasks.spawn_on(async move { this.proceed(&connection, arrival) }, &runtime);
+            }
+            drop(under_way);
+        });
+    }
+
+    /// After a panic, the lane goes on with the end of the connection.
     fn give_up(self: &Arc<Self>, connection: &Arc<Connection>) {
-        connection.lane.end_events();
-        connection.end_transport();
+        end_for_panic(connection);
         self.open(connection);
     }
 
@@ -522,4 +566,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// Ends the transport after a panic: nobody knows what became of the event, and the client has to start
+/// afresh.
+fn end_for_panic(connection: &Connection) {
+    connection.lane.end_events();
+    connection.end_transport();
 }

@@ -102,6 +102,11 @@ impl Following {
         });
     }
 
+    /// How much waits.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     fn is_due(&self, tellable: u64) -> bool {
         let next = self.waiting.front();
         next.is_some_and(|waiting| waiting.seq <= tellable)

@@ -20,14 +20,14 @@ mod tests;
 use std::{
     mem,
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     thread::JoinHandle,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use arc_swap::ArcSwapOption;
 use parking_lot::{Condvar, Mutex};
-use tokio::{sync::Notify, time::sleep};
+use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{disk::Disk, following::Following, recent::Recent, usage::Usage, writer::Writer};
@@ -79,6 +79,8 @@ pub struct Store {
 struct Signals {
     /// Wakes who performs what waits for a commit.
     settled: Arc<Notify>,
+    /// Where that is performed.
+    runtime: Arc<OnceLock<Handle>>,
     /// Keys of the host that were written.
     written: Arc<Written>,
 }
@@ -224,6 +226,7 @@ impl Store {
 
     /// Performs what waits for commits as they become durable, until the store is closed.
     pub async fn settle(&self) {
+        self.signals.runtime.get_or_init(Handle::current);
         let interval = OVERDUE_INTERVAL.min(self.config.commit_timeout);
         loop {
             let is_closed = tokio::select! {

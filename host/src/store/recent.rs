@@ -202,6 +202,9 @@ impl Recent {
             self.entries.insert(key, Entry { seq, value });
         }
         for (bucket, used) in usage {
+            if used == self.usage(&bucket) {
+                continue;
+            }
             self.used.insert(bucket.clone());
             // There is no end of names for buckets.
             match used.keys {

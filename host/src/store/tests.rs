@@ -6,6 +6,7 @@ use std::{
 
 use proptest::prelude::*;
 use tempfile::TempDir;
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::units::Size;
@@ -578,4 +579,53 @@ proptest! {
         drop(transaction);
         store.close();
     }
+}
+
+#[tokio::test]
+async fn what_follows_one_commit_is_performed_on_the_servers_runtime_without_the_settler() {
+    let (_folder, store) = store(Durability::Commit);
+    store.signals.runtime.get_or_init(Handle::current);
+    /// Says whether it is performed where tasks can be made.
+    struct OnRuntime(oneshot::Sender<bool>);
+    impl Follow for OnRuntime {
+        fn follow(self: Box<Self>, _: Result<(), Unstored>) {
+            let _ = self.0.send(Handle::try_current().is_ok());
+        }
+
+        fn overdue(&mut self) -> super::Tell {
+            Box::new(|| {})
+        }
+    }
+    let (told, tells) = oneshot::channel();
+    let mut transaction = Transaction::new(store.clone());
+    transaction.set(key("a"), value("1"));
+    let committed = store.commit(transaction, Box::new(OnRuntime(told)));
+    assert!(committed.is_ok());
+    assert_eq!(tells.await, Ok(true));
+}
+
+#[test]
+fn usage_is_written_when_it_changes() {
+    let (_folder, store) = store(Durability::Commit);
+    let bucket = Bucket::of_plugin("test");
+    for (text, is_written) in [("1", true), ("2", false), ("10", true), ("11", false)] {
+        let mut transaction = Transaction::new(store.clone());
+        transaction.set(key("a"), value(text));
+        transaction.look_up(&store).unwrap();
+        let batch = {
+            let mut state = store.state.lock();
+            state.recent.apply(&transaction, store.config()).unwrap();
+            state.recent.pending()
+        };
+        let usage = batch.usage.iter().any(|(of, _)| *of == bucket);
+        assert_eq!(usage, is_written, "{text}");
+        // As the writer does it, who sleeps: nobody has woken it.
+        store.disk.write(&batch).unwrap();
+        let mut state = store.state.lock();
+        let seq = state.recent.seq();
+        state.recent.written(seq);
+        drop(state);
+        drop(transaction);
+    }
+    assert_eq!(usage(&store).bytes, 3);
 }

@@ -9,6 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::runtime::Handle;
+
 use super::{
     Open, State, Unstored, Value,
     disk::Batch,
@@ -61,6 +63,9 @@ impl Writer {
     /// Waits for something to write, and writes it. Whether there may be more.
     fn turn(&mut self) -> bool {
         self.wait();
+        let runtime = self.store.signals.runtime.get().cloned();
+        // What follows commits belongs there.
+        let _entered = runtime.as_ref().map(Handle::enter);
         self.wrote = Instant::now();
         let (failed, is_closed) = {
             let state = self.store.state.lock();
@@ -75,6 +80,7 @@ impl Writer {
         }
         self.sweep();
         self.write();
+        self.follow(runtime.is_some());
         !is_closed
     }
 
@@ -142,13 +148,21 @@ impl Writer {
             }
             return;
         }
-        {
-            let mut state = self.store.state.lock();
-            state.in_doubt = None;
-            state.durable = seq;
-            state.recent.written(seq);
+        let mut state = self.store.state.lock();
+        state.in_doubt = None;
+        state.durable = seq;
+        state.recent.written(seq);
+    }
+
+    /// Has performed what follows what is durable now. What follows one commit alone is performed here: to wake
+    /// somebody for it takes longer. More is performed beside the next batch.
+    fn follow(&self, is_on_runtime: bool) {
+        let is_one = self.store.state.lock().following.len() == 1;
+        if is_on_runtime && is_one {
+            self.store.follow_here();
+        } else {
+            self.store.signals.settled.notify_one();
         }
-        self.store.signals.settled.notify_one();
     }
 
     /// The disk has failed.

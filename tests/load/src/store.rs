@@ -2,14 +2,16 @@
 //! with much data.
 
 use std::{
+    iter,
     path::Path,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use redb::{Database, TableDefinition};
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{sync::oneshot, task::spawn_blocking, time::sleep};
 
 use crate::{
     client::Client,
@@ -196,7 +198,9 @@ impl Store {
     }
 
     fn remember(&self, configuration: &mut Configuration, durability: &str) -> Result<()> {
-        let path = configuration.path("store.redb");
+        // A folder of its own: in that of the configuration, where changes are watched for, the server would
+        // hear of each write.
+        let path = configuration.path("data/store.redb");
         configuration.add(&format!(
             "[store]\npath = {path:?}\ndurability = \"{durability}\"\n\
              bucket_keys = 10000000\nbucket_bytes = \"8GiB\""
@@ -208,32 +212,96 @@ impl Store {
     }
 }
 
-/// The engine without a server: so many keys in each transaction, one transaction after the other.
+/// The engine without a server, in two ways.
 async fn bare(connections: usize, rows: &mut Rows) -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("bare.redb");
-    let per_second = spawn_blocking(move || commits(&path, connections)).await??;
+    let path = folder.path().join("waited.redb");
+    let per_second = waited(&path, connections).await?;
     rows.add(&row("bare engine", connections), "a second", per_second);
+    let path = folder.path().join("unwaited.redb");
+    let per_second = spawn_blocking(move || unwaited(&path, connections)).await??;
+    let what = row("bare engine for which nobody waits", connections);
+    rows.add(&what, "a second", per_second);
     Ok(())
 }
 
-fn commits(path: &Path, connections: usize) -> Result<f64> {
+/// A write of one key, and who waits until it is durable.
+struct Put {
+    key: String,
+    value: String,
+    durable: oneshot::Sender<()>,
+}
+
+/// So many writers, each of which has one write under way, and a thread that commits what came meanwhile.
+async fn waited(path: &Path, writers: usize) -> Result<f64> {
+    let database = Database::create(path)?;
+    let (puts, incoming) = mpsc::channel::<Put>();
+    let committing = spawn_blocking(move || {
+        while let Ok(first) = incoming.recv() {
+            let puts: Vec<_> = iter::once(first).chain(incoming.try_iter()).collect();
+            let pairs = puts.iter().map(|put| (&*put.key, &*put.value));
+            write(&database, pairs)?;
+            for put in puts {
+                // Who waited may have had its time.
+                let _ = put.durable.send(());
+            }
+        }
+        anyhow::Ok(())
+    });
+    let began = Instant::now();
+    let writing = (0..writers).map(|writer| {
+        let puts = puts.clone();
+        tokio::spawn(async move {
+            let mut written = 0_u64;
+            while began.elapsed() < TIME {
+                let (durable, is_durable) = oneshot::channel();
+                let (key, value) = (writer.to_string(), written.to_string());
+                puts.send(Put {
+                    key,
+                    value,
+                    durable,
+                })?;
+                is_durable.await?;
+                written += 1;
+            }
+            anyhow::Ok(written)
+        })
+    });
+    let writing: Vec<_> = writing.collect();
+    drop(puts);
+    let mut written = 0;
+    for writer in writing {
+        written += writer.await??;
+    }
+    let took = began.elapsed();
+    committing.await??;
+    Ok(written as f64 / took.as_secs_f64())
+}
+
+/// So many keys in each transaction, one transaction after the other: what the disk and the engine take.
+fn unwaited(path: &Path, keys: usize) -> Result<f64> {
     let database = Database::create(path)?;
     let began = Instant::now();
     let mut commits = 0_u64;
     while began.elapsed() < TIME {
-        let transaction = database.begin_write()?;
-        {
-            let mut table = transaction.open_table(TABLE)?;
-            for connection in 0..connections {
-                let value = commits.to_string();
-                table.insert(format!("{connection}").as_str(), value.as_bytes())?;
-            }
-        }
-        transaction.commit()?;
-        commits += connections as u64;
+        let value = commits.to_string();
+        let names: Vec<_> = (0..keys).map(|key| key.to_string()).collect();
+        write(&database, names.iter().map(|name| (&**name, &*value)))?;
+        commits += keys as u64;
     }
     Ok(commits as f64 / began.elapsed().as_secs_f64())
+}
+
+fn write<'a>(database: &Database, pairs: impl Iterator<Item = (&'a str, &'a str)>) -> Result<()> {
+    let transaction = database.begin_write()?;
+    {
+        let mut table = transaction.open_table(TABLE)?;
+        for (key, value) in pairs {
+            table.insert(key, value.as_bytes())?;
+        }
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
 fn row(name: &str, connections: usize) -> String {
