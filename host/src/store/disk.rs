@@ -11,6 +11,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -51,6 +52,10 @@ const CACHE_BYTES: usize = 64 << 20;
 
 /// How long a reader waits for another one to find out whether a disk that hangs can be read.
 const READ_PATIENCE: Duration = Duration::from_millis(50);
+
+/// How long those who read are waited for when it is closed, and how often it is looked whether they have ended.
+const READERS_PATIENCE: Duration = Duration::from_secs(1);
+const READERS_INTERVAL: Duration = Duration::from_millis(1);
 
 const EXPIRY_BYTES: usize = size_of::<u64>();
 
@@ -164,6 +169,20 @@ impl Disk {
             faults: Default::default(),
         };
         Ok((disk, held))
+    }
+
+    /// Closes it, so that nothing has to be repaired when it is opened again, however long others keep the store.
+    /// Those who read it at this moment may take a moment to end.
+    pub(super) fn close(&self) {
+        let Some(database) = self.database.swap(None) else {
+            return;
+        };
+        let open = Arc::downgrade(&database);
+        drop(database);
+        let since = Instant::now();
+        while open.strong_count() > 0 && since.elapsed() < READERS_PATIENCE {
+            thread::sleep(READERS_INTERVAL);
+        }
     }
 
     /// Opens it again after a failure, and says what it holds; none if it is in memory.

@@ -385,5 +385,6 @@ impl Open {
         if let Some(Err(panic)) = writer.map(JoinHandle::join) {
             tracing::error!("the store's writer: {}", crate::panics::message(&*panic));
         }
+        self.disk.close();
     }
 }

@@ -629,3 +629,12 @@ fn usage_is_written_when_it_changes() {
     }
     assert_eq!(usage(&store).bytes, 3);
 }
+
+#[test]
+fn a_store_that_was_closed_can_be_opened_while_somebody_has_it_still() {
+    let (_folder, store) = store(Durability::Commit);
+    set(&store, "a", "1");
+    store.close();
+    let again = open(store.config().clone());
+    assert_eq!(get(&again, "a").as_deref(), Some("1"));
+}
