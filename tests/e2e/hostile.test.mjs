@@ -96,6 +96,8 @@ const TABLE = {
     works: async ({ socket }) => assert.equal(await ask(socket, 'contracts'), 'pong'),
   },
   remembers: { refused: /which needs a grant/ },
+  // Behind each door: hostile-doors.test.mjs.
+  misbehaves: { refused: /which needs a grant/ },
   stores: { refused: /which needs a grant/ },
   charges: { refused: /which needs a grant/ },
   hooked: { refused: /which needs a grant/ },

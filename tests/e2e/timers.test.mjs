@@ -250,3 +250,47 @@ test('without the grant it is not loaded', async (t) => {
   assert.notEqual(code, 0);
   assert.match(stdout + stderr, /mixlab:plugin\/timers\.\w+, which needs a grant: add "timers"/);
 });
+
+test('as many timers as one call may set fire once each, and one more sets none', async (t) => {
+  const many = FULL ? 5000 : 1000;
+  const server = await startServer(t, {
+    plugins: [
+      {
+        wasm: 'misbehaves',
+        grants: ['store', 'store:shared-*', 'timers', 'emit', 'everyone', 'webhook:unverified', 'http'],
+        // It counts and emits beside.
+        budget: { effects: many + 2, host_calls: 1_000_000, cpu: '10s', wall: '20s' },
+      },
+    ],
+  });
+  const client = await connect(t, server);
+  const done = async () => (await ask(client, 'misbehaves:seen', 'done')) ?? 0;
+  const refused = await ask(client, 'misbehaves', { timers: [many + 1, 0] });
+  // The guest is told of the one too many, and goes on: it fails if it asks for anything more.
+  assert.equal(refused, 'done');
+  await until(async () => (await done()) === many + 1, { message: 'each has counted once', timeout: 120_000 });
+  assert.deepEqual((await server.api('GET', '/api/v1/timers')).body.timers, []);
+  const { error } = await ask(client, 'misbehaves', { timers: [many + 2, 0] });
+  assert.equal(error.code, 'plugin_error');
+  assert.match((await plugin(server, 'misbehaves')).last_failure.reason, /the budget effects = \d+ is used up/);
+  assert.deepEqual((await server.api('GET', '/api/v1/timers')).body.timers, []);
+  assert.equal(await done(), many + 1);
+});
+
+test('what was due while its plugin was away fires once when that is back', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS, 'echo'] });
+  const client = await connect(t, server);
+  await set(client, 'due meanwhile', 1000);
+  await set(client, 'again and again', 1000, { every: 200 });
+  const name = 'name = "alarms"\n';
+  editConfig(server, (toml) => toml.replace(name, `${name}enabled = false\n`));
+  await reload(server);
+  const due = Date.now() + 2000;
+  await until(() => Date.now() > due);
+  assert.equal((await ask(client, 'alarms:fired', 'due meanwhile')).error.code, 'unknown_event');
+  editConfig(server, (toml) => toml.replace(`${name}enabled = false\n`, name));
+  await reload(server);
+  await untilFired(client, 'due meanwhile', 1);
+  await until(async () => (await fired(client, 'again and again')) >= 2, { message: 'it goes on' });
+  assert.equal(await fired(client, 'due meanwhile'), 1);
+});
