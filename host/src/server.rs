@@ -2,6 +2,7 @@
 
 mod builder;
 mod hsts;
+mod members;
 mod redirect;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use crate::{
     admission::RateLimits,
     api::LocalKey,
     broadcast::Broadcast,
-    cluster::{self, Cluster},
+    cluster::Cluster,
     config::{self, Config, HOW_TO_MAKE_ONE, Listen, MIN_JWT_SECRET_BYTES},
     connection::Connection,
     directory::Directory,
@@ -226,31 +227,7 @@ impl Server {
         let published = self.published.subscribe();
         tasks.spawn(Timers::new(dispatcher.clone(), published));
         if let Some(cluster) = &self.cluster {
-            let broadcast = || dispatcher.broadcast.clone();
-            tasks.spawn(CountClients {
-                cluster: cluster.clone(),
-                broadcast: broadcast(),
-            });
-            tasks.spawn(ListenToCluster {
-                channel: cluster::Channel::new(cluster.clone()),
-                broadcast: broadcast(),
-            });
-            if cluster.hears_emitters() {
-                tasks.spawn(ListenToEmitters(cluster::Listener::new(cluster.clone())));
-            }
-            tasks.spawn(SendToCluster {
-                cluster: cluster.clone(),
-                sender: cluster::Sender::new(cluster.clone()),
-            });
-            tasks.spawn(ReadFromCluster {
-                cluster: cluster.clone(),
-                reader: cluster::Reader::new(cluster.clone()),
-                broadcast: broadcast(),
-            });
-            tasks.spawn(KeepSessions {
-                cluster: cluster.clone(),
-                broadcast: broadcast(),
-            });
+            members::spawn(&tasks, cluster, &dispatcher.broadcast);
         }
         tasks.spawn(Accept {
             listener: self.listener,
@@ -379,114 +356,6 @@ impl Task for Settle {
     async fn run(&mut self, _stop: &CancellationToken) {
         // Calls that are under way when the server stops are committed still.
         self.0.settle().await;
-    }
-}
-
-/// Sends what is for all servers of the cluster.
-struct SendToCluster {
-    cluster: Arc<Cluster>,
-    sender: cluster::Sender,
-}
-
-impl Task for SendToCluster {
-    const NAME: &'static str = "cluster-send";
-
-    async fn run(&mut self, _stop: &CancellationToken) {
-        tokio::select! {
-            () = self.sender.run() => {}
-            () = self.cluster.closed() => {}
-        }
-    }
-}
-
-/// Performs what servers of the cluster have sent.
-struct ReadFromCluster {
-    cluster: Arc<Cluster>,
-    reader: cluster::Reader,
-    broadcast: Broadcast,
-}
-
-impl Task for ReadFromCluster {
-    const NAME: &'static str = "cluster-read";
-
-    async fn run(&mut self, _stop: &CancellationToken) {
-        tokio::select! {
-            () = self.reader.run(&self.broadcast) => {}
-            () = self.cluster.closed() => {}
-        }
-    }
-}
-
-/// Writes what other servers are to know of the connections here.
-struct KeepSessions {
-    cluster: Arc<Cluster>,
-    broadcast: Broadcast,
-}
-
-impl Task for KeepSessions {
-    const NAME: &'static str = "cluster-sessions";
-
-    async fn run(&mut self, _stop: &CancellationToken) {
-        let connections = self.broadcast.connections();
-        let look = |client, namespace: &str| connections.get(client, namespace)?.carry();
-        let touch = || {
-            connections
-                .all()
-                .iter()
-                .for_each(|connection| connection.has_changed());
-        };
-        tokio::select! {
-            () = self.cluster.keep_sessions(look, touch) => {}
-            () = self.cluster.closed() => {}
-        }
-    }
-}
-
-/// Says how many clients are here, and hears how many the others have.
-struct CountClients {
-    cluster: Arc<Cluster>,
-    broadcast: Broadcast,
-}
-
-impl Task for CountClients {
-    const NAME: &'static str = "cluster-clients";
-
-    async fn run(&mut self, stop: &CancellationToken) {
-        tokio::select! {
-            () = self.cluster.count_clients(|| self.broadcast.clients_here()) => {}
-            () = stop.cancelled() => self.cluster.leave_census().await,
-        }
-    }
-}
-
-/// Hears programs that are no servers and speak of sockets.
-struct ListenToEmitters(cluster::Listener);
-
-impl Task for ListenToEmitters {
-    const NAME: &'static str = "cluster-emitters";
-
-    async fn run(&mut self, stop: &CancellationToken) {
-        tokio::select! {
-            () = self.0.run() => {}
-            () = stop.cancelled() => {}
-        }
-    }
-}
-
-/// Hears what servers of the cluster ask and answer.
-struct ListenToCluster {
-    channel: cluster::Channel,
-    broadcast: Broadcast,
-}
-
-impl Task for ListenToCluster {
-    const NAME: &'static str = "cluster-listen";
-
-    async fn run(&mut self, stop: &CancellationToken) {
-        tokio::select! {
-            () = self.channel.run(&self.broadcast) => {}
-            () = stop.cancelled() => {}
-        }
     }
 }
 
