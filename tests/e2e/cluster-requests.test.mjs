@@ -147,6 +147,27 @@ test('the sockets of a namespace are found on all servers that have it open', as
   assert.equal((await node[0].tell('fetch', { namespace: '/chat' })).length, 2);
 });
 
+test('servers with version 0.2 of the adapter ask and are asked, in the stream', async (t) => {
+  const mixed = await startRedis(t);
+  const elder = await startNodeMember(t, mixed, { adapter: '0.2' });
+  const servers = [await startMember(t, mixed), await startMember(t, mixed), elder, await startNodeMember(t, mixed)];
+  const all = await Promise.all(servers.map((server) => connect(t, server)));
+  for (const [index, socket] of all.entries()) socket.on('question', (data, ack) => ack([index, data]));
+  await heard(all[0], all);
+  assert.deepEqual(ids(await call(all[1], { call: 'find', rooms: [] })), ids(all));
+  const { given, missing } = await call(all[0], { call: 'ask', rooms: [], event: 'question', data: 'x', timeout_ms: 1500 });
+  assert.deepEqual([given.map(([id]) => id).sort(), missing], [ids(all.slice(1)), []]);
+  // It counts those that it has heard of, of those that it can ask: MixLab's.
+  const mine = ids(all.slice(0, 3));
+  const fetched = await until(async () => {
+    const found = await elder.tell('fetch', {}).catch(() => []);
+    return mine.every((id) => found.some((it) => it.id === id)) && found;
+  });
+  assert.ok(fetched.length >= mine.length);
+  const { answers } = await elder.tell('ask', { rooms: mine, timeout: 2000 }, 'question', 'x');
+  assert.deepEqual(answers.map(([index]) => index).sort(), [0, 1, 2]);
+});
+
 const counted = async (server) => (await server.api('GET', '/api/v1/clients/count')).body;
 
 test('the number of clients is that of all servers, and falls when one is killed', async (t) => {

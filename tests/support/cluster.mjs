@@ -29,9 +29,9 @@ export const startMember = (t, redis, { config = '', env, ...options } = {}) =>
     ...options,
   });
 
-/** A Node server of it. */
-export async function startNodeMember(t, redis) {
-  const child = fork(PROGRAM, [String(redis.port)]);
+/** A Node server of it, with this version of the adapter. */
+export async function startNodeMember(t, redis, { adapter = '0.3' } = {}) {
+  const child = fork(PROGRAM, [String(redis.port), adapter]);
   running.add(child);
   child.once('exit', () => running.delete(child));
   const open = new Map();

@@ -116,7 +116,7 @@ impl Cluster {
         let mut command = redis::cmd("PUBSUB");
         command.arg("NUMSUB").arg(self.channel(MAIN_NAMESPACE));
         let (_, all): (String, usize) = command.query_async(speaks).await?;
-        if all <= listeners {
+        if all + self.elders.count(MAIN_NAMESPACE) <= listeners {
             node = 0;
         } else if is_its_turn && let Some(count) = self.count_node().await {
             node = count;

@@ -166,6 +166,7 @@ impl Channel {
         changes.mark_unchanged();
         self.follow(&mut sink, here).await?;
         *channels.speaks.lock() = Some(speaks);
+        cluster.look_for_elders(here.namespaces());
         if std::mem::take(&mut self.is_lost) {
             tracing::info!("servers hear again what others ask");
         }
@@ -182,7 +183,10 @@ impl Channel {
                 Some(answered) = answering.next() => answered?,
                 Ok(()) = changes.changed() => self.follow(&mut sink, here).await?,
                 () = channels.lost.notified() => return Ok(()),
-                _ = ping.tick() => within(sink.ping()).await?,
+                _ = ping.tick() => {
+                    cluster.beat_to_elders();
+                    within(sink.ping::<()>()).await?;
+                }
             }
         }
     }

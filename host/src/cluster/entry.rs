@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
+    elders::{Beat, Elder},
     inbound::parse_tag,
     msgpack::{self, Unpacked},
     talk::{Talk, Way},
@@ -19,6 +20,8 @@ use crate::{
 
 /// The kinds that are understood, by their numbers in the adapter's protocol.
 pub(super) mod kind {
+    pub(crate) const FIRST_BEAT: u8 = 1;
+    pub(crate) const BEAT: u8 = 2;
     pub(crate) const BROADCAST: u8 = 3;
     pub(crate) const JOIN: u8 = 4;
     pub(crate) const LEAVE: u8 = 5;
@@ -29,6 +32,7 @@ pub(super) mod kind {
     pub(crate) const SERVER_SIDE_ACK: u8 = 10;
     pub(crate) const CLIENT_COUNT: u8 = 11;
     pub(crate) const ACK: u8 = 12;
+    pub(crate) const CLOSED: u8 = 13;
     /// MixLab's own. Node's servers pass over it.
     pub(crate) const RELEASE: u8 = 64;
 }
@@ -85,6 +89,8 @@ pub(crate) struct Received {
     pub of: Option<u64>,
     /// What version 0.2 of the adapter asks or answers here.
     pub talk: Option<Talk>,
+    /// What a server with that version says of itself.
+    pub beat: Option<(Elder, Beat)>,
 }
 
 /// Why an entry cannot be read.
@@ -306,9 +312,17 @@ impl Received {
                 }
             }
         }
+        let sequence = field(SEQUENCE).and_then(|number| number.parse().ok());
+        // MixLab's servers say it to them, and are none of them.
+        let beat = field("nsp").filter(|_| sequence.is_none());
+        let beat = beat.map(|namespace| {
+            let server = sender.clone();
+            (Elder { server, namespace }, Beat::of(kind))
+        });
         Ok(Self {
             sender,
-            sequence: field(SEQUENCE).and_then(|number| number.parse().ok()),
+            beat,
+            sequence,
             of: field(OF).and_then(|tag| parse_tag(&tag)),
             entry,
             talk,

@@ -21,6 +21,7 @@
 mod census;
 mod channel;
 mod described;
+mod elders;
 mod entry;
 mod foreign;
 mod id;
@@ -49,7 +50,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    census::Census, channel::Channels, inbound::Inbound, link::Link, queue::Queue, talk::Saying,
+    census::Census, channel::Channels, elders::Elders, inbound::Inbound, link::Link, queue::Queue,
+    talk::Saying,
 };
 pub(crate) use self::{
     channel::{Channel, Found, Serve},
@@ -75,6 +77,7 @@ pub(crate) struct Cluster {
     queue: Queue,
     channels: Channels,
     census: Census,
+    elders: Elders,
     /// Which emitters are heard.
     accept: Vec<Accept>,
     /// What they have said.
@@ -142,6 +145,7 @@ impl Cluster {
             queue: Queue::new(config.queue_bytes.as_usize()),
             channels: Channels::new(),
             census: Census::default(),
+            elders: Elders::default(),
             accept: config.accept.clone(),
             inbound: Inbound::default(),
             sessions: Sessions::new(recovery.max_age),

@@ -10,7 +10,7 @@ use super::{
     Cluster,
     described::Described,
     requests::{ClientAnswer, Pending},
-    talk::{Answer, Asks, Said, Want},
+    talk::{Answer, Asks, Said, Saying, Want},
 };
 use crate::{message::Message, transport::Selection};
 
@@ -128,8 +128,7 @@ impl Cluster {
             want,
         };
         let question = (self.channel(namespace), asks.say(&pending.ids[0]));
-        let asked = self.publish(namespace, vec![question]).await;
-        asked.map_err(|_| Unheard::Lost)?;
+        self.speak(namespace, vec![question]).await?;
         let until = until.min(Instant::now() + ANSWERS);
         let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
         let mut heard = 0;
@@ -167,7 +166,19 @@ impl Cluster {
             self.channels.is_lost();
             Unheard::Lost
         })?;
-        Ok(servers.saturating_sub(self.channels.listens(namespace).into()))
+        let listen = servers.saturating_sub(self.channels.listens(namespace).into());
+        Ok(listen + self.elders.count(namespace))
+    }
+
+    /// Says something where all who are meant hear it.
+    async fn speak(&self, namespace: &str, sayings: Vec<(String, Saying)>) -> Result<(), Unheard> {
+        if self.elders.count(namespace) == 0 {
+            let spoken = self.publish(namespace, sayings).await;
+            return spoken.map_err(|_| Unheard::Lost);
+        }
+        let sayings = sayings.into_iter();
+        sayings.for_each(|(_, saying)| self.write(namespace, saying));
+        Ok(())
     }
 
     /// Asks clients of other servers, each at its own: an item for each that answers by `until`, or is gone.
@@ -195,14 +206,11 @@ impl Cluster {
             };
             sayings.push((self.channel_of(namespace, &server), asks.say(id)));
             if sayings.len() == BATCH {
-                let some = std::mem::take(&mut sayings);
-                let asked = self.publish(namespace, some).await;
-                asked.map_err(|_| Unheard::Lost)?;
+                self.speak(namespace, std::mem::take(&mut sayings)).await?;
             }
         }
         if !sayings.is_empty() {
-            let asked = self.publish(namespace, sayings).await;
-            asked.map_err(|_| Unheard::Lost)?;
+            self.speak(namespace, sayings).await?;
         }
         let left = pending.ids.len();
         let next = move |(mut pending, left): (Pending<ClientAnswer>, usize)| async move {

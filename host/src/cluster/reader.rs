@@ -319,6 +319,9 @@ impl Reader {
         if let Some(entry) = received.entry {
             apply.apply(id, entry);
         }
+        if let Some((elder, beat)) = received.beat {
+            self.cluster.hear_elder(elder, beat);
+        }
         let channels = &self.cluster.channels;
         match received.talk {
             Some(Talk::Answer(answer)) => channels.requests.answer(answer),
