@@ -1,12 +1,11 @@
 // Socket.IO's own server on Node as a member of a cluster, in a process of its own. Its parent tells it what
 // to do: `[number, name, ...arguments]`, answered with `[number, error, result]`.
-import * as newest from '@socket.io/redis-streams-adapter';
-import * as former from 'redis-streams-adapter-0.2';
 import Redis from 'ioredis';
 import { createServer } from 'node:http';
 import { Server } from 'socket.io';
 
-const { createAdapter } = process.argv[3] === '0.2' ? former : newest;
+const adapter = process.argv[3] === '0.2' ? 'redis-streams-adapter-0.2' : '@socket.io/redis-streams-adapter';
+const { createAdapter } = await import(adapter);
 const web = createServer();
 const io = new Server(web, {
   connectionStateRecovery: { maxDisconnectionDuration: 120_000 },
