@@ -11,7 +11,6 @@
 //! What is sent waits in the [`Queue`] until it was read back. When the connection to Redis was lost, the
 //! reader first reads all that is there; what it has not found of its own is sent again. An entry has a
 //! number of its sender's, by which readers drop what an old connection brought in late.
-
 //!
 //! # Asked and answered
 //!
