@@ -115,6 +115,30 @@ for (const [what, config, outage] of [
   });
 }
 
+test('what is sent again after Redis has lost what it had waits no longer when it is in', async (t) => {
+  const redis = await startRedis(t);
+  const { servers, clients, emit } = await pair(t, redis);
+  await emit(0, 'once');
+  await until(() => clients.every((socket) => told(socket).length === 1));
+  await redis.stop();
+  await redis.start();
+  await until(async () => (await redis.send('XRANGE', 'socket.io', '-', '+')).includes('once'));
+  const waiting = async () => (await servers[0].api('GET', '/metrics', undefined, null)).body.match(/^mixlab_cluster_waiting_entries (\d+)/m)[1];
+  await until(async () => (await waiting()) === '0');
+  for (const socket of clients) assert.deepEqual(told(socket), ['once']);
+});
+
+test('what Redis refuses to take is said once, and is sent when it does', async (t) => {
+  const redis = await startRedis(t);
+  const { servers, clients, emit } = await pair(t, redis, 'on_loss = "hold"');
+  await redis.send('CONFIG', 'SET', 'maxmemory', '1');
+  await emit(0, 'a');
+  await servers[0].waitForLog(/Redis does not take what goes to other servers/);
+  await redis.send('CONFIG', 'SET', 'maxmemory', '0');
+  await until(() => clients.every((socket) => told(socket).length === 1));
+  assert.equal(servers[0].log().match(/Redis does not take/g).length, 1);
+});
+
 test('what would wait beyond the bound is refused as temporary', async (t) => {
   const redis = await startRedis(t);
   const { servers, emit } = await pair(t, redis, 'queue_bytes = "4KiB"');

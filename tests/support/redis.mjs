@@ -51,6 +51,14 @@ class Redis {
 
   resume = () => this.#child.kill('SIGCONT');
 
+  /** Sends it a command without spaces in its words. */
+  send = (...words) =>
+    new Promise((resolve, reject) => {
+      const socket = connect(this.port, '127.0.0.1', () => socket.write(`${words.join(' ')}\r\n`));
+      socket.once('data', (answer) => resolve(String(answer)) ?? socket.destroy());
+      socket.once('error', reject);
+    });
+
   async remove() {
     await this.stop();
     rmSync(this.#folder, { recursive: true, force: true });

@@ -115,6 +115,9 @@ const LOOK: Duration = Duration::from_millis(10);
 /// before.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
 
+/// How long a client that is back waits for a server that has just started, or lost Redis for a moment.
+const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long it may take to find out what a client had. After that it starts afresh.
 const RECALLED_WITHIN: Duration = Duration::from_secs(4);
 
@@ -190,6 +193,11 @@ impl Cluster {
         }
         if self.sessions.is_waiting(pid) {
             return Ok(Recalled::Here);
+        }
+        let mut rounds = self.link.round.subscribe();
+        let has_caught_up = rounds.wait_for(|round| round.has_caught_up);
+        if timeout(CAUGHT_UP_WITHIN, has_caught_up).await.is_err() {
+            return Ok(Recalled::Nowhere);
         }
         let mut redis = self.link.shared().await?;
         let began = Instant::now();

@@ -141,6 +141,10 @@ impl Queue {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
         let waiting = &mut *waiting;
+        if sequence >= waiting.next {
+            // Not one of this server's, whatever name it has.
+            return false;
+        }
         let first = waiting.first();
         let index = |number: u64| usize::try_from(number - first).expect("they are in memory");
         let Some(read) = sequence.checked_sub(first) else {
@@ -270,5 +274,8 @@ mod tests {
         assert!(queue.is_ahead());
         assert!(queue.is_in(0) && queue.is_in(1) && !queue.is_ahead());
         assert!(!queue.is_in(2));
+        // Somebody else uses this server's name.
+        assert!(!queue.is_in(u64::MAX));
+        assert_eq!(queue.waiting(), (0, 0));
     }
 }

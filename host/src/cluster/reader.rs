@@ -298,13 +298,15 @@ impl Reader {
             return;
         };
         if let Some(sequence) = received.sequence {
-            match self.standing(&received.sender, sequence) {
+            let standing = self.standing(&received.sender, sequence);
+            let is_own = *received.sender == *self.cluster.queue.name;
+            let was_done = is_own && self.cluster.queue.is_in(sequence);
+            match standing {
                 Standing::Known => return,
                 Standing::Next => {}
                 Standing::BehindGap => self.has_missed(apply),
             }
-            let is_own = *received.sender == *self.cluster.queue.name;
-            if is_own && self.cluster.queue.is_in(sequence) {
+            if was_done {
                 if let Some(entry) = received.entry {
                     apply.remember(id, entry);
                 }

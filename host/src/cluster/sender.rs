@@ -28,6 +28,7 @@ impl Sender {
     pub(crate) async fn run(&self) {
         let Cluster { link, queue, .. } = &*self.cluster;
         let mut rounds = link.round.subscribe();
+        let mut last_error = None;
         loop {
             // What the reader finds of this server's need not be sent again.
             let Ok(round) = rounds
@@ -43,7 +44,17 @@ impl Sender {
                 let _ = rounds.wait_for(|now| *now != round).await;
             };
             tokio::select! {
-                _ = self.send() => link.round.send_modify(Round::ask_anew),
+                sent = self.send() => {
+                    let error = sent.err().map(|error| error.to_string());
+                    // Not each time: what Redis refuses now it mostly refuses for a while.
+                    if let Some(error) = &error
+                        && last_error.as_ref() != Some(error)
+                    {
+                        tracing::error!(error, "Redis does not take what goes to other servers");
+                    }
+                    last_error = error;
+                    link.round.send_modify(Round::ask_anew);
+                }
                 () = lost => {}
             }
             sleep(PAUSE).await;
