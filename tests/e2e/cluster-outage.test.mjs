@@ -105,7 +105,7 @@ for (const [what, config, outage] of [
     isOver = true;
     await Promise.all(sending);
     const complete = (socket) => told(socket).length >= sent[0] + sent[1];
-    await until(() => clients.every(complete), { timeout: 30_000, message: () => JSON.stringify(clients.map((socket) => [0, 1].map((sender) => missing(of(told(socket), sender), sent[sender], sender)))) });
+    await until(() => clients.every(complete), { timeout: 30_000, message: () => JSON.stringify(clients.map((socket) => [0, 1].map((sender) => missing(of(told(socket), sender), sent[sender], sender)))) + servers.map((server) => server.log().slice(-3000)).join('\n---\n') });
     for (const socket of clients) {
       for (const sender of [0, 1]) {
         const all = Array.from({ length: sent[sender] }, (_, number) => `${sender}:${number}`);

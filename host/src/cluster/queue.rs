@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -32,7 +32,7 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct Waiting {
     /// The oldest first, numbered without gaps.
-    entries: VecDeque<Arc<Outgoing>>,
+    entries: VecDeque<Held>,
     /// What those take that were not read back.
     bytes: usize,
     /// The number of the next entry.
@@ -56,8 +56,12 @@ pub(super) struct Outgoing {
     pub data: String,
     /// It has happened here, before it is in.
     is_done: AtomicBool,
-    /// When it was read back.
-    read_at: OnceLock<Instant>,
+}
+
+/// An entry, and when it was read back.
+struct Held {
+    entry: Arc<Outgoing>,
+    read_at: Option<Instant>,
 }
 
 impl Outgoing {
@@ -103,11 +107,13 @@ impl Queue {
             kind,
             data,
             is_done: is_done.into(),
-            read_at: OnceLock::new(),
         };
         waiting.next += 1;
         waiting.bytes += outgoing.bytes();
-        waiting.entries.push_back(Arc::new(outgoing));
+        waiting.entries.push_back(Held {
+            entry: Arc::new(outgoing),
+            read_at: None,
+        });
         drop(waiting);
         self.more.notify_one();
     }
@@ -131,7 +137,11 @@ impl Queue {
         waiting.forget_read(Instant::now());
         if all {
             waiting.unread = waiting.first();
-            waiting.bytes = waiting.entries.iter().map(|entry| entry.bytes()).sum();
+            waiting.bytes = waiting.entries().map(|entry| entry.bytes()).sum();
+            waiting
+                .entries
+                .iter_mut()
+                .for_each(|held| held.read_at = None);
         }
         waiting.unsent = waiting.unread;
     }
@@ -153,13 +163,15 @@ impl Queue {
         let was_done = waiting
             .entries
             .get(read as usize)
-            .is_some_and(|it| it.is_done());
-        for entry in waiting.entries.range(index(waiting.unread)..) {
-            if entry.sequence > sequence {
+            .is_some_and(|held| held.entry.is_done());
+        for held in waiting.entries.range_mut(index(waiting.unread)..) {
+            if held.entry.sequence > sequence {
                 break;
             }
-            waiting.bytes -= entry.bytes();
-            entry.read_at.get_or_init(|| now);
+            waiting.bytes -= held.entry.bytes();
+            held.read_at = Some(now);
+            // It has happened here with that, also if it is sent again.
+            held.entry.is_done.store(true, Ordering::Relaxed);
         }
         waiting.unread = waiting.unread.max(sequence + 1);
         waiting.unsent = waiting.unsent.max(waiting.unread);
@@ -170,10 +182,7 @@ impl Queue {
     /// What was not read back and has not happened here, in order. It counts as done.
     pub(super) fn do_all(&self) -> Vec<Arc<Outgoing>> {
         let waiting = self.waiting.lock();
-        let unread = waiting
-            .entries
-            .iter()
-            .filter(|it| it.sequence >= waiting.unread);
+        let unread = waiting.entries().filter(|it| it.sequence >= waiting.unread);
         let is_open = |it: &&Arc<Outgoing>| !it.is_done.swap(true, Ordering::Relaxed);
         unread.filter(is_open).cloned().collect()
     }
@@ -181,9 +190,9 @@ impl Queue {
     /// Whether something has happened here that is not in.
     pub(super) fn is_ahead(&self) -> bool {
         let waiting = self.waiting.lock();
-        let mut unread = waiting.entries.iter().rev();
         let is_unread = |it: &&Arc<Outgoing>| it.sequence >= waiting.unread;
-        unread.by_ref().take_while(is_unread).any(|it| it.is_done())
+        let mut unread = waiting.entries().rev().take_while(is_unread);
+        unread.any(|it| it.is_done())
     }
 
     /// What waits, in entries and bytes.
@@ -202,14 +211,18 @@ impl Waiting {
     fn first(&self) -> u64 {
         self.entries
             .front()
-            .map_or(self.next, |entry| entry.sequence)
+            .map_or(self.next, |held| held.entry.sequence)
+    }
+
+    fn entries(&self) -> impl DoubleEndedIterator<Item = &Arc<Outgoing>> {
+        self.entries.iter().map(|held| &held.entry)
     }
 
     /// Forgets what was read back so long ago that everybody has read it.
     fn forget_read(&mut self, now: Instant) {
         while let Some(first) = self.entries.front()
-            && let Some(read_at) = first.read_at.get()
-            && now.duration_since(*read_at) > KEPT
+            && let Some(read_at) = first.read_at
+            && now.duration_since(read_at) > KEPT
         {
             self.entries.pop_front();
         }
@@ -217,7 +230,7 @@ impl Waiting {
 
     fn take(&mut self, most: usize) -> Vec<Arc<Outgoing>> {
         let sent = usize::try_from(self.unsent - self.first()).expect("they are in memory");
-        let batch: Vec<_> = self.entries.iter().skip(sent).take(most).cloned().collect();
+        let batch: Vec<_> = self.entries().skip(sent).take(most).cloned().collect();
         if let Some(last) = batch.last() {
             self.unsent = last.sequence + 1;
         }
@@ -277,5 +290,23 @@ mod tests {
         // Somebody else uses this server's name.
         assert!(!queue.is_in(u64::MAX));
         assert_eq!(queue.waiting(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_is_to_be_sent_again_is_kept_until_it_is_in_again() {
+        let queue = Queue::new(400);
+        push(&queue, 2);
+        assert_eq!(sent(&queue, 9).await, [0, 1]);
+        queue.is_in(1);
+        queue.rewind(true);
+        assert!(queue.do_all().is_empty(), "both have happened here");
+        let later = Instant::now() + 2 * KEPT;
+        queue.waiting.lock().forget_read(later);
+        assert_eq!(queue.waiting().0, 2);
+        assert_eq!(sent(&queue, 9).await, [0, 1]);
+        queue.is_in(1);
+        queue.waiting.lock().forget_read(later);
+        assert_eq!(queue.waiting(), (0, 0));
+        assert!(queue.waiting.lock().entries.is_empty());
     }
 }

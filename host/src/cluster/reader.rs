@@ -59,6 +59,8 @@ pub(crate) struct Reader {
     cluster: Arc<Cluster>,
     /// The id of the last entry that was read, as Redis gave it; none before the first connection.
     last: Option<String>,
+    /// Whether Redis had that one when it was connected: it is not missed where all was lost before it.
+    is_last_kept: bool,
     senders: HashMap<String, u64>,
     /// A random text that is in Redis as long as all the rest.
     life: Option<String>,
@@ -72,6 +74,7 @@ impl Reader {
         Self {
             cluster,
             last: None,
+            is_last_kept: true,
             senders: HashMap::new(),
             life: None,
             is_lost: false,
@@ -128,6 +131,7 @@ impl Reader {
         };
         let is_known = last == NOTHING || !self.range(redis, &last, &last, 1).await?.is_empty();
         let is_same = self.is_same_life(redis).await?;
+        self.is_last_kept = is_known;
         if is_known && is_same {
             return Ok(());
         }
@@ -277,7 +281,8 @@ impl Reader {
             .collect();
         // What was trimmed before it was read is missing without a word.
         let was_held_up = began.elapsed() > block.unwrap_or_default() + HELD_UP;
-        if (was_held_up || entries.len() == BATCH) && last != NOTHING {
+        let may_miss = was_held_up || entries.len() == BATCH;
+        if may_miss && self.is_last_kept && last != NOTHING {
             let known = self.range(redis, last, last, 1).await?;
             if known.is_empty() {
                 self.has_missed(apply);
@@ -288,6 +293,7 @@ impl Reader {
         }
         if let Some(entry) = entries.last() {
             self.last = Some(entry.id.clone());
+            self.is_last_kept = true;
         }
         self.note_position();
         Ok(!entries.is_empty())
