@@ -93,6 +93,15 @@ describe('mixlab-load', { concurrency: 1 }, () => {
     assert.ok(result.events > 0 && result.refused_swaps > 0);
   });
 
+  test('a cluster fails in every way, and no client misses anything unknowingly', async (t) => {
+    const each = ['redis-holds', 'redis-kills', 'redis-losses', 'kills', 'holds', 'leaves'].flatMap((name) => [`--${name}`, '1']);
+    const size = FULL ? ['--max-time', '9m'] : ['--servers', '2', '--clients', '20', '--calm', '200ms', ...each];
+    // Its exit code tells of faults.
+    const result = await load('cluster', ...size);
+    assert.ok(result.copies > 0 && result.recovered > 0, JSON.stringify(result));
+    t.diagnostic(JSON.stringify(result));
+  });
+
   test('a good plugin among bad ones', async (t) => {
     const size = FULL ? [] : ['--sockets', '10', '--rate', '100', '--troublemakers', '2', '--turns', '1', '--time', '2s'];
     const result = await load('mixed', ...size, ...GUEST);

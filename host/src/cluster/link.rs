@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, RedisResult,
+    AsyncConnectionConfig, Client, RedisResult, Value,
     aio::{MultiplexedConnection, PubSub},
 };
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -27,6 +28,8 @@ pub(super) struct Link {
     /// connected.
     pub round: watch::Sender<Round>,
     shared: AsyncMutex<Option<MultiplexedConnection>>,
+    /// A random text that is in Redis as long as all the rest, as the reader has last seen it.
+    life: Mutex<Option<String>>,
 }
 
 /// How the reader gets on.
@@ -47,6 +50,7 @@ impl Link {
             max_entries: config.max_entries,
             round: watch::Sender::default(),
             shared: AsyncMutex::default(),
+            life: Mutex::default(),
         }
     }
 
@@ -69,6 +73,39 @@ impl Link {
         let connection = self.connect().await?;
         *shared = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// Whether Redis still has what it had when this was last asked.
+    pub(super) async fn begin_life(&self, redis: &mut MultiplexedConnection) -> RedisResult<bool> {
+        let new = format!("{:016x}", rand::random::<u64>());
+        let mut set = redis::cmd("SET");
+        set.arg(self.life_key()).arg(new).arg("NX");
+        set.query_async::<Value>(redis).await?;
+        let life = self.read_life(redis).await?;
+        let mut known = self.life.lock();
+        let is_same = known.is_none() || *known == life;
+        *known = life;
+        Ok(is_same)
+    }
+
+    /// Whether Redis has what the reader has seen. One that has been started since has not.
+    pub(super) async fn is_same_life(
+        &self,
+        redis: &mut MultiplexedConnection,
+    ) -> RedisResult<bool> {
+        let life = self.read_life(redis).await?;
+        Ok(*self.life.lock() == life)
+    }
+
+    async fn read_life(&self, redis: &mut MultiplexedConnection) -> RedisResult<Option<String>> {
+        redis::cmd("GET")
+            .arg(self.life_key())
+            .query_async(redis)
+            .await
+    }
+
+    fn life_key(&self) -> String {
+        format!("{}:mixlab:life", self.prefix)
     }
 
     /// The shared connection is lost: whoever asks next gets a new one.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    RedisResult, Value,
+    RedisResult,
     aio::MultiplexedConnection,
     streams::{StreamId, StreamRangeReply, StreamReadReply},
 };
@@ -62,8 +62,6 @@ pub(crate) struct Reader {
     /// Whether Redis had that one when it was connected: it is not missed where all was lost before it.
     is_last_kept: bool,
     senders: HashMap<String, u64>,
-    /// A random text that is in Redis as long as all the rest.
-    life: Option<String>,
     /// What was last said of the connection.
     is_lost: bool,
 }
@@ -76,7 +74,6 @@ impl Reader {
             last: None,
             is_last_kept: true,
             senders: HashMap::new(),
-            life: None,
             is_lost: false,
         }
     }
@@ -130,7 +127,7 @@ impl Reader {
             return self.catch_up(redis, apply).await;
         };
         let is_known = last == NOTHING || !self.range(redis, &last, &last, 1).await?.is_empty();
-        let is_same = self.is_same_life(redis).await?;
+        let is_same = self.cluster.link.begin_life(redis).await?;
         self.is_last_kept = is_known;
         if is_known && is_same {
             return Ok(());
@@ -156,22 +153,6 @@ impl Reader {
              or this server was held up"
         );
         apply.is_interrupted(true);
-    }
-
-    /// Whether Redis still has what it had when it was last asked.
-    async fn is_same_life(&mut self, redis: &mut MultiplexedConnection) -> RedisResult<bool> {
-        let key = format!("{}:mixlab:life", self.cluster.link.prefix);
-        let new = format!("{:016x}", rand::random::<u64>());
-        let mut set = redis::cmd("SET");
-        set.arg(&key)
-            .arg(new)
-            .arg("NX")
-            .query_async::<Value>(redis)
-            .await?;
-        let life: Option<String> = redis::cmd("GET").arg(&key).query_async(redis).await?;
-        let is_same = self.life.is_none() || self.life == life;
-        self.life = life;
-        Ok(is_same)
     }
 
     /// Reads what clients may have missed that come here from other servers.
@@ -222,7 +203,7 @@ impl Reader {
             apply.begin(EntryId::parse(&newest).unwrap_or_default());
         }
         self.last = Some(newest);
-        self.is_same_life(redis).await?;
+        self.cluster.link.begin_life(redis).await?;
         self.note_position();
         Ok(())
     }

@@ -65,6 +65,10 @@ impl Sender {
     async fn send(&self) -> RedisResult<()> {
         let Cluster { link, queue, .. } = &*self.cluster;
         let mut redis = link.connect().await?;
+        if !link.is_same_life(&mut redis).await? {
+            // The reader finds out what is to be sent again, before anything is.
+            return Ok(());
+        }
         loop {
             let batch = queue.take(BATCH).await;
             self.add(&mut redis, &batch).await?;

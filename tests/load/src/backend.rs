@@ -46,6 +46,23 @@ impl Backend {
         answer["count"].as_u64().context("no count in the answer")
     }
 
+    /// Emits an event to everybody: its name, and its arguments as JSON. Returns the status of the answer.
+    pub async fn emit(&mut self, event: &str, arguments: &str) -> Result<u16> {
+        let body = format!("{{\"everyone\":true,\"event\":\"{event}\",\"arguments\":{arguments}}}");
+        let body = body.as_bytes();
+        let response = self
+            .http
+            .request("POST", "/api/v1/emit", &self.headers, body)
+            .await?;
+        Ok(response.status)
+    }
+
+    /// Whether the server says that it is ready. Of MixLab only.
+    pub async fn is_ready(&mut self) -> Result<bool> {
+        let response = self.http.request("GET", "/readyz", "", b"").await?;
+        Ok(response.status == 200)
+    }
+
     /// How a plugin stands. Of MixLab only.
     pub async fn plugin(&mut self, name: &str) -> Result<PluginState> {
         let answer = self.call("GET", "/api/v1/plugins", b"").await?;

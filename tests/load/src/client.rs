@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -22,8 +23,10 @@ pub struct Client {
     stream: TcpStream,
     input: Vec<u8>,
     output: Output,
-    /// Whether events end with their place in the server's log.
-    recovery: bool,
+    /// Whether events end with their place in the server's log, which nobody here wants to know.
+    strips_offsets: bool,
+    /// Whether somebody wants to know it.
+    keeps_offsets: bool,
 }
 
 /// What is to be sent; it goes out with [`Client::flush`].
@@ -81,6 +84,16 @@ impl Client {
         Ok(client)
     }
 
+    /// Opens a websocket and asks to join the main namespace with this JSON object. The answer comes as
+    /// a packet, and events as they are written.
+    pub async fn begin(target: &Target, auth: &Value) -> Result<Self> {
+        let mut client = Self::open(target).await?;
+        client.keeps_offsets = true;
+        client.output.packet(format!("40{auth}").as_bytes());
+        client.flush().await?;
+        Ok(client)
+    }
+
     async fn open(target: &Target) -> Result<Self> {
         let mut stream = TcpStream::connect(target.address).await?;
         stream.set_nodelay(true)?;
@@ -105,7 +118,8 @@ impl Client {
             stream,
             input,
             output: Output::default(),
-            recovery: false,
+            strips_offsets: false,
+            keeps_offsets: false,
         })
     }
 
@@ -129,15 +143,14 @@ impl Client {
             let payload = start + frame.payload.start..start + frame.payload.end;
             start = payload.end;
             let packet = match Packet::parse(&self.input[payload])? {
-                Packet::Connected { recovery } => {
-                    self.recovery = recovery;
-                    Packet::Connected { recovery }
-                }
-                Packet::Event(arguments) if self.recovery => {
+                Packet::Event(arguments) if self.strips_offsets => {
                     Packet::Event(without_offset(arguments))
                 }
                 packet => packet,
             };
+            if let Packet::Connected { recovery, .. } = packet {
+                self.strips_offsets = recovery && !self.keeps_offsets;
+            }
             match packet {
                 Packet::Ping => self.output.packet(packet::PONG),
                 Packet::Disconnected => bail!("the server disconnected the client"),
@@ -221,7 +234,7 @@ impl Client {
 /// Checks that the server took the token for what it is.
 pub fn check_authenticated(arguments: &[u8], user: Option<u64>) -> Result<()> {
     let answer = [b"[", arguments, b"]"].concat();
-    let answer: serde_json::Value = serde_json::from_slice(&answer)?;
+    let answer: Value = serde_json::from_slice(&answer)?;
     let id = answer[1]["user"]["id"].as_str();
     let right = answer[0] == "authenticated"
         && answer[1]["success"] == true

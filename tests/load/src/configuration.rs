@@ -55,11 +55,16 @@ impl Configuration {
 
     /// Options to start a server with it. It has to outlive that server.
     pub fn options(&self, options: &ServerOptions) -> Result<ServerOptions> {
-        let file = self.path("mixlab.toml");
-        fs::write(&file, &self.text)?;
         Ok(ServerOptions {
-            config: Some(file),
+            config: Some(self.write()?),
             ..options.clone()
         })
+    }
+
+    /// Writes its file.
+    pub fn write(&self) -> Result<PathBuf> {
+        let file = self.path("mixlab.toml");
+        fs::write(&file, &self.text)?;
+        Ok(file)
     }
 }

@@ -10,6 +10,7 @@ mod asking;
 mod backend;
 mod build;
 mod client;
+mod cluster;
 mod compare;
 mod configuration;
 mod conversation;
@@ -60,6 +61,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{
     admission::Admission,
+    cluster::Cluster,
     compare::Compare,
     curves::Curves,
     drive::Drive,
@@ -115,6 +117,8 @@ enum Command {
     Idle(Idle),
     /// Everything at once, among a plugin that loops and one that is replaced.
     Mixed(Mixed),
+    /// Let Redis and the servers of a cluster fail, and look for anything lost.
+    Cluster(Cluster),
     /// Compare MixLab with Node's server and with a native one.
     Compare(Compare),
     /// Measure what costs do when something grows.
@@ -171,6 +175,7 @@ async fn perform(cli: &Cli) -> Result<Report> {
     match &cli.command {
         Command::Reload(reload) => reload.run(&cli.server).await,
         Command::Mixed(mixed) => mixed.run(&cli.server).await,
+        Command::Cluster(cluster) => cluster.run(&cli.server).await,
         command => against_target(command, &cli.server).await,
     }
 }
@@ -192,6 +197,7 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         Command::Idle(idle) => idle.run(target).await,
         Command::Reload(_)
         | Command::Mixed(_)
+        | Command::Cluster(_)
         | Command::Compare(_)
         | Command::Curves(_)
         | Command::Start(_)

@@ -74,6 +74,8 @@ pub enum Peer {
     Mixlab,
     /// The same without connection state recovery, whatever is said of others.
     MixlabPlain,
+    /// MixLab as another checkout has it, with recovery.
+    Before,
     /// Node's Socket.IO server with the same events written in JavaScript.
     Node,
     /// The same in two processes, with sticky sessions and the cluster adapter.
@@ -88,6 +90,7 @@ impl Peer {
         match self {
             Self::Mixlab => "mixlab",
             Self::MixlabPlain => "mixlab-plain",
+            Self::Before => "before",
             Self::Node => "node",
             Self::NodeCluster => "node-cluster",
             Self::Native => "native",

@@ -23,6 +23,8 @@ pub enum Packet<'a> {
         /// Whether events carry their place in the server's log as one more argument, for a
         /// client that comes back after a break (connection state recovery).
         recovery: bool,
+        /// The connection, a JSON object.
+        session: &'a [u8],
     },
     /// It does not, for the reason in this JSON object.
     Refused(&'a [u8]),
@@ -48,6 +50,7 @@ impl<'a> Packet<'a> {
             [b'2'] => Self::Ping,
             [b'4', b'0', session @ ..] => Self::Connected {
                 recovery: contains(session, br#""pid":"#),
+                session,
             },
             [b'4', b'2', b'[', arguments @ .., b']'] => Self::Event(arguments),
             [b'4', b'3', rest @ ..] => {
@@ -85,6 +88,13 @@ pub fn is_event(arguments: &[u8], name: &str) -> bool {
         .is_some_and(|rest| rest.starts_with(b"\""))
 }
 
+/// An event's place in the server's log, which [`without_offset`] takes away.
+pub fn offset(arguments: &[u8]) -> Option<&str> {
+    let rest = arguments.strip_prefix(without_offset(arguments))?;
+    let text = rest.strip_prefix(b",\"")?.strip_suffix(b"\"")?;
+    std::str::from_utf8(text).ok()
+}
+
 /// The request to join the main namespace.
 pub fn connect(token: Option<&str>) -> String {
     match token {
@@ -101,10 +111,19 @@ mod tests {
     fn packets_are_told_apart() {
         for (text, packet) in [
             ("2", Packet::Ping),
-            ("40{\"sid\":\"x\"}", Packet::Connected { recovery: false }),
+            (
+                "40{\"sid\":\"x\"}",
+                Packet::Connected {
+                    recovery: false,
+                    session: br#"{"sid":"x"}"#,
+                },
+            ),
             (
                 "40{\"sid\":\"x\",\"pid\":\"y\"}",
-                Packet::Connected { recovery: true },
+                Packet::Connected {
+                    recovery: true,
+                    session: br#"{"sid":"x","pid":"y"}"#,
+                },
             ),
             ("41", Packet::Disconnected),
             ("42[\"a\",1]", Packet::Event(b"\"a\",1")),
@@ -143,6 +162,8 @@ mod tests {
             (br#""a""#, br#""a""#),
         ] {
             assert_eq!(without_offset(arguments), without);
+            let place = arguments.strip_prefix(without).unwrap();
+            assert_eq!(offset(arguments).is_some(), !place.is_empty());
         }
     }
 }

@@ -21,7 +21,7 @@ pub fn command(options: &ServerOptions, config: &Path) -> Result<Command> {
     let recovers = options.recovery && options.peer != Peer::MixlabPlain;
     let recovery = recovers.to_string();
     Ok(match options.peer {
-        Peer::Mixlab | Peer::MixlabPlain => {
+        Peer::Mixlab | Peer::MixlabPlain | Peer::Before => {
             ensure!(config.is_file(), "there is no {}", config.display());
             let mut command = Command::new(program("mixlab")?);
             command

@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Error, Result};
 use clap::Args;
 use serde_json::Value;
 
@@ -23,6 +23,9 @@ pub struct Programs {
     /// The native server's program [default: target/release/mixlab-load-native].
     #[arg(long, value_name = "PATH")]
     native: Option<PathBuf>,
+    /// Another checkout of MixLab, built, to be compared as `before`: an earlier commit, say.
+    #[arg(long, value_name = "DIR")]
+    before: Option<PathBuf>,
     /// Where the results go [default: results in this tool's folder].
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
@@ -39,15 +42,30 @@ impl Programs {
 
     /// Options to start a server with.
     pub fn server(&self, peer: Peer, options: &ServerOptions) -> Result<ServerOptions> {
+        let checkout = || self.before.clone().context("there is no --before");
+        let of_before = |path: &str| Ok::<_, Error>(checkout()?.join(path));
         Ok(ServerOptions {
             peer,
             server: match peer {
                 Peer::Mixlab | Peer::MixlabPlain => Some(optimised(&self.mixlab, "mixlab")?),
+                Peer::Before => {
+                    let program = of_before("target/release/mixlab")?;
+                    Some(optimised(&Some(program), "mixlab")?)
+                }
                 Peer::Native => Some(optimised(&self.native, "mixlab-load-native")?),
                 Peer::Node | Peer::NodeCluster => None,
             },
+            config: match peer {
+                Peer::Before => Some(of_before("tests/load/mixlab.toml")?),
+                _ => options.config.clone(),
+            },
             ..options.clone()
         })
+    }
+
+    /// Whether an earlier MixLab takes part.
+    pub fn has_before(&self) -> bool {
+        self.before.is_some()
     }
 
     /// What the figures are measured on.

@@ -29,6 +29,7 @@ pub fn colour(peer: Peer) -> &'static str {
     match peer {
         Peer::Mixlab => "#2f81c7",
         Peer::MixlabPlain => "#83b8e6",
+        Peer::Before => "#1c4e79",
         Peer::Node => "#d68a00",
         Peer::NodeCluster => "#a66bb5",
         Peer::Native => "#8a8a8a",

@@ -63,8 +63,13 @@ fn table(text: &mut String, results: &[Results], figures: impl Fn(&Results) -> V
     for peer in *peers {
         _ = write!(text, " {peer} |");
     }
-    *text += " mixlab ÷ node | mixlab ÷ native |\n|---|---|";
-    *text += &"---|".repeat(peers.len() + 2);
+    let others = [Peer::Before, Peer::Node, Peer::Native].into_iter();
+    let others: Vec<Peer> = others.filter(|other| peers.contains(other)).collect();
+    for other in &others {
+        _ = write!(text, " mixlab ÷ {other} |");
+    }
+    *text += "\n|---|---|";
+    *text += &"---|".repeat(peers.len() + others.len());
     *text += "\n";
     for result in results {
         for figure in figures(result) {
@@ -72,8 +77,8 @@ fn table(text: &mut String, results: &[Results], figures: impl Fn(&Results) -> V
             for peer in *peers {
                 _ = write!(text, " {} |", cell(result.spread(figure, *peer)));
             }
-            for other in [Peer::Node, Peer::Native] {
-                let ratio = result.ratio(figure, Peer::Mixlab, other);
+            for other in &others {
+                let ratio = result.ratio(figure, Peer::Mixlab, *other);
                 _ = write!(text, " {} |", cell(ratio));
             }
             *text += "\n";

@@ -44,6 +44,13 @@ pub struct Compare {
 
 /// Those that are compared on one core, and those that can use more.
 const PINNED: [Peer; 4] = [Peer::Mixlab, Peer::MixlabPlain, Peer::Node, Peer::Native];
+const PINNED_WITH_BEFORE: [Peer; 5] = [
+    Peer::Mixlab,
+    Peer::MixlabPlain,
+    Peer::Before,
+    Peer::Node,
+    Peer::Native,
+];
 const UNPINNED: [Peer; 4] = [Peer::Mixlab, Peer::Node, Peer::NodeCluster, Peer::Native];
 
 /// About how long the scenarios take that only MixLab can take.
@@ -76,7 +83,7 @@ impl Compare {
         self.check_names()?;
         let mut comparison = Comparison {
             rounds: self.rounds,
-            pinned: results(cases::pinned(), &PINNED),
+            pinned: results(cases::pinned(), self.pinned()),
             unpinned: results(cases::unpinned(), &UNPINNED),
             own: Vec::new(),
         };
@@ -91,7 +98,12 @@ impl Compare {
         // A mistake should show before the first round.
         self.programs.build(&UNPINNED)?;
         let mixlab = self.programs.server(Peer::Mixlab, &pinned)?;
-        self.programs.server(Peer::Native, &pinned)?;
+        for peer in self.pinned() {
+            self.programs.server(*peer, &pinned)?;
+        }
+        if !self.without_own {
+            self.plugins.stamped()?;
+        }
         eprintln!("about {:.0} minutes", self.seconds(&comparison) / 60.0);
 
         let on_core = drive.on_core();
@@ -118,7 +130,7 @@ impl Compare {
                     // Nobody is always the first.
                     let peer = result.peers[(turn + round) % result.peers.len()];
                     let server = ServerOptions {
-                        recovery: matches!(peer, Peer::Mixlab | Peer::Node),
+                        recovery: matches!(peer, Peer::Mixlab | Peer::Before | Peer::Node),
                         ..self.programs.server(peer, options)?
                     };
                     let mut report = measure(&result.case, &server).await;
@@ -133,6 +145,13 @@ impl Compare {
             }
         }
         Ok(())
+    }
+
+    fn pinned(&self) -> &'static [Peer] {
+        match self.programs.has_before() {
+            true => &PINNED_WITH_BEFORE,
+            false => &PINNED,
+        }
     }
 
     fn check_names(&self) -> Result<()> {

@@ -180,7 +180,7 @@ impl Curve {
         let one = |peer: &Peer| {
             let connect = match peer {
                 Peer::Node | Peer::NodeCluster => 0.002,
-                Peer::Mixlab | Peer::MixlabPlain | Peer::Native => 0.0004,
+                Peer::Mixlab | Peer::MixlabPlain | Peer::Before | Peer::Native => 0.0004,
             };
             6.0 * self.points.len() as f64 + connect * connections
         };
