@@ -1,16 +1,19 @@
 //! The server: everything put together, from a configuration to a port that answers.
 
 mod builder;
+mod drain;
 mod hsts;
 mod members;
 mod redirect;
 #[cfg(test)]
 mod tests;
 
-pub use builder::Builder;
+pub(crate) use drain::Phase;
+pub use {builder::Builder, drain::Drain};
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
+use self::drain::SendAway;
 use arc_swap::ArcSwap;
 use axum::Router;
 use rustix::process::{Resource, getrlimit};
@@ -79,6 +82,8 @@ pub struct Server {
     cluster: Option<Arc<Cluster>>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
+    drain: Drain,
+    shutdown: config::Shutdown,
     tasks: Tasks,
     stop: CancellationToken,
 }
@@ -197,6 +202,11 @@ impl Server {
         self.reload_requests.0.clone()
     }
 
+    /// Has it leave before it is shut down, so that its clients come back elsewhere.
+    pub fn drain(&self) -> Drain {
+        self.drain.clone()
+    }
+
     /// Serves until `shutdown`, then: no new connections, the hooks of those that are open, and
     /// their end. Clients see the transport close and may reconnect. An error says why the server
     /// could not wait for the `shutdown`.
@@ -222,6 +232,9 @@ impl Server {
         });
         tasks.spawn(EndWithTokens(dispatcher.clone()));
         tasks.spawn(TellPresence(dispatcher.broadcast.clone()));
+        let (drain, config) = (self.drain, self.shutdown);
+        let (its, fronts) = (dispatcher.clone(), native.clone());
+        tasks.spawn(SendAway::new(drain, &config, its, fronts));
         tasks.spawn(Sweep(sessions.clone()));
         tasks.spawn(Settle(dispatcher.store.clone()));
         let published = self.published.subscribe();

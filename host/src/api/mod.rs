@@ -30,6 +30,7 @@ use crate::{
     metrics::Metrics,
     registry,
     reload::{PluginStatus, Request, Status},
+    server::{Drain, Phase},
     settings,
     store::Store,
     tasks::Down,
@@ -60,6 +61,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// The tasks of the server that are not running.
     pub(crate) down: Down,
+    /// Has the server leave.
+    pub(crate) drain: Drain,
     /// What plugins remember.
     pub(crate) store: Arc<Store>,
     /// Who handles what.
@@ -102,6 +105,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/plugins", get(plugins))
         .route("/api/v1/plugins/reload", post(reload))
         .route("/api/v1/timers", get(timers))
+        .route("/api/v1/drain", post(drain))
         .route("/api/{*unknown}", axum::routing::any(not_found))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -235,14 +239,23 @@ async fn reload(
     Ok(Json(&*status.load_full()).into_response())
 }
 
+/// Has the server leave, and answers at once how far it is.
+async fn drain(backend: Backend, State(drain): State<Drain>) -> Result<Response, WireError> {
+    backend.may(backend.rights.admin(), "admin")?;
+    drain.begin();
+    let answer = serde_json::json!({ "state": drain.phase(), "clients": drain.clients() });
+    Ok(Json(answer).into_response())
+}
+
 /// Ready means that every plugin that is switched on serves what its file holds, that `mixlab.toml`
-/// is in force, that the store takes what is written, and that the server's own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
+/// is in force, that the store takes what is written, that the server is not to leave, and that its own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
 /// no client is to bring that about.
 async fn ready(
     State(status): State<Arc<ArcSwap<Status>>>,
     State(down): State<Down>,
     State(store): State<Arc<Store>>,
     State(broadcast): State<Broadcast>,
+    State(drain): State<Drain>,
 ) -> Response {
     let status = status.load();
     let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
@@ -256,6 +269,9 @@ async fn ready(
         .is_some_and(|cluster| !cluster.is_connected)
     {
         problems.push("the cluster's Redis is not connected".to_owned());
+    }
+    if drain.phase() != Phase::Serving {
+        problems.push("the server leaves".to_owned());
     }
     // Names only: the reasons may show paths, and this door needs no key.
     let (code, mut text) = if problems.is_empty() {

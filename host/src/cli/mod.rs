@@ -3,6 +3,7 @@
 mod build;
 mod check;
 mod control;
+mod drain;
 mod log_writer;
 mod logging;
 mod output;
@@ -63,6 +64,8 @@ enum Command {
     /// Look at the plugins of the running server.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Send the clients of the running server away, to others, and wait until all have gone.
+    Drain(drain::Drain),
     /// Look at the timers of the running server's plugins.
     #[command(subcommand)]
     Timers(timers::Timers),
@@ -112,6 +115,7 @@ pub fn run() -> ExitCode {
         Command::Check(check) => check.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
+        Command::Drain(drain) => drain.run(&global),
         Command::Timers(timers) => timers.run(&global),
     };
     match result {

@@ -19,7 +19,7 @@ use crate::{
     config::{self, Config},
     metrics,
     reload::ConfigSource,
-    server::Server,
+    server::{Drain, Server},
     user::{User, UserId},
     web::{self, START_PAGE},
 };
@@ -66,7 +66,7 @@ impl Up {
         let server = Server::start(config.clone(), Some(source.clone())).await?;
         server.metrics().add(lost_log_lines);
         // Whoever reads that the server listens may signal it at once.
-        let stop = stop_signal()?;
+        let stop = stop_signal(server.drain())?;
         reload_on_hangup(&server)?;
         // It serves, whether somebody reads where or not.
         print(|out| announce(out, &server, &config)).unwrap_or_else(
@@ -139,12 +139,17 @@ fn outlive_full_files() -> io::Result<()> {
     signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
 }
 
-/// SIGTERM or Ctrl-C.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+/// SIGTERM, when the clients have been sent away; or Ctrl-C or a second SIGTERM, at once.
+fn stop_signal(drain: Drain) -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
+            _ = terminate.recv() => drain.begin(),
+            _ = interrupt.recv() => return,
+        }
+        tokio::select! {
+            () = drain.ended() => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }

@@ -18,7 +18,8 @@ use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::{
     Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
-    Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Socket, Store, TlsVersion, Web,
+    Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket, Store,
+    TlsVersion, Web,
 };
 use crate::grant::Grants;
 use crate::units::{Rate, Size, duration};
@@ -46,6 +47,7 @@ pub(super) struct ConfigFile {
     pub history: Table<History>,
     pub store: Table<Store>,
     pub cluster: Table<Cluster>,
+    pub shutdown: Table<Shutdown>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
 }

@@ -20,6 +20,7 @@ mod resolve;
 mod restart;
 mod secret;
 mod sections;
+mod shutdown;
 mod tls;
 
 use std::ffi::OsString;
@@ -40,7 +41,7 @@ pub use sections::{
     Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Presence, Recovery,
     Reload, Runtime, Scheme, SlowClient, Socket, Store, Verification, Web, Webhook,
 };
-
+pub use shutdown::Shutdown;
 pub use tls::{Certificate, Tls, TlsVersion};
 
 use environment::Environment;
@@ -88,6 +89,8 @@ pub struct Config {
     pub store: Store,
     /// `[cluster]`
     pub cluster: Cluster,
+    /// How a server leaves that is told to.
+    pub shutdown: Shutdown,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,
     /// The plugins in the order of the file, disabled ones too.

@@ -1,6 +1,8 @@
 //! Which changes cannot apply while the server runs.
 
-use super::{Cluster, Config, History, Log, Presence, Recovery, Runtime, Socket, Store, Tls, Web};
+use super::{
+    Cluster, Config, History, Log, Presence, Recovery, Runtime, Shutdown, Socket, Store, Tls, Web,
+};
 
 impl Config {
     /// The keys that differ in `new` and are read at the start only, in the order of the file.
@@ -90,6 +92,7 @@ impl Config {
                     accept,
                     on_loss,
                 },
+            shutdown: Shutdown { notice, drain },
             reload: _,
             plugins: _,
         } = self;
@@ -218,6 +221,8 @@ impl Config {
             ),
             ("cluster.accept", *accept != new.cluster.accept),
             ("cluster.on_loss", *on_loss != new.cluster.on_loss),
+            ("shutdown.notice", *notice != new.shutdown.notice),
+            ("shutdown.drain", *drain != new.shutdown.drain),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -111,6 +111,13 @@ impl Lane {
         Turn::Later
     }
 
+    /// From now on no event is taken, if none is under way; whether that is so.
+    pub fn end_if_idle(&self) -> bool {
+        let mut state = self.0.lock();
+        state.is_over |= !state.busy;
+        !state.busy
+    }
+
     /// Drops the events that wait, and those that come. The end of the connection is no event.
     pub fn end_events(&self) {
         let mut state = self.0.lock();

@@ -90,6 +90,12 @@ impl Connections {
         clients.iter().filter_map(its).collect()
     }
 
+    /// All of a client's.
+    pub(crate) fn of_client(&self, client: SessionKey) -> Vec<Arc<Connection>> {
+        let by_client = self.by_client.lock();
+        by_client.get(&client).cloned().unwrap_or_default()
+    }
+
     /// All of them, as they are now.
     pub(crate) fn all(&self) -> Vec<Arc<Connection>> {
         let by_client = self.by_client.lock();

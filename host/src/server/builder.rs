@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BACKLOG, Core, Server, StartError, bind, hsts, identity, listen_error, random_word,
+    BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error, random_word,
     redirect::Redirect, secret, warn_of_few_files,
 };
 use crate::{
@@ -133,6 +133,7 @@ impl Builder {
         let local_key = LocalKey::new(random_word(), trying_out);
         let stop = CancellationToken::new();
         let tasks = Tasks::new(stop.clone());
+        let drain = Drain::new(sessions.clone());
         let api = Api {
             broadcast: dispatcher.broadcast.clone(),
             settings: dispatcher.settings.clone(),
@@ -143,6 +144,7 @@ impl Builder {
             metrics: dispatcher.metrics.clone(),
             namespaces,
             down: tasks.down(),
+            drain: drain.clone(),
             store: dispatcher.store.clone(),
             registry: dispatcher.registry.clone(),
         };
@@ -211,6 +213,8 @@ impl Builder {
             cluster,
             secret,
             local_key,
+            drain,
+            shutdown: config.shutdown,
             tasks,
             stop,
         })

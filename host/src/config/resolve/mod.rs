@@ -61,6 +61,7 @@ pub(super) fn resolve(
         recovery: resolver.recovery(file.recovery.0),
         store: resolver.store(file.store.0),
         cluster: resolver.cluster(file.cluster.0),
+        shutdown: file.shutdown.0,
         reload: file.reload.0,
     }
 }

@@ -63,6 +63,7 @@ fn every_key_is_in_the_shipped_file() {
         ("history.", keys_of::<History>()),
         ("store.", keys_of::<Store>()),
         ("cluster.", keys_of::<Cluster>()),
+        ("shutdown.", keys_of::<Shutdown>()),
         ("reload.", keys_of::<Reload>()),
         ("plugins.0.", keys_of::<PluginFile>()),
     ];
@@ -134,6 +135,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.socket.max_connections_per_address.take().is_some());
     assert!(config.presence.grace.take().is_some());
     assert!(config.cluster.url.take().is_some());
+    assert!(config.shutdown.drain.take().is_some());
     assert!(config.budget.asks.take().is_some());
     assert!(config.budget.requests.take().is_some());
     assert!(config.limits.socket.take().is_some());

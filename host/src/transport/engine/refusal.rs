@@ -35,6 +35,8 @@ pub enum Refusal {
     UnsupportedWebSocketVersion,
     /// There are as many sessions as there may be, of all or of the client's address.
     TooManySessions,
+    /// The server leaves, and takes no more.
+    Leaving,
     /// New sessions come too often from the client's address.
     TooOften(Duration),
 }
@@ -49,7 +51,7 @@ impl Refusal {
             | Self::HeadTooLarge
             | Self::PayloadTooLarge
             | Self::UnsupportedWebSocketVersion => (3, "Bad request"),
-            Self::TooManySessions | Self::TooOften(_) => (4, "Forbidden"),
+            Self::TooManySessions | Self::Leaving | Self::TooOften(_) => (4, "Forbidden"),
             Self::UnsupportedProtocolVersion => (5, "Unsupported protocol version"),
         }
     }
@@ -59,7 +61,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
-            Self::TooManySessions => StatusCode::SERVICE_UNAVAILABLE,
+            Self::TooManySessions | Self::Leaving => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,
         }

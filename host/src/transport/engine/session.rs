@@ -268,6 +268,11 @@ impl Session {
         self.task.register(task);
     }
 
+    /// Whether nothing waits for the client.
+    pub fn has_sent_all(&self) -> bool {
+        !self.outbox.is_waiting()
+    }
+
     /// Whether the client can be sent something.
     pub fn is_open(&self) -> bool {
         self.life.load() == Life::Open

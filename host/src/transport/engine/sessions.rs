@@ -138,7 +138,10 @@ impl Table {
 
     /// One more, of a client of this network, if there may be one.
     fn count_in(&mut self, network: ClientNetwork, policy: &Policy) -> Result<(), Refusal> {
-        let is_full = self.is_closed || self.count >= policy.max_sessions;
+        if self.is_closed {
+            return Err(Refusal::Leaving);
+        }
+        let is_full = self.count >= policy.max_sessions;
         if is_full || !self.shares.take(network) {
             return Err(Refusal::TooManySessions);
         }
@@ -256,14 +259,20 @@ impl Sessions {
         memory::shrink(&mut table.sessions);
     }
 
+    /// No new ones begin.
+    pub fn refuse_new(&self) {
+        self.table.lock().is_closed = true;
+    }
+
+    /// All sessions, as they are now.
+    pub fn all(&self) -> Vec<Arc<Session>> {
+        self.table.lock().sessions.values().cloned().collect()
+    }
+
     /// Ends all sessions, for a server that stops. No new ones begin.
     pub fn close(&self) {
-        let sessions: Vec<_> = {
-            let mut table = self.table.lock();
-            table.is_closed = true;
-            table.sessions.values().cloned().collect()
-        };
-        for session in sessions {
+        self.refuse_new();
+        for session in self.all() {
             session.end(EndReason::ServerShutdown);
         }
     }

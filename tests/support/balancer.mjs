@@ -1,0 +1,50 @@
+// A port in front of several servers, which takes turns as a balancer does.
+import { once } from 'node:events';
+import { connect, createServer } from 'node:net';
+
+/** How often it looks who is ready. */
+const LOOK = 50;
+
+/**
+ * Passes connections on to those of `servers` that are ready, in turns, until `t` ends; `url` is where to connect
+ * instead. Servers may come to the list and go.
+ */
+export async function startBalancer(t, servers) {
+  const open = new Set();
+  let ready = [];
+  let next = 0;
+  const look = async () => {
+    const answers = servers.map(async (server) => {
+      const answer = await fetch(`${server.url}/readyz`).catch(() => ({ ok: false }));
+      return answer.ok ? [server] : [];
+    });
+    ready = (await Promise.all(answers)).flat();
+  };
+  const listener = createServer((near) => {
+    if (ready.length === 0) return near.destroy();
+    const far = connect(ready[next++ % ready.length].port, '127.0.0.1');
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ]) {
+      open.add(socket);
+      socket.setNoDelay(true);
+      socket.pipe(other);
+      socket.on('error', () => {});
+      socket.on('close', () => {
+        open.delete(socket);
+        other.destroy();
+      });
+    }
+  });
+  await look();
+  const timer = setInterval(look, LOOK);
+  t.after(() => {
+    clearInterval(timer);
+    listener.close();
+    open.forEach((socket) => socket.destroy());
+  });
+  listener.listen(0, '127.0.0.1');
+  await once(listener, 'listening');
+  return { url: `http://127.0.0.1:${listener.address().port}` };
+}
