@@ -179,14 +179,14 @@ export async function speak(t, server, room) {
     async stop() {
       goesOn = false;
       await done;
-      await until(() => answered === last);
+      await until(() => answered === last, { timeout: 60_000 });
       return last;
     },
   };
   const done = (async () => {
     while (goesOn) {
       socket.emit('tell', room, String(++last), () => answered++);
-      await until(() => last - answered < AHEAD);
+      await until(() => last - answered < AHEAD, { timeout: 60_000 });
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
   })();

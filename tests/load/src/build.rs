@@ -35,7 +35,7 @@ pub fn everything(peers: &[Peer]) -> Result<()> {
 
 /// Whether the Node servers have what they import.
 pub fn is_installed(node: &Path) -> bool {
-    node.join("node_modules/@socket.io/sticky").is_dir()
+    node.join("node_modules/@socket.io/redis-adapter").is_dir()
 }
 
 fn cargo(args: &[&str]) -> Command {

@@ -35,6 +35,7 @@ mod placements;
 mod polling;
 mod procfs;
 mod programs;
+mod relay;
 mod report;
 mod rows;
 mod running;
@@ -66,6 +67,7 @@ use crate::{
     curves::Curves,
     drive::Drive,
     options::{ServerOptions, duration},
+    relay::Relay,
     report::{Format, Report},
     running::Running,
     scenario::{Connect, Exchange, Fanout, Idle, Mixed, Reload},
@@ -129,6 +131,8 @@ enum Command {
     Admission(Admission),
     /// Measure what it costs to remember.
     Store(Store),
+    /// Measure what it takes from one server of a cluster to the next.
+    Relay(Relay),
 }
 
 fn main() -> ExitCode {
@@ -160,6 +164,7 @@ fn run(cli: &Cli) -> Result<u64> {
         Command::Start(start) => Some((start.run(&cli.server, &drive, cli.format)?, 0)),
         Command::Admission(admission) => Some(admission.run(&cli.server, &drive, cli.format)?),
         Command::Store(store) => Some(store.run(&cli.server, &drive, cli.format)?),
+        Command::Relay(relay) => Some(relay.run(&cli.server, &drive, cli.format)?),
         _ => None,
     };
     if let Some((result, faults)) = study {
@@ -202,7 +207,8 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         | Command::Curves(_)
         | Command::Start(_)
         | Command::Admission(_)
-        | Command::Store(_) => {
+        | Command::Store(_)
+        | Command::Relay(_) => {
             bail!("it starts servers of its own")
         }
     };

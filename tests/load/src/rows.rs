@@ -13,9 +13,10 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// Adds a value of one round to the row of this name.
+    /// Adds a value of one round to the row of this name and unit.
     pub fn add(&mut self, name: &str, unit: &'static str, value: f64) {
-        match self.rows.iter_mut().find(|(known, ..)| known == name) {
+        let is_it = |(known, of, _): &&mut (String, &str, _)| known == name && *of == unit;
+        match self.rows.iter_mut().find(is_it) {
             Some((.., values)) => values.push(value),
             None => self.rows.push((name.to_owned(), unit, vec![value])),
         }

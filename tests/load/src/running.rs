@@ -20,6 +20,23 @@ pub struct Running {
     server: Option<Server>,
 }
 
+/// What a server checks tokens with, and lets backends in with.
+#[derive(Clone)]
+pub struct Secrets {
+    secret: String,
+    api_key: String,
+}
+
+impl Secrets {
+    /// New ones.
+    pub fn new() -> Result<Self> {
+        Ok(Self {
+            secret: token::random_secret()?,
+            api_key: token::random_secret()?,
+        })
+    }
+}
+
 impl Running {
     /// What the options name: a server that runs already, or a new one.
     pub async fn from_options(options: &ServerOptions) -> Result<Self> {
@@ -49,10 +66,29 @@ impl Running {
         Self::start(options, config).await
     }
 
+    /// Starts one of several servers that have the same secrets, and more variables of the environment.
+    pub async fn start_one_of(
+        options: &ServerOptions,
+        secrets: &Secrets,
+        env: &[(&str, String)],
+    ) -> Result<Self> {
+        Self::start_with(options, &options.config(), secrets, env).await
+    }
+
     async fn start(options: &ServerOptions, config: &Path) -> Result<Self> {
-        let (secret, api_key) = (token::random_secret()?, token::random_secret()?);
+        Self::start_with(options, config, &Secrets::new()?, &[]).await
+    }
+
+    async fn start_with(
+        options: &ServerOptions,
+        config: &Path,
+        secrets: &Secrets,
+        env: &[(&str, String)],
+    ) -> Result<Self> {
+        let Secrets { secret, api_key } = secrets.clone();
         let mut command = peer::command(options, config)?;
         command
+            .envs(env.iter().map(|(name, value)| (name, value)))
             .env("JWT_SECRET", &secret)
             .env("MIXLAB_API_KEY", &api_key)
             // Where it is set, every trap of a plugin costs a look at the debug information.

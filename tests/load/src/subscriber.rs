@@ -44,7 +44,7 @@ impl Updates {
     }
 
     /// Pushes the next one; returns how many sockets it went to, as the server counts them.
-    pub async fn push(&self, backend: &mut Backend) -> Result<u64> {
+    pub async fn push(&self, backend: &mut Backend) -> Result<Option<u64>> {
         let number = {
             let mut pushed = self.pushed.lock().expect("no holder panics");
             pushed.push(Instant::now());

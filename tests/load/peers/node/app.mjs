@@ -19,6 +19,18 @@ export const io = new Server(http, {
   ...(RECOVERY === 'true' && { connectionStateRecovery: {} }),
 });
 
+if (process.env.ADAPTER) {
+  const { default: Redis } = await import('ioredis');
+  const client = () => new Redis(process.env.REDIS_URL);
+  if (process.env.ADAPTER === 'streams') {
+    const { createAdapter } = await import('@socket.io/redis-streams-adapter');
+    io.adapter(createAdapter(client()));
+  } else {
+    const { createAdapter } = await import('@socket.io/redis-adapter');
+    io.adapter(createAdapter(client(), client()));
+  }
+}
+
 /** The user that a token names. */
 function verify(token) {
   const claims = jwt.verify(token, JWT_SECRET, { algorithms: ['HS256'] });

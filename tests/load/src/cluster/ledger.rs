@@ -130,6 +130,7 @@ impl Ledger {
             }
         }
         for followed in followed {
+            count(AGAIN, followed.again);
             count(DOUBLE, followed.double);
             count(OUT_OF_ORDER, followed.late);
             for (server, numbers) in followed.missing {
@@ -163,6 +164,8 @@ pub const VANISHED: &str = "vanished";
 pub const REFUSED_AND_SENT: &str = "refused_and_sent";
 /// Copies that a client missed which had no reason to miss any.
 pub const LOST: &str = "lost";
+/// Copies that a client had before it was told that it begins anew.
+pub const AGAIN: &str = "again";
 /// Copies that a client had before.
 pub const DOUBLE: &str = "double";
 /// Copies that a client got behind later ones of the same server.
@@ -176,6 +179,9 @@ pub struct Followed {
     next: Vec<usize>,
     /// What it has no right to expect: it was not recovered, so that each server's events begin anywhere.
     is_fresh: Vec<bool>,
+    /// What it had got before it began anew.
+    before: Vec<usize>,
+    again: u64,
     missing: Vec<(usize, Range<usize>)>,
     double: u64,
     late: u64,
@@ -187,6 +193,8 @@ impl Followed {
         Self {
             next: vec![0; servers],
             is_fresh: vec![true; servers],
+            before: vec![0; servers],
+            again: 0,
             missing: Vec::new(),
             double: 0,
             late: 0,
@@ -196,17 +204,21 @@ impl Followed {
     /// The client was told that it starts afresh, with what is sent from now on.
     pub fn start_afresh(&mut self) {
         self.is_fresh.fill(true);
+        for (before, next) in self.before.iter_mut().zip(&self.next) {
+            *before = (*before).max(*next);
+        }
     }
 
     /// An event has come.
     pub fn got(&mut self, server: usize, number: usize) {
         let next = self.next[server];
-        if number >= next {
-            if number > next && !self.is_fresh[server] {
+        let is_fresh = std::mem::replace(&mut self.is_fresh[server], false);
+        if is_fresh || number >= next {
+            if number > next && !is_fresh {
                 self.missing.push((server, next..number));
             }
+            self.again += u64::from(number < self.before[server]);
             self.next[server] = number + 1;
-            self.is_fresh[server] = false;
             return;
         }
         let of_it =
@@ -268,6 +280,8 @@ mod tests {
         assert_eq!(verdict(&[0, 1, 2, 3, 4], None), BTreeMap::new());
         assert_eq!(verdict(&[2, 3, 4], None), BTreeMap::new(), "it came later");
         assert_eq!(verdict(&[0, 3, 4], Some(1)), BTreeMap::new(), "it was told");
+        let again = BTreeMap::from([(AGAIN, 2)]);
+        assert_eq!(verdict(&[0, 1, 2, 1, 2, 3, 4], Some(3)), again);
     }
 
     #[test]

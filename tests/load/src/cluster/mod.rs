@@ -6,6 +6,8 @@ mod listener;
 mod members;
 mod redis;
 
+pub use self::redis::Redis;
+
 use std::{
     sync::{
         Arc,
@@ -25,7 +27,6 @@ use self::{
     ledger::{Answer, FAULTS, Ledger},
     listener::{Crowd, EVENT, Listener},
     members::{Member, Members},
-    redis::Redis,
 };
 use crate::{
     backend::Backend,

@@ -142,6 +142,7 @@ fn fanout() -> Case {
         more: &[LOAD, P50, P99],
         seconds: 5.0,
         scenario: Scenario::Fanout(Fanout {
+            at_once: 1,
             subscribers: 1000,
             pushes: 100,
             every: Duration::from_millis(25),

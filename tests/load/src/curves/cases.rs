@@ -101,6 +101,7 @@ pub const CURVES: [Curve; 5] = [
         points: &[10, 100, 1000, 5000],
         load: |subscribers| {
             Load::Fanout(Fanout {
+                at_once: 1,
                 subscribers,
                 pushes: (COPIES / subscribers).clamp(20, 400) as u64,
                 every: Duration::from_millis(5),

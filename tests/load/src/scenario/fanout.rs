@@ -40,6 +40,9 @@ pub struct Fanout {
     /// Time from one push to the next, or longer where the server's answer takes longer.
     #[arg(long, default_value = "20ms", value_parser = duration)]
     pub every: Duration,
+    /// Updates that are pushed at each of these times, one after the other's answer.
+    #[arg(long, default_value_t = 1)]
+    pub at_once: u64,
     /// Length of the text in each update.
     #[arg(long, default_value_t = 64)]
     pub bytes: usize,
@@ -48,6 +51,12 @@ pub struct Fanout {
 impl Fanout {
     /// Runs it.
     pub async fn run(&self, target: &Arc<Target>) -> Result<Report> {
+        self.run_between(target, target).await
+    }
+
+    /// The same with pushes to one server, and subscribers at another one of its cluster. How many
+    /// recipients there are is not known there.
+    pub async fn run_between(&self, pushed: &Arc<Target>, target: &Arc<Target>) -> Result<Report> {
         let updates = Updates::new(self.bytes);
         let meter = Meter::new();
         let mut tasks = JoinSet::new();
@@ -55,17 +64,23 @@ impl Fanout {
             let subscriber = Subscriber::subscribe(&mut client, updates.clone()).await?;
             tasks.spawn(subscriber.run(client, meter.clone()));
         }
-        let mut backend = Backend::connect(target).await?;
+        let mut backend = Backend::connect(pushed).await?;
         let mut miscounted = self.push(WARM_UP, &updates, &mut backend).await?;
         self.wait_for_all(&meter).await;
 
         meter.latencies().clear();
         let before = meter.total();
+        let is_one = pushed.pid == target.pid;
         let stopwatch = Stopwatch::start(target)?;
+        let other = (!is_one).then(|| Stopwatch::start(pushed)).transpose()?;
         miscounted += self.push(self.pushes, &updates, &mut backend).await?;
         meter.stop();
         let faults = crowd::faults(tasks).await?;
-        let usage = stopwatch.stop()?;
+        let mut usage = stopwatch.stop()?;
+        if let Some(other) = other {
+            usage.server_cpu += other.stop()?.server_cpu;
+            miscounted = 0;
+        }
 
         let mut report = Report::new("fanout", &target.name);
         report.set("subscribers", self.subscribers);
@@ -85,10 +100,12 @@ impl Fanout {
         let mut ticks = interval(self.every.max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut miscounted = 0;
-        for _ in 0..count {
-            ticks.tick().await;
+        for number in 0..count {
+            if number % self.at_once.max(1) == 0 {
+                ticks.tick().await;
+            }
             let delivered = updates.push(backend).await?;
-            miscounted += u64::from(delivered != self.subscribers as u64);
+            miscounted += u64::from(delivered != Some(self.subscribers as u64));
         }
         Ok(miscounted)
     }

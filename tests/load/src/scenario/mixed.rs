@@ -297,7 +297,7 @@ impl Scene {
     async fn push_updates(&self, subscribers: u64) -> Result<()> {
         let mut backend = Backend::connect(&self.target).await?;
         while !self.others.is_over() {
-            if self.updates.push(&mut backend).await? != subscribers {
+            if self.updates.push(&mut backend).await? != Some(subscribers) {
                 self.miscounted.fetch_add(1, Ordering::Relaxed);
             }
             sleep(PUSH_EVERY).await;
