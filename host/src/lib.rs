@@ -47,6 +47,7 @@ mod origins;
 mod panics;
 mod plugin;
 mod presence;
+mod rarely;
 mod recovery;
 mod registry;
 mod reload;

@@ -1,6 +1,6 @@
 // Plain TCP connections, for requests that no HTTP client would send.
 import { once } from 'node:events';
-import { connect } from 'node:net';
+import { connect, createServer } from 'node:net';
 import { connect as connectSecurely } from 'node:tls';
 import { within } from './wait.mjs';
 
@@ -38,6 +38,16 @@ export async function tcp(t, server, text = '', { host = '127.0.0.1', localAddre
       return received;
     },
   };
+}
+
+/** A port of this machine that nobody has right now. */
+export async function freePort() {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address();
+  server.close();
+  await once(server, 'close');
+  return port;
 }
 
 /** The text of a request without its body. */

@@ -31,7 +31,9 @@ mod others;
 mod queue;
 mod reader;
 mod requests;
+mod seal;
 mod sender;
+mod servers;
 mod sessions;
 mod talk;
 
@@ -50,7 +52,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     census::Census, channel::Channels, elders::Elders, inbound::Inbound, link::Link, queue::Queue,
-    talk::Saying,
+    servers::Servers, talk::Saying,
 };
 pub(crate) use self::{
     channel::{Channel, Found, Serve},
@@ -60,6 +62,7 @@ pub(crate) use self::{
     inbound::Listener,
     others::{Elsewhere, Unheard},
     reader::{Apply, Reader},
+    seal::Seal,
     sender::Sender,
     sessions::{Kept, Sessions, Written},
     talk::Want,
@@ -76,6 +79,7 @@ pub(crate) struct Cluster {
     queue: Queue,
     channels: Channels,
     census: Census,
+    servers: Servers,
     elders: Elders,
     /// Which emitters are heard.
     accept: Vec<Accept>,
@@ -142,11 +146,14 @@ impl Cluster {
     /// [`Reader`].
     pub(crate) fn new(config: &config::Cluster, recovery: &config::Recovery) -> Option<Arc<Self>> {
         let url = config.url.as_ref()?;
+        let seal = config.secret.as_ref().map(Seal::new);
+        let own = config.address.clone().zip(seal);
         Some(Arc::new(Self {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
             channels: Channels::new(),
             census: Census::default(),
+            servers: Servers::new(own),
             elders: Elders::default(),
             accept: config.accept.clone(),
             inbound: Inbound::default(),

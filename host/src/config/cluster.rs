@@ -4,6 +4,9 @@ use std::fmt;
 
 use serde::Deserialize;
 
+use http::Uri;
+
+use super::Secret;
 use crate::{suggest, units::Size};
 
 /// `[cluster]`
@@ -18,6 +21,10 @@ pub struct Cluster {
     pub max_entries: usize,
     /// How much may wait to be sent while Redis is away.
     pub queue_bytes: Size,
+    /// Where other servers reach this one, to pass on what clients send to sessions that it has.
+    pub address: Option<ServerAddress>,
+    /// What servers sign with for each other.
+    pub secret: Option<Secret>,
     /// Which programs that are no servers are heard.
     pub accept: Vec<Accept>,
     /// What becomes of what is sent while Redis is away.
@@ -67,8 +74,42 @@ impl Default for Cluster {
             prefix: "socket.io".to_owned(),
             max_entries: 10_000,
             queue_bytes: Size::mib(64),
+            address: None,
+            secret: None,
             accept: Vec::new(),
             on_loss: OnLoss::default(),
+        }
+    }
+}
+
+/// `cluster.address`: the scheme, host and port of a server.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ServerAddress(Box<str>);
+
+impl ServerAddress {
+    /// Without a slash at its end.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ServerAddress {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let uri = text.parse::<Uri>().ok();
+        let is_address = uri.is_some_and(|uri| {
+            let authority = uri.authority().map_or("", |authority| authority.as_str());
+            matches!(uri.scheme_str(), Some("http" | "https"))
+                && !authority.contains('@')
+                && uri.path_and_query().is_none_or(|path| path == "/")
+        });
+        match is_address {
+            true => Ok(Self(text.trim_end_matches('/').into())),
+            false => Err(format!(
+                "invalid address {text:?}: expected one like \"http://10.0.0.5:3000\""
+            )),
         }
     }
 }

@@ -31,6 +31,7 @@ pub(crate) use addresses::Reach;
 pub(crate) use destination::{Destination, Host};
 pub(crate) use headers::is_of_host;
 pub(crate) use pattern::{InvalidPattern, UrlPattern};
+pub(crate) use tls::config as tls_config;
 
 use resolver::{Lookups, Resolver, Share, Unresolved};
 
@@ -304,7 +305,7 @@ fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn
 }
 
 /// The reason below all that wraps it.
-fn in_words(error: &(dyn Error + 'static)) -> String {
+pub(crate) fn in_words(error: &(dyn Error + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
 

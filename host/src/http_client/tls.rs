@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 /// The configuration of all connections, with what the system trusts right now: `SSL_CERT_FILE` and
 /// `SSL_CERT_DIR` say where that is, if it is not where it usually is.
-pub(super) async fn config() -> ClientConfig {
+pub(crate) async fn config() -> ClientConfig {
     let reading = spawn_blocking(trusted);
     let roots = reading.await.unwrap_or_else(|error| {
         tracing::error!("the certificates that this machine trusts were not read: {error}");

@@ -29,7 +29,7 @@ use crate::{
     socket::Sockets,
     tasks::Tasks,
     tls,
-    transport::{self, Bounds, Door, Handshakes, Listener, Sessions},
+    transport::{self, Bounds, Door, Handshakes, Listener, Relay, Sessions},
     web, webhooks,
 };
 
@@ -126,6 +126,12 @@ impl Builder {
         let door: Arc<dyn Door> = sockets.clone();
         sessions.open_door(Arc::downgrade(&door));
         sessions.run_on(Handle::current());
+        let patience = config.socket.ping_interval + config.socket.ping_timeout;
+        let relay = cluster.as_ref().and_then(|it| Relay::new(it, patience));
+        let relay = relay.map(Arc::new);
+        if let Some(relay) = &relay {
+            sessions.pass_on(relay.clone());
+        }
 
         let reload_requests = mpsc::channel(1);
         // Without a secret the server is for trying out, by whoever started it.
@@ -133,7 +139,7 @@ impl Builder {
         let local_key = LocalKey::new(random_word(), trying_out);
         let stop = CancellationToken::new();
         let tasks = Tasks::new(stop.clone());
-        let drain = Drain::new(sessions.clone());
+        let drain = Drain::new(sessions.clone(), relay);
         let api = Api {
             broadcast: dispatcher.broadcast.clone(),
             settings: dispatcher.settings.clone(),

@@ -17,7 +17,7 @@ use crate::{
     dispatch::Dispatcher,
     native,
     tasks::Task,
-    transport::{EndReason, Session, Sessions},
+    transport::{EndReason, Relay, Session, Sessions},
 };
 
 /// So many clients a second go at least: a few of them need no long time.
@@ -31,6 +31,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 pub struct Drain {
     phase: Arc<watch::Sender<Phase>>,
     sessions: Arc<Sessions>,
+    relay: Option<Arc<Relay>>,
 }
 
 /// How far a server is.
@@ -53,10 +54,11 @@ pub(crate) enum Phase {
 
 impl Drain {
     /// Of a server that is not to leave.
-    pub(super) fn new(sessions: Arc<Sessions>) -> Self {
+    pub(super) fn new(sessions: Arc<Sessions>, relay: Option<Arc<Relay>>) -> Self {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Serving)),
             sessions,
+            relay,
         }
     }
 
@@ -81,9 +83,10 @@ impl Drain {
         *self.phase.borrow()
     }
 
-    /// How many clients are left.
+    /// How many clients are left, also of other servers whose websockets come by this one.
     pub(crate) fn clients(&self) -> usize {
-        self.sessions.count()
+        let passing = self.relay.as_ref().map_or(0, |relay| relay.websockets());
+        self.sessions.count() + passing
     }
 
     async fn reached(&self, wanted: Phase) {
@@ -134,6 +137,9 @@ impl SendAway {
         sleep(self.notice).await;
         drain.enter(Phase::Draining);
         drain.sessions.refuse_new();
+        if let Some(relay) = &drain.relay {
+            relay.leave(self.over);
+        }
         let clients = drain.sessions.all();
         tracing::info!(clients = clients.len(), "clients are sent away");
         let (began, pause) = (Instant::now(), pause(self.over, clients.len()));

@@ -21,6 +21,9 @@ pub(super) fn spawn(tasks: &Tasks, cluster: &Arc<Cluster>, broadcast: &Broadcast
         channel: cluster::Channel::new(cluster.clone()),
         broadcast: broadcast(),
     });
+    if cluster.passes_on().is_some() {
+        tasks.spawn(Announce(cluster.clone()));
+    }
     if cluster.hears_emitters() {
         tasks.spawn(ListenToEmitters(cluster::Listener::new(cluster.clone())));
     }
@@ -112,6 +115,20 @@ impl Task for CountClients {
         tokio::select! {
             () = self.cluster.count_clients(|| self.broadcast.clients_here()) => {}
             () = stop.cancelled() => self.cluster.leave_census().await,
+        }
+    }
+}
+
+/// Says where this server is, to whom requests may be passed on.
+struct Announce(Arc<Cluster>);
+
+impl Task for Announce {
+    const NAME: &'static str = "cluster-address";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        tokio::select! {
+            () = self.0.announce() => {}
+            () = stop.cancelled() => self.0.withdraw().await,
         }
     }
 }

@@ -12,7 +12,7 @@ mod sockets;
 pub(crate) use engine::{
     Door, EndReason, Ended, Handshake, Malformed, Part, Receiver, Session, Sessions, Task, router,
 };
-pub(crate) use engine::{Guest, Query, Refusal, accept, admit, routes};
+pub(crate) use engine::{Guest, Query, Refusal, Relay, accept, admit, routes};
 pub(crate) use key::{SessionKey, SocketKey};
 pub(crate) use net::{Bounds, Handshakes, Listener, serve};
 pub use sockets::Delivery;

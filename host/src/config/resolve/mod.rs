@@ -14,8 +14,8 @@ use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{
-    Auth, Breaker, Budget, Cluster, Config, History, Presence, Recovery, Runtime, Socket, Store,
-    Web,
+    Auth, Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES,
+    Presence, Recovery, Runtime, Secret, Socket, Store, Web,
 };
 use crate::units::{Size, duration};
 
@@ -206,6 +206,22 @@ impl Resolver<'_> {
         self.check_count("cluster.max_entries", cluster.max_entries, 1..=MANY);
         let keeps_something = cluster.queue_bytes.bytes() > 0;
         self.check("cluster.queue_bytes", keeps_something, MORE_THAN_ZERO);
+        let is_clustered = cluster.url.is_some();
+        let is_alone = "is for a cluster: set url as well";
+        self.check(
+            "cluster.address",
+            cluster.address.is_none() || is_clustered,
+            is_alone,
+        );
+        self.check(
+            "cluster.address",
+            cluster.address.is_none() || cluster.secret.is_some(),
+            "needs a secret as well, so that no client can pretend to be a server",
+        );
+        let is_short = |secret: &Secret| secret.is_short_for_hs256();
+        let message = format!("has less than {MIN_JWT_SECRET_BYTES} bytes: {HOW_TO_MAKE_ONE}");
+        let is_long = !cluster.secret.as_ref().is_some_and(is_short);
+        self.check("cluster.secret", is_long, &message);
         cluster
     }
 

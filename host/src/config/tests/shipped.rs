@@ -135,6 +135,8 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.socket.max_connections_per_address.take().is_some());
     assert!(config.presence.grace.take().is_some());
     assert!(config.cluster.url.take().is_some());
+    assert!(config.cluster.address.take().is_some());
+    assert!(config.cluster.secret.take().is_some());
     assert!(config.shutdown.drain.take().is_some());
     assert!(config.budget.asks.take().is_some());
     assert!(config.budget.requests.take().is_some());

@@ -108,6 +108,11 @@ async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, R
     };
     let wants_upgrade = accept::is_wanted(request.headers());
     if let Some(id) = query.session {
+        if let Some(relay) = sessions.relay()
+            && let Some(server) = relay.other(id, &request)?
+        {
+            return relay.pass_on(&server, request).await;
+        }
         let session = sessions.get(id).ok_or(Refusal::UnknownSession)?;
         return match (is_websocket, request.method()) {
             (true, _) if wants_upgrade => accept::upgrade(session, request),

@@ -33,6 +33,8 @@ pub enum Refusal {
     PayloadTooLarge,
     /// Not the version of the websocket protocol that there is.
     UnsupportedWebSocketVersion,
+    /// It says that a server has passed it on, and none has.
+    Forged,
     /// There are as many sessions as there may be, of all or of the client's address.
     TooManySessions,
     /// The server leaves, and takes no more.
@@ -51,7 +53,9 @@ impl Refusal {
             | Self::HeadTooLarge
             | Self::PayloadTooLarge
             | Self::UnsupportedWebSocketVersion => (3, "Bad request"),
-            Self::TooManySessions | Self::Leaving | Self::TooOften(_) => (4, "Forbidden"),
+            Self::Forged | Self::TooManySessions | Self::Leaving | Self::TooOften(_) => {
+                (4, "Forbidden")
+            }
             Self::UnsupportedProtocolVersion => (5, "Unsupported protocol version"),
         }
     }
@@ -61,6 +65,7 @@ impl Refusal {
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::UnsupportedWebSocketVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::Forged => StatusCode::FORBIDDEN,
             Self::TooManySessions | Self::Leaving => StatusCode::SERVICE_UNAVAILABLE,
             Self::TooOften(_) => StatusCode::TOO_MANY_REQUESTS,
             _ => StatusCode::BAD_REQUEST,

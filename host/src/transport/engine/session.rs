@@ -12,8 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use crossbeam_utils::atomic::AtomicCell;
-use engineioxide_core::{OpenPacket, Packet, TransportType};
 use futures_util::task::AtomicWaker;
+use serde::Serialize;
 
 use super::{
     handshake::Handshake,
@@ -164,6 +164,17 @@ pub trait Receiver: Send + Sync {
     fn ended(&self, reason: EndReason);
 }
 
+/// What a session begins with.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Greeting {
+    sid: String,
+    upgrades: &'static [&'static str],
+    ping_interval: u64,
+    ping_timeout: u64,
+    max_payload: u64,
+}
+
 /// A connection that the server has ended, and that has not been told yet.
 #[must_use]
 pub(crate) struct Ended {
@@ -311,17 +322,18 @@ impl Session {
     /// The packet that a session begins with.
     pub fn greeting(&self) -> String {
         let policy = self.policy();
-        let open = OpenPacket {
-            sid: self.id,
+        let greeting = Greeting {
+            sid: self.sessions.id_of(self.id),
             upgrades: match self.transport() {
-                Transport::Polling => [TransportType::Websocket].into_iter().collect(),
-                Transport::Upgrading | Transport::Websocket => Default::default(),
+                Transport::Polling => &["websocket"],
+                Transport::Upgrading | Transport::Websocket => &[],
             },
-            ping_interval: policy.ping_interval,
-            ping_timeout: policy.ping_timeout,
+            ping_interval: policy.ping_interval.as_millis() as u64,
+            ping_timeout: policy.ping_timeout.as_millis() as u64,
             max_payload: policy.max_payload as u64,
         };
-        Packet::Open(open).into()
+        let json = serde_json::to_string(&greeting).expect("texts and numbers always serialise");
+        format!("0{json}")
     }
 
     /// Gets what waits for the client on its way.

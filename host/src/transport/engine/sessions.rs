@@ -17,6 +17,7 @@ use super::{
     handshake::{Handshake, Part},
     outbox::Capacity,
     refusal::Refusal,
+    relay::Relay,
     session::{EndReason, Malformed, Session},
     sweep::{Due, Sweep},
 };
@@ -115,6 +116,8 @@ pub struct Sessions {
     table: Mutex<Table>,
     door: OnceLock<Weak<dyn Door>>,
     runtime: OnceLock<Handle>,
+    /// Knows of sessions that other servers have.
+    relay: OnceLock<Arc<Relay>>,
 }
 
 struct Table {
@@ -183,6 +186,7 @@ impl Sessions {
             sweep,
             door: OnceLock::new(),
             runtime: OnceLock::new(),
+            relay: OnceLock::new(),
         }
     }
 
@@ -240,6 +244,10 @@ impl Sessions {
     /// The session of this id, for a request of its client's. One whose client should have answered
     /// a ping by now ends, although the clock has not come to it yet.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
+        let id = match self.relay() {
+            Some(relay) => relay.own(id)?,
+            None => id,
+        };
         let id: SessionKey = id.parse().ok()?;
         let session = self.table.lock().sessions.get(&id).cloned()?;
         if session.is_overdue() {
@@ -247,6 +255,24 @@ impl Sessions {
             return None;
         }
         Some(session)
+    }
+
+    /// The id by which a client speaks of its session.
+    pub(super) fn id_of(&self, session: SessionKey) -> String {
+        match self.relay() {
+            Some(relay) => relay.id_of(session),
+            None => session.to_string(),
+        }
+    }
+
+    /// From now on requests of sessions that other servers have are passed on, once and for all.
+    pub(crate) fn pass_on(&self, relay: Arc<Relay>) {
+        self.relay.get_or_init(|| relay);
+    }
+
+    /// Who passes them on, if they are.
+    pub(super) fn relay(&self) -> Option<&Relay> {
+        self.relay.get().map(|relay| &**relay)
     }
 
     /// A session is over.
