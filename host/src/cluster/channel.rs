@@ -30,6 +30,9 @@ use super::{
 };
 use crate::{message::Message, transport::Selection};
 
+/// What messages on channels are signed for.
+const SAID: &str = "channel";
+
 /// Pause before Redis is tried again.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -216,7 +219,10 @@ impl Channel {
     }
 
     fn hear(&self, packed: &[u8], here: &impl Serve, answering: &Answering) {
-        match Talk::unpack(packed) {
+        let Some(packed) = self.cluster.signing.open(SAID, packed) else {
+            return;
+        };
+        match Talk::unpack(&packed) {
             Ok(Some(Talk::Question(question))) => self.answer(question, here, answering),
             Ok(Some(Talk::Answer(answer))) => self.cluster.channels.requests.answer(answer),
             Ok(None) => {}
@@ -341,6 +347,7 @@ impl Cluster {
         let mut pipeline = Pipeline::with_capacity(sayings.len());
         for (channel, saying) in sayings {
             let message = saying.pack(&self.queue.name, namespace);
+            let message = self.signing.sign(SAID, message);
             pipeline.cmd("PUBLISH").arg(channel).arg(message).ignore();
         }
         let published = pipeline.query_async(&mut speaks).await;

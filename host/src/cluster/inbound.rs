@@ -72,9 +72,14 @@ return { 1, newest[1] and newest[1][1] or '0-0' }
 const FORWARD: &str = r"
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-for i = 5, #ARGV, 4 do
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'uid', ARGV[4], 'nsp', ARGV[i], 'type', ARGV[i + 1],
-        'data', ARGV[i + 2], 'of', ARGV[i + 3])
+for i = 5, #ARGV, 5 do
+    local entry = { 'XADD', KEYS[2], 'MAXLEN', '~', ARGV[3], '*', 'uid', ARGV[4], 'nsp', ARGV[i], 'type', ARGV[i + 1],
+        'data', ARGV[i + 2], 'of', ARGV[i + 3] }
+    if ARGV[i + 4] ~= '' then
+        entry[#entry + 1] = 'mac'
+        entry[#entry + 1] = ARGV[i + 4]
+    end
+    redis.call(unpack(entry))
 end
 return 1
 ";
@@ -340,6 +345,7 @@ impl Listener {
             queue,
             link,
             inbound,
+            signing,
             ..
         } = &*self.cluster;
         let mut forward = script.key(self.cluster.lease_key());
@@ -353,8 +359,11 @@ impl Listener {
             let batch = waiting.heard.iter().skip(waiting.sent).take(BATCH);
             let mut count = 0;
             for heard in batch {
-                forward.arg(&heard.namespace).arg(heard.kind);
-                forward.arg(&heard.data).arg(format!("{:016x}", heard.tag));
+                let (kind, tag) = (heard.kind.to_string(), format!("{:016x}", heard.tag));
+                let values = [&*queue.name, &heard.namespace, &kind, &heard.data, "", &tag];
+                let code = signing.entry(values).unwrap_or_default();
+                forward.arg(&heard.namespace).arg(kind);
+                forward.arg(&heard.data).arg(tag).arg(code);
                 count += 1;
             }
             waiting.sent += count;

@@ -35,6 +35,7 @@ mod seal;
 mod sender;
 mod servers;
 mod sessions;
+mod signing;
 mod talk;
 
 use std::{
@@ -52,7 +53,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     census::Census, channel::Channels, elders::Elders, inbound::Inbound, link::Link, queue::Queue,
-    servers::Servers, talk::Saying,
+    servers::Servers, signing::Signing, talk::Saying,
 };
 pub(crate) use self::{
     channel::{Channel, Found, Serve},
@@ -78,6 +79,7 @@ pub(crate) struct Cluster {
     link: Link,
     queue: Queue,
     channels: Channels,
+    signing: Arc<Signing>,
     census: Census,
     servers: Servers,
     elders: Elders,
@@ -147,17 +149,19 @@ impl Cluster {
     pub(crate) fn new(config: &config::Cluster, recovery: &config::Recovery) -> Option<Arc<Self>> {
         let url = config.url.as_ref()?;
         let seal = config.secret.as_ref().map(Seal::new);
+        let signing = Arc::new(Signing::new(config));
         let own = config.address.clone().zip(seal);
         Some(Arc::new(Self {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
             channels: Channels::new(),
+            signing: signing.clone(),
             census: Census::default(),
             servers: Servers::new(own),
             elders: Elders::default(),
             accept: config.accept.clone(),
             inbound: Inbound::default(),
-            sessions: Sessions::new(recovery.max_age),
+            sessions: Sessions::new(recovery.max_age, signing),
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
             on_loss: config.on_loss,

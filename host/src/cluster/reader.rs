@@ -17,6 +17,7 @@ use super::{
     Cluster, Entry, EntryId,
     entry::Received,
     link::{BLOCK, Round},
+    signing::Signing,
     talk::Talk,
 };
 
@@ -181,7 +182,7 @@ impl Reader {
         loop {
             let page = self.range(redis, &from, &newest, BATCH).await?;
             for entry in &page {
-                let Some((id, received)) = read(entry) else {
+                let Some((id, received)) = read(entry, &self.cluster.signing) else {
                     continue;
                 };
                 if !std::mem::replace(&mut has_begun, true) {
@@ -281,7 +282,7 @@ impl Reader {
     }
 
     fn take(&mut self, entry: &StreamId, apply: &impl Apply) {
-        let Some((id, received)) = read(entry) else {
+        let Some((id, received)) = read(entry, &self.cluster.signing) else {
             return;
         };
         if let Some(sequence) = received.sequence {
@@ -350,8 +351,8 @@ enum Standing {
     BehindGap,
 }
 
-/// What an entry says, if that can be read.
-fn read(entry: &StreamId) -> Option<(EntryId, Received)> {
+/// What an entry says, if that can be read and is believed.
+fn read(entry: &StreamId, signing: &Signing) -> Option<(EntryId, Received)> {
     let Some(id) = EntryId::parse(&entry.id) else {
         tracing::warn!(
             id = entry.id,
@@ -359,6 +360,9 @@ fn read(entry: &StreamId) -> Option<(EntryId, Received)> {
         );
         return None;
     };
+    if !signing.takes_entry(entry) {
+        return None;
+    }
     match Received::read(entry) {
         Ok(received) => Some((id, received)),
         Err(reason) => {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 use tokio::time::sleep;
 
-use super::{Cluster, entry::SEQUENCE, link::Round, queue::Outgoing};
+use super::{Cluster, entry::SEQUENCE, link::Round, queue::Outgoing, signing::FIELD};
 
 /// So many entries are sent in one go.
 const BATCH: usize = 256;
@@ -80,7 +80,12 @@ impl Sender {
         redis: &mut MultiplexedConnection,
         batch: &[Arc<Outgoing>],
     ) -> RedisResult<()> {
-        let Cluster { link, queue, .. } = &*self.cluster;
+        let Cluster {
+            link,
+            queue,
+            signing,
+            ..
+        } = &*self.cluster;
         let mut pipeline = Pipeline::with_capacity(batch.len());
         for entry in batch {
             let Outgoing {
@@ -99,7 +104,14 @@ impl Sender {
                 .arg("nsp")
                 .arg(namespace);
             command.arg("type").arg(*kind).arg("data").arg(data);
-            command.arg(SEQUENCE).arg(*sequence).ignore();
+            let number = sequence.to_string();
+            command.arg(SEQUENCE).arg(&number);
+            let kind = kind.to_string();
+            let values = [&*queue.name, namespace, &kind, data, &number, ""];
+            if let Some(code) = signing.entry(values) {
+                command.arg(FIELD).arg(code);
+            }
+            command.ignore();
         }
         pipeline.query_async(redis).await
     }

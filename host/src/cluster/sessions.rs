@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{EntryId, link::Link, msgpack};
+use super::{EntryId, link::Link, msgpack, signing::Signing};
 use crate::{
     recovery::{Carried, Own, OwnEvent},
     transport::SessionKey,
@@ -25,6 +25,9 @@ use crate::{
 
 /// What the keys of sessions begin with, as Node's adapter has it.
 const PREFIX: &str = "sio:session:";
+
+/// What sessions are signed for.
+const SESSION: &str = "session";
 
 /// How long events to single connections are collected, which nearly always have reached their clients. What
 /// else changes is written at once, with all that changes while something is being written.
@@ -46,6 +49,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(crate) struct Sessions {
     /// How long a client may be away.
     max_age: Duration,
+    signing: Arc<Signing>,
     waiting: Mutex<Waiting>,
     more: Notify,
     /// More than events is to be written.
@@ -102,9 +106,10 @@ struct Session<'a> {
 
 impl Sessions {
     /// Nothing yet; clients may be away for so long.
-    pub(super) fn new(max_age: Duration) -> Self {
+    pub(super) fn new(max_age: Duration, signing: Arc<Signing>) -> Self {
         Self {
             max_age,
+            signing,
             waiting: Mutex::default(),
             more: Notify::new(),
             urgent: Notify::new(),
@@ -274,9 +279,12 @@ impl Sessions {
                     let command = pipeline.cmd("EVALSHA");
                     command.arg(keep.get_hash()).arg(keys.len()).arg(&keys[..]);
                     command.arg(server).arg(max_age).arg(MAX_EVENTS);
-                    command.arg(more.then(|| write(carried)).unwrap_or_default());
+                    command.arg(
+                        more.then(|| write(carried, &self.signing))
+                            .unwrap_or_default(),
+                    );
                     for event in events {
-                        command.arg(event.write());
+                        command.arg(self.signing.sign_event(&carried.pid, event.write()));
                     }
                     command.ignore();
                 }
@@ -292,7 +300,7 @@ impl Sessions {
         pid: &str,
     ) -> RedisResult<Option<Carried>> {
         let text: Option<String> = redis::cmd("GET").arg(key(pid)).query_async(redis).await?;
-        Ok(text.as_deref().and_then(read))
+        Ok(text.and_then(|text| read(&text, &self.signing)))
     }
 
     /// Takes a connection: nobody else has it any more.
@@ -321,12 +329,17 @@ impl Sessions {
             .ids
             .first()
             .and_then(|entry| EntryId::parse(&entry.id));
-        let events: Option<Vec<_>> = events.iter().map(|bytes| OwnEvent::read(bytes)).collect();
-        Ok(read(&session).zip(events).map(|(carried, events)| Kept {
-            carried,
-            events,
-            newest: newest.unwrap_or_default(),
-        }))
+        let events: Option<Vec<_>> = events
+            .iter()
+            .map(|bytes| OwnEvent::read(self.signing.open_event(pid, bytes)?))
+            .collect();
+        Ok(read(&session, &self.signing)
+            .zip(events)
+            .map(|(carried, events)| Kept {
+                carried,
+                events,
+                newest: newest.unwrap_or_default(),
+            }))
     }
 }
 
@@ -360,7 +373,7 @@ fn key(pid: &str) -> String {
     format!("{PREFIX}{pid}")
 }
 
-fn write(carried: &Carried) -> String {
+fn write(carried: &Carried, signing: &Signing) -> String {
     let json = |(plugin, json): &'_ (Arc<str>, Arc<str>)| {
         let json = serde_json::from_str::<&RawValue>(json)
             .ok()
@@ -380,12 +393,13 @@ fn write(carried: &Carried) -> String {
         mixlab: carried.own.clone(),
     };
     let json = serde_json::to_string(&session).expect("texts and JSON always serialise");
-    STANDARD.encode(msgpack::pack(&json, &[]))
+    STANDARD.encode(signing.sign(SESSION, msgpack::pack(&json, &[])))
 }
 
 /// What cannot be read is nothing that a client could have back.
-fn read(text: &str) -> Option<Carried> {
+fn read(text: &str, signing: &Signing) -> Option<Carried> {
     let packed = STANDARD.decode(text).ok()?;
+    let packed = signing.open(SESSION, &packed)?;
     let json = msgpack::unpack(&packed).ok()?.json;
     let Session {
         sid,

@@ -25,6 +25,8 @@ pub struct Cluster {
     pub address: Option<ServerAddress>,
     /// What servers sign with for each other.
     pub secret: Option<Secret>,
+    /// What becomes of what is not signed, where there is a secret.
+    pub unsigned: Unsigned,
     /// Which programs that are no servers are heard.
     pub accept: Vec<Accept>,
     /// What becomes of what is sent while Redis is away.
@@ -67,6 +69,32 @@ impl TryFrom<String> for OnLoss {
     }
 }
 
+/// `cluster.unsigned`: what becomes of what is not signed, where there is a secret.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Unsigned {
+    /// It is passed over.
+    #[default]
+    Refuse,
+    /// It counts like what is signed: Node's servers sign nothing.
+    Accept,
+}
+
+impl TryFrom<String> for Unsigned {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "refuse" => Ok(Self::Refuse),
+            "accept" => Ok(Self::Accept),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["refuse", "accept"])
+            )),
+        }
+    }
+}
+
 impl Default for Cluster {
     fn default() -> Self {
         Self {
@@ -76,6 +104,7 @@ impl Default for Cluster {
             queue_bytes: Size::mib(64),
             address: None,
             secret: None,
+            unsigned: Unsigned::default(),
             accept: Vec::new(),
             on_loss: OnLoss::default(),
         }

@@ -1,0 +1,89 @@
+// Who is believed in a cluster, and what its servers need of Redis.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { ask, connect } from '../support/client.mjs';
+import { startMember, startNodeMember } from '../support/cluster.mjs';
+import { assertAll, call, join, send, told } from '../support/numbers.mjs';
+import { startRedis } from '../support/redis.mjs';
+import { SECRET } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
+
+const SIGNED = { env: { MIXLAB_CLUSTER__SECRET: SECRET } };
+
+/** What somebody who can write to Redis has all clients told. */
+const forge = (redis, data, ...more) => {
+  const json = JSON.stringify({ packet: { type: 2, data: ['told', data] }, opts: { rooms: [], except: [], flags: {} } });
+  return redis.send('XADD', 'socket.io', '*', 'uid', 'emitter', 'nsp', '/', 'type', '3', 'data', `'${json}'`, ...more);
+};
+
+/** Servers do all that they do over Redis: broadcasts, what they ask each other, and clients that come back. */
+async function works(t, one, other) {
+  const sockets = [await join(t, one), await join(t, other)];
+  const sender = send(await connect(t, one));
+  await sender.more(20);
+  assert.equal((await call(sockets[1], { call: 'find', rooms: ['r'] })).length, 2);
+  const [moving] = sockets;
+  moving.io.uri = other.url;
+  moving.io.engine.close();
+  await until(() => moving.connected && moving.io.uri === other.url);
+  await call(moving, { call: 'emit', event: 'own', data: 1 });
+  await sender.more(20);
+  await assertAll(sockets, await sender.stop());
+  return sockets;
+}
+
+test('servers with a secret take nothing that is not signed', async (t) => {
+  const redis = await startRedis(t);
+  const [one, other] = [await startMember(t, redis, SIGNED), await startMember(t, redis, SIGNED)];
+  const sockets = await works(t, one, other);
+  const before = told(sockets[0]).length;
+  await forge(redis, 'forged');
+  await forge(redis, 'forged', 'mac', 'A'.repeat(43));
+  await forge(redis, 'forged', 'seq', '0', 'mac', '-');
+  await one.waitForLog(/not signed with the cluster's secret/);
+  await call(sockets[0], { call: 'emit', rooms: ['r'], event: 'told', data: 'good' });
+  await until(() => told(sockets[1]).includes('good'));
+  assert.equal(told(sockets[0]).length, before);
+  assert.ok(!told(sockets[1]).includes('forged'));
+  // One with another secret is no member.
+  const stranger = await startMember(t, redis, { env: { MIXLAB_CLUSTER__SECRET: `${SECRET}x` } });
+  const alone = await connect(t, stranger);
+  assert.equal((await call(alone, { call: 'find', rooms: ['r'] })).length, 0);
+});
+
+test('Node servers are members of a signed cluster where that is configured', async (t) => {
+  const redis = await startRedis(t);
+  const mixlab = await startMember(t, redis, { config: '[cluster]\nunsigned = "accept"\n', ...SIGNED });
+  const node = await startNodeMember(t, redis);
+  const here = await join(t, mixlab);
+  const there = await connect(t, node);
+  await ask(there, 'join', 'r');
+  await call(await connect(t, mixlab), { call: 'emit', rooms: ['r'], event: 'told', data: 1 });
+  await until(() => told(here).length === 1 && told(there).length === 1);
+  await forge(redis, 2);
+  await until(() => told(here).length === 2);
+  await forge(redis, 3, 'mac', 'A'.repeat(43));
+  await forge(redis, 4);
+  await until(() => told(here).length === 3);
+  assert.deepEqual(told(here), [1, 2, 4]);
+});
+
+/** As in host/README.md. */
+const COMMANDS = [
+  'xadd', 'xread', 'xrange', 'xrevrange', 'time', 'set', 'get', 'del', 'hset', 'hgetall', 'hdel', 'rpush', 'ltrim', 'lrange', 'pexpire',
+  'eval', 'evalsha', 'script|load', 'publish', 'subscribe', 'psubscribe', 'unsubscribe', 'punsubscribe', 'pubsub|numsub', 'ping',
+];
+
+test('a user of Redis who may no more than the documents say is enough', async (t) => {
+  const redis = await startRedis(t);
+  const keys = ['~socket.io', '~socket.io:*', '~sio:session:*'];
+  const rule = ['mixlab', 'on', '>password', 'resetkeys', ...keys, 'allchannels', '-@all', ...COMMANDS.map((name) => `+${name}`)];
+  assert.match(await redis.send('ACL', 'SETUSER', ...rule), /OK/);
+  assert.match(await redis.send('ACL', 'SETUSER', 'default', '-@all', '+ping'), /OK/);
+  const url = redis.url.replace('//', '//mixlab:password@');
+  const options = { env: { MIXLAB_CLUSTER__URL: url, ...SIGNED.env }, config: '[cluster]\naccept = ["redis-emitter", "python-socketio"]\n' };
+  const servers = [await startMember(t, redis, options), await startMember(t, redis, options)];
+  await works(t, ...servers);
+  await until(async () => (await servers[0].api('GET', '/api/v1/clients/count')).body.count > 2);
+  for (const server of servers) assert.doesNotMatch(server.log(), /NOPERM|no permissions/i);
+});
