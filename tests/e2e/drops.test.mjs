@@ -41,7 +41,7 @@ for (const transport of ['websocket', 'polling']) {
       if ((counts.drops / AT_ONCE) % 2) {
         await until(() => isHere(all - dropped.length), { message: 'the server notices', timeout: 60_000 });
       }
-      await until(() => speaker.told > told + 10, { message: 'events go on' });
+      await until(() => speaker.told > told + 10, { message: 'events go on', timeout: 60_000 });
       const recovered = await Promise.all(dropped.map((member) => member.comeBack()));
       counts.drops += dropped.length;
       counts.recovered += recovered.filter(Boolean).length;

@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { ROOT } from './server.mjs';
 import { until, within } from './wait.mjs';
 
-const PYTHON = process.env.MIXLAB_PYTHON ?? join(ROOT, 'target/python/bin/python');
+export const PYTHON = process.env.MIXLAB_PYTHON ?? join(ROOT, 'target/python/bin/python');
 const PROGRAM = join(ROOT, 'tests/python/client.py');
 const EMITTER = join(ROOT, 'tests/python/emitter.py');
 

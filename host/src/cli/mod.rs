@@ -2,10 +2,12 @@
 
 mod build;
 mod check;
+mod completions;
 mod control;
 mod drain;
 mod log_writer;
 mod logging;
+mod man;
 mod output;
 mod plugin;
 mod sources;
@@ -69,6 +71,10 @@ enum Command {
     /// Look at the timers of the running server's plugins.
     #[command(subcommand)]
     Timers(timers::Timers),
+    /// Write what a shell needs to complete command lines.
+    Completions(completions::Completions),
+    /// Write manual pages.
+    Man(man::Man),
 }
 
 /// How a command prints its data.
@@ -117,6 +123,8 @@ pub fn run() -> ExitCode {
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Drain(drain) => drain.run(&global),
         Command::Timers(timers) => timers.run(&global),
+        Command::Completions(completions) => completions.run(),
+        Command::Man(man) => man.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

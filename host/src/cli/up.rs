@@ -8,6 +8,7 @@ use std::{
 
 use clap::Args;
 use prometheus::IntCounter;
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
@@ -80,7 +81,15 @@ impl Up {
             // threads before it ends.
             std::thread::Builder::new().spawn(move || watch(&config, &source, built_at))?;
         }
+        tell_system(NotifyState::Ready);
         Ok(server.run(stop).await?)
+    }
+}
+
+/// Tells systemd how far the server is, if that has started it as `Type=notify`.
+fn tell_system(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        tracing::warn!(%error, "systemd was not told how far the server is");
     }
 }
 
@@ -145,7 +154,10 @@ fn stop_signal(drain: Drain) -> io::Result<impl Future<Output = ()>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
-            _ = terminate.recv() => drain.begin(),
+            _ = terminate.recv() => {
+                tell_system(NotifyState::Stopping);
+                drain.begin();
+            }
             _ = interrupt.recv() => return,
         }
         tokio::select! {
