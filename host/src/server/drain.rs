@@ -39,7 +39,7 @@ pub struct Drain {
 /// ```text
 /// Serving => Noticed => Draining => Drained
 /// ```
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
     /// It is not to leave.
@@ -92,7 +92,7 @@ impl Drain {
     async fn reached(&self, wanted: Phase) {
         let mut phases = self.phase.subscribe();
         // Never an error: the sender is here.
-        let _ = phases.wait_for(|phase| *phase == wanted).await;
+        let _ = phases.wait_for(|phase| *phase >= wanted).await;
     }
 
     fn enter(&self, phase: Phase) {
