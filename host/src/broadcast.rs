@@ -1,9 +1,6 @@
 //! The four broadcast primitives, once for plugins, backends and Rust alike.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use futures_util::{
     StreamExt,
@@ -17,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use crate::transport::Delivery;
 use crate::{
+    clock,
     cluster::{self, Apply, Change, Cluster, Described, Entry, EntryId, Found, Serve, Want},
     connection::{Connection, Connections},
     grant,
@@ -47,7 +45,7 @@ pub struct Broadcast {
 }
 
 /// The fields of a notification: a JSON object, values as they were written.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Notification(IndexMap<String, Box<RawValue>>);
 
 impl Notification {
@@ -433,5 +431,5 @@ fn raw(text: &str) -> Box<RawValue> {
 
 /// Now, as JavaScript's `toISOString` writes it.
 fn timestamp() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+    humantime::format_rfc3339_millis(clock::system()).to_string()
 }

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// One recorded change.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Effect {
     /// `broadcast_payment_update`.
     PaymentUpdate {

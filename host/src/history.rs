@@ -13,7 +13,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::{config, message::Message};
+use crate::{clock, config, message::Message};
 
 /// What an event takes beside its texts, in bytes.
 const ENTRY_BYTES: usize = 200;
@@ -126,7 +126,7 @@ impl History {
 
     /// Keeps an event.
     pub(crate) fn keep(&self, topic: &str, event: &str, message: &Message) {
-        self.keep_at(SystemTime::now(), topic, event, message);
+        self.keep_at(clock::system(), topic, event, message);
     }
 
     fn keep_at(&self, now: SystemTime, topic: &str, event: &str, message: &Message) {
@@ -175,7 +175,7 @@ impl History {
         limit: usize,
         take: impl FnMut(&Entry) -> bool,
     ) -> Page {
-        self.since_at(SystemTime::now(), topic, position, limit, take)
+        self.since_at(clock::system(), topic, position, limit, take)
     }
 
     fn since_at(

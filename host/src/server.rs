@@ -2,6 +2,7 @@
 
 mod builder;
 mod drain;
+mod headless;
 mod hsts;
 mod members;
 mod redirect;
@@ -9,6 +10,7 @@ mod redirect;
 mod tests;
 
 pub(crate) use drain::Phase;
+pub(crate) use headless::{Headless, Outside, Restless};
 pub use {builder::Builder, drain::Drain};
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -38,7 +40,7 @@ use crate::{
     http_client::HttpClient,
     metrics::Metrics,
     native,
-    plugin::{Engine, Services},
+    plugin::{Engine, Services, Witness},
     reload::{Reloader, Request, Targets},
     settings::Settings,
     socket::Sockets,
@@ -394,6 +396,40 @@ impl Task for Accept {
     }
 }
 
+/// What a server has around it.
+struct Around {
+    engine: Arc<Engine>,
+    /// What plugins remember.
+    store: config::Store,
+    cluster: Option<Arc<Cluster>>,
+    tls: Option<tls::Current>,
+    /// What plugins send requests with.
+    http: HttpClient,
+    /// Who looks at each call, if somebody does.
+    witness: Option<Arc<Witness>>,
+}
+
+impl Around {
+    /// What a server has without others and without certificates.
+    fn alone(config: &Config) -> Result<Self, StartError> {
+        Ok(Self {
+            engine: start_engine(&config.runtime)?,
+            store: config.store.clone(),
+            cluster: None,
+            tls: None,
+            http: HttpClient::on_this_runtime(),
+            witness: None,
+        })
+    }
+}
+
+/// Starts what runs plugins.
+pub(crate) fn start_engine(config: &config::Runtime) -> Result<Arc<Engine>, StartError> {
+    let engine = Engine::start(config);
+    let engine = engine.map_err(|error| StartError::Engine(format!("{error:#}")))?;
+    Ok(Arc::new(engine))
+}
+
 /// Everything but the doors.
 struct Core {
     namespaces: Arc<Namespaces>,
@@ -408,12 +444,16 @@ impl Core {
         config: &Config,
         source: Option<ConfigSource>,
         secret: Arc<[u8]>,
-        store: config::Store,
-        cluster: Option<Arc<Cluster>>,
-        tls: Option<tls::Current>,
-    ) -> Result<Self, StartError> {
-        let engine = Engine::start(&config.runtime)
-            .map_err(|error| StartError::Engine(format!("{error:#}")))?;
+        around: Around,
+    ) -> Self {
+        let Around {
+            engine,
+            store,
+            cluster,
+            tls,
+            http,
+            witness,
+        } = around;
         let namespaces = Arc::new(Namespaces::new(
             config.recovery.clone(),
             config.presence.clone(),
@@ -438,14 +478,15 @@ impl Core {
             config.clone(),
             source,
             secret,
-            Arc::new(engine),
+            engine,
             Targets {
                 registry: dispatcher.registry.clone(),
                 settings: dispatcher.settings.clone(),
                 services: Services {
                     broadcast: dispatcher.broadcast.clone(),
                     store: dispatcher.store.clone(),
-                    http: HttpClient::on_this_runtime(),
+                    http,
+                    witness,
                 },
                 metrics: dispatcher.metrics.clone(),
                 tls,
@@ -453,13 +494,13 @@ impl Core {
             limits,
             published.clone(),
         );
-        Ok(Self {
+        Self {
             namespaces,
             dispatcher,
             reloader,
             published,
             cluster,
-        })
+        }
     }
 }
 
@@ -477,9 +518,12 @@ pub(crate) struct Checked {
 pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     addresses(config).await?;
     let identity = identity(config).await?;
-    // A server may have the real one open.
-    let store = config::Store::in_memory();
-    let mut core = Core::new(config, None, secret(config), store, None, None)?;
+    let around = Around {
+        // A server may have the real one open.
+        store: config::Store::in_memory(),
+        ..Around::alone(config)?
+    };
+    let mut core = Core::new(config, None, secret(config), around);
     core.reloader.refresh().await;
     let (faults, doubts) = identity.map_or_else(Default::default, |identity| identity.doubts());
     Ok(Checked {

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     address::{ClientAddress, ClientNetwork},
+    clock,
     connection::{Connection, Identity},
     guest::{RateLimit, Scope},
     metrics::Metrics,
@@ -88,7 +89,7 @@ impl RateLimits {
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self {
             metrics,
-            beginning: Instant::now(),
+            beginning: clock::instant(),
             room: Room::default(),
             last_id: AtomicU64::new(0),
             limits: Mutex::default(),
@@ -158,7 +159,7 @@ impl RateLimits {
             limits.values().filter_map(Weak::upgrade).collect()
         };
         for limit in limits {
-            limit.buckets.forget_full(limit.time(Instant::now()));
+            limit.buckets.forget_full(limit.time(clock::instant()));
         }
     }
 }
@@ -191,7 +192,7 @@ impl Limit {
     /// Takes a token from an address' bucket, for what has no connection yet.
     pub fn check_address(&self, address: ClientAddress) -> Result<(), Duration> {
         let subject = Subject::Ip(address.network());
-        self.counted(self.buckets.take(subject, self.time(Instant::now())))
+        self.counted(self.buckets.take(subject, self.time(clock::instant())))
     }
 
     fn counted(&self, taken: Result<(), Duration>) -> Result<(), Duration> {

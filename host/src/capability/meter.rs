@@ -21,6 +21,21 @@ pub struct Allowance {
     pub data_bytes: usize,
 }
 
+/// How much a call has used of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Used {
+    /// Bytes of all that the instance holds.
+    pub memory_bytes: usize,
+    /// Bytes that have crossed the boundary.
+    pub boundary_bytes: usize,
+    /// Calls of imports.
+    pub host_calls: usize,
+    /// Effects.
+    pub effects: usize,
+    /// Bytes of log lines.
+    pub log_bytes: usize,
+}
+
 /// A budget is used up; the call fails as a whole.
 #[derive(Debug, thiserror::Error)]
 #[error("the budget {budget} = {allowed} is used up")]
@@ -89,6 +104,17 @@ impl Meter {
         self.host_calls = 0;
         self.effects = 0;
         self.log_bytes = 0;
+    }
+
+    /// What the call has used up to now.
+    pub(crate) fn used(&self) -> Used {
+        Used {
+            memory_bytes: self.memory_bytes,
+            boundary_bytes: self.boundary_bytes,
+            host_calls: self.host_calls,
+            effects: self.effects,
+            log_bytes: self.log_bytes,
+        }
     }
 
     /// What the instance holds, in bytes.

@@ -3,6 +3,7 @@
 
 mod ask;
 mod broadcast;
+mod clock;
 mod connection;
 mod emit;
 mod history;
@@ -29,7 +30,7 @@ use wasmtime::component::ResourceTable;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 
 pub(crate) use http::HttpAccess;
-pub(crate) use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget};
+pub(crate) use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget, Used};
 pub(crate) use output::{Output, Written};
 pub(crate) use permits::{Hold, Permits, Places};
 
@@ -117,6 +118,7 @@ impl State {
         let wasi = WasiCtx::builder()
             .stdout(output.clone())
             .stderr(output.clone())
+            .wall_clock(clock::GuestClock)
             .max_random_size(allowance.boundary_bytes as u64)
             .build();
         let mut table = ResourceTable::new();

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::{State, denied};
 use crate::{
+    clock::now,
     guest::{Error, store},
-    store::{Bucket, CommitError, InvalidKey, Key, ScanError, Transaction, Value, now},
+    store::{Bucket, CommitError, InvalidKey, Key, ScanError, Transaction, Value},
     units::duration,
 };
 

@@ -2,9 +2,10 @@
 
 use super::{State, denied};
 use crate::{
+    clock::now,
     guest::{Error, timers},
     message::check_nesting,
-    store::{Key, now},
+    store::Key,
     timers::{Kind, MAX_NAME_BYTES, MAX_PAYLOAD_BYTES, Timer, bucket},
 };
 

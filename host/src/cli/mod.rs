@@ -1,6 +1,7 @@
 //! The command line.
 
 mod build;
+mod call;
 mod check;
 mod completions;
 mod control;
@@ -60,6 +61,8 @@ enum Command {
     Build(build::Build),
     /// Check the configuration and load every plugin without serving.
     Check(check::Check),
+    /// Send one event to a component or a script, without a server, and print what comes of it.
+    Call(call::Call),
     /// Make and check JSON Web Tokens signed with JWT_SECRET.
     #[command(subcommand)]
     Token(token::Token),
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::Up(up) => up.run(&global),
         Command::Build(build) => build.run(&global),
         Command::Check(check) => check.run(&global),
+        Command::Call(call) => call.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Drain(drain) => drain.run(&global),

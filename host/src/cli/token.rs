@@ -82,12 +82,12 @@ impl Token {
     }
 }
 
-fn user_id(text: &str) -> Result<UserId, String> {
+pub(super) fn user_id(text: &str) -> Result<UserId, String> {
     UserId::from_text(text)
         .ok_or_else(|| "a user id has 1 to 128 bytes and no control characters".into())
 }
 
-fn role(text: &str) -> Result<String, String> {
+pub(super) fn role(text: &str) -> Result<String, String> {
     if !is_role(text) {
         return Err("a role has 1 to 256 bytes and no control characters".into());
     }

@@ -826,6 +826,26 @@ pub struct Plugin {
     pub webhook: Webhook,
 }
 
+impl Plugin {
+    /// One of which nothing more is said.
+    pub(crate) fn new(name: String, path: PathBuf, grants: Grants, budget: Budget) -> Self {
+        Self {
+            name,
+            path,
+            source: None,
+            enabled: true,
+            grants,
+            http: Vec::new(),
+            config: "{}".to_owned(),
+            budget,
+            on_failure: OnFailure::default(),
+            on_excess: None,
+            filter: Filter::default(),
+            webhook: Webhook::default(),
+        }
+    }
+}
+
 /// An entry of `plugins.http`: what is said of requests to some URLs.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpRule {

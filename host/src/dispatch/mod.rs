@@ -26,7 +26,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -47,6 +47,7 @@ use crate::{
     },
     broadcast::Broadcast,
     capability::{self, Recorded},
+    clock,
     cluster::Cluster,
     config::OnExcess,
     connection::{
@@ -272,7 +273,7 @@ impl Dispatcher {
         let registry = self.registry.load();
         let route = registry.route(answer.connection.namespace(), &answer.event);
         let identity = answer.connection.identity();
-        let now: Now = LazyCell::new(Instant::now);
+        let now: Now = LazyCell::new(clock::instant);
         if let Err(error) = self.check_limits(&answer.connection, &identity, &now) {
             self.refuse(answer, route, error);
             return Progress::Done;

@@ -15,11 +15,12 @@ use super::{
     serial::{Entered, Turn},
 };
 use crate::{
+    clock::now,
     effect,
     plugin::{CallError, CallKind, Completed, Firing, Job, Reply},
     registry::Timed,
     shorten::shortened,
-    store::{CommitError, Key, Open, ScanError, Transaction, now},
+    store::{CommitError, Key, Open, ScanError, Transaction},
     tasks::Task,
     timers::{Clock, DueTimer, Kind, Schedule, Timer, bucket, owner},
 };
@@ -90,8 +91,13 @@ impl Timers {
         }
     }
 
+    /// What knows which timer is due next.
+    pub(crate) fn clock(&self) -> Arc<Clock> {
+        self.due.clock.clone()
+    }
+
     /// Finds the timers of plugins that have come, or have come in another version.
-    async fn learn(&mut self) {
+    pub(crate) async fn learn(&mut self) {
         let registry = self.due.dispatcher.registry.load_full();
         self.lacks_some = false;
         self.known

@@ -10,11 +10,12 @@ use super::{
 };
 use crate::{
     admission::MAX_STEPS,
+    clock::now,
     effect,
     error::WireError,
     plugin::{CallError, CallKind, Completed, Job, Reply},
     registry::Hooked,
-    store::{Bucket, CommitError, Key, Transaction, Value, now},
+    store::{Bucket, CommitError, Key, Transaction, Value},
     webhooks::{Answer, Delivery},
 };
 

@@ -3,6 +3,7 @@
 //! come to.
 
 mod addresses;
+mod canned;
 mod destination;
 mod headers;
 mod pattern;
@@ -28,6 +29,7 @@ use tokio::{runtime::Handle, sync::OnceCell};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use addresses::Reach;
+pub(crate) use canned::{Canned, Sent};
 pub(crate) use destination::{Destination, Host};
 pub(crate) use headers::is_of_host;
 pub(crate) use pattern::{InvalidPattern, UrlPattern};
@@ -56,8 +58,17 @@ type Pooled = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
 /// Sends requests, on the runtime that it was made on, whoever asks for them.
 #[derive(Clone)]
 pub struct HttpClient {
-    inner: Arc<Inner>,
+    way: Way,
     share: Share,
+}
+
+/// Where requests go.
+#[derive(Clone)]
+enum Way {
+    /// To servers.
+    Network(Arc<Inner>),
+    /// Nowhere.
+    Canned(Arc<Canned>),
 }
 
 struct Inner {
@@ -126,7 +137,15 @@ impl HttpClient {
             pools: OnceCell::new(),
         };
         Self {
-            inner: Arc::new(inner),
+            way: Way::Network(Arc::new(inner)),
+            share: Share::new(),
+        }
+    }
+
+    /// A client whose requests go nowhere, and have these answers.
+    pub(crate) fn canned(answers: Arc<Canned>) -> Self {
+        Self {
+            way: Way::Canned(answers),
             share: Share::new(),
         }
     }
@@ -134,7 +153,7 @@ impl HttpClient {
     /// The same client for one more plugin, which has its own share of what all have together.
     pub fn of_plugin(&self) -> Self {
         Self {
-            inner: self.inner.clone(),
+            way: self.way.clone(),
             share: Share::new(),
         }
     }
@@ -147,13 +166,17 @@ impl HttpClient {
         reach: Reach,
         max_bytes: usize,
     ) -> Result<Answer, NoAnswer> {
-        let inner = self.inner.clone();
+        let inner = match &self.way {
+            Way::Network(inner) => inner.clone(),
+            Way::Canned(canned) => return canned.answer(request, max_bytes).await,
+        };
+        let runtime = inner.runtime.clone();
         let sending = async move {
             let response = inner.pools().await?.of(reach).request(request).await?;
             read(response, max_bytes).await
         };
         // Whoever asks may run on a runtime of its own, where guests keep the threads.
-        let sending = self.inner.runtime.spawn(self.share.clone().scope(sending));
+        let sending = runtime.spawn(self.share.clone().scope(sending));
         let sent = AbortOnDropHandle::new(sending).await;
         sent.unwrap_or_else(|error| Err(NoAnswer::Broken(error.to_string())))
     }

@@ -161,6 +161,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         // A server may have the real one open.
         store: Store::new(config::Store::in_memory()),
         http: HttpClient::on_this_runtime(),
+        witness: None,
     };
     let loading = Plugin::load(Arc::new(engine), services, source, 1, health, calls);
     let (plugin, description) = loading.await.map_err(|error| named(&error))?;

@@ -24,7 +24,7 @@ use super::{
     breaker::Begun,
     call_error::CallError,
     completed::{Completed, Spent, Started},
-    job::{CallKind, Job},
+    job::{CallKind, Job, Reply},
     load::Plugin,
     metered::{CpuTime, Metered, thread_cpu_time},
     pool::{Ended, Lease},
@@ -289,12 +289,17 @@ impl Plugin {
     /// The lease has its instance back after an answer; after a trap it is of no use any more.
     fn complete(&self, mut lease: Lease, (mut instance, reply): Ended, spent: Spent) -> Completed {
         let written = instance.state().output.take();
+        let recorded = instance.state().end();
+        if let Some(witness) = self.witness() {
+            let is_yes = reply.as_ref().is_ok_and(Reply::is_yes);
+            let used = instance.state().meter.used();
+            witness.saw(self.name(), is_yes, &recorded, spent.cpu, used);
+        }
         match reply {
             Ok(reply) => {
                 if let Some(text) = written.as_ref().and_then(|written| written.printed()) {
                     tracing::info!(target: "plugin", plugin = &**self.name(), "{}", text.trim_end());
                 }
-                let recorded = instance.state().end();
                 lease.provide(instance);
                 Completed {
                     reply: Ok(reply),
@@ -306,7 +311,7 @@ impl Plugin {
             }
             Err(error) => Completed {
                 // What it read is held against what is there, as it may have failed for that.
-                recorded: instance.state().end(),
+                recorded,
                 spent,
                 written,
                 ..Completed::failed(self.trap(&error))

@@ -33,6 +33,7 @@ use super::{
     pool::Pool,
     script::{Files, LAST_WORDS},
     weight::{TooMany, Weight},
+    witness::Witness,
 };
 use crate::{
     broadcast::Broadcast,
@@ -84,6 +85,8 @@ pub(crate) struct Services {
     pub store: Arc<Store>,
     /// What they send requests with.
     pub http: HttpClient,
+    /// Who looks at each of their calls, if somebody does.
+    pub witness: Option<Arc<Witness>>,
 }
 
 /// One generation of a plugin: a version of its code with its grants and budget, ready to be
@@ -116,6 +119,7 @@ pub struct Plugin {
     store: Option<Arc<Open>>,
     /// Those of its calls that kept conflicting run one after the other.
     contended: Arc<tokio::sync::Mutex<()>>,
+    witness: Option<Arc<Witness>>,
     retired: CancellationToken,
 }
 
@@ -220,6 +224,7 @@ impl Plugin {
             broadcast,
             store,
             http: client,
+            witness,
         } = services;
         let runtime = engine.runtime(false).clone();
         let prepared = match &source.code {
@@ -267,6 +272,7 @@ impl Plugin {
             broadcast,
             store,
             contended: Arc::default(),
+            witness,
             retired: CancellationToken::new(),
             source,
         });
@@ -481,6 +487,11 @@ impl Plugin {
     /// What its calls that kept conflicting wait for, so that they do not conflict with each other.
     pub(crate) fn contended(&self) -> &Arc<tokio::sync::Mutex<()>> {
         &self.contended
+    }
+
+    /// Who looks at each call, if somebody does.
+    pub(super) fn witness(&self) -> Option<&Witness> {
+        self.witness.as_deref()
     }
 
     /// Whether it can be called by timers.

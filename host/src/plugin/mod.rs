@@ -28,6 +28,7 @@ mod pool;
 mod script;
 mod ticker;
 mod weight;
+mod witness;
 
 pub(crate) use breaker::{Paused, Pauses};
 pub(crate) use call_error::CallError;
@@ -43,3 +44,4 @@ pub(crate) use metered::is_out_of_time;
 pub(crate) use migration::Migrated;
 pub(crate) use pool::Lease;
 pub(crate) use script::{Program, ScriptFailed, is_script};
+pub(crate) use witness::{Witness, Witnessed};

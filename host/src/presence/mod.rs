@@ -139,6 +139,11 @@ impl Presence {
         self.table.lock().count(&Place::new(namespace, room))
     }
 
+    /// Whether rooms are still to be told of somebody.
+    pub(crate) fn has_news(&self) -> bool {
+        self.table.lock().has_changes()
+    }
+
     /// How much data there may be of one who is present.
     pub fn max_data(&self) -> usize {
         self.bounds.data.as_usize()

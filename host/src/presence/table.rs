@@ -382,6 +382,11 @@ impl Table {
         }
     }
 
+    /// Whether something has changed since it was told last.
+    pub(super) fn has_changes(&self) -> bool {
+        !self.changed.is_empty()
+    }
+
     /// What has changed since it was told last. Nobody is told of who came and went meanwhile.
     pub(super) fn take_changes(&mut self) -> Vec<(Place, Change)> {
         let mut changes = Vec::new();

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error, random_word,
+    Around, BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error, random_word,
     redirect::Redirect, secret, warn_of_few_files,
 };
 use crate::{
@@ -112,10 +112,12 @@ impl Builder {
             &config,
             source,
             secret.clone(),
-            config.store.clone(),
-            Cluster::new(&config.cluster, &config.recovery),
-            tls.clone(),
-        )?;
+            Around {
+                cluster: Cluster::new(&config.cluster, &config.recovery),
+                tls: tls.clone(),
+                ..Around::alone(&config)?
+            },
+        );
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
         let sockets = Arc::new(Sockets {

@@ -22,7 +22,7 @@ use std::{
     path::PathBuf,
     sync::{Arc, OnceLock},
     thread::JoinHandle,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
@@ -35,7 +35,7 @@ pub(crate) use self::{
     disk::OpenError,
     following::{Follow, Tell, Unstored},
     key::{Bucket, InvalidKey, Key},
-    transaction::{Entry, ScanError, Transaction},
+    transaction::{Entry, ScanError, Transaction, Write},
 };
 use crate::config::{self, Durability};
 
@@ -56,12 +56,6 @@ impl Value {
     fn is_live(&self, now: u64) -> bool {
         self.expires.is_none_or(|expires| now < expires)
     }
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    u64::try_from(since.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The store of a server. It is opened when the first plugin that needs it is loaded.

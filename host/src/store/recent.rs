@@ -8,10 +8,9 @@ use std::{
 use super::{
     Bucket, CommitError, Key, Usage, Value,
     disk::{Batch, Held},
-    now,
     transaction::{Range, Transaction, Write},
 };
-use crate::config;
+use crate::{clock::now, config};
 
 /// A disk that is so far behind takes no more: what waits for it is kept in memory.
 const MAX_PENDING_BYTES: usize = 256 << 20;

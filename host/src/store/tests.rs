@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::units::Size;
+use crate::{clock::now, units::Size};
 
 /// A store in a folder that lives as long as it.
 fn store(durability: Durability) -> (TempDir, Arc<Open>) {

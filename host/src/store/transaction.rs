@@ -6,7 +6,8 @@ use std::{
     sync::Arc,
 };
 
-use super::{Bucket, CommitError, InvalidKey, Key, Open, Value, now, recent::sum};
+use super::{Bucket, CommitError, InvalidKey, Key, Open, Value, recent::sum};
+use crate::clock::now;
 
 /// A call's reads and writes. Reads see its own writes; nobody else does before it is committed.
 pub struct Transaction {

@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::{Kind, timer::owner};
-use crate::store::{Key, now};
+use crate::{clock::now, store::Key};
 
 /// So long at most is waited at once: clocks of machines are put right.
 const STEP: Duration = Duration::from_secs(1);
@@ -129,6 +129,12 @@ impl Clock {
                 None => self.changed.notified().await,
             }
         }
+    }
+
+    /// The clock shows another time than it would by itself.
+    pub(crate) fn has_moved(&self) {
+        self.waited.lock().seen = None;
+        self.changed.notify_one();
     }
 
     /// Waits until the machine's clock has gone back.

@@ -13,10 +13,10 @@ const MAX_LISTED: usize = 1000;
 /// A timer, for people.
 #[derive(Debug, Serialize)]
 pub(crate) struct Listed {
-    plugin: String,
-    name: String,
+    pub plugin: String,
+    pub name: String,
     /// When it is due, in milliseconds since 1970.
-    due: u64,
+    pub due: u64,
     /// When it is tried next.
     at: u64,
     /// After how many milliseconds it is due again, if it is.
@@ -27,6 +27,18 @@ pub(crate) struct Listed {
     failures: u32,
     /// It is tried no more.
     given_up: bool,
+}
+
+impl Listed {
+    /// When it is tried next; none if it is not.
+    pub(crate) fn next(&self) -> Option<u64> {
+        (!self.given_up).then_some(self.at)
+    }
+
+    /// Whether it is to be called now.
+    pub(crate) fn is_due(&self, now: u64) -> bool {
+        self.next().is_some_and(|at| at <= now)
+    }
 }
 
 /// The timers of these plugins. Blocks.

@@ -11,7 +11,7 @@ mod timer;
 
 pub(crate) use self::{
     clock::{Clock, DueTimer},
-    list::list,
+    list::{Listed, list},
     schedules::{Schedule, ScheduleError},
     timer::{Kind, MAX_NAME_BYTES, MAX_PAYLOAD_BYTES, Timer, bucket, owner},
 };

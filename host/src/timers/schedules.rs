@@ -6,9 +6,9 @@ use cronexpr::{Crontab, FallbackTimezoneOption, MakeTimestamp, ParseOptions, par
 
 use super::{MAX_NAME_BYTES, Timer};
 use crate::{
+    clock::now,
     guest::{self, Missed, Rule},
     shorten::shortened,
-    store::now,
 };
 
 /// How much of what is refused is shown.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::JUMP;
-use crate::store::{Bucket, Key, Value, now};
+use crate::{
+    clock::now,
+    store::{Bucket, Key, Value},
+};
 
 /// A timer that has failed so often is given up.
 const MAX_ATTEMPTS: u32 = 10;

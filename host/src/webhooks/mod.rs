@@ -3,11 +3,7 @@
 mod answer;
 mod verify;
 
-use std::{
-    net::IpAddr,
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -22,8 +18,9 @@ pub(crate) use verify::is_secret;
 
 use self::answer::refusal;
 use crate::{
-    address::ClientAddress, admission::rate_limited, api, config::Scheme, dispatch::Dispatcher,
-    error::WireError, guest::webhooks, plugin::Plugin, registry::Hooked, transport::net::Peer,
+    address::ClientAddress, admission::rate_limited, api, clock, config::Scheme,
+    dispatch::Dispatcher, error::WireError, guest::webhooks, plugin::Plugin, registry::Hooked,
+    transport::net::Peer,
 };
 
 /// What all paths of webhooks begin with.
@@ -100,8 +97,7 @@ async fn admit(
             return Err(WireError::temporary("plugin_unavailable", message));
         }
         Some(verification) => {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let now = now.unwrap_or_default().as_secs();
+            let now = clock::since_1970().as_secs();
             let id = verify::verify(verification, &head.headers, &body, now);
             let id = id.map_err(|error| WireError::new("invalid_signature", error.to_string()))?;
             Some((id, verification.remember))

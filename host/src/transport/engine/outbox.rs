@@ -413,6 +413,13 @@ impl Outbox {
         }
     }
 
+    /// Takes what waits for a client in this process, which has neither polls nor a connection.
+    pub(crate) fn take(&self) -> VecDeque<Bytes> {
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        std::mem::take(&mut state.packets)
+    }
+
     /// Lets go of what waits: nothing goes out any more.
     pub fn close(&self) {
         let mut state = self.state.lock();

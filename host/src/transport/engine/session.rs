@@ -779,5 +779,6 @@ fn packet(kind: &str, namespace: &str, json: &str) -> String {
     }
 }
 
+pub(crate) mod in_process;
 #[cfg(test)]
 mod interleavings;

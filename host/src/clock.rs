@@ -1,0 +1,54 @@
+//! The clock that plugins live by: when what they store expires, their timers are due and their limits are
+//! full again, and what they are told of the time. It is the machine's, but in cases of `mixlab test`, which
+//! hold it and move it on.
+
+use std::{
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// What the clock shows while it is held, in milliseconds since 1970; 0 while it is the machine's. There is
+/// one for the process, as there is one of the machine.
+static HELD: AtomicU64 = AtomicU64::new(0);
+
+/// Where a clock that is held has its beginning.
+static BEGINNING: OnceLock<Instant> = OnceLock::new();
+
+fn held() -> Option<Duration> {
+    let held = HELD.load(Ordering::Relaxed);
+    (held > 0).then(|| Duration::from_millis(held))
+}
+
+/// Stops the clock, which shows these milliseconds since 1970 until it is held at others.
+pub(crate) fn hold(at: u64) {
+    HELD.store(at.max(1), Ordering::Relaxed);
+}
+
+/// The time since 1970.
+pub(crate) fn since_1970() -> Duration {
+    held().unwrap_or_else(|| {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        since.unwrap_or_default()
+    })
+}
+
+/// The same, as a time.
+pub(crate) fn system() -> SystemTime {
+    UNIX_EPOCH + since_1970()
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn now() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A time to measure how much has passed.
+pub(crate) fn instant() -> Instant {
+    match held() {
+        None => Instant::now(),
+        Some(since) => *BEGINNING.get_or_init(Instant::now) + since,
+    }
+}
