@@ -100,6 +100,19 @@ function script(path) {
 /** What configurations have from the environment. */
 const SECRETS = { PAYMENTS_SECRET: `whsec_${Buffer.alloc(32, 7).toString('base64')}` };
 
+const isOfCases = ({ text }) => /^\[\[case\]\]$/m.test(text);
+
+describe('cases pass that are written for a script', () => {
+  for (const { text, where, before } of written('toml').filter(isOfCases)) {
+    test(where, async (t) => {
+      const [, path] = before.match(/`(\S+)\.test\.toml`:$/);
+      const files = { [`${path}.ts`]: script(`${path}.ts`), [`${path}.test.toml`]: text };
+      const { code, stdout, stderr } = await makeFolder(t, { files }).mixlab('test', `${path}.test.toml`);
+      assert.equal(code, 0, stdout + stderr);
+    });
+  }
+});
+
 const isOfTls = ({ text }) => /^\[tls\]$/m.test(text);
 
 /** In place of the one that a document names. */
@@ -109,7 +122,7 @@ function certificate(t) {
 }
 
 describe('TOML is a configuration that serves, where its plugins are', () => {
-  for (const block of written('toml').filter((block) => !isOfTalk(block))) {
+  for (const block of written('toml').filter((block) => !isOfTalk(block) && !isOfCases(block))) {
     test(block.where, { timeout: 2 * COMPILING }, async (t) => {
       const home = makeFolder(t, { config: block.text, env: { ...SECRETS, ...(isOfTls(block) && certificate(t)) } });
       for (const [, path] of block.text.matchAll(/^path = "(.*\.wasm)"$/gm)) {

@@ -34,8 +34,8 @@ pub(super) struct Call {
     /// The event.
     event: String,
     /// Its arguments, each as JSON.
-    #[arg(value_name = "JSON", value_parser = json)]
-    arguments: Vec<Value>,
+    #[arg(value_name = "JSON")]
+    arguments: Vec<String>,
     /// The id of the user who sends it; without it, nobody in particular does.
     #[arg(long, value_parser = user_id)]
     user: Option<UserId>,
@@ -127,6 +127,10 @@ impl Call {
             code: EXIT_BAD_INPUT,
             reason: error.to_string(),
         };
+        let arguments = self.arguments.iter().map(|text| json(text));
+        let arguments: Vec<Value> = arguments
+            .collect::<Result<_, _>>()
+            .map_err(|error| could_not(&error))?;
         let grants: Grants = self.grants.into_iter().collect();
         let mut plugin = trial::plugin_with(&config, &self.file, grants);
         if let Some(json) = self.plugin_config {
@@ -160,7 +164,7 @@ impl Call {
         }
         trial.witness.take();
         lines.take();
-        let ack = client.emit(&self.event, &self.arguments);
+        let ack = client.emit(&self.event, &arguments);
         trial.rest().await.map_err(|error| could_not(&error))?;
         let mut report = Report {
             plugin: name,
@@ -233,7 +237,7 @@ fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
     for shown in report.effects.iter().chain(&report.writes) {
         writeln!(out, "{shown}")?;
     }
-    for Line { level, text } in &report.log {
+    for Line { level, text, .. } in &report.log {
         writeln!(out, "{level:<10}  {text}")?;
     }
     let Some(used) = &report.used else {
@@ -263,7 +267,7 @@ fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 }
 
 fn say_lines(lines: &[Line]) {
-    for Line { level, text } in lines {
+    for Line { level, text, .. } in lines {
         say(format_args!("{level}: {text}"));
     }
 }
@@ -275,7 +279,7 @@ fn text(arguments: &[Value]) -> String {
 
 fn json(text: &str) -> Result<Value, String> {
     serde_json::from_str(text)
-        .map_err(|error| format!("it is no JSON ({error}); a text needs quotes: '\"…\"'"))
+        .map_err(|error| format!("{text}: it is no JSON ({error}); a text needs quotes: '\"…\"'"))
 }
 
 fn object(text: &str) -> Result<String, String> {

@@ -12,6 +12,7 @@ mod man;
 mod output;
 mod plugin;
 mod sources;
+mod test;
 mod timers;
 mod token;
 mod up;
@@ -63,6 +64,8 @@ enum Command {
     Check(check::Check),
     /// Send one event to a component or a script, without a server, and print what comes of it.
     Call(call::Call),
+    /// Run the cases that are written beside plugins.
+    Test(test::Test),
     /// Make and check JSON Web Tokens signed with JWT_SECRET.
     #[command(subcommand)]
     Token(token::Token),
@@ -123,6 +126,7 @@ pub fn run() -> ExitCode {
         Command::Build(build) => build.run(&global),
         Command::Check(check) => check.run(&global),
         Command::Call(call) => call.run(&global),
+        Command::Test(test) => test.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Drain(drain) => drain.run(&global),

@@ -748,6 +748,8 @@ pub enum Durability {
     Interval(Duration),
     /// Nothing, ever.
     Memory,
+    /// The same, and nobody waits for anything: for plugins on trial, and not to be configured.
+    Trial,
 }
 
 impl TryFrom<String> for Durability {

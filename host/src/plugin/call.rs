@@ -293,7 +293,7 @@ impl Plugin {
         if let Some(witness) = self.witness() {
             let is_yes = reply.as_ref().is_ok_and(Reply::is_yes);
             let used = instance.state().meter.used();
-            witness.saw(self.name(), is_yes, &recorded, spent.cpu, used);
+            witness.saw(is_yes, &recorded, spent.cpu, used);
         }
         match reply {
             Ok(reply) => {

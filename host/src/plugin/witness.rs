@@ -1,7 +1,7 @@
 //! What single calls have used and recorded, for whoever looks at them one by one: `mixlab call` and
 //! `mixlab test`.
 
-use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, mem, time::Duration};
 
 use parking_lot::Mutex;
 
@@ -17,8 +17,6 @@ pub(crate) struct Witness(Mutex<Vec<Witnessed>>);
 
 /// A call that has ended.
 pub(crate) struct Witnessed {
-    /// Whose it was.
-    pub plugin: Arc<str>,
     /// Whether what it recorded is to happen.
     pub is_yes: bool,
     /// In order.
@@ -33,17 +31,9 @@ pub(crate) struct Witnessed {
 
 impl Witness {
     /// A call has ended with what it recorded.
-    pub(super) fn saw(
-        &self,
-        plugin: &Arc<str>,
-        is_yes: bool,
-        recorded: &Recorded,
-        cpu: Duration,
-        used: Used,
-    ) {
+    pub(super) fn saw(&self, is_yes: bool, recorded: &Recorded, cpu: Duration, used: Used) {
         let transaction = recorded.transaction.as_ref();
         self.0.lock().push(Witnessed {
-            plugin: plugin.clone(),
             is_yes,
             effects: recorded.effects.clone(),
             writes: transaction.map_or_else(BTreeMap::new, |it| it.writes().clone()),

@@ -12,8 +12,8 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Around, BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error, random_word,
-    redirect::Redirect, secret, warn_of_few_files,
+    Around, BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error,
+    random_word, redirect::Redirect, secret, warn_of_few_files,
 };
 use crate::{
     api::{self, Api, LocalKey},

@@ -72,7 +72,7 @@ impl Headless {
         let around = Around {
             engine,
             store: config::Store {
-                durability: config::Durability::Memory,
+                durability: config::Durability::Trial,
                 ..config.store.clone()
             },
             cluster: None,
@@ -140,6 +140,11 @@ impl Headless {
 
     /// Waits until nothing is under way, nor due.
     pub(crate) async fn rest(&self) -> Result<(), Restless> {
+        self.rest_after(|| {}).await
+    }
+
+    /// The same, where clients have something to do `meanwhile`.
+    pub(crate) async fn rest_after(&self, mut meanwhile: impl FnMut()) -> Result<(), Restless> {
         let until = Instant::now() + PATIENCE;
         // Whoever has something to do that nobody sees yet, does it now.
         yield_now().await;
@@ -147,6 +152,7 @@ impl Headless {
             if Instant::now() > until {
                 return Err(Restless(what));
             }
+            meanwhile();
             sleep(LOOK).await;
         }
         Ok(())

@@ -127,15 +127,11 @@ fn load(written: &BTreeMap<Key, String>) -> Option<Config> {
 /// Makes everything that a server makes of it, except what waits for plugins and clients: those
 /// parts are made here, as they make them.
 async fn build(config: &Config) {
-    let core = Core::new(
-        config,
-        None,
-        secret(config),
-        config::Store::in_memory(),
-        None,
-        None,
-    )
-    .unwrap();
+    let around = Around {
+        store: config::Store::in_memory(),
+        ..Around::alone(config).unwrap()
+    };
+    let core = Core::new(config, None, secret(config), around);
     let sessions = core.namespaces.sessions();
     let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
     if sessions.begin(address, None).is_ok() {

@@ -242,7 +242,7 @@ impl Store {
 impl Open {
     fn start(config: config::Store, signals: Signals) -> Result<Arc<Self>, OpenError> {
         let path: Option<PathBuf> = match config.durability {
-            Durability::Memory => None,
+            Durability::Memory | Durability::Trial => None,
             Durability::Commit | Durability::Interval(_) => Some(config.path.clone()),
         };
         let (disk, held) = Disk::open(path, config.commit_timeout)?;
@@ -334,7 +334,7 @@ impl Open {
     fn tellable(&self, state: &State) -> u64 {
         match self.config.durability {
             Durability::Commit => state.durable,
-            Durability::Interval(_) | Durability::Memory => u64::MAX,
+            Durability::Interval(_) | Durability::Memory | Durability::Trial => u64::MAX,
         }
     }
 

@@ -125,7 +125,7 @@ impl Writer {
     /// How long it gathers before it writes.
     fn gathers(&self) -> Option<Duration> {
         match self.store.config().durability {
-            Durability::Commit => None,
+            Durability::Commit | Durability::Trial => None,
             Durability::Interval(interval) => Some(interval),
             Durability::Memory => Some(MEMORY_INTERVAL),
         }

@@ -20,9 +20,9 @@ pub(crate) struct Listed {
     /// When it is tried next.
     at: u64,
     /// After how many milliseconds it is due again, if it is.
-    every: Option<u64>,
+    pub every: Option<u64>,
     /// What it was declared with, if it was.
-    rule: Option<String>,
+    pub rule: Option<String>,
     /// How often it has failed since it was due.
     failures: u32,
     /// It is tried no more.

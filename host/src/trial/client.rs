@@ -1,12 +1,13 @@
 //! A client in this process.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, mem, sync::Arc};
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use serde_json::{Value, json};
 
 use crate::{
+    connection::Connections,
     transport::{Sent, Session},
     user::User,
 };
@@ -30,8 +31,10 @@ pub(crate) struct Client {
     session: Arc<Session>,
     namespace: String,
     last_ack: i64,
-    /// Packets whose attachments have not been seen yet.
+    /// A packet whose attachments have not all been seen yet.
     waiting: Option<(String, usize, Vec<Bytes>)>,
+    /// What it got and did not take.
+    left: Vec<Received>,
 }
 
 /// What a client gets.
@@ -71,6 +74,7 @@ impl Client {
             namespace: sender.namespace.clone(),
             last_ack: 0,
             waiting: None,
+            left: Vec::new(),
         }
     }
 
@@ -91,9 +95,18 @@ impl Client {
         self.last_ack
     }
 
-    /// Answers an event of the server's.
-    pub(crate) fn answer(&self, ack: i64, arguments: &[Value]) {
-        self.send_array("3", "6", ack, Value::Array(arguments.to_vec()));
+    /// Answers events of the server's that ask for it, by their names. What it got is still to be taken.
+    pub(crate) fn answer_asked(&mut self, answers: &BTreeMap<String, Vec<Value>>) {
+        let mut received = self.take();
+        for received in &mut received {
+            if let Received::Event { name, ack, .. } = received
+                && let Some(answer) = answers.get(name)
+                && let Some(ack) = ack.take()
+            {
+                self.send_array("3", "6", ack, Value::Array(answer.clone()));
+            }
+        }
+        self.put_back(received);
     }
 
     /// Leaves.
@@ -123,7 +136,7 @@ impl Client {
 
     /// What it got since this was called last.
     pub(crate) fn take(&mut self) -> Vec<Received> {
-        let mut received = Vec::new();
+        let mut received = mem::take(&mut self.left);
         for sent in self.session.take_sent() {
             match sent {
                 Sent::Packet(packet) => received.extend(self.packet(packet)),
@@ -132,6 +145,17 @@ impl Client {
             }
         }
         received
+    }
+
+    /// Leaves it to be taken again.
+    pub(crate) fn put_back(&mut self, received: Vec<Received>) {
+        self.left = received;
+    }
+
+    /// The rooms that it is in.
+    pub(crate) fn rooms(&self, connections: &Connections) -> Vec<String> {
+        let connection = connections.get(self.session.id, &self.namespace);
+        connection.map_or_else(Vec::new, |connection| connection.rooms())
     }
 
     /// What the answer to [`Client::ask`] was; the rest of what it got stays in `received`.

@@ -8,6 +8,7 @@ use std::{
 
 use parking_lot::Mutex;
 use serde::Serialize;
+use serde_json::Value;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -28,12 +29,22 @@ pub(crate) struct Line {
     pub level: &'static str,
     /// What it says.
     pub text: String,
+    /// Whether it is a plugin's own.
+    #[serde(skip)]
+    pub is_of_plugin: bool,
 }
 
 impl Lines {
     /// What was logged since this was called last.
     pub(crate) fn take(&self) -> Vec<Line> {
         mem::take(&mut self.0.lock())
+    }
+
+    /// What the host has to say of what went wrong.
+    pub(crate) fn failures(&self) -> Vec<Value> {
+        let lines = self.0.lock();
+        let of_host = lines.iter().filter(|line| !line.is_of_plugin);
+        of_host.map(|line| line.text.clone().into()).collect()
     }
 }
 
@@ -62,6 +73,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         let line = Line {
             level,
             text: text.message + &text.fields,
+            is_of_plugin,
         };
         self.0.lock().push(line);
     }

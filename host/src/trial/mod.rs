@@ -1,6 +1,7 @@
 //! Plugins on trial: the real components in the real host code, with clients in this process, a clock that
 //! stands still, a store that is forgotten and no network. What `mixlab call` and `mixlab test` are made of.
 
+pub(crate) mod cases;
 mod client;
 mod effects;
 mod lines;
@@ -9,7 +10,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 pub(crate) use self::{
     client::{Client, Joined, Received, Sender},
-    effects::{Shown, shown, written},
+    effects::{Shown, shown, stored, written},
     lines::{Line, Lines},
 };
 use crate::{
@@ -74,6 +75,8 @@ impl Trial {
         config.auth.secret = Some(Secret::new(&*secret));
         // The clock stands still: nothing comes later than something else.
         config.presence.batch = Duration::ZERO;
+        // Nobody comes back, and nothing is added to events for those who might.
+        config.recovery.enabled = false;
         let (http, witness): (Arc<Canned>, Arc<Witness>) = Default::default();
         let outside = Outside {
             engine,
@@ -115,7 +118,7 @@ impl Trial {
         };
         let session = self.server.begin_session();
         let session = session.ok_or(TrialError::NoMoreClients)?;
-        let mut client = Client::new(session, sender);
+        let client = Client::new(session, sender);
         client.ask(token, sender.auth.clone());
         self.rest().await?;
         Ok(client)

@@ -36,6 +36,11 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// Its status.
+    pub(crate) fn status(&self) -> u16 {
+        self.status
+    }
+
     /// Checks a plugin's answer.
     pub(crate) fn new(response: webhooks::Response) -> Result<Self, String> {
         let webhooks::Response {

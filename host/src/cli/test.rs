@@ -1,0 +1,214 @@
+//! `mixlab test`: runs the cases that are written beside plugins.
+
+mod junit;
+mod select;
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use tokio::runtime::{Builder, Runtime};
+use tracing_subscriber::layer::SubscriberExt;
+
+use self::select::{Selected, Stamps};
+use super::{EXIT_BAD_INPUT, Failure, Global, output::print};
+use crate::{
+    config::Config,
+    plugin::Engine,
+    server,
+    trial::{
+        Line, Lines,
+        cases::{self, Case},
+    },
+};
+
+/// Exit code if a case fails.
+const EXIT_FAILED: u8 = 1;
+
+/// How often it is looked whether a file has changed.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Args)]
+pub(super) struct Test {
+    /// Files with cases (`*.test.toml`), or folders with such files; without, those that are beside the
+    /// plugins of mixlab.toml.
+    files: Vec<PathBuf>,
+    /// Run them again whenever a plugin or a file with cases changes.
+    #[arg(long)]
+    watch: bool,
+    /// Write what came of it to this file, as JUnit has it.
+    #[arg(long, value_name = "FILE")]
+    junit: Option<PathBuf>,
+}
+
+/// What came of a case.
+struct Ran {
+    file: PathBuf,
+    name: String,
+    result: Outcome,
+    took: Duration,
+}
+
+enum Outcome {
+    Passed,
+    Failed(cases::Failure),
+    /// It could not be run.
+    Not(String),
+}
+
+impl Test {
+    pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
+        let lines = Lines::default();
+        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        tracing::subscriber::set_global_default(subscriber)?;
+        if !self.watch {
+            return self.once(global, &lines).1;
+        }
+        loop {
+            let (files, result) = self.once(global, &lines);
+            if let Err(Failure { reason, .. }) = result {
+                print(|out| writeln!(out, "{reason}"))?;
+            }
+            let stamps = Stamps::of(&files);
+            print(|out| writeln!(out, "waiting for changes"))?;
+            while stamps == Stamps::of(&files) {
+                sleep(LOOK);
+            }
+        }
+    }
+
+    /// Runs all cases, and says what they depend on.
+    fn once(&self, global: &Global, lines: &Lines) -> (Vec<PathBuf>, Result<(), Failure>) {
+        let could_not = |reason: String| Failure {
+            code: EXIT_BAD_INPUT,
+            reason,
+        };
+        let mut files = vec![global.config.clone()];
+        files.extend(self.files.iter().cloned());
+        let config = match Config::load_if_there(&global.config, global.overrides()) {
+            Ok(config) => config,
+            Err(error) => return (files, Err(Failure::bad_input(error))),
+        };
+        let selected = match select::select(&config, &self.files) {
+            Ok(selected) => selected,
+            Err(reason) => return (files, Err(could_not(reason))),
+        };
+        files.extend(selected.iter().flat_map(Selected::files));
+        let ran = run_all(&config, &selected, lines);
+        let ran = match ran {
+            Ok(ran) => ran,
+            Err(failure) => return (files, Err(failure)),
+        };
+        if let Some(path) = &self.junit
+            && let Err(error) = std::fs::write(path, junit::report(&ran))
+        {
+            let reason = format!("{}: {error}", path.display());
+            return (files, Err(could_not(reason)));
+        }
+        (files, summary(&ran))
+    }
+}
+
+fn run_all(config: &Config, selected: &[Selected], lines: &Lines) -> Result<Vec<Ran>, Failure> {
+    let engine = server::start_engine(&config.runtime)?;
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let mut ran = Vec::new();
+    for selected in selected {
+        for case in &selected.cases {
+            let case = run_one(&runtime, &engine, selected, case, lines);
+            print(|out| write_one(out, &case))?;
+            ran.push(case);
+        }
+    }
+    Ok(ran)
+}
+
+fn run_one(
+    runtime: &Runtime,
+    engine: &Arc<Engine>,
+    selected: &Selected,
+    case: &Case,
+    lines: &Lines,
+) -> Ran {
+    let began = Instant::now();
+    let config = selected.config_for(case);
+    let running = cases::run(config, engine.clone(), &selected.plugin, case, lines);
+    let result = match runtime.block_on(running) {
+        Ok(None) => Outcome::Passed,
+        Ok(Some(failure)) => Outcome::Failed(failure),
+        Err(error) => Outcome::Not(error.to_string()),
+    };
+    Ran {
+        file: shown(&case.file),
+        name: format!("{}: {}", selected.plugin, case.name),
+        result,
+        took: began.elapsed(),
+    }
+}
+
+fn write_one(out: &mut dyn Write, ran: &Ran) -> io::Result<()> {
+    let (file, took) = (ran.file.display(), ran.took.as_millis());
+    match &ran.result {
+        Outcome::Passed => writeln!(out, "ok      {file}  {}  ({took} ms)", ran.name),
+        Outcome::Failed(failure) => {
+            writeln!(out, "FAILED  {file}:{}  {}", failure.line, ran.name)?;
+            for line in told(failure).lines() {
+                writeln!(out, "  {line}")?;
+            }
+            Ok(())
+        }
+        Outcome::Not(reason) => writeln!(out, "NOT RUN {file}  {}\n  {reason}", ran.name),
+    }
+}
+
+/// What differs, and what was logged, for people.
+fn told(failure: &cases::Failure) -> String {
+    let mut text: String = failure
+        .differences
+        .iter()
+        .map(|difference| format!("{difference}\n"))
+        .collect();
+    if !failure.log.is_empty() {
+        text += "log\n";
+    }
+    for Line {
+        level, text: said, ..
+    } in &failure.log
+    {
+        text += &format!("    {level}  {said}\n");
+    }
+    text
+}
+
+fn summary(ran: &[Ran]) -> Result<(), Failure> {
+    let count = |is: fn(&Outcome) -> bool| ran.iter().filter(|ran| is(&ran.result)).count();
+    let failed = count(|outcome| matches!(outcome, Outcome::Failed(_)));
+    let not = count(|outcome| matches!(outcome, Outcome::Not(_)));
+    let all = ran.len();
+    if not > 0 {
+        return Err(Failure {
+            code: EXIT_BAD_INPUT,
+            reason: format!("{not} of {all} cases could not be run"),
+        });
+    }
+    if failed > 0 {
+        return Err(Failure {
+            code: EXIT_FAILED,
+            reason: format!("{failed} of {all} cases failed"),
+        });
+    }
+    print(|out| writeln!(out, "{all} cases passed"))?;
+    Ok(())
+}
+
+/// A path as it is shown: relative to where the command runs, if it is below.
+fn shown(path: &Path) -> PathBuf {
+    let here = std::env::current_dir().unwrap_or_default();
+    let below = path.strip_prefix(here).unwrap_or(path);
+    below.strip_prefix(".").unwrap_or(below).to_owned()
+}

@@ -1,0 +1,238 @@
+//! Which cases are run, and with which plugins.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    time::SystemTime,
+};
+
+use super::shown;
+use crate::{
+    config::{self, Config},
+    grant::Grants,
+    trial::{
+        self,
+        cases::{Case, CaseFile, SUFFIX},
+    },
+};
+
+/// Folders in which nobody writes cases.
+const SKIPPED: [&str; 3] = ["target", "node_modules", ".git"];
+
+/// What scripts end with, and components.
+const ENDINGS: [&str; 5] = ["ts", "mts", "js", "mjs", "wasm"];
+
+/// The cases of a file, and what they are run with.
+pub(super) struct Selected {
+    /// The file, as it is shown.
+    pub file: PathBuf,
+    /// The name of the plugin that they are about.
+    pub plugin: String,
+    pub cases: Vec<Case>,
+    config: Config,
+}
+
+impl Selected {
+    /// What a case is run with.
+    pub(super) fn config_for(&self, case: &Case) -> Config {
+        let mut config = self.config.clone();
+        let plugin = config.plugins.iter_mut();
+        let mut plugin = plugin.filter(|plugin| plugin.name == self.plugin);
+        if let (Some(plugin), Some(own)) = (plugin.next(), &case.config) {
+            plugin.config = serde_json::Value::Object(own.clone()).to_string();
+        }
+        config
+    }
+
+    /// The files that what comes of the cases depends on.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.file.clone()];
+        for plugin in &self.config.plugins {
+            files.push(plugin.path.clone());
+            // A script may import what is beside it.
+            if crate::plugin::is_script(&plugin.path)
+                && let Some(folder) = plugin.path.parent()
+            {
+                files.extend(listed(folder));
+            }
+        }
+        files
+    }
+}
+
+/// Finds the cases in these files and folders, or else beside the plugins of `config`.
+pub(super) fn select(config: &Config, files: &[PathBuf]) -> Result<Vec<Selected>, String> {
+    let mut found = Vec::new();
+    for file in files {
+        if file.is_dir() {
+            found.extend(below(file));
+        } else {
+            found.push(file.clone());
+        }
+    }
+    if files.is_empty() {
+        found = config.plugins.iter().flat_map(beside).collect();
+    }
+    found.sort();
+    found.dedup();
+    if found.is_empty() {
+        return Err(format!(
+            "there are no cases: files with them end with {SUFFIX} and are beside plugins"
+        ));
+    }
+    found.iter().map(|file| selected(config, file)).collect()
+}
+
+/// The files with cases that are beside a plugin, or in the folder that it is made from.
+fn beside(plugin: &config::Plugin) -> Vec<PathBuf> {
+    let stem = plugin.path.file_stem().unwrap_or_default();
+    let own = format!("{}{SUFFIX}", stem.to_string_lossy());
+    let own = plugin.path.with_file_name(own);
+    let source = plugin.source.iter().flat_map(|folder| listed(folder));
+    let in_source = source.filter(|path| is_case_file(path));
+    own.is_file()
+        .then_some(own)
+        .into_iter()
+        .chain(in_source)
+        .collect()
+}
+
+fn is_case_file(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.to_string_lossy().ends_with(SUFFIX)
+}
+
+/// What is in a folder.
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+/// The files with cases below a folder.
+fn below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for path in listed(&folder) {
+            let name = path.file_name().unwrap_or_default();
+            if path.is_dir() && !path.is_symlink() && !SKIPPED.iter().any(|it| name == *it) {
+                folders.push(path);
+            } else if is_case_file(&path) {
+                found.push(path);
+            }
+        }
+    }
+    found
+}
+
+fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
+    let file = CaseFile::read(path).map_err(|error| error.to_string())?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut plugin = plugin(config, &file, folder)?;
+    let mut cases = file.written.case;
+    if let Some(others) = &file.written.cases {
+        let others = CaseFile::read(&folder.join(others)).map_err(|error| error.to_string())?;
+        cases.splice(0..0, others.written.case);
+    }
+    if let Some(own) = file.written.config {
+        plugin.config = serde_json::Value::Object(own).to_string();
+    }
+    if let Some(grants) = file.written.grants {
+        plugin.grants = grants;
+    }
+    let mut plugins = Vec::new();
+    for known in &config.plugins {
+        if known.name == plugin.name {
+            continue;
+        }
+        if file.written.with.contains(&known.name) {
+            plugins.push(config::Plugin {
+                enabled: true,
+                ..known.clone()
+            });
+        }
+    }
+    if let Some(name) = file.written.with.iter().find(|name| {
+        let mut names = plugins.iter().map(|plugin| &plugin.name);
+        !names.any(|known| known == *name)
+    }) {
+        return Err(format!(
+            "{}: mixlab.toml has no other plugin {name:?}",
+            path.display()
+        ));
+    }
+    let name = plugin.name.clone();
+    // They filter in the order of mixlab.toml.
+    let place = config.plugins.iter().position(|known| known.name == name);
+    let before = config.plugins.iter().take(place.unwrap_or(0));
+    let before = before
+        .filter(|known| file.written.with.contains(&known.name))
+        .count();
+    plugins.insert(before, plugin);
+    Ok(Selected {
+        file: shown(path),
+        plugin: name,
+        cases,
+        config: Config {
+            plugins,
+            ..config.clone()
+        },
+    })
+}
+
+/// The plugin that a file is about: as it says; or the script or component beside it that is called like it;
+/// or the plugin of `mixlab.toml` that is.
+fn plugin(config: &Config, file: &CaseFile, folder: &Path) -> Result<config::Plugin, String> {
+    let known = |name: &str| config.plugins.iter().find(|plugin| plugin.name == name);
+    let file_name = file.path.file_name().unwrap_or_default().to_string_lossy();
+    let stem = file_name.strip_suffix(SUFFIX).unwrap_or_default();
+    let beside = || {
+        let mut paths = ENDINGS
+            .iter()
+            .map(|ending| folder.join(format!("{stem}.{ending}")));
+        paths.find(|path| path.is_file())
+    };
+    let path = match (&file.written.path, &file.written.plugin) {
+        (Some(path), _) => Some(folder.join(path)),
+        (None, Some(_)) => None,
+        (None, None) => beside(),
+    };
+    let name = file.written.plugin.as_deref().unwrap_or(stem);
+    match (path, known(name)) {
+        (Some(path), None) => {
+            let nothing = Grants::default();
+            Ok(trial::plugin_with(config, &path, nothing))
+        }
+        (Some(path), Some(plugin)) => Ok(config::Plugin {
+            path,
+            enabled: true,
+            ..plugin.clone()
+        }),
+        (None, Some(plugin)) => Ok(config::Plugin {
+            enabled: true,
+            ..plugin.clone()
+        }),
+        (None, None) => Err(format!(
+            "{}: there is no plugin {name:?}: it says neither `path` nor a `plugin` of mixlab.toml, and \
+             none is beside it",
+            file.path.display()
+        )),
+    }
+}
+
+/// How files looked.
+#[derive(PartialEq)]
+pub(super) struct Stamps(BTreeMap<PathBuf, Option<(SystemTime, u64)>>);
+
+impl Stamps {
+    /// How these files look now.
+    pub(super) fn of(files: &[PathBuf]) -> Self {
+        let stamp = |path: &PathBuf| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        };
+        let stamps = files.iter().map(|path| (path.clone(), stamp(path)));
+        Self(stamps.collect())
+    }
+}

@@ -1,0 +1,286 @@
+// Plugins without a server: `mixlab call` and `mixlab test`.
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { makeFolder, PROGRAM, ROOT } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
+
+const run = promisify(execFile);
+
+const SHOP = `
+import { event, noAck, plugin, reject, t } from "mixlab";
+
+export default plugin({ version: "1.0.0" }, (config) => ({
+    buy: event({ args: [t.object({ item: t.string() })] }, async (cx, { item }) => {
+        if (item === "moon") reject("sold_out", "There is only one");
+        await cx.store.set("last", { item, at: Date.now() });
+        cx.join("buyers");
+        cx.to("buyers").emit("bought", { item, by: cx.user.id });
+        cx.timers.set("remind", { item }, { after: "1h" });
+        console.log("sold", item);
+        return { item, shop: config.name ?? null };
+    }),
+    price: event({ args: [t.string()] }, async (cx, item) => {
+        const response = await fetch("https://prices.example.com/v1", { method: "POST", body: JSON.stringify({ item }) });
+        return (await response.json()).price;
+    }),
+    change: event({}, async (cx) => {
+        cx.store.delete("last");
+        cx.leave("buyers");
+        cx.timers.cancel("remind");
+    }),
+    sure: event({}, (cx) => cx.ask("really")),
+    crash: event({}, () => { throw new Error("out of order"); }),
+    quiet: event({ access: "anyone" }, () => noAck),
+})).onTimer(async (cx, timer) => {
+    await cx.store.set("reminded", Date.now());
+    cx.toUser("7").emit("reminder", timer.payload);
+});
+`;
+
+const PLUGINS = [
+  {
+    script: 'shop.ts',
+    text: SHOP,
+    grants: ['emit', 'room:buyers', 'user:7', 'store', 'timers', 'ask', 'http:https://prices.example.com'],
+  },
+];
+
+const shop = (t, options) => makeFolder(t, { plugins: PLUGINS, ...options });
+
+const BUY = `[[case.step]]
+from = "ann"
+send = ["buy", { item = "lamp" }]
+ack = [{ item = "lamp", shop = "$null" }]
+joins.ann = ["buyers"]
+stores.last = { item = "lamp", at = 1767225600000 }
+timers.remind = "1h"
+`;
+
+const ANN = '[[case]]\nname = "one"\nclients.ann = { user = "7" }\n';
+
+/** Runs cases with the shop. */
+async function cases(t, text, ...args) {
+  const home = shop(t, { files: { 'scripts/shop.test.toml': text } });
+  return { ...(await home.mixlab('test', ...args)), folder: home.folder };
+}
+
+describe('mixlab call', () => {
+  test('shows the ack, what happens, the log and what was used', async (t) => {
+    const home = shop(t);
+    const args = ['call', 'scripts/shop.ts', 'buy', '{"item":"lamp"}', '--user', '7'];
+    const { code, stdout, stderr } = await home.mixlab(...args);
+    assert.equal(code, 0, stderr);
+    for (const line of [
+      /^ack +\{"item":"lamp","shop":null\}$/m,
+      /^join +buyers$/m,
+      /^emit +room buyers but the sender +bought +\[\{"by":"7","item":"lamp"\}\]$/m,
+      /^store +plugin\/shop last +\{"at":\d+,"item":"lamp"\}$/m,
+      /^set timer +remind +\{"due":\d+,"every":null,"payload":\{"item":"lamp"\}\}$/m,
+      /^info +sold lamp$/m,
+      /^used +cpu \d+ µs of 50ms$/m,
+      /^ +memory .+ of 64\.0 MiB$/m,
+      /^ +effects \d of 1000$/m,
+    ]) {
+      assert.match(stdout, line);
+    }
+    const json = JSON.parse((await home.mixlab(...args, '--plugin-config', '{"name":"Blue"}', '--format', 'json')).stdout);
+    assert.deepEqual(json.ack, [{ item: 'lamp', shop: 'Blue' }]);
+    assert.deepEqual(
+      json.effects.map(({ what }) => what),
+      ['join', 'emit'],
+    );
+    assert.ok(json.used.cpu_us[0] > 0);
+  });
+
+  test('ends with 1 where the event is refused or fails, and says why', async (t) => {
+    const home = shop(t);
+    const call = (...args) => home.mixlab('call', 'scripts/shop.ts', ...args);
+    const refused = await call('buy', '{"item":"moon"}', '--user', '7', '--role', 'admin');
+    assert.deepEqual([refused.code, refused.stdout.includes('"code":"sold_out"')], [1, true], refused.stdout);
+    assert.doesNotMatch(refused.stdout, /^(join|emit|store)/m);
+    const nobody = await call('buy', '{"item":"lamp"}');
+    assert.match(nobody.stdout, /"code":"unauthorized"/);
+    const failed = await call('crash', '--user', '7');
+    assert.equal(failed.code, 1);
+    assert.match(failed.stdout, /^warn .*\n.*shop\.ts:\d+:\d+/m);
+    const noAck = await call('quiet');
+    assert.deepEqual([noAck.code, noAck.stdout.startsWith('no ack')], [0, true]);
+  });
+
+  test('ends with 2 where it cannot be tried', async (t) => {
+    const home = shop(t, { files: { 'broken.ts': 'export default 1 +' } });
+    for (const [args, expected] of [
+      [['scripts/shop.ts', 'buy', '{item}'], /it is no JSON/],
+      [['scripts/shop.ts', 'buy', '--plugin-config', '[]'], /it is no JSON object/],
+      [['missing.ts', 'buy'], /missing/],
+      [['broken.ts', 'buy'], /broken\.ts:1/],
+      [['scripts/shop.ts', 'buy', '--namespace', '/nowhere'], /not let in.*Invalid namespace/],
+    ]) {
+      const { code, stderr } = await home.mixlab('call', ...args);
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, expected);
+    }
+  });
+
+  test('a plugin that no configuration names has all grants, or those that are given', async (t) => {
+    const home = makeFolder(t, { files: { 'shop.ts': SHOP } });
+    const call = (...args) => home.mixlab('call', 'shop.ts', 'buy', '{"item":"lamp"}', '--user', '7', ...args);
+    assert.equal((await call()).code, 0);
+    const narrow = await call('--grant', 'room:buyers');
+    assert.equal(narrow.code, 1);
+    assert.match(narrow.stdout, /does not grant "store"/);
+  });
+});
+
+describe('mixlab test', () => {
+  test('the plugins of this repository pass their cases', { timeout: 600_000 }, async () => {
+    const env = { ...process.env, PAYMENTS_SECRET: undefined };
+    for (const args of [
+      ['test'],
+      ['test', 'plugins'],
+      ['test', '-c', 'examples/migration/mixlab.toml', 'examples/migration/plugin'],
+    ]) {
+      const { stdout } = await run(PROGRAM, args, { cwd: ROOT, env });
+      assert.match(stdout, /^\d+ cases passed$/m);
+      if (args[1] === 'plugins') assert.match(stdout, /plugins\/chat\/chat\.test\.toml {2}chat: .*\n(.*\n)*.*chat: /);
+    }
+  });
+
+  test('a case sees acks, emits, rooms, the store, timers and requests, with a clock that it moves', async (t) => {
+    const text = `${ANN}clients.bob = { user = "8", answers.really = [true] }
+
+[[case.step]]
+from = "bob"
+send = ["buy", { item = "pen" }]
+joins.bob = ["buyers"]
+stores.last = "$any"
+timers.remind = "1h"
+
+${BUY.replace('timers.remind = "1h"\n', '')}gets.bob = [["bought", { item = "lamp", by = "7" }]]
+
+[[case.step]]
+from = "ann"
+send = ["buy", { item = "moon" }]
+refused = "sold_out"
+
+[[case.step]]
+from = "ann"
+send = ["price", "lamp"]
+ack = [12]
+http = [{ request = "POST https://prices.example.com/v1", body = { item = "lamp" }, answer = { body = { price = 12 } } }]
+
+[[case.step]]
+from = "bob"
+send = ["sure"]
+ack = [true]
+gets.bob = [["really"]]
+
+[[case.step]]
+advance = "59m 59s"
+
+[[case.step]]
+advance = "1s"
+stores.reminded = 1767229200000
+gets.ann = [["reminder", { item = "lamp" }]]
+
+[[case.step]]
+from = "ann"
+send = ["buy", { item = "lamp" }]
+gets.bob = [["bought", "$any"]]
+stores.last = { item = "lamp", at = "$number" }
+timers.remind = "1h"
+
+[[case.step]]
+from = "ann"
+send = ["change"]
+leaves.ann = ["buyers"]
+deletes = ["last"]
+cancels = ["remind"]
+
+[[case.step]]
+disconnect = "bob"
+leaves.bob = ["buyers"]
+`;
+    const { code, stdout, stderr } = await cases(t, text);
+    assert.equal(code, 0, stdout + stderr);
+  });
+
+  const UNEXPECTED = {
+    'an ack': ['ack = [{ item = "lamp", shop = "$null" }]', 'ack = [{ item = "pen", shop = "$null" }]', /ack\[0\]\.item\n +expected +"pen"\n +found +"lamp"/],
+    'a room': ['joins.ann = ["buyers"]\n', '', /joins\.ann\n +expected +nothing\n +found +\["buyers"\]/],
+    'a value in the store': ['stores.last = { item = "lamp", at = 1767225600000 }\n', '', /stores\.last\n +expected +nothing/],
+    'a timer': ['timers.remind = "1h"\n', '', /timers\.remind\n +expected +nothing\n +found +"1h"/],
+    'a timer at another time': ['timers.remind = "1h"', 'timers.remind = "2h"', /timers\.remind\n +expected +"2h"\n +found +"1h"/],
+    'an emit': ['ack =', 'gets.ann = [["bought"]]\nack =', /gets\.ann\n +expected +\[\["bought"\]\]\n +found +nothing/],
+  };
+  for (const [what, [from, to, expected]] of Object.entries(UNEXPECTED)) {
+    test(`what is not expected fails the case, and is shown: ${what}`, async (t) => {
+      const { code, stdout, stderr } = await cases(t, ANN + BUY.replace(from, to));
+      assert.equal(code, 1, stdout + stderr);
+      assert.match(stdout, /^FAILED +scripts\/shop\.test\.toml:4 +shop: one$/m);
+      assert.match(stdout, expected);
+      assert.match(stdout, /info +sold lamp/);
+      assert.match(stderr, /^error: 1 of 1 cases failed$/m);
+    });
+  }
+
+  test('a request that nobody expects has no answer, and fails the case', async (t) => {
+    const { code, stdout } = await cases(t, `${ANN}[[case.step]]\nfrom = "ann"\nsend = ["price", "lamp"]\nrefused = "$any"\n`);
+    assert.equal(code, 1);
+    assert.match(stdout, /http\[0\]\n +expected +nothing\n +found +\{"request":"POST https:\/\/prices\.example\.com\/v1"\}/);
+  });
+
+  test('a plugin that fails, fails the case; one that is expected to, does not', async (t) => {
+    const step = '[[case.step]]\nfrom = "ann"\nsend = ["crash"]\n';
+    const failed = await cases(t, ANN + step);
+    assert.equal(failed.code, 1);
+    assert.match(failed.stdout, /shop\.ts:\d+:\d+/);
+    const expected = await cases(t, `${ANN}${step}refused = "plugin_error"\n`);
+    assert.equal(expected.code, 0, expected.stdout);
+  });
+
+  test('ends with 2 where nothing can be run', async (t) => {
+    for (const [text, expected] of [
+      ['[[case]]\n', /shop\.test\.toml:1: missing field `name`/],
+      [`${ANN}[[case.step]]\nsend = ["buy"]\n`, /shop\.test\.toml:4: send and from belong together/],
+      ['plugin = "nobody"\n', /there is no plugin "nobody"/],
+    ]) {
+      const { code, stderr } = await cases(t, text);
+      assert.equal(code, 2, stderr);
+      assert.match(stderr, expected);
+    }
+    const nothing = await makeFolder(t).mixlab('test');
+    assert.deepEqual([nothing.code, /there are no cases/.test(nothing.stderr)], [2, true]);
+    const broken = makeFolder(t, { files: { 'a.ts': 'export default 1 +', 'a.test.toml': ANN } });
+    const refused = await broken.mixlab('test', 'a.test.toml');
+    assert.equal(refused.code, 2, refused.stderr);
+    assert.match(refused.stdout, /^NOT RUN a\.test\.toml.*\n.*a\.ts:1/m);
+  });
+
+  test('writes what JUnit reads', async (t) => {
+    const text = `${ANN}${BUY}\n[[case]]\nname = "<two> & \\"three\\""\nclients.ann = { user = "7" }\n[[case.step]]\nfrom = "ann"\nsend = ["change"]\nrefused = "no"\n`;
+    const { code, folder } = await cases(t, text, '--junit', 'report.xml');
+    assert.equal(code, 1);
+    const xml = readFileSync(join(folder, 'report.xml'), 'utf8');
+    assert.match(xml, /<testsuite name="mixlab" tests="2" failures="1" errors="0" time="[\d.]+">/);
+    assert.match(xml, /name="shop: &lt;two&gt; &amp; &quot;three&quot;" time="[\d.]+"><failure message="scripts\/shop\.test\.toml:\d+">/);
+  });
+
+  test('with --watch, runs them again when the plugin or the cases change', async (t) => {
+    const home = shop(t, { files: { 'scripts/shop.test.toml': ANN + BUY } });
+    const watching = home.start('test', '--watch');
+    const rounds = (count) => until(() => watching.stdout().split('waiting for changes').length > count, { message: watching.stdout });
+    await rounds(1);
+    assert.match(watching.stdout(), /1 cases passed/);
+    writeFileSync(join(home.folder, 'scripts/shop.ts'), SHOP.replace('"buyers").emit', '"buyers").includeSender().emit'));
+    await rounds(2);
+    assert.match(watching.stdout(), /gets\.ann\n +expected +nothing/);
+    writeFileSync(join(home.folder, 'scripts/shop.test.toml'), `${ANN}${BUY}gets.ann = [["bought", "$any"]]\n`);
+    await rounds(3);
+    assert.match(watching.stdout(), /1 cases passed\nwaiting for changes\n$/);
+  });
+});
