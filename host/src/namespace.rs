@@ -48,6 +48,36 @@ impl NamespacePattern {
     }
 }
 
+/// Some namespaces, as names and patterns.
+#[derive(Debug, Default)]
+pub(crate) struct NamespaceSet(Vec<Path>);
+
+/// The name of a namespace, or the pattern of some.
+#[derive(Debug)]
+enum Path {
+    Name(Box<str>),
+    Pattern(NamespacePattern),
+}
+
+impl NamespaceSet {
+    /// Those that are named so, or match.
+    pub(crate) fn new(paths: &[String]) -> Self {
+        let path = |path: &String| match NamespacePattern::parse(path) {
+            Some(pattern) => Path::Pattern(pattern),
+            None => Path::Name(path.as_str().into()),
+        };
+        Self(paths.iter().map(path).collect())
+    }
+
+    /// Whether a namespace is one of them.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.0.iter().any(|its| match its {
+            Path::Name(name) => **name == *path,
+            Path::Pattern(pattern) => pattern.matches(path),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! Which plugin handles what: an immutable snapshot, replaced as a whole.
 
 mod filter;
+mod guard;
 
 use std::{
     cmp::Reverse,
@@ -14,13 +15,14 @@ use arc_swap::ArcSwap;
 use prometheus::IntCounter;
 
 pub(crate) use filter::{AbsentFilter, Filter};
+pub(crate) use guard::Guard;
 
 use crate::{
     admission::{Contract, ContractError, Limit, RateLimits, Schema, SchemaBudget},
     grant::Pattern,
     guest::{self, Description, EmitContract},
     metrics::Metrics,
-    namespace::{NamespacePattern, is_namespace},
+    namespace::{NamespacePattern, NamespaceSet, is_namespace},
     plugin::Plugin,
     shorten::shortened,
     timers::{Schedule, ScheduleError},
@@ -148,6 +150,11 @@ pub enum DescriptionError {
         "it filters {0:?}, which is no event: a name has 1 to 128 bytes, in which * stands for any"
     )]
     Filter(String),
+    /// It is to be asked who comes into a namespace, and is not.
+    #[error(
+        "mixlab.toml says that it guards the namespace {0}, and it {1}: nobody would be asked who comes in there"
+    )]
+    Unguarded(String, &'static str),
     /// It filters events that it is not granted.
     #[error(
         "it filters the event {0}, which needs a grant: add \"filter:{0}\" to its grants in mixlab.toml"
@@ -237,6 +244,21 @@ impl Served {
         if let Some(ungranted) = namespaces.iter().find(|name| !plugin.may_serve(name)) {
             let shown = shortened(ungranted, MAX_SHOWN_CHARS);
             return Err(DescriptionError::NotGranted(shown));
+        }
+        let own = NamespaceSet::new(&namespaces);
+        if let Some(unguarded) = plugin.guards().iter().find(|path| !own.has(path)) {
+            return Err(DescriptionError::Unguarded(
+                unguarded.clone(),
+                "does not serve that",
+            ));
+        }
+        if let Some(unguarded) = plugin.guards().first()
+            && !plugin.wants_connections()
+        {
+            return Err(DescriptionError::Unguarded(
+                unguarded.clone(),
+                "does not export mixlab:plugin/connections",
+            ));
         }
         let hooked = plugin.takes_webhooks().then(|| {
             let limit = limits.of_webhooks(plugin.name(), plugin.webhook().limit);
@@ -400,6 +422,8 @@ pub struct Registry {
     timed: HashMap<Arc<str>, Timed>,
     /// Without these, events that they have to filter are not handled.
     absent_filters: Vec<AbsentFilter>,
+    /// Nobody comes in who passes them.
+    guards: Vec<Guard>,
 }
 
 /// A plugin that timers can call.
@@ -420,11 +444,11 @@ struct Namespace {
 }
 
 impl Registry {
-    /// Of plugins without conflicts, in the order of `mixlab.toml`, and of those that would have to be
-    /// there.
+    /// Of plugins without conflicts, in the order of `mixlab.toml`, and of those that have to be there.
     pub fn new<'a>(
         served: impl IntoIterator<Item = &'a Arc<Served>>,
         absent_filters: Vec<AbsentFilter>,
+        guards: Vec<Guard>,
     ) -> Self {
         let served: Vec<_> = served.into_iter().collect();
         let filters = served.iter().filter_map(|served| served.filter.clone());
@@ -483,6 +507,7 @@ impl Registry {
             hooked,
             timed,
             absent_filters,
+            guards,
         }
     }
 
@@ -491,6 +516,13 @@ impl Registry {
         let handler = route.plugin.name();
         let mut absent = self.absent_filters.iter();
         absent.any(|filter| filter.may_see(handler, event))
+    }
+
+    /// Whether a plugin that decides who comes into a namespace is not there to be asked.
+    pub fn lacks_guard(&self, namespace: &str) -> bool {
+        let mut guards = self.guards.iter().filter(|guard| guard.guards(namespace));
+        let watchers = self.watchers(namespace);
+        guards.any(|guard| !watchers.iter().any(|watcher| guard.is(watcher)))
     }
 
     /// Whether a plugin may read a part of what clients say when they connect.

@@ -1,9 +1,11 @@
 // What connections may cost: requests that never end, clients that are gone, floods of both.
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
-import { connect } from '../support/client.mjs';
+import { ask, connect, FOR_NOW, open } from '../support/client.mjs';
 import { upgrade } from '../support/frames.mjs';
+import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { poller } from '../support/protocol.mjs';
 import { rawPolling, rawSocket } from '../support/raw.mjs';
 import { API_KEY, CONFORMANCE, startServer } from '../support/server.mjs';
@@ -293,4 +295,65 @@ test('half-open connections end when their ping stays without an answer', async 
   poll.socket.pause();
   assert.equal(await count(server), 4);
   await until(async () => (await count(server)) === 0, { timeout: 3000 });
+});
+
+test('nobody enters what a plugin guards before it has loaded, and everybody else enters the rest', async (t) => {
+  const gate = {
+    wasm: 'places',
+    name: 'gate',
+    grants: ['namespace:/inside', 'namespace:/room-*'],
+    guards: ['/inside', '/room-*'],
+    config: { name: 'gate', namespaces: ['/inside', '/room-*'], no_such_key: true },
+  };
+  const server = await startServer(t, { plugins: ['echo', gate] });
+  const told = (namespace) => connect(t, server, { namespace }).then(() => 'it is in', ({ message }) => message);
+  const ready = async () => (await server.api('GET', '/readyz', undefined, null)).body;
+  assert.match((await plugin(server, 'gate')).refusal, /no_such_key/);
+  assert.match(server.log(), /nobody enters what it guards/);
+  assert.equal(await ready(), 'not ready: gate\nnobody enters without: gate\n');
+  for (const namespace of ['/inside', '/room-7']) assert.equal(await told(namespace), FOR_NOW, namespace);
+  assert.equal(await told('/outside'), 'Invalid namespace');
+  assert.equal(await ask(await connect(t, server), 'echo', 'x'), 'x', 'others go on');
+
+  editConfig(server, (toml) => toml.replace(', "no_such_key" = true', ''));
+  await reload(server);
+  assert.equal(await ready(), 'ready\n');
+  for (const namespace of ['/inside', '/room-7']) assert.equal(await told(namespace), 'it is in', namespace);
+  // What serves goes on to be asked, whatever its file is now.
+  replaceFile(join(server.folder, 'places.wasm'), 'no component');
+  await reload(server);
+  assert.equal((await plugin(server, 'gate')).state, 'serving-old');
+  assert.equal(await told('/inside'), 'it is in');
+});
+
+test('a client that is refused since a guard is not there tries again, and is in when it is', async (t) => {
+  const gate = { wasm: 'places', grants: [], guards: ['/'], config: { name: 'gate', namespaces: ['/'], no: 1 } };
+  const server = await startServer(t, { plugins: ['echo', gate] });
+  const waiting = open(t, server, { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 100 });
+  let refused = 0;
+  waiting.io.on('close', () => refused++);
+  await until(() => refused > 1);
+  assert(!waiting.connected);
+  editConfig(server, (toml) => toml.replace(', "no" = 1', ''));
+  await reload(server);
+  await until(() => waiting.connected);
+  assert.equal(await ask(waiting, 'echo', 'x'), 'x');
+});
+
+test('a version that would not be asked about what it guards is refused, and guards nothing less', async (t) => {
+  const gate = { wasm: 'places', grants: ['namespace:/*'], guards: ['/inside'], config: { name: 'gate', namespaces: ['/inside'] } };
+  const server = await startServer(t, { plugins: ['echo', gate] });
+  const told = () => connect(t, server, { namespace: '/inside' }).then(() => 'it is in', ({ message }) => message);
+  assert.equal(await told(), 'it is in');
+  editConfig(server, (toml) => toml.replace('"namespaces" = ["/inside"]', '"namespaces" = ["/insight"]'));
+  await reload(server);
+  assert.match((await plugin(server, 'places')).refusal, /guards the namespace \/inside, and it does not serve that/);
+  assert.equal(await told(), 'it is in', 'the old version is asked');
+  const other = await startServer(t, { plugins: [{ wasm: 'echo', guards: ['/'] }] });
+  assert.match((await plugin(other, 'echo')).refusal, /it does not export mixlab:plugin\/connections/);
+  assert.equal(await connect(t, other).then(() => 'it is in', ({ message }) => message), FOR_NOW);
+  // Whoever takes the word out does without.
+  editConfig(other, (toml) => toml.replace('guards = ["/"]', 'guards = []'));
+  await reload(other);
+  assert.equal(await ask(await connect(t, other), 'echo', 'x'), 'x');
 });

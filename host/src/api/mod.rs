@@ -281,6 +281,7 @@ async fn ready(
         (StatusCode::SERVICE_UNAVAILABLE, text)
     };
     for (what, names) in [
+        ("nobody enters without", status.missing_guards()),
         ("paused", status.paused(|pauses| pauses.everybody)),
         (
             "paused for some addresses",

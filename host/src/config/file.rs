@@ -101,6 +101,7 @@ pub(super) struct PluginFile {
     pub source: Option<PathBuf>,
     pub enabled: Option<bool>,
     pub grants: Grants,
+    pub guards: Vec<String>,
     pub config: Dict,
     pub http: BTreeMap<String, Table<HttpFile>>,
     pub budget: Table<BudgetFile>,

@@ -812,6 +812,8 @@ pub struct Plugin {
     pub enabled: bool,
     /// What it may call.
     pub grants: Grants,
+    /// The namespaces, as names and patterns, that nobody enters whom it was not asked about.
+    pub guards: Vec<String>,
     /// What is said of some of the URLs that it sends requests to, the narrower behind the wider.
     pub http: Vec<HttpRule>,
     /// Its `config` table as the text of a JSON object.

@@ -57,6 +57,9 @@ impl Dispatcher {
         auth: String,
     ) -> Result<Welcome, ConnectError> {
         let registry = self.registry.load();
+        if registry.lacks_guard(connection.namespace()) {
+            return Err(unguarded());
+        }
         let watchers = registry.watchers(connection.namespace());
         let consents = Consents {
             dispatcher: self.clone(),
@@ -185,6 +188,15 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// The refusal of a client about whom a plugin is to be asked that is not there.
+pub(crate) fn unguarded() -> ConnectError {
+    WireError::temporary(
+        "plugin_unavailable",
+        "the plugin that decides who may come in is not loaded",
+    )
+    .into()
 }
 
 impl Consents {

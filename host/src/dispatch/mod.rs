@@ -18,7 +18,7 @@ mod serial;
 mod timers;
 mod webhooks;
 
-pub(crate) use connections::Welcome;
+pub(crate) use connections::{Welcome, unguarded};
 pub(crate) use timers::Timers;
 
 use std::{

@@ -139,6 +139,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         budget: settings.budget.clone(),
         breaker: config::Breaker::default(),
         on_failure: config::OnFailure::default(),
+        guards: Vec::new(),
         filter: config::Filter::default(),
         webhook: config::Webhook::default(),
     };

@@ -70,6 +70,8 @@ pub(crate) struct Source {
     pub breaker: config::Breaker,
     /// What becomes of it when it keeps failing.
     pub on_failure: config::OnFailure,
+    /// The namespaces that nobody enters whom it was not asked about.
+    pub guards: Vec<String>,
     /// What becomes of events that it cannot filter.
     pub filter: config::Filter,
     /// Whose webhooks it takes.
@@ -452,6 +454,11 @@ impl Plugin {
     /// Whether it wants to know of connections.
     pub fn wants_connections(&self) -> bool {
         self.offers(|offer| offer.connections)
+    }
+
+    /// The namespaces, as names and patterns, that nobody enters whom it was not asked about.
+    pub(crate) fn guards(&self) -> &[String] {
+        &self.source.guards
     }
 
     /// Whether it takes webhooks.

@@ -6,7 +6,7 @@ use super::{DescriptionError, Emits, MAX_DECLARED, MAX_SHOWN_CHARS};
 use crate::{
     config::{self, FilterFailure},
     grant::Pattern,
-    namespace::NamespacePattern,
+    namespace::NamespaceSet,
     plugin::Plugin,
     shorten::shortened,
 };
@@ -21,7 +21,7 @@ pub struct Filter {
     /// What the plugin must keep to when it emits.
     pub emits: Arc<Emits>,
     events: Vec<Pattern>,
-    namespaces: Vec<Path>,
+    namespaces: NamespaceSet,
 }
 
 /// A plugin that has to filter events, and of which no version serves. What it would see is known by its
@@ -29,12 +29,6 @@ pub struct Filter {
 pub struct AbsentFilter {
     events: Vec<Pattern>,
     plugin: Box<str>,
-}
-
-/// The name of a namespace, or the pattern of some.
-enum Path {
-    Name(Box<str>),
-    Pattern(NamespacePattern),
 }
 
 impl AbsentFilter {
@@ -81,15 +75,11 @@ impl Filter {
             let shown = shortened(event, MAX_SHOWN_CHARS);
             return Err(DescriptionError::FilterNotGranted(shown));
         }
-        let path = |path: &String| match NamespacePattern::parse(path) {
-            Some(pattern) => Path::Pattern(pattern),
-            None => Path::Name(path.as_str().into()),
-        };
         Ok(Some(Self {
             plugin: plugin.clone(),
             emits: emits.clone(),
             events: events.iter().map(|event| Pattern::new(event)).collect(),
-            namespaces: namespaces.iter().map(path).collect(),
+            namespaces: NamespaceSet::new(namespaces),
         }))
     }
 
@@ -112,9 +102,6 @@ impl Filter {
 
     /// Whether it filters in this namespace.
     pub(super) fn is_of(&self, namespace: &str) -> bool {
-        self.namespaces.iter().any(|path| match path {
-            Path::Name(name) => **name == *namespace,
-            Path::Pattern(pattern) => pattern.matches(namespace),
-        })
+        self.namespaces.has(namespace)
     }
 }

@@ -386,7 +386,9 @@ impl Reloader {
             let slot = match same {
                 Some(index) => {
                     let slot = former.remove(index);
-                    regranted |= *slot.grants() != plugin.grants || slot.filter() != plugin.filter;
+                    regranted |= *slot.grants() != plugin.grants
+                        || slot.filter() != plugin.filter
+                        || slot.guards() != plugin.guards;
                     slot.with_spec(plugin.clone())
                 }
                 None => {
@@ -477,10 +479,15 @@ impl Reloader {
                 Loaded::default()
             }
             Err(refusal) => {
-                let serving = match (slot.served(), slot.absent_filter()) {
-                    (Some(_), _) => "the old version goes on serving",
-                    (None, Some(_)) => "it does not serve, and what it is to filter is refused",
-                    (None, None) => "it does not serve",
+                let (filter, guard) = (slot.absent_filter(), slot.guard());
+                let serving = match (slot.served(), filter.is_some(), guard.is_some()) {
+                    (Some(_), ..) => "the old version goes on serving",
+                    (None, false, false) => "it does not serve",
+                    (None, true, false) => "it does not serve, and what it is to filter is refused",
+                    (None, false, true) => "it does not serve, and nobody enters what it guards",
+                    (None, true, true) => {
+                        "it does not serve, what it is to filter is refused, and nobody enters what it guards"
+                    }
                 };
                 let reason = refusal.reason();
                 tracing::warn!(plugin = name, "the plugin was refused, {serving}: {reason}");
@@ -582,8 +589,9 @@ impl Reloader {
     fn publish(&self) {
         let absent_filters = self.slots.iter().filter_map(Slot::absent_filter);
         let absent_filters = absent_filters.collect();
+        let guards = self.slots.iter().filter_map(Slot::guard).collect();
         let served = self.slots.iter().filter_map(Slot::served);
-        let registry = Registry::new(served, absent_filters);
+        let registry = Registry::new(served, absent_filters, guards);
         self.targets.registry.store(Arc::new(registry));
         self.published.send_replace(());
     }
@@ -645,7 +653,7 @@ fn loss(former: &Config, new: &Config, is_empty: bool) -> Option<String> {
 struct Matched {
     reordered: bool,
     switched_off: bool,
-    /// Some plugin has other grants, or has to filter what it had not to.
+    /// Some plugin has other grants, or has to filter or to guard what it had not to.
     regranted: bool,
 }
 

@@ -17,7 +17,7 @@ use crate::{
     config,
     grant::Grants,
     plugin::{Code, ContentHash, Health, Source},
-    registry::{AbsentFilter, Served},
+    registry::{AbsentFilter, Guard, Served},
     units::duration,
 };
 
@@ -118,6 +118,16 @@ impl Slot {
             Some(_) => None,
             None => AbsentFilter::new(&self.spec),
         }
+    }
+
+    /// The namespaces that nobody enters whom it was not asked about, as `mixlab.toml` has them.
+    pub(super) fn guards(&self) -> &[String] {
+        &self.spec.guards
+    }
+
+    /// What it guards, if anything, whether a version serves or not.
+    pub(super) fn guard(&self) -> Option<Guard> {
+        Guard::new(&self.spec)
     }
 
     /// The component's file.
@@ -237,6 +247,7 @@ impl Slot {
             budget: self.spec.budget.clone(),
             breaker: breaker.clone(),
             on_failure: self.spec.on_failure,
+            guards: self.spec.guards.clone(),
             filter: self.spec.filter,
             webhook: self.spec.webhook.clone(),
         }
@@ -363,6 +374,7 @@ impl Slot {
             health: Some(self.health.clone()),
             plugin: served.map(|served| Arc::downgrade(&served.plugin)),
             path: self.spec.path.clone(),
+            keeps_out: served.is_none() && !self.spec.guards.is_empty(),
         }
     }
 }

@@ -41,6 +41,12 @@ impl Status {
             .collect()
     }
 
+    /// The plugins without which nobody enters what they guard, and that are not there.
+    pub fn missing_guards(&self) -> Vec<&str> {
+        let missing = self.plugins.iter().filter(|plugin| plugin.keeps_out);
+        missing.map(|plugin| plugin.name.as_str()).collect()
+    }
+
     /// The plugins whose calls are paused in such a way.
     pub fn paused(&self, how: impl Fn(Pauses) -> bool) -> Vec<&str> {
         let paused = self.plugins.iter().filter(|plugin| how(plugin.paused()));
@@ -92,6 +98,8 @@ pub struct PluginStatus {
     pub plugin: Option<Weak<Plugin>>,
     /// Its file.
     pub path: PathBuf,
+    /// Whether nobody enters the namespaces that it guards, since no version of it serves.
+    pub keeps_out: bool,
 }
 
 impl PluginState {
@@ -152,6 +160,7 @@ impl PluginStatus {
             health: None,
             plugin: None,
             path: plugin.path.clone(),
+            keeps_out: false,
         }
     }
 }

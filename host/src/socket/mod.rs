@@ -14,7 +14,7 @@ use crate::{
     cluster::Recalled,
     connection::Connection,
     directory::{Directory, Unopened},
-    dispatch::{Dispatcher, Welcome},
+    dispatch::{Dispatcher, Welcome, unguarded},
     error::{ConnectError, WireError},
     recovery::Replay,
     settings::Settings,
@@ -97,7 +97,13 @@ impl Sockets {
         mut auth: AuthObject,
     ) -> Result<Admitted, ConnectError> {
         if !self.directory.knows(namespace) {
-            return Err(refusal(Unopened::Unknown));
+            // It may be the guard's own, and come with it.
+            return Err(
+                match self.dispatcher.registry.load().lacks_guard(namespace) {
+                    true => unguarded(),
+                    false => refusal(Unopened::Unknown),
+                },
+            );
         }
         let settings = self.dispatcher.settings.load_full();
         let user = auth.take_user(&settings, session.address)?;

@@ -10,6 +10,7 @@ use crate::config::file::{OneOrMore, PluginFile, Table, WebhookFile};
 use crate::config::problem::{KeyPath, key};
 use crate::config::{Budget, Plugin, Runtime, Secret, Verification, Webhook};
 use crate::grant::Grant;
+use crate::namespace::is_namespace;
 use crate::units::{Size, duration};
 use crate::webhooks::is_secret;
 
@@ -67,6 +68,16 @@ impl Resolver<'_> {
                 "\"admin\" is for API keys, not for plugins",
             );
         }
+        for (index, path) in written.guards.iter().enumerate() {
+            let at = format!("{at}.guards.{index}");
+            let message = "a namespace begins with /, has one * at most, and neither , nor ? nor #";
+            self.check(&at, is_namespace(path), message);
+            let is_granted = written.grants.namespace(path);
+            let message = format!(
+                "the plugin may not serve {path:?}: add \"namespace:{path}\" to its grants"
+            );
+            self.check(&at, is_granted || !is_namespace(path), &message);
+        }
         if let Some(path) = not_in_json(&written.config) {
             let path = [key(&format!("{at}.config")), path].concat();
             let message = "the plugin gets this as JSON, which knows no nan and no inf";
@@ -94,6 +105,7 @@ impl Resolver<'_> {
             source,
             enabled: written.enabled.unwrap_or(true),
             grants: written.grants,
+            guards: written.guards,
             http,
             config,
             budget: own_budget,
