@@ -6,7 +6,7 @@ use super::{State, denied};
 use crate::{
     clock::now,
     guest::{Error, store},
-    store::{Bucket, CommitError, InvalidKey, Key, ScanError, Transaction, Value},
+    store::{Bucket, CommitError, InvalidKey, Key, Most, Page, ScanError, Transaction, Value},
     units::duration,
 };
 
@@ -32,7 +32,7 @@ impl store::Host for State {
         key: String,
     ) -> wasmtime::Result<Result<bool, Error>> {
         self.meter.host_call(key.len())?;
-        Ok(self.read(bucket, &key).map(|value| value.is_some()))
+        Ok(self.stands(bucket, &key))
     }
 
     fn scan(
@@ -111,17 +111,27 @@ impl State {
         }
     }
 
-    fn read(&mut self, bucket: Option<String>, key: &str) -> Result<Option<Value>, Error> {
+    fn stands(&mut self, bucket: Option<String>, key: &str) -> Result<bool, Error> {
         let bucket = self.bucket(bucket.as_deref(), false)?;
         let key = Key::new(&bucket, key)?;
-        Ok(self.transaction()?.get(&key)?)
+        let transaction = self.transaction()?;
+        let stands = transaction.get(&key)?.is_some();
+        // No budget counts it.
+        transaction.let_go(&key);
+        Ok(stands)
     }
 
     fn stored(&mut self, bucket: Option<String>, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        let Some(value) = self.read(bucket, key)? else {
+        let bucket = self.bucket(bucket.as_deref(), false)?;
+        let key = Key::new(&bucket, key)?;
+        let Some(value) = self.transaction()?.get(&key)? else {
             return Ok(None);
         };
-        self.meter.answer(value.bytes.len())?;
+        if let Err(over) = self.meter.answer(value.bytes.len()) {
+            // A guest that goes on asking would have more in memory than any budget allows.
+            self.transaction()?.let_go(&key);
+            return Err(over);
+        }
         Ok(Some(value.bytes.to_vec()))
     }
 
@@ -136,16 +146,25 @@ impl State {
             return Err(Error::Invalid(format!("limit: at most {MAX_SCANNED}")));
         }
         let bucket = self.bucket(bucket.as_deref(), false)?;
+        let most = Most {
+            keys: limit as usize,
+            bytes: self.meter.boundary_left(),
+        };
         let transaction = self.transaction()?;
-        let found = transaction.scan(&bucket, prefix, after, limit as usize)?;
-        let size = |entry: &crate::store::Entry| entry.key.len() + entry.value.bytes.len();
+        let Page { entries, is_cut } = transaction.scan(&bucket, prefix, after, most)?;
         // A part would pass for the whole.
-        self.meter.answer(found.iter().map(size).sum())?;
-        let entry = |entry: crate::store::Entry| store::Entry {
+        if is_cut {
+            return Err(self.meter.boundary_full());
+        }
+        let sizes = entries
+            .iter()
+            .map(|entry| entry.key.len() + entry.value.bytes.len());
+        self.meter.answer(sizes.sum())?;
+        let told = entries.into_iter().map(|entry| store::Entry {
             key: entry.key,
             value: entry.value.bytes.to_vec(),
-        };
-        Ok(found.into_iter().map(entry).collect())
+        });
+        Ok(told.collect())
     }
 
     fn set_value(

@@ -20,7 +20,7 @@ use crate::{
     plugin::{CallError, CallKind, Completed, Firing, Job, Reply},
     registry::Timed,
     shorten::shortened,
-    store::{CommitError, Key, Open, ScanError, Transaction},
+    store::{CommitError, Key, Most, Open, ScanError, Transaction},
     tasks::Task,
     timers::{Clock, DueTimer, Kind, Schedule, Timer, bucket, owner},
 };
@@ -32,7 +32,16 @@ const UNSTORED: u64 = 1000;
 const UNREAD: Duration = Duration::from_secs(1);
 
 /// So many rows are read at once.
-const PAGE: usize = 1000;
+const PAGE: Most = Most {
+    keys: 1000,
+    bytes: 4 << 20,
+};
+
+/// All that a plugin may have declared: as much as was in its description.
+const ALL_DECLARED: Most = Most {
+    keys: 2000,
+    bytes: usize::MAX,
+};
 
 /// How much of a plugin's words is logged.
 const MAX_WORDS_CHARS: usize = 1000;
@@ -130,7 +139,9 @@ impl Due {
             let mut after = None;
             loop {
                 let mut transaction = Transaction::new(store.clone());
-                let rows = transaction.scan(&bucket, "", after.as_deref(), PAGE)?;
+                let page = transaction.scan(&bucket, "", after.as_deref(), PAGE)?;
+                let is_last = page.entries.len() < PAGE.keys && !page.is_cut;
+                let rows = page.entries;
                 // What was read of others is not held against it.
                 let mut transaction = Transaction::new(store.clone());
                 for row in &rows {
@@ -149,7 +160,7 @@ impl Due {
                     Err(CommitError::Conflict) => continue,
                     Err(error) => return Err(error.into()),
                 }
-                if rows.len() < PAGE {
+                if is_last {
                     break;
                 }
                 after = rows.into_iter().next_back().map(|row| row.key);
@@ -169,7 +180,7 @@ impl Due {
         let bucket = bucket(Kind::Declared, plugin);
         let mut transaction = Transaction::new(store.clone());
         // No plugin declares more.
-        let rows = transaction.scan(&bucket, "", None, 2 * PAGE)?;
+        let rows = transaction.scan(&bucket, "", None, ALL_DECLARED)?.entries;
         let declared: HashSet<&str> = schedules.iter().map(|it| it.name.as_str()).collect();
         let is_gone = |key: &str| !declared.contains(key);
         for row in rows.iter().filter(|row| is_gone(&row.key)) {

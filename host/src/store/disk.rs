@@ -228,6 +228,8 @@ impl Disk {
             for row in values.range::<&str>((range.from(), Bound::Unbounded))? {
                 let (key, value) = row?;
                 let is_in = range.covers(key.value());
+                #[cfg(test)]
+                self.faults.rows_read.fetch_add(1, Ordering::Relaxed);
                 if !is_in || !take(Key::parse(key.value()), decoded(value.value())) {
                     break;
                 }

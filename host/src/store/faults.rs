@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ pub(super) struct Faults {
     pub denies: AtomicBool,
     /// A write waits as long as somebody has this.
     pub hangs: Mutex<()>,
+    /// How many rows were read of ranges.
+    pub rows_read: AtomicUsize,
 }
 
 impl Faults {

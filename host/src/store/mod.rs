@@ -35,7 +35,7 @@ pub(crate) use self::{
     disk::OpenError,
     following::{Follow, Tell, Unstored},
     key::{Bucket, InvalidKey, Key},
-    transaction::{Entry, ScanError, Transaction, Write},
+    transaction::{Entry, Most, Page, ScanError, Transaction, Write},
 };
 use crate::config::{self, Durability};
 

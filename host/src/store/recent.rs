@@ -8,7 +8,7 @@ use std::{
 use super::{
     Bucket, CommitError, Key, Usage, Value,
     disk::{Batch, Held},
-    transaction::{Range, Transaction, Write},
+    transaction::{Former, Range, Transaction, Write},
 };
 use crate::{clock::now, config};
 
@@ -156,13 +156,14 @@ impl Recent {
         let mut values = Vec::with_capacity(transaction.writes().len());
         for (key, write) in transaction.writes() {
             let former = match self.get(key) {
-                Some(value) => value,
-                None => transaction.former(key),
+                Some(value) => value.map(|value| Former::of(value, write)),
+                None => transaction.former(key, write),
             };
             let value = match write {
                 Write::Set(value) => Some(value.clone()),
                 Write::Delete => None,
                 Write::Add(delta) => {
+                    let former = former.as_ref().and_then(|former| former.value.as_ref());
                     let live = former.filter(|value| value.is_live(now));
                     Some(sum(live, *delta).map_err(|reason| CommitError::NoNumber {
                         key: key.name().to_owned(),
@@ -173,14 +174,15 @@ impl Recent {
             let bucket = key.bucket();
             let used = usage.entry(bucket);
             let used = used.or_insert_with_key(|bucket| self.usage(bucket));
-            let size = |value: &Value| Usage::of(key.name(), value.bytes.len());
-            if let Some(former) = former {
-                *used = used.minus(size(former));
+            let size = |bytes| Usage::of(key.name(), bytes);
+            if let Some(former) = &former {
+                *used = used.minus(size(former.bytes));
             }
             if let Some(value) = &value {
-                *used = used.plus(size(value));
+                *used = used.plus(size(value.bytes.len()));
             }
-            values.push((key.clone(), former.and_then(|value| value.expires), value));
+            let expires = former.and_then(|former| former.expires);
+            values.push((key.clone(), expires, value));
         }
         for (bucket, used) in &usage {
             check_quota(bucket, self.usage(bucket), *used, quota)?;

@@ -74,6 +74,12 @@ fn get(store: &Arc<Open>, name: &str) -> Option<String> {
     Some(String::from_utf8(value.bytes.to_vec()).unwrap())
 }
 
+/// So many keys, of any size.
+fn keys(keys: usize) -> Most {
+    let bytes = usize::MAX;
+    Most { keys, bytes }
+}
+
 /// Waits for what the writer does.
 fn until(is_so: impl Fn() -> bool) {
     for _ in 0..4000 {
@@ -126,7 +132,7 @@ fn a_range_conflicts_with_a_key_that_comes_into_it_and_with_no_other() {
         (2, "j", false),
     ] {
         let mut transaction = Transaction::new(store.clone());
-        transaction.scan(&bucket, "k", None, limit).unwrap();
+        transaction.scan(&bucket, "k", None, keys(limit)).unwrap();
         set(&store, written, "x");
         let is_conflict = matches!(commit(&store, transaction), Err(CommitError::Conflict));
         assert_eq!(is_conflict, conflicts, "{limit} keys, {written} written");
@@ -420,7 +426,7 @@ fn a_damaged_file_is_said_and_no_panic() {
             let _ = Transaction::new(store.clone()).get(&key(&format!("k{number}")));
         }
         let bucket = Bucket::of_plugin("test");
-        let _ = Transaction::new(store.clone()).scan(&bucket, "", None, 1000);
+        let _ = Transaction::new(store.clone()).scan(&bucket, "", None, keys(1000));
         store.close();
     };
     cut.chain(filled).for_each(|content| look(&content));
@@ -448,6 +454,90 @@ fn a_bucket_takes_so_much_and_what_shrinks_it() {
     try_to_set("b", "1").unwrap();
     assert!(is_over(try_to_set("c", "1"), "bucket_keys"));
     try_to_set("a", "12345").unwrap();
+}
+
+/// Ten keys with values of 100 bytes that are on the disk, and not in memory.
+fn large_values() -> (TempDir, Arc<Open>) {
+    let (folder, store) = store(Durability::Commit);
+    for number in 0..10 {
+        set(&store, &format!("k{number}"), &"x".repeat(100));
+    }
+    until(|| store.state.lock().recent.len() == 0);
+    (folder, store)
+}
+
+#[test]
+fn no_more_is_read_of_a_range_than_there_may_be_bytes_of() {
+    let (_folder, store) = large_values();
+    let bucket = Bucket::of_plugin("test");
+    let scan = |transaction: &mut Transaction, bytes| {
+        let before = store.disk.faults.rows_read.load(SeqCst);
+        let page = transaction.scan(&bucket, "k", None, Most { keys: 10, bytes });
+        let Page { entries, is_cut } = page.unwrap();
+        let names: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
+        let rows = store.disk.faults.rows_read.load(SeqCst) - before;
+        (names.join(" "), is_cut, rows)
+    };
+    let new = || Transaction::new(store.clone());
+    assert_eq!(scan(&mut new(), 306), ("k0 k1 k2".to_owned(), true, 4));
+    assert_eq!(
+        scan(&mut new(), 10),
+        ("k0".to_owned(), true, 1),
+        "one comes in any case"
+    );
+    let (names, is_cut, rows) = scan(&mut new(), 10_000);
+    assert_eq!((names.len(), is_cut, rows), (29, false, 10));
+
+    // What it writes itself, or is gone, counts for nothing that is read.
+    let mut writes = new();
+    writes.delete(key("k0"));
+    writes.set(key("k1"), value("small"));
+    writes.set(key("k9z"), value("behind"));
+    assert_eq!(scan(&mut writes, 204), ("k1 k2 k3".to_owned(), true, 5));
+    assert_eq!(scan(&mut writes, 1), ("k1".to_owned(), true, 3));
+
+    // What was not read is not held against it.
+    set(&store, "k8", "new");
+    assert!(matches!(commit(&store, writes), Ok(())));
+    let mut reads = new();
+    scan(&mut reads, 306);
+    reads.set(key("other"), value("1"));
+    set(&store, "k2", "new");
+    assert!(matches!(commit(&store, reads), Err(CommitError::Conflict)));
+}
+
+#[test]
+fn values_that_nobody_wants_are_not_kept_in_memory() {
+    let (_folder, store) = large_values();
+    let mut transaction = Transaction::new(store.clone());
+    for number in 0..10 {
+        let key = key(&format!("k{number}"));
+        assert!(transaction.get(&key).unwrap().is_some());
+        transaction.let_go(&key);
+        transaction.delete(key);
+    }
+    transaction.look_up(&store).unwrap();
+    assert_eq!(transaction.held_bytes(), 0);
+    commit(&store, transaction).unwrap();
+    assert_eq!(usage(&store).keys, 0);
+    assert_eq!(usage(&store).bytes, 0);
+
+    // Whoever wants one after all has what was there, and the commit is held against the first look.
+    for is_changed in [false, true] {
+        set(&store, "n", "1");
+        let mut transaction = Transaction::new(store.clone());
+        transaction.get(&key("n")).unwrap();
+        transaction.let_go(&key("n"));
+        if is_changed {
+            set(&store, "n", "2");
+        }
+        assert!(transaction.get(&key("n")).unwrap().is_some());
+        transaction.let_go(&key("n"));
+        transaction.add(key("n"), 5).unwrap();
+        let committed = commit(&store, transaction);
+        assert_eq!(matches!(committed, Err(CommitError::Conflict)), is_changed);
+    }
+    assert_eq!(get(&store, "n").as_deref(), Some("2"));
 }
 
 /// One step of a transaction.
@@ -497,9 +587,9 @@ fn take(transaction: &mut Transaction, step: &Step) -> Vec<String> {
         }
         Step::Scan(limit) => {
             let bucket = Bucket::of_plugin("test");
-            let found = transaction.scan(&bucket, "k", None, *limit).unwrap();
-            found
-                .into_iter()
+            let found = transaction.scan(&bucket, "k", None, keys(*limit)).unwrap();
+            let entries = found.entries.into_iter();
+            entries
                 .map(|entry| entry.key + "=" + &text(entry.value))
                 .collect()
         }

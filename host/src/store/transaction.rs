@@ -17,8 +17,9 @@ pub struct Transaction {
     reads: BTreeMap<Key, Read>,
     ranges: Vec<Range>,
     writes: BTreeMap<Key, Write>,
-    /// What stood under the keys that it writes when it was about to commit, of those that it did not read.
-    formers: HashMap<Key, Option<Value>>,
+    /// What stood under the keys that it writes when it was about to commit, of those whose value it does not
+    /// have.
+    formers: HashMap<Key, Option<Former>>,
     /// Of the keys and values that it sets.
     set_bytes: u64,
 }
@@ -28,14 +29,38 @@ struct Read {
     /// The last commit when it was read.
     at: u64,
     /// What stands there, whether its time is over or not.
-    value: Option<Value>,
+    value: Seen,
     /// Whether it was there still. It is for the whole transaction, however long that takes.
     is_live: bool,
 }
 
-impl Read {
-    fn live(&self) -> Option<Value> {
-        self.value.clone().filter(|_| self.is_live)
+/// A value that was read.
+#[derive(Clone)]
+enum Seen {
+    Kept(Option<Value>),
+    /// Nobody wants it. It is read again if somebody does.
+    LetGo,
+}
+
+/// What stands under a key that is written.
+#[derive(Debug, Clone)]
+pub(super) struct Former {
+    /// Bytes of the value.
+    pub bytes: usize,
+    /// When it is gone.
+    pub expires: Option<u64>,
+    /// The value itself, where it is added to: of all others it would be in memory for nothing.
+    pub value: Option<Value>,
+}
+
+impl Former {
+    /// Of a value that is written over like this.
+    pub(super) fn of(value: &Value, write: &Write) -> Self {
+        Self {
+            bytes: value.bytes.len(),
+            expires: value.expires,
+            value: matches!(write, Write::Add(_)).then(|| value.clone()),
+        }
     }
 }
 
@@ -57,6 +82,24 @@ pub struct Entry {
     pub key: String,
     /// Its value.
     pub value: Value,
+}
+
+/// How many keys are listed at once.
+#[derive(Debug, Clone, Copy)]
+pub struct Most {
+    /// So many.
+    pub keys: usize,
+    /// And no more than have so many bytes with their values, but one.
+    pub bytes: usize,
+}
+
+/// Keys in their order.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Page {
+    /// The keys with their values.
+    pub entries: Vec<Entry>,
+    /// Whether their bytes were too many for the next one.
+    pub is_cut: bool,
 }
 
 /// Keys that were read together.
@@ -125,16 +168,27 @@ impl Transaction {
         self.read(key)
     }
 
-    /// So many keys at most that begin with `prefix`, behind `after`, in order of their bytes.
+    /// The value that was read of a key is of no use. What it was is held against the commit as ever.
+    pub fn let_go(&mut self, key: &Key) {
+        if let Some(read) = self.reads.get_mut(key) {
+            read.value = Seen::LetGo;
+        }
+    }
+
+    /// So many keys at most that begin with `prefix`, behind `after`, in order of their bytes. Of the disk no more
+    /// is read than that.
     pub fn scan(
         &mut self,
         bucket: &Bucket,
         prefix: &str,
         after: Option<&str>,
-        limit: usize,
-    ) -> Result<Vec<Entry>, ScanError> {
-        if limit == 0 {
-            return Ok(Vec::new());
+        most: Most,
+    ) -> Result<Page, ScanError> {
+        if most.keys == 0 {
+            return Ok(Page {
+                entries: Vec::new(),
+                is_cut: false,
+            });
         }
         let after = after.map(|after| Key::prefix(bucket, after)).transpose()?;
         let mut range = Range {
@@ -143,26 +197,16 @@ impl Transaction {
             last: None,
             at: 0,
         };
-        let mut found = self.read_range(&mut range, limit)?;
-        let own = self
-            .writes
-            .range::<str, _>((range.from(), Bound::Unbounded));
-        for (key, write) in own.take_while(|(key, _)| range.covers(key.as_str())) {
-            match write {
-                Write::Set(value) => _ = found.insert(key.clone(), value.clone()),
-                Write::Delete => _ = found.remove(key),
-                Write::Add(delta) => {
-                    let sum = added(key, found.get(key), *delta)?;
-                    found.insert(key.clone(), sum);
-                }
-            }
-        }
+        let (found, is_cut) = self.read_range(&mut range, most)?;
         self.ranges.push(range);
         let entry = |(key, value): (Key, Value)| Entry {
             key: key.name().to_owned(),
             value,
         };
-        Ok(found.into_iter().take(limit).map(entry).collect())
+        Ok(Page {
+            entries: found.into_iter().map(entry).collect(),
+            is_cut,
+        })
     }
 
     /// A key has this value from the commit on.
@@ -255,10 +299,27 @@ impl Transaction {
         &self.ranges
     }
 
-    /// What stood under a key that it writes, unless that was written since.
-    pub(super) fn former(&self, key: &Key) -> Option<&Value> {
-        let read = || self.reads.get(key).and_then(|read| read.value.as_ref());
-        self.formers.get(key).map_or_else(read, Option::as_ref)
+    /// What stood under a key that it writes like this, unless that was written since.
+    pub(super) fn former(&self, key: &Key, write: &Write) -> Option<Former> {
+        if let Some(former) = self.formers.get(key) {
+            return former.clone();
+        }
+        match &self.reads.get(key)?.value {
+            Seen::Kept(value) => value.as_ref().map(|value| Former::of(value, write)),
+            Seen::LetGo => None,
+        }
+    }
+
+    /// How many bytes of values it has in memory that it did not write.
+    #[cfg(test)]
+    pub(super) fn held_bytes(&self) -> usize {
+        let reads = self.reads.values().filter_map(|read| match &read.value {
+            Seen::Kept(value) => value.as_ref(),
+            Seen::LetGo => None,
+        });
+        let formers = self.formers.values().flatten();
+        let formers = formers.filter_map(|former| former.value.as_ref());
+        reads.chain(formers).map(|value| value.bytes.len()).sum()
     }
 
     /// Looks up what stands under the keys that it writes, since the disk is not read under a lock. What
@@ -270,27 +331,40 @@ impl Transaction {
             if self.began.is_none() && !self.writes.is_empty() {
                 self.began = Some(state.recent.begin());
             }
-            for key in self.writes.keys() {
-                if self.reads.contains_key(key) {
+            for (key, write) in &self.writes {
+                let read = self.reads.get(key).map(|read| &read.value);
+                if matches!(read, Some(Seen::Kept(_))) {
                     continue;
                 }
                 match state.recent.get(key) {
-                    Some(recent) => _ = self.formers.insert(key.clone(), recent.cloned()),
-                    None => on_disk.push(key.clone()),
+                    Some(recent) => {
+                        let former = recent.map(|value| Former::of(value, write));
+                        self.formers.insert(key.clone(), former);
+                    }
+                    None => on_disk.push((key, write)),
                 }
             }
         }
-        for key in on_disk {
-            let value = store.disk.get(&key).map_err(CommitError::Unavailable)?;
-            self.formers.insert(key, value);
+        for (key, write) in on_disk {
+            let value = store.disk.get(key).map_err(CommitError::Unavailable)?;
+            let former = value.map(|value| Former::of(&value, write));
+            self.formers.insert(key.clone(), former);
         }
         Ok(())
     }
 
     fn read(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
-        if let Some(read) = self.reads.get(key) {
-            return Ok(read.live());
+        let former = self.reads.get(key);
+        if let Some(Read {
+            value: Seen::Kept(value),
+            is_live,
+            ..
+        }) = former
+        {
+            return Ok(value.clone().filter(|_| *is_live));
         }
+        // Read again, it is still what it was at first that is held against the commit.
+        let former = former.map(|read| (read.at, read.is_live));
         let (at, recent) = {
             let mut state = self.store.state.lock();
             let at = state.recent.seq();
@@ -303,28 +377,27 @@ impl Transaction {
             Some(value) => value,
             None => self.store.disk.get(key).map_err(CommitError::Unavailable)?,
         };
-        let read = Read {
-            at,
-            is_live: value.as_ref().is_some_and(|value| value.is_live(now())),
-            value,
-        };
-        let live = read.live();
-        self.reads.insert(key.clone(), read);
+        let is_live = value.as_ref().is_some_and(|value| value.is_live(now()));
+        let (at, is_live) = former.unwrap_or((at, is_live));
+        let live = value.clone().filter(|_| is_live);
+        let value = Seen::Kept(value);
+        self.reads.insert(key.clone(), Read { at, value, is_live });
         Ok(live)
     }
 
-    /// The keys of a range as others have committed them, with as many of them as this transaction has
-    /// taken away or may take away.
+    /// The first keys of a range as this transaction sees them, and whether they were cut for their bytes.
     fn read_range(
         &mut self,
         range: &mut Range,
-        limit: usize,
-    ) -> Result<BTreeMap<Key, Value>, CommitError> {
+        most: Most,
+    ) -> Result<(BTreeMap<Key, Value>, bool), ScanError> {
         let own = self
             .writes
             .range::<str, _>((range.from(), Bound::Unbounded));
         let own = own.take_while(|(key, _)| range.covers(key.as_str()));
-        let most = limit + own.filter(|(_, write)| **write == Write::Delete).count();
+        let own: BTreeMap<&Key, &Write> = own.collect();
+        let deleted = own.values().filter(|write| ***write == Write::Delete);
+        let recent_keys = most.keys + deleted.count();
         // One time for all of it: where a key ended in between, those behind it would be missing.
         let now = now();
         let recent = {
@@ -333,37 +406,90 @@ impl Transaction {
             if self.began.is_none() {
                 self.began = Some(state.recent.begin());
             }
-            state.recent.range(range, most, now)
+            state.recent.range(range, recent_keys, now)
         };
         let recent: BTreeMap<_, _> = recent.into_iter().collect();
-        let mut found = BTreeMap::new();
-        // Behind the last of so many recent ones, nothing is wanted.
-        let live = recent.values().flatten().filter(|value| value.is_live(now));
-        let is_full = live.count() >= most;
-        let end = recent.keys().next_back().filter(|_| is_full).cloned();
-        let take = |key: Key, value: Value| {
-            let is_wanted = end.as_ref().is_none_or(|end| key <= *end);
-            if is_wanted && !recent.contains_key(&key) && value.is_live(now) {
-                found.insert(key, value);
+        let live = recent.iter().filter_map(|(key, value)| {
+            let value = value.as_ref().filter(|value| value.is_live(now))?;
+            Some((key.clone(), value.clone()))
+        });
+        let mut found: BTreeMap<Key, Value> = live.collect();
+        for (&key, &write) in &own {
+            match write {
+                Write::Set(value) => _ = found.insert(key.clone(), value.clone()),
+                Write::Delete => _ = found.remove(key),
+                // What stands on the disk is added when it is read.
+                Write::Add(delta) => {
+                    let sum = added(key, found.get(key), *delta)?;
+                    found.insert(key.clone(), sum);
+                }
             }
-            is_wanted && found.len() < most
+        }
+        while found.len() > most.keys {
+            found.pop_last();
+        }
+        let mut bytes = 0;
+        let mut cut = None;
+        let mut failure = None;
+        // Keys come from the disk in their order: those that stay when they come stay.
+        let take = |key: Key, value: Value| {
+            let is_full = found.len() >= most.keys;
+            if is_full && found.last_key_value().is_some_and(|(last, _)| key > *last) {
+                return false;
+            }
+            let write = own.get(&key);
+            let is_hidden = matches!(write, Some(Write::Set(_) | Write::Delete));
+            if is_hidden || recent.contains_key(&key) || !value.is_live(now) {
+                return true;
+            }
+            let value = match write {
+                Some(Write::Add(delta)) => match added(&key, Some(&value), *delta) {
+                    Ok(sum) => sum,
+                    Err(error) => {
+                        failure = Some(error);
+                        return false;
+                    }
+                },
+                _ => value,
+            };
+            bytes += key.name().len() + value.bytes.len();
+            if bytes > most.bytes {
+                let is_first = found
+                    .first_key_value()
+                    .is_none_or(|(first, _)| *first >= key);
+                if is_first {
+                    found.insert(key.clone(), value);
+                }
+                cut = Some((key, is_first));
+                return false;
+            }
+            found.insert(key, value);
+            if found.len() > most.keys {
+                found.pop_last();
+            }
+            true
         };
         self.store
             .disk
             .range(range, take)
             .map_err(CommitError::Unavailable)?;
-        let is_live = |(key, value): (Key, Option<Value>)| {
-            let value = value.filter(|value| value.is_live(now))?;
-            Some((key, value))
-        };
-        found.extend(recent.into_iter().filter_map(is_live));
-        while found.len() > most {
-            found.pop_last();
+        if let Some(error) = failure {
+            return Err(error.into());
         }
-        if found.len() == most {
+        let is_cut = cut.is_some();
+        if let Some((key, is_in)) = cut {
+            // What is behind it was not read.
+            let behind = found.split_off(&key);
+            found.extend(
+                behind
+                    .into_iter()
+                    .filter(|(other, _)| is_in && *other == key),
+            );
+        }
+        if is_cut || found.len() == most.keys {
             range.last = found.keys().next_back().cloned();
         }
-        Ok(found)
+        Ok((found, is_cut))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    Open, State, Unstored, Value,
+    Open, State, Unstored,
     disk::Batch,
     following::tell,
     transaction::{Transaction, Write},
@@ -227,9 +227,14 @@ impl Writer {
                 return;
             }
             let mut state = self.store.state.lock();
-            let recent = state.recent.get(&key);
-            let value: Option<&Value> = recent.unwrap_or_else(|| transaction.former(&key));
-            if value.is_some_and(|value| value.expires == Some(expires)) {
+            let found = match state.recent.get(&key) {
+                Some(value) => value.and_then(|value| value.expires),
+                None => {
+                    let former = transaction.former(&key, &Write::Delete);
+                    former.and_then(|former| former.expires)
+                }
+            };
+            if found == Some(expires) {
                 debug_assert_eq!(transaction.writes().get(&key), Some(&Write::Delete));
                 // A key less is within every quota.
                 let _ = state.recent.apply(&transaction, self.store.config());

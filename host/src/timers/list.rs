@@ -5,10 +5,13 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::{Kind, Timer, bucket};
-use crate::store::{ScanError, Store, Transaction};
+use crate::store::{Most, ScanError, Store, Transaction};
 
 /// No more timers of one plugin are listed, of each kind.
-const MAX_LISTED: usize = 1000;
+const MAX_LISTED: Most = Most {
+    keys: 1000,
+    bytes: 16 << 20,
+};
 
 /// A timer, for people.
 #[derive(Debug, Serialize)]
@@ -53,8 +56,8 @@ pub(crate) fn list<'a>(
     for plugin in plugins {
         for kind in Kind::ALL {
             let mut transaction = Transaction::new(store.clone());
-            let rows = transaction.scan(&bucket(kind, plugin), "", None, MAX_LISTED)?;
-            let timers = rows.into_iter().filter_map(|row| {
+            let page = transaction.scan(&bucket(kind, plugin), "", None, MAX_LISTED)?;
+            let timers = page.entries.into_iter().filter_map(|row| {
                 let timer = Timer::of_value(&row.value).ok()?;
                 Some(Listed {
                     plugin: plugin.to_string(),
