@@ -81,6 +81,7 @@ impl Config {
                     commit_timeout,
                     bucket_keys,
                     bucket_bytes,
+                    shared_bytes,
                     max_value,
                 },
             cluster:
@@ -210,6 +211,10 @@ impl Config {
             (
                 "store.bucket_bytes",
                 *bucket_bytes != new.store.bucket_bytes,
+            ),
+            (
+                "store.shared_bytes",
+                *shared_bytes != new.store.shared_bytes,
             ),
             ("store.max_value", *max_value != new.store.max_value),
             ("cluster.url", *url != new.cluster.url),

@@ -710,6 +710,8 @@ pub struct Store {
     pub bucket_keys: usize,
     /// How much its keys and values may take.
     pub bucket_bytes: Size,
+    /// How much all buckets that plugins share may take together, with what keeping them costs.
+    pub shared_bytes: Size,
     /// The largest value.
     pub max_value: Size,
 }
@@ -722,6 +724,7 @@ impl Default for Store {
             commit_timeout: Duration::from_secs(10),
             bucket_keys: 1_000_000,
             bucket_bytes: Size::mib(256),
+            shared_bytes: Size::mib(1024),
             max_value: Size::mib(1),
         }
     }

@@ -20,7 +20,7 @@ use crate::{
     namespace::MAIN_NAMESPACE,
     plugin::{CallError, CallKind, Completed, Job, Reply, Spent, Started},
     registry::Filter,
-    store::{Bucket, CommitError, Transaction},
+    store::{Bucket, CommitError, QuotaOf, Transaction},
 };
 
 /// The filters of a call, and what came of them so far.
@@ -120,7 +120,11 @@ impl Chain {
     /// The filter whose own bucket it is that would hold too much, if one's is. It counts as the one that
     /// has just run.
     pub(super) fn blame(&mut self, error: &CommitError) -> Option<Arc<Filter>> {
-        let CommitError::OverQuota { bucket, .. } = error else {
+        let CommitError::OverQuota {
+            of: QuotaOf::Bucket(bucket),
+            ..
+        } = error
+        else {
             return None;
         };
         let is_its = |filter: &Arc<Filter>| {

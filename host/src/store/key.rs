@@ -11,6 +11,9 @@ const SEPARATOR: char = '\0';
 /// What the names of the host's own buckets begin with.
 const HOST: &str = "host/";
 
+/// What the names of those begin with that plugins share.
+const SHARED: &str = "shared/";
+
 /// A set of keys with a quota.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Bucket(Arc<str>);
@@ -23,12 +26,17 @@ impl Bucket {
 
     /// One that plugins share.
     pub fn shared(name: &str) -> Self {
-        Self(format!("shared/{name}").into())
+        Self(format!("{SHARED}{name}").into())
     }
 
     /// What the host keeps for a plugin, of this kind.
     pub fn of_host(kind: &str, plugin: &str) -> Self {
         Self(format!("{HOST}{kind}/{plugin}").into())
+    }
+
+    /// Whether plugins share it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.0.starts_with(SHARED)
     }
 
     /// As it is stored.
@@ -44,7 +52,7 @@ impl Bucket {
 /// As `mixlab.toml` and plugins know it.
 impl fmt::Display for Bucket {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.0.strip_prefix("shared/").unwrap_or(&self.0))
+        f.write_str(self.0.strip_prefix(SHARED).unwrap_or(&self.0))
     }
 }
 

@@ -18,7 +18,7 @@ mod faults;
 mod tests;
 
 use std::{
-    mem,
+    fmt, mem,
     path::PathBuf,
     sync::{Arc, OnceLock},
     thread::JoinHandle,
@@ -143,15 +143,15 @@ pub enum CommitError {
     /// What is stored is in another form than the call knows: its plugin has been replaced.
     #[error("its plugin has been replaced by a version that stores otherwise")]
     Outdated,
-    /// A bucket would hold too much.
-    #[error("the budget {budget} = {allowed} of the bucket {bucket} is used up")]
+    /// A bucket would hold too much, or all would.
+    #[error("the budget {budget} = {allowed} of {of} is used up")]
     OverQuota {
         /// The key in `mixlab.toml`.
         budget: &'static str,
         /// Its value.
         allowed: String,
-        /// As plugins know it.
-        bucket: String,
+        /// What would hold too much.
+        of: QuotaOf,
     },
     /// It adds to a value that is no number, or leaves the range of numbers.
     #[error("{key:?} cannot be added to: {reason}")]
@@ -164,6 +164,24 @@ pub enum CommitError {
     /// The disk does not take it, or cannot be read.
     #[error("{0}")]
     Unavailable(Arc<str>),
+}
+
+/// What may hold so much only.
+#[derive(Debug, PartialEq, Eq)]
+pub enum QuotaOf {
+    /// A bucket, as plugins know it.
+    Bucket(String),
+    /// All buckets that plugins share, together.
+    Shared,
+}
+
+impl fmt::Display for QuotaOf {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Self::Bucket(name) => write!(f, "the bucket {name}"),
+            Self::Shared => f.write_str("all shared buckets together"),
+        }
+    }
 }
 
 impl Store {

@@ -1,12 +1,13 @@
 //! What has been written lately: what transactions are held against, and what is not on the disk yet.
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     ops::Bound,
 };
 
 use super::{
-    Bucket, CommitError, Key, Usage, Value,
+    Bucket, CommitError, Key, QuotaOf, Usage, Value,
     disk::{Batch, Held},
     transaction::{Former, Range, Transaction, Write},
 };
@@ -32,6 +33,8 @@ pub(super) struct Recent {
     /// What of it was written since, in bytes, each time it was.
     pending_bytes: usize,
     usage: HashMap<Bucket, Usage>,
+    /// What all buckets cost that plugins share.
+    shared: u64,
     /// Buckets whose usage has changed since.
     used: HashSet<Bucket>,
     /// Keys with a time to live, by its end.
@@ -49,11 +52,9 @@ struct Entry {
 impl Recent {
     /// Over what a disk holds.
     pub(super) fn new(held: Held) -> Self {
-        Self {
-            usage: held.usage,
-            expiries: held.expiries,
-            ..Self::default()
-        }
+        let mut recent = Self::default();
+        recent.restore(held);
+        recent
     }
 
     /// The number of the last commit.
@@ -187,6 +188,18 @@ impl Recent {
         for (bucket, used) in &usage {
             check_quota(bucket, self.usage(bucket), *used, quota)?;
         }
+        let before = usage.keys().map(|bucket| (bucket, self.usage(bucket)));
+        let before = cost_of_shared(before);
+        let after = cost_of_shared(&usage);
+        let shared = self.shared.saturating_sub(before).saturating_add(after);
+        if shared > quota.shared_bytes.bytes() && after > before {
+            return Err(CommitError::OverQuota {
+                budget: "shared_bytes",
+                allowed: quota.shared_bytes.to_string(),
+                of: QuotaOf::Shared,
+            });
+        }
+        self.shared = shared;
         self.seq += 1;
         for (key, expired, value) in values {
             if let Some(expires) = expired {
@@ -273,6 +286,7 @@ impl Recent {
 
     /// What the disk holds, after all that it does not hold was undone.
     pub(super) fn restore(&mut self, held: Held) {
+        self.shared = cost_of_shared(&held.usage);
         self.usage = held.usage;
         self.expiries = held.expiries;
     }
@@ -340,6 +354,16 @@ pub(super) fn sum(former: Option<&Value>, delta: i64) -> Result<Value, &'static 
     })
 }
 
+/// What those of the buckets cost that plugins share.
+fn cost_of_shared<B: Borrow<Bucket>, U: Borrow<Usage>>(
+    usage: impl IntoIterator<Item = (B, U)>,
+) -> u64 {
+    let usage = usage.into_iter();
+    let shared = usage.filter(|(bucket, _)| bucket.borrow().is_shared());
+    let costs = shared.map(|(bucket, used)| used.borrow().cost(bucket.borrow()));
+    costs.fold(0, u64::saturating_add)
+}
+
 /// What a bucket would hold. One that shrinks is let, also where it holds more than it may by now.
 fn check_quota(
     bucket: &Bucket,
@@ -350,7 +374,7 @@ fn check_quota(
     let over = |budget, allowed| CommitError::OverQuota {
         budget,
         allowed,
-        bucket: bucket.to_string(),
+        of: QuotaOf::Bucket(bucket.to_string()),
     };
     if after.keys > quota.bucket_keys as u64 && after.keys > before.keys {
         return Err(over("bucket_keys", quota.bucket_keys.to_string()));

@@ -456,6 +456,51 @@ fn a_bucket_takes_so_much_and_what_shrinks_it() {
     try_to_set("a", "12345").unwrap();
 }
 
+#[test]
+fn all_shared_buckets_together_take_so_much_however_many_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = config::Store {
+        path: folder.path().join("store.redb"),
+        shared_bytes: Size::new(3000),
+        ..config::Store::default()
+    };
+    let key = |number: u32| {
+        let bucket = Bucket::shared(&format!("room-{number}"));
+        Key::new(&bucket, "k").unwrap()
+    };
+    let with = |store: &Arc<Open>, write: &dyn Fn(&mut Transaction)| {
+        let mut transaction = Transaction::new(store.clone());
+        write(&mut transaction);
+        commit(store, transaction)
+    };
+    let full = |result: Result<(), CommitError>| {
+        let error = result.unwrap_err().to_string();
+        let expected = "the budget shared_bytes = 3kB of all shared buckets together is used up";
+        assert_eq!(error, expected);
+    };
+    let store = open(config.clone());
+    let fill = |store: &Arc<Open>, from| {
+        let set = |number| with(store, &|it| it.set(key(number), value("1")));
+        (from..1000).find_map(|number| set(number).err().map(|error| (number, error)))
+    };
+    let (first, error) = fill(&store, 0).unwrap();
+    full(Err(error));
+    assert!((20..30).contains(&first), "{first}");
+    // Others have room, and so has whoever makes some.
+    set(&store, "own", "1");
+    full(with(&store, &|it| it.set(key(0), value(&"x".repeat(200)))));
+    with(&store, &|it| it.delete(key(0))).unwrap();
+    with(&store, &|it| it.set(key(0), value("1"))).unwrap();
+    store.close();
+    drop(store);
+    let store = open(config);
+    full(with(&store, &|it| it.set(key(first), value("1"))));
+    for number in 0..first {
+        with(&store, &|it| it.delete(key(number))).unwrap();
+    }
+    assert_eq!(fill(&store, 0).map(|(last, _)| last), Some(first));
+}
+
 /// Ten keys with values of 100 bytes that are on the disk, and not in memory.
 fn large_values() -> (TempDir, Arc<Open>) {
     let (folder, store) = store(Durability::Commit);

@@ -1,5 +1,11 @@
 //! How much a bucket holds.
 
+use super::Bucket;
+
+/// What a key costs at most beside its bytes, those of its bucket's name and those of its value: in the file, and in
+/// memory where it has a time to live or is its bucket's only one.
+const KEY_COST: u64 = 100;
+
 /// What the keys and values of a bucket take.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Usage {
@@ -16,6 +22,12 @@ impl Usage {
             keys: 1,
             bytes: (key.len() + value) as u64,
         }
+    }
+
+    /// What it costs to keep all this in a bucket.
+    pub(super) fn cost(self, bucket: &Bucket) -> u64 {
+        let of_key = KEY_COST + bucket.as_str().len() as u64;
+        self.bytes.saturating_add(self.keys.saturating_mul(of_key))
     }
 
     /// With one key more.

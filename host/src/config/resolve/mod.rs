@@ -194,6 +194,8 @@ impl Resolver<'_> {
         self.check_count("store.bucket_keys", store.bucket_keys, 1..=MANY);
         let keeps_something = store.bucket_bytes.bytes() > 0;
         self.check("store.bucket_bytes", keeps_something, MORE_THAN_ZERO);
+        let keeps_something = store.shared_bytes.bytes() > 0;
+        self.check("store.shared_bytes", keeps_something, MORE_THAN_ZERO);
         let largest = Size::mib(64);
         let is_fit = store.max_value.bytes() > 0 && store.max_value <= largest;
         self.check("store.max_value", is_fit, "must be 1 to 64MiB");
