@@ -400,7 +400,7 @@ impl Task for Accept {
 struct Around {
     engine: Arc<Engine>,
     /// What plugins remember.
-    store: config::Store,
+    store: Arc<Store>,
     cluster: Option<Arc<Cluster>>,
     tls: Option<tls::Current>,
     /// What plugins send requests with.
@@ -414,7 +414,7 @@ impl Around {
     fn alone(config: &Config) -> Result<Self, StartError> {
         Ok(Self {
             engine: start_engine(&config.runtime)?,
-            store: config.store.clone(),
+            store: Store::new(config.store.clone()),
             cluster: None,
             tls: None,
             http: HttpClient::on_this_runtime(),
@@ -463,7 +463,6 @@ impl Core {
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let settings = Settings::new(config, &secret, &limits);
-        let store = Store::new(store);
         let history = Arc::new(History::new(config.history.clone()));
         let dispatcher = Dispatcher::new(
             settings,
@@ -518,14 +517,15 @@ pub(crate) struct Checked {
 pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     addresses(config).await?;
     let identity = identity(config).await?;
+    let store = Store::rehearsal(config.store.clone());
     let around = Around {
-        // A server may have the real one open.
-        store: config::Store::in_memory(),
+        store: store.clone(),
         ..Around::alone(config)?
     };
     let mut core = Core::new(config, None, secret(config), around);
     core.reloader.refresh().await;
-    let (faults, doubts) = identity.map_or_else(Default::default, |identity| identity.doubts());
+    let (faults, mut doubts) = identity.map_or_else(Default::default, |identity| identity.doubts());
+    doubts.extend(store.unseen().map(str::to_owned));
     Ok(Checked {
         status: core.reloader.status().load_full(),
         faults,

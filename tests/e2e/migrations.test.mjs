@@ -1,5 +1,7 @@
 // A new version of a plugin rewrites what the former has stored: once, before it serves, all or nothing.
 import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { editConfig, plugin, reload } from '../support/plugins.mjs';
@@ -201,4 +203,45 @@ test('a component says which form it stores in', async (t) => {
   assert.match(stdout, /^ +data +version 7$/m);
   const inspected = await home.mixlab('plugin', 'inspect', `${home.folder}/migrates.wasm`, '--format', 'json');
   assert.equal(JSON.parse(inspected.stdout).data_version, 7);
+});
+
+test('check and inspect say which data version is stored and rehearse its migration, and change nothing', async (t) => {
+  const { server } = await counted(t);
+  const file = join(server.folder, 'data/store.redb');
+  const check = () => server.mixlab('check');
+  const inspect = async () => (await server.mixlab('plugin', 'inspect', join(server.folder, 'migrates.wasm'))).stdout;
+  const beside = await check();
+  assert.equal(beside.code, 0, beside.stderr);
+  assert.match(beside.stderr, /warning: what plugins have stored was not looked at: the store \S+ is used by another process/);
+
+  // Whoever starts it next repairs the file first.
+  await server.kill();
+  setConfig(server, { data_version: 1 });
+  const stored = readFileSync(file);
+  const rehearsed = /the data version 0 becomes 1 in 4 batches, which write \d+ keys/;
+  assert.match((await check()).stdout, new RegExp(`^    what is stored: ${rehearsed.source}$`, 'm'));
+  assert.match(await inspect(), new RegExp(`^    stored       ${rehearsed.source}$`, 'm'));
+  const { plugins } = JSON.parse((await server.mixlab('check', '--format', 'json')).stdout);
+  const { keys, ...migration } = plugins[0].migration;
+  assert.deepEqual([migration, plugins[0].data_version], [{ from: 0, to: 1, batches: 4 }, 1]);
+  assert.ok(keys >= KEYS.length);
+  setConfig(server, { data_version: 1, fault: 'rejects' });
+  const failed = await check();
+  assert.equal(failed.code, 1);
+  assert.match(failed.stderr, /from the data version 0 to 1 failed, and what is stored is as it was: bad_count/);
+  assert.match(await inspect(), /^ {4}stored +its migration from the data version 0 to 1 failed/m);
+  assert.ok(readFileSync(file).equals(stored), 'the file is as it was');
+
+  setConfig(server, { data_version: 1 });
+  await (await again(t, server)).end();
+  assert.match((await check()).stdout, /^ {4}what is stored: data version 1$/m);
+  assert.match(await inspect(), /^ {4}stored +version 1$/m);
+  setConfig(server, { data_version: 0 });
+  assert.match((await check()).stderr, /what is stored has the data version 1, and it knows none after 0/);
+
+  writeFileSync(file, Buffer.alloc(stored.length, 'no store'));
+  const damaged = await check();
+  assert.equal(damaged.code, 1);
+  assert.match(damaged.stderr, /migrates: it uses the store, which cannot be opened: the store \S+ is damaged, or no store/);
+  assert.match(await inspect(), /^ {4}stored +the store \S+ is damaged, or no store/m);
 });

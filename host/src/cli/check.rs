@@ -106,6 +106,11 @@ fn print_text(
                 plugin.name,
                 plugin.events.join(", ")
             )?;
+            if let Some(migration) = &plugin.migration {
+                writeln!(out, "    what is stored: {migration}")?;
+            } else if let Some(version @ 1..) = plugin.data_version {
+                writeln!(out, "    what is stored: data version {version}")?;
+            }
         }
         if is_good {
             writeln!(out, "{} is good", global.config.display())?;

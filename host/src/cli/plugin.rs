@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::{Failure, Format, Global, control::Control, output::print};
 use crate::{
     config::Config,
-    inspection::{Change, Inspection, Settings, diff, inspect},
+    inspection::{Change, Inspection, Settings, Stored, diff, inspect},
 };
 
 /// Exit code of a diff that may break clients.
@@ -84,7 +84,9 @@ impl Plugin {
                 plugin_config,
                 format,
             } => {
-                let settings = settings(global, &[&new, &old], plugin_config)?;
+                let mut settings = settings(global, &[&new, &old], plugin_config)?;
+                // Both would have what only one of them has stored.
+                settings.own = None;
                 let changes = diff(&load(&old, &settings)?, &load(&new, &settings)?);
                 show(&changes, format, write_changes)?;
                 let breaking = changes.iter().filter(|change| change.breaking).count();
@@ -169,6 +171,12 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
     }
     if plugin.data_version > 0 {
         writeln!(out, "    data         version {}", plugin.data_version)?;
+    }
+    match &plugin.stored {
+        Some(Stored::Fits(version)) => writeln!(out, "    stored       version {version}")?,
+        Some(Stored::Migrates(migration)) => writeln!(out, "    stored       {migration}")?,
+        Some(Stored::Unfit(reason)) => writeln!(out, "    stored       {reason}")?,
+        None => {}
     }
     for event in &plugin.events {
         writeln!(out, "event {}", event.name)?;

@@ -842,6 +842,7 @@ impl Plugin {
             source: None,
             enabled: true,
             grants,
+            guards: Vec::new(),
             http: Vec::new(),
             config: "{}".to_owned(),
             budget,

@@ -197,6 +197,7 @@ mod tests {
             filters: vec![],
             webhooks: false,
             data_version: 0,
+            stored: None,
             events,
             emits: vec![],
         }

@@ -20,7 +20,7 @@ use crate::{
     history::History,
     http_client::HttpClient,
     metrics::Metrics,
-    plugin::{Code, Engine, Health, Plugin, Services, Source},
+    plugin::{Code, Engine, Health, Migration, Plugin, Services, Source},
     registry::Served,
     store::Store,
     transport::Namespaces,
@@ -47,6 +47,8 @@ pub struct Inspection {
     pub webhooks: bool,
     /// The version of the form in which it stores; 0 if it says none.
     pub data_version: u32,
+    /// What it has stored, as the plugin of `mixlab.toml` that it is the file of.
+    pub stored: Option<Stored>,
     /// The events it handles, by name.
     pub events: Vec<Event>,
     /// The events it says it emits, by name.
@@ -91,6 +93,20 @@ pub struct Settings {
     pub budget: config::Budget,
     /// The JSON text that it is described with.
     pub config: String,
+    /// The plugin in `mixlab.toml` whose file it is, and the store that this one has.
+    pub own: Option<(String, config::Store)>,
+}
+
+/// What is stored, and what would become of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stored {
+    /// In the form that the component knows, of this data version.
+    Fits(u32),
+    /// In an earlier one.
+    Migrates(Migration),
+    /// It cannot have it, or nobody knows, for this reason.
+    Unfit(String),
 }
 
 impl Settings {
@@ -107,14 +123,17 @@ impl Settings {
                 .find(|plugin| plugin.enabled)
                 .or_else(|| its.next())
         });
-        let (budget, json) = match plugins.into_iter().next() {
+        let plugin = plugins.into_iter().next();
+        let (budget, json) = match plugin {
             Some(plugin) => (&plugin.budget, plugin.config.clone()),
             None => (&config.budget, "{}".to_owned()),
         };
+        let own = plugin.map(|plugin| (plugin.name.clone(), config.store.clone()));
         Self {
             runtime: config.runtime.clone(),
             budget: budget.clone(),
             config: json,
+            own,
         }
     }
 }
@@ -125,13 +144,21 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
     let read = Code::read(path, settings.budget.file).map_err(|error| named(&error))?;
     let code = read.code.map_err(|reason| named(&reason))?;
     let engine = Engine::start(&settings.runtime).map_err(|error| named(&error))?;
+    let file_name = path.file_stem().unwrap_or_default().to_string_lossy();
+    let (name, store) = match &settings.own {
+        Some((name, store)) => (name.as_str(), Store::rehearsal(store.clone())),
+        None => (&*file_name, Store::new(config::Store::in_memory())),
+    };
+    // What is wrong with it is no matter of the component.
+    let (store, unseen) = match store.open() {
+        Ok(_) => (store, None),
+        Err(error) => (
+            Store::new(config::Store::in_memory()),
+            Some(error.to_string()),
+        ),
+    };
     let source = Source {
-        name: path
-            .file_stem()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .as_ref()
-            .into(),
+        name: name.into(),
         code,
         grants: Arc::new(ArcSwap::from_pointee(Grants::all())),
         http: Vec::new(),
@@ -159,18 +186,38 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
     let health: Arc<Health> = Arc::default();
     let services = Services {
         broadcast,
-        // A server may have the real one open.
-        store: Store::new(config::Store::in_memory()),
+        store: store.clone(),
         http: HttpClient::on_this_runtime(),
         witness: None,
     };
     let loading = Plugin::load(Arc::new(engine), services, source, 1, health, calls);
     let (plugin, description) = loading.await.map_err(|error| named(&error))?;
-    let inspection = Inspection::new(&description, &plugin);
+    let mut inspection = Inspection::new(&description, &plugin);
     let limits = Arc::new(RateLimits::new(metrics.clone()));
     let served = Served::new(plugin, description, limits, metrics).await;
-    served.map_err(|error| named(&error))?;
+    let served = served.map_err(|error| named(&error))?;
+    if settings.own.is_some() && served.plugin.store().is_some() {
+        let unseen = unseen.or_else(|| store.unseen().map(str::to_owned));
+        inspection.stored = match unseen {
+            Some(reason) => Some(Stored::Unfit(reason)),
+            None => Stored::of(&served.plugin).await,
+        };
+    }
     Ok(inspection)
+}
+
+impl Stored {
+    /// None: the plugin says nothing of its form, and is in none.
+    async fn of(plugin: &Arc<Plugin>) -> Option<Self> {
+        match plugin.migrate(None).await {
+            Ok(None) => match plugin.data_version() {
+                0 => None,
+                version => Some(Self::Fits(version)),
+            },
+            Ok(Some(migrated)) => Some(Self::Migrates(migrated.done().clone())),
+            Err(error) => Some(Self::Unfit(error.to_string())),
+        }
+    }
 }
 
 impl Inspection {
@@ -215,6 +262,7 @@ impl Inspection {
             filters: description.filters.clone(),
             webhooks: plugin.takes_webhooks(),
             data_version: plugin.data_version(),
+            stored: None,
             events,
             emits,
         }

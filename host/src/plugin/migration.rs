@@ -5,8 +5,9 @@
 //! meanwhile, so that nothing it writes is lost and nothing that was read changes; its calls wait, and go to the
 //! new version when that has taken its place.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
+use serde::Serialize;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -67,14 +68,48 @@ impl MigrationError {
     }
 }
 
+/// What was done to what is stored, so that a version could have it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Migration {
+    /// The data version that was there.
+    pub from: u32,
+    /// The one that is there now.
+    pub to: u32,
+    /// In how many calls.
+    pub batches: usize,
+    /// How many keys were set, added to or deleted.
+    pub keys: usize,
+}
+
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let Self {
+            from,
+            to,
+            batches,
+            keys,
+        } = self;
+        write!(
+            f,
+            "the data version {from} becomes {to} in {batches} batches, which write {keys} keys"
+        )
+    }
+}
+
 /// A migration that has been committed. The former version's calls wait until they are told of the new one.
 #[must_use = "the calls of the former version wait"]
 pub(crate) struct Migrated {
     former: Option<(Arc<Plugin>, Hold)>,
     new: Arc<Plugin>,
+    done: Migration,
 }
 
 impl Migrated {
+    /// What it did.
+    pub(crate) fn done(&self) -> &Migration {
+        &self.done
+    }
+
     /// The new version serves: calls of the former go to it.
     pub(crate) fn hand_over(self) {
         if let Some((former, hold)) = self.former {
@@ -127,19 +162,19 @@ impl Plugin {
             .run_migration(store, stored, former.as_ref(), until)
             .await
         {
-            Ok(batches) => {
+            Ok(done) => {
                 let plugin = &**self.name();
                 let took_ms = began.elapsed().as_millis() as u64;
                 tracing::info!(
                     plugin,
                     from = stored,
                     to = known,
-                    batches,
+                    batches = done.batches,
                     took_ms,
                     "what the plugin has stored was migrated"
                 );
                 let new = self.clone();
-                return Ok(Some(Migrated { former, new }));
+                return Ok(Some(Migrated { former, new, done }));
             }
             Err(stopped) => stopped,
         };
@@ -157,25 +192,31 @@ impl Plugin {
         })
     }
 
-    /// Runs all batches and commits them; returns how many there were.
+    /// Runs all batches and commits them; returns what they did.
     async fn run_migration(
         self: &Arc<Self>,
         store: &Arc<Open>,
         stored: u32,
         former: Option<&(Arc<Self>, Hold)>,
         until: Instant,
-    ) -> Result<usize, Stopped> {
+    ) -> Result<Migration, Stopped> {
         for _ in 0..MAX_CONFLICTS {
             let running = timeout_at(until, self.run_batches(store, stored)).await;
             let (mut transaction, batches) = running
                 .unwrap_or_else(|_| Err(Stopped::Failed(over_time(self.budget().migration))))?;
-            write_version(&mut transaction, self.name(), self.data_version())?;
+            let done = Migration {
+                from: stored,
+                to: self.data_version(),
+                batches,
+                keys: transaction.writes().len(),
+            };
+            write_version(&mut transaction, self.name(), done.to)?;
             if let Some((former, _)) = former {
                 // What of it is not committed by now never is: it knows nothing of the new form.
                 former.set_outdated(true);
             }
             match store.commit_for_certain(*transaction).await {
-                Ok(()) => return Ok(batches),
+                Ok(()) => return Ok(done),
                 Err(CommitError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -264,7 +305,7 @@ fn version_key(plugin: &str) -> Key {
 }
 
 /// The version of what is stored, 0 if that is nothing.
-fn stored_version(store: &Arc<Open>, plugin: &str) -> Result<u32, CommitError> {
+pub(crate) fn stored_version(store: &Arc<Open>, plugin: &str) -> Result<u32, CommitError> {
     let value = Transaction::new(store.clone()).get(&version_key(plugin))?;
     let text = value.map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
     let version = text.map_or(Ok(0), |text| text.parse());

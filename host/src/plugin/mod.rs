@@ -41,7 +41,7 @@ pub(crate) use job::{CallKind, Firing, Job, Reply};
 pub(crate) use load::Services;
 pub(crate) use load::{LoadError, Plugin, Source};
 pub(crate) use metered::is_out_of_time;
-pub(crate) use migration::Migrated;
+pub(crate) use migration::{Migrated, Migration};
 pub(crate) use pool::Lease;
 pub(crate) use script::{Program, ScriptFailed, is_script};
 pub(crate) use witness::{Witness, Witnessed};

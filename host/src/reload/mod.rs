@@ -461,7 +461,8 @@ impl Reloader {
                     "the plugin serves {} events",
                     served.routes.len()
                 );
-                let former = slot.serve(candidate, Arc::new(served));
+                let done = migrated.as_ref().map(|migrated| migrated.done().clone());
+                let former = slot.serve(candidate, Arc::new(served), done);
                 let replaced = former.is_some();
                 self.retire(former.into_iter().collect());
                 if let Some(migrated) = migrated {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config,
     grant::Grants,
-    plugin::{Code, ContentHash, Health, Source},
+    plugin::{Code, ContentHash, Health, Migration, Source},
     registry::{AbsentFilter, Guard, Served},
     units::duration,
 };
@@ -42,6 +42,8 @@ pub(super) struct Slot {
     grants: Arc<ArcSwap<Grants>>,
     generation: u64,
     served: Option<Arc<Served>>,
+    /// What the version that serves did to what was stored, if anything.
+    migration: Option<Migration>,
     refusal: Option<String>,
     /// Why the file is not judged yet.
     waiting: Option<String>,
@@ -75,6 +77,7 @@ impl Slot {
             tried: None,
             generation,
             served: None,
+            migration: None,
             refusal: None,
             waiting: None,
             health: Arc::default(),
@@ -263,7 +266,9 @@ impl Slot {
         &mut self,
         candidate: Candidate,
         served: Arc<Served>,
+        migration: Option<Migration>,
     ) -> Option<Arc<Served>> {
+        self.migration = migration;
         self.generation = served.plugin.generation();
         self.refusal = None;
         self.conclude(candidate, Verdict::Serves);
@@ -352,6 +357,8 @@ impl Slot {
                 (None, Some(_)) => PluginState::Refused,
             },
             version: served.map(|served| served.version.clone()),
+            data_version: served.map(|served| served.plugin.data_version()),
+            migration: self.migration.clone(),
             generation: self.generation,
             namespaces: served
                 .map(|served| served.namespaces().map(str::to_owned).collect())

@@ -10,7 +10,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use crate::{
     config,
     metrics::PluginSample,
-    plugin::{Health, Pauses, Plugin},
+    plugin::{Health, Migration, Pauses, Plugin},
 };
 
 /// A snapshot for `plugin list` and health.
@@ -78,6 +78,10 @@ pub struct PluginStatus {
     pub state: PluginState,
     /// The version that serves.
     pub version: Option<String>,
+    /// The version of the form in which it stores, 0 if it has none.
+    pub data_version: Option<u32>,
+    /// What it did to what was stored before, if anything.
+    pub migration: Option<Migration>,
     /// Which load serves, or was the last that did, counted from 1; 0 if none ever did.
     pub generation: u64,
     /// The namespaces it serves.
@@ -150,6 +154,8 @@ impl PluginStatus {
             name: plugin.name.clone(),
             state: PluginState::Disabled,
             version: None,
+            data_version: None,
+            migration: None,
             generation: 0,
             namespaces: Vec::new(),
             events: Vec::new(),
@@ -169,10 +175,12 @@ impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
         let paused = self.paused();
-        let mut fields = serializer.serialize_struct("plugin", 17)?;
+        let mut fields = serializer.serialize_struct("plugin", 19)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
+        fields.serialize_field("data_version", &self.data_version)?;
+        fields.serialize_field("migration", &self.migration)?;
         fields.serialize_field("generation", &self.generation)?;
         fields.serialize_field("namespaces", &self.namespaces)?;
         fields.serialize_field("events", &self.events)?;

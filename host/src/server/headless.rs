@@ -20,6 +20,7 @@ use crate::{
     plugin::{Engine, Witness},
     reload::Status,
     socket::Sockets,
+    store::Store,
     tasks::Tasks,
     timers::{self, Clock, Listed},
     transport::{Door, Session, Sessions},
@@ -71,10 +72,10 @@ impl Headless {
         } = outside;
         let around = Around {
             engine,
-            store: config::Store {
+            store: Store::new(config::Store {
                 durability: config::Durability::Trial,
                 ..config.store.clone()
-            },
+            }),
             cluster: None,
             tls: None,
             http: HttpClient::canned(http),

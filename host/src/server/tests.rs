@@ -15,7 +15,7 @@ use tokio::{
 
 use super::*;
 use crate::{
-    config::Overrides,
+    config::{self, Overrides},
     transport::Bounds,
     units::{self, Rate, Size},
 };
@@ -128,7 +128,7 @@ fn load(written: &BTreeMap<Key, String>) -> Option<Config> {
 /// parts are made here, as they make them.
 async fn build(config: &Config) {
     let around = Around {
-        store: config::Store::in_memory(),
+        store: Store::new(config::Store::in_memory()),
         ..Around::alone(config).unwrap()
     };
     let core = Core::new(config, None, secret(config), around);

@@ -18,11 +18,11 @@ use std::{
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use redb::{
-    Builder, Database, Durability, ReadableDatabase, ReadableTable, TableDefinition,
+    Builder, Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition,
     backends::InMemoryBackend,
 };
 
-use super::{Bucket, Key, Usage, Value, transaction::Range};
+use super::{Bucket, Key, Usage, Value, rehearsal::Rehearsal, transaction::Range};
 use crate::panics;
 
 /// Values by their keys: when they are gone in milliseconds since 1970, or 0, in eight bytes, and then
@@ -157,7 +157,22 @@ impl Disk {
         path: Option<PathBuf>,
         patience: Duration,
     ) -> Result<(Self, Held), OpenError> {
-        let (database, held) = open(path.as_deref())?;
+        let opened = open(path.as_deref())?;
+        Ok(Self::of(opened, path, patience))
+    }
+
+    /// Opens a file as far as that can be done without writing to it; what is written is kept in memory.
+    pub(super) fn rehearse(path: &Path, patience: Duration) -> Result<(Self, Held), OpenError> {
+        let opened = rehearse(path)?;
+        // It has nothing to be opened anew after a failure.
+        Ok(Self::of(opened, None, patience))
+    }
+
+    fn of(
+        (database, held): (Database, Held),
+        path: Option<PathBuf>,
+        patience: Duration,
+    ) -> (Self, Held) {
         let disk = Self {
             path,
             database: ArcSwapOption::from_pointee(database),
@@ -168,7 +183,7 @@ impl Disk {
             #[cfg(test)]
             faults: Default::default(),
         };
-        Ok((disk, held))
+        (disk, held)
     }
 
     /// Closes it, so that nothing has to be repaired when it is opened again, however long others keep the store.
@@ -346,14 +361,41 @@ fn open(path: Option<&Path>) -> Result<(Database, Held), OpenError> {
             source,
         })?;
     }
+    let is_new = fs::metadata(path).map_or(true, |file| file.len() == 0);
+    let opened = understood(path, || builder.create(path));
+    let is_others = matches!(opened, Err(OpenError::Locked(_)));
+    if is_new && opened.is_err() && !is_others {
+        // What is there of it would be taken for a damaged one when there is room again.
+        fs::remove_file(path).ok();
+    }
+    opened
+}
+
+fn rehearse(path: &Path) -> Result<(Database, Held), OpenError> {
+    let file = Rehearsal::of(path).map_err(|error| match error.kind() {
+        io::ErrorKind::WouldBlock => OpenError::Locked(path.to_owned()),
+        _ => unreadable(Some(path), &error.into()),
+    })?;
+    let Some(file) = file else {
+        return open(None);
+    };
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    understood(path, || builder.create_with_backend(file))
+}
+
+/// A file's database with what it holds, if this host understands it.
+fn understood(
+    path: &Path,
+    open: impl FnOnce() -> Result<Database, DatabaseError>,
+) -> Result<(Database, Held), OpenError> {
     let damaged = |reason: String| OpenError::Damaged {
         path: path.to_owned(),
         reason,
     };
-    let is_new = fs::metadata(path).map_or(true, |file| file.len() == 0);
     // A damaged file may have it panic.
     let opened = catch_unwind(AssertUnwindSafe(|| {
-        let database = builder.create(path)?;
+        let database = open()?;
         let format = prepare(&database)?;
         let held = match format {
             CURRENT_FORMAT => held(&database)?,
@@ -370,11 +412,6 @@ fn open(path: Option<&Path>) -> Result<(Database, Held), OpenError> {
         }),
         Err(panic) => Err(damaged(panics::message(&*panic))),
     };
-    let is_others = matches!(opened, Err(OpenError::Locked(_)));
-    if is_new && opened.is_err() && !is_others {
-        // What is there of it would be taken for a damaged one when there is room again.
-        fs::remove_file(path).ok();
-    }
     let (database, found, held) = opened?;
     if found > CURRENT_FORMAT {
         return Err(OpenError::Newer {

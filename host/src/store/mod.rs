@@ -8,6 +8,7 @@ mod disk;
 mod following;
 mod key;
 mod recent;
+mod rehearsal;
 mod transaction;
 mod usage;
 mod writer;
@@ -30,12 +31,18 @@ use parking_lot::{Condvar, Mutex};
 use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
-use self::{disk::Disk, following::Following, recent::Recent, usage::Usage, writer::Writer};
 pub(crate) use self::{
     disk::OpenError,
     following::{Follow, Tell, Unstored},
     key::{Bucket, InvalidKey, Key},
-    transaction::{Entry, Most, Page, ScanError, Transaction, Write},
+    transaction::{Most, Page, ScanError, Transaction, Write},
+};
+use self::{
+    disk::{Disk, Held},
+    following::Following,
+    recent::Recent,
+    usage::Usage,
+    writer::Writer,
 };
 use crate::config::{self, Durability};
 
@@ -66,6 +73,10 @@ pub struct Store {
     opening: Mutex<()>,
     signals: Signals,
     closed: CancellationToken,
+    /// Nothing is written to the file.
+    is_rehearsal: bool,
+    /// Why it shows nothing of the file.
+    unseen: OnceLock<String>,
 }
 
 /// What a store tells.
@@ -187,8 +198,19 @@ impl fmt::Display for QuotaOf {
 impl Store {
     /// Not opened yet.
     pub fn new(config: config::Store) -> Arc<Self> {
+        Self::with(config, false)
+    }
+
+    /// One that shows what the file holds, and keeps in memory what is written.
+    pub fn rehearsal(config: config::Store) -> Arc<Self> {
+        Self::with(config, true)
+    }
+
+    fn with(config: config::Store, is_rehearsal: bool) -> Arc<Self> {
         Arc::new(Self {
             config,
+            is_rehearsal,
+            unseen: OnceLock::new(),
             opened: ArcSwapOption::empty(),
             opening: Mutex::default(),
             signals: Signals::default(),
@@ -202,9 +224,34 @@ impl Store {
         if let Some(open) = self.opened() {
             return Ok(open);
         }
-        let open = Open::start(self.config.clone(), self.signals.clone())?;
+        let open = match self.is_rehearsal {
+            true => self.rehearse()?,
+            false => Open::start(self.config.clone(), self.signals.clone())?,
+        };
         self.opened.store(Some(open.clone()));
         Ok(open)
+    }
+
+    /// A server may have the file, and writes to it: what is there now says nothing.
+    fn rehearse(&self) -> Result<Arc<Open>, OpenError> {
+        let (config, signals) = (self.config.clone(), self.signals.clone());
+        match Open::rehearse(config.clone(), signals.clone()) {
+            Err(locked @ OpenError::Locked(_)) => {
+                let reason = format!("what plugins have stored was not looked at: {locked}");
+                self.unseen.get_or_init(|| reason);
+                let config = config::Store {
+                    durability: Durability::Memory,
+                    ..config
+                };
+                Open::start(config, signals)
+            }
+            opened => opened,
+        }
+    }
+
+    /// Why a rehearsal shows nothing of the file; none if it does.
+    pub fn unseen(&self) -> Option<&str> {
+        self.unseen.get().map(String::as_str)
     }
 
     /// The store, if a plugin needed it yet.
@@ -263,7 +310,28 @@ impl Open {
             Durability::Memory | Durability::Trial => None,
             Durability::Commit | Durability::Interval(_) => Some(config.path.clone()),
         };
-        let (disk, held) = Disk::open(path, config.commit_timeout)?;
+        let opened = Disk::open(path, config.commit_timeout)?;
+        Self::over(opened, config, signals)
+    }
+
+    /// Over what the file holds, if it is to hold anything.
+    fn rehearse(config: config::Store, signals: Signals) -> Result<Arc<Self>, OpenError> {
+        if config.durability == Durability::Memory {
+            return Self::start(config, signals);
+        }
+        let opened = Disk::rehearse(&config.path, config.commit_timeout)?;
+        let config = config::Store {
+            durability: Durability::Memory,
+            ..config
+        };
+        Self::over(opened, config, signals)
+    }
+
+    fn over(
+        (disk, held): (Disk, Held),
+        config: config::Store,
+        signals: Signals,
+    ) -> Result<Arc<Self>, OpenError> {
         let open = Arc::new(Self {
             config,
             disk,
