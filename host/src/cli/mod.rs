@@ -9,6 +9,7 @@ mod drain;
 mod log_writer;
 mod logging;
 mod man;
+mod new;
 mod output;
 mod plugin;
 mod sources;
@@ -62,6 +63,8 @@ enum Command {
     Build(build::Build),
     /// Check the configuration and load every plugin without serving.
     Check(check::Check),
+    /// Make a plugin to begin with, with its cases and its place in mixlab.toml.
+    New(new::New),
     /// Send one event to a component or a script, without a server, and print what comes of it.
     Call(call::Call),
     /// Run the cases that are written beside plugins.
@@ -125,6 +128,7 @@ pub fn run() -> ExitCode {
         Command::Up(up) => up.run(&global),
         Command::Build(build) => build.run(&global),
         Command::Check(check) => check.run(&global),
+        Command::New(new) => new.run(&global),
         Command::Call(call) => call.run(&global),
         Command::Test(test) => test.run(&global),
         Command::Token(token) => token.run(&global),

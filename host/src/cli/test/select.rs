@@ -153,14 +153,19 @@ fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
             });
         }
     }
-    if let Some(name) = file.written.with.iter().find(|name| {
-        let mut names = plugins.iter().map(|plugin| &plugin.name);
-        !names.any(|known| known == *name)
-    }) {
-        return Err(format!(
-            "{}: mixlab.toml has no other plugin {name:?}",
-            path.display()
-        ));
+    let mut beside = Vec::new();
+    for name in &file.written.with {
+        let path = folder.join(name);
+        if plugins.iter().any(|plugin| plugin.name == *name) {
+            continue;
+        }
+        if !path.is_file() {
+            let file = file.path.display();
+            return Err(format!(
+                "{file}: there is no other plugin {name:?}, in mixlab.toml or as a file"
+            ));
+        }
+        beside.push(trial::plugin_with(config, &path, Grants::default()));
     }
     let name = plugin.name.clone();
     // They filter in the order of mixlab.toml.
@@ -170,6 +175,7 @@ fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
         .filter(|known| file.written.with.contains(&known.name))
         .count();
     plugins.insert(before, plugin);
+    plugins.extend(beside);
     Ok(Selected {
         file: shown(path),
         plugin: name,

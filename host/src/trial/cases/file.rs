@@ -36,7 +36,7 @@ pub(crate) struct Written {
     pub plugin: Option<String>,
     /// The component or the script, if it is another than that of `mixlab.toml`.
     pub path: Option<PathBuf>,
-    /// Other plugins of `mixlab.toml` that are loaded, too.
+    /// Other plugins that are loaded, too: their names in `mixlab.toml`, or their files.
     #[serde(default)]
     pub with: Vec<String>,
     /// What the plugin is configured with, instead of its config in `mixlab.toml`.

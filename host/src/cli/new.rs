@@ -1,0 +1,234 @@
+//! `mixlab new`: a plugin to begin with, with its cases and its place in `mixlab.toml`.
+
+mod templates;
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+
+use self::templates::{Template, Text};
+use super::{EXIT_BAD_INPUT, Failure, Global, output::print};
+use crate::config::{Config, Overrides};
+
+/// The folder that plugins are made in, beside `mixlab.toml`.
+const FOLDER: &str = "plugins";
+
+/// What editors know scripts by.
+const DECLARATIONS: &str = include_str!("../../../plugins/mixlab.d.ts");
+
+/// How editors are to read scripts.
+const TSCONFIG: &str = include_str!("../../../plugins/tsconfig.json");
+
+/// Where the SDK for Rust is on the machine that this program was made on. There it is used as it is, and
+/// elsewhere by its version.
+const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/sdk");
+
+#[derive(Args)]
+pub(super) struct New {
+    /// What it is called: 1 to 64 of a-z, 0-9 and "-".
+    name: String,
+    /// What it is written in.
+    #[arg(long)]
+    lang: Language,
+    /// What it begins with.
+    #[arg(long, default_value = "chat")]
+    template: Template,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Language {
+    Rust,
+    Ts,
+    Js,
+}
+
+impl New {
+    pub(super) fn run(self, global: &Global) -> Result<(), Failure> {
+        let bad_input = |reason: String| Failure {
+            code: EXIT_BAD_INPUT,
+            reason,
+        };
+        self.check_name().map_err(bad_input)?;
+        // A configuration that cannot be read is not made worse.
+        let config = Config::load_if_there(&global.config, global.overrides());
+        let config = config.map_err(Failure::bad_input)?;
+        if config.plugins.iter().any(|plugin| plugin.name == self.name) {
+            let file = global.config.display();
+            return Err(bad_input(format!(
+                "{file} has a plugin {:?} already",
+                self.name
+            )));
+        }
+        let base = global.config.parent().unwrap_or(Path::new(""));
+        let folder = base.join(FOLDER).join(&self.name);
+        if folder.exists() {
+            return Err(bad_input(format!("{} is there already", folder.display())));
+        }
+        let table = self.with_table(&global.config)?;
+        let mut made = Vec::new();
+        for (path, text) in self.files(&folder) {
+            write(&path, &text)?;
+            made.push(path);
+        }
+        if self.lang != Language::Rust {
+            for (name, text) in [("mixlab.d.ts", DECLARATIONS), ("tsconfig.json", TSCONFIG)] {
+                let path = base.join(FOLDER).join(name);
+                if !path.exists() {
+                    write(&path, &text.replace("\"*.ts\"", "\"**/*.ts\""))?;
+                    made.push(path);
+                }
+            }
+        }
+        write(&global.config, &table)?;
+        made.push(global.config.clone());
+        print(|out| {
+            for path in &made {
+                writeln!(out, "wrote {}", path.display())?;
+            }
+            let build = match self.lang {
+                Language::Rust => format!("mixlab build {}, then ", self.name),
+                Language::Ts | Language::Js => String::new(),
+            };
+            writeln!(out, "next: {build}mixlab test, and mixlab up")
+        })?;
+        Ok(())
+    }
+
+    fn check_name(&self) -> Result<(), String> {
+        let name = &self.name;
+        let is_good = (1..=64).contains(&name.len())
+            && name.starts_with(|first: char| first.is_ascii_lowercase())
+            && name
+                .bytes()
+                .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+        match is_good {
+            true => Ok(()),
+            false => Err(format!(
+                "{name:?}: expected 1 to 64 of a-z, 0-9 and \"-\", a letter first"
+            )),
+        }
+    }
+
+    /// The configuration with the plugin's table at its end.
+    fn with_table(&self, path: &Path) -> Result<String, Failure> {
+        let mut text = match fs::read_to_string(path) {
+            Ok(text) if text.ends_with('\n') => text + "\n",
+            Ok(text) => text + "\n\n",
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Failure::from(format!("{}: {error}", path.display()))),
+        };
+        let name = &self.name;
+        let at = match self.lang {
+            Language::Rust => {
+                format!("path = \"target/plugins/{name}.wasm\"\nsource = \"{FOLDER}/{name}\"\n")
+            }
+            Language::Ts | Language::Js => {
+                format!("path = \"{FOLDER}/{name}/{}\"\n", self.script())
+            }
+        };
+        let grants = self.template.grants(name);
+        text += &format!("[[plugins]]\nname = \"{name}\"\n{at}grants = [{grants}]\n");
+        if self.template == Template::Webhook {
+            let variable = name.to_ascii_uppercase().replace('-', "_");
+            text += &format!(
+                "\n[plugins.webhook]\nverify = \"standard\"\nsecret_env = \"{variable}_SECRET\"\n"
+            );
+        }
+        // `plugins` may be written in a way that no table can follow.
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let trial = tempfile_beside(folder);
+        fs::create_dir_all(folder_or_here(folder))?;
+        fs::write(&trial, &text)?;
+        let read = Config::load(&trial, Overrides::default());
+        let _ = fs::remove_file(&trial);
+        match read {
+            Ok(_) => Ok(text),
+            Err(error) => Err(Failure::from(format!(
+                "a plugin cannot be added to {}: {error}",
+                path.display()
+            ))),
+        }
+    }
+
+    fn script(&self) -> String {
+        match self.lang {
+            Language::Ts => format!("{}.ts", self.name),
+            Language::Js | Language::Rust => format!("{}.js", self.name),
+        }
+    }
+
+    /// The plugin's files.
+    fn files(&self, folder: &Path) -> Vec<(PathBuf, String)> {
+        let name = &self.name;
+        let (call, serve) = match self.lang {
+            Language::Rust => (
+                format!("target/plugins/{name}.wasm"),
+                format!(
+                    "`mixlab build {name}` builds it, `mixlab up --watch` serves it and builds it on every change."
+                ),
+            ),
+            Language::Ts | Language::Js => (
+                format!("{FOLDER}/{name}/{}", self.script()),
+                "`mixlab up` serves it; a save is live at once.".to_owned(),
+            ),
+        };
+        let text = |text| self.template.text(text, name);
+        let readme = text(Text::Readme)
+            .replace("{{call}}", &call)
+            .replace("{{serve}}", &serve);
+        let mut files = vec![
+            (folder.join("README.md"), readme),
+            (folder.join(format!("{name}.test.toml")), text(Text::Cases)),
+        ];
+        match self.lang {
+            Language::Rust => {
+                files.push((folder.join("Cargo.toml"), manifest(name)));
+                files.push((folder.join("src/lib.rs"), text(Text::Rust)));
+            }
+            Language::Ts | Language::Js => {
+                files.push((folder.join(self.script()), text(Text::Script)));
+            }
+        }
+        let more = self.template.more();
+        let more = more.map(|(file, text)| (folder.join(file), text.to_owned()));
+        files.into_iter().chain(more).collect()
+    }
+}
+
+/// The manifest of a crate that belongs to no workspace.
+fn manifest(name: &str) -> String {
+    let sdk = Path::new(SDK);
+    let version = env!("CARGO_PKG_VERSION");
+    let sdk = match fs::canonicalize(sdk) {
+        Ok(sdk) => format!("{{ path = {:?} }}", sdk.to_string_lossy()),
+        Err(_) => format!("{version:?}"),
+    };
+    format!(
+        "[package]\nname = \"{name}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = \
+         [\"cdylib\"]\n\n[dependencies]\nmixlab-plugin = {sdk}\n\n# It is built by itself, wherever it \
+         is.\n[workspace]\n"
+    )
+}
+
+fn folder_or_here(folder: &Path) -> &Path {
+    match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    }
+}
+
+/// A file that nobody has.
+fn tempfile_beside(folder: &Path) -> PathBuf {
+    folder.join(format!(".mixlab-{:016x}.toml", rand::random::<u64>()))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    let failed = |error: io::Error| Failure::from(format!("{}: {error}", path.display()));
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder_or_here(folder)).map_err(failed)?;
+    }
+    fs::write(path, text).map_err(failed)
+}

@@ -1,0 +1,87 @@
+//! What plugins begin with.
+
+use clap::ValueEnum;
+
+/// What a plugin begins with.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Template {
+    /// A room, and what is said in it.
+    Chat,
+    /// What is remembered.
+    Counter,
+    /// What other services tell.
+    Webhook,
+    /// What is done later.
+    Timer,
+    /// A look at the events of other plugins.
+    Filter,
+}
+
+/// A text of a template.
+#[derive(Clone, Copy)]
+pub(super) enum Text {
+    Rust,
+    /// It is good in TypeScript as in JavaScript.
+    Script,
+    Cases,
+    Readme,
+}
+
+/// The texts of a template, and its grants.
+struct Texts {
+    rust: &'static str,
+    script: &'static str,
+    cases: &'static str,
+    grants: &'static str,
+}
+
+macro_rules! texts {
+    ($folder:literal) => {
+        Texts {
+            rust: include_str!(concat!("../../../templates/", $folder, "/lib.rs")),
+            script: include_str!(concat!("../../../templates/", $folder, "/plugin.js")),
+            cases: include_str!(concat!("../../../templates/", $folder, "/test.toml")),
+            grants: include_str!(concat!("../../../templates/", $folder, "/grants")),
+        }
+    };
+}
+
+const README: &str = include_str!("../../../templates/README.md");
+
+/// What the cases of a filter send events to.
+const ECHO: &str = include_str!("../../../templates/filter/echo.js");
+
+impl Template {
+    fn texts(self) -> Texts {
+        match self {
+            Self::Chat => texts!("chat"),
+            Self::Counter => texts!("counter"),
+            Self::Webhook => texts!("webhook"),
+            Self::Timer => texts!("timer"),
+            Self::Filter => texts!("filter"),
+        }
+    }
+
+    /// A text for the plugin of this name.
+    pub(super) fn text(self, text: Text, name: &str) -> String {
+        let texts = self.texts();
+        let text = match text {
+            Text::Rust => texts.rust,
+            Text::Script => texts.script,
+            Text::Cases => texts.cases,
+            Text::Readme => README,
+        };
+        text.replace("{{name}}", name)
+    }
+
+    /// The grants that it needs, as a list in TOML without its brackets.
+    pub(super) fn grants(self, name: &str) -> String {
+        let grants = self.texts().grants.trim();
+        grants.replace("{{name}}", name)
+    }
+
+    /// Files that its cases need.
+    pub(super) fn more(self) -> Option<(&'static str, &'static str)> {
+        (self == Self::Filter).then_some(("echo.js", ECHO))
+    }
+}

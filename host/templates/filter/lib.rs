@@ -1,0 +1,15 @@
+//! Sees the events of other plugins before they do: what has the word "spam" goes no further.
+use mixlab_plugin::prelude::*;
+
+mixlab_plugin::export!(plugin, filters);
+
+fn plugin(_config: &Config) -> Result<Plugin, String> {
+    Ok(Plugin::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).filter("*", moderated))
+}
+
+fn moderated(_cx: &Context, message: Message) -> Result<Verdict, Rejection> {
+    if message.arguments.contains("spam") {
+        return Err(Rejection::new("not_welcome", "Say something else"));
+    }
+    Ok(Verdict::Pass)
+}
