@@ -398,6 +398,10 @@ impl Apply for Broadcast {
         self.perform_alone(&entry.namespace, entry.to, entry.change);
     }
 
+    fn is_ahead(&self, is_ahead: bool) {
+        self.namespaces.recovery().set_ahead(is_ahead);
+    }
+
     fn is_interrupted(&self, has_missed: bool) {
         for adapter in self.namespaces.all() {
             adapter.interrupt();

@@ -168,3 +168,30 @@ test('clients of a server that was behind for longer than entries are kept start
   assert.equal(clients[1].recovered, false);
   assert.equal(clients[0].id, ids[0]);
 });
+
+test('a client that got something before it was in the stream begins afresh elsewhere, and has it once', async (t) => {
+  const redis = await startRedis(t, { keep: true });
+  const { servers, emit } = await pair(t, redis);
+  const socket = await connect(t, servers[0], { reconnection: true, reconnectionDelay: 50 });
+  await call(socket, { call: 'join', room: 'r' });
+  await redis.stop();
+  await lost(servers, true);
+  await emit(0, 'early');
+  await until(() => told(socket).includes('early'));
+  // While its server holds still, something comes into the stream before that.
+  process.kill(servers[0].pid, 'SIGSTOP');
+  await redis.start();
+  await until(() => emit(1, 'first').then(() => true, () => false));
+  await until(async () => (await redis.send('XRANGE', 'socket.io', '-', '+')).includes('first'));
+  process.kill(servers[0].pid, 'SIGCONT');
+  await until(() => told(socket).includes('first'));
+  await until(async () => (await redis.send('XRANGE', 'socket.io', '-', '+')).includes('early'));
+  socket.io.uri = servers[1].url;
+  const { id } = socket;
+  socket.io.engine.close();
+  await until(() => socket.connected && socket.id !== id || socket.recovered);
+  await emit(1, 'last');
+  if (!socket.recovered) await call(socket, { call: 'emit', event: 'told', data: 'last' });
+  await until(() => told(socket).includes('last'));
+  assert.deepEqual([told(socket), socket.recovered], [['early', 'first', 'last'], false]);
+});

@@ -41,7 +41,7 @@ mod talk;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -95,6 +95,8 @@ pub(crate) struct Cluster {
     on_loss: OnLoss,
     /// What is sent happens here at once, since Redis is away.
     is_alone: Mutex<bool>,
+    /// What was last said of clients that have got what is not in the stream.
+    is_ahead: AtomicBool,
 }
 
 /// What becomes of a client that is back and shows what it had.
@@ -166,6 +168,7 @@ impl Cluster {
             closed: CancellationToken::new(),
             on_loss: config.on_loss,
             is_alone: Mutex::default(),
+            is_ahead: AtomicBool::default(),
         }))
     }
 
@@ -327,6 +330,8 @@ impl Cluster {
         }
         let mut is_alone = self.is_alone.lock();
         *is_alone = true;
+        self.is_ahead.store(true, Ordering::Relaxed);
+        apply.is_ahead(true);
         for entry in self.queue.do_all() {
             if let Some(entry) = entry.entry() {
                 apply.apply_alone(entry);
@@ -335,8 +340,18 @@ impl Cluster {
     }
 
     /// Redis is back: what is sent from now on happens when it is read back.
-    fn go_on_together(&self) {
+    fn go_on_together(&self, apply: &impl Apply) {
         *self.is_alone.lock() = false;
+        self.note_ahead(apply);
+    }
+
+    /// Says so when clients here have got what is not in the stream yet, or when it all is.
+    fn note_ahead(&self, apply: &impl Apply) {
+        // Held, so that nothing happens here alone meanwhile.
+        let is_alone = self.is_alone.lock();
+        let is_ahead = *is_alone || self.queue.is_ahead();
+        self.is_ahead.store(is_ahead, Ordering::Relaxed);
+        apply.is_ahead(is_ahead);
     }
 
     /// Answers in the stream.

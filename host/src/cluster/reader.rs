@@ -50,6 +50,9 @@ pub(crate) trait Apply: Send + Sync + 'static {
     /// What an entry says happens here, before it is in the stream.
     fn apply_alone(&self, entry: Entry);
 
+    /// Clients here have got what is not in the stream yet, or have no more.
+    fn is_ahead(&self, is_ahead: bool);
+
     /// Entries were lost: who drops now, or has dropped, starts afresh. So does everybody who is here, if
     /// `has_missed` some.
     fn is_interrupted(&self, has_missed: bool);
@@ -102,8 +105,9 @@ impl Reader {
         let mut rounds = self.cluster.link.round.subscribe();
         let round = rounds.borrow_and_update().number;
         self.begin(&mut redis, apply).await?;
+        self.cluster.note_ahead(apply);
         while self.read_some(&mut redis, None, apply).await? {}
-        self.cluster.go_on_together();
+        self.cluster.go_on_together(apply);
         self.cluster.link.round.send_modify(Round::has_caught_up);
         if std::mem::take(&mut self.is_lost) {
             tracing::info!("the connection to Redis is back");
@@ -276,6 +280,9 @@ impl Reader {
         if let Some(entry) = entries.last() {
             self.last = Some(entry.id.clone());
             self.is_last_kept = true;
+            if self.cluster.is_ahead.load(Ordering::Relaxed) {
+                self.cluster.note_ahead(apply);
+            }
         }
         self.note_position();
         Ok(!entries.is_empty())

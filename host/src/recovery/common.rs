@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use super::{
@@ -18,6 +18,8 @@ pub struct Common {
     pub(super) limits: config::Recovery,
     /// Behind the last entry of the cluster's stream that was read; none on a server on its own.
     read_up_to: Option<AtomicU64>,
+    /// Clients have got what is not in the cluster's stream yet.
+    is_ahead: AtomicBool,
     pub(super) formers: Formers,
     /// The memory of the broadcasts.
     pub(super) broadcasts: Arc<Pool>,
@@ -35,7 +37,19 @@ impl Common {
             own: Arc::new(Pool::new(bytes, stream::MOST)),
             limits,
             read_up_to: is_clustered.then(AtomicU64::default),
+            is_ahead: AtomicBool::default(),
         }
+    }
+
+    /// Whether clients have got what is not in the cluster's stream yet. Until it is, they are given no places:
+    /// by one they would get it again on another server, where it comes behind that place.
+    pub(crate) fn set_ahead(&self, is_ahead: bool) {
+        self.is_ahead.store(is_ahead, Ordering::Release);
+    }
+
+    /// Whether it was set so.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.is_ahead.load(Ordering::Acquire)
     }
 
     /// An entry of the cluster's stream is about to be passed on to its namespace, if that is open.

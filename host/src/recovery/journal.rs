@@ -11,7 +11,7 @@ use super::{
     Carried, Common, Former, Log, OwnEvent, Place, Stream,
     former::Waiting,
     log::{Awaited, Missed, SharedLog},
-    place::Notation,
+    place::{NO_PLACE, Notation},
     stream::{Change, Presence, State},
 };
 use crate::{
@@ -106,13 +106,25 @@ impl Journal {
         };
         if is_volatile {
             let place = state.last_place(log.next());
-            return here.map(|session| send(session, &encode(&place.write(stream.tag))));
+            return here.map(|session| send(session, &encode(&self.write(place, stream))));
         }
         let place = state.next_place(log.next());
-        let packet = encode(&place.write(stream.tag));
+        let packet = encode(&self.write(place, stream));
         let sent = here.map(|session| send(session, &packet));
         stream.push(&mut state, place, packet);
         sent
+    }
+
+    /// Whether clients are given no places for now.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.common.is_ahead()
+    }
+
+    fn write(&self, place: Place, stream: &Stream) -> String {
+        match self.is_ahead() {
+            true => NO_PLACE.to_owned(),
+            false => place.write(stream.tag),
+        }
     }
 
     /// The log, for one who sends a broadcast: held while it enters the outboxes.

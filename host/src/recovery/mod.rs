@@ -66,5 +66,5 @@ pub(crate) use former::Former;
 pub(crate) use formers::Formers;
 pub(crate) use journal::{Journal, Replay, Returning};
 pub(crate) use log::Log;
-pub(crate) use place::Place;
+pub(crate) use place::{NO_PLACE, Place};
 pub(crate) use stream::Stream;

@@ -51,6 +51,9 @@ pub(crate) enum Offset {
     Other,
 }
 
+/// What stands instead of a place with an event by which nobody may come back.
+pub(crate) const NO_PLACE: &str = "-";
+
 /// What all places begin with: hardly a text of an application is written like one.
 const MARK: u8 = b'~';
 

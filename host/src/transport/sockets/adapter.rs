@@ -35,7 +35,7 @@ use crate::{
     cluster::{Cluster, EntryId, Kept, Written},
     message::Message,
     presence::Presence,
-    recovery::{Common, Former, Journal, Log, Replay, Returning, Stream},
+    recovery::{Common, Former, Journal, Log, NO_PLACE, Replay, Returning, Stream},
     transport::{
         engine::{Ended, Pushed, Session},
         key::{SessionKey, SocketKey},
@@ -48,9 +48,6 @@ const WRITTEN_AT_ONCE: usize = 64;
 
 /// Sockets in this room get nothing but what they missed.
 const CATCHING_UP: &str = "mixlab:catching-up";
-
-/// The place of an event that has none. Who comes back with it starts afresh.
-const NO_PLACE: &str = "-";
 
 /// How far an emit got.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -249,12 +246,17 @@ impl Adapter {
         if recipients.is_empty() && !is_kept {
             return Delivery::default();
         }
-        let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
+        let event_of =
+            |message, place: Option<&str>| Packet::event(self.namespace(), event, message, place);
+        let is_ahead = self.journal.as_ref().is_some_and(Journal::is_ahead);
+        let without_place = is_ahead.then(|| event_of(message.clone(), Some(NO_PLACE)));
+        let encode = |place: Option<&str>| event_of(message, place);
         let packet = match &mut log {
             Some(log) if volatile => log.pass(entry, |place| encode(Some(place))),
             Some(log) => log.push(entry, to, |place| encode(Some(place))),
             None => encode(None),
         };
+        let packet = without_place.unwrap_or(packet);
         self.push(event, &packet, recipients, volatile, move || drop(log))
     }
 
