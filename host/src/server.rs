@@ -571,6 +571,7 @@ async fn addresses(config: &Config) -> Result<Vec<SocketAddr>, StartError> {
         return Ok(addresses);
     };
     match &config.auth.secret {
+        None if !config.auth.issuers.is_empty() => Ok(addresses),
         None => Err(StartError::NoSecret(*public)),
         Some(secret) if secret.is_short_for_hs256() => Err(StartError::ShortSecret(*public)),
         Some(_) => Ok(addresses),

@@ -26,7 +26,10 @@ pub(super) struct Reader {
     username: Vec<String>,
     roles: Vec<String>,
     issuer: Option<String>,
-    audience: Option<String>,
+    /// Tokens have to name one of them; none: whoever they are for.
+    audiences: Vec<String>,
+    /// What stands before the ids of its users, so that nobody is taken for one of another issuer.
+    id_prefix: String,
     require_exp: bool,
     /// In seconds.
     leeway: u64,
@@ -39,9 +42,24 @@ impl Reader {
             username: config.username_claims.clone(),
             roles: config.role_claims.clone(),
             issuer: config.issuer.clone(),
-            audience: config.audience.clone(),
+            audiences: config.audience.iter().cloned().collect(),
+            id_prefix: String::new(),
             require_exp: config.require_exp,
             leeway: config.leeway.as_secs(),
+        }
+    }
+
+    pub(super) fn of_issuer(issuer: &config::Issuer, config: &config::Auth) -> Self {
+        let or_of_all =
+            |own: &Option<Vec<String>>, all: &[String]| own.clone().unwrap_or_else(|| all.to_vec());
+        Self {
+            id: or_of_all(&issuer.id_claims, &config.id_claims),
+            username: or_of_all(&issuer.username_claims, &config.username_claims),
+            roles: or_of_all(&issuer.role_claims, &config.role_claims),
+            issuer: Some(issuer.issuer.clone()),
+            audiences: issuer.audiences.clone(),
+            id_prefix: issuer.id_prefix.clone(),
+            ..Self::new(config)
         }
     }
 
@@ -85,20 +103,26 @@ impl Reader {
     }
 
     fn check_audience(&self, claims: &Map<String, Value>) -> Result<(), TokenError> {
-        let Some(audience) = &self.audience else {
+        if self.audiences.is_empty() {
             return Ok(());
-        };
-        match claims.get("aud").and_then(texts) {
-            Some(named) if named.contains(&audience.as_str()) => Ok(()),
-            _ => Err(invalid("it is for another audience (aud)")),
+        }
+        let named = claims.get("aud").and_then(texts).unwrap_or_default();
+        let is_ours = |named: &&str| self.audiences.iter().any(|own| own == named);
+        match named.iter().any(is_ours) {
+            true => Ok(()),
+            false => Err(invalid("it is for another audience (aud)")),
         }
     }
 
     fn id(&self, claims: &Map<String, Value>) -> Result<UserId, TokenError> {
         let id = first(&self.id, claims)
             .ok_or_else(|| TokenError::Invalid(format!("no claim of {:?}", self.id)))?;
-        UserId::from_json(id)
-            .ok_or_else(|| invalid("the user id is neither a short text nor a whole number"))
+        let id = UserId::from_json(id);
+        let id = match &*self.id_prefix {
+            "" => id,
+            prefix => id.and_then(|id| UserId::from_text(&format!("{prefix}{}", id.as_str()))),
+        };
+        id.ok_or_else(|| invalid("the user id is neither a short text nor a whole number"))
     }
 
     fn username(&self, claims: &Map<String, Value>) -> Result<Option<String>, TokenError> {

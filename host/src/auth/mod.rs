@@ -1,18 +1,32 @@
-//! JSON Web Tokens: who a client is, from a token signed with `JWT_SECRET`.
+//! JSON Web Tokens: who a client is, from a token signed with `JWT_SECRET` or by an issuer that is trusted.
 
 mod claims;
+mod keys;
 mod token;
 
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, get_current_timestamp};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
 use serde_json::{Map, Value};
 
+pub(crate) use self::keys::KeySet;
+use self::token::Unchecked;
 use crate::{config, error::WireError, user::User};
 
 /// Checks tokens.
 pub struct Verifier {
-    key: DecodingKey,
+    /// Of tokens of nobody in particular.
+    own: Trust,
+    /// Of others, by what their tokens say who made them.
+    issuers: HashMap<String, Trust>,
+}
+
+/// What tokens are taken for.
+struct Trust {
+    keys: KeySet,
     claims: claims::Reader,
 }
 
@@ -47,11 +61,25 @@ impl TokenError {
 }
 
 impl Verifier {
-    /// Checks tokens signed with `secret`.
+    /// Checks tokens signed with `secret`, with those that were it before, and by issuers.
     pub fn new(secret: &[u8], config: &config::Auth) -> Self {
-        Self {
-            key: DecodingKey::from_secret(secret),
+        let former = config.former_secrets.iter();
+        let former =
+            former.map(|former| (former.secret.expose().as_bytes(), seconds(former.until)));
+        let secrets = std::iter::once((secret, None)).chain(former);
+        let own = Trust {
+            keys: KeySet::of_secrets(secrets),
             claims: claims::Reader::new(config),
+        };
+        let issuers = config.issuers.iter().filter_map(|issuer| {
+            // It was looked at when `mixlab.toml` was read.
+            let keys = KeySet::of_jwks(issuer.keys.expose(), &issuer.algorithms).ok()?;
+            let claims = claims::Reader::of_issuer(issuer, config);
+            Some((issuer.issuer.clone(), Trust { keys, claims }))
+        });
+        Self {
+            own,
+            issuers: issuers.collect(),
         }
     }
 
@@ -62,10 +90,20 @@ impl Verifier {
 
     /// The same at another time than now, in seconds since 1970.
     fn verify_at(&self, token: &str, now: u64) -> Result<User, TokenError> {
-        let claims = token::open(token, &self.key)
-            .map_err(|reason| TokenError::Invalid(reason.to_owned()))?;
-        self.claims.user(&claims, now)
+        let token = Unchecked::read(token).map_err(TokenError::Invalid)?;
+        let of_issuer = token.issuer().and_then(|issuer| self.issuers.get(issuer));
+        let trust = of_issuer.unwrap_or(&self.own);
+        let claims = token.checked(&trust.keys, now);
+        trust
+            .claims
+            .user(&claims.map_err(TokenError::Invalid)?, now)
     }
+}
+
+/// Seconds since 1970.
+fn seconds(time: Option<SystemTime>) -> Option<u64> {
+    let since = time?.duration_since(UNIX_EPOCH);
+    Some(since.map_or(0, |since| since.as_secs()))
 }
 
 /// Signs a token for `user` that is good for `lifetime`.
@@ -98,7 +136,7 @@ pub fn sign(user: &User, secret: &[u8], lifetime: Duration, config: &config::Aut
     claim(Some(&"exp".to_owned()), (now + lifetime.as_secs()).into());
     claims.retain(|_, value| !value.is_null());
     jsonwebtoken::encode(
-        &Header::new(token::ALGORITHM),
+        &Header::new(Algorithm::HS256),
         &claims,
         &EncodingKey::from_secret(secret),
     )

@@ -4,45 +4,84 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use jsonwebtoken::{Algorithm, crypto};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-/// The only algorithm: a token that names another, `none` among them, is refused.
-pub(super) const ALGORITHM: Algorithm = Algorithm::HS256;
+use super::keys::{KeySet, NoKey};
 
-/// As headers name it.
-const ALGORITHM_NAME: &str = "HS256";
+/// A token whose signature nobody has checked yet. The reasons for refusals hold nothing of it.
+pub(super) struct Unchecked<'a> {
+    header: Map<String, Value>,
+    /// None: they are no object.
+    claims: Option<Map<String, Value>>,
+    /// What the signature is of.
+    signed: &'a str,
+    signature: &'a str,
+}
 
-/// The claims of a token that was signed with `key`. The reason for a refusal holds nothing of the
-/// token.
-pub(super) fn open(token: &str, key: &DecodingKey) -> Result<Map<String, Value>, &'static str> {
-    let (signed, signature) = token.rsplit_once('.').ok_or(NOT_THREE_PARTS)?;
-    let (header, claims) = signed.split_once('.').ok_or(NOT_THREE_PARTS)?;
-    if claims.contains('.') {
-        return Err(NOT_THREE_PARTS);
+impl<'a> Unchecked<'a> {
+    pub(super) fn read(token: &'a str) -> Result<Self, String> {
+        let (signed, signature) = token.rsplit_once('.').ok_or(NOT_THREE_PARTS)?;
+        let (header, claims) = signed.split_once('.').ok_or(NOT_THREE_PARTS)?;
+        if claims.contains('.') {
+            return Err(NOT_THREE_PARTS.to_owned());
+        }
+        Ok(Self {
+            header: object(header).ok_or("its header is not a JSON object")?,
+            claims: object(claims),
+            signed,
+            signature,
+        })
     }
-    check_header(&object(header).ok_or("its header is not a JSON object")?)?;
-    match crypto::verify(signature, signed.as_bytes(), key, ALGORITHM) {
-        Ok(true) => object(claims).ok_or("its claims are not a JSON object"),
-        Ok(false) => Err("its signature was made with another key"),
-        Err(_) => Err("its signature is not base64url"),
+
+    /// Who says to have signed it.
+    pub(super) fn issuer(&self) -> Option<&str> {
+        self.claims.as_ref()?.get("iss")?.as_str()
+    }
+
+    /// The claims, if one of the keys has signed them.
+    pub(super) fn checked(self, keys: &KeySet, now: u64) -> Result<Map<String, Value>, String> {
+        let algorithm = self.algorithm(keys)?;
+        // Whoever made the token wants it refused by those who do not know these extensions, and none
+        // is known here (RFC 7515, section 4.1.11).
+        if self.header.contains_key("crit") {
+            return Err("its header names extensions that have to be understood (crit)".into());
+        }
+        let id = match self.header.get("kid") {
+            None => None,
+            Some(Value::String(id)) => Some(id.as_str()),
+            Some(_) => return Err("the id of its key (kid) is not a text".into()),
+        };
+        let found = keys
+            .find(id, algorithm, now)
+            .map_err(|reason| match reason {
+                NoKey::Unknown => "its key (kid) is not known",
+                NoKey::Ambiguous => "it does not say which key it was signed with (kid)",
+            })?;
+        for key in found {
+            match crypto::verify(self.signature, self.signed.as_bytes(), key, algorithm) {
+                Ok(true) => {
+                    let claims = self.claims;
+                    return Ok(claims.ok_or("its claims are not a JSON object")?);
+                }
+                Ok(false) => {}
+                Err(_) => return Err("its signature is not base64url".into()),
+            }
+        }
+        Err("its signature was made with another key".into())
+    }
+
+    /// A token that names an algorithm that is not allowed, `none` among them, is refused.
+    fn algorithm(&self, keys: &KeySet) -> Result<Algorithm, String> {
+        let named = self.header.get("alg").and_then(Value::as_str);
+        let named = named.and_then(|name| name.parse().ok());
+        let allowed = named.filter(|algorithm| keys.allows(*algorithm));
+        allowed.ok_or_else(|| format!("it is not signed with {}", keys.algorithms()))
     }
 }
 
 const NOT_THREE_PARTS: &str = "it does not have three parts";
-
-fn check_header(header: &Map<String, Value>) -> Result<(), &'static str> {
-    if header.get("alg").and_then(Value::as_str) != Some(ALGORITHM_NAME) {
-        return Err("it is not signed with HS256");
-    }
-    // Whoever made the token wants it refused by those who do not know these extensions, and none
-    // is known here (RFC 7515, section 4.1.11).
-    if header.contains_key("crit") {
-        return Err("its header names extensions that have to be understood (crit)");
-    }
-    Ok(())
-}
 
 /// A part of a token: base64url of a JSON object.
 fn object(part: &str) -> Option<Map<String, Value>> {

@@ -37,9 +37,10 @@ pub use network::Network;
 pub use origin::Origin;
 pub use secret::Secret;
 pub use sections::{
-    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, History, HttpRule,
-    Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin, Presence, Recovery,
-    Reload, Runtime, Scheme, SlowClient, Socket, Store, Verification, Web, Webhook,
+    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret,
+    History, HttpRule, Issuer, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments,
+    Plugin, Presence, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, Verification,
+    Web, Webhook,
 };
 pub use shutdown::Shutdown;
 pub use tls::{Certificate, Tls, TlsVersion};

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::str::FromStr;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
-use serde::Deserialize;
+use jsonwebtoken::Algorithm;
+use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{Budget, Network, Origin, Secret};
 pub use crate::access::Access;
@@ -143,6 +144,64 @@ pub struct Auth {
     pub issuer: Option<String>,
     /// The audience that tokens must name, if any.
     pub audience: Option<String>,
+    /// Secrets that were `JWT_SECRET` before.
+    pub former_secrets: Vec<FormerSecret>,
+    /// Others whose tokens are taken.
+    pub issuers: Vec<Issuer>,
+}
+
+/// An element of `auth.former_secrets`: one that tokens may still be signed with.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormerSecret {
+    /// The environment variable that holds it.
+    pub env: String,
+    /// When it is good no more.
+    #[serde(default, deserialize_with = "moment")]
+    pub until: Option<SystemTime>,
+    /// What stands there.
+    #[serde(skip, default = "no_secret")]
+    pub secret: Secret,
+}
+
+/// An element of `auth.issuers`: somebody who signs tokens with keys of their own.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Issuer {
+    /// What their tokens name as issuer.
+    pub issuer: String,
+    /// Tokens must name one of these audiences.
+    pub audiences: Vec<String>,
+    /// The algorithms by which their tokens may be signed.
+    pub algorithms: Vec<Algorithm>,
+    /// The file with their keys, a JWK Set.
+    pub jwks_file: PathBuf,
+    /// What stands before the ids of their users.
+    #[serde(default)]
+    pub id_prefix: String,
+    /// As `auth.id_claims`, which it is if nothing is said.
+    #[serde(default)]
+    pub id_claims: Option<Vec<String>>,
+    /// As `auth.username_claims`.
+    #[serde(default)]
+    pub username_claims: Option<Vec<String>>,
+    /// As `auth.role_claims`.
+    #[serde(default)]
+    pub role_claims: Option<Vec<String>>,
+    /// What the file holds; of symmetric keys, that is secret.
+    #[serde(skip, default = "no_secret")]
+    pub keys: Secret,
+}
+
+fn no_secret() -> Secret {
+    Secret::new("")
+}
+
+fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let moment = humantime::parse_rfc3339(&text);
+    let invalid = |_| D::Error::custom(format!("{text:?} is no time like 2030-01-31T12:00:00Z"));
+    moment.map(Some).map_err(invalid)
 }
 
 impl Default for Auth {
@@ -161,6 +220,8 @@ impl Default for Auth {
             role_claims: claims(&["role", "roles"]),
             issuer: None,
             audience: None,
+            former_secrets: Vec::new(),
+            issuers: Vec::new(),
         }
     }
 }
@@ -169,7 +230,7 @@ impl Auth {
     /// Whether tokens are signed with a secret that is made for this run: somebody tries the server
     /// out.
     pub fn is_for_trying_out(&self) -> bool {
-        self.enabled && self.secret.is_none()
+        self.enabled && self.secret.is_none() && self.issuers.is_empty()
     }
 }
 

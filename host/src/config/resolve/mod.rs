@@ -1,6 +1,7 @@
 //! From what was written to what it means: checks that concern several keys, paths, secrets.
 
 mod api;
+mod auth;
 mod http;
 mod plugin;
 mod tls;
@@ -14,8 +15,8 @@ use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{
-    Auth, Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES,
-    Presence, Recovery, Runtime, Secret, Socket, Store, Web,
+    Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES, Presence,
+    Recovery, Runtime, Secret, Socket, Store, Web,
 };
 use crate::units::{Size, duration};
 
@@ -74,21 +75,6 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    fn auth(&mut self, mut auth: Auth) -> Auth {
-        auth.secret = self.environment.jwt_secret.clone();
-        self.check(
-            "auth.id_claims",
-            !auth.id_claims.is_empty(),
-            "a user needs an id: name at least one claim",
-        );
-        self.check(
-            "auth.anonymous",
-            auth.enabled || auth.anonymous,
-            "nobody could connect: with enabled = false, every client is anonymous",
-        );
-        auth
-    }
-
     /// A page of any site could connect as its visitor, if a plugin takes cookies for who a client is.
     fn check_origins(&mut self, file: &ConfigFile) {
         let auth = &file.auth.0;
