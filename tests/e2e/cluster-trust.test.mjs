@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
-import { startMember, startNodeMember } from '../support/cluster.mjs';
+import { settled, startMember, startNodeMember } from '../support/cluster.mjs';
 import { assertAll, call, join, send, told } from '../support/numbers.mjs';
 import { startRedis } from '../support/redis.mjs';
 import { SECRET } from '../support/tokens.mjs';
@@ -21,7 +21,10 @@ async function works(t, one, other) {
   const sockets = [await join(t, one), await join(t, other)];
   const sender = send(await connect(t, one));
   await sender.more(20);
-  assert.equal((await call(sockets[1], { call: 'find', rooms: ['r'] })).length, 2);
+  await settled(async () => {
+    const [found] = await ask(sockets[1], 'capabilities', [{ call: 'find', rooms: ['r'] }]);
+    return found.granted?.length === 2;
+  });
   const [moving] = sockets;
   moving.io.uri = other.url;
   moving.io.engine.close();

@@ -45,11 +45,17 @@ export function send(socket) {
   };
 }
 
+/** How a client stands, for who wonders why it has not all. */
+const state = (socket) => {
+  const { connected, active, afresh, endReason } = socket;
+  return [told(socket).length, { connected, active, afresh, endReason, state: socket.io._readyState }];
+};
+
 /** Waits until all have all numbers, and checks that they have them once and in order, and lost no connection. */
 export async function assertAll(sockets, count) {
   await until(() => sockets.every((socket) => told(socket).includes(count - 1)), {
     timeout: 60_000,
-    message: () => `${count} at all: ${sockets.map((socket) => told(socket).length)}`,
+    message: () => `${count} at all: ${JSON.stringify(sockets.map(state))}`,
   });
   for (const socket of sockets) assert.deepEqual(told(socket), numbers(count));
   assert.deepEqual(sockets.map((socket) => socket.afresh), sockets.map(() => 0));

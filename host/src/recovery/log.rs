@@ -209,10 +209,16 @@ impl Log {
         let Some(oldest) = self.events.front() else {
             return false;
         };
-        (is_unused && !self.is_waited_for())
+        self.is_of_no_use(is_unused)
             || oldest.at.elapsed() > self.limits.max_age
             || self.bytes > self.pool.level()
             || self.is_short
+    }
+
+    /// Whether nobody may miss anything that it has. In a cluster clients of other servers may come here.
+    fn is_of_no_use(&self, is_unused: bool) -> bool {
+        let is_alone = matches!(self.notation, Notation::Tagged(_));
+        is_alone && is_unused && !self.is_waited_for()
     }
 
     /// What the events take, in bytes.
@@ -231,7 +237,7 @@ impl Log {
 
     /// Gives back the memory of events that nobody may miss any more.
     pub(crate) fn sweep(&mut self, is_unused: bool) {
-        if is_unused && !self.is_waited_for() {
+        if self.is_of_no_use(is_unused) {
             self.first = self.next();
             self.clear();
         } else {

@@ -16,6 +16,7 @@ use proptest::{collection::vec, prelude::*};
 use super::{Common, Former, Journal, Stream, formers::UNIT};
 use crate::{
     address::ClientAddress,
+    cluster::EntryId,
     config,
     message::{Arguments, Message},
     transport::{Packet, Selection, SessionKey, SocketKey},
@@ -911,6 +912,20 @@ fn nothing_is_kept_where_nobody_can_come_back() {
         assert_eq!(stream.upgrade().is_some(), is_long);
         let log = journal.broadcasts();
         assert_eq!((log.next(), log.next() - log.first()), (2, kept));
+    }
+}
+
+#[test]
+fn a_server_of_a_cluster_keeps_for_clients_of_others_also_while_it_has_none() {
+    for (is_clustered, kept) in [(true, true), (false, false)] {
+        let journal = Journal::new(Arc::new(Common::new(roomy(), is_clustered)));
+        let first = EntryId::parse("1-0").unwrap();
+        journal.start_at(first.number());
+        journal
+            .broadcasts()
+            .push(Some(first), everyone(), event("e"));
+        journal.sweep(true);
+        assert_eq!(journal.broadcasts().reaches(first.number()), kept);
     }
 }
 
