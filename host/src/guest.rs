@@ -17,6 +17,10 @@ mod bindings {
             "mixlab:plugin/http.send": async | trappable,
             "mixlab:plugin/sockets.count": async | trappable,
             "mixlab:plugin/sockets.find": async | trappable,
+            // Where the store is in Redis.
+            "mixlab:plugin/store.get": async | trappable,
+            "mixlab:plugin/store.exists": async | trappable,
+            "mixlab:plugin/store.scan": async | trappable,
             default: trappable,
         },
         exports: { default: async },

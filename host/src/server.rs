@@ -414,7 +414,7 @@ impl Around {
     fn alone(config: &Config) -> Result<Self, StartError> {
         Ok(Self {
             engine: start_engine(&config.runtime)?,
-            store: Store::new(config.store.clone()),
+            store: Store::of_server(config.store.clone(), &config.cluster),
             cluster: None,
             tls: None,
             http: HttpClient::on_this_runtime(),

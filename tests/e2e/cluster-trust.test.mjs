@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
-import { settled, startMember, startNodeMember } from '../support/cluster.mjs';
+import { PLUGIN, settled, startMember, startNodeMember } from '../support/cluster.mjs';
 import { assertAll, call, join, send, told } from '../support/numbers.mjs';
 import { startRedis } from '../support/redis.mjs';
 import { SECRET } from '../support/tokens.mjs';
@@ -73,7 +73,8 @@ test('Node servers are members of a signed cluster where that is configured', as
 
 /** As in host/README.md. */
 const COMMANDS = [
-  'xadd', 'xread', 'xrange', 'xrevrange', 'time', 'set', 'get', 'del', 'hset', 'hgetall', 'hdel', 'rpush', 'ltrim', 'lrange', 'pexpire',
+  'xadd', 'xread', 'xrange', 'xrevrange', 'time', 'set', 'get', 'del', 'hset', 'hget', 'hmget', 'hgetall', 'hdel', 'hincrby', 'rpush',
+  'ltrim', 'lrange', 'pexpire', 'incr', 'incrby', 'zadd', 'zrem', 'zcard', 'zrangebylex', 'zrangebyscore',
   'eval', 'evalsha', 'script|load', 'publish', 'subscribe', 'psubscribe', 'unsubscribe', 'punsubscribe', 'pubsub|numsub', 'ping',
 ];
 
@@ -84,9 +85,18 @@ test('a user of Redis who may no more than the documents say is enough', async (
   assert.match(await redis.send('ACL', 'SETUSER', ...rule), /OK/);
   assert.match(await redis.send('ACL', 'SETUSER', 'default', '-@all', '+ping'), /OK/);
   const url = redis.url.replace('//', '//mixlab:password@');
-  const options = { env: { MIXLAB_CLUSTER__URL: url, ...SIGNED.env }, config: '[cluster]\naccept = ["redis-emitter", "python-socketio"]\n' };
+  const options = {
+    env: { MIXLAB_CLUSTER__URL: url, ...SIGNED.env },
+    config: '[cluster]\naccept = ["redis-emitter", "python-socketio"]\n',
+    plugins: [PLUGIN, { wasm: 'remembers', grants: ['store', 'emit', 'ask', 'everyone'] }],
+  };
   const servers = [await startMember(t, redis, options), await startMember(t, redis, options)];
   await works(t, ...servers);
   await until(async () => (await servers[0].api('GET', '/api/v1/clients/count')).body.count > 2);
+  const client = await connect(t, servers[0]);
+  const steps = (...taken) => ask(client, 'remembers', null, taken);
+  await steps({ set: ['a', 1] }, { set_for: [100, 'b', 2] }, { add: ['n', 3] });
+  assert.deepEqual(await steps({ get: 'a' }, { get: 'n' }, { delete: 'a' }, { scan: ['n', null, 10] }), [1, 3, null, ['n']]);
+  await until(async () => (await steps({ scan: ['', null, 10] }))[0].length === 1, { message: 'what is over is gone' });
   for (const server of servers) assert.doesNotMatch(server.log(), /NOPERM|no permissions/i);
 });

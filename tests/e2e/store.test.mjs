@@ -9,6 +9,7 @@ import { ask, connect, FOR_NOW, received } from '../support/client.mjs';
 import { FULL } from '../support/full.mjs';
 import { assertFailed, notReady, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { badMachine } from '../support/preload.mjs';
+import { startRedis } from '../support/redis.mjs';
 import { GUESTS, makeFolder, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -16,7 +17,23 @@ const GRANTS = ['store', 'emit', 'ask', 'everyone'];
 const REMEMBERS = { wasm: 'remembers', grants: GRANTS };
 const range = (count) => Array.from({ length: count }, (_, index) => index);
 const durability = (what) => `[store]\ndurability = "${what}"`;
-const DURABILITIES = ['commit', 'interval:20ms', 'memory'];
+
+/** Where a store can be, each with a server's options for it. */
+const PLACES = {
+  commit: () => ({ config: durability('commit') }),
+  'interval:20ms': () => ({ config: durability('interval:20ms') }),
+  memory: () => ({ config: durability('memory') }),
+  redis: async (t) => ({
+    config: '[store]\non = "redis"',
+    env: { MIXLAB_CLUSTER__URL: (await startRedis(t)).url },
+  }),
+};
+
+/** A server whose store is there, with more lines of `[store]`. */
+async function startAt(t, place, { more = '', plugins = [REMEMBERS] } = {}) {
+  const { config, env } = await PLACES[place](t);
+  return startServer(t, { config: `${config}\n${more}`, env, plugins });
+}
 
 /** One call that takes these steps; resolves to what each of them said. */
 const steps = (socket, ...taken) => ask(socket, 'remembers', null, taken);
@@ -34,9 +51,9 @@ async function race(t, server, sockets, times, action) {
   return (await Promise.all(answers)).flat();
 }
 
-for (const what of DURABILITIES) {
+for (const what of Object.keys(PLACES)) {
   test(`${what}: calls that read and write one key at the same time lose no write`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     const numbers = await race(t, server, 50, 20, (client) => ask(client, 'remembers:increment', 'n'));
     assert.deepEqual(numbers.toSorted((a, b) => a - b), range(1000).map((n) => n + 1), 'each number once');
     const client = await connect(t, server);
@@ -44,7 +61,7 @@ for (const what of DURABILITIES) {
   });
 
   test(`${what}: what was added is the sum`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     await race(t, server, 50, 20, (client) => ask(client, 'remembers:add', 'n'));
     const client = await connect(t, server);
     assert.equal(await get(client, 'n'), 1000);
@@ -53,7 +70,7 @@ for (const what of DURABILITIES) {
   });
 
   test(`${what}: calls with the same key run one after the other, and never again`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     const keys = ['a', 'b', 'c'];
     await race(t, server, 30, 20, (client, time) => ask(client, 'remembers:serial', keys[time % 3]));
     const client = await connect(t, server);
@@ -64,7 +81,7 @@ for (const what of DURABILITIES) {
   });
 
   test(`${what}: nobody takes what another one has taken`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     const client = await connect(t, server);
     const waiting = FULL ? 10_000 : 200;
     for (const from of range(waiting / 200)) {
@@ -79,7 +96,7 @@ for (const what of DURABILITIES) {
   });
 
   test(`${what}: events leave in the order of the commits`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     const witness = await connect(t, server);
     await race(t, server, 20, 10, (client) => ask(client, 'remembers:emit', 'n'));
     await until(() => received(witness, 'remembers:number').length === 200);
@@ -87,7 +104,7 @@ for (const what of DURABILITIES) {
   });
 
   test(`${what}: a call that fails has written nothing`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     const client = await connect(t, server);
     const rejected = await steps(client, { set: ['k', 1] }, { add: ['n', 1] }, 'reject');
     assert.equal(rejected.error.code, 'no');
@@ -96,7 +113,7 @@ for (const what of DURABILITIES) {
   });
 
   test(`${what}: a sum of accounts that many move between stays what it is`, async (t) => {
-    const server = await startServer(t, { config: durability(what), plugins: [REMEMBERS] });
+    const server = await startAt(t, what);
     const client = await connect(t, server);
     const accounts = range(5).map((n) => `account:${n}`);
     await steps(client, ...accounts.map((account) => ({ set: [account, 100] })));
@@ -110,73 +127,73 @@ for (const what of DURABILITIES) {
   });
 }
 
-test('a call sees its own writes, and others see them when it is done', async (t) => {
-  const server = await startServer(t, { plugins: [REMEMBERS] });
-  const client = await connect(t, server);
-  assert.deepEqual(
-    await steps(
-      client,
-      { set: ['a', { x: 1 }] },
-      { get: 'a' },
-      { add: ['n', 5] },
-      { add: ['n', -2] },
-      { get: 'n' },
-      { scan: ['', null, 10] },
-      { delete: 'a' },
-      { exists: 'a' },
-      { scan: ['', null, 10] },
-      { set: ['a', 7] },
-      { add: ['a', 1] },
-    ),
-    [null, { x: 1 }, null, null, 3, ['a', 'n'], null, false, ['n'], null, null],
-  );
-  assert.deepEqual(await steps(client, { get: 'a' }, { get: 'n' }), [8, 3]);
-});
+for (const what of ['commit', 'redis']) {
+  test(`${what}: a call sees its own writes, and others see them when it is done`, async (t) => {
+    const server = await startAt(t, what);
+    const client = await connect(t, server);
+    assert.deepEqual(
+      await steps(
+        client,
+        { set: ['a', { x: 1 }] },
+        { get: 'a' },
+        { add: ['n', 5] },
+        { add: ['n', -2] },
+        { get: 'n' },
+        { scan: ['', null, 10] },
+        { delete: 'a' },
+        { exists: 'a' },
+        { scan: ['', null, 10] },
+        { set: ['a', 7] },
+        { add: ['a', 1] },
+      ),
+      [null, { x: 1 }, null, null, 3, ['a', 'n'], null, false, ['n'], null, null],
+    );
+    assert.deepEqual(await steps(client, { get: 'a' }, { get: 'n' }), [8, 3]);
+  });
 
-test('keys are listed in order, from where one wants', async (t) => {
-  const server = await startServer(t, { plugins: [REMEMBERS] });
-  const client = await connect(t, server);
-  const keys = range(30).map((n) => `k:${String(n).padStart(2, '0')}`);
-  await steps(client, ...keys.map((key) => ({ set: [key, key] })), { set: ['j', 1] }, { set: ['l', 1] });
-  assert.deepEqual((await steps(client, { scan: ['k:', null, 1000] }))[0], keys);
-  assert.deepEqual((await steps(client, { scan: ['k:', 'k:09', 5] }))[0], keys.slice(10, 15));
-  assert.deepEqual((await steps(client, { delete: 'k:11' }, { scan: ['k:', 'k:09', 2] }))[1], ['k:10', 'k:12']);
-  assert.deepEqual((await steps(client, { scan: ['k:', 'k:09', 2] }))[0], ['k:10', 'k:12']);
-  assert.deepEqual((await steps(client, { scan: ['nothing', null, 5] }))[0], []);
-  assert.match((await steps(client, { scan: ['', null, 1001] }))[0].invalid, /1000/);
-});
+  test(`${what}: keys are listed in order, from where one wants`, async (t) => {
+    const server = await startAt(t, what);
+    const client = await connect(t, server);
+    const keys = range(30).map((n) => `k:${String(n).padStart(2, '0')}`);
+    await steps(client, ...keys.map((key) => ({ set: [key, key] })), { set: ['j', 1] }, { set: ['l', 1] });
+    assert.deepEqual((await steps(client, { scan: ['k:', null, 1000] }))[0], keys);
+    assert.deepEqual((await steps(client, { scan: ['k:', 'k:09', 5] }))[0], keys.slice(10, 15));
+    assert.deepEqual((await steps(client, { delete: 'k:11' }, { scan: ['k:', 'k:09', 2] }))[1], ['k:10', 'k:12']);
+    assert.deepEqual((await steps(client, { scan: ['k:', 'k:09', 2] }))[0], ['k:10', 'k:12']);
+    assert.deepEqual((await steps(client, { scan: ['nothing', null, 5] }))[0], []);
+    assert.match((await steps(client, { scan: ['', null, 1001] }))[0].invalid, /1000/);
+  });
 
-test('what has a time to live is gone then, and its place in the bucket is free', async (t) => {
-  const config = `${durability('commit')}\nbucket_keys = 2`;
-  const server = await startServer(t, { config, plugins: [REMEMBERS] });
-  const client = await connect(t, server);
-  await steps(client, { set_for: [300, 'short', 1] }, { set_for: [600_000, 'long', 2] });
-  assert.deepEqual(await steps(client, { get: 'short' }, { get: 'long' }), [1, 2]);
-  await assertFailed(server, await steps(client, { set: ['third', 3] }), 'plugin_error');
-  await until(async () => (await get(client, 'short')) === null);
-  await until(async () => Array.isArray(await steps(client, { set: ['third', 3] })), { message: 'there is room' });
-  assert.deepEqual((await steps(client, { scan: ['', null, 10] }))[0], ['long', 'third']);
-});
+  test(`${what}: what has a time to live is gone then, and its place in the bucket is free`, async (t) => {
+    const server = await startAt(t, what, { more: 'bucket_keys = 2' });
+    const client = await connect(t, server);
+    await steps(client, { set_for: [300, 'short', 1] }, { set_for: [600_000, 'long', 2] });
+    assert.deepEqual(await steps(client, { get: 'short' }, { get: 'long' }), [1, 2]);
+    await assertFailed(server, await steps(client, { set: ['third', 3] }), 'plugin_error');
+    await until(async () => (await get(client, 'short')) === null);
+    await until(async () => Array.isArray(await steps(client, { set: ['third', 3] })), { message: 'there is room' });
+    assert.deepEqual((await steps(client, { scan: ['', null, 10] }))[0], ['long', 'third']);
+  });
 
-test('what is too much is said', async (t) => {
-  const config = `${durability('commit')}\nbucket_bytes = "10kB"\nmax_value = "4kB"`;
-  const server = await startServer(t, { config, plugins: [REMEMBERS] });
-  const client = await connect(t, server);
-  const [fits, tooLarge] = await steps(client, { fill: ['a', 4000] }, { fill: ['b', 4001] });
-  assert.equal(fits, null);
-  assert.match(tooLarge.over_budget, /max_value = 4kB/);
-  await steps(client, { fill: ['b', 4000] });
-  const line = await assertFailed(server, await steps(client, { fill: ['c', 4000] }), 'plugin_error');
-  assert.match(line, /bucket_bytes = 10kB of the bucket plugin\/remembers/);
-  assert.deepEqual(await steps(client, { fill: ['b', 10] }, { fill: ['c', 4000] }), [null, null]);
-  for (const key of ['', 'x'.repeat(513), 'a\0b']) {
-    const [got, set, added] = await steps(client, { get: key }, { set: [key, 1] }, { add: [key, 1] });
-    for (const said of [got, set, added]) assert.match(said.invalid, /^key: /, JSON.stringify(key));
-  }
-  await steps(client, { set: ['text', 'no number'] }, { set: ['most', 2 ** 53] });
-  const noNumber = await assertFailed(server, await steps(client, { add: ['text', 1] }), 'plugin_error');
-  assert.match(noNumber, /"text" cannot be added to: its value is no whole number/);
-});
+  test(`${what}: what is too much is said`, async (t) => {
+    const server = await startAt(t, what, { more: 'bucket_bytes = "10kB"\nmax_value = "4kB"' });
+    const client = await connect(t, server);
+    const [fits, tooLarge] = await steps(client, { fill: ['a', 4000] }, { fill: ['b', 4001] });
+    assert.equal(fits, null);
+    assert.match(tooLarge.over_budget, /max_value = 4kB/);
+    await steps(client, { fill: ['b', 4000] });
+    const line = await assertFailed(server, await steps(client, { fill: ['c', 4000] }), 'plugin_error');
+    assert.match(line, /bucket_bytes = 10kB of the bucket plugin\/remembers/);
+    assert.deepEqual(await steps(client, { fill: ['b', 10] }, { fill: ['c', 4000] }), [null, null]);
+    for (const key of ['', 'x'.repeat(513), 'a\0b']) {
+      const [got, set, added] = await steps(client, { get: key }, { set: [key, 1] }, { add: [key, 1] });
+      for (const said of [got, set, added]) assert.match(said.invalid, /^key: /, JSON.stringify(key));
+    }
+    await steps(client, { set: ['text', 'no number'] }, { set: ['most', 2 ** 53] });
+    const noNumber = await assertFailed(server, await steps(client, { add: ['text', 1] }), 'plugin_error');
+    assert.match(noNumber, /"text" cannot be added to: its value is no whole number/);
+  });
+}
 
 test('buckets are granted one by one, to read or to write', async (t) => {
   const buckets = { wasm: 'remembers', grants: ['store:shared', 'store:look:read', 'store:many-*', 'emit', 'ask', 'everyone'] };

@@ -6,6 +6,7 @@ import { connect as connectTo } from 'node:net';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
 import { plugin } from '../support/plugins.mjs';
+import { startRedis } from '../support/redis.mjs';
 import { makeFolder, startServer } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -106,6 +107,23 @@ test('deliveries that come many times at once act once', async (t) => {
   assert.equal(new Set(answers.map((answer) => answer.text)).size, 5);
   assert.equal(await counted(socket), 5);
   await until(() => received(socket, 'hooked:told').length === 5);
+});
+
+test('deliveries that come to several servers of a cluster act once', async (t) => {
+  const redis = await startRedis(t);
+  const options = { config: `${CONFIG}[cluster]\n`, env: { ...ENV, MIXLAB_CLUSTER__URL: redis.url }, plugins: [STANDARD] };
+  const servers = await Promise.all(range(2).map(() => startServer(t, options)));
+  const socket = await connect(t, servers[0]);
+  const text = body({ increment: 'n' });
+  const deliveries = range(5).map(() => signed.standard(text));
+  const deliver = async (n) => {
+    const answer = await post(servers[n % 2], 'standard', text, deliveries[n % 5]);
+    // One that is under way elsewhere may be told to come again.
+    return answer.status === 200 ? answer : deliver(n);
+  };
+  const answers = await Promise.all(range(20).map(deliver));
+  assert.equal(new Set(answers.map((answer) => answer.text)).size, 5);
+  assert.equal(await counted(socket), 5);
 });
 
 test('what was answered is there after the server was killed, and acts once still', async (t) => {

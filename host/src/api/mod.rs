@@ -17,7 +17,10 @@ use axum::{
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 
 use self::{
     auth::Backend,
@@ -213,7 +216,7 @@ async fn timers(
     let listing = tokio::task::spawn_blocking(move || {
         let mut plugins: Vec<_> = registry.timed().keys().collect();
         plugins.sort_unstable();
-        timers::list(&store, plugins)
+        Handle::current().block_on(timers::list(&store, plugins))
     });
     match listing.await {
         Ok(Ok(timers)) => Ok(Json(serde_json::json!({ "timers": timers })).into_response()),

@@ -86,7 +86,7 @@ pub struct State {
     given: Option<Arc<GuestMessage>>,
     effects: Vec<Effect>,
     /// None if the plugin does not use it.
-    store: Option<Arc<Open>>,
+    store: Option<Open>,
     /// What the call read and wrote, if it did.
     transaction: Option<Box<Transaction>>,
     /// Whether the call did what cannot be taken back.
@@ -109,7 +109,7 @@ impl State {
         plugin: Arc<str>,
         grants: Arc<ArcSwap<Grants>>,
         broadcast: Broadcast,
-        store: Option<Arc<Open>>,
+        store: Option<Open>,
         asks: Arc<Places>,
         http: Arc<HttpAccess>,
         allowance: Allowance,

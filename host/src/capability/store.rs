@@ -17,25 +17,25 @@ const MAX_SCANNED: u32 = 1000;
 const MAX_TTL: Duration = Duration::from_secs(100 * 366 * 24 * 60 * 60);
 
 impl store::Host for State {
-    fn get(
+    async fn get(
         &mut self,
         bucket: Option<String>,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, Error>> {
         self.meter.host_call(key.len())?;
-        Ok(self.stored(bucket, &key))
+        Ok(self.stored(bucket, &key).await)
     }
 
-    fn exists(
+    async fn exists(
         &mut self,
         bucket: Option<String>,
         key: String,
     ) -> wasmtime::Result<Result<bool, Error>> {
         self.meter.host_call(key.len())?;
-        Ok(self.stands(bucket, &key))
+        Ok(self.stands(bucket, &key).await)
     }
 
-    fn scan(
+    async fn scan(
         &mut self,
         bucket: Option<String>,
         prefix: String,
@@ -44,7 +44,7 @@ impl store::Host for State {
     ) -> wasmtime::Result<Result<Vec<store::Entry>, Error>> {
         let bytes = prefix.len() + after.as_ref().map_or(0, String::len);
         self.meter.host_call(bytes)?;
-        Ok(self.scanned(bucket, &prefix, after.as_deref(), limit))
+        Ok(self.scanned(bucket, &prefix, after.as_deref(), limit).await)
     }
 
     fn set(
@@ -111,20 +111,24 @@ impl State {
         }
     }
 
-    fn stands(&mut self, bucket: Option<String>, key: &str) -> Result<bool, Error> {
+    async fn stands(&mut self, bucket: Option<String>, key: &str) -> Result<bool, Error> {
         let bucket = self.bucket(bucket.as_deref(), false)?;
         let key = Key::new(&bucket, key)?;
         let transaction = self.transaction()?;
-        let stands = transaction.get(&key)?.is_some();
+        let stands = transaction.get(&key).await?.is_some();
         // No budget counts it.
         transaction.let_go(&key);
         Ok(stands)
     }
 
-    fn stored(&mut self, bucket: Option<String>, key: &str) -> Result<Option<Vec<u8>>, Error> {
+    async fn stored(
+        &mut self,
+        bucket: Option<String>,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, Error> {
         let bucket = self.bucket(bucket.as_deref(), false)?;
         let key = Key::new(&bucket, key)?;
-        let Some(value) = self.transaction()?.get(&key)? else {
+        let Some(value) = self.transaction()?.get(&key).await? else {
             return Ok(None);
         };
         if let Err(over) = self.meter.answer(value.bytes.len()) {
@@ -135,7 +139,7 @@ impl State {
         Ok(Some(value.bytes.to_vec()))
     }
 
-    fn scanned(
+    async fn scanned(
         &mut self,
         bucket: Option<String>,
         prefix: &str,
@@ -151,7 +155,8 @@ impl State {
             bytes: self.meter.boundary_left(),
         };
         let transaction = self.transaction()?;
-        let Page { entries, is_cut } = transaction.scan(&bucket, prefix, after, most)?;
+        let page = transaction.scan(&bucket, prefix, after, most).await?;
+        let Page { entries, is_cut } = page;
         // A part would pass for the whole.
         if is_cut {
             return Err(self.meter.boundary_full());

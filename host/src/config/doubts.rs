@@ -1,6 +1,6 @@
 //! What is allowed and is likely a mistake.
 
-use super::{Auth, Config, Plugin, Secret, Verification};
+use super::{Auth, Config, Plugin, Secret, StoreOn, Verification};
 
 /// A secret for HS256 has at least as many bytes as the hash (RFC 7518, section 3.2).
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -22,7 +22,18 @@ impl Config {
         let plugins = self.plugins.iter().filter(|plugin| plugin.enabled);
         let webhooks = plugins.flat_map(doubts_of_webhooks);
         let auth = self.auth.doubts().into_iter();
-        auth.chain(keys).chain(webhooks).collect()
+        let store = self.doubt_of_store().into_iter();
+        auth.chain(keys).chain(webhooks).chain(store).collect()
+    }
+
+    /// Plugins would find other data on each server.
+    fn doubt_of_store(&self) -> Option<String> {
+        let is_split = self.cluster.url.is_some() && self.store.on == Some(StoreOn::Disk);
+        is_split.then(|| {
+            "with [store] on = \"disk\", each server of the cluster has data of its own, timers and answers \
+             to webhooks included: on = \"redis\" has them share it"
+                .to_owned()
+        })
     }
 }
 

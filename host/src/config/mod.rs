@@ -39,8 +39,8 @@ pub use secret::Secret;
 pub use sections::{
     Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret,
     History, HttpRule, Issuer, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments,
-    Plugin, Presence, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, Verification,
-    Web, Webhook,
+    Plugin, Presence, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, StoreOn,
+    Verification, Web, Webhook,
 };
 pub use shutdown::Shutdown;
 pub use tls::{Certificate, Tls, TlsVersion};

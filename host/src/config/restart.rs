@@ -76,6 +76,7 @@ impl Config {
                 },
             store:
                 Store {
+                    on: store_on,
                     path: store_path,
                     durability,
                     commit_timeout,
@@ -201,6 +202,7 @@ impl Config {
             ),
             ("history.bytes", *history_bytes != new.history.bytes),
             ("history.max_age", *history_age != new.history.max_age),
+            ("store.on", *store_on != new.store.on),
             ("store.path", *store_path != new.store.path),
             ("store.durability", *durability != new.store.durability),
             (

@@ -759,6 +759,8 @@ impl Default for History {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
+    /// Where it is; none as long as that follows from `[cluster]`.
+    pub on: Option<StoreOn>,
     /// The file.
     pub path: PathBuf,
     /// What is on the disk when a client is told that its event was handled.
@@ -780,6 +782,7 @@ pub struct Store {
 impl Default for Store {
     fn default() -> Self {
         Self {
+            on: None,
             path: "data/store.redb".into(),
             durability: Durability::default(),
             commit_timeout: Duration::from_secs(10),
@@ -795,8 +798,39 @@ impl Store {
     /// One that nothing is left of.
     pub fn in_memory() -> Self {
         Self {
+            on: Some(StoreOn::Disk),
             durability: Durability::Memory,
             ..Self::default()
+        }
+    }
+
+    /// Whether it is in the Redis of the cluster.
+    pub fn is_in_redis(&self) -> bool {
+        self.on == Some(StoreOn::Redis)
+    }
+}
+
+/// `store.on`: where the store is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StoreOn {
+    /// In a file of this server alone.
+    Disk,
+    /// In the Redis of `[cluster]`, for all of its servers.
+    Redis,
+}
+
+impl TryFrom<String> for StoreOn {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "disk" => Ok(Self::Disk),
+            "redis" => Ok(Self::Redis),
+            _ => Err(format!(
+                "unknown store {text:?}{}",
+                suggest::hint(&text, &["disk", "redis"])
+            )),
         }
     }
 }

@@ -140,6 +140,15 @@ impl Call {
         plugins
     }
 
+    /// All who take part in it and use the store.
+    pub(super) fn who_stores(&self) -> impl Iterator<Item = &Arc<Plugin>> {
+        let filters = self.chain.iter().flat_map(|chain| chain.filters());
+        let all = filters
+            .map(|filter| &filter.plugin)
+            .chain([&self.route.plugin]);
+        all.filter(|plugin| plugin.store().is_some())
+    }
+
     /// Whether what one of its plugins stores is in another form by now.
     pub(super) fn is_outdated(&self) -> bool {
         let mut filters = self.chain.iter().flat_map(|chain| chain.filters());

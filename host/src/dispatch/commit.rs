@@ -6,16 +6,16 @@ use tokio::sync::oneshot;
 
 use super::{
     Dispatcher, Progress,
-    call::{Call, Ended},
+    call::{Call, Ended, Turns},
     failure::outcome_unknown,
     outcome::Verdict,
-    performed::{self, Performing},
+    performed::{self, Performed, Performing},
 };
 use crate::{
     effect::Effect,
     error::WireError,
-    plugin::{CallError, Completed, Job, Plugin, Reply, Spent},
-    store::{CommitError, Follow, Tell, Transaction, Unstored},
+    plugin::{CallError, Completed, Job, Lease, Plugin, Reply, Spent},
+    store::{CommitError, Committing, Follow, Key, Open, Refused, Tell, Transaction, Unstored},
 };
 
 /// A call runs again so often where its event was read. Then it gives way to others, and from then on
@@ -96,6 +96,9 @@ impl Dispatcher {
             lease = ended.lease.take();
             turn = Some(ended.call.take_turn());
         }
+        for plugin in ended.call.who_stores() {
+            plugin.expect_form(&mut transaction);
+        }
         let store = transaction.store().clone();
         let (performing, performed) = performed::pending();
         let concluding = Box::new(Concluding {
@@ -104,7 +107,27 @@ impl Dispatcher {
             verdict,
             performing: Some(performing),
         });
+        let held = (lease, turn);
         match store.commit(transaction, concluding) {
+            Committing::Over(result) => self.committed(result, held, performed),
+            Committing::Later(result) => {
+                let this = self.clone();
+                Progress::Moved(Box::pin(async move {
+                    let progress = this.committed(result.await, held, performed);
+                    progress.end().await;
+                }))
+            }
+        }
+    }
+
+    /// It is known whether a call is committed. Others may have what it held until then.
+    fn committed(
+        self: &Arc<Self>,
+        result: Result<(), Refused<Concluding>>,
+        (lease, turn): (Option<Lease>, Option<Turns>),
+        performed: Performed,
+    ) -> Progress {
+        match result {
             Ok(()) => {
                 drop((lease, turn));
                 Progress::until(performed)
@@ -233,12 +256,13 @@ impl<P: FnOnce(&mut Completed, bool) + Send + 'static> Follow for Following<P> {
 
 impl Dispatcher {
     /// Runs a call that is for no event, again as long as what it read from the store changes meanwhile,
-    /// and commits it, with what `amend` adds. Then it has `perform` do what follows, in the order of
+    /// and commits it, with what `amend` adds, who knows of the row that it is about. Then it has `perform` do what follows, in the order of
     /// commits, and know whether somebody waits for it still.
     pub(super) async fn transact<P>(
         self: &Arc<Self>,
         plugin: &Arc<Plugin>,
         job: impl Fn() -> Job,
+        about: Option<About>,
         amend: impl Fn(&mut Completed) -> Result<(), CallError>,
         perform: P,
     ) -> Completed
@@ -266,14 +290,20 @@ impl Dispatcher {
             {
                 transaction.forget_writes();
             }
+            if let Some(about) = &about
+                && let Err(error) = about.look_up(&mut completed).await
+            {
+                return Completed::failed(error.into());
+            }
             if let Err(error) = amend(&mut completed) {
                 return Completed::failed(error);
             }
-            let Some(transaction) = completed.recorded.transaction.take() else {
+            let Some(mut transaction) = completed.recorded.transaction.take() else {
                 perform(&mut completed, true);
                 return completed;
             };
             let acted = completed.recorded.acted;
+            plugin.expect_form(&mut transaction);
             let store = transaction.store().clone();
             let effects = &completed.recorded.effects;
             let is_kept = matches!(completed.reply, Ok(Reply::Connect(_)))
@@ -286,7 +316,7 @@ impl Dispatcher {
                 perform,
                 done: Some(done),
             });
-            let error = match store.commit(*transaction, following) {
+            let error = match store.commit(*transaction, following).known().await {
                 Ok(()) => {
                     drop((contended, lease));
                     return stored(is_done).await;
@@ -316,6 +346,26 @@ impl Dispatcher {
                 contended = Some(plugin.contended().clone().lock_owned().await);
             }
         }
+    }
+}
+
+/// A row of the store that a call is about.
+pub(super) struct About {
+    store: Open,
+    key: Key,
+}
+
+impl About {
+    pub(super) fn new(store: Open, key: Key) -> Self {
+        Self { store, key }
+    }
+
+    /// Has the call's transaction know what stands there.
+    async fn look_up(&self, completed: &mut Completed) -> Result<(), CommitError> {
+        let transaction = &mut completed.recorded.transaction;
+        let begin = || Box::new(Transaction::new(self.store.clone()));
+        let transaction = transaction.get_or_insert_with(begin);
+        transaction.committed(&self.key).await.map(drop)
     }
 }
 

@@ -178,7 +178,7 @@ impl Dispatcher {
                 completed.lease = None;
             }
         };
-        let completed = self.transact(plugin, job, |_| Ok(()), perform).await;
+        let completed = self.transact(plugin, job, None, |_| Ok(()), perform).await;
         match completed.reply {
             Ok(_) => plugin.succeeded(CallKind::Disconnect, Some(connection.address)),
             Err(error) => {
@@ -235,7 +235,7 @@ impl Consents {
             ..
         } = self
             .dispatcher
-            .transact(&plugin, job, |_| Ok(()), perform)
+            .transact(&plugin, job, None, |_| Ok(()), perform)
             .await;
         let failed = |error: &CallError| {
             let during = During::of(CallKind::Connect, ON_CONNECT, connection);

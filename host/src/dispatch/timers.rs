@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Dispatcher,
+    commit::About,
     failure::{self, During},
     serial::{Entered, Turn},
 };
@@ -27,6 +28,9 @@ use crate::{
 
 /// A timer whose store fails is tried again after so many milliseconds.
 const UNSTORED: u64 = 1000;
+
+/// So much longer than a call may take it has a timer to itself, among servers: to commit takes its time, too.
+const CLAIMED: Duration = Duration::from_secs(5);
 
 /// Timers that could not be read are looked for again after this.
 const UNREAD: Duration = Duration::from_secs(1);
@@ -79,7 +83,7 @@ impl Task for Timers {
                     self.known.clear();
                     self.learn().await;
                 }
-                keys = store.written() => due.follow(&keys),
+                keys = store.written() => due.follow(&keys).await,
                 () = due.next() => {}
             }
         }
@@ -139,7 +143,8 @@ impl Due {
             let mut after = None;
             loop {
                 let mut transaction = Transaction::new(store.clone());
-                let page = transaction.scan(&bucket, "", after.as_deref(), PAGE)?;
+                let page = transaction.scan(&bucket, "", after.as_deref(), PAGE);
+                let page = page.await?;
                 let is_last = page.entries.len() < PAGE.keys && !page.is_cut;
                 let rows = page.entries;
                 // What was read of others is not held against it.
@@ -149,7 +154,7 @@ impl Due {
                     let timer = Timer::of_value(&row.value).ok();
                     self.clock.set(&key, timer.as_ref().and_then(waited_for));
                     if let Some(timer) = timer.and_then(|timer| timer.put_back(now()))
-                        && transaction.get(&key)?.as_ref() == Some(&row.value)
+                        && transaction.get(&key).await?.as_ref() == Some(&row.value)
                     {
                         transaction.set(key, timer.to_value());
                     }
@@ -173,14 +178,15 @@ impl Due {
     /// Stores the timers that a plugin declares, and no others. False if others have written meanwhile.
     async fn declare(
         &self,
-        store: &Arc<Open>,
+        store: &Open,
         plugin: &str,
         schedules: &[Schedule],
     ) -> Result<bool, ScanError> {
         let bucket = bucket(Kind::Declared, plugin);
         let mut transaction = Transaction::new(store.clone());
         // No plugin declares more.
-        let rows = transaction.scan(&bucket, "", None, ALL_DECLARED)?.entries;
+        let rows = transaction.scan(&bucket, "", None, ALL_DECLARED);
+        let rows = rows.await?.entries;
         let declared: HashSet<&str> = schedules.iter().map(|it| it.name.as_str()).collect();
         let is_gone = |key: &str| !declared.contains(key);
         for row in rows.iter().filter(|row| is_gone(&row.key)) {
@@ -204,12 +210,12 @@ impl Due {
     }
 
     /// Timers were set, ended or cancelled.
-    fn follow(&self, keys: &[Key]) {
+    async fn follow(&self, keys: &[Key]) {
         let Some(store) = self.dispatcher.store.opened() else {
             return;
         };
         for key in keys.iter().filter(|key| owner(key).is_some()) {
-            let at = match stored(&store, key) {
+            let at = match stored(&store, key).await {
                 Ok(timer) => timer.as_ref().and_then(waited_for),
                 Err(_) => Some(now() + UNSTORED),
             };
@@ -238,7 +244,9 @@ impl Due {
             return Ok(());
         };
         let store = self.dispatcher.store.opened().ok_or(UNSTORED)?;
-        let Some(timer) = stored(&store, key).map_err(|_| UNSTORED)? else {
+        let mut transaction = Transaction::new(store.clone());
+        let timer = read(&mut transaction, key).await;
+        let Some(timer) = timer.map_err(|_| UNSTORED)? else {
             return Ok(());
         };
         match waited_for(&timer) {
@@ -253,6 +261,12 @@ impl Due {
             Some(key) => Some(self.turn(timed, key).await?),
             None => None,
         };
+        let time = timed.plugin.wall() + CLAIMED;
+        let claimed = transaction.claim(key, time).await;
+        if !claimed.map_err(|_| UNSTORED)? {
+            // Another server calls it. If that one dies meanwhile, the timer stays as it is.
+            return Err(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        }
         self.call(key, due.kind, timed, timer).await
     }
 
@@ -288,13 +302,11 @@ impl Due {
         // What is left of it is written by the same commit as what the call writes; nothing is, if it is
         // not what was due any more.
         let amend = |completed: &mut Completed| {
-            let store = self.dispatcher.store.opened();
-            let store = store.ok_or_else(|| CallError::Store("it is closed".to_owned()))?;
-            let transaction = &mut completed.recorded.transaction;
-            let transaction =
-                transaction.get_or_insert_with(|| Box::new(Transaction::new(store.clone())));
+            let Some(transaction) = &mut completed.recorded.transaction else {
+                return Err(CallError::Host("a timer has no transaction".to_owned()));
+            };
             let own = transaction.writes().contains_key(key);
-            if transaction.committed(key)? != Some(timer.to_value()) {
+            if transaction.known(key) != Some(timer.to_value()) {
                 return Err(CallError::Superseded);
             }
             let left = match &completed.reply {
@@ -320,7 +332,12 @@ impl Due {
             }
         };
         let job = || Job::Timer(firing.clone());
-        let completed = self.dispatcher.transact(plugin, job, amend, perform).await;
+        let store = self.dispatcher.store.opened().ok_or(UNSTORED)?;
+        let about = Some(About::new(store, key.clone()));
+        let completed = self
+            .dispatcher
+            .transact(plugin, job, about, amend, perform)
+            .await;
         let name = &*firing.name;
         let (attempt, is_last) = (firing.attempt, timer.failed().given_up);
         match completed.reply {
@@ -373,7 +390,7 @@ impl Due {
     async fn write_down(&self, key: &Key, timer: &Timer, failed: Timer) -> Result<(), u64> {
         let store = self.dispatcher.store.opened().ok_or(UNSTORED)?;
         let mut transaction = Transaction::new(store.clone());
-        let there = transaction.get(key).map_err(|_| UNSTORED)?;
+        let there = transaction.get(key).await.map_err(|_| UNSTORED)?;
         if there != Some(timer.to_value()) {
             return Ok(());
         }
@@ -388,7 +405,11 @@ fn waited_for(timer: &Timer) -> Option<u64> {
     (!timer.given_up).then_some(timer.at)
 }
 
-fn stored(store: &Arc<Open>, key: &Key) -> Result<Option<Timer>, CommitError> {
-    let value = Transaction::new(store.clone()).get(key)?;
+async fn stored(store: &Open, key: &Key) -> Result<Option<Timer>, CommitError> {
+    read(&mut Transaction::new(store.clone()), key).await
+}
+
+async fn read(transaction: &mut Transaction, key: &Key) -> Result<Option<Timer>, CommitError> {
+    let value = transaction.get(key).await?;
     Ok(value.and_then(|value| Timer::of_value(&value).ok()))
 }

@@ -4,6 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     Dispatcher, answer,
+    commit::About,
     failure::{self, During},
     outcome::{check_emits, steps_of_emits},
     serial::{Entered, Turn},
@@ -28,7 +29,7 @@ const FULL_RETRY: Duration = Duration::from_secs(5);
 /// Where it is kept what came of a delivery.
 #[derive(Clone)]
 struct Memory {
-    store: Arc<crate::store::Open>,
+    store: crate::store::Open,
     key: Key,
     remember: Duration,
 }
@@ -49,24 +50,21 @@ impl Memory {
     /// What was answered to the delivery, as soon as that is durable.
     async fn answered(&self) -> Result<Option<Answer>, CommitError> {
         let mut transaction = Transaction::new(self.store.clone());
-        let Some(value) = transaction.get(&self.key)? else {
+        let Some(value) = transaction.get(&self.key).await? else {
             return Ok(None);
         };
         self.store.commit_alone(transaction).await?;
         Ok(serde_json::from_slice(&value.bytes).ok())
     }
 
-    /// A transaction that holds only as long as nothing was answered.
-    fn begin(&self) -> Box<Transaction> {
-        let mut transaction = Box::new(Transaction::new(self.store.clone()));
-        // What cannot be read now cannot be committed either.
-        let _ = transaction.get(&self.key);
-        transaction
+    /// The call holds only as long as nothing was answered.
+    fn about(&self) -> About {
+        About::new(self.store.clone(), self.key.clone())
     }
 
     /// Has the answer kept together with what the call wrote.
     fn keep(&self, transaction: &mut Transaction, answer: &Answer) -> Result<(), CallError> {
-        if transaction.get(&self.key)?.is_some() {
+        if transaction.known(&self.key).is_some() {
             return Err(CallError::Conflict);
         }
         let bytes =
@@ -116,7 +114,6 @@ impl Dispatcher {
         let job = || Job::Webhook {
             request: request.clone(),
             client,
-            transaction: memory.as_ref().map(Memory::begin),
         };
         let amend = |completed: &mut Completed| {
             let Ok(Reply::Webhook(Ok(response))) = &completed.reply else {
@@ -132,11 +129,10 @@ impl Dispatcher {
                 return Err(CallError::Invalid(reason.to_owned()));
             }
             check_emits(&hooked.emits, &recorded.effects).map_err(CallError::Invalid)?;
-            let Some(memory) = &memory else {
-                return Ok(());
-            };
-            let transaction = recorded.transaction.get_or_insert_with(|| memory.begin());
-            memory.keep(transaction, &answer)
+            match (&memory, &mut recorded.transaction) {
+                (Some(memory), Some(transaction)) => memory.keep(transaction, &answer),
+                _ => Ok(()),
+            }
         };
         let broadcast = self.broadcast.clone();
         let perform = move |completed: &mut Completed, _: bool| {
@@ -145,7 +141,10 @@ impl Dispatcher {
                 effect::commit(effects, None, &broadcast, || {});
             }
         };
-        let mut completed = self.transact(&hooked.plugin, job, amend, perform).await;
+        let about = memory.as_ref().map(Memory::about);
+        let mut completed = self
+            .transact(&hooked.plugin, job, about, amend, perform)
+            .await;
         let reply = std::mem::replace(&mut completed.reply, Err(CallError::Busy));
         let response = match reply {
             Ok(Reply::Webhook(Ok(response))) => response,

@@ -63,7 +63,7 @@ pub enum CallError {
     #[error("the store is not available: {0}")]
     Store(String),
     /// Nobody knows what becomes of what it wrote.
-    #[error("the disk does not answer, and nobody knows what becomes of what was written")]
+    #[error("the store does not answer, and nobody knows what becomes of what was written")]
     Overdue,
     /// No instance could be had.
     #[error("no instance: {0}")]

@@ -305,12 +305,7 @@ impl Instance {
                 let call = filters.call_filter(store, &event, &message);
                 call.await.map(Reply::Filter)
             }
-            Job::Webhook {
-                request,
-                transaction,
-                ..
-            } => {
-                store.data_mut().go_on(transaction);
+            Job::Webhook { request, .. } => {
                 let Some(webhooks) = &self.webhooks else {
                     return Err(Misfit("it does not export webhooks".to_owned()).into());
                 };

@@ -30,8 +30,6 @@ pub enum Job {
         request: Arc<webhooks::Request>,
         /// Who sent it.
         client: ClientAddress,
-        /// What the host has read for it, which the call goes on with.
-        transaction: Option<Box<Transaction>>,
     },
     /// `filters.filter`.
     Filter {

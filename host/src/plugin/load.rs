@@ -118,7 +118,7 @@ pub struct Plugin {
     engine: Arc<Engine>,
     broadcast: Broadcast,
     /// Open, if it uses the store.
-    store: Option<Arc<Open>>,
+    store: Option<Open>,
     /// Those of its calls that kept conflicting run one after the other.
     contended: Arc<tokio::sync::Mutex<()>>,
     witness: Option<Arc<Witness>>,
@@ -472,7 +472,7 @@ impl Plugin {
     }
 
     /// The store, open if it or the host needs it for the plugin.
-    pub(crate) fn store(&self) -> Option<&Arc<Open>> {
+    pub(crate) fn store(&self) -> Option<&Open> {
         self.store.as_ref()
     }
 

@@ -140,7 +140,7 @@ impl Plugin {
         };
         let not_now = |error: CommitError| MigrationError::NotNow(error.to_string());
         let known = self.data_version();
-        let stored = stored_version(store, self.name()).map_err(not_now)?;
+        let stored = stored_version(store, self.name()).await.map_err(not_now)?;
         if stored == known {
             return Ok(None);
         }
@@ -192,10 +192,18 @@ impl Plugin {
         })
     }
 
+    /// Has a call's transaction hold only as long as what is stored is in this version's form: another server
+    /// may have brought it into that of another one.
+    pub(crate) fn expect_form(&self, transaction: &mut Transaction) {
+        if transaction.is_shared() {
+            transaction.expect(version_key(self.name()), self.data_version());
+        }
+    }
+
     /// Runs all batches and commits them; returns what they did.
     async fn run_migration(
         self: &Arc<Self>,
-        store: &Arc<Open>,
+        store: &Open,
         stored: u32,
         former: Option<&(Arc<Self>, Hold)>,
         until: Instant,
@@ -210,7 +218,7 @@ impl Plugin {
                 batches,
                 keys: transaction.writes().len(),
             };
-            write_version(&mut transaction, self.name(), done.to)?;
+            write_version(&mut transaction, self.name(), done.to).await?;
             if let Some((former, _)) = former {
                 // What of it is not committed by now never is: it knows nothing of the new form.
                 former.set_outdated(true);
@@ -229,7 +237,7 @@ impl Plugin {
 
     async fn run_batches(
         self: &Arc<Self>,
-        store: &Arc<Open>,
+        store: &Open,
         stored: u32,
     ) -> Result<(Box<Transaction>, usize), Stopped> {
         let mut transaction = Box::new(Transaction::new(store.clone()));
@@ -305,21 +313,22 @@ fn version_key(plugin: &str) -> Key {
 }
 
 /// The version of what is stored, 0 if that is nothing.
-pub(crate) fn stored_version(store: &Arc<Open>, plugin: &str) -> Result<u32, CommitError> {
-    let value = Transaction::new(store.clone()).get(&version_key(plugin))?;
+pub(crate) async fn stored_version(store: &Open, plugin: &str) -> Result<u32, CommitError> {
+    let key = version_key(plugin);
+    let value = Transaction::new(store.clone()).get(&key).await?;
     let text = value.map(|value| String::from_utf8_lossy(&value.bytes).into_owned());
     let version = text.map_or(Ok(0), |text| text.parse());
     version.map_err(|_| CommitError::Unavailable("the data version cannot be read".into()))
 }
 
-fn write_version(
+async fn write_version(
     transaction: &mut Transaction,
     plugin: &str,
     version: u32,
 ) -> Result<(), CommitError> {
     let key = version_key(plugin);
     // Whoever else migrates the same is a conflict.
-    transaction.committed(&key)?;
+    transaction.committed(&key).await?;
     let value = Value {
         bytes: version.to_string().into_bytes().into(),
         expires: None,

@@ -3,6 +3,7 @@
 
 use std::{net::Ipv4Addr, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
     task::{spawn_blocking, yield_now},
@@ -73,6 +74,7 @@ impl Headless {
         let around = Around {
             engine,
             store: Store::new(config::Store {
+                on: Some(config::StoreOn::Disk),
                 durability: config::Durability::Trial,
                 ..config.store.clone()
             }),
@@ -135,8 +137,12 @@ impl Headless {
     /// The timers of the plugins.
     pub(crate) fn timers(&self) -> Vec<Listed> {
         let registry = self.dispatcher.registry.load();
-        // One that is in memory can be read.
-        timers::list(&self.dispatcher.store, registry.timed().keys()).unwrap_or_default()
+        // One that is in memory can be read, and at once.
+        let listed = timers::list(&self.dispatcher.store, registry.timed().keys());
+        listed
+            .now_or_never()
+            .and_then(Result::ok)
+            .unwrap_or_default()
     }
 
     /// Waits until nothing is under way, nor due.

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::oneshot;
 
-use super::{CommitError, Open, Transaction};
+use super::{CommitError, Local, Open, Transaction};
 use crate::panics;
 
 /// So much is performed by who has just committed; the rest is left to the settler, so that nobody's
@@ -18,12 +18,12 @@ const MAX_HERE: usize = 64;
 
 /// Why a commit that was applied cannot be told of as one that is durable.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Unstored {
+pub(crate) enum Unstored {
     /// The disk did not take it, and nothing of it has happened.
     #[error("{0}")]
     Undone(Arc<str>),
     /// The disk takes so long that nobody knows what becomes of it.
-    #[error("the disk does not answer, and nobody knows what becomes of what was written")]
+    #[error("the store does not answer, and nobody knows what becomes of what was written")]
     Overdue,
 }
 
@@ -31,7 +31,7 @@ pub enum Unstored {
 pub(crate) type Tell = Box<dyn FnOnce() + Send>;
 
 /// What follows a commit: effects, an ack.
-pub trait Follow: Send + 'static {
+pub(crate) trait Follow: Send + 'static {
     /// Performs it, or tells that the commit is undone.
     fn follow(self: Box<Self>, stored: Result<(), Unstored>);
 
@@ -155,18 +155,19 @@ impl Open {
             told: Some(told),
             is_patient,
         });
-        self.commit(transaction, told).map_err(|(error, _)| error)?;
-        let stored = tells
-            .await
-            .unwrap_or(Err(Unstored::Undone("the store is closed".into())));
+        let committed = self.commit(transaction, told).known().await;
+        committed.map_err(|(error, _)| error)?;
+        let stored = tells.await.unwrap_or(Err(Unstored::Overdue));
         stored.map_err(|unstored| CommitError::Unavailable(unstored.to_string().into()))
     }
+}
 
+impl Local {
     /// Tells those who have waited too long for the disk.
     pub(super) fn tell_overdue(&self) {
         let overdue = {
             let mut state = self.state.lock();
-            state.following.overdue(self.config.commit_timeout)
+            state.following.overdue(self.config().commit_timeout)
         };
         for tell in overdue {
             caught(tell);
@@ -220,7 +221,7 @@ pub(super) fn tell(follow: Box<dyn Follow>, stored: Result<(), Unstored>) {
 }
 
 /// A panic of one is not the end of the others.
-fn caught(tell: impl FnOnce()) {
+pub(super) fn caught(tell: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(tell)) {
         let panic = panics::message(&*panic);
         tracing::error!("what follows a commit ended with a panic: {panic}");

@@ -1,14 +1,19 @@
 //! What plugins remember: keys and values in buckets, read and written by transactions.
 //!
-//! A transaction is held against what others have written meanwhile, and applied, at once and in
-//! memory, under one short lock ([`recent`]). It becomes durable afterwards, in groups, by one writer
-//! thread ([`writer`]). What waits for that is performed in the order of the commits ([`following`]).
+//! On a disk ([`local`]), a transaction is held against what others have written meanwhile, and applied, at
+//! once and in memory, under one short lock ([`recent`]). It becomes durable afterwards, in groups, by one
+//! writer thread ([`writer`]). What waits for that is performed in the order of the commits ([`following`]).
+//!
+//! In Redis ([`remote`]), which servers have in common, one script does both, and what was read is held
+//! against what is there by the numbers of its commits.
 
 mod disk;
 mod following;
 mod key;
+mod local;
 mod recent;
 mod rehearsal;
+mod remote;
 mod transaction;
 mod usage;
 mod writer;
@@ -20,14 +25,13 @@ mod tests;
 
 use std::{
     fmt, mem,
-    path::PathBuf,
     sync::{Arc, OnceLock},
-    thread::JoinHandle,
     time::Duration,
 };
 
 use arc_swap::ArcSwapOption;
-use parking_lot::{Condvar, Mutex};
+use futures_util::future::BoxFuture;
+use parking_lot::Mutex;
 use tokio::{runtime::Handle, sync::Notify, time::sleep};
 use tokio_util::sync::CancellationToken;
 
@@ -37,13 +41,7 @@ pub(crate) use self::{
     key::{Bucket, InvalidKey, Key},
     transaction::{Most, Page, ScanError, Transaction, Write},
 };
-use self::{
-    disk::{Disk, Held},
-    following::Following,
-    recent::Recent,
-    usage::Usage,
-    writer::Writer,
-};
+use self::{local::Local, remote::Remote, usage::Usage};
 use crate::config::{self, Durability};
 
 /// How often it is looked who waits too long for the disk.
@@ -68,6 +66,8 @@ impl Value {
 /// The store of a server. It is opened when the first plugin that needs it is loaded.
 pub struct Store {
     config: config::Store,
+    /// Where it is, if it is in Redis.
+    shared: Option<Shared>,
     opened: ArcSwapOption<Open>,
     /// Who opens it. That may take long, and nobody else is to wait for it.
     opening: Mutex<()>,
@@ -77,6 +77,15 @@ pub struct Store {
     is_rehearsal: bool,
     /// Why it shows nothing of the file.
     unseen: OnceLock<String>,
+}
+
+/// A store in Redis that is not opened yet.
+struct Shared {
+    url: config::RedisUrl,
+    /// What its keys begin with.
+    prefix: String,
+    /// Where it is spoken to.
+    runtime: Handle,
 }
 
 /// What a store tells.
@@ -104,11 +113,17 @@ struct Announce {
     keys: Vec<Key>,
 }
 
+impl Written {
+    fn announce(&self, keys: Vec<Key>) {
+        self.keys.lock().extend(keys);
+        self.some.notify_one();
+    }
+}
+
 impl Follow for Announce {
     /// Of an undone commit, too: what stands there now is what counts.
     fn follow(self: Box<Self>, _: Result<(), Unstored>) {
-        self.written.keys.lock().extend(self.keys);
-        self.written.some.notify_one();
+        self.written.announce(self.keys);
     }
 
     fn overdue(&mut self) -> Tell {
@@ -117,32 +132,57 @@ impl Follow for Announce {
 }
 
 /// A store that has been opened.
-pub struct Open {
-    config: config::Store,
-    disk: Disk,
-    state: Mutex<State>,
-    /// Wakes the writer.
-    written: Condvar,
-    /// Wakes who performs what waits for a commit.
-    signals: Signals,
-    writer: Mutex<Option<JoinHandle<()>>>,
-    /// Wakes who waits for the writer's end.
-    ended: Condvar,
+#[derive(Clone)]
+pub enum Open {
+    /// Of this server alone.
+    Disk(Arc<Local>),
+    /// In Redis, of all servers that use it.
+    Redis(Arc<Remote>),
 }
 
-/// What the one lock guards.
-struct State {
-    recent: Recent,
-    following: Following,
-    /// All that was committed up to here is durable.
-    durable: u64,
-    /// Why the last attempt to write failed; none if it did not.
-    failure: Option<Arc<str>>,
-    /// What was committed up to this is being written, or the disk failed at it: it may be there.
-    in_doubt: Option<u64>,
-    writer_sleeps: bool,
-    writer_ended: bool,
-    is_closed: bool,
+/// What comes of a commit.
+pub(crate) enum Committing<F> {
+    /// It is committed, and what follows is performed when that may be told; or it is not.
+    Over(Result<(), Refused<F>>),
+    /// That is known when Redis has answered.
+    Later(BoxFuture<'static, Result<(), Refused<F>>>),
+}
+
+impl<F> Committing<F> {
+    /// Waits until it is known.
+    pub(crate) async fn known(self) -> Result<(), Refused<F>> {
+        match self {
+            Self::Over(result) => result,
+            Self::Later(result) => result.await,
+        }
+    }
+}
+
+/// Why it is not committed, and what does not follow.
+pub(crate) type Refused<F> = (CommitError, Box<F>);
+
+impl Open {
+    /// Commits a transaction, and has `follow` performed when that may be told: when it is durable, as
+    /// configured, and after what follows former commits. If it cannot be committed, `follow` is given
+    /// back.
+    pub(crate) fn commit<F: Follow>(
+        &self,
+        transaction: Transaction,
+        follow: Box<F>,
+    ) -> Committing<F> {
+        match self {
+            Self::Disk(local) => Committing::Over(local.commit(transaction, follow)),
+            Self::Redis(remote) => remote.commit(&transaction, follow),
+        }
+    }
+
+    /// What it is configured to be.
+    pub(crate) fn config(&self) -> &config::Store {
+        match self {
+            Self::Disk(local) => local.config(),
+            Self::Redis(remote) => remote.config(),
+        }
+    }
 }
 
 /// Why a transaction is not committed.
@@ -194,23 +234,40 @@ impl fmt::Display for QuotaOf {
         }
     }
 }
+/// Why a value cannot be added to.
+const NO_NUMBER: &str = "its value is no whole number in decimal digits";
+
+/// The same.
+const OUT_OF_RANGE: &str = "the sum is out of the range of 64 bits";
 
 impl Store {
     /// Not opened yet.
     pub fn new(config: config::Store) -> Arc<Self> {
-        Self::with(config, false)
+        Self::with(config, None, false)
     }
 
     /// One that shows what the file holds, and keeps in memory what is written.
     pub fn rehearsal(config: config::Store) -> Arc<Self> {
-        Self::with(config, true)
+        Self::with(config, None, true)
     }
 
-    fn with(config: config::Store, is_rehearsal: bool) -> Arc<Self> {
+    /// Of a server of this cluster, if it is in one. It has to run on the server's runtime.
+    pub fn of_server(config: config::Store, cluster: &config::Cluster) -> Arc<Self> {
+        let url = cluster.url.clone().filter(|_| config.is_in_redis());
+        let shared = url.map(|url| Shared {
+            url,
+            prefix: cluster.prefix.clone(),
+            runtime: Handle::current(),
+        });
+        Self::with(config, shared, false)
+    }
+
+    fn with(config: config::Store, shared: Option<Shared>, is_rehearsal: bool) -> Arc<Self> {
         Arc::new(Self {
             config,
             is_rehearsal,
             unseen: OnceLock::new(),
+            shared,
             opened: ArcSwapOption::empty(),
             opening: Mutex::default(),
             signals: Signals::default(),
@@ -219,23 +276,25 @@ impl Store {
     }
 
     /// Opens it, if it is not open yet. Blocks.
-    pub fn open(&self) -> Result<Arc<Open>, OpenError> {
+    pub fn open(&self) -> Result<Open, OpenError> {
         let _opening = self.opening.lock();
         if let Some(open) = self.opened() {
             return Ok(open);
         }
-        let open = match self.is_rehearsal {
-            true => self.rehearse()?,
-            false => Open::start(self.config.clone(), self.signals.clone())?,
+        let (config, signals) = (self.config.clone(), self.signals.clone());
+        let open = match &self.shared {
+            _ if self.is_rehearsal => Open::Disk(self.rehearse()?),
+            Some(shared) => Open::Redis(Remote::start(config, shared, signals)),
+            None => Open::Disk(Local::start(config, signals)?),
         };
-        self.opened.store(Some(open.clone()));
+        self.opened.store(Some(Arc::new(open.clone())));
         Ok(open)
     }
 
     /// A server may have the file, and writes to it: what is there now says nothing.
-    fn rehearse(&self) -> Result<Arc<Open>, OpenError> {
+    fn rehearse(&self) -> Result<Arc<Local>, OpenError> {
         let (config, signals) = (self.config.clone(), self.signals.clone());
-        match Open::rehearse(config.clone(), signals.clone()) {
+        match Local::rehearse(config.clone(), signals.clone()) {
             Err(locked @ OpenError::Locked(_)) => {
                 let reason = format!("what plugins have stored was not looked at: {locked}");
                 self.unseen.get_or_init(|| reason);
@@ -243,7 +302,7 @@ impl Store {
                     durability: Durability::Memory,
                     ..config
                 };
-                Open::start(config, signals)
+                Local::start(config, signals)
             }
             opened => opened,
         }
@@ -255,19 +314,24 @@ impl Store {
     }
 
     /// The store, if a plugin needed it yet.
-    pub fn opened(&self) -> Option<Arc<Open>> {
-        self.opened.load_full()
+    pub fn opened(&self) -> Option<Open> {
+        self.opened.load().as_deref().cloned()
     }
 
     /// Why what is committed does not become durable; none if it does.
     pub fn failure(&self) -> Option<Arc<str>> {
-        self.opened()?.failure()
+        match self.opened()? {
+            Open::Disk(local) => local.failure(),
+            Open::Redis(remote) => remote.failure(),
+        }
     }
 
     /// Makes durable what has been committed. Nothing is committed any more. Blocks.
     pub fn close(&self) {
-        if let Some(open) = self.opened() {
-            open.close();
+        match self.opened() {
+            Some(Open::Disk(local)) => local.close(),
+            Some(Open::Redis(remote)) => remote.close(),
+            None => {}
         }
         self.closed.cancel();
     }
@@ -293,178 +357,13 @@ impl Store {
                 () = self.closed.cancelled() => true,
                 () = sleep(interval) => false,
             };
-            if let Some(open) = self.opened() {
-                open.settle().await;
-                open.tell_overdue();
+            if let Some(Open::Disk(local)) = self.opened() {
+                local.settle().await;
+                local.tell_overdue();
             }
             if is_closed {
                 return;
             }
         }
-    }
-}
-
-impl Open {
-    fn start(config: config::Store, signals: Signals) -> Result<Arc<Self>, OpenError> {
-        let path: Option<PathBuf> = match config.durability {
-            Durability::Memory | Durability::Trial => None,
-            Durability::Commit | Durability::Interval(_) => Some(config.path.clone()),
-        };
-        let opened = Disk::open(path, config.commit_timeout)?;
-        Self::over(opened, config, signals)
-    }
-
-    /// Over what the file holds, if it is to hold anything.
-    fn rehearse(config: config::Store, signals: Signals) -> Result<Arc<Self>, OpenError> {
-        if config.durability == Durability::Memory {
-            return Self::start(config, signals);
-        }
-        let opened = Disk::rehearse(&config.path, config.commit_timeout)?;
-        let config = config::Store {
-            durability: Durability::Memory,
-            ..config
-        };
-        Self::over(opened, config, signals)
-    }
-
-    fn over(
-        (disk, held): (Disk, Held),
-        config: config::Store,
-        signals: Signals,
-    ) -> Result<Arc<Self>, OpenError> {
-        let open = Arc::new(Self {
-            config,
-            disk,
-            state: Mutex::new(State {
-                recent: Recent::new(held),
-                following: Following::default(),
-                durable: 0,
-                failure: None,
-                in_doubt: None,
-                writer_sleeps: false,
-                writer_ended: false,
-                is_closed: false,
-            }),
-            written: Condvar::new(),
-            signals,
-            writer: Mutex::default(),
-            ended: Condvar::new(),
-        });
-        let thread = Writer::start(open.clone()).map_err(OpenError::Thread)?;
-        *open.writer.lock() = Some(thread);
-        Ok(open)
-    }
-
-    /// Commits a transaction, and has `follow` performed when that may be told: when it is durable, as
-    /// configured, and after what follows former commits. If it cannot be committed, `follow` is given
-    /// back.
-    pub fn commit<F: Follow>(
-        &self,
-        mut transaction: Transaction,
-        follow: Box<F>,
-    ) -> Result<(), (CommitError, Box<F>)> {
-        if let Err(error) = transaction.look_up(self) {
-            return Err((error, follow));
-        }
-        let mut state = self.state.lock();
-        let state_ref = &mut *state;
-        if !follow.is_wanted() {
-            return Err((CommitError::Outdated, follow));
-        }
-        if !state_ref.recent.is_valid(&transaction) {
-            return Err((CommitError::Conflict, follow));
-        }
-        let seq = if transaction.writes().is_empty() {
-            // Its answer tells of what it read, which may not be durable yet.
-            state_ref.recent.newest_of(&transaction)
-        } else {
-            if let Some(failure) = self.refuses_writes(state_ref) {
-                return Err((CommitError::Unavailable(failure), follow));
-            }
-            match state_ref.recent.apply(&transaction, &self.config) {
-                Ok(seq) => seq,
-                Err(error) => return Err((error, follow)),
-            }
-        };
-        let wakes = !transaction.writes().is_empty() && mem::take(&mut state_ref.writer_sleeps);
-        let of_host = transaction.writes().keys().filter(|key| key.is_of_host());
-        let of_host: Vec<_> = of_host.cloned().collect();
-        state_ref.recent.end(&mut transaction);
-        if transaction.writes().is_empty() && self.may_be_told(state_ref, seq) {
-            drop(state);
-            follow.follow(Ok(()));
-            return Ok(());
-        }
-        let last = state_ref.recent.seq();
-        if !of_host.is_empty() {
-            let written = self.signals.written.clone();
-            let keys = of_host;
-            let announce = Box::new(Announce { written, keys });
-            state_ref.following.push(last, announce);
-        }
-        state_ref.following.push(last, follow);
-        drop(state);
-        if wakes {
-            self.written.notify_one();
-        }
-        self.follow_here();
-        Ok(())
-    }
-
-    /// Whether clients may be told of what was committed then.
-    fn may_be_told(&self, state: &State, seq: u64) -> bool {
-        seq <= self.tellable(state)
-    }
-
-    /// Clients may be told of all that was committed up to this.
-    fn tellable(&self, state: &State) -> u64 {
-        match self.config.durability {
-            Durability::Commit => state.durable,
-            Durability::Interval(_) | Durability::Memory | Durability::Trial => u64::MAX,
-        }
-    }
-
-    /// Why nothing can be written now.
-    fn refuses_writes(&self, state: &State) -> Option<Arc<str>> {
-        if state.is_closed {
-            return Some("the store is closed".into());
-        }
-        if !state.recent.keeps_up() {
-            return Some("the disk does not keep up".into());
-        }
-        state.failure.clone().or_else(|| self.disk.hangs())
-    }
-
-    /// What it is configured to be.
-    pub fn config(&self) -> &config::Store {
-        &self.config
-    }
-
-    fn failure(&self) -> Option<Arc<str>> {
-        let failure = self.state.lock().failure.clone();
-        failure.or_else(|| self.disk.hangs())
-    }
-
-    fn close(&self) {
-        let mut state = self.state.lock();
-        state.is_closed = true;
-        self.written.notify_one();
-        while !state.writer_ended {
-            let wait = OVERDUE_INTERVAL.min(self.config.commit_timeout);
-            self.ended.wait_for(&mut state, wait);
-            if !state.writer_ended && self.disk.hangs().is_some() {
-                tracing::error!(
-                    "the store is left as it is: the disk does not answer, and nobody knows what \
-                     becomes of what was written last"
-                );
-                return;
-            }
-        }
-        drop(state);
-        let writer = self.writer.lock().take();
-        if let Some(Err(panic)) = writer.map(JoinHandle::join) {
-            tracing::error!("the store's writer: {}", crate::panics::message(&*panic));
-        }
-        self.disk.close();
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{
-    Bucket, CommitError, Key, QuotaOf, Usage, Value,
+    Bucket, CommitError, Key, NO_NUMBER, OUT_OF_RANGE, QuotaOf, Usage, Value,
     disk::{Batch, Held},
     transaction::{Former, Range, Transaction, Write},
 };
@@ -343,11 +343,11 @@ pub(super) fn sum(former: Option<&Value>, delta: i64) -> Result<Value, &'static 
         Some(value) => {
             let text = std::str::from_utf8(&value.bytes).ok();
             let number = text.and_then(|text| text.parse::<i64>().ok());
-            number.ok_or("its value is no whole number in decimal digits")?
+            number.ok_or(NO_NUMBER)?
         }
     };
     let sum = number.checked_add(delta);
-    let sum = sum.ok_or("the sum is out of the range of 64 bits")?;
+    let sum = sum.ok_or(OUT_OF_RANGE)?;
     Ok(Value {
         bytes: sum.to_string().into_bytes().into(),
         expires: former.and_then(|value| value.expires),

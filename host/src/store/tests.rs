@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use proptest::prelude::*;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
@@ -12,7 +13,7 @@ use super::*;
 use crate::{clock::now, units::Size};
 
 /// A store in a folder that lives as long as it.
-fn store(durability: Durability) -> (TempDir, Arc<Open>) {
+fn store(durability: Durability) -> (TempDir, Arc<Local>) {
     let folder = tempfile::tempdir().unwrap();
     let config = config::Store {
         path: folder.path().join("store.redb"),
@@ -22,8 +23,17 @@ fn store(durability: Durability) -> (TempDir, Arc<Open>) {
     (folder, open(config))
 }
 
-fn open(config: config::Store) -> Arc<Open> {
-    Open::start(config, Signals::default()).unwrap()
+fn open(config: config::Store) -> Arc<Local> {
+    Local::start(config, Signals::default()).unwrap()
+}
+
+fn begin(store: &Arc<Local>) -> Transaction {
+    Transaction::new(Open::Disk(store.clone()))
+}
+
+/// A disk is read at once.
+fn at_once<T>(read: impl Future<Output = T>) -> T {
+    read.now_or_never().expect("nobody is waited for")
 }
 
 fn key(name: &str) -> Key {
@@ -54,7 +64,7 @@ impl Follow for Tell {
 }
 
 /// Commits, and waits until it may be told.
-fn commit(store: &Arc<Open>, transaction: Transaction) -> Result<(), CommitError> {
+fn commit(store: &Arc<Local>, transaction: Transaction) -> Result<(), CommitError> {
     let (told, tells) = mpsc::channel();
     store
         .commit(transaction, Box::new(Tell(told)))
@@ -68,9 +78,9 @@ fn commit(store: &Arc<Open>, transaction: Transaction) -> Result<(), CommitError
     }
 }
 
-fn get(store: &Arc<Open>, name: &str) -> Option<String> {
-    let mut transaction = Transaction::new(store.clone());
-    let value = transaction.get(&key(name)).unwrap()?;
+fn get(store: &Arc<Local>, name: &str) -> Option<String> {
+    let mut transaction = begin(store);
+    let value = at_once(transaction.get(&key(name))).unwrap()?;
     Some(String::from_utf8(value.bytes.to_vec()).unwrap())
 }
 
@@ -91,12 +101,12 @@ fn until(is_so: impl Fn() -> bool) {
     panic!("it is never so");
 }
 
-fn usage(store: &Open) -> Usage {
+fn usage(store: &Local) -> Usage {
     store.state.lock().recent.usage(&Bucket::of_plugin("test"))
 }
 
-fn set(store: &Arc<Open>, name: &str, text: &str) {
-    let mut transaction = Transaction::new(store.clone());
+fn set(store: &Arc<Local>, name: &str, text: &str) {
+    let mut transaction = begin(store);
     transaction.set(key(name), value(text));
     commit(store, transaction).unwrap();
 }
@@ -107,8 +117,8 @@ fn a_transaction_conflicts_with_what_was_written_since_it_read() {
     set(&store, "a", "1");
     set(&store, "b", "1");
     for (reads, conflicts) in [("a", true), ("b", false)] {
-        let mut transaction = Transaction::new(store.clone());
-        transaction.get(&key(reads)).unwrap();
+        let mut transaction = begin(&store);
+        at_once(transaction.get(&key(reads))).unwrap();
         transaction.set(key("c"), value("2"));
         set(&store, "a", "2");
         let committed = commit(&store, transaction);
@@ -131,12 +141,12 @@ fn a_range_conflicts_with_a_key_that_comes_into_it_and_with_no_other() {
         (10, "k", true),
         (2, "j", false),
     ] {
-        let mut transaction = Transaction::new(store.clone());
-        transaction.scan(&bucket, "k", None, keys(limit)).unwrap();
+        let mut transaction = begin(&store);
+        at_once(transaction.scan(&bucket, "k", None, keys(limit))).unwrap();
         set(&store, written, "x");
         let is_conflict = matches!(commit(&store, transaction), Err(CommitError::Conflict));
         assert_eq!(is_conflict, conflicts, "{limit} keys, {written} written");
-        let mut transaction = Transaction::new(store.clone());
+        let mut transaction = begin(&store);
         transaction.delete(key(written));
         commit(&store, transaction).unwrap();
     }
@@ -173,8 +183,8 @@ fn what_was_committed_is_there_when_it_is_opened_again() {
 #[test]
 fn nothing_is_kept_in_memory_of_what_is_on_the_disk() {
     let (_folder, store) = store(Durability::Commit);
-    let mut reader = Transaction::new(store.clone());
-    reader.get(&key("k0")).unwrap();
+    let mut reader = begin(&store);
+    at_once(reader.get(&key("k0"))).unwrap();
     for number in 0..100 {
         set(&store, &format!("k{number}"), "x");
     }
@@ -193,17 +203,17 @@ fn what_is_added_to_is_not_lost_when_it_gets_to_the_disk_meanwhile() {
     let (_folder, store) = store(Durability::Commit);
     set(&store, "n", "40");
     // So that it is in memory still.
-    let held = Transaction::new(store.clone());
-    let mut first = Transaction::new(store.clone());
-    first.get(&key("other")).unwrap();
+    let held = begin(&store);
+    let mut first = begin(&store);
+    at_once(first.get(&key("other"))).unwrap();
     set(&store, "n", "41");
-    let mut adds = Transaction::new(store.clone());
+    let mut adds = begin(&store);
     adds.add(key("n"), 1).unwrap();
     adds.look_up(&store).unwrap();
     drop((held, first));
     set(&store, "other", "x");
     until(|| store.state.lock().recent.get(&key("n")).is_none());
-    let applied = store.state.lock().recent.apply(&adds, &store.config);
+    let applied = store.state.lock().recent.apply(&adds, store.config());
     assert!(applied.is_ok());
     assert_eq!(get(&store, "n").as_deref(), Some("42"));
     assert_eq!(usage(&store).keys, 2);
@@ -212,7 +222,7 @@ fn what_is_added_to_is_not_lost_when_it_gets_to_the_disk_meanwhile() {
 #[test]
 fn a_key_is_there_or_is_gone_for_a_whole_transaction() {
     let (_folder, store) = store(Durability::Memory);
-    let mut writer = Transaction::new(store.clone());
+    let mut writer = begin(&store);
     let expires = now() + 50;
     writer.set(
         key("short"),
@@ -222,11 +232,11 @@ fn a_key_is_there_or_is_gone_for_a_whole_transaction() {
         },
     );
     commit(&store, writer).unwrap();
-    let mut reader = Transaction::new(store.clone());
-    let first = reader.get(&key("short")).unwrap();
+    let mut reader = begin(&store);
+    let first = at_once(reader.get(&key("short"))).unwrap();
     assert!(first.is_some());
     until(|| now() > expires);
-    assert_eq!(reader.get(&key("short")).unwrap(), first);
+    assert_eq!(at_once(reader.get(&key("short"))).unwrap(), first);
     assert_eq!(get(&store, "short"), None);
 }
 
@@ -236,10 +246,10 @@ fn a_bucket_that_is_empty_again_is_forgotten() {
     for number in 0..10 {
         let bucket = Bucket::shared(&format!("room {number}"));
         let key = Key::new(&bucket, "k").unwrap();
-        let mut transaction = Transaction::new(store.clone());
+        let mut transaction = begin(&store);
         transaction.set(key.clone(), value("x"));
         commit(&store, transaction).unwrap();
-        let mut transaction = Transaction::new(store.clone());
+        let mut transaction = begin(&store);
         transaction.delete(key);
         commit(&store, transaction).unwrap();
     }
@@ -250,7 +260,7 @@ fn a_bucket_that_is_empty_again_is_forgotten() {
 fn keys_whose_time_is_over_make_room_however_many_they_are() {
     let (_folder, store) = store(Durability::Memory);
     let expires = Some(now());
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     for number in 0..60_000 {
         let value = Value {
             expires,
@@ -269,14 +279,14 @@ fn what_the_disk_does_not_take_is_undone_and_told() {
     set(&store, "a", "before");
     // Its database is gone, as after a failure of the system.
     store.disk.faults.refuses.store(true, SeqCst);
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     transaction.set(key("a"), value("after"));
     let (told, tells) = mpsc::channel();
     let committed = store.commit(transaction, Box::new(Tell(told)));
     assert!(committed.is_ok());
     // It may read what is not on the disk, or what is there again.
-    let mut reader = Transaction::new(store.clone());
-    let read = reader.get(&key("a")).unwrap();
+    let mut reader = begin(&store);
+    let read = at_once(reader.get(&key("a"))).unwrap();
     reader.set(key("copy"), read.unwrap());
     assert!(tells.recv().unwrap().is_err());
     assert!(store.failure().is_some());
@@ -296,7 +306,7 @@ fn what_is_on_the_disk_though_it_said_that_it_failed_has_happened() {
     let (_folder, store) = store(Durability::Commit);
     set(&store, "a", "before");
     store.disk.faults.denies.store(true, SeqCst);
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     transaction.set(key("a"), value("after"));
     commit(&store, transaction).unwrap();
     assert_eq!(get(&store, "a").as_deref(), Some("after"));
@@ -307,7 +317,7 @@ fn what_is_on_the_disk_though_it_said_that_it_failed_has_happened() {
 }
 
 /// A store whose disk is soon said to hang.
-fn impatient(durability: Durability) -> (TempDir, Arc<Open>) {
+fn impatient(durability: Durability) -> (TempDir, Arc<Local>) {
     let folder = tempfile::tempdir().unwrap();
     let config = config::Store {
         path: folder.path().join("store.redb"),
@@ -324,7 +334,7 @@ fn a_disk_that_hangs_is_told_and_what_waits_for_it_follows_when_it_answers() {
     set(&store, "a", "before");
     until(|| store.state.lock().recent.len() == 0);
     let hang = store.disk.faults.hangs.lock();
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     transaction.set(key("b"), value("x"));
     let (told, tells) = mpsc::channel();
     let committed = store.commit(transaction, Box::new(Tell(told)));
@@ -335,7 +345,7 @@ fn a_disk_that_hangs_is_told_and_what_waits_for_it_follows_when_it_answers() {
         tells.try_recv() == Ok(Err("overdue".into()))
     });
     // Nothing more is written, and what is there can be read.
-    let mut refused = Transaction::new(store.clone());
+    let mut refused = begin(&store);
     refused.set(key("c"), value("x"));
     let refused = commit(&store, refused);
     assert!(
@@ -358,7 +368,7 @@ fn a_disk_that_hangs_is_told_and_what_waits_for_it_follows_when_it_answers() {
 fn a_store_whose_disk_hangs_can_be_left() {
     let (_folder, store) = impatient(Durability::Commit);
     let hang = store.disk.faults.hangs.lock();
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     transaction.set(key("a"), value("x"));
     let (told, _tells) = mpsc::channel();
     assert!(store.commit(transaction, Box::new(Tell(told))).is_ok());
@@ -371,7 +381,7 @@ fn keys_of_the_host_are_told_when_they_are_durable() {
     let (_folder, store) = store(Durability::Commit);
     let hang = store.disk.faults.hangs.lock();
     let timer = Key::new(&Bucket::of_host("timers", "p"), "t").unwrap();
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     transaction.set(timer.clone(), value("x"));
     let (told, tells) = mpsc::channel();
     let committed = store.commit(transaction, Box::new(Tell(told)));
@@ -396,7 +406,7 @@ fn a_damaged_file_is_said_and_no_panic() {
     };
     let whole = open(config.clone());
     for number in 0..200 {
-        let mut transaction = Transaction::new(whole.clone());
+        let mut transaction = begin(&whole.clone());
         let expires = Some(now() + 3_600_000);
         let value = Value {
             expires,
@@ -417,16 +427,16 @@ fn a_damaged_file_is_said_and_no_panic() {
     });
     let look = |content: &[u8]| {
         std::fs::write(&path, content).unwrap();
-        let store = match Open::start(config.clone(), Signals::default()) {
+        let store = match Local::start(config.clone(), Signals::default()) {
             Ok(store) => store,
             Err(OpenError::Damaged { .. } | OpenError::Unreadable { .. }) => return,
             Err(error) => panic!("{error}"),
         };
         for number in 0..200 {
-            let _ = Transaction::new(store.clone()).get(&key(&format!("k{number}")));
+            let _ = at_once(begin(&store).get(&key(&format!("k{number}"))));
         }
         let bucket = Bucket::of_plugin("test");
-        let _ = Transaction::new(store.clone()).scan(&bucket, "", None, keys(1000));
+        let _ = at_once(begin(&store).scan(&bucket, "", None, keys(1000)));
         store.close();
     };
     cut.chain(filled).for_each(|content| look(&content));
@@ -443,7 +453,7 @@ fn a_bucket_takes_so_much_and_what_shrinks_it() {
     };
     let store = open(config);
     let try_to_set = |name: &str, text: &str| {
-        let mut transaction = Transaction::new(store.clone());
+        let mut transaction = begin(&store);
         transaction.set(key(name), value(text));
         commit(&store, transaction)
     };
@@ -468,8 +478,8 @@ fn all_shared_buckets_together_take_so_much_however_many_they_are() {
         let bucket = Bucket::shared(&format!("room-{number}"));
         Key::new(&bucket, "k").unwrap()
     };
-    let with = |store: &Arc<Open>, write: &dyn Fn(&mut Transaction)| {
-        let mut transaction = Transaction::new(store.clone());
+    let with = |store: &Arc<Local>, write: &dyn Fn(&mut Transaction)| {
+        let mut transaction = begin(store);
         write(&mut transaction);
         commit(store, transaction)
     };
@@ -479,7 +489,7 @@ fn all_shared_buckets_together_take_so_much_however_many_they_are() {
         assert_eq!(error, expected);
     };
     let store = open(config.clone());
-    let fill = |store: &Arc<Open>, from| {
+    let fill = |store: &Arc<Local>, from| {
         let set = |number| with(store, &|it| it.set(key(number), value("1")));
         (from..1000).find_map(|number| set(number).err().map(|error| (number, error)))
     };
@@ -502,7 +512,7 @@ fn all_shared_buckets_together_take_so_much_however_many_they_are() {
 }
 
 /// Ten keys with values of 100 bytes that are on the disk, and not in memory.
-fn large_values() -> (TempDir, Arc<Open>) {
+fn large_values() -> (TempDir, Arc<Local>) {
     let (folder, store) = store(Durability::Commit);
     for number in 0..10 {
         set(&store, &format!("k{number}"), &"x".repeat(100));
@@ -517,13 +527,13 @@ fn no_more_is_read_of_a_range_than_there_may_be_bytes_of() {
     let bucket = Bucket::of_plugin("test");
     let scan = |transaction: &mut Transaction, bytes| {
         let before = store.disk.faults.rows_read.load(SeqCst);
-        let page = transaction.scan(&bucket, "k", None, Most { keys: 10, bytes });
+        let page = at_once(transaction.scan(&bucket, "k", None, Most { keys: 10, bytes }));
         let Page { entries, is_cut } = page.unwrap();
         let names: Vec<_> = entries.into_iter().map(|entry| entry.key).collect();
         let rows = store.disk.faults.rows_read.load(SeqCst) - before;
         (names.join(" "), is_cut, rows)
     };
-    let new = || Transaction::new(store.clone());
+    let new = || begin(&store);
     assert_eq!(scan(&mut new(), 306), ("k0 k1 k2".to_owned(), true, 4));
     assert_eq!(
         scan(&mut new(), 10),
@@ -554,10 +564,10 @@ fn no_more_is_read_of_a_range_than_there_may_be_bytes_of() {
 #[test]
 fn values_that_nobody_wants_are_not_kept_in_memory() {
     let (_folder, store) = large_values();
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     for number in 0..10 {
         let key = key(&format!("k{number}"));
-        assert!(transaction.get(&key).unwrap().is_some());
+        assert!(at_once(transaction.get(&key)).unwrap().is_some());
         transaction.let_go(&key);
         transaction.delete(key);
     }
@@ -570,13 +580,13 @@ fn values_that_nobody_wants_are_not_kept_in_memory() {
     // Whoever wants one after all has what was there, and the commit is held against the first look.
     for is_changed in [false, true] {
         set(&store, "n", "1");
-        let mut transaction = Transaction::new(store.clone());
-        transaction.get(&key("n")).unwrap();
+        let mut transaction = begin(&store);
+        at_once(transaction.get(&key("n"))).unwrap();
         transaction.let_go(&key("n"));
         if is_changed {
             set(&store, "n", "2");
         }
-        assert!(transaction.get(&key("n")).unwrap().is_some());
+        assert!(at_once(transaction.get(&key("n"))).unwrap().is_some());
         transaction.let_go(&key("n"));
         transaction.add(key("n"), 5).unwrap();
         let committed = commit(&store, transaction);
@@ -612,8 +622,7 @@ fn take(transaction: &mut Transaction, step: &Step) -> Vec<String> {
     let name = |number: &u8| key(&format!("k{number}"));
     let text = |value: Value| String::from_utf8(value.bytes.to_vec()).unwrap();
     match step {
-        Step::Get(key) => transaction
-            .get(&name(key))
+        Step::Get(key) => at_once(transaction.get(&name(key)))
             .unwrap()
             .map(text)
             .into_iter()
@@ -632,7 +641,7 @@ fn take(transaction: &mut Transaction, step: &Step) -> Vec<String> {
         }
         Step::Scan(limit) => {
             let bucket = Bucket::of_plugin("test");
-            let found = transaction.scan(&bucket, "k", None, keys(*limit)).unwrap();
+            let found = at_once(transaction.scan(&bucket, "k", None, keys(*limit))).unwrap();
             let entries = found.entries.into_iter();
             entries
                 .map(|entry| entry.key + "=" + &text(entry.value))
@@ -685,7 +694,7 @@ proptest! {
         for round in rounds {
             // All of a round begin before the first of them is committed.
             let run = |steps: Vec<Step>| {
-                let mut transaction = Transaction::new(store.clone());
+                let mut transaction = begin(&store);
                 let said: Vec<_> = steps.iter().map(|step| take(&mut transaction, step)).collect();
                 (steps, said, transaction)
             };
@@ -709,7 +718,7 @@ proptest! {
         drop(store);
         let config = config::Store { path: folder.path().join("store.redb"), ..config::Store::default() };
         let store = open(config);
-        let mut transaction = Transaction::new(store.clone());
+        let mut transaction = begin(&store);
         prop_assert_eq!(take(&mut transaction, &Step::Scan(10)), model(&mut map, &Step::Scan(10)));
         drop(transaction);
         store.close();
@@ -732,7 +741,7 @@ async fn what_follows_one_commit_is_performed_on_the_servers_runtime_without_the
         }
     }
     let (told, tells) = oneshot::channel();
-    let mut transaction = Transaction::new(store.clone());
+    let mut transaction = begin(&store);
     transaction.set(key("a"), value("1"));
     let committed = store.commit(transaction, Box::new(OnRuntime(told)));
     assert!(committed.is_ok());
@@ -744,7 +753,7 @@ fn usage_is_written_when_it_changes() {
     let (_folder, store) = store(Durability::Commit);
     let bucket = Bucket::of_plugin("test");
     for (text, is_written) in [("1", true), ("2", false), ("10", true), ("11", false)] {
-        let mut transaction = Transaction::new(store.clone());
+        let mut transaction = begin(&store);
         transaction.set(key("a"), value(text));
         transaction.look_up(&store).unwrap();
         let batch = {

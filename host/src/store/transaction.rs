@@ -3,15 +3,17 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
-    sync::Arc,
+    time::Duration,
 };
 
-use super::{Bucket, CommitError, InvalidKey, Key, Open, Value, recent::sum};
+use super::{
+    Bucket, CommitError, InvalidKey, Key, OUT_OF_RANGE, Open, Value, local::Local, recent::sum,
+};
 use crate::clock::now;
 
 /// A call's reads and writes. Reads see its own writes; nobody else does before it is committed.
 pub struct Transaction {
-    store: Arc<Open>,
+    store: Open,
     /// The last commit when it read for the first time; none if it did not, or has ended.
     began: Option<u64>,
     reads: BTreeMap<Key, Read>,
@@ -20,13 +22,15 @@ pub struct Transaction {
     /// What stood under the keys that it writes when it was about to commit, of those whose value it does not
     /// have.
     formers: HashMap<Key, Option<Former>>,
+    /// What has to stand where, for servers that have a store in common.
+    expected: Vec<(Key, String)>,
     /// Of the keys and values that it sets.
     set_bytes: u64,
 }
 
 #[derive(Clone)]
 struct Read {
-    /// The last commit when it was read.
+    /// On a disk the last commit when it was read; in Redis the one that wrote it, 0 if nothing stands there.
     at: u64,
     /// What stands there, whether its time is over or not.
     value: Seen,
@@ -106,13 +110,24 @@ pub struct Page {
 #[derive(Debug, Clone)]
 pub(super) struct Range {
     /// What they begin with.
-    prefix: Key,
+    pub(super) prefix: Key,
     /// The one before the first; none: from the first on.
     after: Option<Key>,
     /// The last one that was read; none: to the end.
-    last: Option<Key>,
-    /// The last commit when they were read.
+    pub(super) last: Option<Key>,
+    /// On a disk, the last commit when they were read.
     pub(super) at: u64,
+    /// In Redis, what stood there.
+    pub(super) stood: Option<Stood>,
+}
+
+/// All that stood in a range in Redis, whether its time was over or not.
+#[derive(Debug, Clone)]
+pub(super) struct Stood {
+    /// How many keys there were.
+    pub count: u64,
+    /// A hash over them and the commits that wrote them.
+    pub hash: String,
 }
 
 impl Range {
@@ -132,7 +147,7 @@ impl Range {
 
 impl Transaction {
     /// Nothing read or written yet.
-    pub fn new(store: Arc<Open>) -> Self {
+    pub fn new(store: Open) -> Self {
         Self {
             store,
             began: None,
@@ -140,23 +155,24 @@ impl Transaction {
             ranges: Vec::new(),
             writes: BTreeMap::new(),
             formers: HashMap::new(),
+            expected: Vec::new(),
             set_bytes: 0,
         }
     }
 
     /// The store that it is for.
-    pub fn store(&self) -> &Arc<Open> {
+    pub fn store(&self) -> &Open {
         &self.store
     }
 
     /// A key's value, as this transaction sees it.
-    pub fn get(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
+    pub async fn get(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
         match self.writes.get(key) {
             Some(Write::Set(value)) => return Ok(Some(value.clone())),
             Some(Write::Delete) => return Ok(None),
             Some(Write::Add(_)) | None => {}
         }
-        let value = self.read(key)?;
+        let value = self.read(key).await?;
         let Some(Write::Add(delta)) = self.writes.get(key) else {
             return Ok(value);
         };
@@ -164,8 +180,29 @@ impl Transaction {
     }
 
     /// A key's value as others have committed it.
-    pub fn committed(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
-        self.read(key)
+    pub async fn committed(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
+        self.read(key).await
+    }
+
+    /// A key's value as others have committed it, if it was read before.
+    pub fn known(&self, key: &Key) -> Option<Value> {
+        match self.reads.get(key) {
+            Some(Read {
+                value: Seen::Kept(value),
+                is_live: true,
+                ..
+            }) => value.clone(),
+            _ => None,
+        }
+    }
+
+    /// Whether this server is the one that deals with what stands under a key, which was read: for so long no
+    /// other one is told so. A store on disk has no other one.
+    pub async fn claim(&self, key: &Key, time: Duration) -> Result<bool, CommitError> {
+        match (&self.store, self.reads.get(key)) {
+            (Open::Redis(remote), Some(read)) => remote.claim(key, read.at, time).await,
+            _ => Ok(true),
+        }
     }
 
     /// The value that was read of a key is of no use. What it was is held against the commit as ever.
@@ -177,7 +214,7 @@ impl Transaction {
 
     /// So many keys at most that begin with `prefix`, behind `after`, in order of their bytes. Of the disk no more
     /// is read than that.
-    pub fn scan(
+    pub async fn scan(
         &mut self,
         bucket: &Bucket,
         prefix: &str,
@@ -196,8 +233,9 @@ impl Transaction {
             after,
             last: None,
             at: 0,
+            stood: None,
         };
-        let (found, is_cut) = self.read_range(&mut range, most)?;
+        let (found, is_cut) = self.read_range(&mut range, most).await?;
         self.ranges.push(range);
         let entry = |(key, value): (Key, Value)| Entry {
             key: key.name().to_owned(),
@@ -243,7 +281,7 @@ impl Transaction {
                 None => {
                     return Err(CommitError::NoNumber {
                         key: key.name().to_owned(),
-                        reason: "the sum is out of the range of 64 bits",
+                        reason: OUT_OF_RANGE,
                     });
                 }
             },
@@ -256,8 +294,8 @@ impl Transaction {
 
     /// A copy, for a call that goes on with it and may fail alone.
     pub fn fork(&self) -> Self {
-        if let Some(began) = self.began {
-            self.store.state.lock().recent.begin_at(began);
+        if let (Open::Disk(local), Some(began)) = (&self.store, self.began) {
+            local.state.lock().recent.begin_at(began);
         }
         Self {
             store: self.store.clone(),
@@ -266,8 +304,31 @@ impl Transaction {
             ranges: self.ranges.clone(),
             writes: self.writes.clone(),
             formers: self.formers.clone(),
+            expected: self.expected.clone(),
             set_bytes: self.set_bytes,
         }
+    }
+
+    /// Whether it is of a store that servers have in common.
+    pub fn is_shared(&self) -> bool {
+        matches!(self.store, Open::Redis(_))
+    }
+
+    /// It holds only as long as this number stands there, or nothing if that is 0; else it is outdated. Only
+    /// other servers are held against it.
+    pub fn expect(&mut self, key: Key, number: u32) {
+        self.expected.push((key, number.to_string()));
+    }
+
+    /// What has to stand where.
+    pub(super) fn expected(&self) -> &[(Key, String)] {
+        &self.expected
+    }
+
+    /// Whether others may have come between. One that looked once, and writes nothing, has seen what was so
+    /// at one time.
+    pub(super) fn has_to_be_validated(&self) -> bool {
+        !self.writes.is_empty() || self.reads.len() + self.ranges.len() > 1
     }
 
     /// It writes nothing after all. What it read has still to be as it was.
@@ -324,7 +385,7 @@ impl Transaction {
 
     /// Looks up what stands under the keys that it writes, since the disk is not read under a lock. What
     /// was written lately is kept, too: it may be on the disk, and forgotten, before this is committed.
-    pub(super) fn look_up(&mut self, store: &Open) -> Result<(), CommitError> {
+    pub(super) fn look_up(&mut self, store: &Local) -> Result<(), CommitError> {
         let mut on_disk = Vec::new();
         {
             let mut state = store.state.lock();
@@ -353,7 +414,7 @@ impl Transaction {
         Ok(())
     }
 
-    fn read(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
+    async fn read(&mut self, key: &Key) -> Result<Option<Value>, CommitError> {
         let former = self.reads.get(key);
         if let Some(Read {
             value: Seen::Kept(value),
@@ -365,17 +426,9 @@ impl Transaction {
         }
         // Read again, it is still what it was at first that is held against the commit.
         let former = former.map(|read| (read.at, read.is_live));
-        let (at, recent) = {
-            let mut state = self.store.state.lock();
-            let at = state.recent.seq();
-            if self.began.is_none() {
-                self.began = Some(state.recent.begin());
-            }
-            (at, state.recent.get(key).map(|value| value.cloned()))
-        };
-        let value = match recent {
-            Some(value) => value,
-            None => self.store.disk.get(key).map_err(CommitError::Unavailable)?,
+        let (at, value) = match &self.store {
+            Open::Disk(local) => local.read(key, &mut self.began)?,
+            Open::Redis(remote) => remote.read(key).await?,
         };
         let is_live = value.as_ref().is_some_and(|value| value.is_live(now()));
         let (at, is_live) = former.unwrap_or((at, is_live));
@@ -386,7 +439,7 @@ impl Transaction {
     }
 
     /// The first keys of a range as this transaction sees them, and whether they were cut for their bytes.
-    fn read_range(
+    async fn read_range(
         &mut self,
         range: &mut Range,
         most: Most,
@@ -398,13 +451,77 @@ impl Transaction {
         let own: BTreeMap<&Key, &Write> = own.collect();
         let deleted = own.values().filter(|write| ***write == Write::Delete);
         let recent_keys = most.keys + deleted.count();
+        match &self.store {
+            Open::Disk(local) => local.read_range(range, most, recent_keys, &own, &mut self.began),
+            Open::Redis(remote) => {
+                let read = remote.read_range(range, recent_keys, most.bytes).await;
+                let (mut found, is_cut) = read?;
+                let seen = |key: &Key| range.covers(key.as_str());
+                for (&key, &write) in own.iter().filter(|(key, _)| seen(key)) {
+                    put(&mut found, key, write)?;
+                }
+                while found.len() > most.keys {
+                    found.pop_last();
+                }
+                Ok((found, is_cut))
+            }
+        }
+    }
+}
+
+/// Puts what a transaction writes among what others have committed.
+fn put(found: &mut BTreeMap<Key, Value>, key: &Key, write: &Write) -> Result<(), CommitError> {
+    match write {
+        Write::Set(value) => _ = found.insert(key.clone(), value.clone()),
+        Write::Delete => _ = found.remove(key),
+        Write::Add(delta) => {
+            let sum = added(key, found.get(key), *delta)?;
+            found.insert(key.clone(), sum);
+        }
+    }
+    Ok(())
+}
+
+impl Local {
+    /// A key's value, whether its time is over or not, and the last commit by then. A transaction that has
+    /// not begun does.
+    fn read(
+        &self,
+        key: &Key,
+        began: &mut Option<u64>,
+    ) -> Result<(u64, Option<Value>), CommitError> {
+        let (at, recent) = {
+            let mut state = self.state.lock();
+            let at = state.recent.seq();
+            if began.is_none() {
+                *began = Some(state.recent.begin());
+            }
+            (at, state.recent.get(key).map(|value| value.cloned()))
+        };
+        let value = match recent {
+            Some(value) => value,
+            None => self.disk.get(key).map_err(CommitError::Unavailable)?,
+        };
+        Ok((at, value))
+    }
+
+    /// The first keys of a range as a transaction sees them that writes its `own`, so many recent ones among
+    /// them.
+    fn read_range(
+        &self,
+        range: &mut Range,
+        most: Most,
+        recent_keys: usize,
+        own: &BTreeMap<&Key, &Write>,
+        began: &mut Option<u64>,
+    ) -> Result<(BTreeMap<Key, Value>, bool), ScanError> {
         // One time for all of it: where a key ended in between, those behind it would be missing.
         let now = now();
         let recent = {
-            let mut state = self.store.state.lock();
+            let mut state = self.state.lock();
             range.at = state.recent.seq();
-            if self.began.is_none() {
-                self.began = Some(state.recent.begin());
+            if began.is_none() {
+                *began = Some(state.recent.begin());
             }
             state.recent.range(range, recent_keys, now)
         };
@@ -414,16 +531,9 @@ impl Transaction {
             Some((key.clone(), value.clone()))
         });
         let mut found: BTreeMap<Key, Value> = live.collect();
-        for (&key, &write) in &own {
-            match write {
-                Write::Set(value) => _ = found.insert(key.clone(), value.clone()),
-                Write::Delete => _ = found.remove(key),
-                // What stands on the disk is added when it is read.
-                Write::Add(delta) => {
-                    let sum = added(key, found.get(key), *delta)?;
-                    found.insert(key.clone(), sum);
-                }
-            }
+        for (&key, &write) in own {
+            // What stands on the disk is added when it is read.
+            put(&mut found, key, write)?;
         }
         while found.len() > most.keys {
             found.pop_last();
@@ -469,8 +579,7 @@ impl Transaction {
             }
             true
         };
-        self.store
-            .disk
+        self.disk
             .range(range, take)
             .map_err(CommitError::Unavailable)?;
         if let Some(error) = failure {
@@ -496,9 +605,12 @@ impl Transaction {
 /// Others need not be held against it any more.
 impl Drop for Transaction {
     fn drop(&mut self) {
-        if self.began.is_some() {
-            let store = self.store.clone();
-            store.state.lock().recent.end(self);
+        if self.began.is_none() {
+            return;
+        }
+        if let Open::Disk(local) = &self.store {
+            let local = local.clone();
+            local.state.lock().recent.end(self);
         }
     }
 }

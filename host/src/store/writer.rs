@@ -12,9 +12,10 @@ use std::{
 use tokio::runtime::Handle;
 
 use super::{
-    Open, State, Unstored,
+    Open, Unstored,
     disk::Batch,
     following::tell,
+    local::{Local, State},
     transaction::{Transaction, Write},
 };
 use crate::{config::Durability, panics};
@@ -32,7 +33,7 @@ const EXPIRED_AT_ONCE: usize = 1000;
 const RETRY: Duration = Duration::from_millis(500);
 
 pub(super) struct Writer {
-    store: Arc<Open>,
+    store: Arc<Local>,
     /// When it wrote last, or tried to.
     wrote: Instant,
     /// When it looked for keys whose time is over; none if it left some.
@@ -41,7 +42,7 @@ pub(super) struct Writer {
 
 impl Writer {
     /// Writes for a store, until it is closed.
-    pub(super) fn start(store: Arc<Open>) -> io::Result<JoinHandle<()>> {
+    pub(super) fn start(store: Arc<Local>) -> io::Result<JoinHandle<()>> {
         let mut writer = Self {
             store,
             wrote: Instant::now(),
@@ -221,7 +222,7 @@ impl Writer {
         let expired = self.store.state.lock().recent.expired(EXPIRED_AT_ONCE);
         self.swept = (expired.len() < EXPIRED_AT_ONCE).then(Instant::now);
         for (expires, key) in expired {
-            let mut transaction = Transaction::new(self.store.clone());
+            let mut transaction = Transaction::new(Open::Disk(self.store.clone()));
             transaction.delete(key.clone());
             if transaction.look_up(&self.store).is_err() {
                 return;

@@ -44,8 +44,8 @@ impl Listed {
     }
 }
 
-/// The timers of these plugins. Blocks.
-pub(crate) fn list<'a>(
+/// The timers of these plugins. A disk is read at once.
+pub(crate) async fn list<'a>(
     store: &Store,
     plugins: impl IntoIterator<Item = &'a Arc<str>>,
 ) -> Result<Vec<Listed>, ScanError> {
@@ -56,8 +56,9 @@ pub(crate) fn list<'a>(
     for plugin in plugins {
         for kind in Kind::ALL {
             let mut transaction = Transaction::new(store.clone());
-            let page = transaction.scan(&bucket(kind, plugin), "", None, MAX_LISTED)?;
-            let timers = page.entries.into_iter().filter_map(|row| {
+            let bucket = bucket(kind, plugin);
+            let page = transaction.scan(&bucket, "", None, MAX_LISTED);
+            let timers = page.await?.entries.into_iter().filter_map(|row| {
                 let timer = Timer::of_value(&row.value).ok()?;
                 Some(Listed {
                     plugin: plugin.to_string(),

@@ -16,7 +16,7 @@ use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{
     Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES, Presence,
-    Recovery, Runtime, Secret, Socket, Store, Web,
+    Recovery, Runtime, Secret, Socket, Store, StoreOn, Web,
 };
 use crate::units::{Size, duration};
 
@@ -60,7 +60,7 @@ pub(super) fn resolve(
         presence: resolver.presence(file.presence.0),
         history: resolver.history(file.history.0),
         recovery: resolver.recovery(file.recovery.0),
-        store: resolver.store(file.store.0),
+        store: resolver.store(file.store.0, &file.cluster.0),
         cluster: resolver.cluster(file.cluster.0),
         shutdown: file.shutdown.0,
         reload: file.reload.0,
@@ -165,7 +165,17 @@ impl Resolver<'_> {
         history
     }
 
-    fn store(&mut self, mut store: Store) -> Store {
+    fn store(&mut self, mut store: Store, cluster: &Cluster) -> Store {
+        let is_shared = cluster.url.is_some();
+        self.check(
+            "store.on",
+            is_shared || !store.is_in_redis(),
+            "the Redis is that of [cluster] url, which is not set",
+        );
+        if is_shared {
+            // That each server has data of its own has to be said.
+            store.on.get_or_insert(StoreOn::Redis);
+        }
         self.check(
             "store.path",
             !store.path.as_os_str().is_empty(),

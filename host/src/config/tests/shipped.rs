@@ -138,6 +138,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.cluster.address.take().is_some());
     assert!(config.cluster.secret.take().is_some());
     assert!(config.shutdown.drain.take().is_some());
+    assert!(config.store.on.take().is_some());
     assert!(config.budget.asks.take().is_some());
     assert!(config.budget.requests.take().is_some());
     assert!(config.limits.socket.take().is_some());

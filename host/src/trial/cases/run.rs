@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
@@ -417,7 +418,9 @@ impl<'a> Running<'a> {
         let mut transaction = Transaction::new(store);
         let own = format!("plugin/{}", self.plugin);
         for key in keys {
-            let value = transaction.get(key).ok().flatten();
+            // In memory, it is read at once.
+            let value = transaction.get(key).now_or_never();
+            let value = value.and_then(Result::ok).flatten();
             let value = value.map(|value| stored(&value));
             let former = match value.clone() {
                 Some(value) => self.stored.insert(key.clone(), value),

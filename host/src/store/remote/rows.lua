@@ -1,0 +1,10 @@
+-- A row is the number of the commit that wrote it, when it is gone in milliseconds or 0, and its bytes.
+local function parts(row)
+  local commit, expires, from = string.match(row, '^(%d+) (%d+) ()')
+  return commit, tonumber(expires), from
+end
+
+local function is_over(expires, now)
+  return expires > 0 and expires <= now
+end
+
