@@ -161,7 +161,11 @@ test('clients of a server that was behind for longer than entries are kept start
   clients[1].io.reconnection(true);
   process.kill(servers[1].pid, 'SIGSTOP');
   // Redis trims whole nodes of 100 entries.
-  for (let number = 0; number < 500; number++) await emit(0, number);
+  for (let number = 0; number < 500; number++) {
+    await emit(0, number);
+    // The other server is not to be behind, too.
+    await until(() => told(clients[0]).length > number - 20);
+  }
   await until(() => told(clients[0]).length === 500);
   process.kill(servers[1].pid, 'SIGCONT');
   await until(() => clients[1].connected && clients[1].id !== ids[1], { timeout: 30_000 });
