@@ -10,12 +10,14 @@ export const COMPILING = 6 * PATIENCE;
 
 /**
  * The environment of a build: where cargo finds what it needs, and a folder for its output that other
- * builds share. The profile is this repository's, so that nothing is compiled twice.
+ * builds share. The profile is this repository's, so that nothing is compiled twice, and what is compiled leaves
+ * processors to the tests that run beside it.
  */
 export const CARGO = {
   CARGO_HOME: process.env.CARGO_HOME ?? join(homedir(), '.cargo'),
   RUSTUP_HOME: process.env.RUSTUP_HOME ?? join(homedir(), '.rustup'),
   CARGO_TARGET_DIR: process.env.CARGO_TARGET_DIR ?? join(ROOT, 'target'),
+  CARGO_BUILD_JOBS: '1',
   CARGO_PROFILE_RELEASE_CODEGEN_UNITS: '1',
   CARGO_PROFILE_RELEASE_LTO: 'thin',
 };
