@@ -29,7 +29,7 @@ const GUESTS = join(ROOT, 'tests/fixtures');
 /** Small, so that the tests are quick. */
 const CONFIG = `
 [budget]
-cpu = "30ms"
+cpu = "100ms"
 wall = "1s"
 memory = "16MiB"
 `;
@@ -60,8 +60,8 @@ const TABLE = {
   // Loading
   describe_fails: { refused: /it refused its configuration: config\.studio: there is no such studio/ },
   describe_traps: { refused: /describe failed: [^]*unreachable/, log: /describe_traps panics on purpose/ },
-  describe_loops: { refused: /describe failed: the budget cpu = 30ms is used up/ },
-  start_loops: { refused: /the budget cpu = 30ms is used up/ },
+  describe_loops: { refused: /describe failed: the budget cpu = 100ms is used up/ },
+  start_loops: { refused: /the budget cpu = 100ms is used up/ },
   empty_description: { refused: /no event/ },
   reserved_event: { refused: /"mixlab:x".*reserved/ },
   bad_schema: { refused: /"bad_schema".*schema of the arguments/ },
@@ -130,7 +130,7 @@ const TABLE = {
       assert.equal(error.code, 'rate_limited');
     },
   },
-  handler_loops: { group: 'events', fails: [{ code: 'plugin_timeout', reason: /the budget cpu = 30ms is used up/ }] },
+  handler_loops: { group: 'events', fails: [{ code: 'plugin_timeout', reason: /the budget cpu = 100ms is used up/ }] },
   sleeps: {
     group: 'events',
     budget: { wall: '300ms', instances: 1 },
@@ -140,7 +140,7 @@ const TABLE = {
     group: 'events',
     // It counts time on the clock, in which a busy machine may give it little CPU.
     budget: { wall: '20s' },
-    fails: [{ args: [9000], code: 'plugin_timeout', reason: /the budget cpu = 30ms is used up/ }],
+    fails: [{ args: [9000], code: 'plugin_timeout', reason: /the budget cpu = 100ms is used up/ }],
     works: async ({ socket }) => assert.equal(await ask(socket, 'slow', 5), 5),
   },
   slow_under_load: {
@@ -453,7 +453,7 @@ const TABLE = {
       assertConnectFails(t, server, {
         name: 'on-connect-loops',
         code: 'plugin_timeout',
-        reason: /the budget cpu = 30ms is used up/,
+        reason: /the budget cpu = 100ms is used up/,
       }),
   },
   on_connect_traps: {

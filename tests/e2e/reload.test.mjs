@@ -680,6 +680,7 @@ root = "."
 threads = 1
 ${toml.slice(toml.indexOf('[[plugins]]'))}`);
   const [, keys] = await own.waitForLog(/these changes need a restart keys="(.*)"/);
+  await own.waitForLog(/the configuration was reloaded/);
   assert.deepEqual(keys.split(', '), [
     'log.level',
     'socket.ping_interval',
