@@ -27,7 +27,8 @@ async function assertServes(t, folder, [program, ...args], env = {}) {
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
   const ended = new Promise((resolve) => child.once('exit', resolve));
-  t.after(() => child.kill('SIGKILL'));
+  // Not SIGKILL, which npm's launcher could not pass on.
+  t.after(() => child.kill('SIGTERM'));
   const url = await until(() => output.match(/MixLab is listening on (\S+)/)?.[1], { timeout: 120_000, message: () => output });
   const client = await connect(t, { url });
   client.emit('custom_event', { text: 'hello' });

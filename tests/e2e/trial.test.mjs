@@ -247,7 +247,8 @@ leaves.bob = ["buyers"]
     for (const [text, expected] of [
       ['[[case]]\n', /shop\.test\.toml:1: missing field `name`/],
       [`${ANN}[[case.step]]\nsend = ["buy"]\n`, /shop\.test\.toml:4: send and from belong together/],
-      ['plugin = "nobody"\n', /there is no plugin "nobody"/],
+      [`plugin = "nobody"\n${ANN}`, /there is no plugin "nobody"/],
+      ['', /shop\.test\.toml: there is no \[\[case\]\] in it/],
     ]) {
       const { code, stderr } = await cases(t, text);
       assert.equal(code, 2, stderr);

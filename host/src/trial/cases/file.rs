@@ -273,6 +273,10 @@ impl CaseFile {
             }
             written.case.push(case);
         }
+        if written.case.is_empty() && written.cases.is_none() {
+            // It would pass whatever the plugin does.
+            return Err(invalid(None, "there is no [[case]] in it".to_owned()));
+        }
         Ok(Self {
             path: path.to_owned(),
             written,
@@ -419,6 +423,8 @@ mod tests {
             format!("[[case]]\nname = 'one'\nclients.ann = {{}}\n[[case.step]]\n{step}\n")
         };
         for (text, expected) in [
+            ("", ": there is no [[case]] in it"),
+            ("plugin = 'a'", ": there is no [[case]] in it"),
             ("x", ":1: "),
             ("plugins = ['a']", ": unknown field `plugins`"),
             ("case = 1", ": cases begin with [[case]]"),
