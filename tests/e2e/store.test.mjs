@@ -193,6 +193,17 @@ for (const what of ['commit', 'redis']) {
     const noNumber = await assertFailed(server, await steps(client, { add: ['text', 1] }), 'plugin_error');
     assert.match(noNumber, /"text" cannot be added to: its value is no whole number/);
   });
+
+  test(`${what}: shared buckets take so much together, however many they are`, async (t) => {
+    const plugins = [{ wasm: 'remembers', grants: [...GRANTS, 'store:many-*'] }];
+    const server = await startAt(t, what, { more: 'shared_bytes = "10kB"', plugins });
+    const client = await connect(t, server);
+    for (const bucket of ['many-1', 'many-2']) await stepsIn(bucket, client, { fill: ['k', 4000] });
+    const line = await assertFailed(server, await stepsIn('many-3', client, { fill: ['k', 4000] }), 'plugin_error');
+    assert.match(line, /shared_bytes = 10kB/);
+    assert.deepEqual(await stepsIn('many-1', client, { delete: 'k' }), [null]);
+    assert.deepEqual(await stepsIn('many-3', client, { fill: ['k', 4000] }), [null]);
+  });
 }
 
 test('buckets are granted one by one, to read or to write', async (t) => {
