@@ -1,6 +1,7 @@
 // A port in front of several servers, which takes turns as a balancer does.
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
+import { join } from './proxy.mjs';
 
 /** How often it looks who is ready. */
 const LOOK = 50;
@@ -22,20 +23,7 @@ export async function startBalancer(t, servers) {
   };
   const listener = createServer((near) => {
     if (ready.length === 0) return near.destroy();
-    const far = connect(ready[next++ % ready.length].port, '127.0.0.1');
-    for (const [socket, other] of [
-      [near, far],
-      [far, near],
-    ]) {
-      open.add(socket);
-      socket.setNoDelay(true);
-      socket.pipe(other);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        open.delete(socket);
-        other.destroy();
-      });
-    }
+    join(near, connect(ready[next++ % ready.length].port, '127.0.0.1'), open);
   });
   await look();
   const timer = setInterval(look, LOOK);

@@ -2,6 +2,23 @@
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 
+/** Passes bytes on between two connections, both of which are in `open` until they end, which they do together. */
+export function join(near, far, open) {
+  for (const [socket, other] of [
+    [near, far],
+    [far, near],
+  ]) {
+    open.add(socket);
+    socket.setNoDelay(true);
+    socket.pipe(other);
+    socket.on('error', () => {});
+    socket.on('close', () => {
+      open.delete(socket);
+      other.destroy();
+    });
+  }
+}
+
 /** Passes bytes on to `server` until `t` ends; `url` is where to connect instead. */
 export async function startProxy(t, server) {
   let passes = true;
@@ -12,20 +29,8 @@ export async function startProxy(t, server) {
     const far = connect(server.port, '127.0.0.1');
     near.on('data', (bytes) => bytes.toString('latin1', 0, 4) === 'GET ' && waiting.add(near));
     far.on('data', () => waiting.delete(near));
-    for (const [socket, other] of [
-      [near, far],
-      [far, near],
-    ]) {
-      open.add(socket);
-      socket.setNoDelay(true);
-      socket.pipe(other);
-      socket.on('error', () => {});
-      socket.on('close', () => {
-        open.delete(socket);
-        waiting.delete(socket);
-        other.destroy();
-      });
-    }
+    near.on('close', () => waiting.delete(near));
+    join(near, far, open);
   });
   const cut = () => {
     passes = false;
