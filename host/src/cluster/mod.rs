@@ -17,26 +17,14 @@
 //! What one server wants to know of the others' sockets and clients goes over channels ([`Channel`]), and
 //! nothing of it is kept.
 
-mod census;
-mod channel;
-mod described;
-mod elders;
-mod entry;
-mod foreign;
-mod id;
-mod inbound;
+mod asking;
+mod emitters;
 mod link;
 mod msgpack;
-mod others;
-mod queue;
-mod reader;
-mod requests;
-mod seal;
-mod sender;
 mod servers;
 mod sessions;
-mod signing;
-mod talk;
+mod stream;
+mod trust;
 
 use std::{
     sync::{
@@ -52,21 +40,22 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    census::Census, channel::Channels, elders::Elders, inbound::Inbound, link::Link, queue::Queue,
-    servers::Servers, signing::Signing, talk::Saying,
+    asking::census::Census, asking::channel::Channels, asking::elders::Elders,
+    asking::talk::Saying, emitters::inbound::Inbound, link::Link, servers::Servers,
+    stream::queue::Queue, trust::signing::Signing,
 };
 pub(crate) use self::{
-    channel::{Channel, Found, Serve},
-    described::Described,
-    entry::{Change, Entry},
-    id::EntryId,
-    inbound::Listener,
-    others::{Elsewhere, Unheard},
-    reader::{Apply, Reader},
-    seal::Seal,
-    sender::Sender,
+    asking::channel::{Channel, Found, Serve},
+    asking::described::Described,
+    asking::others::{Elsewhere, Unheard},
+    asking::talk::Want,
+    emitters::inbound::Listener,
     sessions::{Kept, Sessions, Written},
-    talk::Want,
+    stream::entry::{Change, Entry},
+    stream::id::EntryId,
+    stream::reader::{Apply, Reader},
+    stream::sender::Sender,
+    trust::seal::Seal,
 };
 use crate::{
     config::{self, Accept, OnLoss},
@@ -361,7 +350,7 @@ impl Cluster {
             json,
             attachments,
         } = saying;
-        let data = entry::encode(json, &attachments);
+        let data = stream::entry::encode(json, &attachments);
         self.queue.push(namespace, kind, data, false);
     }
 

@@ -17,7 +17,7 @@ const TIMESTAMP: i8 = -1;
 
 /// What was msgpack.
 #[derive(Debug)]
-pub(super) struct Unpacked {
+pub(crate) struct Unpacked {
     /// The text, with placeholders for binary data.
     pub json: String,
     /// What these stand for.

@@ -10,7 +10,7 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{Cluster, seal::Seal};
+use super::{Cluster, trust::seal::Seal};
 use crate::config::ServerAddress;
 
 /// How often a server says where it is.
@@ -116,7 +116,7 @@ impl Cluster {
             command.query_async::<()>(&mut redis).await
         };
         // Otherwise it is gone a moment later.
-        let _ = super::channel::within(gone).await;
+        let _ = super::asking::channel::within(gone).await;
     }
 
     async fn say_address(&self) -> RedisResult<()> {

@@ -17,7 +17,7 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{EntryId, link::Link, msgpack, signing::Signing};
+use super::{EntryId, link::Link, msgpack, trust::signing::Signing};
 use crate::{
     recovery::{Carried, Own, OwnEvent},
     transport::SessionKey,

@@ -5,7 +5,8 @@ use std::{sync::Arc, time::Duration};
 use redis::{Pipeline, RedisResult, aio::MultiplexedConnection};
 use tokio::time::sleep;
 
-use super::{Cluster, entry::SEQUENCE, link::Round, queue::Outgoing, signing::FIELD};
+use super::{entry::SEQUENCE, queue::Outgoing};
+use crate::cluster::{Cluster, link::Round, trust::signing::FIELD};
 
 /// So many entries are sent in one go.
 const BATCH: usize = 256;

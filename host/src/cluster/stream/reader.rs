@@ -13,12 +13,12 @@ use redis::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::{
+use super::entry::Received;
+use crate::cluster::{
     Cluster, Entry, EntryId,
-    entry::Received,
+    asking::talk::Talk,
     link::{BLOCK, Round},
-    signing::Signing,
-    talk::Talk,
+    trust::signing::Signing,
 };
 
 /// So many entries are read in one go.
@@ -392,7 +392,7 @@ impl Round {
     }
 
     /// The sender has lost its own, and does not know what has come in.
-    pub(super) fn ask_anew(&mut self) {
+    pub(crate) fn ask_anew(&mut self) {
         self.is_lost();
     }
 }

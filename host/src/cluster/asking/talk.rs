@@ -7,10 +7,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
-use super::{
-    described::Described,
-    entry::{Options, Packet, Unreadable, event_array, kind, not_understood},
+use super::described::Described;
+use crate::cluster::{
     msgpack::{self, Unpacked},
+    stream::entry::{Options, Packet, Unreadable, event_array, kind, not_understood},
 };
 use crate::{
     message::{Arguments, Message},
@@ -25,14 +25,14 @@ const MAX_ACKS: Duration = Duration::from_secs(60);
 
 /// What one server says to others, beside what concerns sockets of all.
 #[derive(Debug)]
-pub(super) enum Talk {
+pub(crate) enum Talk {
     Question(Question),
     Answer(Answer),
 }
 
 /// What a server wants to know.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(crate) struct Question {
     /// Who asks.
     pub asker: String,
     /// The request's id.
@@ -47,7 +47,7 @@ pub(super) struct Question {
 
 /// The way that something came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(crate) enum Way {
     /// On a channel.
     Channel,
     /// In the stream: a server with version 0.2.
@@ -56,7 +56,7 @@ pub(super) enum Way {
 
 /// What is asked.
 #[derive(Debug)]
-pub(super) enum Asks {
+pub(crate) enum Asks {
     /// Which sockets there are.
     Sockets { to: Selection, want: Want },
     /// What clients answer to an event.
@@ -85,7 +85,7 @@ pub(crate) enum Want {
 
 /// An answer, which is read by whoever waits for it.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// Who answers.
     pub server: String,
     /// The request's id.
@@ -96,7 +96,7 @@ pub(super) struct Answer {
 
 /// What is answered.
 #[derive(Debug)]
-pub(super) enum Said {
+pub(crate) enum Said {
     /// These sockets.
     Sockets(Vec<Described>),
     /// So many sockets, to one who wants no more.
@@ -111,7 +111,7 @@ pub(super) enum Said {
 
 /// Something to be said.
 #[derive(Debug)]
-pub(super) struct Saying {
+pub(crate) struct Saying {
     pub kind: u8,
     pub json: String,
     pub attachments: Vec<Bytes>,
@@ -164,7 +164,7 @@ fn is_all(want: &Want) -> bool {
 
 impl Talk {
     /// Reads what came on a channel; none if it is something else.
-    pub(super) fn unpack(packed: &[u8]) -> Result<Option<Self>, Unreadable> {
+    pub(crate) fn unpack(packed: &[u8]) -> Result<Option<Self>, Unreadable> {
         let Unpacked { json, attachments } = msgpack::unpack(packed).map_err(not_understood)?;
         let Envelope {
             kind,
@@ -183,7 +183,7 @@ impl Talk {
     }
 
     /// Reads what a server has said; none if it is something else, or wants no answer.
-    pub(super) fn read(
+    pub(crate) fn read(
         kind: u8,
         sender: &str,
         namespace: String,
@@ -243,7 +243,7 @@ impl Asks {
     }
 
     /// The same as it is said in a request.
-    pub(super) fn say(&self, request: &str) -> Saying {
+    pub(crate) fn say(&self, request: &str) -> Saying {
         let (kind, attachments) = match self {
             Self::Sockets { .. } => (kind::FETCH, Vec::new()),
             Self::Acks { message, .. } => (kind::BROADCAST, message.attachments.clone()),
@@ -283,7 +283,7 @@ impl Asks {
 
 impl Said {
     /// What is said in answer to a request.
-    pub(super) fn say(self, request: &str) -> Saying {
+    pub(crate) fn say(self, request: &str) -> Saying {
         let mut attachments = Vec::new();
         let (kind, json) = match self {
             Self::Sockets(sockets) => (
@@ -325,13 +325,13 @@ impl Said {
 
 impl Answer {
     /// What it takes, in bytes.
-    pub(super) fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         let attachments = self.data.attachments.iter().map(Bytes::len);
         self.data.json.len() + attachments.sum::<usize>()
     }
 
     /// What it says, if that can be read.
-    pub(super) fn read(self) -> Result<Said, Unreadable> {
+    pub(crate) fn read(self) -> Result<Said, Unreadable> {
         let Unpacked { json, attachments } = self.data;
         let Answered {
             sockets,
@@ -359,7 +359,7 @@ impl Answer {
 
 impl Saying {
     /// As a message of this server's on a channel.
-    pub(super) fn pack(&self, server: &str, namespace: &str) -> Vec<u8> {
+    pub(crate) fn pack(&self, server: &str, namespace: &str) -> Vec<u8> {
         let Self {
             kind,
             json,

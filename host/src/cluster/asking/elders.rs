@@ -6,25 +6,25 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::{Cluster, entry::kind};
+use crate::cluster::{Cluster, stream::entry::kind};
 
 /// Who has not said for so long that it is there is gone.
 const GONE: Duration = Duration::from_secs(10);
 
 /// Those that there are.
 #[derive(Default)]
-pub(super) struct Elders(Mutex<HashMap<Elder, Instant>>);
+pub(crate) struct Elders(Mutex<HashMap<Elder, Instant>>);
 
 /// One, in a namespace: it has a name for each.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Elder {
+pub(crate) struct Elder {
     pub server: String,
     pub namespace: String,
 }
 
 /// What it says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Beat {
+pub(crate) enum Beat {
     /// It is new, and wants to know who is there.
     First,
     /// It is there.
@@ -37,7 +37,7 @@ pub(super) enum Beat {
 
 impl Beat {
     /// What an entry of this kind says.
-    pub(super) fn of(kind: u8) -> Self {
+    pub(crate) fn of(kind: u8) -> Self {
         match kind {
             kind::FIRST_BEAT => Self::First,
             kind::BEAT => Self::Again,
@@ -67,7 +67,7 @@ impl Elders {
     }
 
     /// How many have a namespace open.
-    pub(super) fn count(&self, namespace: &str) -> usize {
+    pub(crate) fn count(&self, namespace: &str) -> usize {
         let elders = self.0.lock();
         let has =
             |(elder, at): &(&Elder, &Instant)| elder.namespace == namespace && at.elapsed() < GONE;
@@ -85,7 +85,7 @@ impl Elders {
 
 impl Cluster {
     /// One has said that it is there, or gone.
-    pub(super) fn hear_elder(&self, elder: Elder, beat: Beat) {
+    pub(crate) fn hear_elder(&self, elder: Elder, beat: Beat) {
         if beat == Beat::First {
             self.beat(&elder.namespace);
         }
@@ -93,7 +93,7 @@ impl Cluster {
     }
 
     /// Asks those that there are to say so.
-    pub(super) fn look_for_elders(&self, namespaces: impl IntoIterator<Item = String>) {
+    pub(crate) fn look_for_elders(&self, namespaces: impl IntoIterator<Item = String>) {
         for namespace in namespaces {
             self.queue
                 .push(&namespace, kind::FIRST_BEAT, "{}".to_owned(), false);
@@ -101,7 +101,7 @@ impl Cluster {
     }
 
     /// Says to them that this server is there.
-    pub(super) fn beat_to_elders(&self) {
+    pub(crate) fn beat_to_elders(&self) {
         for namespace in self.elders.namespaces() {
             self.beat(&namespace);
         }

@@ -12,7 +12,8 @@ use std::{
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-use super::{Entry, entry};
+use super::entry;
+use crate::cluster::Entry;
 
 /// What an entry takes beside its text, in bytes.
 const ENTRY_OVERHEAD: usize = 128;
@@ -21,7 +22,7 @@ const ENTRY_OVERHEAD: usize = 128;
 const KEPT: Duration = Duration::from_secs(2);
 
 /// Entries in the order in which they are to be sent.
-pub(super) struct Queue {
+pub(crate) struct Queue {
     /// This server's name in the cluster: 16 hex digits, new with each start.
     pub name: Box<str>,
     max_bytes: usize,
@@ -45,7 +46,7 @@ struct Waiting {
 
 /// An entry as it is sent.
 #[derive(Debug)]
-pub(super) struct Outgoing {
+pub(crate) struct Outgoing {
     /// Its number.
     pub sequence: u64,
     /// The path of the namespace.
@@ -70,7 +71,7 @@ impl Outgoing {
     }
 
     /// What it says.
-    pub(super) fn entry(&self) -> Option<Entry> {
+    pub(crate) fn entry(&self) -> Option<Entry> {
         let data = entry::decode(&self.data).ok()?;
         Entry::read(self.namespace.clone(), self.kind, &data).ok()?
     }
@@ -82,7 +83,7 @@ impl Outgoing {
 
 impl Queue {
     /// An empty one, that is full with so many bytes.
-    pub(super) fn new(max_bytes: usize) -> Self {
+    pub(crate) fn new(max_bytes: usize) -> Self {
         Self {
             name: format!("{:016x}", rand::random::<u64>()).into(),
             max_bytes,
@@ -92,12 +93,12 @@ impl Queue {
     }
 
     /// Whether there is room for more. Who has asked may still add what it is about to.
-    pub(super) fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.waiting.lock().bytes < self.max_bytes
     }
 
     /// Adds an entry.
-    pub(super) fn push(&self, namespace: &str, kind: u8, data: String, is_done: bool) {
+    pub(crate) fn push(&self, namespace: &str, kind: u8, data: String, is_done: bool) {
         let namespace = namespace.to_owned();
         let mut waiting = self.waiting.lock();
         let sequence = waiting.next;
@@ -119,7 +120,7 @@ impl Queue {
     }
 
     /// The next entries to be sent, at most so many; waits for the first. They count as sent.
-    pub(super) async fn take(&self, most: usize) -> Vec<Arc<Outgoing>> {
+    pub(crate) async fn take(&self, most: usize) -> Vec<Arc<Outgoing>> {
         loop {
             let more = self.more.notified();
             let batch = self.waiting.lock().take(most);
@@ -132,7 +133,7 @@ impl Queue {
 
     /// Whatever was not read back is to be sent again; with `all` also what was a moment ago, since what Redis
     /// had is lost, and others may not have read it.
-    pub(super) fn rewind(&self, all: bool) {
+    pub(crate) fn rewind(&self, all: bool) {
         let mut waiting = self.waiting.lock();
         waiting.forget_read(Instant::now());
         if all {
@@ -147,7 +148,7 @@ impl Queue {
     }
 
     /// An entry was read back, and so were all before it. Whether it had happened here before.
-    pub(super) fn is_in(&self, sequence: u64) -> bool {
+    pub(crate) fn is_in(&self, sequence: u64) -> bool {
         let now = Instant::now();
         let mut waiting = self.waiting.lock();
         let waiting = &mut *waiting;
@@ -180,7 +181,7 @@ impl Queue {
     }
 
     /// What was not read back and has not happened here, in order. It counts as done.
-    pub(super) fn do_all(&self) -> Vec<Arc<Outgoing>> {
+    pub(crate) fn do_all(&self) -> Vec<Arc<Outgoing>> {
         let waiting = self.waiting.lock();
         let unread = waiting.entries().filter(|it| it.sequence >= waiting.unread);
         let is_open = |it: &&Arc<Outgoing>| !it.is_done.swap(true, Ordering::Relaxed);
@@ -188,7 +189,7 @@ impl Queue {
     }
 
     /// Whether something has happened here that is not in.
-    pub(super) fn is_ahead(&self) -> bool {
+    pub(crate) fn is_ahead(&self) -> bool {
         let waiting = self.waiting.lock();
         let is_unread = |it: &&Arc<Outgoing>| it.sequence >= waiting.unread;
         let mut unread = waiting.entries().rev().take_while(is_unread);
@@ -196,7 +197,7 @@ impl Queue {
     }
 
     /// What waits, in entries and bytes.
-    pub(super) fn waiting(&self) -> (usize, usize) {
+    pub(crate) fn waiting(&self) -> (usize, usize) {
         let waiting = self.waiting.lock();
         let entries = waiting.next - waiting.unread;
         (

@@ -22,12 +22,11 @@ use tokio::{
 };
 
 use super::{
-    Cluster,
     described::Described,
-    link::ANSWER,
     requests::Requests,
     talk::{Asks, Question, Said, Saying, Talk, Want, Way},
 };
+use crate::cluster::{Cluster, link::ANSWER};
 use crate::{message::Message, transport::Selection};
 
 /// What messages on channels are signed for.
@@ -46,7 +45,7 @@ const MAX_ANSWERING: usize = 1000;
 const BATCH: usize = 256;
 
 /// Where this server listens, and speaks.
-pub(super) struct Channels {
+pub(crate) struct Channels {
     /// None while they are not connected.
     speaks: Mutex<Option<MultiplexedConnection>>,
     /// The namespaces whose channels this server listens to.
@@ -102,7 +101,7 @@ type Answering = FuturesUnordered<BoxFuture<'static, RedisResult<()>>>;
 
 impl Channels {
     /// Nothing is connected yet.
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (questions, asked) = mpsc::channel(MAX_ANSWERING);
         Self {
             speaks: Mutex::default(),
@@ -115,18 +114,18 @@ impl Channels {
     }
 
     /// What speaks, if it is connected.
-    pub(super) fn speaks(&self) -> Option<MultiplexedConnection> {
+    pub(crate) fn speaks(&self) -> Option<MultiplexedConnection> {
         self.speaks.lock().clone()
     }
 
     /// What speaks does so no more.
-    pub(super) fn is_lost(&self) {
+    pub(crate) fn is_lost(&self) {
         self.speaks.lock().take();
         self.lost.notify_one();
     }
 
     /// Whether this server is one of those that listen to a namespace's channel.
-    pub(super) fn listens(&self, namespace: &str) -> bool {
+    pub(crate) fn listens(&self, namespace: &str) -> bool {
         self.listens.lock().contains(namespace)
     }
 }
@@ -319,12 +318,12 @@ impl Asker {
 
 impl Cluster {
     /// The channel of all servers that have a namespace open.
-    pub(super) fn channel(&self, namespace: &str) -> String {
+    pub(crate) fn channel(&self, namespace: &str) -> String {
         format!("{}#{namespace}#", self.link.prefix)
     }
 
     /// The channel of a server.
-    pub(super) fn channel_of(&self, namespace: &str, server: &str) -> String {
+    pub(crate) fn channel_of(&self, namespace: &str, server: &str) -> String {
         format!("{}#{namespace}#{server}#", self.link.prefix)
     }
 
@@ -335,7 +334,7 @@ impl Cluster {
     }
 
     /// Says something on channels, in order.
-    pub(super) async fn publish(
+    pub(crate) async fn publish(
         &self,
         namespace: &str,
         sayings: Vec<(String, Saying)>,
@@ -356,7 +355,7 @@ impl Cluster {
 }
 
 /// What Redis answers, or that it does not.
-pub(super) async fn within<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
+pub(crate) async fn within<T>(answer: impl Future<Output = RedisResult<T>>) -> RedisResult<T> {
     match timeout(ANSWER, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),

@@ -22,7 +22,10 @@ use redis::{Msg, RedisResult, Script, aio::MultiplexedConnection};
 use sha2::{Digest, Sha256};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 
-use super::{Cluster, Entry, EntryId, LOOK, channel::within, entry::Unreadable, foreign};
+use super::foreign;
+use crate::cluster::{
+    Cluster, Entry, EntryId, LOOK, asking::channel::within, stream::entry::Unreadable,
+};
 use crate::config::Accept;
 
 /// How long a lease holds.
@@ -86,7 +89,7 @@ return 1
 
 /// What was heard and not read in the stream.
 #[derive(Default)]
-pub(super) struct Inbound(Mutex<Waiting>);
+pub(crate) struct Inbound(Mutex<Waiting>);
 
 #[derive(Default)]
 struct Waiting {
@@ -131,7 +134,7 @@ impl Inbound {
     }
 
     /// What has this tag was read in the stream.
-    pub(super) fn is_in(&self, tag: u64) {
+    pub(crate) fn is_in(&self, tag: u64) {
         let mut waiting = self.0.lock();
         match waiting.heard.iter().position(|heard| heard.tag == tag) {
             Some(index) => {
@@ -392,7 +395,7 @@ fn tag(channel: &str, said: &[u8]) -> u64 {
 }
 
 /// A tag as it is written, and read.
-pub(super) fn parse_tag(text: &str) -> Option<u64> {
+pub(crate) fn parse_tag(text: &str) -> Option<u64> {
     u64::from_str_radix(text, 16).ok()
 }
 
@@ -405,7 +408,7 @@ mod tests {
         Entry {
             namespace: "/".to_owned(),
             to: Selection::default(),
-            change: super::super::Change::Leave(Vec::new()),
+            change: crate::cluster::Change::Leave(Vec::new()),
         }
     }
 

@@ -7,11 +7,11 @@ use redis::streams::StreamId;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::{
-    elders::{Beat, Elder},
-    inbound::parse_tag,
+use crate::cluster::{
+    asking::elders::{Beat, Elder},
+    asking::talk::{Talk, Way},
+    emitters::inbound::parse_tag,
     msgpack::{self, Unpacked},
-    talk::{Talk, Way},
 };
 use crate::{
     message::{Message, push_event, split_event},
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// The kinds that are understood, by their numbers in the adapter's protocol.
-pub(super) mod kind {
+pub(crate) mod kind {
     pub(crate) const FIRST_BEAT: u8 = 1;
     pub(crate) const BEAT: u8 = 2;
     pub(crate) const BROADCAST: u8 = 3;
@@ -107,26 +107,26 @@ pub(crate) enum Unreadable {
 /// `opts` of the adapter's messages.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Options {
+pub(crate) struct Options {
     rooms: Vec<Room>,
     except: Vec<Room>,
-    pub(super) flags: Flags,
+    pub(crate) flags: Flags,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub(super) struct Flags {
+pub(crate) struct Flags {
     #[serde(skip_serializing_if = "std::ops::Not::not")]
-    pub(super) volatile: bool,
+    pub(crate) volatile: bool,
     /// How long acks are waited for, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) timeout: Option<u64>,
+    pub(crate) timeout: Option<u64>,
 }
 
 /// A room's name. Node's servers may use numbers.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
-pub(super) enum Room {
+pub(crate) enum Room {
     Text(String),
     Number(serde_json::Number),
 }
@@ -147,7 +147,7 @@ struct Data<'a> {
 }
 
 #[derive(Serialize, Deserialize)]
-pub(super) struct Packet<'a> {
+pub(crate) struct Packet<'a> {
     #[serde(rename = "type")]
     kind: u8,
     #[serde(borrow)]
@@ -156,7 +156,7 @@ pub(super) struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Of the array of an event.
-    pub(super) fn of(array: &'a RawValue) -> Self {
+    pub(crate) fn of(array: &'a RawValue) -> Self {
         Self {
             kind: EVENT,
             data: array,
@@ -164,7 +164,7 @@ impl<'a> Packet<'a> {
     }
 
     /// The event's name and its message, if it is one.
-    pub(super) fn event(
+    pub(crate) fn event(
         &self,
         attachments: Vec<Bytes>,
     ) -> Result<Option<(String, Message)>, Unreadable> {
@@ -178,7 +178,7 @@ impl<'a> Packet<'a> {
 }
 
 /// The array of an event.
-pub(super) fn event_array(event: &str, message: &Message) -> Box<RawValue> {
+pub(crate) fn event_array(event: &str, message: &Message) -> Box<RawValue> {
     let mut array = Vec::new();
     push_event(&mut array, event, &message.arguments, None);
     let array = String::from_utf8(array).expect("of texts");
@@ -186,14 +186,14 @@ pub(super) fn event_array(event: &str, message: &Message) -> Box<RawValue> {
 }
 
 /// What the field `data` says with these attachments.
-pub(super) fn encode(json: String, attachments: &[Bytes]) -> String {
+pub(crate) fn encode(json: String, attachments: &[Bytes]) -> String {
     match attachments.is_empty() {
         true => json,
         false => STANDARD.encode(msgpack::pack(&json, attachments)),
     }
 }
 
-pub(super) fn decode(data: &str) -> Result<Unpacked, Unreadable> {
+pub(crate) fn decode(data: &str) -> Result<Unpacked, Unreadable> {
     if data.starts_with('{') {
         return Ok(Unpacked {
             json: data.to_owned(),
@@ -204,13 +204,13 @@ pub(super) fn decode(data: &str) -> Result<Unpacked, Unreadable> {
     msgpack::unpack(&packed).map_err(not_understood)
 }
 
-pub(super) fn not_understood(error: impl std::fmt::Display) -> Unreadable {
+pub(crate) fn not_understood(error: impl std::fmt::Display) -> Unreadable {
     Unreadable::Data(error.to_string())
 }
 
 impl Change {
     /// The fields `type` and `data` of an entry that says so of these sockets.
-    pub(super) fn write(&self, to: &Selection) -> (u8, String) {
+    pub(crate) fn write(&self, to: &Selection) -> (u8, String) {
         let mut data = Data {
             packet: None,
             opts: Options::of(to),
@@ -249,7 +249,7 @@ impl Change {
 }
 
 impl Entry {
-    pub(super) fn read(
+    pub(crate) fn read(
         namespace: String,
         kind: u8,
         data: &Unpacked,
@@ -292,7 +292,7 @@ impl Entry {
 
 impl Received {
     /// Reads an entry of the stream.
-    pub(super) fn read(entry: &StreamId) -> Result<Self, Unreadable> {
+    pub(crate) fn read(entry: &StreamId) -> Result<Self, Unreadable> {
         let field = |name: &'static str| entry.get::<String>(name);
         let needed = |name: &'static str| field(name).ok_or(Unreadable::Missing(name));
         let sender = needed("uid")?;
@@ -331,14 +331,14 @@ impl Received {
 }
 
 /// The field with the number that an entry's sender has given it. Node's servers ignore it.
-pub(super) const SEQUENCE: &str = "seq";
+pub(crate) const SEQUENCE: &str = "seq";
 
 /// The field with the tag of what an emitter said.
 const OF: &str = "of";
 
 impl Options {
     /// Node's servers have each socket in a room of its id.
-    pub(super) fn of(selection: &Selection) -> Self {
+    pub(crate) fn of(selection: &Selection) -> Self {
         let names = selection.rooms.iter().chain(&selection.sockets);
         let text = |name: &String| Room::Text(name.clone());
         Self {
@@ -349,7 +349,7 @@ impl Options {
     }
 
     /// What is a room's name there is a room's or a socket's here.
-    pub(super) fn into_selection(self) -> Selection {
+    pub(crate) fn into_selection(self) -> Selection {
         let rooms: Vec<_> = self.rooms.into_iter().map(Room::into_name).collect();
         Selection {
             sockets: rooms.clone(),
@@ -361,14 +361,14 @@ impl Options {
 }
 
 impl Room {
-    pub(super) fn name(&self) -> String {
+    pub(crate) fn name(&self) -> String {
         match self {
             Self::Text(name) => name.clone(),
             Self::Number(number) => number.to_string(),
         }
     }
 
-    pub(super) fn into_name(self) -> String {
+    pub(crate) fn into_name(self) -> String {
         match self {
             Self::Text(name) => name,
             Self::Number(number) => number.to_string(),

@@ -12,7 +12,8 @@ use std::{
 use redis::{RedisResult, Script, aio::MultiplexedConnection};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
-use super::{Cluster, link::ANSWER, talk::Said};
+use super::talk::Said;
+use crate::cluster::{Cluster, link::ANSWER};
 use crate::{namespace::MAIN_NAMESPACE, transport::Selection};
 
 /// How often a server says how many clients it has.
@@ -68,11 +69,11 @@ redis.call('HSET', KEYS[1], 'node', ARGV[1] .. ' 0 ' .. now)
 
 /// How many clients the others have, as far as they have said.
 #[derive(Debug, Default)]
-pub(super) struct Census(AtomicUsize);
+pub(crate) struct Census(AtomicUsize);
 
 impl Census {
     /// How many.
-    pub(super) fn elsewhere(&self) -> usize {
+    pub(crate) fn elsewhere(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }

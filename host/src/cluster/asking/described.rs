@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::entry::Room;
+use crate::cluster::stream::entry::Room;
 use crate::{
     connection::Connection,
     user::{User, UserId},

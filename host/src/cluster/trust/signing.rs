@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The field of an entry, and the key of a map, with what is signed of the rest.
-pub(super) const FIELD: &str = "mac";
+pub(crate) const FIELD: &str = "mac";
 
 /// What entries of the stream are signed for.
 const ENTRY: &str = "entry";
@@ -39,7 +39,7 @@ const BEFORE_CODE: &[u8] = b"\xa3mac\xd9\x2b";
 const CODE_BYTES: usize = 43;
 
 /// Signs, and says what is signed.
-pub(super) struct Signing {
+pub(crate) struct Signing {
     seal: Option<Seal>,
     takes_unsigned: bool,
     complaints: Rarely,
@@ -47,7 +47,7 @@ pub(super) struct Signing {
 
 impl Signing {
     /// As configured.
-    pub(super) fn new(config: &config::Cluster) -> Self {
+    pub(crate) fn new(config: &config::Cluster) -> Self {
         Self {
             seal: config.secret.as_ref().map(Seal::new),
             takes_unsigned: config.unsigned == Unsigned::Accept,
@@ -56,13 +56,13 @@ impl Signing {
     }
 
     /// What an entry with these values of its fields has in the field [`FIELD`]; none without a secret.
-    pub(super) fn entry(&self, values: [&str; SIGNED.len()]) -> Option<String> {
+    pub(crate) fn entry(&self, values: [&str; SIGNED.len()]) -> Option<String> {
         let seal = self.seal.as_ref()?;
         Some(seal.sign(ENTRY, &values.map(str::as_bytes)))
     }
 
     /// Whether an entry is believed.
-    pub(super) fn takes_entry(&self, entry: &StreamId) -> bool {
+    pub(crate) fn takes_entry(&self, entry: &StreamId) -> bool {
         let Some(seal) = &self.seal else {
             return true;
         };
@@ -78,7 +78,7 @@ impl Signing {
     }
 
     /// Signs a map of msgpack for a purpose: with one pair more, which whoever does not know it ignores.
-    pub(super) fn sign(&self, purpose: &str, mut packed: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn sign(&self, purpose: &str, mut packed: Vec<u8>) -> Vec<u8> {
         let Some(seal) = &self.seal else {
             return packed;
         };
@@ -91,7 +91,7 @@ impl Signing {
     }
 
     /// The map, if it is believed.
-    pub(super) fn open<'a>(&self, purpose: &str, packed: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+    pub(crate) fn open<'a>(&self, purpose: &str, packed: &'a [u8]) -> Option<Cow<'a, [u8]>> {
         let Some(seal) = &self.seal else {
             return Some(packed.into());
         };
@@ -109,7 +109,7 @@ impl Signing {
     }
 
     /// Signs bytes of a connection with this private id.
-    pub(super) fn sign_event(&self, pid: &str, bytes: Vec<u8>) -> Vec<u8> {
+    pub(crate) fn sign_event(&self, pid: &str, bytes: Vec<u8>) -> Vec<u8> {
         let Some(seal) = &self.seal else {
             return bytes;
         };
@@ -118,7 +118,7 @@ impl Signing {
     }
 
     /// The bytes, if they are believed.
-    pub(super) fn open_event<'a>(&self, pid: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub(crate) fn open_event<'a>(&self, pid: &str, bytes: &'a [u8]) -> Option<&'a [u8]> {
         let signed = bytes.strip_prefix(&[SIGNED_EVENT]);
         let (Some(seal), Some(signed)) = (&self.seal, signed) else {
             // What is signed cannot be read by who knows no secret.
@@ -157,7 +157,8 @@ fn split(packed: &[u8]) -> Option<(Vec<u8>, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::msgpack, *};
+    use super::*;
+    use crate::cluster::msgpack;
     use crate::config::Secret;
 
     fn signing(secret: Option<&str>, unsigned: Unsigned) -> Signing {

@@ -16,7 +16,7 @@ const MAX_OPEN: usize = 100_000;
 
 /// The requests that are open.
 #[derive(Default)]
-pub(super) struct Requests(Mutex<HashMap<String, Open>>);
+pub(crate) struct Requests(Mutex<HashMap<String, Open>>);
 
 /// Who is asked, and where the answers go. They are as many as who is asked: so that needs no bound.
 enum Open {
@@ -37,7 +37,7 @@ enum Open {
 pub(crate) type ClientAnswer = (String, Option<Message>);
 
 /// Requests whose answers come here, until it is dropped.
-pub(super) struct Pending<T> {
+pub(crate) struct Pending<T> {
     /// Their ids.
     pub ids: Vec<String>,
     pub answers: UnboundedReceiver<T>,
@@ -46,14 +46,14 @@ pub(super) struct Pending<T> {
 
 impl Requests {
     /// All servers are about to be asked; none if too much is asked already.
-    pub(super) fn to_servers(self: &Arc<Self>) -> Option<Pending<Answer>> {
+    pub(crate) fn to_servers(self: &Arc<Self>) -> Option<Pending<Answer>> {
         let (answers, receiver) = unbounded_channel();
         let heard = HashSet::new();
         self.open([Open::Servers { heard, answers }], receiver)
     }
 
     /// Clients are about to be asked, of these servers and with these public ids.
-    pub(super) fn to_clients(
+    pub(crate) fn to_clients(
         self: &Arc<Self>,
         clients: &[(String, String)],
     ) -> Option<Pending<ClientAnswer>> {
@@ -90,7 +90,7 @@ impl Requests {
     }
 
     /// A server has answered. What nobody waits for is dropped.
-    pub(super) fn answer(&self, answer: Answer) {
+    pub(crate) fn answer(&self, answer: Answer) {
         let mut requests = self.0.lock();
         let Some(open) = requests.get_mut(&answer.id) else {
             return;

@@ -7,11 +7,11 @@ use redis::{RedisResult, aio::MultiplexedConnection};
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::{
-    Cluster,
     described::Described,
     requests::{ClientAnswer, Pending},
     talk::{Answer, Asks, Said, Saying, Want},
 };
+use crate::cluster::Cluster;
 use crate::{message::Message, transport::Selection};
 
 /// How long servers may take to answer.
@@ -92,7 +92,7 @@ impl Cluster {
     }
 
     /// Hears of each other server how many sockets it has, in its own way.
-    pub(super) async fn ask_count(
+    pub(crate) async fn ask_count(
         &self,
         namespace: &str,
         to: &Selection,

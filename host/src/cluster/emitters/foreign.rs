@@ -6,10 +6,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, value::RawValue};
 
-use super::{
+use crate::cluster::{
     Change, Entry,
-    entry::{Options, Packet, Room, Unreadable, not_understood},
     msgpack::{self, Unpacked},
+    stream::entry::{Options, Packet, Room, Unreadable, not_understood},
 };
 use crate::{
     message::{Arguments, Message},
@@ -19,9 +19,9 @@ use crate::{
 
 /// Requests of redis-emitter, by their numbers.
 mod request {
-    pub(super) const JOIN: u8 = 2;
-    pub(super) const LEAVE: u8 = 3;
-    pub(super) const DISCONNECT: u8 = 4;
+    pub(crate) const JOIN: u8 = 2;
+    pub(crate) const LEAVE: u8 = 3;
+    pub(crate) const DISCONNECT: u8 = 4;
 }
 
 #[derive(Deserialize)]
@@ -89,7 +89,7 @@ impl OneOrMany {
 }
 
 /// What an emitter says of its event, in msgpack: `[uid, packet, options]`. None if it is no event.
-pub(super) fn emitted(packed: &[u8]) -> Result<Option<Entry>, Unreadable> {
+pub(crate) fn emitted(packed: &[u8]) -> Result<Option<Entry>, Unreadable> {
     let Unpacked { json, attachments } = msgpack::unpack(packed).map_err(not_understood)?;
     let (_, packet, options): (String, Box<RawValue>, Options) =
         serde_json::from_str(&json).map_err(not_understood)?;
@@ -113,7 +113,7 @@ pub(super) fn emitted(packed: &[u8]) -> Result<Option<Entry>, Unreadable> {
 }
 
 /// What an emitter requests of the sockets of a namespace, in JSON. None if it is nothing that concerns them.
-pub(super) fn requested(namespace: &str, json: &[u8]) -> Result<Option<Entry>, Unreadable> {
+pub(crate) fn requested(namespace: &str, json: &[u8]) -> Result<Option<Entry>, Unreadable> {
     let Request {
         kind,
         opts,
@@ -135,7 +135,7 @@ pub(super) fn requested(namespace: &str, json: &[u8]) -> Result<Option<Entry>, U
 }
 
 /// What python-socketio says, in JSON. None if that concerns no sockets of others.
-pub(super) fn of_python(json: &[u8]) -> Result<Option<Entry>, Unreadable> {
+pub(crate) fn of_python(json: &[u8]) -> Result<Option<Entry>, Unreadable> {
     let message: Python = serde_json::from_slice(json).map_err(not_understood)?;
     let socket = |sid: String| Selection {
         sockets: vec![sid],

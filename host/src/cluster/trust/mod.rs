@@ -1,0 +1,4 @@
+//! Who is believed of what comes over Redis.
+
+pub(crate) mod seal;
+pub(crate) mod signing;
