@@ -38,7 +38,7 @@ async function firstEvent(t, lang, template) {
     cpSync(join(ROOT, 'Cargo.lock'), join(home.folder, 'plugins/first/Cargo.lock'));
     await run(home, 'build', 'first');
   }
-  assert.match(await run(home, 'test'), /^1 cases passed$/m);
+  assert.match(await run(home, 'test'), /^1 case passed$/m);
   const readme = readFileSync(join(home.folder, 'plugins/first/README.md'), 'utf8');
   assert.doesNotMatch(readme, /\{\{/);
   const server = home.start('up', '--listen', '127.0.0.1:0');

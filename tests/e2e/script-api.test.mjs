@@ -14,7 +14,7 @@ const open = { access: "anyone" } as const;
 const does = (handler: (cx: any, ...args: any[]) => unknown) => event(open, handler);
 
 export default plugin(
-    { version: "1.2.3", namespaces: ["/", "/other"], emits: { checked: [t.integer()] } },
+    { version: "1.2.3", namespaces: ["/", "/other"], emits: { checked: [t.integer()], empty: [] } },
     (config: { mark: string }) => ({
         // Messages
         several: does((cx, ...args) => reply(...args, config.mark)),
@@ -26,6 +26,8 @@ export default plugin(
         }),
         rejected: does(() => reject("full", "Come back later", { retryAfter: "2s", details: { seats: 0 } })),
         rejection: does(async () => { throw new Rejection("gone"); }),
+        noArguments: event({ ...open, args: [] }, (cx) => cx.emit("empty")),
+        emptyTuple: event({ ...open, args: [t.tuple()], reply: t.tuple() }, (cx, nothing) => nothing),
         checked: does((cx, value) => cx.emit("checked", value)),
         roles: event({ roles: ["admin", "editor"], limit: { user: ["100/1s", "1000/1m burst 50"], event: "5000/s" }, onExcess: "drop", maxBytes: 2000, serialBy: "/0/key", repeatable: true }, () => "in"),
         limited: event({ ...open, limit: { socket: "1/1h" } }, () => "once"),
@@ -172,6 +174,11 @@ test('arguments and answers of every kind', async (t) => {
   assert.equal((await ask(client, 'bytes', { file: 'none' })).error.code, 'invalid_payload');
   assert.deepEqual((await ask(client, 'rejected')).error, { code: 'full', message: 'Come back later', temporary: true, retry_after_ms: 2000, details: { seats: 0 } });
   assert.equal((await ask(client, 'rejection')).error.code, 'gone');
+  assert.equal(await client.emitWithAck('noArguments'), undefined);
+  assert.deepEqual(await nextEvent(client, 'empty'), []);
+  assert.equal((await ask(client, 'noArguments', 1)).error.code, 'invalid_payload');
+  assert.deepEqual(await ask(client, 'emptyTuple', []), []);
+  assert.equal((await ask(client, 'emptyTuple', [1])).error.code, 'invalid_payload');
   assert.equal(await ask(client, 'checked', 1), undefined);
   assert.equal((await ask(client, 'checked', 'text')).error.code, 'plugin_error');
 });

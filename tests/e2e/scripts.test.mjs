@@ -164,6 +164,8 @@ const REFUSED = {
   'a timer of Node’s': ['wrong.js', 'import "mixlab";\nsetTimeout(() => {}, 100);', /setTimeout is not there: .*cx\.timers\.set[^]*wrong\.js:2:/],
   eval: ['wrong.js', 'import "mixlab";\n\neval("1");', /EvalError: there is no code from text[^]*wrong\.js:3:/],
   'new Function': ['wrong.js', 'import "mixlab";\n(() => {}).constructor("return 1")();', /EvalError: there is no code from text[^]*wrong\.js:2:/],
+  'a type that nothing fits': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nconst kinds = [];\nexport default plugin({ put: event({ args: [t.union(...kinds)] }, () => {}) });', /TypeError: t\.union: it takes one at least\n\s+at .*wrong\.js:3:/],
+  'a choice among nothing': ['wrong.js', 'import { t } from "mixlab";\nt.enum();', /TypeError: t\.enum: it takes one at least\n\s+at .*wrong\.js:2:/],
   'a change of what it imports': ['wrong.js', 'import { plugin, t } from "mixlab";\nt.string = () => t.any();', /TypeError: .*\n\s+at .*wrong\.js:2:/],
   'a rejection that nobody hears': ['wrong.js', 'import { plugin } from "mixlab";\nPromise.reject(new Error("lost"));\nexport default plugin({});', /Error: lost\n\s+at .*wrong\.js:2:/],
   'bytes that are no text': ['wrong.js', Buffer.from([0x2f, 0x2f, 0xff]), /wrong\.js: it is not text in UTF-8/],

@@ -202,7 +202,8 @@ fn summary(ran: &[Ran]) -> Result<(), Failure> {
             reason: format!("{failed} of {all} cases failed"),
         });
     }
-    print(|out| writeln!(out, "{all} cases passed"))?;
+    let cases = if all == 1 { "case" } else { "cases" };
+    print(|out| writeln!(out, "{all} {cases} passed"))?;
     Ok(())
 }
 

@@ -29,6 +29,12 @@ function known(options, names, where) {
     return options;
 }
 
+/** A list that nothing fits if it is empty. */
+function some(list, where) {
+    if (list.length === 0) throw new TypeError(`${where}: it takes one at least`);
+    return list;
+}
+
 /** A schema without what was not said. */
 function only(schema) {
     return Object.fromEntries(Object.entries(schema).filter(([, value]) => value !== undefined));
@@ -52,7 +58,7 @@ export const t = Object.freeze({
     null: () => new Type({ type: "null" }),
     any: () => new Type({}),
     literal: (value) => new Type({ const: value }),
-    enum: (...values) => new Type({ enum: values }),
+    enum: (...values) => new Type({ enum: some(values, "t.enum") }),
     array(item, options = {}) {
         const { min, max, unique } = known(options, ["min", "max", "unique"], "t.array");
         return new Type(only({ type: "array", items: schemaOf(item, "t.array"), minItems: min, maxItems: max, uniqueItems: unique }));
@@ -72,7 +78,7 @@ export const t = Object.freeze({
         const { max } = known(options, ["max"], "t.record");
         return new Type(only({ type: "object", additionalProperties: schemaOf(value, "t.record"), maxProperties: max }));
     },
-    union: (...types) => new Type({ anyOf: types.map((type) => schemaOf(type, "t.union")) }),
+    union: (...types) => new Type({ anyOf: some(types, "t.union").map((type) => schemaOf(type, "t.union")) }),
     optional: (type) => new Type(schemaOf(type, "t.optional"), true),
     nullable: (type) => new Type({ anyOf: [schemaOf(type, "t.nullable"), { type: "null" }] }, isOptional(type)),
     bytes: () =>
@@ -92,7 +98,8 @@ export function tuple(items, where) {
     while (needed > 0 && isOptional(items[needed - 1])) needed--;
     const early = items.slice(0, needed).findIndex(isOptional);
     if (early >= 0) throw new TypeError(`${where}: number ${early + 1} is optional, and one behind it is not`);
-    return { type: "array", prefixItems, minItems: needed, maxItems: items.length };
+    // JSON Schema has no empty list of items.
+    return only({ type: "array", prefixItems: items.length > 0 ? prefixItems : undefined, minItems: needed, maxItems: items.length });
 }
 
 /** The JSON Schema of what an event answers: one value. */
