@@ -61,6 +61,12 @@ fn network(address: Ipv6Addr) -> Ipv6Addr {
     Ipv6Addr::from_bits(bits & NETWORK)
 }
 
+impl fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 impl From<IpAddr> for ClientAddress {
     fn from(address: IpAddr) -> Self {
         Self(address.to_canonical())

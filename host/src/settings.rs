@@ -34,7 +34,9 @@ pub struct Settings {
     /// The largest body of a request, in bytes.
     pub max_body: usize,
     /// Limits of all events together, whatever plugins allow.
-    pub limits: Vec<Arc<Limit>>,
+    pub limits: Arc<[Arc<Limit>]>,
+    /// Whether all servers of a cluster count together by these.
+    pub shares_limits: bool,
     /// The limit of new connections from one address.
     pub connections: Option<Arc<Limit>>,
     /// What becomes of events over a limit.
@@ -86,6 +88,7 @@ impl Settings {
             user,
             ip,
             connections,
+            shared,
             on_excess,
             trusted_proxies,
         } = &config.limits;
@@ -118,6 +121,7 @@ impl Settings {
             limits: of_all
                 .map(|(scope, rate)| limits.of_host("events", scope, rate))
                 .collect(),
+            shares_limits: *shared,
             connections: connections.map(|rate| limits.of_host("connections", Scope::Ip, rate)),
             excess: Excess::new(*on_excess, &config.plugins),
             trusted_proxies: TrustedProxies::new(trusted_proxies.clone()),

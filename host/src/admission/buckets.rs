@@ -96,6 +96,17 @@ impl<K: Eq + Hash> Buckets<K> {
         self.quota.take(&mut common[hash / SHARDS % COMMON], now)
     }
 
+    /// Puts a token back that was taken from a bucket. One that is full by now stays so.
+    pub(super) fn give_back(&self, key: &K) {
+        let hash = self.hasher.hash_one(key) as usize;
+        let Shard { own, common } = &mut *self.shards[hash % SHARDS].lock();
+        let bucket = match own.get_mut(key) {
+            Some(bucket) => bucket,
+            None => &mut common[hash / SHARDS % COMMON],
+        };
+        self.quota.give_back(bucket);
+    }
+
     /// Gives the memory of full buckets back; they are as good as new ones.
     pub(super) fn forget_full(&self, now: Duration) {
         for shard in &self.shards {

@@ -9,12 +9,14 @@ mod quota;
 mod rate_limit;
 mod schema;
 mod serial;
+mod shared;
 mod violation;
 mod weight;
 
 pub(crate) use contract::{Contract, ContractError};
 pub(crate) use rate_limit::{Limit, Now, OwnBuckets, RateLimits, scope_name};
 pub(crate) use schema::{MAX_STEPS, MAX_STEPS_AT_ONCE, Schema};
+pub(crate) use shared::{check_shared, check_shared_address};
 pub(crate) use violation::Violation;
 pub(crate) use weight::Budget as SchemaBudget;
 
@@ -25,6 +27,16 @@ use crate::{
     error::WireError,
     message::Message,
 };
+
+/// Who may send an event, and does not send it too often.
+pub(crate) struct Sender(Arc<Identity>);
+
+impl Sender {
+    /// Who it is.
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.0
+    }
+}
 
 /// An event that was let in: what `dispatch` may call a plugin with.
 pub(crate) struct Admitted {
@@ -58,20 +70,33 @@ impl Heavy {
     }
 }
 
-/// Checks a message against its event's contract.
-pub(crate) fn admit(
+/// Checks who sends an event, and how often as far as this server knows.
+pub(crate) fn check_sender(
     contract: &Contract,
     connection: &Connection,
     identity: Arc<Identity>,
     now: &Now,
-    message: Message,
-) -> Result<Admission, WireError> {
+) -> Result<Sender, WireError> {
     may_send(contract, &identity)?;
     for limit in &contract.limits {
         limit
             .check(connection, &identity, now)
-            .map_err(|wait| rate_limited(&format!("{:?} events", contract.event), wait))?;
+            .map_err(|wait| too_often(contract, wait))?;
     }
+    Ok(Sender(identity))
+}
+
+/// An event comes too often.
+pub(crate) fn too_often(contract: &Contract, wait: Duration) -> WireError {
+    rate_limited(&format!("{:?} events", contract.event), wait)
+}
+
+/// Checks a message against its event's contract.
+pub(crate) fn admit(
+    contract: &Contract,
+    Sender(identity): Sender,
+    message: Message,
+) -> Result<Admission, WireError> {
     check_size(contract, &message)?;
     let admitted = Admitted { message, identity };
     let schema = contract.arguments.as_ref();

@@ -49,6 +49,16 @@ impl Quota {
         Err(nanoseconds(wait))
     }
 
+    /// Puts a token back that was taken.
+    pub(super) fn give_back(&self, bucket: &mut Bucket) {
+        bucket.0 = bucket.0.saturating_sub(self.interval.as_nanos());
+    }
+
+    /// So many tokens come in an interval, and so many are there at once.
+    pub(super) fn parts(&self) -> (u32, Duration, u32) {
+        (self.count.get(), self.interval, self.burst.get())
+    }
+
     /// Whether the bucket is as good as a new one.
     pub(super) fn is_full(&self, bucket: Bucket, now: Duration) -> bool {
         bucket.0 <= self.scaled(now)
@@ -86,6 +96,23 @@ mod tests {
         assert_eq!(quota.take(&mut bucket, begin + SECOND / 2), Ok(()));
         assert!(!quota.is_full(bucket, begin + SECOND * 3 / 2));
         assert!(quota.is_full(bucket, begin + SECOND * 2));
+    }
+
+    #[test]
+    fn a_token_that_is_given_back_can_be_taken_again() {
+        let quota = quota(1, SECOND, 2);
+        let mut bucket = Bucket::default();
+        assert!((0..2).all(|_| quota.take(&mut bucket, SECOND).is_ok()));
+        quota.give_back(&mut bucket);
+        assert_eq!(quota.take(&mut bucket, SECOND), Ok(()));
+        assert_eq!(quota.take(&mut bucket, SECOND), Err(SECOND));
+        let mut full = Bucket::default();
+        quota.give_back(&mut full);
+        assert!((0..2).all(|_| quota.take(&mut full, SECOND).is_ok()));
+        assert!(
+            quota.take(&mut full, SECOND).is_err(),
+            "and no more than that"
+        );
     }
 
     proptest! {

@@ -37,7 +37,7 @@ const BUCKETS_TO_SIFT: usize = 16;
 
 /// Whose bucket it is, if not a connection's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-enum Subject {
+pub(super) enum Subject {
     User(Box<str>),
     Ip(ClientNetwork),
     Role(Option<Box<str>>),
@@ -48,6 +48,8 @@ enum Subject {
 pub struct Limit {
     /// Finds the buckets that connections have of it.
     id: u64,
+    /// Whose limit it is, for other servers that have it, too.
+    family: Box<str>,
     scope: Scope,
     quota: Quota,
     /// What its buckets count time from.
@@ -141,6 +143,7 @@ impl RateLimits {
         }
         let limit = Arc::new(Limit {
             id: self.last_id.fetch_add(1, Ordering::Relaxed),
+            family: format!("{plugin}:{event}").into(),
             scope,
             quota,
             beginning: self.beginning,
@@ -172,11 +175,17 @@ impl Limit {
         identity: &Identity,
         now: &Now,
     ) -> Result<(), Duration> {
-        let subject = match (self.scope, &identity.user) {
-            (Scope::Socket, _) | (Scope::User, None) => {
-                let taken = connection.buckets.take(self, self.time(**now));
-                return self.counted(taken);
-            }
+        let now = self.time(**now);
+        self.counted(match self.subject(connection, identity) {
+            Some(subject) => self.buckets.take(subject, now),
+            None => connection.buckets.take(self, now),
+        })
+    }
+
+    /// Whose bucket it is that the sender takes from; none if it is the connection's.
+    pub(super) fn subject(&self, connection: &Connection, identity: &Identity) -> Option<Subject> {
+        Some(match (self.scope, &identity.user) {
+            (Scope::Socket, _) | (Scope::User, None) => return None,
             (Scope::User, Some(user)) => Subject::User(user.id.as_str().into()),
             (Scope::Ip, _) => Subject::Ip(connection.address.network()),
             (Scope::Role, user) => Subject::Role(
@@ -185,8 +194,40 @@ impl Limit {
                     .map(|role| role.as_str().into()),
             ),
             (Scope::Event, _) => Subject::Everybody,
+        })
+    }
+
+    /// Whose limit it is.
+    pub(super) fn family(&self) -> &str {
+        &self.family
+    }
+
+    /// How often it is.
+    pub(super) fn quota(&self) -> Quota {
+        self.quota
+    }
+
+    /// Tells the bucket of somebody from all others of its family.
+    pub(super) fn bucket_name(&self, subject: &Subject) -> String {
+        let (count, interval, burst) = self.quota.parts();
+        let whose = match subject {
+            Subject::User(id) => id,
+            Subject::Ip(network) => &*network.to_string(),
+            Subject::Role(role) => role.as_deref().unwrap_or_default(),
+            Subject::Everybody => "",
         };
-        self.counted(self.buckets.take(subject, self.time(**now)))
+        let scope = scope_name(self.scope);
+        format!("{scope}:{count}/{}+{burst}:{whose}", interval.as_nanos())
+    }
+
+    /// Puts a token back that was taken for nothing.
+    pub(super) fn give_back(&self, subject: Subject) {
+        self.buckets.give_back(&subject);
+    }
+
+    /// Somebody has met it.
+    pub(super) fn count_hit(&self) {
+        self.hits.inc();
     }
 
     /// Takes a token from an address' bucket, for what has no connection yet.

@@ -23,6 +23,7 @@ mod link;
 mod msgpack;
 mod servers;
 mod sessions;
+mod shared;
 mod stream;
 mod trust;
 
@@ -51,6 +52,7 @@ pub(crate) use self::{
     asking::talk::Want,
     emitters::inbound::Listener,
     sessions::{Kept, Sessions, Written},
+    shared::Bucket,
     stream::entry::{Change, Entry},
     stream::id::EntryId,
     stream::reader::{Apply, Reader},
@@ -67,6 +69,8 @@ use crate::{
 pub(crate) struct Cluster {
     link: Link,
     queue: Queue,
+    /// What is asked of Redis while somebody waits.
+    asking: shared::Asking,
     channels: Channels,
     signing: Arc<Signing>,
     census: Census,
@@ -145,6 +149,7 @@ impl Cluster {
         Some(Arc::new(Self {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
+            asking: shared::Asking::default(),
             channels: Channels::new(),
             signing: signing.clone(),
             census: Census::default(),

@@ -107,6 +107,7 @@ pub(super) struct PluginFile {
     pub budget: Table<BudgetFile>,
     pub on_failure: OnFailure,
     pub on_excess: Option<OnExcess>,
+    pub shared_limits: bool,
     pub filter: Table<Filter>,
     pub webhook: Table<WebhookFile>,
 }

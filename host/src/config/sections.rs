@@ -449,6 +449,8 @@ pub struct Limits {
     pub ip: Option<Rate>,
     /// How often one IP address may connect.
     pub connections: Option<Rate>,
+    /// Whether all servers of a cluster count the events of users and addresses together.
+    pub shared: bool,
     /// What becomes of events over a limit.
     pub on_excess: OnExcess,
     /// Proxies whose `X-Forwarded-For` is believed.
@@ -922,6 +924,8 @@ pub struct Plugin {
     pub on_failure: OnFailure,
     /// What becomes of its events over a limit, if not what `[limits]` says.
     pub on_excess: Option<OnExcess>,
+    /// Whether all servers of a cluster count its events together.
+    pub shared_limits: bool,
     /// As a filter of events of others.
     pub filter: Filter,
     /// Whose webhooks it takes.
@@ -943,6 +947,7 @@ impl Plugin {
             budget,
             on_failure: OnFailure::default(),
             on_excess: None,
+            shared_limits: false,
             filter: Filter::default(),
             webhook: Webhook::default(),
         }

@@ -43,7 +43,8 @@ use self::{
 };
 use crate::{
     admission::{
-        Admission, Admitted, Heavy, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, admit, rate_limited,
+        Admission, Admitted, Heavy, Limit, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, Sender, admit,
+        check_sender, check_shared, rate_limited, too_often,
     },
     broadcast::Broadcast,
     capability::{self, Recorded},
@@ -270,14 +271,61 @@ impl Dispatcher {
     }
 
     fn event(self: &Arc<Self>, answer: Answer, message: Message) -> Progress {
-        let registry = self.registry.load();
-        let route = registry.route(answer.connection.namespace(), &answer.event);
         let identity = answer.connection.identity();
         let now: Now = LazyCell::new(clock::instant);
-        if let Err(error) = self.check_limits(&answer.connection, &identity, &now) {
-            self.refuse(answer, route, error);
+        let settings = self.settings.load();
+        let mut limits = settings.limits.iter();
+        let is_met = limits.try_for_each(|limit| limit.check(&answer.connection, &identity, &now));
+        if let Err(wait) = is_met {
+            self.refuse_for_limits(answer, wait);
             return Progress::Done;
         }
+        if !settings.shares_limits || self.broadcast.others().is_none() {
+            return self.admit(answer, identity, &now, message);
+        }
+        let (this, limits) = (self.clone(), settings.limits.clone());
+        Progress::Moved(Box::pin(async move {
+            match this.check_shared(&limits, &answer, &identity).await {
+                Ok(()) => {
+                    let admitted =
+                        this.admit(answer, identity, &LazyCell::new(clock::instant), message);
+                    admitted.end().await;
+                }
+                Err(wait) => this.refuse_for_limits(answer, wait),
+            }
+        }))
+    }
+
+    /// Takes from what all servers of the cluster count together.
+    async fn check_shared(
+        &self,
+        limits: &[Arc<Limit>],
+        answer: &Answer,
+        identity: &Identity,
+    ) -> Result<(), Duration> {
+        match self.broadcast.others() {
+            Some(cluster) => check_shared(cluster, limits, &answer.connection, identity).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses an event for a limit of the host's: of all events, whoever handles them.
+    fn refuse_for_limits(&self, answer: Answer, wait: Duration) {
+        let registry = self.registry.load();
+        let route = registry.route(answer.connection.namespace(), &answer.event);
+        self.refuse(answer, route, rate_limited("events", wait));
+    }
+
+    /// Checks an event that comes not too often for the host, and calls who handles it.
+    fn admit(
+        self: &Arc<Self>,
+        answer: Answer,
+        identity: Arc<Identity>,
+        now: &Now,
+        message: Message,
+    ) -> Progress {
+        let registry = self.registry.load();
+        let route = registry.route(answer.connection.namespace(), &answer.event);
         if let Some(result) = self.host_event(&answer, &message) {
             let outcome = result.as_ref().err().map_or("ok", |error| &error.code);
             self.metrics
@@ -297,11 +345,46 @@ impl Dispatcher {
             self.refuse(answer, Some(route), error);
             return Progress::Done;
         }
-        match admit(&route.contract, &answer.connection, identity, &now, message) {
+        let sender = match check_sender(&route.contract, &answer.connection, identity, now) {
+            Ok(sender) => sender,
+            Err(error) => {
+                self.refuse(answer, Some(route), error);
+                return Progress::Done;
+            }
+        };
+        if !route.plugin.shares_limits()
+            || route.contract.limits.is_empty()
+            || self.broadcast.others().is_none()
+        {
+            return self.check_and_call(answer, route, sender, message);
+        }
+        let (this, route) = (self.clone(), route.clone());
+        Progress::Moved(Box::pin(async move {
+            let limits = &route.contract.limits;
+            match this.check_shared(limits, &answer, sender.identity()).await {
+                Ok(()) => {
+                    this.check_and_call(answer, &route, sender, message)
+                        .end()
+                        .await
+                }
+                Err(wait) => this.refuse(answer, Some(&route), too_often(&route.contract, wait)),
+            }
+        }))
+    }
+
+    /// Checks what is in an event, and calls the plugin.
+    fn check_and_call(
+        self: &Arc<Self>,
+        answer: Answer,
+        route: &Arc<Route>,
+        sender: Sender,
+        message: Message,
+    ) -> Progress {
+        match admit(&route.contract, sender, message) {
             Ok(Admission::Admitted(admitted)) => self.call(answer, route, admitted),
             Ok(Admission::Heavy(heavy)) => {
                 let (this, route) = (self.clone(), route.clone());
-                Progress::Moved(Box::pin(this.check_and_call(answer, route, heavy)))
+                Progress::Moved(Box::pin(this.check_aside(answer, route, heavy)))
             }
             Err(error) => {
                 self.refuse(answer, Some(route), error);
@@ -310,7 +393,7 @@ impl Dispatcher {
         }
     }
 
-    async fn check_and_call(self: Arc<Self>, answer: Answer, route: Arc<Route>, heavy: Heavy) {
+    async fn check_aside(self: Arc<Self>, answer: Answer, route: Arc<Route>, heavy: Heavy) {
         let client = answer.connection.address.network();
         let check = {
             let route = route.clone();
@@ -389,20 +472,6 @@ impl Dispatcher {
                 }))
             }
         }
-    }
-
-    /// The limits of the host: of all events, whoever handles them.
-    fn check_limits(
-        &self,
-        connection: &Connection,
-        identity: &Identity,
-        now: &Now,
-    ) -> Result<(), WireError> {
-        let settings = self.settings.load();
-        let mut limits = settings.limits.iter();
-        limits
-            .try_for_each(|limit| limit.check(connection, identity, now))
-            .map_err(|wait| rate_limited("events", wait))
     }
 
     /// Tells the client that its event is not handled, but for one over a limit that is to be dropped.

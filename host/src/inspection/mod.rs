@@ -169,6 +169,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         guards: Vec::new(),
         filter: config::Filter::default(),
         webhook: config::Webhook::default(),
+        shared_limits: false,
     };
     let metrics: Arc<Metrics> = Arc::default();
     let calls = metrics.calls_of(&source.name);

@@ -76,6 +76,8 @@ pub(crate) struct Source {
     pub filter: config::Filter,
     /// Whose webhooks it takes.
     pub webhook: config::Webhook,
+    /// Whether all servers of a cluster count its events together.
+    pub shared_limits: bool,
 }
 
 /// What all plugins share.
@@ -464,6 +466,11 @@ impl Plugin {
     /// Whether it takes webhooks.
     pub fn takes_webhooks(&self) -> bool {
         self.offers(|offer| offer.webhooks)
+    }
+
+    /// Whether all servers of a cluster count its events together.
+    pub(crate) fn shares_limits(&self) -> bool {
+        self.source.shared_limits
     }
 
     /// Whose webhooks it takes.

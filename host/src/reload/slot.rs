@@ -253,6 +253,7 @@ impl Slot {
             guards: self.spec.guards.clone(),
             filter: self.spec.filter,
             webhook: self.spec.webhook.clone(),
+            shared_limits: self.spec.shared_limits,
         }
     }
 

@@ -18,8 +18,15 @@ pub(crate) use verify::is_secret;
 
 use self::answer::refusal;
 use crate::{
-    address::ClientAddress, admission::rate_limited, api, clock, config::Scheme,
-    dispatch::Dispatcher, error::WireError, guest::webhooks, plugin::Plugin, registry::Hooked,
+    address::ClientAddress,
+    admission::{check_shared_address, rate_limited},
+    api, clock,
+    config::Scheme,
+    dispatch::Dispatcher,
+    error::WireError,
+    guest::webhooks,
+    plugin::Plugin,
+    registry::Hooked,
     transport::net::Peer,
 };
 
@@ -87,6 +94,12 @@ async fn admit(
     let client = client(dispatcher, &request);
     let limit = hooked.limit.check_address(client);
     limit.map_err(|wait| rate_limited("webhooks", wait))?;
+    if hooked.plugin.shares_limits()
+        && let Some(cluster) = dispatcher.broadcast.others()
+    {
+        let limit = check_shared_address(cluster, &hooked.limit, client).await;
+        limit.map_err(|wait| rate_limited("webhooks", wait))?;
+    }
     let config = hooked.plugin.webhook();
     let (head, body) = request.into_parts();
     let body = api::whole_body(body, config.max_body.as_usize()).await?;

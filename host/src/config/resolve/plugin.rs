@@ -111,6 +111,7 @@ impl Resolver<'_> {
             budget: own_budget,
             on_failure: written.on_failure,
             on_excess: written.on_excess,
+            shared_limits: written.shared_limits,
             filter: written.filter.0,
             webhook,
         })

@@ -1,0 +1,77 @@
+//! What servers count, keep and take turns at together, while somebody waits for the answer. Where Redis does not give
+//! it soon, each server goes on by itself.
+
+mod tokens;
+
+pub(crate) use self::tokens::Bucket;
+
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::{RedisResult, aio::MultiplexedConnection};
+use tokio::time::{Instant, timeout};
+
+use super::Cluster;
+
+/// How long somebody waits for an answer of Redis.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long nobody asks when there was none. Who asks first then is the only one who waits.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Whether Redis is asked.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    /// Nobody does before; none while it answers.
+    pause: Mutex<Option<Instant>>,
+}
+
+impl Asking {
+    /// Whether to ask now.
+    fn may(&self) -> bool {
+        let mut pause = self.pause.lock();
+        let Some(until) = *pause else {
+            return true;
+        };
+        let now = Instant::now();
+        let is_over = until <= now;
+        if is_over {
+            *pause = Some(now + PATIENCE + PAUSE);
+        }
+        is_over
+    }
+
+    /// What came of it.
+    fn answered(&self, is_answered: bool) {
+        *self.pause.lock() = (!is_answered).then(|| Instant::now() + PAUSE);
+    }
+}
+
+impl Cluster {
+    /// What Redis answers, soon; none if it does not, or is away.
+    async fn ask_redis<T>(
+        &self,
+        ask: impl AsyncFnOnce(MultiplexedConnection) -> RedisResult<T>,
+    ) -> Option<T> {
+        if !self.link.round.borrow().has_caught_up || !self.asking.may() {
+            return None;
+        }
+        let asked = async { ask(self.link.shared().await?).await };
+        let answer = match timeout(PATIENCE, asked).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "Redis does not answer: this server goes on by itself");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("Redis takes too long: this server goes on by itself");
+                None
+            }
+        };
+        self.asking.answered(answer.is_some());
+        if answer.is_none() {
+            self.link.forget_shared().await;
+        }
+        answer
+    }
+}
