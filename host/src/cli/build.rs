@@ -1,23 +1,20 @@
-//! `mixlab build`: from the crates that `mixlab.toml` names to components.
+//! `mixlab build`: from the sources that `mixlab.toml` names to components.
+
+pub(super) mod cargo;
+mod kit;
+mod recipe;
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use clap::Args;
-use serde::Deserialize;
 
 use super::{Failure, Global, output::say};
 use crate::config::{Config, Plugin};
 
-/// What plugins are compiled for.
-pub(super) const TARGET: &str = "wasm32-wasip2";
-
-/// Arithmetic that overflows fails the call, as any panic does. Optimised code would go on with the
-/// wrong number.
-const OVERFLOW_CHECKS: &str = "profile.release.overflow-checks=true";
+pub(super) use self::{kit::FOLDER, recipe::Recipe};
 
 #[derive(Args)]
 pub(super) struct Build {
@@ -54,9 +51,9 @@ pub(super) fn all(config: &Config) -> Result<(), Failure> {
 /// Why there is no new component.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BuildError {
-    /// The crate is no good as it is.
+    /// The source is no good as it is.
     #[error("{0}")]
-    Crate(String),
+    Source(String),
     /// It could not be tried, or not be put in place.
     #[error("{0}")]
     Other(String),
@@ -64,15 +61,20 @@ pub(super) enum BuildError {
 
 /// Builds these plugins, as far as they name a source.
 pub(super) fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), BuildError> {
-    let sources: Vec<_> = plugins
-        .into_iter()
-        .filter_map(|plugin| Some((plugin, plugin.source.as_ref()?)))
-        .collect();
-    if let Some((_, source)) = sources.first() {
-        add_target(source)?;
+    let mut wanted = Vec::new();
+    for plugin in plugins {
+        if let Some(source) = &plugin.source {
+            wanted.push((plugin, source, Recipe::of(plugin, source)?));
+        }
     }
-    for (plugin, source) in sources {
-        let component = compile(&plugin.name, source)?;
+    let first_crate = wanted
+        .iter()
+        .find(|(_, _, recipe)| matches!(recipe, Recipe::Cargo));
+    if let Some((_, source, _)) = first_crate {
+        cargo::add_target(source)?;
+    }
+    for (plugin, source, recipe) in wanted {
+        let component = recipe.follow(plugin, source)?;
         put(&component, &plugin.path)
             .map_err(|error| BuildError::Other(format!("{}: {error}", plugin.path.display())))?;
         say(format_args!(
@@ -84,98 +86,22 @@ pub(super) fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result
     Ok(())
 }
 
-/// Adds the target where rustup manages the toolchain; elsewhere cargo says what is missing.
-fn add_target(source: &Path) -> Result<(), BuildError> {
-    let rustup = |arguments: &[&str]| {
-        Command::new("rustup")
-            .args(arguments)
-            .current_dir(source)
-            .stdin(Stdio::null())
-            .output()
-    };
-    let Ok(installed) = rustup(&["target", "list", "--installed"]) else {
-        return Ok(());
-    };
-    if String::from_utf8_lossy(&installed.stdout)
-        .lines()
-        .any(|line| line.trim() == TARGET)
-    {
-        return Ok(());
-    }
-    let added = rustup(&["target", "add", TARGET])
-        .map_err(|error| BuildError::Other(format!("rustup cannot be run: {error}")))?;
-    if !added.status.success() {
-        let reason = String::from_utf8_lossy(&added.stderr).trim().to_owned();
-        return Err(BuildError::Other(format!(
-            "rustup target add {TARGET} failed: {reason}"
-        )));
-    }
-    Ok(())
-}
-
-/// Compiles a crate; the path of the component that came out of it.
-fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> {
-    #[derive(Deserialize)]
-    struct Artifact {
-        reason: String,
-        #[serde(default)]
-        manifest_path: PathBuf,
-        #[serde(default)]
-        filenames: Vec<PathBuf>,
-    }
-    let manifest = source.join("Cargo.toml");
-    let output = Command::new("cargo")
-        .args(["build", "--release", "--target", TARGET])
-        .args(["--config", OVERFLOW_CHECKS])
-        .args([
-            "--message-format",
-            "json-render-diagnostics",
-            "--manifest-path",
-        ])
-        .arg(&manifest)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| BuildError::Other(format!("cargo cannot be run: {error}")))?;
-    if !output.status.success() {
-        let reason = format!("plugin {name:?} does not compile");
-        return Err(BuildError::Crate(reason));
-    }
-    let manifest = fs::canonicalize(&manifest)
-        .map_err(|error| BuildError::Other(format!("{}: {error}", manifest.display())))?;
-    let messages = String::from_utf8_lossy(&output.stdout);
-    let artifacts = messages
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Artifact>(line).ok());
-    artifacts
-        .filter(|artifact| {
-            artifact.reason == "compiler-artifact" && artifact.manifest_path == manifest
-        })
-        .flat_map(|artifact| artifact.filenames)
-        .find(|file| {
-            file.extension()
-                .is_some_and(|extension| extension == "wasm")
-        })
-        .ok_or_else(|| {
-            let manifest = manifest.display();
-            let reason =
-                format!("{manifest} makes no component: it needs crate-type = [\"cdylib\"]");
-            BuildError::Crate(reason)
-        })
-}
-
 /// Puts a file in place as a whole: whoever reads it sees the old one or the new one. A file with
 /// the same content stays untouched.
-fn put(from: &Path, to: &Path) -> io::Result<()> {
-    let bytes = fs::read(from)?;
+fn put(bytes: &[u8], to: &Path) -> io::Result<()> {
     if fs::read(to).is_ok_and(|old| old == bytes) {
         return Ok(());
     }
     let folder = to.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
-    let mut name = to.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let new = folder.join(name);
+    let new = unfinished(to);
     fs::write(&new, bytes)?;
     fs::rename(new, to)
+}
+
+/// Where a file is written before it is put in place.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    path.with_file_name(name)
 }

@@ -12,6 +12,7 @@ mod man;
 mod new;
 mod output;
 mod plugin;
+mod products;
 mod sources;
 mod test;
 mod timers;

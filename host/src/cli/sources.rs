@@ -1,7 +1,8 @@
-//! What a plugin's component is built from: its crate, and what that depends on by a path.
+//! What a plugin's component is built from: its folder, and what a crate depends on by a path.
 
 use std::{
     collections::{HashMap, HashSet},
+    ffi::OsStr,
     fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -10,7 +11,11 @@ use std::{
 
 use serde::Deserialize;
 
-use super::build::TARGET;
+use super::{
+    build::{self, Recipe, cargo::TARGET},
+    products::Files,
+};
+use crate::config::Plugin;
 
 /// What cargo writes beside the manifest of a workspace.
 const LOCK_FILE: &str = "Cargo.lock";
@@ -18,13 +23,18 @@ const LOCK_FILE: &str = "Cargo.lock";
 /// The files and folders of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Sources {
-    /// The crate's folder, and those of the crates that it depends on by their paths.
-    pub crates: Vec<PathBuf>,
+    /// Its folder; of a crate also those of the crates that it depends on by their paths.
+    pub folders: Vec<PathBuf>,
     /// The workspace's manifest and lock file: they say which versions and how to compile.
     pub workspace: Vec<PathBuf>,
-    /// Where cargo puts what it makes. None of it is a source.
+    /// Where a build puts what it makes. None of it is a source.
     output: Vec<PathBuf>,
+    /// Whether what is hidden, and what tools keep beside it, are no sources.
+    only_visible: bool,
 }
+
+/// Folders that tools keep beside sources.
+const KEPT_BY_TOOLS: [&str; 3] = ["__pycache__", "node_modules", "target"];
 
 /// What `cargo metadata` says, as far as it is needed.
 #[derive(Deserialize)]
@@ -55,23 +65,42 @@ struct Node {
 }
 
 impl Sources {
-    /// Those of the crate in this folder, which is absolute. The crate alone where cargo cannot say.
-    pub(super) fn of(source: &Path) -> Self {
+    /// Those in this folder, which is absolute. Of a crate itself alone where cargo cannot say.
+    pub(super) fn of(plugin: &Plugin, source: &Path) -> Self {
+        match Recipe::of(plugin, source) {
+            Ok(Recipe::Program { .. } | Recipe::Shell(_)) => Self::of_program(plugin, source),
+            Ok(Recipe::Cargo) | Err(_) => Self::of_crate(source),
+        }
+    }
+
+    fn of_program(plugin: &Plugin, source: &Path) -> Self {
+        let component = std::path::absolute(&plugin.path).unwrap_or_else(|_| plugin.path.clone());
+        let kit = component.with_file_name(build::FOLDER);
+        Self {
+            folders: vec![source.to_owned()],
+            workspace: Vec::new(),
+            output: vec![build::unfinished(&component), component, kit],
+            only_visible: true,
+        }
+    }
+
+    fn of_crate(source: &Path) -> Self {
         // A crate with its own workspace is built into a folder of its own.
         let alone = || Self {
-            crates: vec![source.to_owned()],
+            folders: vec![source.to_owned()],
             workspace: Vec::new(),
             output: vec![source.join("target")],
+            only_visible: false,
         };
         let Some(metadata) = metadata(source) else {
             return alone();
         };
         let mut sources = alone();
-        sources.crates.extend(metadata.path_crates(source));
-        sources.crates.sort_unstable();
+        sources.folders.extend(metadata.path_crates(source));
+        sources.folders.sort_unstable();
         // What is in another crate's folder is watched with it.
         sources
-            .crates
+            .folders
             .dedup_by(|inner, outer| inner.starts_with(&*outer));
         sources.workspace = ["Cargo.toml", LOCK_FILE]
             .map(|name| metadata.workspace_root.join(name))
@@ -82,20 +111,36 @@ impl Sources {
 
     /// Whether this file is one of them.
     pub(super) fn contain(&self, path: &Path) -> bool {
-        let is_in = |folders: &[PathBuf]| folders.iter().any(|folder| path.starts_with(folder));
-        self.workspace.iter().any(|file| file == path)
-            || is_in(&self.crates) && !is_in(&self.output)
+        if self.workspace.iter().any(|file| file == path) {
+            return true;
+        }
+        let folder = self.folders.iter().find(|folder| path.starts_with(folder));
+        let is_output = || self.output.iter().any(|folder| path.starts_with(folder));
+        folder.is_some_and(|folder| !is_output() && !self.is_hidden(folder, path))
     }
 
-    /// Whether one of them was written since then. Cargo's own lock file does not count, which a build
-    /// writes; nor do crates' folders themselves, where it puts that.
-    pub(super) fn changed_since(&self, time: SystemTime) -> bool {
-        let was_written = |path: &Path| {
-            let written = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
-            written.is_ok_and(|written| written >= time) && !path.ends_with(LOCK_FILE)
+    /// Whether it is nothing that a build reads, by its name or that of a folder that it is in.
+    fn is_hidden(&self, folder: &Path, path: &Path) -> bool {
+        let is_hidden = |name: &OsStr| {
+            name.as_encoded_bytes().starts_with(b".")
+                || KEPT_BY_TOOLS.iter().any(|kept| name == *kept)
         };
+        let below = path.strip_prefix(folder).unwrap_or(path);
+        self.only_visible && below.iter().any(is_hidden)
+    }
+
+    /// Those that were written since then. Cargo's own lock file does not count, which a build
+    /// writes; nor do the folders themselves, where it puts that.
+    pub(super) fn changed_since(&self, time: SystemTime) -> Vec<PathBuf> {
+        let mut files = self.files();
+        files.retain(|path, (written, _)| *written >= time && !path.ends_with(LOCK_FILE));
+        files.into_keys().collect()
+    }
+
+    /// All of them, and the folders that they are in.
+    pub(super) fn files(&self) -> Files {
         let mut files = self.workspace.clone();
-        let mut folders = self.crates.clone();
+        let mut folders = self.folders.clone();
         while let Some(folder) = folders.pop() {
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             for path in entries.map(|entry| entry.path()) {
@@ -108,7 +153,12 @@ impl Sources {
                 files.push(path);
             }
         }
-        files.iter().any(|path| was_written(path))
+        let state = |path: PathBuf| {
+            let metadata = fs::symlink_metadata(&path).ok()?;
+            let length = metadata.is_file().then_some(metadata.len());
+            Some((path, (metadata.modified().ok()?, length.unwrap_or(0))))
+        };
+        files.into_iter().filter_map(state).collect()
     }
 }
 

@@ -11,6 +11,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{
     build::{self, BuildError},
+    products::Products,
     sources::Sources,
 };
 use crate::{
@@ -30,15 +31,15 @@ const RETRY: Duration = Duration::from_secs(2);
 /// server began to serve, from their sources as they were at `built_at`.
 pub(super) fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime) {
     let (changes, changed) = mpsc::channel();
-    let watchers = watcher(&changes).and_then(|crates| Ok((crates, watcher(&changes)?)));
-    let (crates, files) = match watchers {
+    let watchers = watcher(&changes).and_then(|sources| Ok((sources, watcher(&changes)?)));
+    let (sources, files) = match watchers {
         Ok(watchers) => watchers,
         Err(error) => return tracing::error!(%error, "sources cannot be watched"),
     };
     let config_file = std::path::absolute(&source.path).unwrap_or_else(|_| source.path.clone());
     let mut watch = Watch {
         source,
-        crates: Folders::new(crates, RecursiveMode::Recursive),
+        sources: Folders::new(sources, RecursiveMode::Recursive),
         files: Folders::new(files, RecursiveMode::NonRecursive),
         plugins: BTreeMap::new(),
         // It may have changed before it is watched.
@@ -88,8 +89,8 @@ fn watcher(changes: &mpsc::Sender<Vec<PathBuf>>) -> notify::Result<RecommendedWa
 /// What is watched, and what is still to be done about it.
 struct Watch<'a> {
     source: &'a ConfigSource,
-    /// The folders of crates.
-    crates: Folders,
+    /// The folders that plugins are built from.
+    sources: Folders,
     /// Those of single files, with a watcher of their own: a folder can be watched in one way only.
     files: Folders,
     /// By their names.
@@ -102,9 +103,10 @@ struct Watch<'a> {
 /// A plugin with a source.
 struct Built {
     plugin: Plugin,
-    /// Its crate's folder, absolute.
+    /// The folder of its source, absolute.
     folder: PathBuf,
     sources: Sources,
+    products: Products,
     /// When the build began that was the last.
     built_at: SystemTime,
     /// Whether it is still to be seen what changed between that and the first look at the sources.
@@ -117,14 +119,16 @@ struct Built {
 impl Watch<'_> {
     fn has_more_to_do(&self) -> bool {
         let is_due = self.plugins.values().any(|plugin| plugin.is_due);
-        self.config_is_due || is_due || self.crates.has_more_to_do()
+        self.config_is_due || is_due || self.sources.has_more_to_do()
     }
 
     /// What these files, which changed, are of is due.
     fn note(&mut self, paths: &[PathBuf]) {
         self.config_is_due |= paths.contains(&self.config_file);
         for plugin in self.plugins.values_mut() {
-            plugin.is_due |= paths.iter().any(|path| plugin.sources.contain(path));
+            if paths.iter().any(|path| plugin.sources.contain(path)) {
+                plugin.is_due |= plugin.products.look(plugin.sources.files());
+            }
         }
     }
 
@@ -160,13 +164,16 @@ impl Watch<'_> {
             let same = former.remove(&plugin.name);
             let built = match same.filter(|former| former.folder == folder) {
                 Some(former) => Built {
-                    is_due: former.is_due || former.plugin.path != plugin.path,
+                    is_due: former.is_due
+                        || former.plugin.path != plugin.path
+                        || former.plugin.build != plugin.build,
                     plugin: plugin.clone(),
                     ..former
                 },
                 None => Built {
                     plugin: plugin.clone(),
-                    sources: Sources::of(&folder),
+                    sources: Sources::of(plugin, &folder),
+                    products: Products::default(),
                     built_at: SystemTime::now(),
                     is_unseen: true,
                     folder,
@@ -181,11 +188,11 @@ impl Watch<'_> {
     /// Watches what the plugins are made from, as it is known now. A plugin whose folder was still to
     /// come is due when it has.
     fn follow(&mut self) {
-        let crates = self
+        let folders = self
             .plugins
             .values()
-            .flat_map(|plugin| &plugin.sources.crates);
-        let late = self.crates.follow(crates.cloned().collect());
+            .flat_map(|plugin| &plugin.sources.folders);
+        let late = self.sources.follow(folders.cloned().collect());
         let workspaces = self
             .plugins
             .values()
@@ -196,9 +203,11 @@ impl Watch<'_> {
         for plugin in self.plugins.values_mut() {
             plugin.is_due |= late
                 .iter()
-                .any(|folder| plugin.sources.crates.contains(folder));
+                .any(|folder| plugin.sources.folders.contains(folder));
             if std::mem::take(&mut plugin.is_unseen) {
-                plugin.is_due |= plugin.sources.changed_since(plugin.built_at);
+                let written = plugin.sources.changed_since(plugin.built_at);
+                plugin.products.look(plugin.sources.files());
+                plugin.is_due |= plugin.products.note(written);
             }
         }
     }
@@ -207,16 +216,19 @@ impl Watch<'_> {
 impl Built {
     fn build(&mut self) {
         self.built_at = SystemTime::now();
+        let before = self.sources.files();
         let built = build::build([&self.plugin]);
+        let has_more = self.products.built(&before, self.sources.files());
         // Its dependencies may be others now, and were not watched meanwhile.
-        let sources = Sources::of(&self.folder);
+        let sources = Sources::of(&self.plugin, &self.folder);
         self.is_unseen |= sources != self.sources;
         self.sources = sources;
-        self.is_due = matches!(built, Err(BuildError::Other(_)));
+        let is_passing = matches!(built, Err(BuildError::Other(_)));
+        self.is_due = is_passing || has_more;
         let failure = built.err().map(|error| error.to_string());
-        // A crate is built again because it changed: what is wrong with it is said again, too.
+        // It is built again because it changed: what is wrong with it is said again, too.
         if let Some(reason) = &failure
-            && (!self.is_due || self.failure != failure)
+            && (!is_passing || self.failure != failure)
         {
             tracing::error!(plugin = self.plugin.name, "{reason}");
         }

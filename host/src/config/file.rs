@@ -99,6 +99,7 @@ pub(super) struct PluginFile {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub source: Option<PathBuf>,
+    pub build: Option<String>,
     pub enabled: Option<bool>,
     pub grants: Grants,
     pub guards: Vec<String>,

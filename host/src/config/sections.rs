@@ -906,8 +906,10 @@ pub struct Plugin {
     pub name: String,
     /// The component, a `.wasm` file.
     pub path: PathBuf,
-    /// The folder of the crate it is built from, if known.
+    /// The folder that it is built from, if known.
     pub source: Option<PathBuf>,
+    /// The line of a shell that builds it there, if the folder does not say it by itself.
+    pub build: Option<String>,
     /// Whether it is loaded.
     pub enabled: bool,
     /// What it may call.
@@ -939,6 +941,7 @@ impl Plugin {
             name,
             path,
             source: None,
+            build: None,
             enabled: true,
             grants,
             guards: Vec::new(),

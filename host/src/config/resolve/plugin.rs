@@ -96,6 +96,17 @@ impl Resolver<'_> {
         let webhook = self.webhook(&format!("{at}.webhook"), written.webhook.0);
         let http = self.http_rules(&format!("{at}.http"), written.http);
         let path = self.path(&format!("{at}.path"), path);
+        let build_at = format!("{at}.build");
+        let is_blank = |build: &String| build.trim().is_empty();
+        let message = "it is empty: say what builds the plugin";
+        self.check(
+            &build_at,
+            !written.build.as_ref().is_some_and(is_blank),
+            message,
+        );
+        let message = "build needs source, the folder that it runs in";
+        let has_folder = written.build.is_none() || written.source.is_some();
+        self.check(&build_at, has_folder, message);
         let source = self.path(&format!("{at}.source"), written.source);
         let config = serde_json::to_string(&written.config)
             .expect("keys are strings and all values have a JSON form");
@@ -103,6 +114,7 @@ impl Resolver<'_> {
             name: name?,
             path: path?,
             source,
+            build: written.build,
             enabled: written.enabled.unwrap_or(true),
             grants: written.grants,
             guards: written.guards,

@@ -158,6 +158,7 @@ fn commented_out_keys_are_the_defaults() {
         assert!(plugin.budget.asks.take().is_some());
         assert!(plugin.budget.requests.take().is_some());
     }
+    assert!(plugins[0].build.take().is_some());
     assert!(plugins[0].on_excess.take().is_some());
     assert!(plugins[0].webhook.verification.take().is_some());
     assert_eq!(config, Config::default());

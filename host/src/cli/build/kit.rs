@@ -1,0 +1,48 @@
+//! What builds need of MixLab: files that this host has inside, written where a build finds them.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// Its folder, beside the components that are built.
+pub(in crate::cli) const FOLDER: &str = "build";
+
+/// The files, below that folder.
+const FILES: [(&str, &str); 1] = [("wit/mixlab.wit", include_str!("../../../../wit/mixlab.wit"))];
+
+/// A kit that is there.
+pub(super) struct Kit {
+    /// Absolute: builds run elsewhere.
+    folder: PathBuf,
+}
+
+impl Kit {
+    /// Writes it beside this component. Files that are as they have to be stay untouched.
+    pub(super) fn beside(component: &Path) -> io::Result<Self> {
+        let folder = component.parent().unwrap_or(Path::new("")).join(FOLDER);
+        let kit = Self {
+            folder: std::path::absolute(folder)?,
+        };
+        for (name, text) in FILES {
+            let path = kit.folder.join(name);
+            fs::create_dir_all(path.parent().unwrap_or(&kit.folder))?;
+            super::put(text.as_bytes(), &path)?;
+        }
+        Ok(kit)
+    }
+
+    /// The folder of the contract's WIT package.
+    pub(super) fn wit(&self) -> PathBuf {
+        self.folder.join("wit")
+    }
+
+    /// Where the build of this plugin writes. Nothing is there.
+    pub(super) fn output(&self, plugin: &str) -> io::Result<PathBuf> {
+        let output = self.folder.join(format!("{plugin}.wasm"));
+        match fs::remove_file(&output) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(output),
+        }
+    }
+}

@@ -1,0 +1,88 @@
+// `mixlab build` and `up --watch` for plugins that are no crates: whatever builds them.
+import assert from 'node:assert/strict';
+import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ask, connect } from '../support/client.mjs';
+import { makeFolder, ROOT, startServer, wasm } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
+
+const TABLE = { wasm: 'echo', path: 'built/echo.wasm', source: 'source' };
+
+/** A folder with a plugin that is built from `files`. What stands for its compiler's result is in `component.wasm`. */
+function withSource(t, files, { env, ...keys } = {}) {
+  const home = makeFolder(t, { plugins: [{ ...TABLE, ...keys }], env });
+  mkdirSync(join(home.folder, 'source'));
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(home.folder, 'source', name), text);
+  cpSync(wasm('echo'), join(home.folder, 'component.wasm'));
+  return home;
+}
+
+const COPY = 'cp ../component.wasm "$MIXLAB_OUT"';
+
+for (const [kind, files, build] of [
+  ['the line in mixlab.toml', { Makefile: 'no rule\n' }, `cp "$MIXLAB_WIT/mixlab.wit" . && ${COPY}`],
+  ['its Makefile', { Makefile: `all:\n\tcp "$$MIXLAB_WIT/mixlab.wit" .\n\t${COPY.replaceAll('$', () => '$$')}\n` }],
+  ['its package.json', { 'package.json': JSON.stringify({ scripts: { build: `cp "$MIXLAB_WIT/mixlab.wit" . && ${COPY}` } }) }],
+]) {
+  test(`a plugin is built as ${kind} says, in its source and with the contract`, async (t) => {
+    const home = withSource(t, files, build && { build });
+    const { code, stderr } = await home.mixlab('build');
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /^built echo -> \S*built\/echo\.wasm$/m);
+    assert.deepEqual(readFileSync(join(home.folder, 'built/echo.wasm')), readFileSync(wasm('echo')));
+    const contract = readFileSync(join(home.folder, 'source/mixlab.wit'));
+    assert.deepEqual(contract, readFileSync(join(ROOT, 'wit/mixlab.wit')));
+  });
+}
+
+test('what a build lacks is said, and what was built before stays', async (t) => {
+  const home = withSource(t, {}, { build: COPY });
+  assert.equal((await home.mixlab('build')).code, 0);
+  const config = readFileSync(home.configPath, 'utf8');
+  const bare = join(home.folder, 'bin');
+  mkdirSync(bare);
+  symlinkSync('/bin/sh', join(bare, 'sh'));
+  for (const [build, files, expected] of [
+    ['exit 3', {}, /plugin "echo" is not built: "exit 3" ended with exit status: 3/],
+    ['true', {}, /plugin "echo" is not built: "true" has not written \$MIXLAB_OUT \(.*echo\.wasm\)/],
+    [undefined, {}, /in \S*source is no Cargo\.toml, .*Makefile; say in mixlab\.toml with `build`/],
+    [undefined, { Makefile: '' }, /"make" cannot be run: install make/],
+    [undefined, { 'package.json': '{}' }, /"npm run build" cannot be run: install Node\.js/],
+  ]) {
+    const other = withSource(t, files, build ? { build, env: { PATH: bare } } : { env: { PATH: bare } });
+    cpSync(join(home.folder, 'built'), join(other.folder, 'built'), { recursive: true });
+    const { code, stderr } = await other.mixlab('build');
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, expected);
+    assert.deepEqual(readFileSync(join(other.folder, 'built/echo.wasm')), readFileSync(wasm('echo')));
+  }
+  assert.equal(readFileSync(home.configPath, 'utf8'), config);
+});
+
+test('a plugin is built again when an author writes, and not because of what its build writes', async (t) => {
+  // It counts its builds, and writes into its source what is another text each time.
+  const build = `echo built >> ../builds; wc -l < ../builds > product; echo > temporary.$$; rm temporary.$$; ${COPY}`;
+  const own = await startServer(t, { plugins: ['stamped'], args: ['--watch'] });
+  const source = join(own.folder, 'source');
+  mkdirSync(source);
+  cpSync(wasm('echo'), join(own.folder, 'component.wasm'));
+  const config = readFileSync(own.configPath, 'utf8');
+  const table = `\n[[plugins]]\nname = "echo"\npath = "built/echo.wasm"\nsource = "source"\nbuild = ${JSON.stringify(build)}\n`;
+  writeFileSync(own.configPath, config + table);
+  const socket = await connect(t, own);
+  await until(async () => (await ask(socket, 'echo', 'x')) === 'x', { message: () => own.log() });
+  const builds = () => readFileSync(join(own.folder, 'builds'), 'utf8').length;
+  /** Builds follow each other at once; how many there were when no other one has come for a while. */
+  const settled = async () => {
+    let [last, looks] = [0, 0];
+    await until(() => (last === (last = builds()) ? ++looks : (looks = 0)) > 300, { message: () => `the builds end: ${own.log()}` });
+    return last;
+  };
+  let before = await settled();
+  for (const [name, text] of [['a.c', 'one'], ['a.c', 'two!'], ['product', 'by hand']]) {
+    writeFileSync(join(source, name), text);
+    await until(() => builds() > before, { message: () => `${name}: ${own.log()}` });
+    before = await settled();
+  }
+});
