@@ -1,7 +1,7 @@
 //! `POST /api/v1/emit`: events of any name to rooms, users, roles, sockets or everybody; one, or a list
 //! of which all are emitted or none.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     extract::State,
@@ -79,13 +79,37 @@ pub(super) async fn emit(
     key: Option<Key>,
     JsonBody(body): JsonBody,
 ) -> Result<Response, WireError> {
-    // Nothing is awaited from here on: a backend that hangs up would leave the rest of a list behind.
-    let emit_all = || push(&backend, &broadcast, &body);
+    // A list is emitted without a pause: a backend that hangs up would leave the rest of it behind.
     let answer = match key {
-        Some(key) => idempotency.once(&backend.key, key, body.get(), emit_all)?,
-        None => emit_all()?.into(),
+        Some(key) if broadcast.is_clustered() => {
+            emit_once(idempotency, key, backend, broadcast, body).await?
+        }
+        Some(key) => {
+            let emit_all = || push(&backend, &broadcast, &body);
+            idempotency.once(&backend.key, key, body.get(), emit_all)?
+        }
+        None => push(&backend, &broadcast, &body)?.into(),
     };
     Ok(([(CONTENT_TYPE, "application/json")], answer.to_string()).into_response())
+}
+
+/// Emits what no server has emitted by this key. In a task of its own: the others are to know what came of it, also
+/// when the backend has hung up meanwhile.
+async fn emit_once(
+    idempotency: Idempotency,
+    key: Key,
+    backend: Backend,
+    broadcast: Broadcast,
+    body: Box<RawValue>,
+) -> Result<Arc<str>, WireError> {
+    let task = tokio::spawn(async move {
+        let emit_all = || push(&backend, &broadcast, &body);
+        let (backend, body) = (&backend.key, body.get());
+        let once = idempotency.once_among_all(&broadcast, backend, key, body, emit_all);
+        once.await
+    });
+    let failed = |_| Err(WireError::new("internal", "the server failed"));
+    task.await.unwrap_or_else(failed)
 }
 
 /// Emits an event or a list of events, if all of them may be; the answer is as the body is, in JSON.

@@ -1,7 +1,8 @@
 //! Requests that a backend may send again: the header `Idempotency-Key`, and what came of each.
 //!
 //! A backend that gets no answer does not know whether its push has happened. It asks again with the same
-//! key: what has happened is not done twice, and the answer is the first one's.
+//! key: what has happened is not done twice, and the answer is the first one's. In a cluster it may ask any server:
+//! they share their answers in Redis ([`Request`]), and each has its own for while that is away.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,9 +16,14 @@ use axum::{
     http::{HeaderName, request::Parts},
 };
 use parking_lot::Mutex;
+use tokio::{sync::Semaphore, time::timeout};
 
 use super::auth::KeyId;
-use crate::error::WireError;
+use crate::{
+    broadcast::Broadcast,
+    cluster::{Begun, Bounds, Request},
+    error::WireError,
+};
 
 const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -33,13 +39,28 @@ const MAX_KEPT: usize = 10_000;
 /// How many bytes they may have together, with their keys.
 const MAX_KEPT_BYTES: usize = 4 << 20;
 
+/// The same for what a cluster keeps.
+const BOUNDS: Bounds = Bounds {
+    requests: MAX_KEPT,
+    bytes: MAX_KEPT_BYTES,
+    time: KEPT_FOR,
+};
+
+/// So many answers may wait until Redis is back for other servers to know them.
+const MAX_UNTOLD: usize = 10_000;
+
+/// They wait no longer.
+const TOLD_WITHIN: Duration = Duration::from_secs(10 * 60);
+
 /// The key of a request: 1 to [`MAX_KEY_BYTES`] visible characters.
 pub struct Key(Arc<str>);
 
 /// What came of the requests of all backends, each by the API key that it was sent with. Kept in memory.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Idempotency {
     backends: Arc<Mutex<HashMap<KeyId, Kept>>>,
+    /// Places for those that wait until other servers can be told.
+    untold: Arc<Semaphore>,
     /// Tells bodies apart. Its seed is random, so that nobody makes two that are alike.
     fingerprints: RandomState,
 }
@@ -47,13 +68,14 @@ pub struct Idempotency {
 /// What came of the requests of one backend.
 #[derive(Default)]
 struct Kept {
-    requests: HashMap<Arc<str>, Request>,
+    requests: HashMap<Arc<str>, Known>,
     /// Those with answers, the oldest first.
     answered: VecDeque<(Instant, Arc<str>)>,
     bytes: usize,
 }
 
-struct Request {
+/// A request that this server knows.
+struct Known {
     body: u64,
     /// None while it is under way.
     answer: Option<Arc<str>>,
@@ -69,6 +91,16 @@ struct UnderWay<'a> {
     answer: Option<Arc<str>>,
 }
 
+impl Default for Idempotency {
+    fn default() -> Self {
+        Self {
+            backends: Arc::default(),
+            untold: Arc::new(Semaphore::new(MAX_UNTOLD)),
+            fingerprints: RandomState::default(),
+        }
+    }
+}
+
 impl Idempotency {
     /// The answer to a request: what `act` does now, or did when the same was asked for before. What fails
     /// has done nothing, and may be sent again with another body.
@@ -79,54 +111,124 @@ impl Idempotency {
         body: &str,
         act: impl FnOnce() -> Result<String, WireError>,
     ) -> Result<Arc<str>, WireError> {
-        let now = Instant::now();
-        let body = self.fingerprints.hash_one(body);
-        if let Some(answer) = self.begin(backend, &key, body, now)? {
-            return Ok(answer);
-        }
-        let mut under_way = UnderWay {
-            idempotency: self,
-            backend,
-            key,
-            since: now,
-            answer: None,
+        let mut under_way = match self.begin(backend, key, body, Instant::now())? {
+            Ok(under_way) => under_way,
+            Err(answer) => return Ok(answer),
         };
-        let answer: Arc<str> = act()?.into();
-        under_way.answer = Some(answer.clone());
+        let answer = act()?.into();
+        Ok(under_way.answered(answer))
+    }
+
+    /// The same among all servers, where there are several.
+    pub async fn once_among_all(
+        &self,
+        broadcast: &Broadcast,
+        backend: &KeyId,
+        Key(key): Key,
+        body: &str,
+        act: impl FnOnce() -> Result<String, WireError>,
+    ) -> Result<Arc<str>, WireError> {
+        let Some(cluster) = broadcast.others() else {
+            return self.once(backend, Key(key), body, act);
+        };
+        let request = Request::new(backend.to_hex(), &key, body);
+        let mut under_way = match self.begin(backend, key, body, Instant::now())? {
+            Ok(under_way) => under_way,
+            Err(answer) => return Ok(answer),
+        };
+        match cluster.begin_request(&request, BOUNDS).await {
+            Some(Begun::Answered(answer)) => return Ok(under_way.answered(answer.into())),
+            Some(Begun::Before) => return Err(is_under_way()),
+            Some(Begun::Reused) => return Err(reused()),
+            Some(Begun::First) | None => {}
+        }
+        let answer = match act() {
+            Ok(answer) => under_way.answered(answer.into()),
+            Err(error) => {
+                // Where Redis does not hear it, the key is free again when the time of the request is over.
+                cluster.end_request(&request, None, BOUNDS).await;
+                return Err(error);
+            }
+        };
+        if !cluster.end_request(&request, Some(&answer), BOUNDS).await {
+            self.tell_later(broadcast.clone(), request, answer.clone());
+        }
         Ok(answer)
     }
 
-    /// The answer if there is one; else the request is under way from now on.
-    fn begin(
-        &self,
-        backend: &KeyId,
-        key: &Arc<str>,
-        body: u64,
+    /// Has other servers know an answer when Redis is back.
+    fn tell_later(&self, broadcast: Broadcast, request: Request, answer: Arc<str>) {
+        let Ok(place) = self.untold.clone().try_acquire_owned() else {
+            return;
+        };
+        let tell = async move {
+            let Some(cluster) = broadcast.others() else {
+                return;
+            };
+            loop {
+                cluster.redis_is_back().await;
+                if cluster.end_request(&request, Some(&answer), BOUNDS).await {
+                    return;
+                }
+            }
+        };
+        tokio::spawn(async move {
+            let _ = timeout(TOLD_WITHIN, tell).await;
+            drop(place);
+        });
+    }
+
+    /// The request is under way from now on, or this is its answer.
+    fn begin<'a>(
+        &'a self,
+        backend: &'a KeyId,
+        key: Arc<str>,
+        body: &str,
         now: Instant,
-    ) -> Result<Option<Arc<str>>, WireError> {
+    ) -> Result<Result<UnderWay<'a>, Arc<str>>, WireError> {
+        let body = self.fingerprints.hash_one(body);
         let mut backends = self.backends.lock();
         backends.retain(|_, kept| {
             kept.expire(now);
             !kept.requests.is_empty()
         });
         let kept = backends.entry(backend.clone()).or_default();
-        match kept.requests.get(key) {
-            Some(request) if request.body != body => Err(WireError::new(
-                "idempotency_key_reused",
-                "this Idempotency-Key was sent with another body",
-            )),
-            Some(Request { answer: None, .. }) => Err(WireError::temporary(
-                "conflict",
-                "a request with this Idempotency-Key is under way",
-            )),
-            Some(Request { answer, .. }) => Ok(answer.clone()),
-            None => {
-                let request = Request { body, answer: None };
-                kept.requests.insert(key.clone(), request);
-                Ok(None)
-            }
+        match kept.requests.get(&key) {
+            Some(request) if request.body != body => return Err(reused()),
+            Some(Known { answer: None, .. }) => return Err(is_under_way()),
+            Some(Known {
+                answer: Some(answer),
+                ..
+            }) => return Ok(Err(answer.clone())),
+            None => {}
         }
+        let request = Known { body, answer: None };
+        kept.requests.insert(key.clone(), request);
+        Ok(Ok(UnderWay {
+            idempotency: self,
+            backend,
+            key,
+            since: now,
+            answer: None,
+        }))
     }
+}
+
+impl UnderWay<'_> {
+    /// It has an answer, which is kept as soon as this is dropped.
+    fn answered(&mut self, answer: Arc<str>) -> Arc<str> {
+        self.answer.insert(answer).clone()
+    }
+}
+
+fn reused() -> WireError {
+    let message = "this Idempotency-Key was sent with another body";
+    WireError::new("idempotency_key_reused", message)
+}
+
+fn is_under_way() -> WireError {
+    let message = "a request with this Idempotency-Key is under way";
+    WireError::temporary("conflict", message)
 }
 
 impl Drop for UnderWay<'_> {
@@ -276,10 +378,8 @@ mod tests {
         let all = Idempotency::default();
         ask(&all, (1, "a", "x"), Ok("1")).unwrap();
         let later = Instant::now() + KEPT_FOR;
-        assert_eq!(
-            all.begin(&KeyId::of(&[2]), &"b".into(), 7, later).unwrap(),
-            None
-        );
+        let other = KeyId::of(&[2]);
+        assert!(all.begin(&other, "b".into(), "x", later).unwrap().is_ok());
         let backends = all.backends.lock();
         assert!(
             !backends.contains_key(&KeyId::of(&[1])),

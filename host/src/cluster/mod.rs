@@ -52,7 +52,7 @@ pub(crate) use self::{
     asking::talk::Want,
     emitters::inbound::Listener,
     sessions::{Kept, Sessions, Written},
-    shared::Bucket,
+    shared::{Begun, Bounds, Bucket, Request},
     stream::entry::{Change, Entry},
     stream::id::EntryId,
     stream::reader::{Apply, Reader},

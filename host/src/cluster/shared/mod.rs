@@ -1,15 +1,19 @@
 //! What servers count, keep and take turns at together, while somebody waits for the answer. Where Redis does not give
 //! it soon, each server goes on by itself.
 
+mod requests;
 mod tokens;
 
-pub(crate) use self::tokens::Bucket;
+pub(crate) use self::{
+    requests::{Begun, Bounds, Request},
+    tokens::Bucket,
+};
 
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use redis::{RedisResult, aio::MultiplexedConnection};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::Cluster;
 
@@ -48,6 +52,14 @@ impl Asking {
 }
 
 impl Cluster {
+    /// Waits until Redis may be asked again.
+    pub(crate) async fn redis_is_back(&self) {
+        let mut rounds = self.link.round.subscribe();
+        // It is there as long as this server's part is.
+        let _ = rounds.wait_for(|round| round.has_caught_up).await;
+        sleep(PAUSE).await;
+    }
+
     /// What Redis answers, soon; none if it does not, or is away.
     async fn ask_redis<T>(
         &self,

@@ -1,0 +1,184 @@
+//! Requests of backends that may come again, to any server: what came of each is kept for all.
+
+use std::time::Duration;
+
+use redis::Script;
+use sha2::{Digest, Sha256};
+
+use crate::{cluster::Cluster, id};
+
+/// How long a request may be under way. Of a server that has not said by then what came of it, nobody waits for that.
+const LEASE: Duration = Duration::from_secs(30);
+
+/// What is kept of the requests of one backend, and for how long.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Bounds {
+    /// How many requests. The oldest goes first.
+    pub requests: usize,
+    /// How many bytes their answers may have, with their keys.
+    pub bytes: usize,
+    /// For how long.
+    pub time: Duration,
+}
+
+/// A request with a key of its backend's.
+#[derive(Debug, Clone)]
+pub(crate) struct Request {
+    backend: String,
+    key: Box<str>,
+    /// Tells bodies apart.
+    body: String,
+    /// Tells it from others with its key.
+    id: String,
+}
+
+/// What is known of a request that comes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    /// It is under way from now on.
+    First,
+    /// It is under way.
+    Before,
+    /// It has been answered.
+    Answered(String),
+    /// There was another one with its key.
+    Reused,
+}
+
+impl Request {
+    /// Of the backend with this name, which others could not have.
+    pub(crate) fn new(backend: String, key: &str, body: &str) -> Self {
+        Self {
+            backend,
+            key: key.into(),
+            body: format!("{:x}", Sha256::digest(body)),
+            id: id::random(),
+        }
+    }
+}
+
+/// What both scripts need. KEYS: a hash of requests by their keys, each `way ID UNTIL BODY` or `done SINCE BODY ANSWER`; a
+/// sorted set of the keys by when they came; how many bytes keys and answers have. ARGV: the key, the body, the id, how
+/// many requests are kept, how many bytes, for how many milliseconds.
+const COMMON: &str = r"
+local requests, came, bytes = KEYS[1], KEYS[2], KEYS[3]
+local key, body, id = ARGV[1], ARGV[2], ARGV[3]
+local most, room, kept = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function forget(key)
+    local request = redis.call('HGET', requests, key)
+    if request and string.sub(request, 1, 4) == 'done' then
+        local answer = string.match(request, '^done %d+ %x+ (.*)$')
+        redis.call('INCRBY', bytes, -(#key + #answer))
+    end
+    redis.call('HDEL', requests, key)
+    redis.call('ZREM', came, key)
+end
+local function note(request)
+    redis.call('HSET', requests, key, request)
+    for _, all in ipairs(KEYS) do redis.call('PEXPIRE', all, kept) end
+end
+local known = redis.call('HGET', requests, key)
+";
+
+/// Begins a request, or says what is known of it. ARGV, beside those: for how long it may be under way.
+const BEGIN: &str = r"
+for _, old in ipairs(redis.call('ZRANGEBYSCORE', came, '-inf', now - kept, 'LIMIT', 0, 100)) do
+    if old == key then known = false end
+    forget(old)
+end
+if known then
+    local its, until_when, its_body = string.match(known, '^way (%S+) (%d+) (%x+)$')
+    if its then
+        if its_body ~= body then return {'reused'} end
+        if its == id then return {'first'} end
+        if tonumber(until_when) > now then return {'before'} end
+    else
+        local its_body, answer = string.match(known, '^done %d+ (%x+) (.*)$')
+        if its_body ~= body then return {'reused'} end
+        return {'answered', answer}
+    end
+end
+redis.call('ZADD', came, now, key)
+note(table.concat({'way', id, string.format('%.0f', now + tonumber(ARGV[7])), body}, ' '))
+return {'first'}";
+
+/// Says what came of a request, unless another one has begun since. ARGV, beside those: the answer, if there is one.
+const END: &str = r"
+if known and string.match(known, '^way (%S+) ') ~= id then return end
+local answer = ARGV[7]
+if not answer then
+    forget(key)
+    return
+end
+if not known then redis.call('ZADD', came, now, key) end
+note(table.concat({'done', string.format('%.0f', now), body, answer}, ' '))
+local sum = redis.call('INCRBY', bytes, #key + #answer)
+while redis.call('ZCARD', came) > most or sum > room do
+    local oldest = redis.call('ZRANGEBYSCORE', came, '-inf', '+inf', 'LIMIT', 0, 1)[1]
+    if not oldest then break end
+    forget(oldest)
+    sum = tonumber(redis.call('GET', bytes))
+end";
+
+impl Cluster {
+    /// What is known of a request of a backend; none if Redis does not say. One that is the first is to be ended.
+    pub(crate) async fn begin_request(&self, request: &Request, bounds: Bounds) -> Option<Begun> {
+        let begin = Script::new(&[COMMON, BEGIN].concat());
+        let mut invocation = self.invoke(&begin, request, bounds);
+        invocation.arg(LEASE.as_millis() as u64);
+        let ask = async |mut redis| invocation.invoke_async(&mut redis).await;
+        let said: Vec<String> = self.ask_redis(ask).await?;
+        let mut said = said.into_iter();
+        Some(match (said.next()?.as_str(), said.next()) {
+            ("first", _) => Begun::First,
+            ("before", _) => Begun::Before,
+            ("answered", Some(answer)) => Begun::Answered(answer),
+            _ => Begun::Reused,
+        })
+    }
+
+    /// Has all servers know the answer to a request, or that it came to none. Whether Redis has taken that.
+    pub(crate) async fn end_request(
+        &self,
+        request: &Request,
+        answer: Option<&str>,
+        bounds: Bounds,
+    ) -> bool {
+        let end = Script::new(&[COMMON, END].concat());
+        let mut invocation = self.invoke(&end, request, bounds);
+        if let Some(answer) = answer {
+            invocation.arg(answer);
+        }
+        let ask = async |mut redis| invocation.invoke_async::<()>(&mut redis).await;
+        self.ask_redis(ask).await.is_some()
+    }
+
+    /// The keys and the arguments that both scripts have.
+    fn invoke<'a>(
+        &self,
+        script: &'a Script,
+        request: &Request,
+        bounds: Bounds,
+    ) -> redis::ScriptInvocation<'a> {
+        let Request {
+            backend,
+            key,
+            body,
+            id,
+        } = request;
+        let mut invocation = script.prepare_invoke();
+        for what in ["requests", "came", "bytes"] {
+            // One script takes only keys of one slot.
+            invocation.key(format!(
+                "{}:mixlab:{{once:{backend}}}:{what}",
+                self.link.prefix
+            ));
+        }
+        invocation.arg(&**key).arg(body).arg(id);
+        invocation.arg(bounds.requests).arg(bounds.bytes);
+        invocation.arg(bounds.time.as_millis() as u64);
+        invocation
+    }
+}

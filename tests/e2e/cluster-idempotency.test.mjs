@@ -1,0 +1,97 @@
+// A backend that sends a request again, with the same Idempotency-Key, may send it to any server of a cluster.
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { connect, received } from '../support/client.mjs';
+import { startMember } from '../support/cluster.mjs';
+import { notReady } from '../support/plugins.mjs';
+import { startRedis } from '../support/redis.mjs';
+import { until } from '../support/wait.mjs';
+
+const startTwo = (t, redis) => Promise.all([1, 2].map(() => startMember(t, redis)));
+
+const body = (number) => ({ everyone: true, event: 'told', arguments: [number] });
+
+const emit = (server, key, number) =>
+  server.api('POST', '/api/v1/emit', JSON.stringify(body(number)), undefined, { 'idempotency-key': key });
+
+/** Asks until it is answered: the same request may be under way. */
+async function persist(server, key, number) {
+  const { status, body: answer } = await emit(server, key, number);
+  if (status === 200) return answer;
+  assert.deepEqual([status, answer.error.code, answer.error.temporary], [409, 'conflict', true]);
+  return persist(server, key, number);
+}
+
+/** Waits until one server knows what another one has done: they ask Redis again a moment after it is back. */
+const share = (one, other) =>
+  until(
+    async () => {
+      const key = `key-${Math.random()}`;
+      await persist(one, key, null);
+      const { status } = await emit(other, key, 'another body');
+      return status === 422;
+    },
+    { message: 'they share what they know' },
+  );
+
+/** The numbers that a client was told by now: what was sent before has come when it is told this one. */
+async function told(server, socket) {
+  const last = `last-${Math.random()}`;
+  const { status } = await server.api('POST', '/api/v1/emit', body(last));
+  assert.equal(status, 200);
+  const all = () => received(socket, 'told').map(([number]) => number);
+  await until(() => all().includes(last), { message: 'the last one comes' });
+  return all().filter((number) => typeof number === 'number');
+}
+
+test('a request that comes again on another server has the same answer and is done once', async (t) => {
+  const [one, other] = await startTwo(t, await startRedis(t));
+  const socket = await connect(t, other);
+  const first = await emit(one, 'a', 1);
+  assert.deepEqual([first.status, first.body], [200, { delivered: null }]);
+  for (const server of [other, one, other]) assert.deepEqual((await emit(server, 'a', 1)).body, first.body);
+  const reused = await emit(other, 'a', 2);
+  assert.deepEqual([reused.status, reused.body.error.code], [422, 'idempotency_key_reused']);
+  const refused = await other.api('POST', '/api/v1/emit', '{"event":1}', undefined, { 'idempotency-key': 'b' });
+  assert.equal(refused.status, 400);
+  assert.equal((await emit(one, 'b', 3)).status, 200, 'what was refused has done nothing');
+  assert.deepEqual(await told(one, socket), [1, 3]);
+});
+
+test('of requests that come to both servers at once each is done once', async (t) => {
+  const servers = await startTwo(t, await startRedis(t));
+  const socket = await connect(t, servers[0]);
+  const numbers = Array.from({ length: 50 }, (_, number) => number);
+  await Promise.all(numbers.flatMap((number) => servers.map((server) => persist(server, `key-${number}`, number))));
+  const all = await told(servers[1], socket);
+  assert.deepEqual(all.toSorted((a, b) => a - b), numbers);
+});
+
+test('what was done while Redis was away is not done again when it is back', async (t) => {
+  const redis = await startRedis(t);
+  const [one, other] = await startTwo(t, redis);
+  const socket = await connect(t, other);
+  await redis.stop();
+  await until(async () => (await notReady(one)).length > 0);
+  const first = await emit(one, 'a', 1);
+  assert.equal(first.status, 200);
+  assert.deepEqual((await emit(one, 'a', 1)).body, first.body, 'the same server knows it');
+  await redis.start();
+  await until(async () => (await redis.send('KEYS', '*once*requests')).includes('requests'), { message: 'the others can know' });
+  await share(one, other);
+  assert.deepEqual((await emit(other, 'a', 1)).body, first.body);
+  assert.deepEqual(await told(one, socket), [1]);
+});
+
+test('a request whose Redis hangs is answered soon, and done once', async (t) => {
+  const redis = await startRedis(t);
+  const [one, other] = await startTwo(t, redis);
+  const socket = await connect(t, other);
+  assert.equal((await emit(one, 'a', 1)).status, 200);
+  redis.pause();
+  assert.equal((await emit(one, 'b', 2)).status, 200);
+  redis.resume();
+  await share(one, other);
+  await persist(other, 'b', 2);
+  assert.deepEqual(await told(one, socket), [1, 2]);
+});
