@@ -394,6 +394,10 @@ impl Apply for Broadcast {
         }
     }
 
+    fn has_applied(&self, last: EntryId) {
+        self.namespaces.recovery().has_performed(last);
+    }
+
     fn apply_alone(&self, entry: Entry) {
         self.perform_alone(&entry.namespace, entry.to, entry.change);
     }

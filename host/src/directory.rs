@@ -23,7 +23,7 @@ use crate::{
     ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
     registry::Registry,
     socket::MAIN_NAMESPACE,
-    transport::{Adapter, Ended, Namespaces},
+    transport::{Adapter, Ended, Namespaces, Sessions},
 };
 
 /// How often it is looked for what nobody uses any more.
@@ -94,6 +94,11 @@ impl Directory {
             }
             self.settle();
         }
+    }
+
+    /// The sessions of all clients.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        self.namespaces.sessions()
     }
 
     /// Whether a namespace is open, or would be for a client that may come in.

@@ -242,7 +242,7 @@ impl Server {
         let published = self.published.subscribe();
         tasks.spawn(Timers::new(dispatcher.clone(), published));
         if let Some(cluster) = &self.cluster {
-            members::spawn(&tasks, cluster, &dispatcher.broadcast);
+            members::spawn(&tasks, cluster, &sockets);
         }
         tasks.spawn(Accept {
             listener: self.listener,

@@ -110,6 +110,29 @@ test('a client of a server that is stopped has its connection back on one that h
   assert.deepEqual([socket.recovered, told(socket)], [true, [1, 2, 3]]);
 });
 
+test('a client that has seen no event yet has its connection back on a server that has just started', async (t) => {
+  const redis = await startRedis(t);
+  const [one, other] = [await startMember(t, redis), await startMember(t, redis)];
+  const sender = await connect(t, other);
+  const emit = (room, data) => call(sender, { call: 'emit', rooms: [room], event: 'told', data });
+  const [early, later] = [await join(t, one), await join(t, one)];
+  await call(early, { call: 'join', room: 'r' });
+  await emit('elsewhere', 1);
+  await call(later, { call: 'join', room: 'r' });
+  const late = await startMember(t, redis);
+  const ids = [early, later].map((socket) => socket.id);
+  for (const socket of [early, later]) socket.io.reconnection(false);
+  await one.kill();
+  for (const data of [2, 3]) await emit('r', data);
+  for (const [n, socket] of [early, later].entries()) {
+    socket.io.reconnection(true);
+    socket.io.uri = late.url;
+    socket.connect();
+    await until(() => socket.connected && told(socket).length === 2, { message: () => JSON.stringify([socket.recovered, told(socket)]) });
+    assert.deepEqual([socket.recovered, socket.id, told(socket)], [true, ids[n], [2, 3]]);
+  }
+});
+
 for (const [from, to] of [['Node', 'MixLab'], ['MixLab', 'Node']]) {
   test(`a session begun on ${from} goes on at ${to}`, async (t) => {
     const redis = await startRedis(t);

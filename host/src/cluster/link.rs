@@ -105,7 +105,12 @@ impl Link {
     }
 
     fn life_key(&self) -> String {
-        format!("{}:mixlab:life", self.prefix)
+        self.key("life")
+    }
+
+    /// A key that only MixLab's servers know.
+    pub(super) fn key(&self, what: &str) -> String {
+        format!("{}:mixlab:{what}", self.prefix)
     }
 
     /// The shared connection is lost: whoever asks next gets a new one.

@@ -19,6 +19,7 @@
 
 mod asking;
 mod emitters;
+mod ends;
 mod link;
 mod msgpack;
 mod servers;
@@ -42,7 +43,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     asking::census::Census, asking::channel::Channels, asking::elders::Elders,
-    asking::talk::Saying, emitters::inbound::Inbound, link::Link, servers::Servers,
+    asking::talk::Saying, emitters::inbound::Inbound, ends::Ends, link::Link, servers::Servers,
     stream::queue::Queue, trust::signing::Signing,
 };
 pub(crate) use self::{
@@ -51,7 +52,7 @@ pub(crate) use self::{
     asking::others::{Elsewhere, Unheard},
     asking::talk::Want,
     emitters::inbound::Listener,
-    sessions::{Kept, Sessions, Written},
+    sessions::{Here, Kept, Sessions, Written},
     shared::{Begun, Bounds, Bucket, Request},
     stream::entry::{Change, Entry},
     stream::id::EntryId,
@@ -61,7 +62,7 @@ pub(crate) use self::{
 };
 use crate::{
     config::{self, Accept, OnLoss},
-    transport::{Selection, SessionKey},
+    transport::Selection,
     user::UserId,
 };
 
@@ -74,6 +75,7 @@ pub(crate) struct Cluster {
     channels: Channels,
     signing: Arc<Signing>,
     census: Census,
+    ends: Ends,
     servers: Servers,
     elders: Elders,
     /// Which emitters are heard.
@@ -153,6 +155,7 @@ impl Cluster {
             channels: Channels::new(),
             signing: signing.clone(),
             census: Census::default(),
+            ends: Ends::new(),
             servers: Servers::new(own),
             elders: Elders::default(),
             accept: config.accept.clone(),
@@ -210,7 +213,7 @@ impl Cluster {
         let mut redis = self.link.shared().await?;
         let began = Instant::now();
         let mut released = None;
-        loop {
+        let found = loop {
             let Some(carried) = self.sessions.look(&mut redis, pid).await? else {
                 if began.elapsed() > WRITTEN_WITHIN {
                     return Ok(Recalled::Nowhere);
@@ -222,7 +225,7 @@ impl Cluster {
                 return Ok(Recalled::Nowhere);
             }
             let Some(own) = &carried.own else {
-                break;
+                break carried;
             };
             if own.namespace != namespace {
                 return Ok(Recalled::Nowhere);
@@ -231,7 +234,7 @@ impl Cluster {
                 return Ok(Recalled::Here);
             }
             if !own.is_here {
-                break;
+                break carried;
             }
             let since = match released {
                 Some(since) => since,
@@ -245,12 +248,13 @@ impl Cluster {
                 }
             };
             if since.elapsed() > RELEASED_WITHIN {
-                break;
+                break carried;
             }
             sleep(LOOK).await;
-        }
+        };
         let (link, name) = (&self.link, &*self.queue.name);
-        let Some(kept) = self.sessions.take_kept(name, link, &mut redis, pid).await? else {
+        let taken = self.sessions.take_kept(name, link, &mut redis, &found);
+        let Some(kept) = taken.await? else {
             return Ok(Recalled::Nowhere);
         };
         while self.read_up_to.load(Ordering::Acquire) < kept.newest.number() {
@@ -260,14 +264,8 @@ impl Cluster {
     }
 
     /// Writes what changes about connections; see [`Sessions::run`].
-    pub(crate) async fn keep_sessions(
-        &self,
-        look: impl Fn(SessionKey, &str) -> Option<Written>,
-        touch: impl Fn(),
-    ) {
-        self.sessions
-            .run(&self.queue.name, &self.link, look, touch)
-            .await;
+    pub(crate) async fn keep_sessions(&self, here: &impl Here) {
+        self.sessions.run(&self.queue.name, &self.link, here).await;
     }
 
     /// This server leaves the cluster, when all that was to be sent and written has been, or Redis takes

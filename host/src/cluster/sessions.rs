@@ -17,9 +17,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{EntryId, link::Link, msgpack, trust::signing::Signing};
+use super::{EntryId, ends, link::Link, msgpack, trust::signing::Signing};
 use crate::{
-    recovery::{Carried, Own, OwnEvent},
+    recovery::{Carried, Own, OwnEvent, Visit},
     transport::SessionKey,
 };
 
@@ -64,14 +64,18 @@ struct Waiting {
     ended: HashMap<Box<str>, Option<Written>>,
     /// Those of them that are being written.
     writing: HashSet<Box<str>>,
+    /// The ends of these visits are told.
+    told: Vec<String>,
 }
 
 /// Something to be written.
 enum Change {
-    /// A connection; all of it, or its new events only.
-    Keep(Box<Written>, bool),
+    /// A connection; all of it, or its new events only. Whose client has it here, if one has.
+    Keep(Box<Written>, bool, Option<(SessionKey, Box<str>)>),
     /// Nobody has it back.
     Forget(Box<str>),
+    /// The end of this visit is told.
+    Told(String),
 }
 
 /// What is written of a connection.
@@ -90,6 +94,8 @@ pub(crate) struct Kept {
     pub events: Vec<OwnEvent>,
     /// The last entry of the stream by then.
     pub newest: EntryId,
+    /// Its server has not ended it, and will not: who has it now tells plugins of its end there.
+    pub is_lost: bool,
 }
 
 /// As it is in Redis: what Node's servers know, and what they do not.
@@ -102,6 +108,18 @@ struct Session<'a> {
     data: Option<HashMap<String, &'a RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mixlab: Option<Own>,
+}
+
+/// The connections that are here.
+pub(crate) trait Here {
+    /// What is to be written of a client's connection, if it is here still.
+    fn look(&self, client: SessionKey, namespace: &str) -> Option<Written>;
+
+    /// All of them are to be written.
+    fn touch(&self);
+
+    /// Another server has this one.
+    fn let_go(&self, client: SessionKey, namespace: &str);
 }
 
 impl Sessions {
@@ -144,6 +162,17 @@ impl Sessions {
         self.end(pid.into(), None);
     }
 
+    /// Plugins have been told of the end of a visit.
+    pub(crate) fn end_is_told(&self, pid: &str, visit: Visit) {
+        self.visit_is_told(ends::field(pid, visit));
+    }
+
+    /// The same, by what the visit is called in Redis.
+    pub(super) fn visit_is_told(&self, visit: String) {
+        self.waiting.lock().told.push(visit);
+        self.more.notify_one();
+    }
+
     fn end(&self, pid: Box<str>, last: Option<Written>) {
         let mut waiting = self.waiting.lock();
         if waiting.ended.len() >= MAX_ENDED {
@@ -174,24 +203,15 @@ impl Sessions {
     /// Whether all that is known is written.
     pub(super) fn is_written(&self) -> bool {
         let waiting = self.waiting.lock();
-        waiting.writing.is_empty() && waiting.changed.is_empty() && waiting.ended.is_empty()
+        let is_empty = waiting.changed.is_empty() && waiting.ended.is_empty();
+        is_empty && waiting.writing.is_empty() && waiting.told.is_empty()
     }
 
-    /// Writes what changes, over lost connections. `look` says what is to be written of a connection that is
-    /// here, if it still is; `touch` has all of them changed.
-    pub(super) async fn run(
-        &self,
-        server: &str,
-        link: &Link,
-        look: impl Fn(SessionKey, &str) -> Option<Written>,
-        touch: impl Fn(),
-    ) {
+    /// Writes what changes, over lost connections.
+    pub(super) async fn run(&self, server: &str, link: &Link, here: &impl Here) {
         let mut unwritten = Vec::new();
         loop {
-            if let Err(error) = self
-                .write(server, link, &look, &touch, &mut unwritten)
-                .await
-            {
+            if let Err(error) = self.write(server, link, here, &mut unwritten).await {
                 tracing::debug!(%error, "sessions are not written");
             }
             sleep(PAUSE).await;
@@ -202,22 +222,28 @@ impl Sessions {
         &self,
         server: &str,
         link: &Link,
-        look: &impl Fn(SessionKey, &str) -> Option<Written>,
-        touch: &impl Fn(),
+        here: &impl Here,
         unwritten: &mut Vec<Change>,
     ) -> RedisResult<()> {
         let mut redis = link.connect().await?;
         let keep = Script::new(KEEP);
         keep.load_async(&mut redis).await?;
-        // Redis may have lost what it had.
-        touch();
+        // Redis may have lost what it had, and others may have taken this server for gone.
+        here.touch();
         let mut touched = Instant::now();
         loop {
             while !unwritten.is_empty() {
                 let batch = unwritten.len().min(BATCH);
-                self.send(server, link, &mut redis, &keep, &unwritten[..batch])
+                let taken = self
+                    .send(server, link, &mut redis, &keep, &unwritten[..batch])
                     .await?;
-                unwritten.drain(..batch);
+                for change in unwritten.drain(..batch) {
+                    if let Change::Keep(written, _, Some((client, namespace))) = change
+                        && taken.contains(&written.carried.pid)
+                    {
+                        here.let_go(client, &namespace);
+                    }
+                }
             }
             self.waiting.lock().writing.clear();
             // Keys that nobody writes are gone after `max_age`.
@@ -226,38 +252,43 @@ impl Sessions {
                 () = self.urgent.notified() => {}
                 () = async { self.more.notified().await; sleep(COLLECT).await } => {}
                 () = sleep(wait) => {
-                    touch();
+                    here.touch();
                     touched = Instant::now();
                 }
             }
-            let (changed, ended) = self.take();
-            let here = changed
-                .into_iter()
-                .filter_map(|((client, namespace), more)| {
-                    Some(Change::Keep(Box::new(look(client, &namespace)?), more))
-                });
-            unwritten.extend(here);
+            let Waiting {
+                changed,
+                ended,
+                told,
+                ..
+            } = self.take();
+            // Whose client is back already is written as it is now, after that.
             let gone = ended.into_iter().map(|(pid, last)| match last {
-                Some(last) => Change::Keep(Box::new(last), true),
+                Some(last) => Change::Keep(Box::new(last), true, None),
                 None => Change::Forget(pid),
             });
             unwritten.extend(gone);
+            let here = changed.into_iter().filter_map(|(whose, more)| {
+                let written = Box::new(here.look(whose.0, &whose.1)?);
+                Some(Change::Keep(written, more, Some(whose)))
+            });
+            unwritten.extend(here);
+            unwritten.extend(told.into_iter().map(Change::Told));
         }
     }
 
-    #[expect(clippy::type_complexity, reason = "both are what is declared above")]
-    fn take(
-        &self,
-    ) -> (
-        HashMap<(SessionKey, Box<str>), bool>,
-        HashMap<Box<str>, Option<Written>>,
-    ) {
+    /// What waits, but for what is said of it while it is written.
+    fn take(&self) -> Waiting {
         let mut waiting = self.waiting.lock();
-        let ended = std::mem::take(&mut waiting.ended);
-        waiting.writing = ended.keys().cloned().collect();
-        (std::mem::take(&mut waiting.changed), ended)
+        let writing = waiting.ended.keys().cloned().collect();
+        let new = Waiting {
+            writing,
+            ..Waiting::default()
+        };
+        std::mem::replace(&mut waiting, new)
     }
 
+    /// Returns the private ids of those of them that another server has.
     async fn send(
         &self,
         server: &str,
@@ -265,32 +296,48 @@ impl Sessions {
         redis: &mut MultiplexedConnection,
         keep: &Script,
         batch: &[Change],
-    ) -> RedisResult<()> {
+    ) -> RedisResult<HashSet<String>> {
         let max_age = self.max_age.as_millis() as u64;
+        let owed = ends::key(link, server);
         let mut pipeline = Pipeline::with_capacity(batch.len());
+        let mut kept = Vec::new();
         for change in batch {
             match change {
                 Change::Forget(pid) => {
-                    pipeline.cmd("DEL").arg(&keys(link, pid)[..]).ignore();
+                    // Whose it was is known on: a server that was held up has it still.
+                    let [session, events, _] = keys(link, pid);
+                    pipeline.cmd("DEL").arg(session).arg(events).ignore();
                 }
-                Change::Keep(written, more) => {
+                Change::Told(visit) => {
+                    pipeline.cmd("HDEL").arg(&owed).arg(visit).ignore();
+                }
+                Change::Keep(written, more, _) => {
                     let Written { carried, events } = &**written;
-                    let keys = keys(link, &carried.pid);
+                    let [session, its_events, whose] = keys(link, &carried.pid);
                     let command = pipeline.cmd("EVALSHA");
-                    command.arg(keep.get_hash()).arg(keys.len()).arg(&keys[..]);
+                    command.arg(keep.get_hash()).arg(4);
+                    command.arg(session).arg(its_events).arg(whose).arg(&owed);
                     command.arg(server).arg(max_age).arg(MAX_EVENTS);
                     command.arg(
                         more.then(|| write(carried, &self.signing))
                             .unwrap_or_default(),
                     );
+                    let here = carried.own.as_ref().filter(|own| *more && own.is_here);
+                    let visit = here.map(|own| ends::field(&carried.pid, own.visit));
+                    command.arg(visit.unwrap_or_default());
                     for event in events {
                         command.arg(self.signing.sign_event(&carried.pid, event.write()));
                     }
-                    command.ignore();
+                    kept.push(&carried.pid);
                 }
             }
         }
-        pipeline.query_async(redis).await
+        let is_kept: Vec<bool> = pipeline.query_async(redis).await?;
+        let taken = kept
+            .into_iter()
+            .zip(is_kept)
+            .filter(|(_, is_kept)| !is_kept);
+        Ok(taken.map(|(pid, _)| pid.clone()).collect())
     }
 
     /// What is kept of a connection, and stays there.
@@ -303,14 +350,23 @@ impl Sessions {
         Ok(text.and_then(|text| read(&text, &self.signing)))
     }
 
-    /// Takes a connection: nobody else has it any more.
+    /// Reads what is kept of a connection.
+    pub(super) fn read(&self, text: &str) -> Option<Carried> {
+        read(text, &self.signing)
+    }
+
+    /// Takes a connection as it was `found`: nobody else has it any more.
     pub(super) async fn take_kept(
         &self,
         server: &str,
         link: &Link,
         redis: &mut MultiplexedConnection,
-        pid: &str,
+        found: &Carried,
     ) -> RedisResult<Option<Kept>> {
+        let pid = &*found.pid;
+        let own = found.own.as_ref();
+        let owed = ends::key(link, own.map_or(server, |own| &own.server));
+        let visit = own.map(|own| ends::field(pid, own.visit));
         let take = Script::new(TAKE);
         let mut invocation = take.prepare_invoke();
         keys(link, pid).iter().for_each(|key| {
@@ -318,11 +374,13 @@ impl Sessions {
         });
         invocation
             .key(&*link.prefix)
+            .key(owed)
             .arg(server)
-            .arg(self.max_age.as_millis() as u64);
-        type Taken = Option<(String, Vec<Vec<u8>>, StreamRangeReply)>;
+            .arg(self.max_age.as_millis() as u64)
+            .arg(visit.unwrap_or_default());
+        type Taken = Option<(String, Vec<Vec<u8>>, StreamRangeReply, bool)>;
         let taken: Taken = invocation.invoke_async(redis).await?;
-        let Some((session, events, newest)) = taken else {
+        let Some((session, events, newest, is_lost)) = taken else {
             return Ok(None);
         };
         let newest = newest
@@ -339,35 +397,44 @@ impl Sessions {
                 carried,
                 events,
                 newest: newest.unwrap_or_default(),
+                is_lost,
             }))
     }
 }
 
 /// The keys of a connection: its session, the events that it alone was sent, and whose it is.
-fn keys(link: &Link, pid: &str) -> [String; 3] {
-    let own = |what: &str| format!("{}:mixlab:{what}:{pid}", link.prefix);
+pub(super) fn keys(link: &Link, pid: &str) -> [String; 3] {
+    let own = |what: &str| link.key(&format!("{what}:{pid}"));
     [key(pid), own("events"), own("server")]
 }
 
 /// Keeps a connection, unless another server has it: one that was held up does not write over what is newer.
+/// Plugins are to hear of the end of one that is here.
 const KEEP: &str = r"
 local server = redis.call('GET', KEYS[3])
 if server and server ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[2]) end
-for index = 5, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[index]) end
+if ARGV[5] ~= '' then
+    redis.call('HSETNX', KEYS[4], ARGV[5], 1)
+    redis.call('PEXPIRE', KEYS[4], ARGV[2])
+end
+for index = 6, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[index]) end
 redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1";
 
-/// Takes a connection, with the newest entry of the stream.
+/// Takes a connection, with the newest entry of the stream. Its server has not ended it if it is still to tell
+/// of that, and does not any more.
 const TAKE: &str = r"
 local session = redis.call('GET', KEYS[1])
 if not session then return nil end
+local lost = 0
+if redis.call('HGET', KEYS[5], ARGV[3]) == '1' then lost = redis.call('HDEL', KEYS[5], ARGV[3]) end
 local events = redis.call('LRANGE', KEYS[2], 0, -1)
 redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
-return {session, events, redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)}";
+return {session, events, redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1), lost}";
 
 fn key(pid: &str) -> String {
     format!("{PREFIX}{pid}")

@@ -27,7 +27,7 @@ use crate::{
     message::Message,
     ordered_lock::{OrderedMutex, rank},
     presence::{Full, Who},
-    recovery::{Former, Replay, Stream},
+    recovery::{Former, Lost, Replay, Stream, Visit},
     transport::{
         Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey, TooManyRooms,
     },
@@ -59,6 +59,8 @@ pub struct Connection {
     deadline: ArcSwapOption<TokenDeadline>,
     /// What plugins keep with it.
     pub data: Arc<Data>,
+    /// Which one this is of the times that its client had it.
+    visit: Visit,
     /// Whether it is, or was, present in a room: nobody else is looked for among those who are.
     is_present: AtomicBool,
     phase: OrderedMutex<{ rank::PHASE }, Phase>,
@@ -126,6 +128,27 @@ impl Connection {
         Self::with_ids(ids, key, session, stream, address, adapter, data)
     }
 
+    /// One that was on a server which is gone: it has ended, and so has this `session` for it.
+    pub(crate) fn lost(lost: Lost, session: Arc<Session>, adapter: Arc<Adapter>) -> Self {
+        let Lost {
+            id,
+            rooms,
+            data,
+            user,
+            address,
+            ..
+        } = lost;
+        let key = SocketKey::new(session.id);
+        // It is known by no private id here: whoever has the connection next has it from Redis.
+        let ids = (id, String::new());
+        let data = Some(Arc::new(data));
+        let mut lost = Self::with_ids(ids, key, session, None, address, adapter, data);
+        lost.identity = ArcSwap::from_pointee(Identity { user });
+        lost.phase = OrderedMutex::new(Phase::Ended { rooms });
+        lost.recovered = false;
+        lost
+    }
+
     fn with_ids(
         (id, pid): (String, String),
         key: SocketKey,
@@ -151,6 +174,7 @@ impl Connection {
             recovered: recovered.is_some(),
             deadline: ArcSwapOption::empty(),
             data: recovered.unwrap_or_default(),
+            visit: Visit::new(),
             is_present: AtomicBool::new(false),
             phase: OrderedMutex::new(Phase::Joining),
         }
@@ -302,6 +326,21 @@ impl Connection {
         self.adapter.carry(&former)
     }
 
+    /// Whether it is for this server to tell plugins of its end, which was held up if it is not.
+    pub(crate) async fn may_tell_end(&self) -> bool {
+        match (self.adapter.cluster(), self.pid()) {
+            (Some(cluster), Some(pid)) => cluster.may_tell_end(pid, self.visit).await,
+            _ => true,
+        }
+    }
+
+    /// Plugins have been told of its end.
+    pub(crate) fn end_is_told(&self) {
+        if let (Some(cluster), Some(pid)) = (self.adapter.cluster(), self.pid()) {
+            cluster.sessions.end_is_told(pid, self.visit);
+        }
+    }
+
     /// What its client shows when it comes back; a secret. None if it need not try.
     pub fn pid(&self) -> Option<&str> {
         self.stream.as_ref().map(|_| self.pid.as_str())
@@ -388,7 +427,8 @@ impl Connection {
             stream: stream.clone(),
             rooms,
             data: self.data.clone(),
-            user: identity.user.as_ref().map(|user| user.id.clone()),
+            user: identity.user.clone(),
+            visit: self.visit,
         }
     }
 

@@ -15,6 +15,7 @@ use crate::{
     effect::{self, Effect},
     error::{ConnectError, WireError},
     plugin::{CallError, CallKind, Completed, Job, Lease, Plugin, Reply},
+    transport::EndReason,
 };
 
 /// The calls' names in logs.
@@ -119,20 +120,55 @@ impl Dispatcher {
         connection: &Arc<Connection>,
         reason: &'static str,
     ) -> Progress {
-        let watchers = self
-            .registry
-            .load()
-            .watchers(connection.namespace())
-            .to_vec();
+        let watchers = self.watchers(connection);
         if watchers.is_empty() {
+            connection.end_is_told();
             return Progress::Done;
         }
         let (this, connection) = (self.clone(), connection.clone());
         Progress::Moved(Box::pin(async move {
-            for plugin in watchers {
-                this.tell_end(&plugin, &connection, reason, |_| true).await;
+            if connection.may_tell_end().await {
+                this.tell_ends(&watchers, &connection, reason).await;
+                connection.end_is_told();
             }
         }))
+    }
+
+    /// Tells plugins of the end of a connection whose server is gone.
+    pub(crate) async fn tell_lost(self: &Arc<Self>, connection: Connection) -> Arc<Connection> {
+        let (this, connection) = (self.clone(), Arc::new(connection));
+        let lost = connection.clone();
+        // A task of its own: it goes on if whoever asks for it is gone.
+        let told = self.tasks.spawn(async move {
+            let watchers = this.watchers(&lost);
+            let reason = EndReason::TransportClose.text();
+            this.tell_ends(&watchers, &lost, reason).await;
+        });
+        if told.await.is_err() {
+            tracing::error!(socket = connection.id, "plugins have not heard of an end");
+        }
+        connection
+    }
+
+    /// Whether plugins want to hear of connections to this namespace.
+    pub(crate) fn is_watched(&self, namespace: &str) -> bool {
+        !self.registry.load().watchers(namespace).is_empty()
+    }
+
+    fn watchers(&self, connection: &Connection) -> Vec<Arc<Plugin>> {
+        let registry = self.registry.load();
+        registry.watchers(connection.namespace()).to_vec()
+    }
+
+    async fn tell_ends(
+        self: &Arc<Self>,
+        watchers: &[Arc<Plugin>],
+        connection: &Arc<Connection>,
+        reason: &'static str,
+    ) {
+        for plugin in watchers {
+            self.tell_end(plugin, connection, reason, |_| true).await;
+        }
     }
 
     /// Tells plugins that let a connection in that it was not welcomed.

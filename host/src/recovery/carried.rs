@@ -1,6 +1,6 @@
 //! A connection as it goes from one server of a cluster to another.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::{
     address::ClientAddress,
     connection::data::Data,
     transport::{Packet, SessionKey, SocketKey},
-    user::UserId,
+    user::{User, UserId},
 };
 
 /// What is known of a connection beside its events: all that another server needs to give it back.
@@ -42,8 +42,10 @@ pub(crate) struct Own {
     pub namespace: String,
     /// Whether that server has its client still.
     pub is_here: bool,
-    /// Its user's id.
-    user: Option<String>,
+    /// Which one this is of the times that its client had it.
+    pub visit: Visit,
+    /// Whose it is.
+    user: Option<Whose>,
     /// Its client's address.
     address: ClientAddress,
     /// What the places of its own events begin with.
@@ -59,6 +61,49 @@ pub(crate) struct Own {
     /// The first number since which all changes of rooms are known.
     unknown_before: u64,
     changes: Vec<Change>,
+}
+
+/// A user as other servers know it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Whose {
+    id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    username: Option<String>,
+    roles: Vec<String>,
+}
+
+/// One of the times that a client had a connection: each begins with `on-connect` and ends with
+/// `on-disconnect`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Visit(u32);
+
+impl Visit {
+    /// Another one than those before it.
+    pub(crate) fn new() -> Self {
+        Self(rand::random())
+    }
+}
+
+impl fmt::Display for Visit {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{:08x}", self.0)
+    }
+}
+
+/// What plugins are told of a connection whose server is gone.
+pub(crate) struct Lost {
+    /// The public id.
+    pub id: String,
+    /// The namespace's path.
+    pub namespace: String,
+    /// The rooms that it was in.
+    pub rooms: Vec<String>,
+    /// What plugins kept with it.
+    pub data: Data,
+    /// Whose it was.
+    pub user: Option<User>,
+    /// Its client's address.
+    pub address: ClientAddress,
 }
 
 /// An event to one connection alone, as it is kept for other servers.
@@ -112,7 +157,8 @@ impl Carried {
                 server: server.to_owned(),
                 namespace: namespace.to_owned(),
                 is_here: state.presence() != Presence::Away,
-                user: former.user.as_ref().map(|user| user.as_str().to_owned()),
+                visit: former.visit,
+                user: former.user.as_ref().map(Whose::from),
                 address: former.address,
                 tag: former.stream.tag,
                 start: state.start().number,
@@ -127,8 +173,29 @@ impl Carried {
 
     /// Whether it is that of `user`, or of nobody, as far as that is known.
     pub(crate) fn is_of(&self, user: Option<&UserId>) -> bool {
-        let its = |own: &Own| own.user.as_deref() == user.map(UserId::as_str);
+        let its = |own: &Own| own.user.as_ref().map(|its| &*its.id) == user.map(UserId::as_str);
         self.own.as_ref().is_none_or(its)
+    }
+
+    /// What plugins are told of its end; nothing of a connection of another server than MixLab's.
+    pub(crate) fn lost(&self) -> Option<Lost> {
+        let own = self.own.as_ref()?;
+        Some(Lost {
+            id: self.id.clone(),
+            namespace: own.namespace.clone(),
+            rooms: self.rooms.clone(),
+            data: Data::from(self.data.clone()),
+            user: own.user.as_ref().and_then(Whose::user),
+            address: own.address,
+        })
+    }
+
+    /// It has ended on its server, which is gone. Any other one may have it.
+    pub(crate) fn has_ended(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.server.clear();
+            own.is_here = false;
+        }
     }
 
     /// The connection, with these events; `number` is one that counts for it, where that is not known.
@@ -156,10 +223,9 @@ impl Carried {
                 (stream, None, address)
             }
             Some(own) => {
-                let user = own.user.as_deref().map(UserId::from_text);
-                let user = match user {
-                    Some(None) => return None,
-                    user => user.flatten(),
+                let user = match &own.user {
+                    Some(whose) => Some(whose.user()?),
+                    None => None,
                 };
                 let address = own.address;
                 (own.into_stream(events, key.session, pool)?, user, address)
@@ -175,6 +241,29 @@ impl Carried {
             rooms,
             data: Arc::new(Data::from(data)),
             user,
+            visit: Visit::new(),
+        })
+    }
+}
+
+impl From<&User> for Whose {
+    fn from(user: &User) -> Self {
+        Self {
+            id: user.id.as_str().to_owned(),
+            username: user.username.clone(),
+            roles: user.roles.clone(),
+        }
+    }
+}
+
+impl Whose {
+    /// The user, whose token is not known. None if there can be no such user.
+    fn user(&self) -> Option<User> {
+        Some(User {
+            id: UserId::from_text(&self.id)?,
+            username: self.username.clone(),
+            roles: self.roles.clone(),
+            expires: None,
         })
     }
 }

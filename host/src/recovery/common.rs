@@ -18,6 +18,8 @@ pub struct Common {
     pub(super) limits: config::Recovery,
     /// Behind the last entry of the cluster's stream that was read; none on a server on its own.
     read_up_to: Option<AtomicU64>,
+    /// Behind the last one that has happened in all namespaces.
+    performed: AtomicU64,
     /// Clients have got what is not in the cluster's stream yet.
     is_ahead: AtomicBool,
     pub(super) formers: Formers,
@@ -37,6 +39,7 @@ impl Common {
             own: Arc::new(Pool::new(bytes, stream::MOST)),
             limits,
             read_up_to: is_clustered.then(AtomicU64::default),
+            performed: AtomicU64::default(),
             is_ahead: AtomicBool::default(),
         }
     }
@@ -57,6 +60,16 @@ impl Common {
         if let Some(read_up_to) = &self.read_up_to {
             read_up_to.store(entry.number() + 1, Ordering::Release);
         }
+    }
+
+    /// All entries of the cluster's stream up to this one have happened in all namespaces.
+    pub(crate) fn has_performed(&self, entry: EntryId) {
+        self.performed.store(entry.number() + 1, Ordering::Release);
+    }
+
+    /// No broadcast before this number is still to come; 0 on a server on its own.
+    pub(super) fn performed(&self) -> u64 {
+        self.performed.load(Ordering::Acquire)
     }
 
     /// The first number that a namespace has all broadcasts from which is open by now.

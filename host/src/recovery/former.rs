@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 
 use super::{
-    Log, Place, Stream,
+    Log, Place, Stream, Visit,
     log::{Awaited, SharedLog},
     place::Offset,
     stream::State,
@@ -35,7 +35,9 @@ pub struct Former {
     /// What plugins kept with it.
     pub data: Arc<Data>,
     /// Whose it was.
-    pub user: Option<UserId>,
+    pub user: Option<User>,
+    /// Which one this was of the times that its client had it.
+    pub(crate) visit: Visit,
 }
 
 /// A [`Former`] that waits for its client.
@@ -51,6 +53,11 @@ pub(crate) struct Waiting {
 }
 
 impl Former {
+    /// The id of the user whose it was.
+    pub fn user(&self) -> Option<&UserId> {
+        self.user.as_ref().map(|user| &user.id)
+    }
+
     /// What its rooms and data take, in bytes.
     pub fn size(&self) -> usize {
         let rooms = self.rooms.iter();

@@ -287,7 +287,7 @@ impl Class {
 
 impl Owner {
     fn of(former: &Former) -> Self {
-        match &former.user {
+        match former.user() {
             Some(user) => Self::User(user.as_str().to_owned()),
             None => Self::Address(former.address.network()),
         }

@@ -81,7 +81,7 @@ impl Journal {
 
     /// The stream of a new connection.
     pub(crate) fn begin(&self, session: SessionKey) -> Arc<Stream> {
-        let number = self.log.read().begin();
+        let number = self.log.read().begin(self.common.performed());
         let (pool, tag) = (self.common.own.clone(), self.notation.tag());
         let stream = Arc::new(Stream::new(pool, tag, session, number));
         self.streams.lock().add(&stream);
@@ -252,7 +252,7 @@ impl Journal {
         let formers = &self.common.formers;
         let taken = formers.take(pid, |waiting| {
             let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));
-            is_here && waiting.former.user.as_ref() == user
+            is_here && waiting.former.user() == user
         })?;
         let own = taken.waiting.former.stream.tag;
         let offset = offset.map(|text| self.notation.read(own, text));
@@ -280,7 +280,13 @@ impl Journal {
         offset: Option<&str>,
         address: ClientAddress,
     ) -> Option<Returning> {
+        if carried.own.is_none() && offset.is_none() {
+            // Nobody knows when that began, so nobody knows what was sent before it.
+            return None;
+        }
         let log = self.log.read();
+        // Its other server may have counted from what this namespace had no part in.
+        log.go_on_from(self.common.performed());
         let pool = self.common.own.clone();
         let former = carried.into_former(events, log.first(), address, pool)?;
         let offset = offset.map(|text| self.notation.read(former.stream.tag, text));

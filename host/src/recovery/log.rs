@@ -127,14 +127,22 @@ impl Log {
         self.next.load(Ordering::Acquire)
     }
 
-    /// The first number that counts for a connection that begins.
-    pub(crate) fn begin(&self) -> u64 {
+    /// The first number that counts for a connection that begins. No broadcast before `performed` is still to
+    /// come.
+    pub(crate) fn begin(&self, performed: u64) -> u64 {
         match self.notation {
             // It takes one, so that the places of earlier connections stand before its own.
             Notation::Tagged(_) => self.next.fetch_add(1, Ordering::AcqRel) + 1,
             // Its own have a tag of theirs.
-            Notation::Entries => self.next(),
+            Notation::Entries => self.go_on_from(performed),
         }
+    }
+
+    /// No broadcast before `performed` is still to come, also where this namespace had none lately. Returns the
+    /// next number.
+    pub(crate) fn go_on_from(&self, performed: u64) -> u64 {
+        let next = self.next.fetch_max(performed, Ordering::AcqRel);
+        next.max(performed)
     }
 
     /// The number of a broadcast: that of its `entry`, or the next one.

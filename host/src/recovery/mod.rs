@@ -60,7 +60,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use carried::{Carried, Own, OwnEvent};
+pub(crate) use carried::{Carried, Lost, Own, OwnEvent, Visit};
 pub(crate) use common::Common;
 pub(crate) use former::Former;
 pub(crate) use formers::Formers;

@@ -13,7 +13,7 @@ use std::{
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{Common, Former, Journal, Stream, formers::UNIT};
+use super::{Common, Former, Journal, Stream, Visit, formers::UNIT};
 use crate::{
     address::ClientAddress,
     cluster::EntryId,
@@ -21,7 +21,7 @@ use crate::{
     message::{Arguments, Message},
     transport::{Packet, Selection, SessionKey, SocketKey},
     units::Size,
-    user::UserId,
+    user::{User, UserId},
 };
 
 const ROOMS: [&str; 3] = ["a", "b", "c"];
@@ -190,7 +190,13 @@ impl Client {
             stream: self.stream.clone(),
             rooms: self.rooms.iter().cloned().collect(),
             data: Arc::default(),
-            user: self.user.clone(),
+            user: self.user.clone().map(|id| User {
+                id,
+                username: None,
+                roles: Vec::new(),
+                expires: None,
+            }),
+            visit: Visit::new(),
         }
     }
 

@@ -6,13 +6,15 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broadcast::Broadcast,
-    cluster::{self, Cluster},
+    cluster::{self, Cluster, Here, Written},
+    socket::Sockets,
     tasks::{Task, Tasks},
+    transport::SessionKey,
 };
 
 /// Starts them.
-pub(super) fn spawn(tasks: &Tasks, cluster: &Arc<Cluster>, broadcast: &Broadcast) {
-    let broadcast = || broadcast.clone();
+pub(super) fn spawn(tasks: &Tasks, cluster: &Arc<Cluster>, sockets: &Arc<Sockets>) {
+    let broadcast = || sockets.dispatcher.broadcast.clone();
     tasks.spawn(CountClients {
         cluster: cluster.clone(),
         broadcast: broadcast(),
@@ -39,6 +41,11 @@ pub(super) fn spawn(tasks: &Tasks, cluster: &Arc<Cluster>, broadcast: &Broadcast
     tasks.spawn(KeepSessions {
         cluster: cluster.clone(),
         broadcast: broadcast(),
+    });
+    tasks.spawn(Beat(cluster.clone()));
+    tasks.spawn(TellForOthers {
+        cluster: cluster.clone(),
+        sockets: sockets.clone(),
     });
 }
 
@@ -87,17 +94,67 @@ impl Task for KeepSessions {
     const NAME: &'static str = "cluster-sessions";
 
     async fn run(&mut self, _stop: &CancellationToken) {
-        let connections = self.broadcast.connections();
-        let look = |client, namespace: &str| connections.get(client, namespace)?.carry();
-        let touch = || {
-            connections
-                .all()
-                .iter()
-                .for_each(|connection| connection.has_changed());
+        let touch_if_gone = async {
+            loop {
+                self.cluster.was_gone().await;
+                // Others may have taken some of them.
+                self.broadcast.touch();
+            }
         };
         tokio::select! {
-            () = self.cluster.keep_sessions(look, touch) => {}
+            () = self.cluster.keep_sessions(&self.broadcast) => {}
+            () = touch_if_gone => {}
             () = self.cluster.closed() => {}
+        }
+    }
+}
+
+impl Here for Broadcast {
+    fn look(&self, client: SessionKey, namespace: &str) -> Option<Written> {
+        self.connections().get(client, namespace)?.carry()
+    }
+
+    fn touch(&self) {
+        let all = self.connections().all();
+        all.iter().for_each(|connection| connection.has_changed());
+    }
+
+    fn let_go(&self, client: SessionKey, namespace: &str) {
+        if let Some(connection) = self.connections().get(client, namespace) {
+            tracing::info!(socket = connection.id, "another server has this connection");
+            connection.end_transport();
+        }
+    }
+}
+
+/// Says that this server is there.
+struct Beat(Arc<Cluster>);
+
+impl Task for Beat {
+    const NAME: &'static str = "cluster-beat";
+
+    async fn run(&mut self, _stop: &CancellationToken) {
+        tokio::select! {
+            () = self.0.say_here() => {}
+            () = self.0.closed() => self.0.leave_ends().await,
+        }
+    }
+}
+
+/// Tells plugins of the ends of connections whose servers are gone.
+struct TellForOthers {
+    cluster: Arc<Cluster>,
+    sockets: Arc<Sockets>,
+}
+
+impl Task for TellForOthers {
+    const NAME: &'static str = "cluster-ends";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        let tell = |carried| self.sockets.tell_lost(carried);
+        tokio::select! {
+            () = self.cluster.tell_for_others(tell) => {}
+            () = stop.cancelled() => {}
         }
     }
 }

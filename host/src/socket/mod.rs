@@ -2,6 +2,7 @@
 
 mod auth_object;
 mod events;
+mod lost;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -116,7 +117,8 @@ impl Sockets {
         }
         let resumed = match resume {
             Some(resume) => {
-                resume_connection(session, &adapter, resume, user.as_ref(), &settings).await
+                self.resume(session, &adapter, resume, user.as_ref(), &settings)
+                    .await
             }
             None => None,
         };
@@ -191,35 +193,40 @@ impl Sockets {
         let its = connection.filter(|connection| connection.is_of(user));
         its.map(|connection| connection.end_transport()).is_some()
     }
-}
 
-/// Gives a client the connection that it has had, if it may have it still.
-async fn resume_connection(
-    session: &Session,
-    adapter: &Adapter,
-    resume: Resume,
-    user: Option<&User>,
-    settings: &Settings,
-) -> Option<Resumed> {
-    let id = user.map(|user| &user.id);
-    let Resume { pid, offset } = resume;
-    let recalled = match adapter.cluster() {
-        Some(cluster) => cluster.recall(&pid, adapter.namespace(), id).await,
-        None => Recalled::Here,
-    };
-    let mut returning = match recalled {
-        Recalled::Here => adapter.take_former(&pid, offset.as_deref(), id)?,
-        Recalled::Elsewhere(kept) => {
-            // What it left here before that is not what it has now.
-            drop(adapter.take_former(&pid, None, id));
-            adapter.adopt(*kept, offset.as_deref(), session.address)?
-        }
-        Recalled::Nowhere => return None,
-    };
-    returning.former.retain_rooms(user, settings);
-    let key = returning.former.key.back_in(session.id);
-    let missed = adapter.resume(key, returning)?;
-    Some(Resumed { key, missed })
+    /// Gives a client the connection that it has had, if it may have it still.
+    async fn resume(
+        &self,
+        session: &Session,
+        adapter: &Adapter,
+        resume: Resume,
+        user: Option<&User>,
+        settings: &Settings,
+    ) -> Option<Resumed> {
+        let id = user.map(|user| &user.id);
+        let Resume { pid, offset } = resume;
+        let recalled = match adapter.cluster() {
+            Some(cluster) => cluster.recall(&pid, adapter.namespace(), id).await,
+            None => Recalled::Here,
+        };
+        let mut returning = match recalled {
+            Recalled::Here => adapter.take_former(&pid, offset.as_deref(), id)?,
+            Recalled::Elsewhere(mut kept) => {
+                // What it left here before that is not what it has now.
+                drop(adapter.take_former(&pid, None, id));
+                if kept.is_lost {
+                    // Before plugins are asked whether it may come in, as where its server lives.
+                    kept.carried = self.tell_lost(kept.carried).await;
+                }
+                adapter.adopt(*kept, offset.as_deref(), session.address)?
+            }
+            Recalled::Nowhere => return None,
+        };
+        returning.former.retain_rooms(user, settings);
+        let key = returning.former.key.back_in(session.id);
+        let missed = adapter.resume(key, returning)?;
+        Some(Resumed { key, missed })
+    }
 }
 
 /// The refusal of a client whose namespace ended as it was let in.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    RedisResult,
+    FromRedisValue, RedisResult, Value,
     aio::MultiplexedConnection,
     streams::{StreamId, StreamRangeReply, StreamReadReply},
 };
@@ -38,7 +38,7 @@ const MAX_SENDERS: usize = 10_000;
 
 /// What is done with what is read.
 pub(crate) trait Apply: Send + Sync + 'static {
-    /// All entries from this one on follow.
+    /// All entries from this place on follow.
     fn begin(&self, first: EntryId);
 
     /// This entry was there before this server, whose clients may come here with what they have seen.
@@ -46,6 +46,9 @@ pub(crate) trait Apply: Send + Sync + 'static {
 
     /// What an entry says happens here.
     fn apply(&self, id: EntryId, entry: Entry);
+
+    /// All up to this entry has happened here.
+    fn has_applied(&self, last: EntryId);
 
     /// What an entry says happens here, before it is in the stream.
     fn apply_alone(&self, entry: Entry);
@@ -181,17 +184,18 @@ impl Reader {
             .to_owned();
         let (seconds, _): (u64, u64) = redis::cmd("TIME").query_async(redis).await?;
         let since = seconds.saturating_sub(self.cluster.sessions.max_age().as_secs()) * 1000;
+        let known_since = match &*newest {
+            NOTHING => EntryId::default(),
+            _ => self.known_since(redis, since).await?,
+        };
+        apply.begin(known_since);
         let mut from = since.to_string();
-        let mut has_begun = false;
         loop {
             let page = self.range(redis, &from, &newest, BATCH).await?;
             for entry in &page {
                 let Some((id, received)) = read(entry, &self.cluster.signing) else {
                     continue;
                 };
-                if !std::mem::replace(&mut has_begun, true) {
-                    apply.begin(id);
-                }
                 if let Some(sequence) = received.sequence {
                     self.standing(&received.sender, sequence);
                 }
@@ -204,13 +208,49 @@ impl Reader {
                 _ => break,
             }
         }
-        if !has_begun {
-            apply.begin(EntryId::parse(&newest).unwrap_or_default());
-        }
         self.last = Some(newest);
         self.cluster.link.begin_life(redis).await?;
-        self.note_position();
+        self.note_position(apply);
         Ok(())
+    }
+
+    /// From where on all entries are known of one who reads from this time on, in milliseconds since 1970: from
+    /// behind the last one before that or, if there never was any, from the beginning.
+    async fn known_since(
+        &self,
+        redis: &mut MultiplexedConnection,
+        since: u64,
+    ) -> RedisResult<EntryId> {
+        let mut command = redis::cmd("XREVRANGE");
+        command.arg(&*self.cluster.link.prefix);
+        command.arg(format!("({since}-0")).arg("-");
+        command.arg("COUNT").arg(1);
+        let before: StreamRangeReply = command.query_async(redis).await?;
+        let before = before.ids.first();
+        if let Some(last) = before.and_then(|entry| EntryId::parse(&entry.id)) {
+            return Ok(EntryId::from_number(last.number() + 1));
+        }
+        match self.was_trimmed(redis).await? {
+            true => Ok(EntryId::parse(&format!("{since}-0")).unwrap_or_default()),
+            false => Ok(EntryId::default()),
+        }
+    }
+
+    /// Whether the stream has lost entries, as far as Redis says.
+    async fn was_trimmed(&self, redis: &mut MultiplexedConnection) -> RedisResult<bool> {
+        let mut command = redis::cmd("XINFO");
+        command.arg("STREAM").arg(&*self.cluster.link.prefix);
+        let info: RedisResult<HashMap<String, Value>> = command.query_async(redis).await;
+        let info = match info {
+            Ok(info) => info,
+            Err(error) if error.is_io_error() => return Err(error),
+            // The user of Redis may not ask.
+            Err(_) => return Ok(true),
+        };
+        let number = |name| u64::from_redis_value_ref(info.get(name)?).ok();
+        // Redis 6 does not say how many there were.
+        let all = number("entries-added");
+        Ok(all.is_none() || all != number("length"))
     }
 
     async fn range(
@@ -232,9 +272,10 @@ impl Reader {
     }
 
     /// Up to here everything has happened.
-    fn note_position(&self) {
+    fn note_position(&self, apply: &impl Apply) {
         let last = self.last.as_deref().and_then(EntryId::parse);
         if let Some(last) = last {
+            apply.has_applied(last);
             self.cluster
                 .read_up_to
                 .store(last.number(), Ordering::Release);
@@ -284,7 +325,7 @@ impl Reader {
                 self.cluster.note_ahead(apply);
             }
         }
-        self.note_position();
+        self.note_position(apply);
         Ok(!entries.is_empty())
     }
 

@@ -231,6 +231,12 @@ impl Session {
         }
     }
 
+    /// It is over before it has begun here: nobody is told, and nobody gets anything.
+    pub(super) fn is_past(&self) {
+        self.life.store(Life::Ended);
+        self.outbox.close();
+    }
+
     /// What holds for all sessions.
     pub fn policy(&self) -> &Policy {
         &self.sessions.policy

@@ -241,6 +241,13 @@ impl Sessions {
         Ok(session)
     }
 
+    /// A session that is over, of a client at `address` that had it on another server.
+    pub(crate) fn past(self: &Arc<Self>, address: ClientAddress) -> Arc<Session> {
+        let session = Session::new(SessionKey::new(), address, None, self.clone());
+        session.is_past();
+        Arc::new(session)
+    }
+
     /// The session of this id, for a request of its client's. One whose client should have answered
     /// a ping by now ends, although the clock has not come to it yet.
     pub fn get(&self, id: &str) -> Option<Arc<Session>> {
