@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     dispatch::Dispatcher,
-    memory::{self, Crowd},
+    memory::{self, Arrivals, Crowd},
     ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
     registry::Registry,
     socket::MAIN_NAMESPACE,
@@ -37,6 +37,7 @@ const LINGER: Duration = Duration::from_secs(3);
 #[derive(Default)]
 struct Crowds {
     here: Crowd,
+    coming: Arrivals,
     /// Those that may come back.
     awaited: Crowd,
 }
@@ -166,8 +167,13 @@ impl Directory {
         let namespaces = &self.namespaces;
         let awaited = namespaces.all().iter().map(|adapter| adapter.sweep()).sum();
         namespaces.recovery().share_out();
-        let have_left = crowds.here.has_left(namespaces.sessions().count());
-        if crowds.awaited.has_left(awaited) || have_left {
+        let clients = namespaces.sessions().count();
+        let is_free = [
+            crowds.here.has_left(clients),
+            crowds.coming.have_settled(clients),
+            crowds.awaited.has_left(awaited),
+        ];
+        if is_free.contains(&true) {
             // Ends in some milliseconds, and nobody waits for it.
             spawn_blocking(memory::give_back);
         }

@@ -1,4 +1,4 @@
-//! Memory that a crowd of clients has left behind, given back to the system.
+//! Memory that a crowd of clients has left behind, or needed to come in, given back to the system.
 //!
 //! glibc keeps what was freed: after some thousand clients the process would stay at three times
 //! what it uses, for ever.
@@ -20,7 +20,10 @@ const CROWD: usize = 500;
 const AGAIN_EVERY: u32 = 10;
 const AGAIN_FOR: u32 = 60;
 
-/// Watches how many clients there are, once a second.
+/// So many looks after a crowd has come, what its handshakes took is free: its connections rest.
+const SETTLED: u32 = 2;
+
+/// Watches whether clients leave, once a second.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     /// The most that there were since the last crowd left.
@@ -42,6 +45,38 @@ impl Crowd {
         }
         self.left
             .is_some_and(|looks| looks <= AGAIN_FOR && looks.is_multiple_of(AGAIN_EVERY))
+    }
+}
+
+/// Watches whether clients come, once a second.
+#[derive(Debug, Default)]
+pub(crate) struct Arrivals {
+    /// How many were there when memory was given back last, less those who have left.
+    settled: usize,
+    /// How many there were at the last look.
+    before: usize,
+    /// For how many looks few have come.
+    calm: u32,
+}
+
+impl Arrivals {
+    /// There are so many clients now. True if a crowd, half as many as there were or more, has come and
+    /// settled.
+    pub(crate) fn have_settled(&mut self, clients: usize) -> bool {
+        let have_come = clients.saturating_sub(self.before) > CROWD / 10;
+        self.calm = if have_come {
+            0
+        } else {
+            self.calm.saturating_add(1)
+        };
+        self.before = clients;
+        self.settled = self.settled.min(clients);
+        let is_crowd = clients - self.settled >= CROWD.max(self.settled / 2);
+        if !is_crowd || self.calm < SETTLED {
+            return false;
+        }
+        self.settled = clients;
+        true
     }
 }
 
@@ -87,6 +122,31 @@ mod tests {
         ];
         for (clients, left) in steps {
             assert_eq!(crowd.has_left(clients), left, "{clients}");
+        }
+    }
+
+    #[test]
+    fn a_crowd_settles_once() {
+        let mut arrivals = Arrivals::default();
+        let steps = [
+            (400, false),
+            (900, false),
+            (940, false),
+            (940, true),
+            (940, false),
+            (1300, false),
+            (1300, false),
+            (1300, false),
+            (1450, false),
+            (1450, false),
+            (1450, true),
+            (0, false),
+            (500, false),
+            (500, false),
+            (500, true),
+        ];
+        for (clients, settled) in steps {
+            assert_eq!(arrivals.have_settled(clients), settled, "{clients}");
         }
     }
 

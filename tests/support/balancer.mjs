@@ -21,10 +21,13 @@ export async function startBalancer(t, servers) {
     });
     ready = (await Promise.all(answers)).flat();
   };
-  const listener = createServer((near) => {
-    if (ready.length === 0) return near.destroy();
+  // Who finds none ready waits: a machine that is slow may let none be for a moment.
+  const passOn = (near) => {
+    if (near.destroyed) return;
+    if (ready.length === 0) return setTimeout(passOn, LOOK, near);
     join(near, connect(ready[next++ % ready.length].port, '127.0.0.1'), open);
-  });
+  };
+  const listener = createServer(passOn);
   await look();
   const timer = setInterval(look, LOOK);
   t.after(() => {

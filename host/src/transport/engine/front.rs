@@ -16,7 +16,10 @@ use super::{
     handshake::Handshake, polling, refusal::Refusal, session::Transport, sessions::Sessions,
     websocket::accept,
 };
-use crate::{address::ClientAddress, transport::net::Peer};
+use crate::{
+    address::ClientAddress,
+    transport::net::{Deferral, Peer},
+};
 
 /// What a request asks for.
 pub(crate) struct Query<'a> {
@@ -88,13 +91,14 @@ pub(crate) fn admit(request: &Request, sessions: &Sessions) -> Result<ClientAddr
 }
 
 async fn serve(State(sessions): State<Arc<Sessions>>, request: Request) -> Response {
-    match answer(sessions, request).await {
-        Ok(response) => response,
-        Err(refusal) => {
-            tracing::debug!(?refusal, "a request to the Socket.IO endpoint is refused");
-            refusal.into_response()
-        }
-    }
+    answered(answer(sessions, request).await)
+}
+
+fn answered(answer: Result<Response, Refusal>) -> Response {
+    answer.unwrap_or_else(|refusal| {
+        tracing::debug!(?refusal, "a request to the Socket.IO endpoint is refused");
+        refusal.into_response()
+    })
 }
 
 /// In the order of the Node server's checks, so that a request with several mistakes gets the same
@@ -118,9 +122,8 @@ async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, R
             (true, _) if wants_upgrade => accept::upgrade(session, request),
             (false, _) if session.transport() == Transport::Websocket => Err(Refusal::BadRequest),
             (false, &Method::GET) => {
-                // A poll waits long, and needs neither its head nor the buffer that held it.
-                drop(request);
-                polling::poll(session).await
+                let poll = async { answered(polling::poll(session).await) };
+                Ok(Deferral::answer(request, poll).await)
             }
             (false, &Method::POST) => polling::post(session, request).await,
             _ => Err(Refusal::BadRequest),

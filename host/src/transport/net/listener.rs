@@ -2,14 +2,18 @@
 //! reading, no client that hogs a thread.
 
 use std::{
-    io,
+    io, mem,
     net::SocketAddr,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use parking_lot::Mutex;
 use prometheus::IntCounter;
 use tokio::{
@@ -156,8 +160,10 @@ impl Listener {
             }
             let stream = Stream {
                 io: Io::Plain(tcp),
+                unread: Bytes::new(),
                 write_timeout: self.bounds.write_timeout,
                 stalled: None,
+                is_stalled: Arc::default(),
                 fairness: Fairness::default(),
                 place,
             };
@@ -265,9 +271,13 @@ pub(crate) struct Peer(pub SocketAddr);
 /// A TCP stream, with TLS around it or without, a write timeout and fair reads.
 pub(crate) struct Stream {
     io: Io,
+    /// Comes before what the client sends.
+    unread: Bytes,
     write_timeout: Duration,
     /// Runs while a write makes no progress.
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Whether it does, for who has lent the stream to another.
+    is_stalled: Arc<AtomicBool>,
     fairness: Fairness,
     place: Place,
 }
@@ -307,13 +317,29 @@ impl Fairness {
 }
 
 impl Stream {
-    /// The connection itself, and its place.
+    /// The connection itself, and its place. What was given back must have been taken.
     pub(crate) fn into_parts(self) -> (Wire, Place) {
+        debug_assert!(self.unread.is_empty());
         let wire = match self.io {
             Io::Plain(tcp) => Wire::Plain(tcp),
             Io::Secure(tls) => Wire::secure(*tls),
         };
         (wire, self.place)
+    }
+
+    /// Whether something waits to be written, as this says it then.
+    pub(super) fn is_stalled(&self) -> Arc<AtomicBool> {
+        self.is_stalled.clone()
+    }
+
+    /// Gives back what was read and not used.
+    pub(super) fn give_back(&mut self, bytes: Bytes) {
+        self.unread = bytes;
+    }
+
+    /// Takes what was given back and not read again.
+    pub(crate) fn take_unread(&mut self) -> Bytes {
+        mem::take(&mut self.unread)
     }
 
     /// The stream with TLS around it, as `handshake` makes it of what it was.
@@ -338,6 +364,7 @@ impl Stream {
         cx: &mut Context<'_>,
         poll: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
+        self.is_stalled.store(poll.is_pending(), Ordering::Relaxed);
         if poll.is_ready() {
             self.stalled = None;
             return poll;
@@ -359,7 +386,17 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self { io, fairness, .. } = &mut *self;
+        let Self {
+            io,
+            unread,
+            fairness,
+            ..
+        } = &mut *self;
+        if !unread.is_empty() {
+            let length = unread.len().min(buffer.remaining());
+            buffer.put_slice(&unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         match io {
             Io::Plain(tcp) => fairness.poll_read(Pin::new(tcp), cx, buffer),
             Io::Secure(tls) => fairness.poll_read(Pin::new(tls), cx, buffer),

@@ -2,8 +2,9 @@
 
 use std::{
     convert::Infallible,
+    future::{pending, poll_fn},
     io,
-    pin::{Pin, pin},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,17 +30,23 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use parking_lot::Mutex;
 use tokio::time::sleep;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
+    deferred::{Deferral, Deferred},
     handshake::Handshakes,
     listener::{Accepted, Listener, Peer, Share, Stream},
+    paused::Paused,
 };
 
 /// How long a connection without a request may take, once the server stops, to send the end of
 /// its last answer.
 const GRACE: Duration = Duration::from_secs(1);
+
+/// How long a connection between two requests keeps what serves them.
+const REST: Duration = Duration::from_millis(500);
 
 /// Accepts `connections` until `stop`. They end when the requests that are there then are answered. A
 /// request that has not come in full by then is dropped.
@@ -107,35 +114,104 @@ impl Connection {
 
     /// Serves it to its end, or until it becomes a websocket.
     async fn run(self, stream: Stream) {
-        let service = TowerToHyperService::new(self.router.clone());
+        // What serves it is apart, so that its memory is given back in a pause.
+        let mut pause = Box::pin(self.serve(stream, None)).await;
+        while let Some(Pause {
+            mut connection,
+            request,
+        }) = pause
+        {
+            pause = match request {
+                Some((deferred, under_way)) => {
+                    let Some(response) = connection.answer(deferred).await else {
+                        return;
+                    };
+                    let response = under_way.until_sent(response);
+                    let stream = connection.resumed_with_answer();
+                    Box::pin(self.serve(stream, Some(response))).await
+                }
+                None => {
+                    let next = tokio::select! {
+                        next = connection.next_request(self.request_timeout) => next,
+                        () = self.stop.cancelled() => None,
+                    };
+                    if next.is_none() {
+                        return;
+                    }
+                    Box::pin(self.serve(connection.resumed(), None)).await
+                }
+            };
+        }
+    }
+
+    /// Answers requests, the first one with `answer` if there is one, to the end of the connection or up to
+    /// a pause.
+    async fn serve(&self, stream: Stream, answer: Option<Response>) -> Option<Pause> {
+        let is_stalled = stream.is_stalled();
+        let requests = AtomicUsize::new(0);
+        let answer = Mutex::new(answer);
+        let later = Mutex::new(None);
+        let router = TowerToHyperService::new(self.router.clone());
         let service = service_fn(|request| {
-            let (request, under_way) = self.receive(request);
-            let response = service.call(request);
-            async { Ok::<_, Infallible>(under_way.until_sent(response.await?)) }
+            requests.fetch_add(1, Ordering::Relaxed);
+            let answer = answer.lock().take();
+            let (router, later) = (&router, &later);
+            async move {
+                if let Some(answer) = answer {
+                    return Ok::<_, Infallible>(answer);
+                }
+                let (request, under_way) = self.receive(request);
+                match Deferred::of(router.call(request).await?) {
+                    Ok(response) => Ok(under_way.until_sent(response)),
+                    Err(deferred) => {
+                        *later.lock() = Some((deferred, under_way));
+                        pending().await
+                    }
+                }
+            }
         });
-        let connection = http1::Builder::new()
+        let mut connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(self.request_timeout)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
-        let mut connection = pin!(connection);
+        // What hyper has still to write would be lost in a pause.
+        let is_written = || !is_stalled.load(Ordering::Relaxed);
+        let is_deferred = || is_written() && later.lock().is_some();
+        let rest = async { while !(self.is_at_rest(&requests).await && is_written()) {} };
         let served = tokio::select! {
-            served = &mut connection => served,
+            // An answer is sent whether the server stops or not.
+            biased;
+            served = serve_until(&mut connection, is_deferred) => served,
             () = self.stop.cancelled() => {
-                connection.as_mut().graceful_shutdown();
+                Pin::new(&mut connection).graceful_shutdown();
                 tokio::select! {
-                    served = connection => served,
-                    () = self.is_idle() => return,
+                    served = serve_until(&mut connection, is_deferred) => served,
+                    () = self.is_idle() => return None,
                 }
             }
+            // Hyper was asked just before: it is in no request now, and has seen the end of the last one.
+            () = rest => Ok(()),
         };
         if let Err(error) = served {
             tracing::debug!(peer = %self.peer.0, %error, "a connection ended early");
+            return None;
         }
+        let http1::Parts { io, read_buf, .. } = connection.into_parts()?;
+        Some(Pause {
+            connection: Paused {
+                stream: io.into_inner(),
+                // A copy of the few bytes that there may be, without the buffer around them.
+                unread: read_buf[..].into(),
+            },
+            request: later.lock().take(),
+        })
     }
 
-    /// A request as the router gets it: who sent it, and a body that has a deadline.
+    /// A request as the router gets it: who sent it, whether it may be answered later, and a body that has a
+    /// deadline.
     fn receive(&self, request: Request<Incoming>) -> (Request<Body>, UnderWay) {
+        let deferral = Deferral::of(&request);
         let mut request = request.map(|body| {
             if body.is_end_stream() {
                 return Body::empty();
@@ -148,18 +224,52 @@ impl Connection {
             })
         });
         request.extensions_mut().insert(ConnectInfo(self.peer));
+        if let Some(deferral) = deferral {
+            request.extensions_mut().insert(deferral);
+        }
         (request, UnderWay::new(&self.requests))
+    }
+
+    fn under_way(&self) -> usize {
+        self.requests.load(Ordering::Acquire)
+    }
+
+    /// Waits for a while; whether there was none of the `requests` in it, but one before.
+    async fn is_at_rest(&self, requests: &AtomicUsize) -> bool {
+        let state = || (requests.load(Ordering::Relaxed), self.under_way());
+        let before = state();
+        sleep(REST).await;
+        let (count, _) = before;
+        count > 0 && before == (count, 0) && state() == before
     }
 
     /// Waits until there has been no request for a while.
     async fn is_idle(&self) {
         loop {
             sleep(GRACE).await;
-            if self.requests.load(Ordering::Acquire) == 0 {
+            if self.under_way() == 0 {
                 return;
             }
         }
     }
+}
+
+/// Serves a connection to its end, or until `is_over` when it waits.
+async fn serve_until(
+    mut connection: impl Future<Output = hyper::Result<()>> + Unpin,
+    is_over: impl Fn() -> bool,
+) -> hyper::Result<()> {
+    poll_fn(|cx| match Pin::new(&mut connection).poll(cx) {
+        Poll::Pending if is_over() => Poll::Ready(Ok(())),
+        served => served,
+    })
+    .await
+}
+
+/// What a connection waits for: the answer to a request, or its next one.
+struct Pause {
+    connection: Paused,
+    request: Option<(Deferred, UnderWay)>,
 }
 
 /// A request that is being answered.

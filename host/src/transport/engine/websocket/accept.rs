@@ -94,10 +94,12 @@ async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
     let Parts { io, read_buf, .. } = parts
         .inspect_err(|_| tracing::error!("not our listener"))
         .ok()?;
-    Some(Accepted {
-        io: io.into_inner(),
-        read: read_buf,
-    })
+    let mut io = io.into_inner();
+    let read = match io.take_unread() {
+        unread if unread.is_empty() => read_buf,
+        unread => [read_buf, unread].concat().into(),
+    };
+    Some(Accepted { io, read })
 }
 
 /// Checks the handshake and answers it; the connection is there once the response has been sent.
