@@ -53,7 +53,7 @@ pub(crate) use self::{
     asking::talk::Want,
     emitters::inbound::Listener,
     sessions::{Here, Kept, Sessions, Written},
-    shared::{Begun, Bounds, Bucket, Request},
+    shared::{Begun, Bounds, Bucket, Place, Request},
     stream::entry::{Change, Entry},
     stream::id::EntryId,
     stream::reader::{Apply, Reader},
@@ -72,6 +72,10 @@ pub(crate) struct Cluster {
     queue: Queue,
     /// What is asked of Redis while somebody waits.
     asking: shared::Asking,
+    /// Turns of calls with a common key.
+    turns: shared::Turns,
+    /// Among whom calls with a common key run one after the other.
+    serial: config::Serial,
     channels: Channels,
     signing: Arc<Signing>,
     census: Census,
@@ -152,6 +156,8 @@ impl Cluster {
             link: Link::new(url, config),
             queue: Queue::new(config.queue_bytes.as_usize()),
             asking: shared::Asking::default(),
+            turns: shared::Turns::new(),
+            serial: config.serial,
             channels: Channels::new(),
             signing: signing.clone(),
             census: Census::default(),
@@ -290,6 +296,11 @@ impl Cluster {
     /// How many clients the other servers have, as far as they have said.
     pub(crate) fn clients_elsewhere(&self) -> usize {
         self.census.elsewhere()
+    }
+
+    /// Whether calls with a common key run one after the other among all servers.
+    pub(crate) fn shares_turns(&self) -> bool {
+        self.serial == config::Serial::Cluster
     }
 
     /// Whether emitters are heard.

@@ -31,6 +31,8 @@ pub struct Cluster {
     pub accept: Vec<Accept>,
     /// What becomes of what is sent while Redis is away.
     pub on_loss: OnLoss,
+    /// Among whom calls with a common key run one after the other.
+    pub serial: Serial,
 }
 
 /// Programs that are no servers and send events by a form of their own.
@@ -64,6 +66,32 @@ impl TryFrom<String> for OnLoss {
             _ => Err(format!(
                 "unknown policy {text:?}{}",
                 suggest::hint(&text, &["local", "hold"])
+            )),
+        }
+    }
+}
+
+/// `cluster.serial`: among whom calls with a common key run one after the other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Serial {
+    /// Those of each server.
+    #[default]
+    Server,
+    /// Those of all servers.
+    Cluster,
+}
+
+impl TryFrom<String> for Serial {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "server" => Ok(Self::Server),
+            "cluster" => Ok(Self::Cluster),
+            _ => Err(format!(
+                "unknown policy {text:?}{}",
+                suggest::hint(&text, &["server", "cluster"])
             )),
         }
     }
@@ -107,6 +135,7 @@ impl Default for Cluster {
             unsigned: Unsigned::default(),
             accept: Vec::new(),
             on_loss: OnLoss::default(),
+            serial: Serial::default(),
         }
     }
 }

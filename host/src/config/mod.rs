@@ -29,7 +29,7 @@ use std::io;
 use std::path::Path;
 
 pub use budget::Budget;
-pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, ServerAddress, Unsigned};
+pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
 pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
 pub use error::ConfigError;
 pub use listen::Listen;

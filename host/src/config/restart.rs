@@ -96,6 +96,7 @@ impl Config {
                     unsigned,
                     accept,
                     on_loss,
+                    serial,
                 },
             shutdown: Shutdown { notice, drain },
             reload: _,
@@ -234,6 +235,7 @@ impl Config {
             ("cluster.unsigned", *unsigned != new.cluster.unsigned),
             ("cluster.accept", *accept != new.cluster.accept),
             ("cluster.on_loss", *on_loss != new.cluster.on_loss),
+            ("cluster.serial", *serial != new.cluster.serial),
             ("shutdown.notice", *notice != new.shutdown.notice),
             ("shutdown.drain", *drain != new.shutdown.drain),
         ]

@@ -155,12 +155,12 @@ impl Dispatcher {
         Arc::new(Self {
             registry: Arc::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
+            serial: Arc::new(Serial::new(cluster.clone())),
             broadcast: Broadcast::new(namespaces, connections.clone(), history, cluster),
             connections,
             deadlines: Arc::default(),
             metrics,
             store,
-            serial: Arc::default(),
             checks: Checks::default(),
             tasks: TaskTracker::new(),
         })

@@ -1,4 +1,5 @@
-//! Calls that run one after the other, by a key that they have in common.
+//! Calls that run one after the other, by a key that they have in common: those of this server and, where a cluster
+//! is configured so, of all its servers. The first of this server waits for the turn among all.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,7 +10,11 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::timeout};
 
-use crate::{address::ClientNetwork, shares::Shares};
+use crate::{
+    address::ClientNetwork,
+    cluster::{Cluster, Place},
+    shares::Shares,
+};
 
 /// So many calls may wait for one key, and for all keys of a plugin together. One client has half of
 /// that at most.
@@ -21,7 +26,11 @@ type Name = (Arc<str>, Box<str>);
 
 /// Who is at work for which key, and who waits. It outlives reloads.
 #[derive(Default)]
-pub(super) struct Serial(Mutex<Lanes>);
+pub(super) struct Serial {
+    lanes: Mutex<Lanes>,
+    /// Where all servers take turns.
+    cluster: Option<Arc<Cluster>>,
+}
 
 #[derive(Default)]
 struct Lanes {
@@ -46,6 +55,8 @@ struct OfPlugin {
 pub(super) struct Turn {
     serial: Arc<Serial>,
     name: Name,
+    /// The turn among all servers.
+    among_all: Option<Place>,
 }
 
 /// What becomes of a call with a key.
@@ -59,16 +70,37 @@ pub(super) enum Entered {
 }
 
 /// A turn that comes.
-pub(super) struct Coming(oneshot::Receiver<Turn>);
+pub(super) struct Coming {
+    turn: oneshot::Receiver<Turn>,
+    /// The place among all servers.
+    among_all: Option<Place>,
+}
 
 impl Coming {
     /// Waits for it, and no longer than this; then others have it.
     pub(super) async fn within(self, patience: Duration) -> Option<Turn> {
-        timeout(patience, self.0).await.ok()?.ok()
+        let Self { turn, among_all } = self;
+        let comes = async {
+            let mut turn = turn.await.ok()?;
+            if let Some(mut place) = among_all {
+                place.turn().await;
+                turn.among_all = Some(place);
+            }
+            Some(turn)
+        };
+        timeout(patience, comes).await.ok()?
     }
 }
 
 impl Serial {
+    /// Nobody is at work yet.
+    pub(super) fn new(cluster: Option<Arc<Cluster>>) -> Self {
+        Self {
+            lanes: Mutex::default(),
+            cluster: cluster.filter(|cluster| cluster.shares_turns()),
+        }
+    }
+
     /// A call of a plugin comes, behind all that came before with this key; it is for the `client`, if for any.
     pub(super) fn enter(
         self: &Arc<Self>,
@@ -77,28 +109,62 @@ impl Serial {
         client: Option<ClientNetwork>,
     ) -> Entered {
         let name = (plugin.clone(), key);
-        let mut lanes = self.0.lock();
+        // Held, so that the order of arrival is the same among all servers.
+        let mut lanes = self.lanes.lock();
         if !lanes.waiting.contains_key(&name) {
             lanes.waiting.insert(name.clone(), VecDeque::new());
-            return Entered::Now(Turn {
+            let among_all = self.place(&name);
+            let turn = Turn {
                 serial: self.clone(),
                 name,
-            });
+                among_all: None,
+            };
+            return match among_all {
+                Some(place) => Entered::Later(Coming::of(turn, place)),
+                None => Entered::Now(turn),
+            };
         }
-        if let Some(coming) = lanes.wait(&name, client) {
-            return Entered::Later(coming);
+        let mut coming = lanes.wait(&name, client);
+        if coming.is_none() {
+            lanes.forget_gone(&name);
+            coming = lanes.wait(&name, client);
         }
-        lanes.forget_gone(&name);
-        match lanes.wait(&name, client) {
-            Some(coming) => Entered::Later(coming),
+        match coming {
+            Some(turn) => Entered::Later(Coming {
+                turn,
+                among_all: self.place(&name),
+            }),
             None => Entered::Full,
+        }
+    }
+
+    /// A place in the line of all servers, where they take turns.
+    fn place(&self, (plugin, key): &Name) -> Option<Place> {
+        let cluster = self.cluster.as_ref()?;
+        Some(cluster.enter_turn(&format!("{plugin}:{key}")))
+    }
+}
+
+impl Coming {
+    /// It is its turn on this server.
+    fn of(turn: Turn, place: Place) -> Self {
+        let (sent, comes) = oneshot::channel();
+        // Both ends are here.
+        let _ = sent.send(turn);
+        Self {
+            turn: comes,
+            among_all: Some(place),
         }
     }
 }
 
 impl Lanes {
     /// One more waits, if there is room.
-    fn wait(&mut self, name: &Name, client: Option<ClientNetwork>) -> Option<Coming> {
+    fn wait(
+        &mut self,
+        name: &Name,
+        client: Option<ClientNetwork>,
+    ) -> Option<oneshot::Receiver<Turn>> {
         let lane = self.waiting.get_mut(name)?;
         let of_plugin = self.by_plugin.entry(name.0.clone()).or_default();
         let of_client = lane.iter().filter(|waiting| waiting.client == client);
@@ -111,7 +177,7 @@ impl Lanes {
         of_plugin.waiting += 1;
         let (turn, comes) = oneshot::channel();
         lane.push_back(Waiting { turn, client });
-        Some(Coming(comes))
+        Some(comes)
     }
 
     /// The next one that waits for a key, or nobody.
@@ -170,11 +236,12 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let next = self.serial.0.lock().next(&self.name);
+        let next = self.serial.lanes.lock().next(&self.name);
         if let Some(next) = next {
             let turn = Self {
                 serial: self.serial.clone(),
                 name: self.name.clone(),
+                among_all: None,
             };
             // Who is gone drops its turn, and so passes it on.
             drop(next.turn.send(turn));
@@ -211,7 +278,7 @@ mod tests {
         let Entered::Now(first) = enter(&serial, "a") else {
             panic!("nobody else is there");
         };
-        let mut waiting = (0..3).map(|_| enter_of(&serial, client(1)).unwrap().0);
+        let mut waiting = (0..3).map(|_| enter_of(&serial, client(1)).unwrap().turn);
         let (mut second, third, mut fourth) = (
             waiting.next().unwrap(),
             waiting.next().unwrap(),
@@ -225,7 +292,7 @@ mod tests {
         drop(third);
         drop(turn);
         drop(fourth.try_recv().unwrap());
-        let lanes = serial.0.lock();
+        let lanes = serial.lanes.lock();
         assert!(lanes.waiting.is_empty() && lanes.by_plugin.is_empty());
     }
 
@@ -242,7 +309,7 @@ mod tests {
         let more: Vec<_> = more.flatten().collect();
         assert_eq!(more.len(), MAX_WAITING / 2);
         assert_eq!(
-            serial.0.lock().by_plugin["plugin"].waiting,
+            serial.lanes.lock().by_plugin["plugin"].waiting,
             10 + MAX_WAITING / 2
         );
     }

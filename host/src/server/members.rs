@@ -29,6 +29,9 @@ pub(super) fn spawn(tasks: &Tasks, cluster: &Arc<Cluster>, sockets: &Arc<Sockets
     if cluster.hears_emitters() {
         tasks.spawn(ListenToEmitters(cluster::Listener::new(cluster.clone())));
     }
+    if cluster.shares_turns() {
+        tasks.spawn(KeepTurns(cluster.clone()));
+    }
     tasks.spawn(SendToCluster {
         cluster: cluster.clone(),
         sender: cluster::Sender::new(cluster.clone()),
@@ -186,6 +189,20 @@ impl Task for Announce {
         tokio::select! {
             () = self.0.announce() => {}
             () = stop.cancelled() => self.0.withdraw().await,
+        }
+    }
+}
+
+/// Has calls of all servers with a common key run one after the other.
+struct KeepTurns(Arc<Cluster>);
+
+impl Task for KeepTurns {
+    const NAME: &'static str = "cluster-turns";
+
+    async fn run(&mut self, _stop: &CancellationToken) {
+        tokio::select! {
+            () = self.0.keep_turns() => {}
+            () = self.0.closed() => {}
         }
     }
 }

@@ -3,10 +3,12 @@
 
 mod requests;
 mod tokens;
+mod turns;
 
 pub(crate) use self::{
     requests::{Begun, Bounds, Request},
     tokens::Bucket,
+    turns::{Place, Turns},
 };
 
 use std::time::Duration;
