@@ -44,7 +44,8 @@ impl Ticker {
         let ticking = shared.clone();
         // Without it nothing would stop guests, so that it survives its own panics.
         let tick_on = move || {
-            while catch_unwind(AssertUnwindSafe(|| ticking.run(interval, &mut tick))).is_err() {}
+            let mut thread = OwnThread { interval };
+            while catch_unwind(AssertUnwindSafe(|| ticking.run(&mut thread, &mut tick))).is_err() {}
         };
         let handle = thread::Builder::new()
             .name("epoch-ticker".into())
@@ -58,10 +59,7 @@ impl Ticker {
     /// A call begins: there will be more ticks than it may take before it yields. To be called
     /// when the time to which it may run has been set.
     pub(super) fn begin(&self) {
-        // That time was read before; else it might have been before a rest that began since.
-        fence(Ordering::Acquire);
-        if !self.shared.begun.load(Ordering::Relaxed) {
-            self.shared.begun.store(true, Ordering::Release);
+        if self.shared.begin() {
             self.thread.unpark();
         }
     }
@@ -86,17 +84,49 @@ impl Drop for Hold<'_> {
     }
 }
 
+/// How the thread waits.
+trait Wait {
+    /// For whoever begins, who may have done so already.
+    fn park(&mut self);
+    /// For the next tick, not to be cut short by those who begin meanwhile.
+    fn sleep(&mut self);
+}
+
+struct OwnThread {
+    interval: Duration,
+}
+
+impl Wait for OwnThread {
+    fn park(&mut self) {
+        thread::park();
+    }
+
+    fn sleep(&mut self) {
+        thread::sleep(self.interval);
+    }
+}
+
 impl Shared {
-    fn run(&self, interval: Duration, mut tick: impl FnMut()) {
+    /// A call begins; whether the thread may have to be woken.
+    fn begin(&self) -> bool {
+        // The time to which it may run was read before; else it might have been before a rest that began since.
+        fence(Ordering::Acquire);
+        let is_first = !self.begun.load(Ordering::Relaxed);
+        if is_first {
+            self.begun.store(true, Ordering::Release);
+        }
+        is_first
+    }
+
+    fn run(&self, thread: &mut impl Wait, mut tick: impl FnMut()) {
         let mut idle = 0;
         while !self.stopped.load(Ordering::Relaxed) {
             if idle >= IDLE_TICKS {
                 while self.rests() {
-                    thread::park();
+                    thread.park();
                 }
             }
-            // Not to be cut short by those who begin meanwhile.
-            thread::sleep(interval);
+            thread.sleep();
             let begun = self.begun.swap(false, Ordering::AcqRel);
             fence(Ordering::Release);
             tick();
@@ -116,7 +146,10 @@ impl Shared {
 mod tests {
     use std::time::Instant;
 
+    use proptest::{collection::vec, prelude::*};
+
     use super::*;
+    use crate::interleave::{self, point};
 
     const TICK: Duration = Duration::from_micros(100);
     const PATIENCE: Duration = Duration::from_secs(10);
@@ -206,5 +239,78 @@ mod tests {
             clock.ticker.begin();
         }
         assert!(since.elapsed() >= TICK * 98, "{:?}", since.elapsed());
+    }
+
+    /// The thread of a model, in which others go on while it waits.
+    struct InTurns<'a> {
+        is_unparked: &'a AtomicBool,
+    }
+
+    impl Wait for InTurns<'_> {
+        fn park(&mut self) {
+            point();
+            while !self.is_unparked.swap(false, Ordering::Relaxed) {
+                point();
+            }
+        }
+
+        fn sleep(&mut self) {
+            point();
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_ticks_long_enough_for_each_call_whoever_else_begins_or_rests(
+            choices in vec(any::<u8>(), 0..1200),
+            pauses in vec(0..250_usize, 4),
+            holds in any::<bool>(),
+        ) {
+            let shared = Shared::default();
+            let (is_unparked, ticks, callers) = (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(2));
+            let ticked = || ticks.load(Ordering::Relaxed);
+            let unpark = || is_unparked.store(true, Ordering::Relaxed);
+            let call = |pauses: &[usize]| for pause in pauses {
+                (0..*pause).for_each(|_| point());
+                if shared.begin() {
+                    point();
+                    unpark();
+                }
+                let enough = ticked() + IDLE_TICKS as usize;
+                while ticked() < enough {
+                    point();
+                }
+            };
+            let end = || if callers.fetch_sub(1, Ordering::Relaxed) == 1 {
+                shared.stopped.store(true, Ordering::Relaxed);
+                point();
+                unpark();
+            };
+            let (some, others) = pauses.split_at(2);
+            interleave::run(&choices, vec![
+                Box::new(|| shared.run(&mut InTurns { is_unparked: &is_unparked }, || {
+                    point();
+                    ticks.fetch_add(1, Ordering::Relaxed);
+                })),
+                Box::new(|| {
+                    call(some);
+                    end();
+                }),
+                Box::new(|| {
+                    if holds {
+                        shared.held.fetch_add(1, Ordering::Relaxed);
+                        point();
+                        unpark();
+                        let enough = ticked() + 2 * IDLE_TICKS as usize;
+                        while ticked() < enough {
+                            point();
+                        }
+                        shared.held.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    call(others);
+                    end();
+                }),
+            ]);
+        }
     }
 }
