@@ -84,6 +84,8 @@ test('socket.io-client comes back after it slept for too long', async (t) => {
   const { socket, back } = await stock(t, server, ['websocket']);
   const tcp = socket.io.engine.transport.ws._socket;
   tcp.pause();
+  // Its own clock sleeps, too: else it might be back before anybody saw it away.
+  clearTimeout(socket.io.engine._pingTimeoutTimer);
   await until(async () => (await clientsOf(server)) === 0, { message: 'the server gives it up' });
   tcp.resume();
   await back();

@@ -1,12 +1,15 @@
 // Polls that wait: their connections go on as if they had been answered at once.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { frame, TEXT, upgrade } from '../support/frames.mjs';
 import { rawPolling } from '../support/raw.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { head, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
+/** Longer than a connection keeps what serves it, ms. */
+const RESTED = 1200;
 const PAGE = 'http://page.example';
 const server = await startServer({ after }, { config: `[cors]\nallowed_origins = ["${PAGE}"]`, plugins: [CONFORMANCE] });
 
@@ -74,6 +77,35 @@ test('a session is over when the client of its poll goes away', async (t) => {
   const connection = await waiting(t, session);
   connection.socket.destroy();
   await until(async () => (await session.post('3')).status === 400);
+});
+
+test('a connection that has rested takes the next request, and another while it is served', async (t) => {
+  const connection = await tcp(t, server);
+  for (const count of [1, 2, 3]) {
+    connection.write(head('GET', '/healthz'));
+    await until(() => responses(connection.received()).length === count);
+    await setTimeout(RESTED);
+  }
+  // In two pieces, of which the first one is there while it rests.
+  const [first, second] = [head('GET', '/healthz').slice(0, 9), head('GET', '/healthz').slice(9)];
+  connection.write(first);
+  await setTimeout(RESTED);
+  connection.write(second);
+  await until(() => responses(connection.received()).length === 4);
+});
+
+test('what is left of a body that nobody wanted is no request', async (t) => {
+  const request = head('GET', '/healthz');
+  for (const path of ['/socket.io/?EIO=4&transport=polling&sid=none', '/none']) {
+    const connection = await tcp(t, server, head('POST', path, `content-length: ${2 * request.length}`));
+    await until(() => responses(connection.received()).length === 1);
+    await setTimeout(RESTED);
+    connection.write(request);
+    await setTimeout(RESTED);
+    connection.write(request);
+    await connection.end();
+    assert.equal(responses(connection.received()).length, 1, path);
+  }
 });
 
 test('the page of another site may read what came late', async (t) => {

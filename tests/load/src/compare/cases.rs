@@ -172,10 +172,10 @@ fn idle(name: &'static str, title: &'static str, transport: Transport) -> Case {
         title,
         figure: KIB_PER_CONNECTION,
         more: &[BASE],
-        seconds: 7.0,
+        seconds: 12.0,
         scenario: Scenario::Idle(Idle {
             sockets: 2000,
-            rest: Duration::from_millis(1500),
+            rest: Duration::from_secs(4),
             hold: Duration::from_millis(500),
             transport,
         }),

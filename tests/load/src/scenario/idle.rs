@@ -29,7 +29,7 @@ pub struct Idle {
     #[arg(long, default_value = "1000", value_parser = sockets())]
     pub sockets: usize,
     /// How long the server may come to rest before its memory is read.
-    #[arg(long, default_value = "2s", value_parser = duration)]
+    #[arg(long, default_value = "4s", value_parser = duration)]
     pub rest: Duration,
     /// How long they are held and the server's CPU time is measured.
     #[arg(long, default_value = "3s", value_parser = duration)]
