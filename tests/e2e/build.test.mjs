@@ -1,9 +1,11 @@
 // `mixlab build` and `up --watch` for plugins that are no crates: whatever builds them.
 import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
+import { blocks } from '../support/documents.mjs';
 import { makeFolder, ROOT, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -85,4 +87,34 @@ test('a plugin is built again when an author writes, and not because of what its
     await until(() => builds() > before, { message: () => `${name}: ${own.log()}` });
     before = await settled();
   }
+});
+
+const LANGUAGES = 'plugins/LANGUAGES.md';
+
+test('the plugin in C of the documents is built, and does what it says', { timeout: 120_000 }, async (t) => {
+  const home = makeFolder(t);
+  const process = home.start('new', 'greeter', '--lang', 'c');
+  assert.equal(await process.exited, 0, process.stderr());
+  const [{ text }] = blocks(LANGUAGES).filter(({ language }) => language === 'c');
+  writeFileSync(join(home.folder, 'plugins/greeter/greeter.c'), text);
+  const config = readFileSync(home.configPath, 'utf8').replace(/^grants = .*$/m, 'grants = ["emit", "everyone"]');
+  writeFileSync(home.configPath, config);
+  const build = home.start('build');
+  assert.equal(await build.exited, 0, build.stderr());
+  const { code, stdout, stderr } = await home.mixlab('call', 'target/plugins/greeter.wasm', 'greet', '"Ada"', '--grant', 'emit', '--grant', 'everyone');
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /Hello, Ada/);
+});
+
+test('a core module that is no plugin is said to be none', { timeout: 120_000 }, async (t) => {
+  const home = withSource(t, {}, { build: 'printf "\\000asm\\001\\000\\000\\000" > "$MIXLAB_OUT"' });
+  const process = home.start('build');
+  assert.equal(await process.exited, 1, process.stderr());
+  assert.match(process.stderr(), /plugin "echo" makes no component: it does not export mixlab:plugin\/lifecycle@\S+, so it is no plugin/);
+});
+
+test('what plugins in C are built with was made of the contract as it is', () => {
+  const [, made] = readFileSync(join(ROOT, 'plugins/c/bindings.h'), 'utf8').match(/sha256 ([0-9a-f]{64})/);
+  const contract = createHash('sha256').update(readFileSync(join(ROOT, 'wit/mixlab.wit'))).digest('hex');
+  assert.equal(made, contract, 'run plugins/c/generate');
 });

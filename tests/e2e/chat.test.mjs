@@ -11,9 +11,10 @@ import { until } from '../support/wait.mjs';
 
 const SERVED = { grants: ['emit', 'room:chat:*', 'presence:chat:*', 'history:chat:*'], config: { page: 3 } };
 const CHAT = { wasm: 'chat', ...SERVED };
-/** The same plugin in two languages. */
+/** The same plugin in several languages. */
 const LANGUAGES = {
   Rust: CHAT,
+  C: { wasm: 'chat_c', ...SERVED },
   TypeScript: { script: 'chat.ts', text: readFileSync(pathOf(ROOT, 'plugins/chat.ts'), 'utf8'), ...SERVED },
 };
 const room = 'lobby';

@@ -383,7 +383,7 @@ test('what runs scripts was built from the sources that are here', () => {
     const found = createHash('sha256').update(readFileSync(join(folder, name))).digest('hex');
     assert.equal(found, hash, `${name} has changed: run host/scripts/build`);
   }
-  for (const part of ['wit', 'runtime', 'types']) {
+  for (const part of ['wit', 'runtime', 'types', 'encoder']) {
     for (const entry of readdirSync(join(folder, part), { recursive: true, withFileTypes: true })) {
       const path = join(entry.parentPath, entry.name).slice(folder.length + 1);
       assert.ok(!entry.isFile() || built.has(path), `${path} is new: run host/scripts/build`);

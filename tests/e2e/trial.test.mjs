@@ -143,6 +143,7 @@ describe('mixlab test', () => {
       ['test'],
       ['test', 'plugins'],
       ['test', '-c', 'examples/migration/mixlab.toml', 'examples/migration/plugin'],
+      ['test', '-c', 'plugins/c/mixlab.toml'],
     ]) {
       const { stdout } = await run(PROGRAM, args, { cwd: ROOT, env });
       assert.match(stdout, /^\d+ cases? passed$/m);

@@ -12,7 +12,10 @@ use std::{
 use clap::Args;
 
 use super::{Failure, Global, output::say};
-use crate::config::{Config, Plugin};
+use crate::{
+    config::{Config, Plugin, Runtime},
+    plugin::{encoded, is_core_module},
+};
 
 pub(super) use self::{kit::FOLDER, recipe::Recipe};
 
@@ -38,14 +41,17 @@ impl Build {
             }
         }
         let wanted = |plugin: &&Plugin| self.names.is_empty() || self.names.contains(&plugin.name);
-        Ok(build(config.plugins.iter().filter(wanted))?)
+        Ok(build(
+            config.plugins.iter().filter(wanted),
+            &config.runtime,
+        )?)
     }
 }
 
 /// Builds all plugins that are switched on and name a source.
 pub(super) fn all(config: &Config) -> Result<(), Failure> {
     let switched_on = config.plugins.iter().filter(|plugin| plugin.enabled);
-    Ok(build(switched_on)?)
+    Ok(build(switched_on, &config.runtime)?)
 }
 
 /// Why there is no new component.
@@ -60,7 +66,10 @@ pub(super) enum BuildError {
 }
 
 /// Builds these plugins, as far as they name a source.
-pub(super) fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result<(), BuildError> {
+pub(super) fn build<'a>(
+    plugins: impl IntoIterator<Item = &'a Plugin>,
+    runtime: &Runtime,
+) -> Result<(), BuildError> {
     let mut wanted = Vec::new();
     for plugin in plugins {
         if let Some(source) = &plugin.source {
@@ -74,7 +83,13 @@ pub(super) fn build<'a>(plugins: impl IntoIterator<Item = &'a Plugin>) -> Result
         cargo::add_target(source)?;
     }
     for (plugin, source, recipe) in wanted {
-        let component = recipe.follow(plugin, source)?;
+        let mut component = recipe.follow(plugin, source)?;
+        if is_core_module(&component) {
+            component = encoded(&component, runtime).map_err(|reason| {
+                let name = &plugin.name;
+                BuildError::Source(format!("plugin {name:?} makes no component: {reason}"))
+            })?;
+        }
         put(&component, &plugin.path)
             .map_err(|error| BuildError::Other(format!("{}: {error}", plugin.path.display())))?;
         say(format_args!(

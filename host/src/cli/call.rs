@@ -203,7 +203,11 @@ impl Call {
 
 /// Whether an ack is the error shape of the host.
 fn is_error(ack: &[Value]) -> bool {
-    matches!(ack, [Value::Object(fields)] if fields.len() == 1 && fields["error"]["code"].is_string())
+    let [Value::Object(fields)] = ack else {
+        return false;
+    };
+    let error = fields.get("error").filter(|_| fields.len() == 1);
+    error.is_some_and(|error| error["code"].is_string())
 }
 
 impl UsedOf {

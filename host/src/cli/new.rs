@@ -43,6 +43,14 @@ enum Language {
     Rust,
     Ts,
     Js,
+    C,
+}
+
+impl Language {
+    /// Whether its file is served as it is.
+    fn is_script(self) -> bool {
+        matches!(self, Self::Ts | Self::Js)
+    }
 }
 
 impl New {
@@ -73,7 +81,7 @@ impl New {
             write(&path, &text)?;
             made.push(path);
         }
-        if self.lang != Language::Rust {
+        if self.lang.is_script() {
             for (name, text) in [("mixlab.d.ts", DECLARATIONS), ("tsconfig.json", TSCONFIG)] {
                 let path = base.join(FOLDER).join(name);
                 if !path.exists() {
@@ -88,9 +96,9 @@ impl New {
             for path in &made {
                 writeln!(out, "wrote {}", path.display())?;
             }
-            let build = match self.lang {
-                Language::Rust => format!("mixlab build {}, then ", self.name),
-                Language::Ts | Language::Js => String::new(),
+            let build = match self.lang.is_script() {
+                true => String::new(),
+                false => format!("mixlab build {}, then ", self.name),
             };
             writeln!(out, "next: {build}mixlab test, and mixlab up")
         })?;
@@ -121,12 +129,10 @@ impl New {
             Err(error) => return Err(Failure::from(format!("{}: {error}", path.display()))),
         };
         let name = &self.name;
-        let at = match self.lang {
-            Language::Rust => {
+        let at = match self.lang.is_script() {
+            true => format!("path = \"{FOLDER}/{name}/{}\"\n", self.file()),
+            false => {
                 format!("path = \"target/plugins/{name}.wasm\"\nsource = \"{FOLDER}/{name}\"\n")
-            }
-            Language::Ts | Language::Js => {
-                format!("path = \"{FOLDER}/{name}/{}\"\n", self.script())
             }
         };
         let grants = self.template.grants(name);
@@ -153,25 +159,29 @@ impl New {
         }
     }
 
-    fn script(&self) -> String {
+    /// The file of its code, in its folder.
+    fn file(&self) -> String {
+        let name = &self.name;
         match self.lang {
-            Language::Ts => format!("{}.ts", self.name),
-            Language::Js | Language::Rust => format!("{}.js", self.name),
+            Language::Rust => "src/lib.rs".to_owned(),
+            Language::Ts => format!("{name}.ts"),
+            Language::Js => format!("{name}.js"),
+            Language::C => format!("{name}.c"),
         }
     }
 
     /// The plugin's files.
     fn files(&self, folder: &Path) -> Vec<(PathBuf, String)> {
         let name = &self.name;
-        let (call, serve) = match self.lang {
-            Language::Rust => (
+        let (call, serve) = match self.lang.is_script() {
+            false => (
                 format!("target/plugins/{name}.wasm"),
                 format!(
                     "`mixlab build {name}` builds it, `mixlab up --watch` serves it and builds it on every change."
                 ),
             ),
-            Language::Ts | Language::Js => (
-                format!("{FOLDER}/{name}/{}", self.script()),
+            true => (
+                format!("{FOLDER}/{name}/{}", self.file()),
                 "`mixlab up` serves it; a save is live at once.".to_owned(),
             ),
         };
@@ -183,14 +193,16 @@ impl New {
             (folder.join("README.md"), readme),
             (folder.join(format!("{name}.test.toml")), text(Text::Cases)),
         ];
+        let code = match self.lang {
+            Language::Rust => Text::Rust,
+            Language::Ts | Language::Js => Text::Script,
+            Language::C => Text::C,
+        };
+        files.push((folder.join(self.file()), text(code)));
         match self.lang {
-            Language::Rust => {
-                files.push((folder.join("Cargo.toml"), manifest(name)));
-                files.push((folder.join("src/lib.rs"), text(Text::Rust)));
-            }
-            Language::Ts | Language::Js => {
-                files.push((folder.join(self.script()), text(Text::Script)));
-            }
+            Language::Rust => files.push((folder.join("Cargo.toml"), manifest(name))),
+            Language::C => files.push((folder.join("Makefile"), text(Text::Makefile))),
+            Language::Ts | Language::Js => {}
         }
         let more = self.template.more();
         let more = more.map(|(file, text)| (folder.join(file), text.to_owned()));

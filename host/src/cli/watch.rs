@@ -15,7 +15,7 @@ use super::{
     sources::Sources,
 };
 use crate::{
-    config::{Config, ConfigError, Plugin},
+    config::{Config, ConfigError, Plugin, Runtime},
     reload::ConfigSource,
 };
 
@@ -41,6 +41,7 @@ pub(super) fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime
         source,
         sources: Folders::new(sources, RecursiveMode::Recursive),
         files: Folders::new(files, RecursiveMode::NonRecursive),
+        runtime: config.runtime.clone(),
         plugins: BTreeMap::new(),
         // It may have changed before it is watched.
         config_is_due: true,
@@ -93,6 +94,8 @@ struct Watch<'a> {
     sources: Folders,
     /// Those of single files, with a watcher of their own: a folder can be watched in one way only.
     files: Folders,
+    /// What makes components of modules.
+    runtime: Runtime,
     /// By their names.
     plugins: BTreeMap<String, Built>,
     config_file: PathBuf,
@@ -144,7 +147,7 @@ impl Watch<'_> {
             self.config_is_due = false;
         }
         for plugin in self.plugins.values_mut().filter(|plugin| plugin.is_due) {
-            plugin.build();
+            plugin.build(&self.runtime);
             if let Some(builds) = &self.source.builds {
                 let built = plugin.failure.clone().map_or(Ok(()), Err);
                 builds.ended(&plugin.plugin.name, built);
@@ -155,6 +158,7 @@ impl Watch<'_> {
 
     /// The plugins of this configuration from now on. Those whose source is a new one are due.
     fn take(&mut self, config: &Config) {
+        self.runtime = config.runtime.clone();
         let mut former = std::mem::take(&mut self.plugins);
         for plugin in config.plugins.iter().filter(|plugin| plugin.enabled) {
             let source = plugin.source.as_ref();
@@ -214,10 +218,10 @@ impl Watch<'_> {
 }
 
 impl Built {
-    fn build(&mut self) {
+    fn build(&mut self, runtime: &Runtime) {
         self.built_at = SystemTime::now();
         let before = self.sources.files();
-        let built = build::build([&self.plugin]);
+        let built = build::build([&self.plugin], runtime);
         let has_more = self.products.built(&before, self.sources.files());
         // Its dependencies may be others now, and were not watched meanwhile.
         let sources = Sources::of(&self.plugin, &self.folder);

@@ -243,6 +243,9 @@ pub(super) struct Wanted {
     pub webhooks: bool,
     /// Whether it exports `migrations`.
     pub migrations: bool,
+    /// Whether it exports `offers`: then everything is linked, and what is said here of imports is what it
+    /// may use.
+    pub offers: bool,
     /// The grants that its functions need, each once.
     pub requests: Vec<&'static str>,
     /// Those that they may need besides, each once.
@@ -250,10 +253,34 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// What the component for scripts has, which is the host's own, and asks for everything: a script is
-    /// refused what it is not granted when it asks, and of the rest it is told after `describe`. What it may
-    /// ask for, its code shows.
+    /// What the component for scripts has, which is the host's own. What a script may ask for, its code shows.
     pub(super) fn of_script(grants: &Grants, may_request: Vec<&'static str>) -> Self {
+        Self {
+            connections: true,
+            timer_handler: true,
+            filters: true,
+            webhooks: true,
+            migrations: true,
+            ..Self::of_everything(grants, may_request)
+        }
+    }
+
+    /// The same for a component that has everything.
+    fn of_all(mut self, grants: &Grants) -> Self {
+        self.requests.append(&mut self.may_request);
+        Self {
+            connections: self.connections,
+            timer_handler: self.timer_handler,
+            filters: self.filters,
+            webhooks: self.webhooks,
+            migrations: self.migrations,
+            ..Self::of_everything(grants, self.requests)
+        }
+    }
+
+    /// What a component has that imports everything: it is refused what it is not granted when it asks, and says
+    /// after `describe` what it has of the rest.
+    fn of_everything(grants: &Grants, may_request: Vec<&'static str>) -> Self {
         Self {
             broadcast: true,
             rooms: true,
@@ -265,13 +292,10 @@ impl Wanted {
             presence: true,
             store: grants.any_store(),
             timers: grants.timers(),
-            connections: true,
-            timer_handler: true,
-            filters: true,
-            webhooks: true,
-            migrations: true,
             requests: Vec::new(),
             may_request,
+            offers: true,
+            ..Self::default()
         }
     }
 }
@@ -305,6 +329,7 @@ pub(super) fn check(
         filters: exported("filters"),
         webhooks: exported("webhooks"),
         migrations: exported("migrations"),
+        offers: exported("offers"),
         ..Wanted::default()
     };
     for (name, item) in ty.imports(engine) {
@@ -338,7 +363,10 @@ pub(super) fn check(
         }
         for (function, item) in instance.exports(engine) {
             if matches!(item.ty, ComponentItem::ComponentFunc(_)) {
-                let grant = check_function(interface, function, grants)?;
+                let grant = match check_function(interface, function, grants) {
+                    Err(ImportError::NotGranted { grant, .. }) if wanted.offers => Some(grant),
+                    checked => checked?,
+                };
                 let is_new = |grant: &&str| !wanted.requests.contains(grant);
                 wanted.requests.extend(grant.filter(is_new));
                 for grant in depending(interface, function) {
@@ -355,6 +383,9 @@ pub(super) fn check(
         ..
     } = &mut wanted;
     may_request.retain(|grant| !requests.contains(grant));
+    if wanted.offers {
+        return Ok(wanted.of_all(grants));
+    }
     Ok(wanted)
 }
 

@@ -15,7 +15,7 @@ use crate::{
     capability::{MAX_HANDLES, State},
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, Filters,
-        FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, OfferedByScript,
+        FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, Offered,
         OffersIndices, TimerHandler, TimerHandlerIndices, Verdict, Webhooks, WebhooksIndices,
     },
 };
@@ -34,18 +34,14 @@ pub(super) struct Prepared {
     filters: Option<FiltersIndices>,
     webhooks: Option<WebhooksIndices>,
     migrations: Option<MigrationsIndices>,
-    script: Option<Script>,
+    offers: Option<OffersIndices>,
+    /// The script, where an instance runs one.
+    program: Option<Arc<Program>>,
     requests: Vec<&'static str>,
     weight: Weight,
     may_request: Vec<&'static str>,
     uses_store: bool,
     ticker: Ticker,
-}
-
-/// What an instance runs that is a script.
-struct Script {
-    program: Arc<Program>,
-    offers: OffersIndices,
 }
 
 /// What a plugin has of what is optional.
@@ -94,8 +90,8 @@ fn optional<I, E>(
 /// What comes of instantiating: the plugin's description, or the plugin's own "no".
 pub(super) type Described = Result<(Box<Instance>, Description, Offer), String>;
 
-impl From<OfferedByScript> for Offer {
-    fn from(offered: OfferedByScript) -> Self {
+impl From<Offered> for Offer {
+    fn from(offered: Offered) -> Self {
         Self {
             connections: offered.connections,
             timer_handler: offered.timer_handler,
@@ -114,16 +110,16 @@ impl Prepared {
         ticker: Ticker,
         program: Option<Arc<Program>>,
     ) -> wasmtime::Result<Self> {
-        // The component for scripts exports all that is optional.
+        // Where all that is optional is exported, that says nothing.
         let exports_need_store = wanted.timer_handler || wanted.migrations;
-        let uses_store = wanted.store || wanted.timers || program.is_none() && exports_need_store;
-        let script = program.map(|program| {
-            let offers = OffersIndices::new(&pre)?;
-            Ok::<_, wasmtime::Error>(Script { program, offers })
-        });
+        let uses_store = wanted.store || wanted.timers || !wanted.offers && exports_need_store;
         Ok(Self {
             weight,
-            script: script.transpose()?,
+            program,
+            offers: wanted
+                .offers
+                .then(|| OffersIndices::new(&pre))
+                .transpose()?,
             requests: wanted.requests,
             may_request: wanted.may_request,
             uses_store,
@@ -176,7 +172,7 @@ impl Prepared {
 
     /// Whether it is a script.
     pub(super) fn is_script(&self) -> bool {
-        self.script.is_some()
+        self.program.is_some()
     }
 
     /// Instantiates and calls `describe`. The caller bounds its time, and holds the ticker.
@@ -187,7 +183,7 @@ impl Prepared {
         config: &String,
     ) -> wasmtime::Result<Described> {
         let mut store = Store::new(self.pre.engine(), state);
-        if let Some(Script { program, .. }) = &self.script {
+        if let Some(program) = &self.program {
             store.data_mut().run_script(program.clone());
         }
         store.limiter(|state| &mut state.meter);
@@ -219,7 +215,7 @@ impl Prepared {
             filters: filters.is_some(),
             webhooks: webhooks.is_some(),
         };
-        if let Some(Script { offers, .. }) = &self.script {
+        if let Some(offers) = &self.offers {
             let offers = offers.load(&mut store, &instance).map_err(misfit)?;
             offer = Offer::from(offers.call_offered(&mut store).await?);
         }

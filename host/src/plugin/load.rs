@@ -17,7 +17,7 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
-use wasmtime::component::{Component, HasSelf};
+use wasmtime::component::{Component, HasSelf, Linker};
 
 use super::{
     breaker::Breaker,
@@ -25,6 +25,7 @@ use super::{
     code::Code,
     compiler::CompileError,
     content::Content,
+    encoder::is_core_module,
     engine::Engine,
     health::Health,
     imports::{self, ImportError, PACKAGE, VERSION, Wanted},
@@ -670,54 +671,73 @@ fn prepare(
     check_waits(&wanted, &source.budget)?;
     let mut linker = engine.base_linker();
     let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
-    if wanted.broadcast {
-        guest::broadcast::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
-            .map_err(types)?;
-    }
-    if wanted.rooms {
-        guest::rooms::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
-    }
-    if wanted.emit {
-        guest::emit::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
-    }
-    if wanted.ask {
-        guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
-    }
-    if wanted.http {
-        guest::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
-    }
-    if wanted.sockets {
-        guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
-            .map_err(types)?;
-    }
-    if wanted.history {
-        guest::history::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
-            .map_err(types)?;
-    }
-    if wanted.presence {
-        guest::presence::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)
-            .map_err(types)?;
-    }
-    if wanted.store {
-        guest::store::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
-    }
-    if wanted.timers {
-        guest::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state).map_err(types)?;
+    if wanted.offers {
+        link_everything(&mut linker).map_err(types)?;
+    } else {
+        link(&mut linker, &wanted).map_err(types)?;
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
     Prepared::new(pre, wanted, weight, engine.ticker().clone(), None).map_err(types)
 }
 
+/// Links what a plugin is granted when it is loaded.
+fn link(linker: &mut Linker<State>, wanted: &Wanted) -> wasmtime::Result<()> {
+    if wanted.broadcast {
+        guest::broadcast::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.rooms {
+        guest::rooms::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.emit {
+        guest::emit::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.ask {
+        guest::ask::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.http {
+        guest::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.sockets {
+        guest::sockets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.history {
+        guest::history::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.presence {
+        guest::presence::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.store {
+        guest::store::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    if wanted.timers {
+        guest::timers::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    }
+    Ok(())
+}
+
+/// Links all that plugins may be granted. Each function looks for the grant when it is called.
+pub(super) fn link_everything(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    guest::broadcast::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::rooms::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::emit::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::ask::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::http::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::sockets::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::history::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::presence::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::store::add_to_linker::<_, HasSelf<_>>(linker, |state| state)?;
+    guest::timers::add_to_linker::<_, HasSelf<_>>(linker, |state| state)
+}
+
 /// Says in plain words what the usual wrong files are, before the compiler sees them.
 fn check_header(bytes: &[u8]) -> Result<(), LoadError> {
     const MAGIC: &[u8] = b"\0asm";
-    const CORE_MODULE: &[u8] = b"\0asm\x01\0\0\0";
     let reason = if bytes.is_empty() {
         "the file is empty"
     } else if !bytes.starts_with(MAGIC) {
         "it is not WebAssembly: the file does not begin with \\0asm"
-    } else if bytes.starts_with(CORE_MODULE) {
-        "it is a core module and not a component: build it for wasm32-wasip2"
+    } else if is_core_module(bytes) {
+        "it is a core module and not a component: build it for wasm32-wasip2, or with `mixlab build`"
     } else {
         return Ok(());
     };

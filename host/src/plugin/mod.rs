@@ -5,7 +5,8 @@
 //! a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `migration` brings what former versions have stored into the form of a
 //! new one, `script` is for plugins that are no components, `breaker` pauses what keeps failing,
-//! `health` remembers how it went.
+//! `health` remembers how it went. `encoder` makes components of modules, and `tool` is what the host's own components
+//! run in that are no plugins.
 
 mod breaker;
 mod cache;
@@ -16,6 +17,7 @@ mod compile_time;
 mod compiler;
 mod completed;
 mod content;
+mod encoder;
 mod engine;
 mod health;
 mod imports;
@@ -27,6 +29,7 @@ mod migration;
 mod pool;
 mod script;
 mod ticker;
+mod tool;
 mod weight;
 mod witness;
 
@@ -35,6 +38,7 @@ pub(crate) use call_error::CallError;
 pub(crate) use code::{Code, Reading, too_large};
 pub(crate) use completed::{Completed, Spent, Started};
 pub(crate) use content::ContentHash;
+pub(crate) use encoder::{encoded, is_core_module};
 pub(crate) use engine::Engine;
 pub(crate) use health::Health;
 pub(crate) use job::{CallKind, Firing, Job, Reply};

@@ -25,9 +25,9 @@ use exports::mixlab::{
         filters::{self, Verdict},
         lifecycle::{self, Description},
         migrations, timer_handler,
+        offers::{self, Offer},
         webhooks::{self, Request, Response},
     },
-    script::offers::{self, Offer},
 };
 use mixlab::plugin::types::{Message, Rejection};
 

@@ -9,7 +9,19 @@ use std::{
 pub(in crate::cli) const FOLDER: &str = "build";
 
 /// The files, below that folder.
-const FILES: [(&str, &str); 1] = [("wit/mixlab.wit", include_str!("../../../../wit/mixlab.wit"))];
+const FILES: [(&str, &str); 5] = [
+    ("wit/mixlab.wit", include_str!("../../../../wit/mixlab.wit")),
+    ("c/mixlab.h", include_str!("../../../../plugins/c/mixlab.h")),
+    ("c/mixlab.c", include_str!("../../../../plugins/c/mixlab.c")),
+    (
+        "c/bindings.h",
+        include_str!("../../../../plugins/c/bindings.h"),
+    ),
+    (
+        "c/bindings.c",
+        include_str!("../../../../plugins/c/bindings.c"),
+    ),
+];
 
 /// A kit that is there.
 pub(super) struct Kit {
@@ -35,6 +47,11 @@ impl Kit {
     /// The folder of the contract's WIT package.
     pub(super) fn wit(&self) -> PathBuf {
         self.folder.join("wit")
+    }
+
+    /// The folder of what plugins in C are built with.
+    pub(super) fn c(&self) -> PathBuf {
+        self.folder.join("c")
     }
 
     /// Where the build of this plugin writes. Nothing is there.

@@ -91,6 +91,7 @@ impl<'a> Recipe<'a> {
         let status = command
             .current_dir(source)
             .env("MIXLAB_WIT", kit.wit())
+            .env("MIXLAB_C", kit.c())
             .env("MIXLAB_OUT", &output)
             .stdin(Stdio::null())
             // What has been built is said on standard output.

@@ -23,6 +23,8 @@ pub(super) enum Text {
     Rust,
     /// It is good in TypeScript as in JavaScript.
     Script,
+    C,
+    Makefile,
     Cases,
     Readme,
 }
@@ -31,6 +33,7 @@ pub(super) enum Text {
 struct Texts {
     rust: &'static str,
     script: &'static str,
+    c: &'static str,
     cases: &'static str,
     grants: &'static str,
 }
@@ -40,12 +43,14 @@ macro_rules! texts {
         Texts {
             rust: include_str!(concat!("../../../templates/", $folder, "/lib.rs")),
             script: include_str!(concat!("../../../templates/", $folder, "/plugin.js")),
+            c: include_str!(concat!("../../../templates/", $folder, "/plugin.c")),
             cases: include_str!(concat!("../../../templates/", $folder, "/test.toml")),
             grants: include_str!(concat!("../../../templates/", $folder, "/grants")),
         }
     };
 }
 
+const MAKEFILE: &str = include_str!("../../../templates/Makefile");
 const README: &str = include_str!("../../../templates/README.md");
 
 /// What the cases of a filter send events to.
@@ -68,6 +73,8 @@ impl Template {
         let text = match text {
             Text::Rust => texts.rust,
             Text::Script => texts.script,
+            Text::C => texts.c,
+            Text::Makefile => MAKEFILE,
             Text::Cases => texts.cases,
             Text::Readme => README,
         };

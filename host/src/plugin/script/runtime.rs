@@ -16,6 +16,7 @@ use crate::{
     plugin::{
         compiler::{CompileError, Compiler},
         content::Content,
+        load::link_everything,
         weight::Weight,
     },
 };
@@ -108,16 +109,7 @@ fn linked(
     mut linker: Linker<State>,
     component: &Component,
 ) -> wasmtime::Result<InstancePre<State>> {
-    guest::broadcast::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::rooms::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::emit::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::ask::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::http::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::sockets::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::history::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::presence::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::store::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
-    guest::timers::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
+    link_everything(&mut linker)?;
     guest::source::add_to_linker::<_, HasSelf<_>>(&mut linker, |state| state)?;
     linker.instantiate_pre(component)
 }

@@ -1,13 +1,12 @@
 //! Takes the types off TypeScript, with a component that the host brings along. What is left stands in the
 //! lines and columns where its author wrote it.
 
-use wasmtime::{
-    Store, StoreLimits, StoreLimitsBuilder,
-    component::{Component, Linker, ResourceTable},
-};
-use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
+use wasmtime::component::{Component, Linker};
 
-use crate::guest::{Fault, Types};
+use crate::{
+    guest::{Fault, Types},
+    plugin::tool::{self, Tool},
+};
 
 /// The component, made by `host/scripts/build`.
 pub(super) const COMPONENT: &[u8] = include_bytes!("../../../scripts/types.wasm");
@@ -18,44 +17,19 @@ const MEMORY: usize = 256 << 20;
 /// What takes the types off, once it is compiled.
 pub(super) struct Stripper {
     component: Component,
-    linker: Linker<State>,
-}
-
-/// WASI without any rights, and bounds.
-struct State {
-    wasi: WasiCtx,
-    table: ResourceTable,
-    limits: StoreLimits,
-}
-
-impl WasiView for State {
-    fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView {
-            ctx: &mut self.wasi,
-            table: &mut self.table,
-        }
-    }
+    linker: Linker<Tool>,
 }
 
 impl Stripper {
     pub(super) fn new(component: Component) -> wasmtime::Result<Self> {
-        let mut linker = Linker::new(component.engine());
-        wasmtime_wasi::p2::add_to_linker_sync(&mut linker)?;
+        let linker = tool::linker(component.engine())?;
         Ok(Self { component, linker })
     }
 
     /// The same without types; or what is wrong with it, in words. It blocks, for so many ticks of the
     /// engine's epoch at most.
     pub(super) fn strip(&self, name: &str, text: &str, ticks: u64) -> Result<String, String> {
-        let limits = StoreLimitsBuilder::new().memory_size(MEMORY).build();
-        let state = State {
-            wasi: WasiCtx::builder().build(),
-            table: ResourceTable::new(),
-            limits,
-        };
-        let mut store = Store::new(self.component.engine(), state);
-        store.limiter(|state| &mut state.limits);
-        store.set_epoch_deadline(ticks);
+        let mut store = tool::store(self.component.engine(), MEMORY, ticks);
         let mut strip = || {
             let types = Types::instantiate(&mut store, &self.component, &self.linker)?;
             types.call_strip(&mut store, text)
