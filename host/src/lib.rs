@@ -50,6 +50,7 @@ mod plugin;
 mod presence;
 mod rarely;
 mod recovery;
+mod redis_access;
 mod registry;
 mod reload;
 mod selected;

@@ -1,7 +1,7 @@
 // A real Redis of a test's own.
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -19,20 +19,97 @@ export async function startRedis(t, { keep = false } = {}) {
   return redis;
 }
 
+/** More of them, with these options beside those of all. */
+async function startMore(t, count, options) {
+  const more = [];
+  for (let started = 0; started < count; started++) more.push(new Redis(await freePort(), false, await options()));
+  t.after(() => Promise.all(more.map((redis) => redis.remove())));
+  await Promise.all(more.map((redis) => redis.start()));
+  return more;
+}
+
+/** A Redis with a replica, and three sentinels that have the replica take its place when it dies. */
+export async function startWatchedRedis(t) {
+  const [master, replica] = await startMore(t, 2, () => ['--repl-diskless-sync-delay', '0']);
+  await replica.send('REPLICAOF', '127.0.0.1', master.port);
+  await until(async () => (await replica.send('ROLE')).includes('connected'), { message: 'the replica has all' });
+  const watch = `sentinel monitor main 127.0.0.1 ${master.port} 2\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 2000\n`;
+  const sentinels = await startMore(t, 3, () => ({ sentinel: watch }));
+  const knows = async (sentinel) => /\nnum-slaves\r\n\$1\r\n1\r\n[^]*num-other-sentinels\r\n\$1\r\n2\r\n/.test(await sentinel.send('SENTINEL', 'MASTER', 'main'));
+  await until(async () => (await Promise.all(sentinels.map(knows))).every(Boolean), { timeout: 60_000, message: 'the sentinels know each other' });
+  const hosts = sentinels.map(({ port }) => `127.0.0.1:${port}`);
+  return withTurns(`redis+sentinel://${hosts}/main`, master, replica, () => sentinels[0].send('SENTINEL', 'FAILOVER', 'main'));
+}
+
+/** A master and its replica. `turn` has them change places, as for maintenance. */
+function withTurns(url, master, replica, turn) {
+  const is = async (redis, role) => (await redis.send('ROLE')).includes(role);
+  return {
+    url,
+    master,
+    replica,
+    async turn() {
+      await turn(this.replica);
+      [this.master, this.replica] = [this.replica, this.master];
+      const isDone = async () => (await is(this.master, 'master')) && (await is(this.replica, 'connected'));
+      await until(isDone, { timeout: 60_000, message: 'they have changed places' });
+    },
+  };
+}
+
+/** A Redis Cluster of three nodes, each of which has a third of the slots, and a replica of the one with `key`. */
+export async function startRedisCluster(t, key) {
+  // The port that nodes use among themselves is by default 10,000 above the other one, which there may not be.
+  const options = async () => ['--cluster-enabled', 'yes', '--cluster-node-timeout', '1000', '--cluster-port', await freePort()];
+  const nodes = await startMore(t, 4, options);
+  const [first, ...others] = nodes;
+  const bus = (node) => node.option('--cluster-port');
+  for (const other of others) await first.send('CLUSTER', 'MEET', '127.0.0.1', other.port, bus(other));
+  const [last, ...middle] = [16383, 10922, 5460];
+  for (const [n, to] of [...middle.toReversed(), last].entries()) {
+    await nodes[n].send('CLUSTER', 'ADDSLOTSRANGE', [0, 5461, 10923][n], to);
+  }
+  const slot = Number((await first.send('CLUSTER', 'KEYSLOT', key)).slice(1));
+  const owner = nodes[Math.floor(slot / 5461.4)];
+  const knowsAll = async (node) => (await node.send('CLUSTER', 'INFO')).includes('cluster_known_nodes:4');
+  await until(async () => (await Promise.all(nodes.map(knowsAll))).every(Boolean), { message: 'the nodes know each other' });
+  const replica = nodes[3];
+  const id = (await owner.send('CLUSTER', 'MYID')).split('\r\n')[1];
+  await until(async () => (await replica.send('CLUSTER', 'REPLICATE', id)).startsWith('+OK'));
+  const isReady = async (node) => (await node.send('CLUSTER', 'INFO')).includes('cluster_state:ok');
+  await until(async () => (await Promise.all(nodes.map(isReady))).every(Boolean) && (await replica.send('ROLE')).includes('connected'), {
+    timeout: 30_000,
+    message: 'the cluster is ready',
+  });
+  // Not the one that has the keys: they are to be found.
+  const seeds = nodes.filter((node) => node !== owner && node !== replica).map(({ port }) => `127.0.0.1:${port}`);
+  return withTurns(`redis+cluster://${seeds}`, owner, replica, (replica) => replica.send('CLUSTER', 'FAILOVER'));
+}
+
 class Redis {
   #folder = mkdtempSync(join(tmpdir(), 'mixlab-redis-'));
   #child;
   #keep;
+  #more;
 
-  constructor(port, keep) {
+  constructor(port, keep, more = []) {
     this.port = port;
     this.url = `redis://127.0.0.1:${port}`;
+    this.socket = join(this.#folder, 'redis.sock');
     this.#keep = keep;
+    this.#more = more;
   }
+
+  /** The value of an option that it was given. */
+  option = (name) => this.#more[this.#more.indexOf(name) + 1];
 
   async start() {
     const keep = this.#keep ? ['--appendonly', 'yes', '--appendfsync', 'always'] : ['--appendonly', 'no'];
-    const options = ['--port', this.port, '--bind', '127.0.0.1', '--dir', this.#folder, '--save', '', ...keep];
+    const port = ['--port', this.port, '--bind', '127.0.0.1', '--dir', this.#folder];
+    const { sentinel } = this.#more;
+    const file = join(this.#folder, 'sentinel.conf');
+    if (sentinel) writeFileSync(file, sentinel);
+    const options = sentinel ? [file, '--sentinel', ...port] : [...port, '--unixsocket', this.socket, '--save', '', ...keep, ...this.#more];
     this.#child = spawn('redis-server', options.map(String), { stdio: 'ignore' });
     running.add(this.#child);
     this.#child.once('exit', () => running.delete(this.#child));

@@ -4,14 +4,17 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use redis::{
-    AsyncConnectionConfig, Client, RedisResult, Value,
+    RedisResult, Value,
     aio::{MultiplexedConnection, PubSub},
 };
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
-use crate::config;
+use crate::{config, redis_access::RedisAccess};
 
-/// How long Redis may take to take a connection, and to answer.
+/// What the keys of sessions begin with in Node's adapter.
+const NODE_SESSIONS: &str = "sio:session:";
+
+/// How long Redis may take to answer.
 pub(super) const ANSWER: Duration = Duration::from_secs(2);
 
 /// How long it may hold an answer back that waits for entries.
@@ -19,9 +22,13 @@ pub(super) const BLOCK: Duration = Duration::from_secs(2);
 
 /// What members of the cluster have in common.
 pub(super) struct Link {
-    client: Client,
-    /// The key of the stream, and what other keys and channels begin with.
+    access: RedisAccess,
+    /// The key of the stream, and what channels begin with.
     pub prefix: Arc<str>,
+    /// What keys begin with that only MixLab's servers know.
+    own_prefix: String,
+    /// What the keys of sessions begin with.
+    pub session_prefix: String,
     /// So many entries are kept for clients that come back, and for servers that are behind.
     pub max_entries: usize,
     /// How many times the reader has read all that there was, after it had connected; 0 while it is not
@@ -44,9 +51,18 @@ pub(super) struct Round {
 impl Link {
     /// Nothing is connected yet.
     pub(super) fn new(url: &config::RedisUrl, config: &config::Cluster) -> Self {
+        let servers = url.servers();
+        let own_prefix = servers.own_prefix(&config.prefix);
+        // Node's would be all over a Redis Cluster.
+        let session_prefix = match servers.is_clustered() {
+            true => format!("{own_prefix}:mixlab:session:"),
+            false => NODE_SESSIONS.to_owned(),
+        };
         Self {
-            client: url.client(),
+            access: RedisAccess::new(servers, &config.prefix),
             prefix: config.prefix.as_str().into(),
+            own_prefix,
+            session_prefix,
             max_entries: config.max_entries,
             round: watch::Sender::default(),
             shared: AsyncMutex::default(),
@@ -56,12 +72,12 @@ impl Link {
 
     /// A new connection, for requests that are answered at once.
     pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
-        self.connect_with(ANSWER).await
+        self.access.connect(ANSWER).await
     }
 
     /// A new connection, for requests that wait for entries.
     pub(super) async fn connect_to_wait(&self) -> RedisResult<MultiplexedConnection> {
-        self.connect_with(BLOCK + ANSWER).await
+        self.access.connect(BLOCK + ANSWER).await
     }
 
     /// A connection that all share who ask for little.
@@ -110,7 +126,7 @@ impl Link {
 
     /// A key that only MixLab's servers know.
     pub(super) fn key(&self, what: &str) -> String {
-        format!("{}:mixlab:{what}", self.prefix)
+        format!("{}:mixlab:{what}", self.own_prefix)
     }
 
     /// The shared connection is lost: whoever asks next gets a new one.
@@ -132,16 +148,6 @@ impl Link {
 
     /// A new connection, to listen to channels.
     pub(super) async fn subscribe(&self) -> RedisResult<PubSub> {
-        self.client.get_async_pubsub().await
-    }
-
-    async fn connect_with(&self, answer: Duration) -> RedisResult<MultiplexedConnection> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ANSWER))
-            .set_response_timeout(Some(answer));
-        let client = &self.client;
-        client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await
+        self.access.subscribe().await
     }
 }

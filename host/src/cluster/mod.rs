@@ -220,7 +220,7 @@ impl Cluster {
         let began = Instant::now();
         let mut released = None;
         let found = loop {
-            let Some(carried) = self.sessions.look(&mut redis, pid).await? else {
+            let Some(carried) = self.sessions.look(&self.link, &mut redis, pid).await? else {
                 if began.elapsed() > WRITTEN_WITHIN {
                     return Ok(Recalled::Nowhere);
                 }

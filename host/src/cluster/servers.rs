@@ -149,6 +149,6 @@ impl Cluster {
     }
 
     fn addresses_key(&self) -> String {
-        format!("{}:mixlab:addresses", self.link.prefix)
+        self.link.key("addresses")
     }
 }

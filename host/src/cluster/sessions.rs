@@ -23,9 +23,6 @@ use crate::{
     transport::SessionKey,
 };
 
-/// What the keys of sessions begin with, as Node's adapter has it.
-const PREFIX: &str = "sio:session:";
-
 /// What sessions are signed for.
 const SESSION: &str = "session";
 
@@ -343,10 +340,13 @@ impl Sessions {
     /// What is kept of a connection, and stays there.
     pub(super) async fn look(
         &self,
+        link: &Link,
         redis: &mut MultiplexedConnection,
         pid: &str,
     ) -> RedisResult<Option<Carried>> {
-        let text: Option<String> = redis::cmd("GET").arg(key(pid)).query_async(redis).await?;
+        let mut get = redis::cmd("GET");
+        get.arg(key(link, pid));
+        let text: Option<String> = get.query_async(redis).await?;
         Ok(text.and_then(|text| read(&text, &self.signing)))
     }
 
@@ -405,7 +405,7 @@ impl Sessions {
 /// The keys of a connection: its session, the events that it alone was sent, and whose it is.
 pub(super) fn keys(link: &Link, pid: &str) -> [String; 3] {
     let own = |what: &str| link.key(&format!("{what}:{pid}"));
-    [key(pid), own("events"), own("server")]
+    [key(link, pid), own("events"), own("server")]
 }
 
 /// Keeps a connection, unless another server has it: one that was held up does not write over what is newer.
@@ -436,8 +436,8 @@ redis.call('DEL', KEYS[1], KEYS[2])
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 return {session, events, redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1), lost}";
 
-fn key(pid: &str) -> String {
-    format!("{PREFIX}{pid}")
+fn key(link: &Link, pid: &str) -> String {
+    format!("{}{pid}", link.session_prefix)
 }
 
 fn write(carried: &Carried, signing: &Signing) -> String {

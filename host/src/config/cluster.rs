@@ -7,7 +7,7 @@ use serde::Deserialize;
 use http::Uri;
 
 use super::Secret;
-use crate::{suggest, units::Size};
+use crate::{redis_access::Servers, suggest, units::Size};
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -177,13 +177,13 @@ impl TryFrom<String> for ServerAddress {
 #[serde(try_from = "String")]
 pub struct RedisUrl {
     text: String,
-    client: redis::Client,
+    servers: Servers,
 }
 
 impl RedisUrl {
-    /// A client of that Redis, not connected.
-    pub(crate) fn client(&self) -> redis::Client {
-        self.client.clone()
+    /// What it names.
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
     }
 }
 
@@ -191,12 +191,8 @@ impl TryFrom<String> for RedisUrl {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        // The text may hold a password, and so may what is said of it.
-        let client = redis::Client::open(text.as_str()).map_err(|_| {
-            "not the URL of a Redis: expected one like \"redis://:PASSWORD@127.0.0.1:6379\""
-                .to_owned()
-        })?;
-        Ok(Self { text, client })
+        let servers = Servers::parse(&text).map_err(|invalid| invalid.to_string())?;
+        Ok(Self { text, servers })
     }
 }
 

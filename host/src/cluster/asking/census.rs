@@ -107,7 +107,7 @@ impl Cluster {
     ) -> RedisResult<()> {
         let listens = self.channels.listens(MAIN_NAMESPACE);
         let mut said = say.key(self.census_key());
-        said.key(format!("{}:mixlab:asks-{NODE}", self.link.prefix));
+        said.key(self.link.key(&format!("asks-{NODE}")));
         said.arg(&*self.queue.name).arg(here).arg(u8::from(listens));
         for time in [GONE, NODE_BEAT, NODE_GONE] {
             said.arg(time.as_millis() as u64);
@@ -156,6 +156,6 @@ impl Cluster {
     }
 
     fn census_key(&self) -> String {
-        format!("{}:mixlab:clients", self.link.prefix)
+        self.link.key("clients")
     }
 }

@@ -381,7 +381,7 @@ impl Listener {
 
 impl Cluster {
     fn lease_key(&self) -> String {
-        format!("{}:mixlab:inbound", self.link.prefix)
+        self.link.key("inbound")
     }
 }
 

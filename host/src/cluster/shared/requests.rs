@@ -171,10 +171,7 @@ impl Cluster {
         let mut invocation = script.prepare_invoke();
         for what in ["requests", "came", "bytes"] {
             // One script takes only keys of one slot.
-            invocation.key(format!(
-                "{}:mixlab:{{once:{backend}}}:{what}",
-                self.link.prefix
-            ));
+            invocation.key(self.link.key(&format!("{{once:{backend}}}:{what}")));
         }
         invocation.arg(&**key).arg(body).arg(id);
         invocation.arg(bounds.requests).arg(bounds.bytes);

@@ -57,8 +57,8 @@ impl Cluster {
         let mut invocation = take.prepare_invoke();
         for bucket in buckets {
             // One script takes only keys of one slot.
-            let (prefix, name) = (&self.link.prefix, bucket.name);
-            invocation.key(format!("{prefix}:mixlab:{{limit:{family}}}:{name}"));
+            let name = bucket.name;
+            invocation.key(self.link.key(&format!("{{limit:{family}}}:{name}")));
             invocation
                 .arg(bucket.count)
                 .arg(bucket.interval.as_secs_f64() * 1e6)

@@ -320,8 +320,7 @@ impl Cluster {
         let mut invocation = script.prepare_invoke();
         for what in ["line", "last", "leases"] {
             // One script takes only keys of one slot.
-            let prefix = &self.link.prefix;
-            invocation.key(format!("{prefix}:mixlab:{{turn:{name}}}:{what}"));
+            invocation.key(self.link.key(&format!("{{turn:{name}}}:{what}")));
         }
         invocation
             .arg(self.name())

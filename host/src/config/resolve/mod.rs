@@ -16,7 +16,7 @@ use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{
     Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES, Presence,
-    Recovery, Runtime, Secret, Socket, Store, StoreOn, Web,
+    Recovery, RedisUrl, Runtime, Secret, Socket, Store, StoreOn, Web,
 };
 use crate::units::{Size, duration};
 
@@ -201,6 +201,12 @@ impl Resolver<'_> {
     fn cluster(&mut self, cluster: Cluster) -> Cluster {
         let is_named = !cluster.prefix.is_empty();
         self.check("cluster.prefix", is_named, "must not be empty");
+        let fits = |url: &RedisUrl| url.servers().takes_prefix(&cluster.prefix);
+        self.check(
+            "cluster.prefix",
+            cluster.url.as_ref().is_none_or(fits),
+            "has braces by which a Redis Cluster would have the keys in several places: use none, or one pair",
+        );
         self.check_count("cluster.max_entries", cluster.max_entries, 1..=MANY);
         let keeps_something = cluster.queue_bytes.bytes() > 0;
         self.check("cluster.queue_bytes", keeps_something, MORE_THAN_ZERO);

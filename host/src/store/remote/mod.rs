@@ -22,10 +22,7 @@ use std::{
 
 use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
-use redis::{
-    AsyncConnectionConfig, Client, RedisError, RedisResult, aio::MultiplexedConnection,
-    streams::StreamRangeReply,
-};
+use redis::{RedisError, RedisResult, aio::MultiplexedConnection, streams::StreamRangeReply};
 use tokio::{
     sync::{Notify, oneshot},
     time::{MissedTickBehavior, interval, sleep},
@@ -42,9 +39,9 @@ use super::{
     following::tell,
     transaction::{Range, Stood, Transaction},
 };
-use crate::{clock::now, config};
+use crate::{clock::now, config, redis_access::RedisAccess};
 
-/// How long Redis may take to take a connection, and to answer.
+/// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// Pause before Redis is tried again.
@@ -74,7 +71,7 @@ const AWAY: &str = "the store's Redis does not answer";
 /// The store in Redis.
 pub struct Remote {
     config: config::Store,
-    client: Client,
+    access: RedisAccess,
     names: Names,
     scripts: Scripts,
     /// None while Redis is away.
@@ -121,8 +118,8 @@ impl Remote {
     pub(super) fn start(config: config::Store, shared: &Shared, signals: Signals) -> Arc<Self> {
         let remote = Arc::new(Self {
             config,
-            client: shared.url.client(),
-            names: Names::new(&shared.prefix),
+            access: RedisAccess::new(shared.url.servers(), &shared.prefix),
+            names: Names::new(&shared.url.servers().own_prefix(&shared.prefix)),
             scripts: Scripts::new(),
             line: ArcSwapOption::empty(),
             commits: Commits::new(),
@@ -276,10 +273,15 @@ impl Remote {
     /// Redis has not been read. If the connection is lost, nobody else tries it.
     fn unread(&self, error: RedisError) -> CommitError {
         tracing::debug!(%error, "the store's Redis cannot be read");
-        if !is_refused(&error) {
+        if !self.is_refused(&error) {
             self.lost.notify_one();
         }
         CommitError::Unavailable(AWAY.into())
+    }
+
+    /// Whether Redis has answered, nothing has happened, and no other one would say otherwise.
+    fn is_refused(&self, error: &RedisError) -> bool {
+        is_refused(error) && !self.access.is_elsewhere(error)
     }
 
     fn line(&self) -> Result<Arc<Line>, CommitError> {
@@ -317,13 +319,7 @@ impl Remote {
 
     /// Serves by a new connection, as long as it lasts.
     async fn serve(&self, kept: &mut Kept) -> RedisResult<Infallible> {
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(ANSWER))
-            .set_response_timeout(Some(ANSWER));
-        let mut redis = self
-            .client
-            .get_multiplexed_async_connection_with_config(&config)
-            .await?;
+        let mut redis = self.access.connect(ANSWER).await?;
         self.scripts.load(&mut redis).await?;
         self.look(&mut redis).await?;
         if kept.news.is_none() {
@@ -381,7 +377,7 @@ impl Remote {
             .await;
         let failure = match probed {
             Ok(()) => None,
-            Err(error) if is_refused(&error) => Some(error.to_string().into()),
+            Err(error) if self.is_refused(&error) => Some(error.to_string().into()),
             Err(error) => return Err(error),
         };
         let former = std::mem::replace(&mut *self.failure.lock(), failure.clone());
