@@ -212,6 +212,7 @@ mod tests {
     use crate::{
         address::ClientAddress,
         admission::RateLimits,
+        auth::Providers,
         config::{self, Config},
         history::History,
         metrics::Metrics,
@@ -280,7 +281,7 @@ mod tests {
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let dispatcher = Dispatcher::new(
-            Settings::new(&Config::default(), b"secret", &limits),
+            Settings::new(&Config::default(), b"secret", &limits, &Providers::none()),
             namespaces.clone(),
             Arc::new(History::new(config::History::default())),
             metrics,

@@ -66,6 +66,7 @@ pub struct Metrics {
     plugin_paused: IntGaugeVec,
     plugin_paused_addresses: IntGaugeVec,
     reloads: IntCounterVec,
+    key_fetches: IntCounterVec,
 }
 
 /// What is looked at of one plugin.
@@ -230,6 +231,11 @@ impl Default for Metrics {
                 "Loads of plugins, of mixlab.toml and of the certificates of [tls], by result: ok or refused",
                 &[WHAT, "result"],
             ),
+            key_fetches: counters(
+                "mixlab_key_fetches_total",
+                "Times that the keys of an issuer were fetched, by result: ok or failed",
+                &["issuer", "result"],
+            ),
             registry,
         }
     }
@@ -337,6 +343,7 @@ impl Metrics {
         let known = [
             "unauthorized",
             "token_expired",
+            "issuer_unavailable",
             "rate_limited",
             "plugin_timeout",
             "plugin_error",
@@ -390,6 +397,13 @@ impl Metrics {
     pub fn reloaded(&self, what: &str, ok: bool) {
         self.reloads
             .with_label_values(&[what, if ok { "ok" } else { "refused" }])
+            .inc();
+    }
+
+    /// Counts an attempt to fetch the keys of an issuer.
+    pub fn keys_fetched(&self, issuer: &str, ok: bool) {
+        self.key_fetches
+            .with_label_values(&[issuer, if ok { "ok" } else { "failed" }])
             .inc();
     }
 

@@ -30,6 +30,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admission::RateLimits,
     api::LocalKey,
+    auth::{FetchKeys, Providers},
     broadcast::Broadcast,
     cluster::Cluster,
     config::{self, Config, HOW_TO_MAKE_ONE, Listen, MIN_JWT_SECRET_BYTES},
@@ -82,6 +83,8 @@ pub struct Server {
     reload_requests: (mpsc::Sender<Request>, mpsc::Receiver<Request>),
     published: watch::Sender<()>,
     cluster: Option<Arc<Cluster>>,
+    /// Whose keys are fetched.
+    providers: Arc<Providers>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
     drain: Drain,
@@ -232,6 +235,7 @@ impl Server {
             directory: directory.clone(),
             published: self.published.subscribe(),
         });
+        tasks.spawn(FetchKeys(self.providers));
         tasks.spawn(EndWithTokens(dispatcher.clone()));
         tasks.spawn(TellPresence(dispatcher.broadcast.clone()));
         let (drain, config) = (self.drain, self.shutdown);
@@ -437,6 +441,8 @@ struct Core {
     reloader: Reloader,
     published: watch::Sender<()>,
     cluster: Option<Arc<Cluster>>,
+    /// Whose keys are fetched.
+    providers: Arc<Providers>,
 }
 
 impl Core {
@@ -462,7 +468,8 @@ impl Core {
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
-        let settings = Settings::new(config, &secret, &limits);
+        let providers = Arc::new(Providers::new(&http, metrics.clone()));
+        let settings = Settings::new(config, &secret, &limits, &providers);
         let history = Arc::new(History::new(config.history.clone()));
         let dispatcher = Dispatcher::new(
             settings,
@@ -489,6 +496,7 @@ impl Core {
                 },
                 metrics: dispatcher.metrics.clone(),
                 tls,
+                providers: providers.clone(),
             },
             limits,
             published.clone(),
@@ -499,6 +507,7 @@ impl Core {
             reloader,
             published,
             cluster,
+            providers,
         }
     }
 }

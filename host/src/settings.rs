@@ -8,7 +8,7 @@ use crate::{
     access::Access,
     address::TrustedProxies,
     admission::{Limit, RateLimits},
-    auth::Verifier,
+    auth::{Providers, Verifier},
     config::{self, ApiKey, Config, OnExcess},
     connection::lane,
     guest::Scope,
@@ -82,7 +82,12 @@ impl Excess {
 
 impl Settings {
     /// From a configuration; `secret` is what tokens are signed with.
-    pub fn new(config: &Config, secret: &[u8], limits: &RateLimits) -> Self {
+    pub(crate) fn new(
+        config: &Config,
+        secret: &[u8],
+        limits: &RateLimits,
+        providers: &Providers,
+    ) -> Self {
         let config::Limits {
             socket,
             user,
@@ -104,7 +109,7 @@ impl Settings {
             verifier: config
                 .auth
                 .enabled
-                .then(|| Verifier::new(secret, &config.auth)),
+                .then(|| Verifier::new(secret, &config.auth, providers)),
             anonymous: config.auth.anonymous,
             expiry: (config.auth.enabled && config.auth.expire_connections).then_some(Expiry {
                 warning: config.auth.expiry_warning,

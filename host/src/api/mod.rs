@@ -27,6 +27,7 @@ use self::{
     body::{JsonBody, Options},
 };
 use crate::{
+    auth::Providers,
     broadcast::{Broadcast, Notification},
     capability::is_reserved_event,
     error::WireError,
@@ -70,6 +71,8 @@ pub struct Api {
     pub(crate) store: Arc<Store>,
     /// Who handles what.
     pub(crate) registry: registry::Current,
+    /// Whose keys are fetched.
+    pub(crate) providers: Arc<Providers>,
     /// The sockets' doors, which count what they drop.
     pub namespaces: Arc<Namespaces>,
 }
@@ -259,6 +262,7 @@ async fn ready(
     State(store): State<Arc<Store>>,
     State(broadcast): State<Broadcast>,
     State(drain): State<Drain>,
+    State(providers): State<Arc<Providers>>,
 ) -> Response {
     let status = status.load();
     let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
@@ -273,6 +277,8 @@ async fn ready(
     {
         problems.push("the cluster's Redis is not connected".to_owned());
     }
+    let missing = providers.missing().into_iter();
+    problems.extend(missing.map(|issuer| format!("the keys of {issuer}")));
     if drain.phase() != Phase::Serving {
         problems.push("the server leaves".to_owned());
     }

@@ -2,18 +2,27 @@
 
 mod claims;
 mod keys;
+mod provider;
 mod token;
 
 use std::{
     collections::HashMap,
+    future::Future,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
 use serde_json::{Map, Value};
 
-pub(crate) use self::keys::KeySet;
-use self::token::Unchecked;
+pub(crate) use self::{
+    keys::KeySet,
+    provider::{FetchKeys, Providers},
+};
+use self::{
+    provider::Provider,
+    token::{Flaw, Unchecked},
+};
 use crate::{config, error::WireError, user::User};
 
 /// Checks tokens.
@@ -22,12 +31,22 @@ pub struct Verifier {
     own: Trust,
     /// Of others, by what their tokens say who made them.
     issuers: HashMap<String, Trust>,
+    /// Whether the keys of any of them are fetched.
+    fetches: bool,
 }
 
 /// What tokens are taken for.
 struct Trust {
-    keys: KeySet,
+    keys: Keys,
     claims: claims::Reader,
+}
+
+/// What their signatures are held against.
+enum Keys {
+    /// What the configuration says.
+    Configured(KeySet),
+    /// What their issuer publishes.
+    Fetched(Arc<Provider>),
 }
 
 /// Why a token is refused. The text is for the log; it never holds the token.
@@ -39,6 +58,9 @@ pub enum TokenError {
     /// It was never good.
     #[error("the token is not valid: {0}")]
     Invalid(String),
+    /// Nobody knows: the keys of its issuer cannot be had right now.
+    #[error("the keys of the token's issuer cannot be fetched")]
+    Unknown,
 }
 
 impl TokenError {
@@ -47,6 +69,7 @@ impl TokenError {
         match self {
             Self::Expired => "token_expired",
             Self::Invalid(_) => "unauthorized",
+            Self::Unknown => "issuer_unavailable",
         }
     }
 
@@ -55,6 +78,10 @@ impl TokenError {
         let message = match self {
             Self::Expired => "the token has expired",
             Self::Invalid(_) => "the token is not valid",
+            Self::Unknown => {
+                let message = "the token cannot be checked right now, try again";
+                return WireError::temporary(self.code(), message);
+            }
         };
         WireError::new(self.code(), message)
     }
@@ -62,24 +89,34 @@ impl TokenError {
 
 impl Verifier {
     /// Checks tokens signed with `secret`, with those that were it before, and by issuers.
-    pub fn new(secret: &[u8], config: &config::Auth) -> Self {
+    pub(crate) fn new(secret: &[u8], config: &config::Auth, providers: &Providers) -> Self {
         let former = config.former_secrets.iter();
         let former =
             former.map(|former| (former.secret.expose().as_bytes(), seconds(former.until)));
         let secrets = std::iter::once((secret, None)).chain(former);
         let own = Trust {
-            keys: KeySet::of_secrets(secrets),
+            keys: Keys::Configured(KeySet::of_secrets(secrets)),
             claims: claims::Reader::new(config),
         };
+        let mut providers = providers.of(config).into_iter();
         let issuers = config.issuers.iter().filter_map(|issuer| {
-            // It was looked at when `mixlab.toml` was read.
-            let keys = KeySet::of_jwks(issuer.keys.expose(), &issuer.algorithms).ok()?;
+            let keys = match &issuer.provider {
+                Some(_) => Keys::Fetched(providers.next()?),
+                // It was looked at when `mixlab.toml` was read.
+                None => Keys::Configured(
+                    KeySet::of_jwks(issuer.keys.expose(), &issuer.algorithms).ok()?,
+                ),
+            };
             let claims = claims::Reader::of_issuer(issuer, config);
             Some((issuer.issuer.clone(), Trust { keys, claims }))
         });
         Self {
             own,
             issuers: issuers.collect(),
+            fetches: config
+                .issuers
+                .iter()
+                .any(|issuer| issuer.provider.is_some()),
         }
     }
 
@@ -93,10 +130,44 @@ impl Verifier {
         let token = Unchecked::read(token).map_err(TokenError::Invalid)?;
         let of_issuer = token.issuer().and_then(|issuer| self.issuers.get(issuer));
         let trust = of_issuer.unwrap_or(&self.own);
-        let claims = token.checked(&trust.keys, now);
-        trust
-            .claims
-            .user(&claims.map_err(TokenError::Invalid)?, now)
+        let claims = match &trust.keys {
+            Keys::Configured(keys) => token.checked(keys, now),
+            Keys::Fetched(provider) => {
+                let fetched = provider.keys().ok_or(TokenError::Unknown)?;
+                match token.checked(&fetched.keys, now) {
+                    Err(Flaw::UnknownKey) if provider.is_down() => return Err(TokenError::Unknown),
+                    checked => checked,
+                }
+            }
+        };
+        trust.claims.user(&claims?, now)
+    }
+
+    /// What to wait for before this token can be checked, if its key has to be fetched first. It does not
+    /// take long, whoever answers or not.
+    pub(crate) fn wait_for_key(
+        &self,
+        token: &str,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if !self.fetches {
+            return None;
+        }
+        let token = Unchecked::read(token).ok()?;
+        let trust = self.issuers.get(token.issuer()?)?;
+        let Keys::Fetched(provider) = &trust.keys else {
+            return None;
+        };
+        let (id, algorithm) = token.named_key()?;
+        provider.wait(id, algorithm)
+    }
+}
+
+impl From<Flaw> for TokenError {
+    fn from(flaw: Flaw) -> Self {
+        Self::Invalid(match flaw {
+            Flaw::UnknownKey => "its key (kid) is not known".to_owned(),
+            Flaw::Other(reason) => reason,
+        })
     }
 }
 

@@ -21,7 +21,7 @@ fn written(header: &str, claims: &str) -> String {
 }
 
 fn verifier() -> Verifier {
-    Verifier::new(SECRET, &config::Auth::default())
+    Verifier::new(SECRET, &config::Auth::default(), &Providers::none())
 }
 
 fn verify(header: &str, claims: &str) -> Result<User, TokenError> {
@@ -258,7 +258,7 @@ fn a_token_without_an_expiry_is_good_only_where_that_is_configured() {
         require_exp: false,
         ..Default::default()
     };
-    let lenient = Verifier::new(SECRET, &lenient);
+    let lenient = Verifier::new(SECRET, &lenient, &Providers::none());
     assert_eq!(lenient.verify_at(&token, NOW).unwrap().expires, None);
     let malformed = written(HEADER, r#"{"sub":1,"exp":"never"}"#);
     assert_eq!(
@@ -274,7 +274,7 @@ fn issuer_and_audience_are_named_as_they_are_configured() {
         audience: Some("them".into()),
         ..Default::default()
     };
-    let verifier = Verifier::new(SECRET, &config);
+    let verifier = Verifier::new(SECRET, &config, &Providers::none());
     for (iss, aud, good) in [
         (json!("us"), json!("them"), true),
         (json!("us"), json!(["others", "them"]), true),
@@ -299,7 +299,7 @@ fn a_token_has_three_parts_and_the_signature_of_its_key() {
     let claims = json!({ "sub": 1, "exp": NOW + 60 }).to_string();
     let good = written(HEADER, &claims);
     assert_eq!(code(verifier().verify_at(&good, NOW)), None);
-    let other = Verifier::new(b"other", &config::Auth::default());
+    let other = Verifier::new(b"other", &config::Auth::default(), &Providers::none());
     assert_eq!(code(other.verify_at(&good, NOW)), Some("unauthorized"));
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOjEsImV4cCI6OTk5OTk5OTk5OX0.";
@@ -342,7 +342,9 @@ fn a_signed_token_names_its_user() {
         expires: None,
     };
     let token = sign(&user, SECRET, Duration::from_secs(60), &config);
-    let verified = Verifier::new(SECRET, &config).verify(&token).unwrap();
+    let verified = Verifier::new(SECRET, &config, &Providers::none())
+        .verify(&token)
+        .unwrap();
     assert!(verified.expires.is_some_and(|expires| expires > NOW / 2));
     let expires = None;
     assert_eq!(

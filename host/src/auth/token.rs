@@ -40,24 +40,24 @@ impl<'a> Unchecked<'a> {
         self.claims.as_ref()?.get("iss")?.as_str()
     }
 
+    /// The key that it names, if it names one, and the algorithm, if it can be read.
+    pub(super) fn named_key(&self) -> Option<(Option<&str>, Algorithm)> {
+        Some((self.key_id().ok()?, self.named_algorithm()?))
+    }
+
     /// The claims, if one of the keys has signed them.
-    pub(super) fn checked(self, keys: &KeySet, now: u64) -> Result<Map<String, Value>, String> {
+    pub(super) fn checked(self, keys: &KeySet, now: u64) -> Result<Map<String, Value>, Flaw> {
         let algorithm = self.algorithm(keys)?;
         // Whoever made the token wants it refused by those who do not know these extensions, and none
         // is known here (RFC 7515, section 4.1.11).
         if self.header.contains_key("crit") {
             return Err("its header names extensions that have to be understood (crit)".into());
         }
-        let id = match self.header.get("kid") {
-            None => None,
-            Some(Value::String(id)) => Some(id.as_str()),
-            Some(_) => return Err("the id of its key (kid) is not a text".into()),
-        };
         let found = keys
-            .find(id, algorithm, now)
+            .find(self.key_id()?, algorithm, now)
             .map_err(|reason| match reason {
-                NoKey::Unknown => "its key (kid) is not known",
-                NoKey::Ambiguous => "it does not say which key it was signed with (kid)",
+                NoKey::Unknown => Flaw::UnknownKey,
+                NoKey::Ambiguous => "it does not say which key it was signed with (kid)".into(),
             })?;
         for key in found {
             match crypto::verify(self.signature, self.signed.as_bytes(), key, algorithm) {
@@ -74,10 +74,42 @@ impl<'a> Unchecked<'a> {
 
     /// A token that names an algorithm that is not allowed, `none` among them, is refused.
     fn algorithm(&self, keys: &KeySet) -> Result<Algorithm, String> {
-        let named = self.header.get("alg").and_then(Value::as_str);
-        let named = named.and_then(|name| name.parse().ok());
+        let named = self.named_algorithm();
         let allowed = named.filter(|algorithm| keys.allows(*algorithm));
         allowed.ok_or_else(|| format!("it is not signed with {}", keys.algorithms()))
+    }
+
+    fn named_algorithm(&self) -> Option<Algorithm> {
+        self.header.get("alg")?.as_str()?.parse().ok()
+    }
+
+    fn key_id(&self) -> Result<Option<&str>, &'static str> {
+        match self.header.get("kid") {
+            None => Ok(None),
+            Some(Value::String(id)) => Ok(Some(id)),
+            Some(_) => Err("the id of its key (kid) is not a text"),
+        }
+    }
+}
+
+/// Why a token is none.
+#[derive(Debug)]
+pub(super) enum Flaw {
+    /// The key that it names is not here.
+    UnknownKey,
+    /// Anything else, in words.
+    Other(String),
+}
+
+impl From<String> for Flaw {
+    fn from(reason: String) -> Self {
+        Self::Other(reason)
+    }
+}
+
+impl From<&str> for Flaw {
+    fn from(reason: &str) -> Self {
+        Self::Other(reason.to_owned())
     }
 }
 

@@ -1,16 +1,19 @@
 //! `mixlab token`: make and check JSON Web Tokens signed with `JWT_SECRET`.
 
-use std::{io::Read, time::Duration};
+use std::{io::Read, sync::Arc, time::Duration};
 
 use clap::Subcommand;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     EXIT_BAD_INPUT, Failure, Global,
     output::{print, say},
 };
 use crate::{
-    auth::{self, Verifier},
+    auth::{self, FetchKeys, Providers, TokenError, Verifier},
     config::{self, Config},
+    http_client::HttpClient,
+    tasks::Task,
     units,
     user::{User, UserId, is_role},
 };
@@ -72,14 +75,32 @@ impl Token {
                         text
                     }
                 };
-                let verifier = Verifier::new(secret.expose().as_bytes(), &config.auth);
-                let user = verifier.verify(token.trim())?;
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()?;
+                let checking = verified(token.trim(), secret.expose().as_bytes(), &config.auth);
+                let user = runtime.block_on(checking)?;
                 let user = serde_json::to_string(&user)?;
                 print(|out| writeln!(out, "{user}"))?;
                 Ok(())
             }
         }
     }
+}
+
+/// Whose a token is. If its issuer publishes its keys, they are fetched.
+async fn verified(token: &str, secret: &[u8], config: &config::Auth) -> Result<User, TokenError> {
+    let client = HttpClient::on_this_runtime();
+    let providers = Arc::new(Providers::new(&client, Arc::default()));
+    let verifier = Verifier::new(secret, config, &providers);
+    if let Some(key) = verifier.wait_for_key(token) {
+        let (mut fetching, stop) = (FetchKeys(providers), CancellationToken::new());
+        tokio::select! {
+            () = fetching.run(&stop) => {}
+            () = key => {}
+        }
+    }
+    verifier.verify(token)
 }
 
 pub(super) fn user_id(text: &str) -> Result<UserId, String> {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 use super::{Budget, Network, Origin, Secret};
 pub use crate::access::Access;
 use crate::grant::Grants;
-use crate::http_client::UrlPattern;
+use crate::http_client::{Destination, UrlPattern};
 use crate::suggest;
 use crate::units::{Rate, Size, duration};
 
@@ -174,8 +174,15 @@ pub struct Issuer {
     pub audiences: Vec<String>,
     /// The algorithms by which their tokens may be signed.
     pub algorithms: Vec<Algorithm>,
-    /// The file with their keys, a JWK Set.
-    pub jwks_file: PathBuf,
+    /// The file with their keys, a JWK Set; or
+    #[serde(default)]
+    pub jwks_file: Option<PathBuf>,
+    /// where they publish them.
+    #[serde(default)]
+    pub jwks_url: Option<String>,
+    /// For how long keys are taken that cannot be fetched again.
+    #[serde(default = "a_day", with = "duration")]
+    pub jwks_outage: Duration,
     /// What stands before the ids of their users.
     #[serde(default)]
     pub id_prefix: String,
@@ -191,6 +198,13 @@ pub struct Issuer {
     /// What the file holds; of symmetric keys, that is secret.
     #[serde(skip, default = "no_secret")]
     pub keys: Secret,
+    /// What `jwks_url` says.
+    #[serde(skip)]
+    pub(crate) provider: Option<Destination>,
+}
+
+fn a_day() -> Duration {
+    Duration::from_secs(24 * 60 * 60)
 }
 
 fn no_secret() -> Secret {

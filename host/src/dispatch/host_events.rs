@@ -83,6 +83,22 @@ impl Dispatcher {
         }
     }
 
+    /// What to wait for before an event of the host's can be answered; none if there is nothing.
+    pub(super) fn wait_for_key(
+        &self,
+        answer: &Answer,
+        message: &Message,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        if &*answer.event != AUTHENTICATE {
+            return None;
+        }
+        let settings = self.settings.load();
+        settings
+            .verifier
+            .as_ref()?
+            .wait_for_key(&token(message).ok()?)
+    }
+
     /// Makes the connection the user's whose token is given. A refused token changes nothing.
     fn authenticate(
         &self,

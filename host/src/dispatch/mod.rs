@@ -316,8 +316,28 @@ impl Dispatcher {
         self.refuse(answer, route, rate_limited("events", wait));
     }
 
-    /// Checks an event that comes not too often for the host, and calls who handles it.
+    /// Checks an event that comes not too often for the host, and calls who handles it; when the key is
+    /// here that its token names, if it brings one.
     fn admit(
+        self: &Arc<Self>,
+        answer: Answer,
+        identity: Arc<Identity>,
+        now: &Now,
+        message: Message,
+    ) -> Progress {
+        let Some(key) = self.wait_for_key(&answer, &message) else {
+            return self.admit_at_once(answer, identity, now, message);
+        };
+        let this = self.clone();
+        Progress::Moved(Box::pin(async move {
+            key.await;
+            let now: &Now = &LazyCell::new(clock::instant);
+            let admitted = this.admit_at_once(answer, identity, now, message);
+            admitted.end().await;
+        }))
+    }
+
+    fn admit_at_once(
         self: &Arc<Self>,
         answer: Answer,
         identity: Arc<Identity>,

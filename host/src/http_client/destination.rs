@@ -107,6 +107,16 @@ impl Destination {
         &self.host
     }
 
+    /// Whether nobody between here and there can read or change what is sent: it goes over TLS, or never
+    /// leaves this machine.
+    pub(crate) fn is_safe_from_others(&self) -> bool {
+        let is_here = match &self.host {
+            Host::Address(address) => address.is_loopback(),
+            Host::Name(name) => name == "localhost",
+        };
+        self.scheme == Scheme::Https || is_here
+    }
+
     /// As a request names it.
     pub fn uri(&self) -> Uri {
         self.try_uri().expect("it was one when it was parsed")

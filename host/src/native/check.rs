@@ -64,6 +64,7 @@ impl<H> Checked<H> {
         H: ConnectHandler<LocalAdapter, T>,
     {
         let connection = check(socket, auth.as_ref(), &self.host)
+            .await
             .map_err(|error| Box::new(error.code) as Refusal)?;
         self.handler.call_middleware(socket.clone(), auth).await?;
         connection.enter(socket.id, &self.host);
@@ -72,7 +73,7 @@ impl<H> Checked<H> {
 }
 
 /// Checks a client's token, and prepares what its user has: rooms and the host's events.
-fn check(
+async fn check(
     socket: &Arc<Socket>,
     auth: Option<&Value>,
     host: &Arc<Host>,
@@ -85,7 +86,9 @@ fn check(
         InvalidAuth::Unreadable(error) => error,
         InvalidAuth::Malformed => WireError::new("invalid_payload", "auth is not an object"),
     })?;
-    let user = auth.take_user(&host.settings.load(), session.address)?;
+    let settings = host.settings.load_full();
+    auth.await_key(&settings).await;
+    let user = auth.take_user(&settings, session.address)?;
     let connection = Connection::begin(socket, session);
     if let Some(user) = user {
         connection.authenticate(socket, user, host);

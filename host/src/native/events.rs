@@ -16,6 +16,7 @@ use socketioxide_core::{Str, Value};
 
 use super::{Host, client::Connection};
 use crate::{
+    auth::TokenError,
     broadcast::PAYMENTS_ROOM,
     dispatch::host_events::{
         AUTHENTICATE, AUTHENTICATED, Authenticated, SUBSCRIBE, TAKES_A_TOKEN, UNSUBSCRIBE,
@@ -114,7 +115,12 @@ impl HostEvent {
         let nobody = || WireError::new("unknown_event", "tokens are not checked here");
         let verifier = settings.verifier.as_ref().ok_or_else(nobody)?;
         let connection = Connection::of(socket).ok_or_else(nobody)?;
-        let user = verifier.verify(&token).map_err(|error| {
+        // It is not waited for here: nobody would know what the client sends meanwhile.
+        let verified = match verifier.wait_for_key(&token) {
+            Some(_) => Err(TokenError::Unknown),
+            None => verifier.verify(&token),
+        };
+        let user = verified.map_err(|error| {
             tracing::debug!("authentication of a native connection refused: {error}");
             error.to_wire()
         })?;

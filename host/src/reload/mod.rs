@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     admission::RateLimits,
+    auth::Providers,
     config::{self, Config, ConfigError, Overrides},
     metrics::{CONFIG_FILE, Metrics},
     panics::caught,
@@ -100,6 +101,8 @@ pub(crate) struct Targets {
     pub tls: Option<tls::Current>,
     /// Counts loads.
     pub metrics: Arc<Metrics>,
+    /// Whose keys are fetched.
+    pub providers: Arc<Providers>,
 }
 
 /// Loads plugins and keeps them current. To be driven by [`Reloader::run`].
@@ -363,7 +366,7 @@ impl Reloader {
                 tracing::warn!("{doubt}");
             }
         }
-        let settings = Settings::new(&config, &self.secret, &self.limits);
+        let settings = Settings::new(&config, &self.secret, &self.limits, &self.targets.providers);
         self.targets.settings.store(Arc::new(settings));
         self.config = config;
         let file = self

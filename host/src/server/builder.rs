@@ -108,6 +108,7 @@ impl Builder {
             mut reloader,
             published,
             cluster,
+            providers,
         } = Core::new(
             &config,
             source,
@@ -155,6 +156,7 @@ impl Builder {
             drain: drain.clone(),
             store: dispatcher.store.clone(),
             registry: dispatcher.registry.clone(),
+            providers: providers.clone(),
         };
         let settings = dispatcher.settings.clone();
         let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
@@ -219,6 +221,7 @@ impl Builder {
             reload_requests,
             published,
             cluster,
+            providers,
             secret,
             local_key,
             drain,

@@ -89,6 +89,7 @@ impl Headless {
             mut reloader,
             published,
             cluster: _,
+            providers: _,
         } = Core::new(config, None, secret(config), around);
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);

@@ -75,6 +75,18 @@ impl AuthObject {
         }
     }
 
+    /// Waits until the key of its token is here, if that has to be fetched; not long.
+    pub(crate) async fn await_key(&self, settings: &Settings) {
+        let wait = self.0.get("token").and_then(|token| {
+            let verifier = settings.verifier.as_ref()?;
+            let token: String = serde_json::from_str(token.get()).ok()?;
+            verifier.wait_for_key(&token)
+        });
+        if let Some(wait) = wait {
+            wait.await;
+        }
+    }
+
     /// Takes the token out of it, if there is one.
     fn take_token(&mut self) -> Result<Option<String>, WireError> {
         let Some(token) = self.0.shift_remove("token") else {

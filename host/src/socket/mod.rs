@@ -107,6 +107,7 @@ impl Sockets {
             );
         }
         let settings = self.dispatcher.settings.load_full();
+        auth.await_key(&settings).await;
         let user = auth.take_user(&settings, session.address)?;
         let resume = auth.take_resume();
         // Who may not come in opens nothing.
@@ -256,6 +257,7 @@ mod tests {
     use super::*;
     use crate::{
         admission::RateLimits,
+        auth::Providers,
         config::{self, Config},
         history::History,
         metrics::Metrics,
@@ -276,7 +278,7 @@ mod tests {
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
-        let settings = Settings::new(&Config::default(), b"secret", &limits);
+        let settings = Settings::new(&Config::default(), b"secret", &limits, &Providers::none());
         let dispatcher = Dispatcher::new(
             settings,
             namespaces.clone(),

@@ -4,16 +4,24 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::time::Duration;
+
+use jsonwebtoken::Algorithm;
 
 use super::Resolver;
 use crate::auth::KeySet;
 use crate::config::{Auth, FormerSecret, Issuer, Secret};
+use crate::http_client::Destination;
 
 /// A larger set of keys is refused.
 const MAX_KEYS_BYTES: u64 = 1 << 20;
 
 /// More secrets would be tried for each token.
 const MAX_FORMER_SECRETS: usize = 3;
+
+/// Bounds of how long keys are taken that cannot be fetched again.
+const MIN_OUTAGE: Duration = Duration::from_secs(5 * 60);
+const MAX_OUTAGE: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 impl Resolver<'_> {
     pub(super) fn auth(&mut self, mut auth: Auth) -> Auth {
@@ -70,8 +78,41 @@ impl Resolver<'_> {
         if issuer.algorithms.is_empty() {
             return;
         }
-        let path = self.folder.join(&issuer.jwks_file);
-        let keys = read(&path).map_err(|error| error.to_string());
+        match (&issuer.jwks_file, &issuer.jwks_url) {
+            (Some(file), None) => self.keys_of_file(at, &self.folder.join(file), issuer),
+            (None, Some(url)) => self.provider(at, &url.clone(), issuer),
+            _ => {
+                let message = "its keys are either in jwks_file or at jwks_url";
+                self.check(&format!("{at}.jwks_file"), false, message);
+            }
+        }
+    }
+
+    fn provider(&mut self, at: &str, url: &str, issuer: &mut Issuer) {
+        let is_secret = |algorithm: &Algorithm| {
+            use Algorithm::{HS256, HS384, HS512};
+            matches!(algorithm, HS256 | HS384 | HS512)
+        };
+        let message = "a key that is published is no secret: HS256, HS384 and HS512 need jwks_file";
+        let are_public = !issuer.algorithms.iter().any(is_secret);
+        self.check(&format!("{at}.algorithms"), are_public, message);
+        let outage = issuer.jwks_outage;
+        let message = "from 5m to 30d: keys are fetched anew every few minutes, and old ones may have been stolen";
+        let is_sensible = (MIN_OUTAGE..=MAX_OUTAGE).contains(&outage);
+        self.check(&format!("{at}.jwks_outage"), is_sensible, message);
+        let at = format!("{at}.jwks_url");
+        match Destination::parse(url) {
+            Ok(url) if url.is_safe_from_others() => issuer.provider = Some(url),
+            Ok(_) => {
+                let message = "whoever is between could put other keys in: https, unless it is on this machine";
+                self.check(&at, false, message);
+            }
+            Err(error) => self.check(&at, false, &error.to_string()),
+        }
+    }
+
+    fn keys_of_file(&mut self, at: &str, path: &Path, issuer: &mut Issuer) {
+        let keys = read(path).map_err(|error| error.to_string());
         let keys = keys.and_then(|json| {
             let set = KeySet::of_jwks(&json, &issuer.algorithms);
             set.map(|_| json).map_err(|error| error.to_string())
