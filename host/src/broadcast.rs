@@ -18,7 +18,7 @@ use crate::{
     cluster::{self, Apply, Change, Cluster, Described, Entry, EntryId, Found, Serve, Want},
     connection::{Connection, Connections},
     grant,
-    history::History,
+    history::{History, Kept},
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
     native,
@@ -235,6 +235,21 @@ impl Broadcast {
         }
     }
 
+    /// Keeps an event in the history, of all servers of a cluster.
+    pub(crate) fn keep(&self, topic: &str, event: &str, message: &Message) {
+        if self.cluster.is_none() {
+            return self.history.keep(topic, event, message);
+        }
+        let kept = Kept {
+            id: rand::random(),
+            topic: topic.to_owned(),
+            at: clock::system(),
+            event: event.to_owned(),
+            message: message.clone(),
+        };
+        self.change(MAIN_NAMESPACE, Selection::default(), Change::Keep(kept));
+    }
+
     /// Changes sockets of a namespace, on all servers of a cluster.
     pub(crate) fn change(&self, namespace: &str, to: Selection, change: Change) {
         match &self.cluster {
@@ -258,6 +273,7 @@ impl Broadcast {
                     adapter.broadcast_alone(to, &event, message, volatile);
                 }
             }
+            Change::Keep(kept) => self.history.keep_ahead(kept),
             change => self.perform(None, namespace, to, change),
         }
     }
@@ -270,6 +286,13 @@ impl Broadcast {
         to: Selection,
         change: Change,
     ) {
+        if let Change::Keep(kept) = change {
+            // On a server on its own it is kept at once.
+            if let Some(id) = entry {
+                self.history.keep_entry(id, kept);
+            }
+            return;
+        }
         let Some(adapter) = self.namespaces.get(namespace) else {
             return;
         };
@@ -282,6 +305,7 @@ impl Broadcast {
             } => {
                 adapter.broadcast(entry, to, &event, message, volatile);
             }
+            Change::Keep(_) => {}
             Change::Join(rooms) => join(&selected(&to), &rooms),
             Change::Leave(rooms) => {
                 let leave = |it: &Arc<Connection>| it.leave(rooms.clone());
@@ -357,7 +381,8 @@ impl Serve for Broadcast {
 }
 
 impl Apply for Broadcast {
-    fn begin(&self, first: EntryId) {
+    fn begin(&self, first: EntryId, first_kept: EntryId) {
+        self.history.begin(first_kept);
         self.namespaces.recovery().has_read(first);
         for adapter in self.namespaces.all() {
             adapter.start_at(first);
@@ -366,7 +391,10 @@ impl Apply for Broadcast {
 
     fn remember(&self, id: EntryId, entry: Entry) {
         self.namespaces.recovery().has_read(id);
-        if let Change::Emit {
+        self.history.has_read(id);
+        if let Change::Keep(kept) = entry.change {
+            self.history.keep_entry(id, kept);
+        } else if let Change::Emit {
             event,
             message,
             volatile: false,
@@ -384,6 +412,7 @@ impl Apply for Broadcast {
             change,
         } = entry;
         self.namespaces.recovery().has_read(id);
+        self.history.has_read(id);
         match (change, &*namespace) {
             (Change::Disconnect { close }, EVERY_NAMESPACE) => {
                 for user in to.rooms.iter().filter_map(|room| UserId::of_room(room)) {
@@ -407,6 +436,7 @@ impl Apply for Broadcast {
     }
 
     fn is_interrupted(&self, has_missed: bool) {
+        self.history.has_missed();
         for adapter in self.namespaces.all() {
             adapter.interrupt();
         }

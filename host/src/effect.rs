@@ -197,7 +197,7 @@ fn perform(effect: Effect, connection: Option<&Connection>, broadcast: &Broadcas
             keep,
         } => {
             if let Some(topic) = keep {
-                broadcast.history().keep(&topic, &event, &message);
+                broadcast.keep(&topic, &event, &message);
             }
             sockets.emit(connection, broadcast, &event, message, volatile);
         }
@@ -226,7 +226,7 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
             keep,
         } => {
             if let Some(topic) = keep {
-                broadcast.history().keep(&topic, &event, &message);
+                broadcast.keep(&topic, &event, &message);
             }
             connection.emit(&event, message, volatile);
         }

@@ -2,18 +2,28 @@
 //!
 //! All of it is memory of this server. A position tells which run of the server it is of, and by it what
 //! was lost is told: a client learns that there is a gap, and never takes a part for the whole.
+//!
+//! In a cluster what is kept goes through the stream, and each server keeps all of it by the ids of the entries: so
+//! they have the same events at the same positions. What is kept while Redis is away stands behind the rest, at
+//! positions that only this server knows, until it was read back.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     fmt,
     str::FromStr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, SystemTime},
 };
 
 use parking_lot::Mutex;
 
-use crate::{clock, config, message::Message};
+use crate::{clock, cluster::EntryId, config, message::Message};
+
+/// Which run positions are of that all servers of a cluster have in common.
+const COMMON: u64 = 0;
 
 /// What an event takes beside its texts, in bytes.
 const ENTRY_BYTES: usize = 200;
@@ -27,8 +37,27 @@ pub(crate) fn is_topic(name: &str) -> bool {
 pub(crate) struct History {
     bounds: config::History,
     /// Which run of the server it is.
+    run: u64,
+    /// What positions say of that.
     epoch: u64,
+    /// Entries of the stream are missing before the next one that is read.
+    has_missed: AtomicBool,
     topics: Mutex<Topics>,
+}
+
+/// An event that all servers of a cluster keep.
+#[derive(Debug, Clone)]
+pub(crate) struct Kept {
+    /// Tells it from others.
+    pub id: u64,
+    /// Where it is kept.
+    pub topic: String,
+    /// When it was emitted.
+    pub at: SystemTime,
+    /// Its name.
+    pub event: String,
+    /// Its arguments.
+    pub message: Message,
 }
 
 /// A place in the history: behind the event with this number. Displays as what a client gets to hold.
@@ -73,6 +102,15 @@ struct Topics {
     /// whether that was its own.
     forgotten: u64,
     bytes: usize,
+    /// What a server of a cluster keeps and has not read back, in order.
+    ahead: VecDeque<Ahead>,
+}
+
+/// An event that is not in the stream yet.
+struct Ahead {
+    id: u64,
+    topic: Box<str>,
+    entry: Entry,
 }
 
 #[derive(Default)]
@@ -117,11 +155,80 @@ impl Topic {
 impl History {
     /// Nothing yet.
     pub(crate) fn new(bounds: config::History) -> Self {
+        let run = rand::random_range(COMMON + 1..=u64::MAX);
         Self {
             bounds,
-            epoch: rand::random(),
+            run,
+            epoch: run,
+            has_missed: AtomicBool::new(false),
             topics: Mutex::default(),
         }
+    }
+
+    /// The same of a server of a cluster.
+    pub(crate) fn of_cluster(bounds: config::History) -> Self {
+        Self {
+            epoch: COMMON,
+            ..Self::new(bounds)
+        }
+    }
+
+    /// All entries of the stream from this one on follow.
+    pub(crate) fn begin(&self, first: EntryId) {
+        let mut topics = self.topics.lock();
+        topics.forgotten = topics.forgotten.max(first.number().saturating_sub(1));
+        topics.last = topics.last.max(topics.forgotten);
+    }
+
+    /// Entries are missing before the next one.
+    pub(crate) fn has_missed(&self) {
+        self.has_missed.store(true, Ordering::Relaxed);
+    }
+
+    /// This entry is the next one. If some are missing before it, nothing from before them is known any more.
+    pub(crate) fn has_read(&self, id: EntryId) {
+        if self.has_missed.swap(false, Ordering::Relaxed) {
+            let mut topics = self.topics.lock();
+            let ahead = std::mem::take(&mut topics.ahead);
+            *topics = Topics {
+                ahead,
+                ..Topics::default()
+            };
+            drop(topics);
+            self.begin(id);
+        }
+    }
+
+    /// Keeps what an entry of the stream says.
+    pub(crate) fn keep_entry(&self, id: EntryId, kept: Kept) {
+        let mut topics = self.topics.lock();
+        topics.ahead.retain(|ahead| ahead.id != kept.id);
+        if id.number() <= topics.last {
+            return;
+        }
+        let entry = Entry {
+            number: id.number(),
+            at: kept.at,
+            event: kept.event.into(),
+            message: kept.message,
+        };
+        self.add(&mut topics, clock::system(), &kept.topic, entry);
+    }
+
+    /// Keeps what is not in the stream yet.
+    pub(crate) fn keep_ahead(&self, kept: Kept) {
+        let mut topics = self.topics.lock();
+        let last = topics.ahead.back().map_or(0, |ahead| ahead.entry.number);
+        topics.ahead.push_back(Ahead {
+            id: kept.id,
+            topic: kept.topic.into(),
+            entry: Entry {
+                number: last + 1,
+                at: kept.at,
+                event: kept.event.into(),
+                message: kept.message,
+            },
+        });
     }
 
     /// Keeps an event.
@@ -131,14 +238,17 @@ impl History {
 
     fn keep_at(&self, now: SystemTime, topic: &str, event: &str, message: &Message) {
         let mut topics = self.topics.lock();
-        let topics = &mut *topics;
-        topics.last += 1;
         let entry = Entry {
-            number: topics.last,
+            number: topics.last + 1,
             at: now,
             event: event.into(),
             message: message.clone(),
         };
+        self.add(&mut topics, now, topic, entry);
+    }
+
+    fn add(&self, topics: &mut Topics, now: SystemTime, topic: &str, entry: Entry) {
+        topics.last = entry.number;
         let name = match topics.by_name.get_key_value(topic) {
             Some((name, _)) => name.clone(),
             None => Arc::from(topic),
@@ -188,23 +298,85 @@ impl History {
     ) -> Page {
         let mut topics = self.topics.lock();
         let topics = &mut *topics;
-        // What another run of the server kept is gone: all of it is behind such a position.
-        let is_of_this_run =
-            |position: &Position| position.epoch == self.epoch && position.number <= topics.last;
+        if topics.ahead.is_empty() {
+            return self.page(topics, now, topic, position, limit, &mut take);
+        }
+        let ahead: Vec<_> = topics
+            .ahead
+            .iter()
+            .map(|it| (it.entry.number, &*it.topic == topic))
+            .collect();
+        let is_among = |position: &Position| {
+            position.epoch == self.run && ahead.iter().any(|(number, _)| *number == position.number)
+        };
+        let behind = position.filter(is_among);
+        let first = behind.map_or(0, |position| position.number);
+        let waiting = ahead
+            .iter()
+            .filter(|(number, its)| *its && *number > first)
+            .count();
+        let mut page = match (behind, position) {
+            (Some(position), _) => Page::nothing(position),
+            (None, None) => {
+                let rest = limit.saturating_sub(waiting);
+                self.page(topics, now, topic, None, rest, &mut take)
+            }
+            (None, position) => self.page(topics, now, topic, position, limit, &mut take),
+        };
+        let skipped = match position {
+            None => waiting.saturating_sub(limit),
+            Some(_) => 0,
+        };
+        let its = topics
+            .ahead
+            .iter()
+            .filter(|it| &*it.topic == topic && it.entry.number > first);
+        for Ahead { entry, .. } in its.skip(skipped) {
+            if page.more || page.entries.len() == limit || !take(entry) {
+                page.more = true;
+                break;
+            }
+            page.position = Position {
+                epoch: self.run,
+                number: entry.number,
+            };
+            page.entries.push((page.position, entry.clone()));
+        }
+        page
+    }
+
+    /// A page of what has its place.
+    fn page(
+        &self,
+        topics: &mut Topics,
+        now: SystemTime,
+        topic: &str,
+        position: Option<Position>,
+        limit: usize,
+        take: &mut impl FnMut(&Entry) -> bool,
+    ) -> Page {
+        // What another run of the server kept is gone: all of it is behind such a position. Another server of a cluster
+        // may have read further.
+        let is_common = self.epoch == COMMON;
+        let is_of_this_run = |position: &Position| {
+            position.epoch == self.epoch && (is_common || position.number <= topics.last)
+        };
         let behind = position
             .filter(is_of_this_run)
             .map(|position| position.number);
         let is_foreign = position.is_some() && behind.is_none();
+        let has_missed = is_foreign || self.has_missed.load(Ordering::Relaxed);
         let at = |number| Position {
             epoch: self.epoch,
             number,
         };
+        let here = at(topics.last.max(behind.unwrap_or(0)));
         let Some(kept) = topics.by_name.get_mut(topic) else {
             let begin = behind.unwrap_or(0);
             return Page {
                 entries: Vec::new(),
-                position: at(topics.last),
-                gap: is_foreign || begin < topics.forgotten,
+                position: here,
+                gap: has_missed || begin < topics.forgotten,
                 more: false,
             };
         };
@@ -234,11 +406,23 @@ impl History {
         Page {
             position: match more {
                 true => last.unwrap_or(begin),
-                false => at(topics.last),
+                false => here,
             },
-            gap: is_foreign || lost > behind.unwrap_or(0),
+            gap: has_missed || lost > behind.unwrap_or(0),
             entries,
             more,
+        }
+    }
+}
+
+impl Page {
+    /// Nothing behind a position.
+    fn nothing(position: Position) -> Self {
+        Self {
+            entries: Vec::new(),
+            position,
+            gap: false,
+            more: false,
         }
     }
 }
@@ -398,6 +582,49 @@ mod tests {
             ..history.since("a", None, 9, |_| true).position
         };
         assert!(history.since("a", Some(made_up), 9, |_| true).gap);
+    }
+
+    #[test]
+    fn what_a_server_of_a_cluster_has_not_read_is_a_gap() {
+        let history = History::of_cluster(config::History::default());
+        let keep = |id, text: &str| {
+            let id = EntryId::from_number(id);
+            history.has_read(id);
+            let arguments = Arguments::parse(format!("[{text}]")).unwrap();
+            let kept = Kept {
+                id: id.number(),
+                topic: "a".to_owned(),
+                at: SystemTime::now(),
+                event: "e".to_owned(),
+                message: Message::text(arguments),
+            };
+            history.keep_entry(id, kept);
+        };
+        let since = |position| history.since("a", position, 9, |_| true);
+        history.begin(EntryId::from_number(10));
+        assert!(since(None).gap, "of what was before it nobody knows");
+        keep(10, "1");
+        keep(10, "1");
+        let first = since(None).position;
+        assert_eq!(
+            read(&since(Some(Position { number: 9, ..first }))),
+            (vec![1], false, false)
+        );
+        let ahead = Position {
+            number: 99,
+            ..first
+        };
+        let page = since(Some(ahead));
+        assert_eq!(
+            (read(&page), page.position),
+            ((vec![], false, false), ahead)
+        );
+        history.has_missed();
+        assert!(since(Some(first)).gap);
+        keep(20, "2");
+        assert_eq!(read(&since(Some(first))), (vec![2], true, false));
+        let second = since(None).position;
+        assert_eq!(read(&since(Some(second))), (vec![], false, false));
     }
 
     #[test]

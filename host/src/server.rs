@@ -470,7 +470,10 @@ impl Core {
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let providers = Arc::new(Providers::new(&http, metrics.clone()));
         let settings = Settings::new(config, &secret, &limits, &providers);
-        let history = Arc::new(History::new(config.history.clone()));
+        let history = Arc::new(match &cluster {
+            Some(_) => History::of_cluster(config.history.clone()),
+            None => History::new(config.history.clone()),
+        });
         let dispatcher = Dispatcher::new(
             settings,
             namespaces.clone(),

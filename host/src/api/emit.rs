@@ -234,7 +234,7 @@ impl Emit {
             keep,
         } = self;
         if let Some(topic) = keep {
-            broadcast.history().keep(&topic, &event, &message);
+            broadcast.keep(&topic, &event, &message);
         }
         let delivery = sockets.emit(None, broadcast, &event, message, volatile);
         Pushed::new(broadcast, delivery)

@@ -1,6 +1,8 @@
 //! What travels between servers, in the form of `@socket.io/redis-streams-adapter`: fields of an entry in
 //! a stream, of which `data` is JSON or, if there is binary data in it, base64 of msgpack.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use redis::streams::StreamId;
@@ -14,6 +16,7 @@ use crate::cluster::{
     msgpack::{self, Unpacked},
 };
 use crate::{
+    history::Kept,
     message::{Message, push_event, split_event},
     transport::Selection,
 };
@@ -35,6 +38,7 @@ pub(crate) mod kind {
     pub(crate) const CLOSED: u8 = 13;
     /// MixLab's own. Node's servers pass over it.
     pub(crate) const RELEASE: u8 = 64;
+    pub(crate) const KEEP: u8 = 65;
 }
 
 /// The type of an EVENT in Socket.IO's protocol.
@@ -63,6 +67,8 @@ pub(crate) enum Change {
         /// It may be dropped for clients that are not ready.
         volatile: bool,
     },
+    /// All servers keep an event in their history, whosever it is.
+    Keep(Kept),
     /// They join rooms.
     Join(Vec<String>),
     /// They leave rooms.
@@ -141,9 +147,20 @@ struct Data<'a> {
     rooms: Vec<Room>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     close: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    keep: Option<Keep>,
     /// Those that ask for acks, of version 0.2, are answered to nobody else.
     #[serde(rename = "requestId", skip_serializing)]
     request_id: Option<String>,
+}
+
+/// Where an event is kept, as MixLab's servers say it.
+#[derive(Serialize, Deserialize)]
+struct Keep {
+    id: u64,
+    topic: String,
+    /// In milliseconds since 1970.
+    at: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -216,6 +233,7 @@ impl Change {
             opts: Options::of(to),
             rooms: Vec::new(),
             close: None,
+            keep: None,
             request_id: None,
         };
         let names = |rooms: &[String]| rooms.iter().cloned().map(Room::Text).collect();
@@ -230,6 +248,23 @@ impl Change {
                 let array = event_array(event, message);
                 data.packet = Some(Packet::of(&array));
                 (kind::BROADCAST, encode(json(&data), &message.attachments))
+            }
+            Self::Keep(Kept {
+                id,
+                topic,
+                at,
+                event,
+                message,
+            }) => {
+                let at = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+                data.keep = Some(Keep {
+                    id: *id,
+                    topic: topic.clone(),
+                    at: at.as_millis() as u64,
+                });
+                let array = event_array(event, message);
+                data.packet = Some(Packet::of(&array));
+                (kind::KEEP, encode(json(&data), &message.attachments))
             }
             Self::Join(rooms) => {
                 data.rooms = names(rooms);
@@ -259,6 +294,7 @@ impl Entry {
             opts,
             rooms,
             close,
+            keep,
             request_id,
         } = serde_json::from_str(&data.json).map_err(not_understood)?;
         let names = |rooms: Vec<Room>| rooms.into_iter().map(Room::into_name).collect();
@@ -272,6 +308,19 @@ impl Entry {
                     message,
                     volatile: opts.flags.volatile,
                 }
+            }
+            (kind::KEEP, Some(packet)) => {
+                let event = packet.event(data.attachments.clone())?;
+                let (Some((event, message)), Some(Keep { id, topic, at })) = (event, keep) else {
+                    return Ok(None);
+                };
+                Change::Keep(Kept {
+                    id,
+                    topic,
+                    at: UNIX_EPOCH + Duration::from_millis(at),
+                    event,
+                    message,
+                })
             }
             (kind::JOIN, _) => Change::Join(names(rooms)),
             (kind::LEAVE, _) => Change::Leave(names(rooms)),

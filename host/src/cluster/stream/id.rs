@@ -20,6 +20,11 @@ impl EntryId {
         fits.then_some(Self(milliseconds << NUMBER_BITS | number))
     }
 
+    /// When Redis took it, since 1970.
+    pub(crate) fn milliseconds(self) -> u64 {
+        self.0 >> NUMBER_BITS
+    }
+
     /// As one number.
     pub(crate) fn number(self) -> u64 {
         self.0

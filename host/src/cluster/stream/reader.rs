@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep};
 
 use super::entry::Received;
 use crate::cluster::{
-    Cluster, Entry, EntryId,
+    Change, Cluster, Entry, EntryId,
     asking::talk::Talk,
     link::{BLOCK, Round},
     trust::signing::Signing,
@@ -38,8 +38,8 @@ const MAX_SENDERS: usize = 10_000;
 
 /// What is done with what is read.
 pub(crate) trait Apply: Send + Sync + 'static {
-    /// All entries from this place on follow.
-    fn begin(&self, first: EntryId);
+    /// All entries from this place on follow; of events that are kept, all from `first_kept` on.
+    fn begin(&self, first: EntryId, first_kept: EntryId);
 
     /// This entry was there before this server, whose clients may come here with what they have seen.
     fn remember(&self, id: EntryId, entry: Entry);
@@ -140,8 +140,7 @@ impl Reader {
         if is_known && is_same {
             return Ok(());
         }
-        let oldest = self.range(redis, "-", "+", 1).await?;
-        let oldest = oldest.first().and_then(|entry| EntryId::parse(&entry.id));
+        let oldest = self.oldest(redis).await?;
         let goes_further_back = oldest < EntryId::parse(&last);
         if !is_same || goes_further_back {
             tracing::error!(
@@ -188,8 +187,13 @@ impl Reader {
             NOTHING => EntryId::default(),
             _ => self.known_since(redis, since).await?,
         };
-        apply.begin(known_since);
-        let mut from = since.to_string();
+        // Servers have in common what is kept for as long as the stream has it.
+        let first_kept = match self.was_trimmed(redis).await? {
+            true => self.oldest(redis).await?.unwrap_or(known_since),
+            false => EntryId::default(),
+        };
+        apply.begin(known_since, first_kept);
+        let mut from = "-".to_owned();
         loop {
             let page = self.range(redis, &from, &newest, BATCH).await?;
             for entry in &page {
@@ -199,7 +203,10 @@ impl Reader {
                 if let Some(sequence) = received.sequence {
                     self.standing(&received.sender, sequence);
                 }
-                if let Some(entry) = received.entry {
+                let is_for_recovery = id.milliseconds() >= since;
+                if let Some(entry) = received.entry
+                    && (is_for_recovery || matches!(entry.change, Change::Keep(_)))
+                {
                     apply.remember(id, entry);
                 }
             }
@@ -269,6 +276,12 @@ impl Reader {
             .arg(most);
         let page: StreamRangeReply = command.query_async(redis).await?;
         Ok(page.ids)
+    }
+
+    /// The id of the oldest entry, if there is one.
+    async fn oldest(&self, redis: &mut MultiplexedConnection) -> RedisResult<Option<EntryId>> {
+        let oldest = self.range(redis, "-", "+", 1).await?;
+        Ok(oldest.first().and_then(|entry| EntryId::parse(&entry.id)))
     }
 
     /// Up to here everything has happened.
