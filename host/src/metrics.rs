@@ -55,6 +55,8 @@ pub struct Metrics {
     cluster_connected: IntGauge,
     cluster_waiting_entries: IntGauge,
     cluster_waiting_bytes: IntGauge,
+    passed_on: IntGaugeVec,
+    passed_on_websockets: IntGauge,
     refused_connections: IntCounter,
     tls_handshakes: IntCounterVec,
     tls_expiry: IntGaugeVec,
@@ -172,6 +174,15 @@ impl Default for Metrics {
             cluster_waiting_bytes: gauge(
                 "mixlab_cluster_waiting_bytes",
                 "What the entries take that wait to be sent",
+            ),
+            passed_on: gauges(
+                "mixlab_cluster_passed_on",
+                "Requests that were passed on to the servers that have their sessions, since the start",
+                &["outcome"],
+            ),
+            passed_on_websockets: gauge(
+                "mixlab_cluster_passed_on_websockets",
+                "Websockets that are carried to the servers that have their sessions",
             ),
             dropped_emits: gauge(
                 "mixlab_dropped_emits",
@@ -424,6 +435,13 @@ impl Metrics {
             self.cluster_waiting_entries
                 .set(cluster.waiting_entries as i64);
             self.cluster_waiting_bytes.set(cluster.waiting_bytes as i64);
+            let passed_on = cluster.passed_on;
+            for (outcome, count) in [("ok", passed_on.answered), ("failed", passed_on.failed)] {
+                self.passed_on
+                    .with_label_values(&[outcome])
+                    .set(count as i64);
+            }
+            self.passed_on_websockets.set(passed_on.websockets as i64);
         }
         self.plugin_memory.reset();
         self.plugin_state.reset();

@@ -24,6 +24,14 @@ const roam = (t, server, options) => connect(t, server, { agent: agentOf(server,
 
 const here = async (server) => (await server.api('GET', '/api/v1/clients/count')).body.here;
 
+/** What these servers together have passed on, by a metric whose name goes on like this. */
+async function passedOn(servers, rest) {
+  const shown = await Promise.all(servers.map((server) => server.api('GET', '/metrics', undefined, null)));
+  const line = `mixlab_cluster_passed_on${rest} `;
+  const values = shown.map(({ body }) => body.split('\n').find((text) => text.startsWith(line))?.slice(line.length));
+  return values.reduce((sum, value) => sum + Number(value), 0);
+}
+
 /** Events there and back, one after the other and large ones. */
 async function talk(socket, times = 20) {
   const before = told(socket).length;
@@ -46,6 +54,9 @@ for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']])
     }
     const counts = await Promise.all(servers.map(here));
     assert.equal(counts[0] + counts[1], 3);
+    // Who begins with a websocket has its session where that came.
+    assert.equal((await passedOn(servers, '{outcome="ok"}')) > 0, transports[0] === 'polling');
+    assert.equal(await passedOn(servers, '{outcome="failed"}'), 0);
   });
 }
 
@@ -68,8 +79,12 @@ test('websockets that come by a server which leaves go on elsewhere', async (t) 
   const servers = [await startRelay(t, redis), await startRelay(t, redis)];
   const balancer = await startBalancer(t, servers);
   const sockets = [];
-  for (let round = 0; round < 6; round++) sockets.push(await join(t, balancer, { transports: ['polling', 'websocket'] }));
-  await until(() => sockets.every((socket) => socket.io.engine.transport.name === 'websocket'));
+  assert.equal(await passedOn(servers, '_websockets'), 0);
+  while (sockets.length < 6 || (await passedOn(servers, '_websockets')) === 0) {
+    const socket = await join(t, balancer, { transports: ['polling', 'websocket'] });
+    await until(() => socket.io.engine.transport.name === 'websocket');
+    sockets.push(socket);
+  }
   const sender = send(await connect(t, servers[1]));
   await sender.more(20);
   assert.equal(await servers[0].stop(), 0);
@@ -92,6 +107,7 @@ test('nobody pretends to be a server, and who asks for sessions that are nowhere
   for (const other of [key, `${key}.${'0'.repeat(16)}`, `${key}.`, `${key}.../..`, `.${name}`, `x.${name}`]) {
     assert.deepEqual(await poll(other), unknown, other);
   }
+  assert.equal(await passedOn([server], '{outcome="failed"}'), 1);
   const forged = `${Date.now()} ${'0'.repeat(32)} ${'A'.repeat(43)}`;
   for (const proof of [forged, '', 'x']) {
     assert.deepEqual(await poll(sid, { 'x-mixlab-passed-on': proof }), [403, 'Forbidden'], proof);

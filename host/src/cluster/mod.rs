@@ -22,6 +22,7 @@ mod emitters;
 mod ends;
 mod link;
 mod msgpack;
+mod passed_on;
 mod servers;
 mod sessions;
 mod shared;
@@ -52,6 +53,7 @@ pub(crate) use self::{
     asking::others::{Elsewhere, Unheard},
     asking::talk::Want,
     emitters::inbound::Listener,
+    passed_on::{PassedOn, PassedOnSample},
     sessions::{Here, Kept, Sessions, Written},
     shared::{Begun, Bounds, Bucket, Place, Request},
     stream::entry::{Change, Entry},
@@ -92,6 +94,8 @@ pub(crate) struct Cluster {
     read_up_to: AtomicU64,
     closed: CancellationToken,
     on_loss: OnLoss,
+    /// What was passed on to other servers that have the sessions.
+    pub passed_on: PassedOn,
     /// What is sent happens here at once, since Redis is away.
     is_alone: Mutex<bool>,
     /// What was last said of clients that have got what is not in the stream.
@@ -137,6 +141,8 @@ pub(crate) struct Sample {
     pub waiting_entries: usize,
     /// What they take, in bytes.
     pub waiting_bytes: usize,
+    /// What was passed on to other servers.
+    pub passed_on: PassedOnSample,
 }
 
 /// Redis does not take what is sent, and no more can wait for it.
@@ -170,6 +176,7 @@ impl Cluster {
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
             on_loss: config.on_loss,
+            passed_on: PassedOn::default(),
             is_alone: Mutex::default(),
             is_ahead: AtomicBool::default(),
         }))
@@ -380,6 +387,7 @@ impl Cluster {
             is_connected: self.link.round.borrow().has_caught_up,
             waiting_entries,
             waiting_bytes,
+            passed_on: self.passed_on.sample(),
         }
     }
 }

@@ -155,8 +155,14 @@ impl Relay {
     pub(super) async fn pass_on(
         &self,
         server: &str,
-        mut request: Request,
+        request: Request,
     ) -> Result<Response, Refusal> {
+        let passed_on = self.try_pass_on(server, request).await;
+        self.cluster.passed_on.count(passed_on.is_ok());
+        passed_on
+    }
+
+    async fn try_pass_on(&self, server: &str, mut request: Request) -> Result<Response, Refusal> {
         let address = self.cluster.address_of(server).await;
         let address = address.ok_or(Refusal::UnknownSession)?;
         let upgrade = accept::is_wanted(request.headers());
@@ -227,7 +233,9 @@ impl Relay {
         if let Some((near, far)) = both {
             set_upgrade(headers);
             let leaving = self.leaving.subscribe();
+            let cluster = self.cluster.clone();
             self.websockets.spawn(async move {
+                let _carried = cluster.passed_on.carry();
                 tokio::select! {
                     () = join(near, far) => {}
                     () = left(leaving) => {}
