@@ -1,5 +1,6 @@
 // `mixlab build` and `up --watch` for plugins that are no crates: whatever builds them.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -50,6 +51,8 @@ test('what a build lacks is said, and what was built before stays', async (t) =>
     ['true', {}, /plugin "echo" is not built: "true" has not written \$MIXLAB_OUT \(.*echo\.wasm\)/],
     [undefined, {}, /in \S*source is no Cargo\.toml, .*Makefile; say in mixlab\.toml with `build`/],
     [undefined, { Makefile: '' }, /"make" cannot be run: install make/],
+    [undefined, { 'pyproject.toml': '' }, /there is no echo\.py, the module of the plugin/],
+    [undefined, { 'pyproject.toml': '', 'echo.py': '' }, /"componentize-py" cannot be run: install it: pip install componentize-py==/],
     [undefined, { 'package.json': '{}' }, /"npm run build" cannot be run: install Node\.js/],
   ]) {
     const other = withSource(t, files, build ? { build, env: { PATH: bare } } : { env: { PATH: bare } });
@@ -117,4 +120,15 @@ test('what plugins in C are built with was made of the contract as it is', () =>
   const [, made] = readFileSync(join(ROOT, 'plugins/c/bindings.h'), 'utf8').match(/sha256 ([0-9a-f]{64})/);
   const contract = createHash('sha256').update(readFileSync(join(ROOT, 'wit/mixlab.wit'))).digest('hex');
   assert.equal(made, contract, 'run plugins/c/generate');
+});
+
+test('the plugin in Python of the documents passes its test, on a host that is none', (t) => {
+  const home = makeFolder(t);
+  const [plugin, cases] = blocks(LANGUAGES).filter(({ language }) => language === 'python');
+  writeFileSync(join(home.folder, 'greeter.py'), plugin.text);
+  const wrong = 'try:\n    fake.send("greet", "Ada", "fr")\n    raise SystemExit("not refused")\nexcept Exception as error:\n    assert error.code == "unknown_language"\n';
+  const schema = 'assert plugin.events["greet"].signature.schema() == {"type": "array", "prefixItems": [{"type": "string", "minLength": 1, "maxLength": 50}, {"type": "string"}], "minItems": 1, "maxItems": 2}\n';
+  writeFileSync(join(home.folder, 'cases.py'), `${cases.text}\n\ntest_greets()\nfake = Fake(plugin)\n${wrong}${schema}`);
+  const env = { PYTHONPATH: join(ROOT, 'plugins/python'), PYTHONDONTWRITEBYTECODE: '1' };
+  execFileSync(process.env.MIXLAB_PYTHON ?? 'python3', ['cases.py'], { cwd: home.folder, env, stdio: 'pipe' });
 });

@@ -15,6 +15,7 @@ const CHAT = { wasm: 'chat', ...SERVED };
 const LANGUAGES = {
   Rust: CHAT,
   C: { wasm: 'chat_c', ...SERVED },
+  Python: { wasm: 'chat_python', ...SERVED },
   TypeScript: { script: 'chat.ts', text: readFileSync(pathOf(ROOT, 'plugins/chat.ts'), 'utf8'), ...SERVED },
 };
 const room = 'lobby';

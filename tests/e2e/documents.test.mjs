@@ -19,7 +19,7 @@ const isManifest = ({ text }) => text.startsWith('[package]');
 const isOfTalk = ({ text }) => /^name = "talk"$/m.test(text);
 
 test('every block of code is in a language that is checked', () => {
-  const checked = written('rust', 'toml', 'js', 'ts', 'html', 'sh', 'bash', 'c');
+  const checked = written('rust', 'toml', 'js', 'ts', 'html', 'sh', 'bash', 'c', 'python');
   const drawings = written('');
   assert.deepEqual([...checked, ...drawings].length, BLOCKS.length);
   assert.ok(checked.length > 20, 'the documents are found');

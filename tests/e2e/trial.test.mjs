@@ -144,6 +144,7 @@ describe('mixlab test', () => {
       ['test', 'plugins'],
       ['test', '-c', 'examples/migration/mixlab.toml', 'examples/migration/plugin'],
       ['test', '-c', 'plugins/c/mixlab.toml'],
+      ['test', '-c', 'plugins/python/mixlab.toml'],
     ]) {
       const { stdout } = await run(PROGRAM, args, { cwd: ROOT, env });
       assert.match(stdout, /^\d+ cases? passed$/m);

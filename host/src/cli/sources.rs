@@ -68,7 +68,9 @@ impl Sources {
     /// Those in this folder, which is absolute. Of a crate itself alone where cargo cannot say.
     pub(super) fn of(plugin: &Plugin, source: &Path) -> Self {
         match Recipe::of(plugin, source) {
-            Ok(Recipe::Program { .. } | Recipe::Shell(_)) => Self::of_program(plugin, source),
+            Ok(Recipe::Program { .. } | Recipe::Shell(_) | Recipe::Python) => {
+                Self::of_program(plugin, source)
+            }
             Ok(Recipe::Cargo) | Err(_) => Self::of_crate(source),
         }
     }

@@ -22,6 +22,8 @@ pub(in crate::cli) enum Recipe<'a> {
     },
     /// A line of a shell, which does as well.
     Shell(&'a str),
+    /// componentize-py, with the package `mixlab`.
+    Python,
 }
 
 const NPM: Recipe<'static> = Recipe::Program {
@@ -34,9 +36,13 @@ const MAKE: Recipe<'static> = Recipe::Program {
     install: "make (on Debian: apt-get install make)",
 };
 
+/// What brings the compiler for Python. Other versions of it name things in another way.
+const COMPONENTIZE_PY: &str = "it: pip install componentize-py==0.25.1";
+
 /// Manifests, and what they stand for. The first that is there counts.
-const MANIFESTS: [(&str, Recipe<'static>); 5] = [
+const MANIFESTS: [(&str, Recipe<'static>); 6] = [
     ("Cargo.toml", Recipe::Cargo),
+    ("pyproject.toml", Recipe::Python),
     ("package.json", NPM),
     ("Makefile", MAKE),
     ("makefile", MAKE),
@@ -56,7 +62,7 @@ impl<'a> Recipe<'a> {
             return Ok(*recipe);
         }
         Err(BuildError::Source(format!(
-            "plugin {:?}: in {} is no Cargo.toml, package.json or Makefile; say in mixlab.toml with `build` how \
+            "plugin {:?}: in {} is no Cargo.toml, pyproject.toml, package.json or Makefile; say in mixlab.toml with `build` how \
              it is built",
             plugin.name,
             source.display()
@@ -68,6 +74,7 @@ impl<'a> Recipe<'a> {
         let unreadable = |path: &Path, error: io::Error| {
             BuildError::Other(format!("{}: {error}", path.display()))
         };
+        let kit = || Kit::beside(&plugin.path).map_err(|error| unreadable(&plugin.path, error));
         let (mut command, shown, install) = match self {
             Self::Cargo => {
                 let file = cargo::compile(&plugin.name, source)?;
@@ -83,8 +90,14 @@ impl<'a> Recipe<'a> {
                 command.args(["-c", line]);
                 (command, line.to_owned(), "a shell")
             }
+            Self::Python => {
+                let command = kit()?
+                    .componentize_py(plugin, source)
+                    .map_err(|error| unreadable(source, error))?;
+                (command, "componentize-py".to_owned(), COMPONENTIZE_PY)
+            }
         };
-        let kit = Kit::beside(&plugin.path).map_err(|error| unreadable(&plugin.path, error))?;
+        let kit = kit()?;
         let output = kit
             .output(&plugin.name)
             .map_err(|error| unreadable(&plugin.path, error))?;

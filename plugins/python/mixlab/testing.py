@@ -1,0 +1,107 @@
+"""Handlers without a host, for pytest: what they did is recorded, and what they read is what the test puts there."""
+
+import json
+from typing import Any
+
+from .context import Context, User
+from .plugin import Plugin
+from .schema import plain
+
+
+class Fake:
+    """Stands for the host. What a handler reads can be set; what it did is in `emitted` and the rest."""
+
+    def __init__(self, plugin: Plugin, *, config: dict | None = None, user: User | None = None, id: str = "socket"):
+        self._plugin = plugin
+        self._user, self._id = user, id
+        self.config = config or {}
+        # (selection or None for the sender, event, arguments)
+        self.emitted: list[tuple[Any, str, list]] = []
+        self.joined: list[str] = []
+        self.kept_data: Any = None
+        self.stored: dict[tuple[str | None, str], Any] = {}
+        self.timers: dict[str, tuple[Any, int]] = {}
+        self.present: dict[str, list[dict]] = {}
+        self.answers: dict[str, Any] = {}
+        self.is_connected = True
+
+    def send(self, event: str, *arguments: Any) -> Any:
+        """Calls an event's handler; returns what it answers, and raises what it raises."""
+        handled = self._plugin.events[event]
+        read = handled.signature.read(json.loads(json.dumps(plain(arguments))))
+        return plain(handled.handler(Context(self, self.config), *read))
+
+    def call(self, hook: str, *arguments: Any) -> Any:
+        """Calls a hook: "connect", "disconnect", "timer" or "webhook"."""
+        return self._plugin.hooks[hook](Context(self, self.config), *arguments)
+
+    # What a context asks.
+
+    def id(self) -> str:
+        return self._id
+
+    def namespace(self) -> str:
+        return "/"
+
+    def address(self) -> str:
+        return "127.0.0.1"
+
+    def user(self) -> User | None:
+        return self._user
+
+    def rooms(self) -> list[str]:
+        return self.joined
+
+    def join(self, room: str) -> None:
+        self.joined.append(room)
+
+    def leave(self, room: str) -> None:
+        self.joined.remove(room)
+
+    def data(self) -> Any:
+        return self.kept_data
+
+    def set_data(self, value: Any) -> None:
+        self.kept_data = value
+
+    def emit(self, selection: Any, event: str, arguments: Any) -> None:
+        self.emitted.append((selection, event, list(arguments)))
+
+    def ask(self, event: str, arguments: Any, timeout_ms: int) -> Any:
+        return self.answers[event]
+
+    def count(self, selection: Any) -> int:
+        return 0
+
+    def disconnect(self, selection: Any, close: bool) -> None:
+        self.is_connected = self.is_connected and selection is not None
+
+    def presence_enter(self, room: str, data: Any) -> None:
+        self.joined.append(room)
+
+    def presence_leave(self, room: str) -> None:
+        self.joined.remove(room)
+
+    def presence_members(self, room: str) -> list[dict]:
+        return self.present.get(room, [])
+
+    def history(self, topic: str, position: str | None, limit: int) -> dict:
+        return {"events": [], "position": "", "gap": False, "more": False}
+
+    def store_get(self, bucket: str | None, key: str, default: Any) -> Any:
+        return self.stored.get((bucket, key), default)
+
+    def store_set(self, bucket: str | None, key: str, value: Any, ttl_ms: int | None) -> None:
+        self.stored[bucket, key] = value
+
+    def store_delete(self, bucket: str | None, key: str) -> None:
+        self.stored.pop((bucket, key), None)
+
+    def store_add(self, bucket: str | None, key: str, delta: int) -> None:
+        self.stored[bucket, key] = self.stored.get((bucket, key), 0) + delta
+
+    def timer_set(self, name: str, payload: Any, after_ms: int, every_ms: int | None) -> None:
+        self.timers[name] = (payload, after_ms)
+
+    def timer_cancel(self, name: str) -> None:
+        self.timers.pop(name, None)
