@@ -80,11 +80,8 @@ test('websockets that come by a server which leaves go on elsewhere', async (t) 
   const balancer = await startBalancer(t, servers);
   const sockets = [];
   assert.equal(await passedOn(servers, '_websockets'), 0);
-  while (sockets.length < 6 || (await passedOn(servers, '_websockets')) === 0) {
-    const socket = await join(t, balancer, { transports: ['polling', 'websocket'] });
-    await until(() => socket.io.engine.transport.name === 'websocket');
-    sockets.push(socket);
-  }
+  for (let round = 0; round < 6; round++) sockets.push(await join(t, balancer, { transports: ['polling', 'websocket'] }));
+  await until(() => sockets.every((socket) => socket.io.engine.transport.name === 'websocket'));
   const sender = send(await connect(t, servers[1]));
   await sender.more(20);
   assert.equal(await servers[0].stop(), 0);
