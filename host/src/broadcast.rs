@@ -17,18 +17,15 @@ use crate::{
     clock,
     cluster::{self, Apply, Change, Cluster, Described, Entry, EntryId, Found, Serve, Want},
     connection::{Connection, Connections},
-    grant,
     history::{History, Kept},
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
     native,
     presence::Presence,
+    reserved::{PAYMENTS_ROOM, is_reserved},
     transport::{Adapter, Namespaces, Selection},
     user::{UserId, role_room},
 };
-
-/// The room of clients that subscribed to payment updates.
-pub const PAYMENTS_ROOM: &str = "payments";
 
 /// What an entry names instead of a namespace that is for all of them.
 const EVERY_NAMESPACE: &str = "*";
@@ -358,7 +355,7 @@ impl Serve for Broadcast {
         let selected = selected.iter();
         Found::Sockets(match want {
             Want::Ids => selected.map(|it| Described::id(it.id.clone())).collect(),
-            _ => selected.map(|it| Described::of(it)).collect(),
+            _ => selected.map(|it| Described::from(&**it)).collect(),
         })
     }
 
@@ -450,7 +447,7 @@ impl Apply for Broadcast {
 
 fn join(connections: &[Arc<Connection>], rooms: &[String]) {
     // Who is in those of the host, it decides itself.
-    for room in rooms.iter().filter(|room| !grant::is_reserved(room)) {
+    for room in rooms.iter().filter(|room| !is_reserved(room)) {
         let stays_out = |it: &&Arc<Connection>| it.join_one_more(room.clone()).is_err();
         let left_out = connections.iter().filter(stays_out).count();
         if left_out > 0 {

@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     dispatch::Dispatcher,
     memory::{self, Arrivals, Crowd},
+    namespace::MAIN_NAMESPACE,
     ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
     registry::Registry,
-    socket::MAIN_NAMESPACE,
     transport::{Adapter, Ended, Namespaces, Sessions},
 };
 

@@ -53,6 +53,7 @@ mod recovery;
 mod redis_access;
 mod registry;
 mod reload;
+mod reserved;
 mod selected;
 pub mod server;
 mod settings;

@@ -1,22 +1,11 @@
-//! Which sites' pages may connect and call, and what their browsers are told of it.
+//! Which sites' pages may connect and call.
 
-use axum::{
-    Json,
-    extract::{Request, State},
-    http::{
-        HeaderMap, HeaderValue, Method, StatusCode,
-        header::{ACCESS_CONTROL_ALLOW_ORIGIN, HOST, ORIGIN},
-    },
-    middleware::Next,
-    response::{IntoResponse, Response},
+use axum::http::{
+    HeaderMap, HeaderValue,
+    header::{HOST, ORIGIN},
 };
-use serde_json::json;
-use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
-use crate::{
-    config::{self, Origin},
-    settings,
-};
+use crate::config::{self, Origin};
 
 /// The sites whose pages may connect.
 #[derive(Debug, Default)]
@@ -35,13 +24,13 @@ impl Origins {
     }
 
     /// Whether this site is listed.
-    fn lists(&self, origin: &HeaderValue) -> bool {
+    pub(crate) fn lists(&self, origin: &HeaderValue) -> bool {
         self.listed.iter().any(|listed| origin == listed.as_str())
     }
 
     /// Whether a client may connect that sends these headers. Browsers do not apply the rules for
     /// requests of other sites to websockets, and send their cookies along.
-    fn admit(&self, headers: &HeaderMap) -> bool {
+    pub(crate) fn admit(&self, headers: &HeaderMap) -> bool {
         let mut origins = headers.get_all(ORIGIN).iter();
         match (origins.next(), origins.next()) {
             _ if !self.check => true,
@@ -69,49 +58,6 @@ fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {
         _ => ":80",
     };
     host == own || host.strip_suffix(port) == Some(own)
-}
-
-/// Refuses requests of other sites' pages to the Socket.IO endpoint, where that is configured.
-pub(crate) async fn check(
-    State(settings): State<settings::Current>,
-    request: Request,
-    next: Next,
-) -> Response {
-    if settings.load().origins.admit(request.headers()) {
-        return next.run(request).await;
-    }
-    tracing::debug!(
-        origin = ?request.headers().get(ORIGIN),
-        "a page of another site is refused ([cors] check_origins)"
-    );
-    // As Node's server says it where `allowRequest` refuses.
-    let body = Json(json!({ "code": 4, "message": "Forbidden" }));
-    (StatusCode::FORBIDDEN, body).into_response()
-}
-
-/// Tells browsers that pages of listed sites may call, with credentials and with any headers.
-pub(crate) fn cors(settings: settings::Current) -> CorsLayer {
-    let is_listed = move |origin: &HeaderValue, _: &_| settings.load().origins.lists(origin);
-    CorsLayer::new()
-        .allow_origin(AllowOrigin::predicate(is_listed))
-        .allow_methods([Method::GET, Method::POST])
-        // Which headers plugins may read changes while the server runs, and what nobody reads does
-        // no harm.
-        .allow_headers(AllowHeaders::mirror_request())
-        .allow_credentials(true)
-}
-
-/// Leaves a page that may not call without the rest of what one that may would be told.
-pub(crate) async fn tell_listed_only(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    if !headers.contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
-        let told = |name: &&axum::http::HeaderName| name.as_str().starts_with("access-control-");
-        let told: Vec<_> = headers.keys().filter(told).cloned().collect();
-        for name in told {
-            headers.remove(name);
-        }
-    }
-    response
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod drain;
 mod headless;
 mod hsts;
 mod members;
+mod origins;
 mod redirect;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 mod buckets;
 mod contract;
 mod document;
+mod own_buckets;
 mod pattern;
 mod quota;
 mod rate_limit;
@@ -14,7 +15,8 @@ mod violation;
 mod weight;
 
 pub(crate) use contract::{Contract, ContractError};
-pub(crate) use rate_limit::{Limit, Now, OwnBuckets, RateLimits, scope_name};
+pub(crate) use own_buckets::OwnBuckets;
+pub(crate) use rate_limit::{Limit, Now, RateLimits, scope_name};
 pub(crate) use schema::{MAX_STEPS, MAX_STEPS_AT_ONCE, Schema};
 pub(crate) use shared::{check_shared, check_shared_address};
 pub(crate) use violation::Violation;

@@ -2,7 +2,7 @@
 
 use std::{
     cell::LazyCell,
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Weak,
         atomic::{AtomicU64, Ordering},
@@ -15,7 +15,8 @@ use prometheus::IntCounter;
 
 use super::{
     buckets::{Buckets, Room},
-    quota::{Bucket, Quota},
+    own_buckets::LimitId,
+    quota::Quota,
 };
 use crate::{
     address::{ClientAddress, ClientNetwork},
@@ -32,9 +33,6 @@ pub(crate) type Now = LazyCell<Instant>;
 /// No bucket that a plugin declares takes longer to fill up.
 const LONGEST: Duration = Duration::from_secs(366 * 24 * 3600);
 
-/// A connection that has so many buckets is looked at for those of limits that are gone.
-const BUCKETS_TO_SIFT: usize = 16;
-
 /// Whose bucket it is, if not a connection's.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) enum Subject {
@@ -47,7 +45,7 @@ pub(super) enum Subject {
 /// One limit of one event, with its buckets.
 pub struct Limit {
     /// Finds the buckets that connections have of it.
-    id: u64,
+    id: LimitId,
     /// Whose limit it is, for other servers that have it, too.
     family: Box<str>,
     scope: Scope,
@@ -56,15 +54,6 @@ pub struct Limit {
     beginning: Instant,
     hits: IntCounter,
     buckets: Buckets<Subject>,
-}
-
-/// The buckets that a connection has for itself; they end with it.
-#[derive(Default)]
-pub struct OwnBuckets(Mutex<BTreeMap<u64, OwnBucket>>);
-
-struct OwnBucket {
-    limit: Weak<Limit>,
-    bucket: Bucket,
 }
 
 /// All limits that are in force. A limit that a new version of a plugin declares again is the
@@ -142,7 +131,7 @@ impl RateLimits {
             return same;
         }
         let limit = Arc::new(Limit {
-            id: self.last_id.fetch_add(1, Ordering::Relaxed),
+            id: LimitId::new(self.last_id.fetch_add(1, Ordering::Relaxed)),
             family: format!("{plugin}:{event}").into(),
             scope,
             quota,
@@ -178,7 +167,7 @@ impl Limit {
         let now = self.time(**now);
         self.counted(match self.subject(connection, identity) {
             Some(subject) => self.buckets.take(subject, now),
-            None => connection.buckets.take(self, now),
+            None => connection.buckets.take(&self.id, self.quota, now),
         })
     }
 
@@ -245,24 +234,6 @@ impl Limit {
     }
 }
 
-impl OwnBuckets {
-    fn take(&self, limit: &Arc<Limit>, now: Duration) -> Result<(), Duration> {
-        let mut own = self.0.lock();
-        if let Some(known) = own.get_mut(&limit.id) {
-            return limit.quota.take(&mut known.bucket, now);
-        }
-        // Each time that there are twice as many, so that it costs next to nothing for each.
-        if own.len() >= BUCKETS_TO_SIFT && own.len().is_power_of_two() {
-            own.retain(|_, known| known.limit.strong_count() > 0);
-        }
-        let known = own.entry(limit.id).or_insert_with(|| OwnBucket {
-            limit: Arc::downgrade(limit),
-            bucket: Bucket::default(),
-        });
-        limit.quota.take(&mut known.bucket, now)
-    }
-}
-
 /// The word for a scope, in metrics and tools.
 pub(crate) fn scope_name(scope: Scope) -> &'static str {
     match scope {
@@ -278,7 +249,10 @@ pub(crate) fn scope_name(scope: Scope) -> &'static str {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
+    use super::{
+        super::own_buckets::{BUCKETS_TO_SIFT, OwnBuckets},
+        *,
+    };
     use crate::units::duration;
 
     fn declared(limits: &RateLimits, event: &str) -> Arc<Limit> {
@@ -296,13 +270,13 @@ mod tests {
         let limits = RateLimits::new(Arc::default());
         let own = OwnBuckets::default();
         let stays = declared(&limits, "stays");
-        assert!(own.take(&stays, Duration::ZERO).is_ok());
+        assert!(own.take(&stays.id, stays.quota, Duration::ZERO).is_ok());
         for number in 0..10_000 {
             let goes = declared(&limits, &format!("goes-{number}"));
-            assert!(own.take(&goes, Duration::ZERO).is_ok());
+            assert!(own.take(&goes.id, goes.quota, Duration::ZERO).is_ok());
         }
-        assert!(own.0.lock().len() <= BUCKETS_TO_SIFT);
-        assert!(own.take(&stays, Duration::ZERO).is_err());
+        assert!(own.count() <= BUCKETS_TO_SIFT);
+        assert!(own.take(&stays.id, stays.quota, Duration::ZERO).is_err());
         limits.forget_idle();
         assert_eq!(limits.limits.lock().len(), 1);
     }

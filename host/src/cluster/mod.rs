@@ -49,7 +49,7 @@ use self::{
 };
 pub(crate) use self::{
     asking::channel::{Channel, Found, Serve},
-    asking::described::Described,
+    asking::described::{self, Described},
     asking::others::{Elsewhere, Unheard},
     asking::talk::Want,
     emitters::inbound::Listener,

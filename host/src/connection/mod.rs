@@ -1,6 +1,7 @@
 //! One client's connection to one namespace.
 
 pub(crate) mod data;
+mod described;
 pub(crate) mod lane;
 mod table;
 

@@ -10,11 +10,11 @@ use super::{
 };
 use crate::{
     auth::Verifier,
-    broadcast::PAYMENTS_ROOM,
     connection::Connection,
     error::WireError,
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
+    reserved::PAYMENTS_ROOM,
     settings::Settings,
     user::User,
 };

@@ -40,8 +40,8 @@ use serde::Deserialize;
 pub use pattern::Pattern;
 
 use crate::{
-    broadcast::PAYMENTS_ROOM,
     http_client::{Destination, InvalidPattern, UrlPattern},
+    reserved::{self, PAYMENTS_ROOM, is_reserved},
     suggest,
 };
 
@@ -167,20 +167,9 @@ const NAMES: &[&str] = &[
     "admin",
 ];
 
-/// Beginnings of rooms that the host keeps itself. They are reached by the grants of the same names
-/// only; if `room` could name them, it would allow what those do not.
-const RESERVED: [&str; 2] = ["user:", "role:"];
-
 /// Headers that say who a client is. A `*` does not cover them: whoever wants a plugin to have
 /// tokens has to say so.
 const CREDENTIALS: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
-
-/// Whether the host keeps a room itself: those of users and roles, and that of the clients which
-/// may have payment updates.
-pub(crate) fn is_reserved(room: &str) -> bool {
-    let begins = |reserved: &&str| room.starts_with(reserved);
-    room == PAYMENTS_ROOM || RESERVED.iter().any(begins)
-}
 
 impl Grant {
     /// Whether it lets a plugin read what browsers send by themselves to say who a client is.
@@ -279,7 +268,7 @@ fn room_pattern(parameter: &str) -> Result<Pattern, String> {
         ));
     }
     let room = Pattern::new(parameter);
-    if let Some(reserved) = RESERVED
+    if let Some(reserved) = reserved::PREFIXES
         .iter()
         .find(|reserved| room.literal_prefix().starts_with(**reserved))
     {

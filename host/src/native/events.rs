@@ -17,13 +17,13 @@ use socketioxide_core::{Str, Value};
 use super::{Host, client::Connection};
 use crate::{
     auth::TokenError,
-    broadcast::PAYMENTS_ROOM,
     dispatch::host_events::{
         AUTHENTICATE, AUTHENTICATED, Authenticated, SUBSCRIBE, TAKES_A_TOKEN, UNSUBSCRIBE,
         check_subscriber,
     },
     error::{ERROR_EVENT, Envelope, WireError},
     namespace::MAIN_NAMESPACE,
+    reserved::PAYMENTS_ROOM,
     user::User,
 };
 

@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use socketioxide::{SocketIo, socket::Sid};
 
 use super::{carrier::Carrier, client::Session};
-use crate::transport::{Query, Refusal, Sessions, accept, admit, routes};
+use crate::transport::{Query, Refusal, Sessions, accept, admit, is_wanted, routes};
 
 /// Lets clients begin sessions.
 pub(crate) struct Front {
@@ -61,7 +61,7 @@ impl Front {
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let query = Query::of(request.uri());
         let is_websocket = query.transport == Some("websocket");
-        if is_websocket && !accept::is_wanted(request.headers()) {
+        if is_websocket && !is_wanted(request.headers()) {
             return Err(Refusal::BadRequest);
         }
         match query.session {

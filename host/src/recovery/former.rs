@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     address::ClientAddress,
-    broadcast::PAYMENTS_ROOM,
     connection::data::Data,
+    reserved::PAYMENTS_ROOM,
     settings::Settings,
     transport::{Selection, SocketKey},
     user::{User, UserId},

@@ -12,7 +12,7 @@ use tokio::{runtime::Handle, sync::mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Around, BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error,
+    Around, BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error, origins,
     random_word, redirect::Redirect, secret, warn_of_few_files,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
     dispatch::Dispatcher,
     host_header,
     native::{Endpoint, EndpointError, Front, Host, Setup},
-    origins, panics,
+    panics,
     reload::ConfigSource,
     socket::Sockets,
     tasks::Tasks,

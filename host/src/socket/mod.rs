@@ -25,8 +25,6 @@ use crate::{
     user::User,
 };
 
-pub(crate) use crate::namespace::MAIN_NAMESPACE;
-
 /// Decides about the clients of every namespace.
 pub(crate) struct Sockets {
     /// Where everything goes.
@@ -261,6 +259,7 @@ mod tests {
         config::{self, Config},
         history::History,
         metrics::Metrics,
+        namespace::MAIN_NAMESPACE,
         transport::Namespaces,
     };
 

@@ -1,11 +1,11 @@
 //! The Socket.IO endpoint: which requests are served, and by whom. Requests are refused in the order
 //! and the words of the Node server.
 
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{ConnectInfo, Request, State},
+    extract::{Request, State},
     handler::Handler,
     http::{Method, Uri},
     response::{IntoResponse, Response},
@@ -13,13 +13,14 @@ use axum::{
 };
 
 use super::{
-    handshake::Handshake, polling, refusal::Refusal, session::Transport, sessions::Sessions,
-    websocket::accept,
+    origin::Origin,
+    polling,
+    refusal::Refusal,
+    session::Transport,
+    sessions::Sessions,
+    websocket::{accept, wanted},
 };
-use crate::{
-    address::ClientAddress,
-    transport::net::{Deferral, Peer},
-};
+use crate::transport::net::Deferral;
 
 /// What a request asks for.
 pub(crate) struct Query<'a> {
@@ -66,30 +67,6 @@ where
         .route(&format!("{path}/"), methods)
 }
 
-/// Where a new session comes from.
-pub(crate) struct Origin {
-    /// The client's address.
-    pub address: ClientAddress,
-    /// What of the request may be read later.
-    pub handshake: Option<Box<Handshake>>,
-}
-
-impl Origin {
-    fn of(request: &Request, sessions: &Sessions) -> Result<Self, Refusal> {
-        Ok(Self {
-            address: admit(request, sessions)?,
-            handshake: Handshake::of(request, sessions)?,
-        })
-    }
-}
-
-/// The address of a client that wants to begin a session, if it may.
-pub(crate) fn admit(request: &Request, sessions: &Sessions) -> Result<ClientAddress, Refusal> {
-    let peer = request.extensions().get::<ConnectInfo<Peer>>();
-    let peer = peer.map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.0.ip());
-    sessions.admit(peer, request.headers())
-}
-
 async fn serve(State(sessions): State<Arc<Sessions>>, request: Request) -> Response {
     answered(answer(sessions, request).await)
 }
@@ -110,7 +87,7 @@ async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, R
         Some("polling") => false,
         _ => return Err(Refusal::UnknownTransport),
     };
-    let wants_upgrade = accept::is_wanted(request.headers());
+    let wants_upgrade = wanted::is_wanted(request.headers());
     if let Some(id) = query.session {
         if let Some(relay) = sessions.relay()
             && let Some(server) = relay.other(id, &request)?

@@ -3,6 +3,7 @@
 mod front;
 mod handshake;
 mod inbox;
+mod origin;
 mod outbox;
 mod polling;
 mod refusal;
@@ -10,14 +11,16 @@ mod relay;
 mod session;
 mod sessions;
 mod sweep;
+mod turn;
 mod websocket;
 
-pub(crate) use front::{Query, admit, router, routes};
+pub(crate) use front::{Query, router, routes};
 pub(crate) use handshake::{Handshake, Part};
+pub(crate) use origin::admit;
 pub(super) use outbox::Pushed;
 pub(crate) use refusal::Refusal;
 pub(crate) use relay::Relay;
 pub(crate) use session::in_process::Sent;
 pub(crate) use session::{EndReason, Ended, Malformed, Receiver, Session};
 pub(crate) use sessions::{Door, Guest, Policy, Sessions, Task};
-pub(crate) use websocket::{accept, frame};
+pub(crate) use websocket::{accept, frame, wanted::is_wanted};

@@ -9,7 +9,8 @@ use axum::{
 };
 use serde_json::json;
 
-use super::websocket::accept::VERSION;
+/// The version of the websocket protocol (RFC 6455).
+pub(crate) const WEBSOCKET_VERSION: &str = "13";
 
 /// When a client that found no room may try again, in seconds.
 const RETRY_AFTER: u64 = 5;
@@ -81,7 +82,7 @@ impl IntoResponse for Refusal {
         let more = match self {
             Self::UnsupportedWebSocketVersion => Some((
                 header::SEC_WEBSOCKET_VERSION,
-                HeaderValue::from_static(VERSION),
+                HeaderValue::from_static(WEBSOCKET_VERSION),
             )),
             Self::TooManySessions => Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER))),
             Self::TooOften(wait) => {

@@ -19,9 +19,10 @@ use super::{
     handshake::Handshake,
     inbox::{Inbox, Kept, LetIn, Received, Routed},
     outbox::{Flushed, Outbox, Pushed},
-    polling::{self, Turn, payload},
+    polling::payload,
     sessions::{Policy, Sessions, Task},
     sweep::Due,
+    turn::Turn,
     websocket::frame::{self, CloseCode},
 };
 use crate::{
@@ -607,7 +608,7 @@ impl Session {
         {
             self.tell_end(EndReason::TransportClose);
             self.outbox
-                .push_last(frame::frame(frame::TEXT, polling::NOTHING.as_bytes()));
+                .push_last(frame::frame(frame::TEXT, payload::NOTHING.as_bytes()));
             self.flush();
             let sweep = &self.sessions.sweep;
             sweep.schedule(Arc::downgrade(self), LAST_POLL, Due::Close);
@@ -617,7 +618,7 @@ impl Session {
     /// Sends back the poll that waits.
     pub(super) fn send_back_poll(self: &Arc<Self>) {
         if !self.outbox.is_waiting() {
-            self.send(polling::NOTHING);
+            self.send(payload::NOTHING);
         }
     }
 

@@ -1,6 +1,6 @@
 //! How many rooms plugins may put a connection into.
 
-use crate::grant;
+use crate::reserved::is_reserved;
 
 /// A connection is in as many rooms as it may be.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +26,7 @@ impl MaxRooms {
             if other == room {
                 return Ok(());
             }
-            count += usize::from(!grant::is_reserved(other));
+            count += usize::from(!is_reserved(other));
         }
         if count < self.0 {
             Ok(())

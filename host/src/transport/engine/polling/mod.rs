@@ -2,15 +2,7 @@
 
 pub(super) mod payload;
 
-use std::{
-    future::poll_fn,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::Poll,
-};
+use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use axum::{
     extract::Request,
@@ -19,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use engineioxide_core::Packet;
-use futures_util::{StreamExt, task::AtomicWaker};
+use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::task::yield_now;
 
@@ -31,9 +23,6 @@ use super::{
 
 /// So many packets of one body are handled before others get their turn.
 const PACKETS_IN_A_ROW: usize = 64;
-
-/// The packet of a poll that comes back without others.
-pub(super) const NOTHING: &str = "6";
 
 /// Waits for packets.
 pub(super) async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
@@ -137,49 +126,6 @@ fn receive(session: &Arc<Session>, packet: Packet) -> Result<(), EndReason> {
 pub(super) fn response(packets: Bytes) -> Response {
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
     ([(header::CONTENT_TYPE, TEXT)], packets).into_response()
-}
-
-/// A request of a kind of which a client may have one at a time.
-#[derive(Default)]
-pub(super) struct Turn {
-    is_taken: AtomicBool,
-    has_ended: AtomicBool,
-    request: AtomicWaker,
-}
-
-/// The request is under way.
-pub(super) struct UnderWay<'a>(&'a Turn);
-
-impl Turn {
-    /// Begins one; none if there is one already.
-    pub(super) fn begin(&self) -> Option<UnderWay<'_>> {
-        let is_free = !self.is_taken.swap(true, Ordering::AcqRel);
-        is_free.then(|| UnderWay(self))
-    }
-
-    /// The session ends, and the request with it.
-    pub(super) fn end(&self) {
-        self.has_ended.store(true, Ordering::Release);
-        self.request.wake();
-    }
-
-    /// Waits for that.
-    async fn ended(&self) {
-        poll_fn(|cx| {
-            self.request.register(cx.waker());
-            match self.has_ended.load(Ordering::Acquire) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        self.0.is_taken.store(false, Ordering::Release);
-    }
 }
 
 /// Ends a session if the client goes away in the middle of a request: nobody knows what it has got.

@@ -12,6 +12,9 @@ use http_body_util::Full;
 
 use crate::transport::engine::websocket::frame::{self, TEXT};
 
+/// The packet of a poll that comes back without others.
+pub(in crate::transport::engine) const NOTHING: &str = "6";
+
 /// Between two packets.
 pub(crate) const SEPARATOR: u8 = 0x1e;
 

@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use self::proof::{HEADER, Proofs};
-use super::{refusal::Refusal, websocket::accept};
+use super::{refusal::Refusal, websocket::wanted};
 use crate::{
     cluster::{Cluster, Seal},
     config::ServerAddress,
@@ -165,7 +165,7 @@ impl Relay {
     async fn try_pass_on(&self, server: &str, mut request: Request) -> Result<Response, Refusal> {
         let address = self.cluster.address_of(server).await;
         let address = address.ok_or(Refusal::UnknownSession)?;
-        let upgrade = accept::is_wanted(request.headers());
+        let upgrade = wanted::is_wanted(request.headers());
         let upgrade = upgrade.then(|| hyper::upgrade::on(&mut request));
         let request = self.passed_on(server, &address, request, upgrade.is_some())?;
         let answer = self.ask().await(request);

@@ -15,16 +15,13 @@ use tungstenite::handshake::derive_accept_key;
 use super::{WebSocket, upgrade};
 use crate::transport::{
     engine::{
-        front::Origin,
-        refusal::Refusal,
+        origin::Origin,
+        refusal::{Refusal, WEBSOCKET_VERSION},
         session::{EndReason, Session},
         sessions::Sessions,
     },
     net,
 };
-
-/// The version of the protocol (RFC 6455).
-pub(crate) const VERSION: &str = "13";
 
 /// The digits of a key, without what fills it up.
 const KEY_DIGITS: usize = 22;
@@ -35,20 +32,6 @@ pub(crate) struct Accepted {
     pub io: net::Stream,
     /// What the client sent right behind its request.
     pub read: Bytes,
-}
-
-/// Whether the client wants to leave HTTP for a websocket.
-pub(crate) fn is_wanted(headers: &HeaderMap) -> bool {
-    has_token(headers, header::UPGRADE, "websocket")
-        && has_token(headers, header::CONNECTION, "upgrade")
-}
-
-fn has_token(headers: &HeaderMap, name: header::HeaderName, token: &str) -> bool {
-    let values = headers.get_all(name).into_iter();
-    values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|value| value.trim().eq_ignore_ascii_case(token))
 }
 
 /// Begins a session.
@@ -110,7 +93,7 @@ pub(crate) fn answer(mut request: Request) -> Result<(Response, OnUpgrade), Refu
     }
     if headers
         .get(header::SEC_WEBSOCKET_VERSION)
-        .is_none_or(|version| version != VERSION)
+        .is_none_or(|version| version != WEBSOCKET_VERSION)
     {
         return Err(Refusal::UnsupportedWebSocketVersion);
     }

@@ -5,6 +5,7 @@ pub(crate) mod accept;
 pub(crate) mod frame;
 mod reader;
 pub(super) mod upgrade;
+pub(super) mod wanted;
 
 use std::{
     cell::RefCell,
