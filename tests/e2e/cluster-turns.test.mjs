@@ -23,8 +23,12 @@ const PLUGIN = {
 };
 const SERIAL = '[cluster]\nserial = "cluster"\n';
 
-const startServers = (t, redis, { count = 2, config = SERIAL } = {}) =>
-  Promise.all(Array.from({ length: count }, () => startMember(t, redis, { plugins: [PLUGIN], config })));
+/** Two servers that have found each other: until then each takes turns by itself. */
+async function startServers(t, redis, { config = SERIAL } = {}) {
+  const servers = await Promise.all([1, 2].map(() => startMember(t, redis, { plugins: [PLUGIN], config })));
+  for (const server of servers) await until(async () => (await notReady(server)).length === 0);
+  return servers;
+}
 
 /** A socket that is asked: `has` are the names of its calls that were, and `goOn` lets them. */
 async function player(t, server, asked) {
