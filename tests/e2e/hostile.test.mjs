@@ -346,6 +346,15 @@ const TABLE = {
       assert.match(denied, /127\.0\.0\.1 is not on the internet/);
     },
   },
+  wasi_requests: {
+    refused: /needs a grant/,
+    group: 'answers',
+    grants: ['store'],
+    async works({ socket }) {
+      const answers = await ask(socket, 'wasi_requests', [{ authority: '127.0.0.1:1' }]);
+      assert.deepEqual(answers, [{ refused: 'ErrorCode::HttpRequestDenied' }]);
+    },
+  },
   votes: {
     refused: /needs a grant/,
     group: 'answers',

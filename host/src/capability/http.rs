@@ -7,7 +7,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use tokio::time::timeout_at;
 
-use super::{RESERVE, State, denied, permits::Places};
+use super::{
+    RESERVE, State,
+    byte_budget::ByteBudget,
+    denied,
+    permits::{Place, Places},
+};
 use crate::{
     config::HttpRule,
     guest::{Error, http as guest_http},
@@ -30,6 +35,21 @@ pub struct HttpAccess {
     pub metrics: CallMetrics,
 }
 
+impl HttpAccess {
+    /// Counts what came of a request: its status, or why there is none.
+    pub(super) fn count(&self, sent: Result<u16, &Error>) {
+        self.metrics.requested(outcome(sent));
+    }
+
+    /// A place among the calls of the plugin that wait for servers, by the `deadline`.
+    pub(super) async fn place(&self, deadline: Instant) -> Result<Place, Error> {
+        let place = self.places.take(deadline).await;
+        place.ok_or_else(|| {
+            Error::Busy("requests: too many calls of the plugin wait for servers".into())
+        })
+    }
+}
+
 impl guest_http::Host for State {
     async fn send(
         &mut self,
@@ -37,17 +57,46 @@ impl guest_http::Host for State {
     ) -> wasmtime::Result<Result<guest_http::Response, Error>> {
         self.meter.host_call(request_bytes(&request))?;
         let sent = self.send_request(request).await;
-        self.http.metrics.requested(outcome(&sent));
+        let http = &self.http;
+        http.count(sent.as_ref().map(|response| response.status));
         Ok(sent)
     }
 }
 
-/// A request that may be sent.
-struct Checked {
-    request: Request<Full<Bytes>>,
+/// A request that may be sent, but for its body.
+pub(super) struct Permitted {
+    request: Request<()>,
     reach: Reach,
     /// The server, for what is said of it.
     server: String,
+}
+
+impl Permitted {
+    /// Sends it and waits for the answer, which counts to the `boundary` and may have so many bytes.
+    pub(super) async fn send(
+        self,
+        body: Bytes,
+        http: &HttpAccess,
+        boundary: &ByteBudget,
+        max_bytes: usize,
+        deadline: Instant,
+    ) -> Result<Answer, Error> {
+        let Self {
+            request,
+            reach,
+            server,
+        } = self;
+        let sending = http
+            .client
+            .send(request.map(|()| Full::from(body)), reach, max_bytes);
+        let sent = timeout_at(deadline.into(), sending).await;
+        match sent.map_err(|_| Error::TimedOut)? {
+            Ok(answer) => boundary.take(answer.bytes()).map(|()| answer),
+            Err(NoAnswer::TooLarge) => Err(boundary.full()),
+            Err(NoAnswer::OutOfReach) => Err(out_of_reach(&server, reach)),
+            Err(NoAnswer::Broken(reason)) => Err(Error::Unreachable(format!("{server}: {reason}"))),
+        }
+    }
 }
 
 impl State {
@@ -55,54 +104,53 @@ impl State {
         &mut self,
         request: guest_http::Request,
     ) -> Result<guest_http::Response, Error> {
+        let timeout = request.timeout_ms;
+        let timeout = timeout.map(|ms| Duration::from_millis(ms.into()));
+        let deadline = self.request_deadline(timeout)?;
+        let url = self.granted_url(&request.url)?;
+        let method = checked_method(&request.method)?;
+        let headers = checked_headers(request.headers)?;
+        let permitted = self.permitted(&url, method, headers)?;
+        self.meter.effect()?;
+        let http = self.http.clone();
+        let _place = http.place(deadline).await?;
+        self.acted = true;
+        let boundary = self.meter.shared_boundary();
+        let body = request.body.into();
+        let sending = permitted.send(body, &http, boundary, boundary.left(), deadline);
+        sending.await.map(response)
+    }
+
+    /// When a request of the call that is under way must have its answer.
+    pub(super) fn request_deadline(&self, timeout: Option<Duration>) -> Result<Instant, Error> {
         let Some(until) = self.until else {
             let reason = "requests cannot be sent before the plugin has described itself";
             return Err(Error::Invalid(reason.into()));
         };
-        let timeout = request.timeout_ms;
-        let Checked {
-            request,
-            reach,
-            server,
-        } = self.checked_request(request)?;
         let deadline = until.checked_sub(RESERVE).unwrap_or(until);
-        let deadline = timeout.map_or(deadline, |ms| {
-            deadline.min(Instant::now() + Duration::from_millis(ms.into()))
-        });
-        self.meter.effect()?;
-        let http = self.http.clone();
-        let place = http.places.take(deadline).await;
-        let Some(_place) = place else {
-            let reason = "requests: too many calls of the plugin wait for servers";
-            return Err(Error::Busy(reason.into()));
-        };
-        self.acted = true;
-        let max_bytes = self.meter.boundary_left();
-        let sending = http.client.send(request, reach, max_bytes);
-        let sent = timeout_at(deadline.into(), sending).await;
-        match sent.map_err(|_| Error::TimedOut)? {
-            Ok(answer) => {
-                self.meter.answer(answer.bytes())?;
-                Ok(response(answer))
-            }
-            Err(NoAnswer::TooLarge) => Err(self.meter.boundary_full()),
-            Err(NoAnswer::OutOfReach) => Err(out_of_reach(&server, reach)),
-            Err(NoAnswer::Broken(reason)) => Err(Error::Unreachable(format!("{server}: {reason}"))),
-        }
+        let asked = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        Ok(asked.map_or(deadline, |asked| deadline.min(asked)))
     }
 
-    /// Checks what the guest wants to be sent, and puts in what `mixlab.toml` says.
-    fn checked_request(&self, request: guest_http::Request) -> Result<Checked, Error> {
-        let url = Destination::parse(&request.url)
-            .map_err(|error| Error::Invalid(format!("url: {error}")))?;
-        let grants = self.grants();
-        if !grants.http(&url) {
+    /// Reads a URL, if the plugin may send requests there.
+    pub(super) fn granted_url(&self, url: &str) -> Result<Destination, Error> {
+        let url =
+            Destination::parse(url).map_err(|error| Error::Invalid(format!("url: {error}")))?;
+        if !self.grants().http(&url) {
             return Err(denied(format_args!("http:{url}")));
         }
-        let method = checked_method(&request.method)?;
-        let mut headers = checked_headers(request.headers)?;
+        Ok(url)
+    }
+
+    /// Puts in what `mixlab.toml` says of a URL that is granted, and looks at its address.
+    pub(super) fn permitted(
+        &self,
+        url: &Destination,
+        method: Method,
+        mut headers: HeaderMap,
+    ) -> Result<Permitted, Error> {
         let mut reach = Reach::Public;
-        for rule in self.http.rules.iter().filter(|rule| rule.urls.covers(&url)) {
+        for rule in self.http.rules.iter().filter(|rule| rule.urls.covers(url)) {
             for (name, value) in &rule.header {
                 headers.insert(name, value.clone());
             }
@@ -113,23 +161,23 @@ impl State {
         let server = url.host().to_string();
         if let Host::Address(address) = url.host()
             && !reach.permits(*address)
-            && !grants.http_by_name(&url)
+            && !self.grants().http_by_name(url)
         {
             return Err(out_of_reach(&server, reach));
         }
-        let mut checked = Request::new(Full::from(request.body));
-        *checked.method_mut() = method;
-        *checked.uri_mut() = url.uri();
-        *checked.headers_mut() = headers;
-        Ok(Checked {
-            request: checked,
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        *request.uri_mut() = url.uri();
+        *request.headers_mut() = headers;
+        Ok(Permitted {
+            request,
             reach,
             server,
         })
     }
 }
 
-fn checked_method(method: &str) -> Result<Method, Error> {
+pub(super) fn checked_method(method: &str) -> Result<Method, Error> {
     let invalid = || Error::Invalid(format!("method: {method:?} is none that a plugin may send"));
     let method = Method::from_bytes(method.as_bytes()).map_err(|_| invalid())?;
     match method {
@@ -140,12 +188,8 @@ fn checked_method(method: &str) -> Result<Method, Error> {
 }
 
 fn checked_headers(given: Vec<(String, String)>) -> Result<HeaderMap, Error> {
-    if given.len() > MAX_HEADERS {
-        let reason = format!("headers: there are more than {MAX_HEADERS}");
-        return Err(Error::Invalid(reason));
-    }
+    check_number(given.len())?;
     let mut headers = HeaderMap::with_capacity(given.len() + 1);
-    let own = HeaderValue::from_static(concat!("mixlab/", env!("CARGO_PKG_VERSION")));
     for (name, value) in given {
         let invalid = |what| Error::Invalid(format!("headers: {name:?} {what}"));
         let name = HeaderName::try_from(&name).map_err(|_| invalid("is no name of a header"))?;
@@ -156,8 +200,23 @@ fn checked_headers(given: Vec<(String, String)>) -> Result<HeaderMap, Error> {
             .map_err(|_| invalid("has a value that no header may have"))?;
         headers.append(name, value);
     }
+    Ok(with_own_name(headers))
+}
+
+/// Whether a request may have so many headers.
+pub(super) fn check_number(headers: usize) -> Result<(), Error> {
+    if headers > MAX_HEADERS {
+        let reason = format!("headers: there are more than {MAX_HEADERS}");
+        return Err(Error::Invalid(reason));
+    }
+    Ok(())
+}
+
+/// Adds who sends them, where the plugin does not say it.
+pub(super) fn with_own_name(mut headers: HeaderMap) -> HeaderMap {
+    let own = HeaderValue::from_static(concat!("mixlab/", env!("CARGO_PKG_VERSION")));
     headers.entry(header::USER_AGENT).or_insert(own);
-    Ok(headers)
+    headers
 }
 
 fn out_of_reach(server: &str, reach: Reach) -> Error {
@@ -189,15 +248,13 @@ fn request_bytes(request: &guest_http::Request) -> usize {
 }
 
 /// A fixed word for metrics.
-fn outcome(sent: &Result<guest_http::Response, Error>) -> &'static str {
+fn outcome(sent: Result<u16, &Error>) -> &'static str {
     match sent {
-        Ok(response) => match response.status {
-            ..200 => "1xx",
-            200..300 => "2xx",
-            300..400 => "3xx",
-            400..500 => "4xx",
-            500.. => "5xx",
-        },
+        Ok(..200) => "1xx",
+        Ok(200..300) => "2xx",
+        Ok(300..400) => "3xx",
+        Ok(400..500) => "4xx",
+        Ok(500..) => "5xx",
         Err(Error::Denied(_)) => "denied",
         Err(Error::OverBudget(_)) => "over_budget",
         Err(Error::Busy(_)) => "busy",

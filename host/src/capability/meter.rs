@@ -1,7 +1,10 @@
 //! What a call may use, and what it has used.
 
+use std::sync::Arc;
+
 use wasmtime::ResourceLimiter;
 
+use super::byte_budget::ByteBudget;
 use crate::{guest::Error, plugin::is_out_of_time};
 
 /// How much one call may use of each.
@@ -64,7 +67,8 @@ impl OverBudget {
 pub struct Meter {
     allowance: Allowance,
     memory_bytes: usize,
-    boundary_bytes: usize,
+    /// Shared with the requests that are under way.
+    boundary: Arc<ByteBudget>,
     host_calls: usize,
     effects: usize,
     log_bytes: usize,
@@ -78,7 +82,7 @@ impl Meter {
         Self {
             allowance,
             memory_bytes: 0,
-            boundary_bytes: 0,
+            boundary: Arc::new(ByteBudget::new("boundary", allowance.boundary_bytes)),
             host_calls: 0,
             effects: 0,
             log_bytes: 0,
@@ -100,7 +104,11 @@ impl Meter {
 
     /// Starts the next call.
     pub fn reset(&mut self) {
-        self.boundary_bytes = 0;
+        match Arc::get_mut(&mut self.boundary) {
+            Some(boundary) => boundary.reset(),
+            // What is left of the former call's requests counts there.
+            None => self.boundary = Arc::new(self.boundary.afresh()),
+        }
         self.host_calls = 0;
         self.effects = 0;
         self.log_bytes = 0;
@@ -110,7 +118,7 @@ impl Meter {
     pub(crate) fn used(&self) -> Used {
         Used {
             memory_bytes: self.memory_bytes,
-            boundary_bytes: self.boundary_bytes,
+            boundary_bytes: self.boundary.used(),
             host_calls: self.host_calls,
             effects: self.effects,
             log_bytes: self.log_bytes,
@@ -143,34 +151,28 @@ impl Meter {
 
     /// Counts bytes that cross the boundary.
     pub fn boundary(&mut self, bytes: usize) -> Result<(), OverBudget> {
-        self.boundary_bytes = self.boundary_bytes.saturating_add(bytes);
-        if self.boundary_bytes > self.allowance.boundary_bytes {
-            return Err(OverBudget::bytes("boundary", self.allowance.boundary_bytes));
-        }
-        Ok(())
+        self.boundary.charge(bytes)
     }
 
     /// Counts bytes that others have sent meanwhile, if there is room for them: how many they are
     /// is not the guest's doing, so they do not fail the call.
     pub fn answer(&mut self, bytes: usize) -> Result<(), Error> {
-        if bytes > self.boundary_left() {
-            return Err(self.boundary_full());
-        }
-        self.boundary_bytes += bytes;
-        Ok(())
+        self.boundary.take(bytes)
     }
 
     /// How many bytes may still cross the boundary.
     pub fn boundary_left(&self) -> usize {
-        self.allowance
-            .boundary_bytes
-            .saturating_sub(self.boundary_bytes)
+        self.boundary.left()
     }
 
     /// What a guest is told of an answer for which there is no room.
     pub fn boundary_full(&self) -> Error {
-        let over = OverBudget::bytes("boundary", self.allowance.boundary_bytes);
-        Error::OverBudget(format!("boundary = {}", over.allowed))
+        self.boundary.full()
+    }
+
+    /// What may cross the boundary in this call, for what counts beside the guest.
+    pub(super) fn shared_boundary(&self) -> &Arc<ByteBudget> {
+        &self.boundary
     }
 
     /// Counts bytes of the log.

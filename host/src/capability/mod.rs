@@ -3,6 +3,7 @@
 
 mod ask;
 mod broadcast;
+mod byte_budget;
 mod clock;
 mod connection;
 mod emit;
@@ -19,6 +20,7 @@ mod sockets;
 mod source;
 mod store;
 mod timers;
+mod wasi_http;
 
 use std::{
     sync::Arc,
@@ -33,6 +35,9 @@ pub(crate) use http::HttpAccess;
 pub(crate) use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget, Used};
 pub(crate) use output::{Output, Written};
 pub(crate) use permits::{Hold, Permits, Places};
+pub(crate) use wasi_http::add_to_linker as add_wasi_http_to_linker;
+
+use wasi_http::WasiHttp;
 
 use crate::{
     broadcast::Broadcast,
@@ -99,6 +104,8 @@ pub struct State {
     asks: Arc<Places>,
     /// What the plugin sends requests with.
     http: Arc<HttpAccess>,
+    /// What it has of `wasi:http`.
+    wasi_http: WasiHttp,
     /// The script that it is, if it is one.
     program: Option<Arc<Program>>,
 }
@@ -123,6 +130,7 @@ impl State {
             .build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
+        let wasi_http = WasiHttp::new(allowance.boundary_bytes);
         Self {
             wasi,
             table,
@@ -143,6 +151,7 @@ impl State {
             may_ask: false,
             asks,
             http,
+            wasi_http,
             program: None,
         }
     }
@@ -190,6 +199,7 @@ impl State {
         self.connection = None;
         self.identity = None;
         self.given = None;
+        self.wasi_http.end_call();
         Recorded {
             effects: std::mem::take(&mut self.effects),
             transaction: self.transaction.take(),

@@ -15,6 +15,13 @@ const FREE: [&str; 3] = [
     "mixlab:plugin/log",
 ];
 
+/// WASI's own way to send requests. Libraries have it in their worlds whether it is used or not, so that
+/// without a grant it is there, and refuses each request.
+const WASI_HTTP: [&str; 2] = ["wasi:http/outgoing-handler", "wasi:http/types"];
+
+/// The grant for it.
+const HTTP_GRANT: &str = "http:URL";
+
 /// Functions that need no grant, of interfaces where others do.
 const FREE_FUNCTIONS: [(&str, &str); 2] = [
     ("mixlab:plugin/sockets", "data"),
@@ -84,7 +91,7 @@ const GRANTED: &[Granted] = &[
     ("mixlab:plugin/emit", "emit", "emit", Grants::any_emit),
     ("mixlab:plugin/ask", "ask", "ask", Grants::any_ask),
     ("mixlab:plugin/ask", "ask-sockets", "ask", Grants::any_ask),
-    ("mixlab:plugin/http", "send", "http:URL", Grants::any_http),
+    ("mixlab:plugin/http", "send", HTTP_GRANT, Grants::any_http),
     (
         "mixlab:plugin/sockets",
         "handshake",
@@ -223,6 +230,8 @@ pub(super) struct Wanted {
     pub ask: bool,
     /// `http`.
     pub http: bool,
+    /// `wasi:http`, beside it.
+    pub wasi_http: bool,
     /// `sockets`.
     pub sockets: bool,
     /// `history`.
@@ -274,6 +283,7 @@ impl Wanted {
             filters: self.filters,
             webhooks: self.webhooks,
             migrations: self.migrations,
+            wasi_http: self.wasi_http,
             ..Self::of_everything(grants, self.requests)
         }
     }
@@ -336,6 +346,10 @@ pub(super) fn check(
         let interface = name
             .split_once('@')
             .map_or(name, |(interface, _)| interface);
+        if WASI_HTTP.contains(&interface) {
+            wanted.wasi_http = true;
+            continue;
+        }
         if interface.starts_with("wasi:") || FREE.contains(&interface) {
             continue;
         }
@@ -380,8 +394,12 @@ pub(super) fn check(
     let Wanted {
         requests,
         may_request,
+        wasi_http,
         ..
     } = &mut wanted;
+    if *wasi_http {
+        may_request.push(HTTP_GRANT);
+    }
     may_request.retain(|grant| !requests.contains(grant));
     if wanted.offers {
         return Ok(wanted.of_all(grants));

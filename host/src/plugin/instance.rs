@@ -41,6 +41,7 @@ pub(super) struct Prepared {
     weight: Weight,
     may_request: Vec<&'static str>,
     uses_store: bool,
+    uses_wasi_http: bool,
     ticker: Ticker,
 }
 
@@ -123,6 +124,7 @@ impl Prepared {
             requests: wanted.requests,
             may_request: wanted.may_request,
             uses_store,
+            uses_wasi_http: wanted.wasi_http,
             lifecycle: LifecycleIndices::new(&pre)?,
             events: EventsIndices::new(&pre)?,
             connections: wanted
@@ -185,6 +187,9 @@ impl Prepared {
         let mut store = Store::new(self.pre.engine(), state);
         if let Some(program) = &self.program {
             store.data_mut().run_script(program.clone());
+        }
+        if self.uses_wasi_http {
+            store.data_mut().let_use_wasi_http();
         }
         store.limiter(|state| &mut state.meter);
         store.epoch_deadline_async_yield_and_update(YIELD_TICKS);

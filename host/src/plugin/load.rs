@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     broadcast::Broadcast,
-    capability::{Allowance, HttpAccess, Permits, Places, State},
+    capability::{Allowance, HttpAccess, Permits, Places, State, add_wasi_http_to_linker},
     config::{self, Budget, FilterFailure, HttpRule},
     grant::Grants,
     guest::{self, Description},
@@ -166,7 +166,7 @@ pub(crate) enum LoadError {
     Store(String),
     /// It sends requests, and none of its calls may wait for them.
     #[error(
-        "it imports mixlab:plugin/http, and instances = {0} leaves none that may wait for servers: add \
+        "it sends requests, and instances = {0} leaves none that may wait for servers: add \
          requests = 1 to its budget, if a slow server may stop it meanwhile"
     )]
     NoRequests(usize),
@@ -619,8 +619,9 @@ async fn prepare_script(
     program
         .main()
         .map_err(|reason| LoadError::Script(reason.to_owned()))?;
-    let wanted = Wanted::of_script(&source.grants.load(), program.may_request());
-    check_waits(&wanted, &source.budget)?;
+    let grants = source.grants.load();
+    let wanted = Wanted::of_script(&grants, program.may_request());
+    check_waits(&wanted, &grants, &source.budget)?;
     let ticker = engine.ticker().clone();
     Prepared::new(
         runtime.pre,
@@ -650,11 +651,12 @@ fn not_compiled(error: CompileError, budget: Duration) -> LoadError {
 }
 
 /// Whoever waits for clients or servers needs an instance that may.
-fn check_waits(wanted: &Wanted, budget: &Budget) -> Result<(), LoadError> {
+fn check_waits(wanted: &Wanted, grants: &Grants, budget: &Budget) -> Result<(), LoadError> {
     if wanted.ask && budget.asks() == 0 {
         return Err(LoadError::NoAsks(budget.instances));
     }
-    if wanted.http && budget.requests() == 0 {
+    let sends_requests = wanted.http || wanted.wasi_http && grants.any_http();
+    if sends_requests && budget.requests() == 0 {
         return Err(LoadError::NoRequests(budget.instances));
     }
     Ok(())
@@ -668,13 +670,16 @@ fn prepare(
 ) -> Result<Prepared, LoadError> {
     let wanted = imports::check(engine.wasm(), component, &source.grants.load())
         .map_err(LoadError::Imports)?;
-    check_waits(&wanted, &source.budget)?;
+    check_waits(&wanted, &source.grants.load(), &source.budget)?;
     let mut linker = engine.base_linker();
     let types = |error: wasmtime::Error| LoadError::Types(format!("{error:#}"));
     if wanted.offers {
         link_everything(&mut linker).map_err(types)?;
     } else {
         link(&mut linker, &wanted).map_err(types)?;
+    }
+    if wanted.wasi_http {
+        add_wasi_http_to_linker(&mut linker).map_err(types)?;
     }
     let pre = linker.instantiate_pre(component).map_err(types)?;
     Prepared::new(pre, wanted, weight, engine.ticker().clone(), None).map_err(types)

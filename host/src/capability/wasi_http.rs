@@ -1,0 +1,435 @@
+//! `wasi:http/outgoing-handler`: what `http.send` does, for guests whose libraries speak WASI's own
+//! interface. A request is held against the same grants, and sent in the same way. Its parts
+//! (`wasi:http/types`) are those of wasmtime.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Response, header};
+use http_body_util::{BodyExt, Full};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout_at},
+};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use wasmtime::{
+    StoreContextMut,
+    component::{Linker, Resource},
+};
+use wasmtime_wasi_http::{
+    Error as WasiError, ForbiddenHeaderFilter, RequestOptions, WasiBody, WasiHttp as Types,
+    WasiHttpCtx, WasiHttpCtxView, WasiHttpHooks, WasiHttpView,
+    p2::{
+        bindings::{
+            LinkOptions,
+            http::types::{self, ErrorCode, Method, Scheme},
+        },
+        types::{HostFutureIncomingResponse, HostOutgoingRequest},
+    },
+};
+
+use super::{
+    State,
+    byte_budget::ByteBudget,
+    http::{HttpAccess, Permitted, check_number, checked_method, with_own_name},
+};
+use crate::{
+    guest::{
+        Error,
+        log::{Host as _, Level},
+    },
+    http_client::{Answer, is_of_host},
+};
+
+/// How many things of the host an instance may hold that has requests and their headers among them, which
+/// take more than others.
+const MAX_HANDLES: usize = 128;
+
+/// How large the headers may be that a guest makes, about.
+const MAX_FIELD_BYTES: usize = 16 * 1024;
+
+/// In pieces of at most so many bytes a guest writes the body of a request.
+const BODY_PIECE_BYTES: usize = 16 * 1024;
+
+/// The interface whose one function is the host's own.
+const HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
+
+/// Links both interfaces.
+pub(crate) fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    let options = LinkOptions::default();
+    types::add_to_linker::<_, Types>(linker, &options.into(), State::http)?;
+    let mut handler = linker.instance(HANDLER)?;
+    handler.func_wrap(
+        "handle",
+        |mut store: StoreContextMut<State>, (request, options)| {
+            Ok((store.data_mut().handle(request, options)?,))
+        },
+    )
+}
+
+/// What an instance has of `wasi:http`.
+pub(super) struct WasiHttp {
+    context: WasiHttpCtx,
+    hooks: Hooks,
+    /// None until the call that is under way sends its first request.
+    under_way: Option<UnderWay>,
+    /// Bodies of answers that the guest has not let go of, by whatever call it got them.
+    kept: Arc<ByteBudget>,
+}
+
+/// The requests of a call, which end with it.
+struct UnderWay {
+    ended: CancellationToken,
+    _end: DropGuard,
+    /// They are sent one after the other: a call waits for one server at a time.
+    turn: Arc<Mutex<()>>,
+}
+
+impl WasiHttp {
+    /// For an instance whose calls may have answers of so many bytes.
+    pub(super) fn new(boundary_bytes: usize) -> Self {
+        let mut context = WasiHttpCtx::new();
+        context.set_field_size_limit(MAX_FIELD_BYTES);
+        Self {
+            context,
+            hooks: Hooks,
+            under_way: None,
+            kept: Arc::new(ByteBudget::new("boundary", boundary_bytes)),
+        }
+    }
+
+    /// Ends the requests that are under way.
+    pub(super) fn end_call(&mut self) {
+        self.under_way = None;
+    }
+
+    fn under_way(&mut self) -> &UnderWay {
+        self.under_way.get_or_insert_with(|| {
+            let ended = CancellationToken::new();
+            UnderWay {
+                _end: ended.clone().drop_guard(),
+                ended,
+                turn: Arc::default(),
+            }
+        })
+    }
+}
+
+impl State {
+    /// The instance may hold parts of `wasi:http`.
+    pub(crate) fn let_use_wasi_http(&mut self) {
+        self.table.set_max_capacity(MAX_HANDLES);
+    }
+
+    /// `outgoing-handler.handle`.
+    fn handle(
+        &mut self,
+        request: Resource<HostOutgoingRequest>,
+        options: Option<Resource<RequestOptions>>,
+    ) -> wasmtime::Result<Result<Resource<HostFutureIncomingResponse>, ErrorCode>> {
+        let request = self.table.delete(request)?;
+        let options = options.map(|options| self.table.delete(options));
+        let timeout = options.transpose()?.and_then(|it| it.first_byte_timeout);
+        self.meter.host_call(head_bytes(&request))?;
+        match self.start(request, timeout) {
+            Ok(answer) => Ok(Ok(self.table.push(answer)?)),
+            Err(Failure { code, error }) => {
+                self.http.count(Err(&error));
+                // The code has no room for the reason: it stands where the guest's own words do.
+                let line = format!("wasi:http: {}", in_words(&error));
+                self.write(Level::Warn, line)?;
+                Ok(Err(code))
+            }
+        }
+    }
+
+    /// Lets a request go its way, if it may.
+    fn start(
+        &mut self,
+        request: HostOutgoingRequest,
+        timeout: Option<Duration>,
+    ) -> Result<HostFutureIncomingResponse, Failure> {
+        let deadline = self.request_deadline(timeout).map_err(Failure::internal)?;
+        let url = self.granted_url(&url(&request)?);
+        let url = url.map_err(Failure::or(ErrorCode::HttpRequestUriInvalid))?;
+        let method = checked_method(name(&request.method));
+        let method = method.map_err(Failure::or(ErrorCode::HttpRequestMethodInvalid))?;
+        check_number(request.headers.len())
+            .map_err(Failure::or(ErrorCode::HttpRequestHeaderSectionSize(None)))?;
+        let mut headers = HeaderMap::from(request.headers);
+        // It is what the body has, and the host says so.
+        headers.remove(header::CONTENT_LENGTH);
+        let permitted = self.permitted(&url, method, with_own_name(headers))?;
+        self.meter.effect().map_err(Failure::internal)?;
+        self.acted = true;
+        let kept = self.wasi_http.kept.clone();
+        let UnderWay { ended, turn, .. } = self.wasi_http.under_way();
+        let exchange = Exchange {
+            permitted,
+            body: request.body,
+            turn: turn.clone(),
+            deadline: deadline.into(),
+            http: self.http.clone(),
+            boundary: self.meter.shared_boundary().clone(),
+            kept,
+        };
+        let sending = exchange.answered_until(ended.clone(), self.plugin.clone());
+        let sending = wasmtime_wasi::runtime::spawn(sending);
+        Ok(HostFutureIncomingResponse::Pending(sending))
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView {
+            hooks: &mut self.wasi_http.hooks,
+            table: &mut self.table,
+            ctx: &mut self.wasi_http.context,
+        }
+    }
+}
+
+/// A request on its way.
+struct Exchange {
+    permitted: Permitted,
+    body: Option<WasiBody>,
+    turn: Arc<Mutex<()>>,
+    deadline: Instant,
+    http: Arc<HttpAccess>,
+    boundary: Arc<ByteBudget>,
+    kept: Arc<ByteBudget>,
+}
+
+type Answered = Result<
+    (
+        Response<WasiBody>,
+        wasmtime_wasi::runtime::AbortOnDropJoinHandle<()>,
+    ),
+    WasiError,
+>;
+
+impl Exchange {
+    /// What comes of it, until its call has ended.
+    async fn answered_until(self, ended: CancellationToken, plugin: Arc<str>) -> Answered {
+        let (http, deadline) = (self.http.clone(), self.deadline);
+        let answered = ended.run_until_cancelled(timeout_at(deadline, self.answered()));
+        let Some(answered) = answered.await else {
+            return Err(WasiError::ConnectionTerminated);
+        };
+        let answered = answered.unwrap_or(Err(Failure::from(Error::TimedOut)));
+        let status = answered.as_ref().map(|response| response.status().as_u16());
+        http.count(status.map_err(|failure| &failure.error));
+        match answered {
+            // All of it is here: nobody has to work on.
+            Ok(response) => Ok((response, wasmtime_wasi::runtime::spawn(async {}))),
+            Err(Failure { code, error }) => {
+                let (plugin, reason) = (&*plugin, in_words(&error));
+                tracing::debug!(target: "plugin", plugin, "wasi:http: {reason}");
+                Err(code.into())
+            }
+        }
+    }
+
+    async fn answered(self) -> Result<Response<WasiBody>, Failure> {
+        let Self {
+            permitted,
+            body,
+            turn,
+            deadline,
+            http,
+            boundary,
+            kept,
+        } = self;
+        // First: a guest may write the bodies of several in whatever order it likes.
+        let body = match body {
+            Some(body) => collect(body, &boundary).await?,
+            None => Bytes::new(),
+        };
+        let _turn = turn.lock().await;
+        let _place = http.place(deadline.into()).await?;
+        let max_bytes = boundary.left().min(kept.left());
+        let sending = permitted.send(body, &http, &boundary, max_bytes, deadline.into());
+        let Answer {
+            status,
+            headers,
+            body,
+        } = sending.await?;
+        let mut response = Response::new(Full::from(keep(body, kept)?));
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response.map(|body| body.map_err(WasiError::from).boxed_unsync()))
+    }
+}
+
+/// Takes in the body of a request while the guest writes it.
+async fn collect(mut body: WasiBody, boundary: &ByteBudget) -> Result<Bytes, Failure> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|_| Failure {
+            code: ErrorCode::HttpProtocolError,
+            error: Error::Invalid("body: it was not finished".into()),
+        })?;
+        // Trailers are left out, as those of answers are.
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        let taken = boundary.take(data.len());
+        taken.map_err(Failure::or(ErrorCode::HttpRequestBodySize(None)))?;
+        bytes.extend_from_slice(&data);
+    }
+    Ok(bytes.into())
+}
+
+/// The body of an answer, which counts for as long as it is there.
+struct KeptBody {
+    body: Vec<u8>,
+    kept: Arc<ByteBudget>,
+}
+
+/// Has the body of an answer count, if there is room for it.
+fn keep(body: Vec<u8>, kept: Arc<ByteBudget>) -> Result<Bytes, Error> {
+    kept.take(body.len())?;
+    Ok(Bytes::from_owner(KeptBody { body, kept }))
+}
+
+impl AsRef<[u8]> for KeptBody {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+impl Drop for KeptBody {
+    fn drop(&mut self) {
+        self.kept.give_back(self.body.len());
+    }
+}
+
+/// What of wasmtime's implementation of the types is the host's own.
+struct Hooks;
+
+impl WasiHttpHooks for Hooks {
+    fn is_forbidden_header(&mut self, name: &HeaderName) -> bool {
+        is_forbidden(name)
+    }
+
+    fn forbidden_header_filter(&mut self) -> ForbiddenHeaderFilter {
+        Arc::new(is_forbidden)
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_PIECE_BYTES
+    }
+
+    /// For wasmtime's own handler, which is not linked.
+    fn send_request(
+        &mut self,
+        _request: http::Request<WasiBody>,
+        _options: Option<RequestOptions>,
+        _io: Box<dyn Future<Output = Result<(), WasiError>> + Send>,
+    ) -> Box<dyn Future<Output = Result<Sent, WasiError>> + Send> {
+        Box::new(async { Err(WasiError::ConfigurationError) })
+    }
+}
+
+type Sent = (
+    Response<WasiBody>,
+    Box<dyn Future<Output = Result<(), WasiError>> + Send>,
+);
+
+/// Libraries say how long a body is, and wasmtime holds them to it.
+fn is_forbidden(name: &HeaderName) -> bool {
+    is_of_host(name) && *name != header::CONTENT_LENGTH
+}
+
+/// Why there is no answer: as the guest is told, and in words.
+struct Failure {
+    code: ErrorCode,
+    error: Error,
+}
+
+impl Failure {
+    /// With this code, unless it is denied.
+    fn or(code: ErrorCode) -> impl FnOnce(Error) -> Self {
+        |error| match error {
+            Error::Denied(_) => error.into(),
+            error => Self { code, error },
+        }
+    }
+
+    /// With its reason in the code.
+    fn internal(error: Error) -> Self {
+        let reason = in_words(&error).into_owned();
+        Self {
+            code: ErrorCode::InternalError(Some(reason)),
+            error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        let code = match error {
+            Error::Denied(_) => ErrorCode::HttpRequestDenied,
+            Error::OverBudget(_) => ErrorCode::HttpResponseBodySize(None),
+            Error::Busy(_) => ErrorCode::ConnectionLimitReached,
+            Error::TimedOut => ErrorCode::HttpResponseTimeout,
+            Error::Unreachable(_) => ErrorCode::DestinationUnavailable,
+            error => return Self::internal(error),
+        };
+        Self { code, error }
+    }
+}
+
+fn in_words(error: &Error) -> Cow<'_, str> {
+    match error {
+        Error::Denied(text)
+        | Error::Invalid(text)
+        | Error::OverBudget(text)
+        | Error::Busy(text)
+        | Error::Unavailable(text)
+        | Error::Unreachable(text) => text.into(),
+        Error::TimedOut => "there was no answer in time".into(),
+        error => format!("{error:?}").into(),
+    }
+}
+
+/// The URL that the parts of a request make. Without a scheme it is one of HTTPS.
+fn url(request: &HostOutgoingRequest) -> Result<String, Failure> {
+    let scheme = match &request.scheme {
+        None | Some(Scheme::Https) => "https",
+        Some(Scheme::Http) => "http",
+        Some(Scheme::Other(name)) => name,
+    };
+    // Else the path's first segment would be taken for it.
+    let Some(authority) = request.authority.as_deref().filter(|it| !it.is_empty()) else {
+        let error = Error::Invalid("url: it names no server".into());
+        return Err(Failure::or(ErrorCode::HttpRequestUriInvalid)(error));
+    };
+    let path = request.path_with_query.as_deref().unwrap_or_default();
+    Ok(format!("{scheme}://{authority}{path}"))
+}
+
+fn name(method: &Method) -> &str {
+    match method {
+        Method::Get => "GET",
+        Method::Head => "HEAD",
+        Method::Post => "POST",
+        Method::Put => "PUT",
+        Method::Delete => "DELETE",
+        Method::Connect => "CONNECT",
+        Method::Options => "OPTIONS",
+        Method::Trace => "TRACE",
+        Method::Patch => "PATCH",
+        Method::Other(name) => name,
+    }
+}
+
+fn head_bytes(request: &HostOutgoingRequest) -> usize {
+    let headers = request.headers.iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.as_str().len() + value.len())
+        .sum();
+    let url = [&request.authority, &request.path_with_query];
+    let url: usize = url.into_iter().flatten().map(String::len).sum();
+    name(&request.method).len() + url + headers
+}
