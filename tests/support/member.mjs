@@ -168,6 +168,8 @@ async function openPolling(server, receive) {
 /** Tells a room one number after the other, as fast as it is heard. */
 export async function speak(t, server, room) {
   const socket = await connect(t, server);
+  let lost;
+  socket.on('disconnect', (reason) => (lost = reason));
   let last = 0;
   let answered = 0;
   let goesOn = true;
@@ -186,7 +188,8 @@ export async function speak(t, server, room) {
   const done = (async () => {
     while (goesOn) {
       socket.emit('tell', room, String(++last), () => answered++);
-      await until(() => last - answered < AHEAD, { timeout: 60_000 });
+      await until(() => lost || last - answered < AHEAD, { timeout: 60_000 });
+      if (lost) throw new Error(`the speaker has lost its connection: ${lost}`);
       await new Promise((resolve) => setTimeout(resolve, 2));
     }
   })();
