@@ -27,7 +27,11 @@ export async function startBalancer(t, servers) {
     if (ready.length === 0) return setTimeout(passOn, LOOK, near);
     join(near, connect(ready[next++ % ready.length].port, '127.0.0.1'), open);
   };
-  const listener = createServer(passOn);
+  const listener = createServer((near) => {
+    open.add(near);
+    near.on('error', () => {});
+    passOn(near);
+  });
   await look();
   const timer = setInterval(look, LOOK);
   t.after(() => {
