@@ -281,7 +281,7 @@ impl Scene {
                 Err(error) => return ending(Err(error)),
             };
             match error_code(&answer) {
-                Some(code) if BAD[bad].codes.contains(&&*code) => {
+                Some(code) if BAD[bad].codes.contains(&code) => {
                     self.calls_stopped[bad].fetch_add(1, Ordering::Relaxed);
                 }
                 // It failed so often that the server does not even call it for a while.
