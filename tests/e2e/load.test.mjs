@@ -2,7 +2,8 @@
 // what anything costs, only memory is asserted here.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { randomUUID } from 'node:crypto';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -15,9 +16,19 @@ import { until } from '../support/wait.mjs';
 const GUEST = ['--guest', join(GUESTS, 'stamped.wasm')];
 const SHORT = ['--warm-up', '200ms', '--time', '500ms'];
 
-/** Runs a scenario against a server of its own; resolves to its result. */
+/** Runs a scenario against servers of its own, none of which it leaves behind; resolves to its result. */
 async function load(scenario, ...args) {
-  const { stdout } = await promisify(execFile)(LOAD, [scenario, ...args, '--server', PROGRAM, '--format', 'json']);
+  const mark = randomUUID();
+  const options = { env: { ...process.env, MARK: mark } };
+  const { stdout } = await promisify(execFile)(LOAD, [scenario, ...args, '--server', PROGRAM, '--format', 'json'], options);
+  const isLeft = (process) => {
+    try {
+      return readFileSync(`/proc/${process}/environ`, 'latin1').includes(mark);
+    } catch {
+      return false;
+    }
+  };
+  assert.deepEqual(readdirSync('/proc').filter(isLeft), [], 'processes that were left behind');
   return JSON.parse(stdout.trim().split('\n').at(-1));
 }
 

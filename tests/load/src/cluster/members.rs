@@ -92,6 +92,15 @@ impl Members {
     }
 }
 
+impl Drop for Members {
+    /// Whoever still has a member, its server ends.
+    fn drop(&mut self) {
+        for member in &self.all {
+            member.kill();
+        }
+    }
+}
+
 impl Member {
     /// Starts it again.
     pub async fn start(&self) -> Result<()> {
