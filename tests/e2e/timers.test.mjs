@@ -69,6 +69,26 @@ test('one that comes again and again does so by the time that was meant', async 
   assert.equal(await fired(client, 'tick'), times, 'no more after it was cancelled');
 });
 
+test('one that comes every second is due by the second, and is no later in the end than in the beginning', async (t) => {
+  const config = { every: { tick: 1_000 } };
+  const server = await startServer(t, { plugins: [{ ...ALARMS, config }] });
+  const client = await connect(t, server);
+  const ticks = FULL ? 600 : 5;
+  const fired = () => received(client, 'alarms:fired');
+  await until(() => fired().length >= ticks, { timeout: 3_000 * ticks + 30_000 });
+  const dues = fired().map(([, , , due]) => due);
+  const [first] = dues;
+  assert.ok(dues.every((due) => (due - first) % 1_000 === 0), `${dues}`);
+  assert.ok(dues.every((due, n) => n === 0 || due > dues[n - 1]), `no time comes twice: ${dues}`);
+  if (!FULL) return;
+  // A machine that is busy makes single ones late; a clock that drifts would all of the last minute.
+  const late = fired().map(([, , late]) => late);
+  const least = (part) => Math.min(...part);
+  t.diagnostic(`late by ${least(late.slice(0, 60))} ms in the first minute, ${least(late.slice(-60))} ms in the last`);
+  assert.ok(least(late.slice(-60)) < 50, `${late.slice(-60)}`);
+  assert.deepEqual(dues, range(dues.length).map((n) => first + n * 1_000), 'none was lost');
+});
+
 test('a timer that fails is tried again, nothing of what it did has happened, and is given up at last', async (t) => {
   const server = await startServer(t, { plugins: [ALARMS] });
   const client = await connect(t, server);
