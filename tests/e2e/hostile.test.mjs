@@ -103,6 +103,14 @@ const TABLE = {
   hooked: { refused: /which needs a grant/ },
   migrates: { refused: /which needs a grant/ },
   alarms: { refused: /which needs a grant/ },
+  offers: {
+    group: 'events',
+    async works({ socket }) {
+      const [sent, byWasi] = await ask(socket, 'offers', '127.0.0.1:1', '/');
+      assert.match(sent, /Denied\("mixlab.toml does not grant/);
+      assert.equal(byWasi, 'ErrorCode::HttpRequestDenied');
+    },
+  },
   filters: { refused: /which needs a grant/ },
   stamped: {
     group: 'events',

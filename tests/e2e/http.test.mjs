@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
 import { assertFailed, editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
+import { badMachine } from '../support/preload.mjs';
 import { startServer, wasm } from '../support/server.mjs';
 import { authority, startUpstream } from '../support/upstream.mjs';
 import { until } from '../support/wait.mjs';
@@ -184,6 +185,31 @@ test('names of private addresses are for plugins whose mixlab.toml says so', asy
   // Connections of the one are not for the other.
   const other = await serving(t, { grants: [`http:${url}`] });
   assert.match((await send(other.socket, ask[0]))[0].denied, /is not on the internet/);
+});
+
+test('a name whose address changes from one look-up to the next gains nothing by it', async (t) => {
+  const machine = badMachine(t);
+  if (!machine) return;
+  const url = `http://rebinds.test:${upstream.port}`;
+  const grants = [`http:${url}`];
+  const before = upstream.connections;
+  const denied = /^rebinds\.test (has no address that requests may go to|is not on the internet)/;
+  // What may be reached by those who may reach this machine, and what nobody may, in turns.
+  machine.setAddresses('169.254.169.254', '127.0.0.1', '169.254.169.254', '127.0.0.1', '0.0.0.0');
+  const private_ = await serving(t, { grants, http: { [url]: { private: true } } }, { env: machine.env });
+  for (const may of [false, true, false, true, false]) {
+    // A connection that stays would be used again, without a look-up.
+    const [answer] = await send(private_.socket, `${url}/last`);
+    if (may) assert.equal(answer.answered?.status, 204, JSON.stringify(answer));
+    else assert.match(answer.denied ?? JSON.stringify(answer), denied);
+  }
+  assert.equal(upstream.connections, before + 2);
+  const public_ = await serving(t, { grants }, { env: machine.env });
+  machine.setAddresses('127.0.0.1', '::1', '10.0.0.1', '169.254.169.254', '::ffff:127.0.0.1');
+  for (let number = 0; number < 6; number += 1) {
+    assert.match((await send(public_.socket, `${url}/echo`))[0].denied, denied);
+  }
+  assert.equal(upstream.connections, before + 2, 'nobody was connected to');
 });
 
 test('a redirect is not followed', async (t) => {

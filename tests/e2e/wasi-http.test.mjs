@@ -236,3 +236,39 @@ test('a plugin with one instance says that a server may stop it, where it may se
   assert.match((await plugin(single, 'refused')).refusal, /leaves none that may wait for servers: add requests = 1 to its budget/);
   assert.equal((await plugin(single, 'silent')).state, 'serving');
 });
+
+test('a component that imports everything may send by wasi:http what it may by http.send, as it is granted', async (t) => {
+  const own = await startServer(t, {
+    plugins: [
+      { wasm: 'offers', grants: [`http:${upstream.url}/status/*`] },
+      { wasm: 'offers', name: 'single', grants: ['http'], budget: { instances: 1 } },
+    ],
+  });
+  assert.match((await plugin(own, 'single')).refusal, /leaves none that may wait for servers/);
+  const socket = await connect(t, own);
+  assert.deepEqual(await ask(socket, 'offers', authority, '/status/201'), ['201', '201']);
+  const [sent, byWasi] = await ask(socket, 'offers', authority, '/echo');
+  assert.match(sent, /Denied/);
+  assert.equal(byWasi, 'ErrorCode::HttpRequestDenied');
+  editConfig(own, (text) => text.replace(`"http:${upstream.url}/status/*"`, ''));
+  await reload(own);
+  assert.equal((await ask(socket, 'offers', authority, '/status/201'))[1], 'ErrorCode::HttpRequestDenied');
+});
+
+test('bodies that are none harm nobody, and an answer is there once', async (t) => {
+  const budget = { instances: 1, requests: 1, boundary: '256KiB' };
+  const { own, socket } = await serving(t, { grants: [`http:${upstream.url}`], budget });
+  const odd = (what) => ask(socket, 'wasi_requests:odd', authority, what);
+  const before = upstream.requests.length;
+  assert.deepEqual(await odd('endless'), { refused: 'ErrorCode::HttpRequestBodySize(None)' });
+  for (const what of ['unfinished', 'short']) {
+    assert.deepEqual(await odd(what), { refused: 'ErrorCode::HttpProtocolError' }, what);
+  }
+  assert.ok((await odd('unwanted')).unsent, 'the call goes on');
+  assert.equal((await odd('left')).unsent, 'left');
+  assert.match((await odd('continued')).unsent, /^0 /, 'a request ends with its call');
+  assert.deepEqual(await ask(socket, 'wasi_requests:left'), [{ refused: 'ErrorCode::ConnectionTerminated' }]);
+  assert.equal(upstream.requests.length, before, 'none of them was sent');
+  assert.equal((await odd('again')).unsent, '200 true');
+  assert.equal((await plugin(own, 'wasi-requests')).failures, 0);
+});

@@ -1,4 +1,4 @@
-// A server on a machine with a bad disk and a bad clock: tests/fixtures/preload.c.
+// A server on a machine with a bad disk, a bad clock and a bad name server: tests/fixtures/preload.c.
 import { spawnSync } from 'node:child_process';
 import { rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,11 +17,13 @@ export function badMachine(t) {
     return null;
   }
   return {
-    env: { LD_PRELOAD: at('preload.so'), HANG: at('hang'), JUMP: at('jump') },
+    env: { LD_PRELOAD: at('preload.so'), HANG: at('hang'), JUMP: at('jump'), ADDRESSES: at('addresses') },
     /** The disk takes no more, until it answers. */
     hang: () => writeFileSync(at('hang'), ''),
     answer: () => rmSync(at('hang')),
     /** The clock is wrong by so many seconds. */
     setClock: (seconds) => writeFileSync(at('jump'), String(seconds)),
+    /** What the name `rebinds.test` has at each look-up, the last one for ever. */
+    setAddresses: (...addresses) => writeFileSync(at('addresses'), `${addresses.join('\n')}\n`),
   };
 }

@@ -25,6 +25,8 @@ const ANSWERS = {
     response.end(JSON.stringify({ method, url, headers: rawHeaders, body }));
   },
   status: (request, response, status) => response.writeHead(Number(status), { 'x-status': status }).end('no more'),
+  /** And ends the connection. */
+  last: (request, response) => response.writeHead(204, { connection: 'close' }).end(),
   redirect: (request, response, to) => response.writeHead(302, { location: decodeURIComponent(to) }).end(),
   /** So many bytes, and it says how many. */
   bytes: (request, response, count) => response.writeHead(200, { 'content-length': count }).end('x'.repeat(Number(count))),
