@@ -14,6 +14,9 @@ use std::{
 /// one for the process, as there is one of the machine.
 static HELD: AtomicU64 = AtomicU64::new(0);
 
+/// The last millisecond of the year 9999.
+const LAST: u64 = 253_402_300_799_999;
+
 /// Where a clock that is held has its beginning.
 static BEGINNING: OnceLock<Instant> = OnceLock::new();
 
@@ -25,6 +28,12 @@ fn held() -> Option<Duration> {
 /// Stops the clock, which shows these milliseconds since 1970 until it is held at others.
 pub(crate) fn hold(at: u64) {
     HELD.store(at.max(1), Ordering::Relaxed);
+}
+
+/// A time in milliseconds since 1970 as text; none after the year 9999, for which RFC 3339 has none.
+pub(crate) fn text(at: u64) -> Option<String> {
+    let time = UNIX_EPOCH + Duration::from_millis(at);
+    (at <= LAST).then(|| humantime::format_rfc3339_millis(time).to_string())
 }
 
 /// The time since 1970.

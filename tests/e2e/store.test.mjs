@@ -207,6 +207,41 @@ for (const what of ['commit', 'redis']) {
   });
 }
 
+test('a bucket of many keys is listed page by page, and who lists it again and again holds nobody up', async (t) => {
+  const [keys, at_once] = [FULL ? 1_000_000 : 20_000, 500];
+  const budget = { host_calls: 1000, boundary: '1MiB', cpu: '30s', wall: '60s' };
+  const config = `${durability('commit')}\nbucket_keys = 2000000\n[breaker]\nfailures = 100000`;
+  const server = await startServer(t, { config, plugins: [{ ...REMEMBERS, budget }, 'echo'] });
+  const [lists, other, third] = await Promise.all(range(3).map(() => connect(t, server)));
+  const key = (number) => `key:${String(number).padStart(7, '0')}`;
+  for (const from of range(keys / at_once)) {
+    assert.equal(await ask(lists, 'remembers:many', from * at_once, at_once), undefined);
+  }
+  let found = 0;
+  for (let after = null; ; found += 1000, after = key(found - 1)) {
+    const [page] = await steps(lists, { scan: ['', after, 1000] });
+    assert.deepEqual(page, range(Math.min(1000, keys - found)).map((n) => key(found + n)));
+    if (page.length < 1000) break;
+  }
+  assert.equal(found, keys);
+  assert.deepEqual((await steps(lists, { scan: [key(keys - 1).slice(0, -2), null, 1000] }))[0].length, 100);
+  assert.deepEqual(await steps(lists, { scan: ['kez', null, 1000] }, { scan: ['a', null, 1] }), [[], []]);
+  const all = range(900).map(() => ({ scan: ['', null, 1000] }));
+  let goes = true;
+  const listing = range(4).map(async () => {
+    const client = await connect(t, server);
+    while (goes) assert.equal((await steps(client, ...all)).error.code, 'plugin_error');
+  });
+  for (const n of range(20)) {
+    assert.equal(await ask(other, 'echo', n), n);
+    assert.deepEqual(await steps(third, { set: ['own', n] }, { get: key(7) }), [null, 7]);
+  }
+  goes = false;
+  await Promise.all(listing);
+  const { last_failure: last } = await plugin(server, 'remembers');
+  assert.match(last.reason, /the budget boundary = 1.0 MiB is used up/);
+});
+
 test('buckets are granted one by one, to read or to write', async (t) => {
   const buckets = { wasm: 'remembers', grants: ['store:shared', 'store:look:read', 'store:many-*', 'emit', 'ask', 'everyone'] };
   const other = { ...REMEMBERS, wasm: 'remembers', name: 'other', path: 'remembers.wasm', enabled: false };

@@ -212,6 +212,33 @@ for (const [what, jump] of [['goes a day back', -86_400], ['jumps a day forward'
   });
 }
 
+test('timers are listed one in a line, however they are named and however late they are', async (t) => {
+  const server = await startServer(t, { plugins: [ALARMS] });
+  const client = await connect(t, server);
+  for (const [name, after, every] of [
+    ['soon', 3_600_000],
+    ['behind all years', 260_000_000_000_000],
+    ['the last', 18_000_000_000_000_000_000, 18_000_000_000_000_000_000],
+    ['two\nlines\u001b[2J', 3_600_000],
+  ]) {
+    assert.equal(await set(client, name, after, { every }), undefined);
+  }
+  // One that has been due comes again when it may.
+  await set(client, 'rare', 0, { every: 18_000_000_000_000_000_000 });
+  await untilFired(client, 'rare', 1);
+  const { code, stdout, stderr } = await server.mixlab('timers', 'list');
+  assert.equal(code, 0, stderr);
+  const lines = stdout.trimEnd().split('\n');
+  const time = /\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z/.source;
+  assert.deepEqual(lines.map((line) => line.replace(new RegExp(time), 'TIME').replace(/ {2,}/g, '  ')), [
+    'alarms  behind all years  never',
+    'alarms  rare  never  every 18000000000000000000 ms',
+    'alarms  soon  TIME',
+    'alarms  the last  never  every 18000000000000000000 ms',
+    'alarms  two\\nlines\\u{1b}[2J  TIME',
+  ]);
+});
+
 test('timers that set themselves at once, for ever, leave others their turn', async (t) => {
   const server = await startServer(t, { plugins: [ALARMS, 'echo'] });
   const client = await connect(t, server);

@@ -44,6 +44,18 @@ pub(super) fn say(text: impl Display) {
     }
 }
 
+/// A name that plugins, or their clients, have chosen, for a list with a line for each.
+pub(super) fn in_one_line(name: &str) -> String {
+    let mut shown = String::new();
+    for character in name.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
 /// Text in which plugins have their say: their control characters are shown and do nothing.
 fn shown(text: &[u8]) -> String {
     let mut shown = String::new();

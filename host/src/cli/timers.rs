@@ -1,14 +1,16 @@
 //! `mixlab timers`: what plugins are called for by the clock.
 
-use std::{
-    io::{self, Write},
-    time::{Duration, UNIX_EPOCH},
-};
+use std::io::{self, Write};
 
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{Failure, Format, Global, control::Control, output::print};
+use super::{
+    Failure, Format, Global,
+    control::Control,
+    output::{in_one_line, print},
+};
+use crate::clock;
 
 #[derive(Subcommand)]
 pub(super) enum Timers {
@@ -37,7 +39,7 @@ fn write_timers(listed: &Value, out: &mut dyn Write) -> io::Result<()> {
     let Some(timers) = timers.filter(|timers| !timers.is_empty()) else {
         return writeln!(out, "no timers");
     };
-    let text = |timer: &Value, key: &str| timer[key].as_str().unwrap_or_default().to_owned();
+    let text = |timer: &Value, key: &str| in_one_line(timer[key].as_str().unwrap_or_default());
     let width = |key: &str| {
         timers
             .iter()
@@ -47,11 +49,8 @@ fn write_timers(listed: &Value, out: &mut dyn Write) -> io::Result<()> {
     };
     let (plugins, names) = (width("plugin"), width("name"));
     for timer in timers {
-        let due = Duration::from_millis(timer["at"].as_u64().unwrap_or(0));
-        let due = match UNIX_EPOCH.checked_add(due) {
-            Some(due) => humantime::format_rfc3339_millis(due).to_string(),
-            None => "never".to_owned(),
-        };
+        let due = timer["at"].as_u64().and_then(clock::text);
+        let due = due.unwrap_or_else(|| "never".to_owned());
         let again = match (timer["rule"].as_str(), timer["every"].as_u64()) {
             (Some(rule), _) => format!("  {rule}"),
             (None, Some(every)) => format!("  every {every} ms"),
