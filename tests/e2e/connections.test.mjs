@@ -309,7 +309,7 @@ test('nobody enters what a plugin guards before it has loaded, and everybody els
   const told = (namespace) => connect(t, server, { namespace }).then(() => 'it is in', ({ message }) => message);
   const ready = async () => (await server.api('GET', '/readyz', undefined, null)).body;
   assert.match((await plugin(server, 'gate')).refusal, /no_such_key/);
-  assert.match(server.log(), /nobody enters what it guards/);
+  await server.waitForLog(/nobody enters what it guards/);
   assert.equal(await ready(), 'not ready: gate\nnobody enters without: gate\n');
   for (const namespace of ['/inside', '/room-7']) assert.equal(await told(namespace), FOR_NOW, namespace);
   assert.equal(await told('/outside'), 'Invalid namespace');

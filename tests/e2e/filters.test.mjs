@@ -296,7 +296,7 @@ test('events that a plugin is to filter are refused until it has loaded, unless 
   await refused();
   assert.equal(await ask(socket, 'echo:ping'), 'pong', 'what it is not granted to see');
   assert.deepEqual(await notReady(server), ['guards']);
-  assert.match(server.log(), /it does not serve, and what it is to filter is refused/);
+  await server.waitForLog(/it does not serve, and what it is to filter is refused/);
 
   const strict = editConfig(server, (text) => `${text}[plugins.filter]\non_failure = "allow"\n`);
   await until(async () => (await ask(socket, 'echo', 'x')) === 'x');

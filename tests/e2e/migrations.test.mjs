@@ -62,6 +62,7 @@ test('a new version migrates what is stored, once, in batches, over reloads and 
   setConfig(server, { data_version: 3, batch_ms: 1 });
   await reload(server);
   assert.equal((await plugin(server, 'migrates')).state, 'serving');
+  await until(() => migrations(server.log()).length >= 2);
   assert.deepEqual(migrations(server.log()).map(([, ...numbers]) => numbers), [['0', '1', '4'], ['1', '3', '4']]);
 
   await server.stop();

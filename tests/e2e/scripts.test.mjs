@@ -270,8 +270,8 @@ test('whatever an event does to its script ends with that event, and the log has
     const before = server.log().length;
     const answer = await ask(client, `fail:${kind}`, 1);
     if (!/^plugin_(error|timeout)$/.test(answer?.error?.code)) wrong.push(`${kind}: ${JSON.stringify(answer)}`);
-    else await until(() => server.log().slice(before).includes('a call failed'));
-    if (!said.test(server.log().slice(before))) wrong.push(`${kind}: ${server.log().slice(before)}`);
+    const since = () => server.log().slice(before);
+    await until(() => said.test(since()) && since().includes('a call failed'), { message: () => `${kind}: ${said} in ${since()}` });
     assert.ok((await ask(client, 'calls')) > 0);
   }
   assert.deepEqual(wrong, []);

@@ -61,7 +61,7 @@ test('without a grant a plugin with wasi:http loads, and each of its requests is
   const refused = { refused: 'ErrorCode::HttpRequestDenied' };
   assert.deepEqual(await send(socket, to('/echo'), to('/echo', { scheme: 'https' })), [refused, refused]);
   assert.equal(upstream.connections, before);
-  assert.match(own.log(), new RegExp(`wasi:http: mixlab.toml does not grant "http:http://${authority}/echo"`));
+  await own.waitForLog(new RegExp(`wasi:http: mixlab.toml does not grant "http:http://${authority}/echo"`));
   const metrics = await own.api('GET', '/metrics', undefined, null);
   assert.match(metrics.body, /mixlab_plugin_http_requests_total{outcome="denied",plugin="wasi-requests"} 2\n/);
   const { stdout } = await own.mixlab('plugin', 'inspect', join(own.folder, 'wasi_requests.wasm'));

@@ -112,6 +112,35 @@ esac`,
   });
 }
 
+test('what an author saves during one build, and again during the next one, is built', async (t) => {
+  // Each build ends when it is let go.
+  const { bin, env } = programs(
+    (bin) => `[ "$1" = build ] || exit 1
+echo built >> ${bin}/builds
+while [ -d ${bin} ] && [ ! -e ${bin}/go-$(wc -l < ${bin}/builds) ]; do sleep 0.02; done
+cat ${bin}/artifact`,
+  );
+  const source = join(bin, 'source');
+  mkdirSync(join(source, 'src'), { recursive: true });
+  writeFileSync(join(source, 'Cargo.toml'), '');
+  const save = (text) => writeFileSync(join(source, 'src', 'lib.rs'), text);
+  save('');
+  writeFileSync(join(bin, 'artifact'), artifact(source, wasm('echo')));
+  const builds = () => readFileSync(join(bin, 'builds'), 'utf8').trim().split('\n').length;
+  const go = (build) => writeFileSync(join(bin, `go-${build}`), '');
+  go(1);
+  const own = await startServer(t, { plugins: [{ wasm: 'echo', path: 'built/echo.wasm', source }], env, args: ['--watch'] });
+  const built = (count) => until(() => builds() === count, { message: () => `build ${count}: ${own.log()}` });
+  save('// changed');
+  await built(2);
+  for (const build of [2, 3]) {
+    save(`// during ${build}`);
+    go(build);
+    await built(build + 1);
+  }
+  go(4);
+});
+
 test('a plugin that is new in mixlab.toml in the first moment is built, before cargo has said what others are made from', async (t) => {
   const { bin, env } = programs(
     (bin) => `case "$1" in

@@ -3,22 +3,20 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsStr,
-    fs,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    time::SystemTime,
 };
 
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::{
     build::{self, Recipe, cargo::TARGET},
-    products::Files,
+    products::{FileState, Files, LOCK_FILE},
 };
 use crate::config::Plugin;
-
-/// What cargo writes beside the manifest of a workspace.
-const LOCK_FILE: &str = "Cargo.lock";
 
 /// The files and folders of one plugin.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -131,16 +129,8 @@ impl Sources {
         self.only_visible && below.iter().any(is_hidden)
     }
 
-    /// Those that were written since then. Cargo's own lock file does not count, which a build
-    /// writes; nor do the folders themselves, where it puts that.
-    pub(super) fn changed_since(&self, time: SystemTime) -> Vec<PathBuf> {
-        let mut files = self.files();
-        files.retain(|path, (written, _)| *written >= time && !path.ends_with(LOCK_FILE));
-        files.into_keys().collect()
-    }
-
-    /// All of them, and the folders that they are in.
-    pub(super) fn files(&self) -> Files {
+    /// All of them as they are now. What is as it was in `known` is not read again.
+    pub(super) fn files(&self, known: &Files) -> Files {
         let mut files = self.workspace.clone();
         let mut folders = self.folders.clone();
         while let Some(folder) = folders.pop() {
@@ -150,18 +140,39 @@ impl Sources {
                     continue;
                 }
                 if path.is_dir() && !path.is_symlink() {
-                    folders.push(path.clone());
+                    folders.push(path);
+                } else {
+                    files.push(path);
                 }
-                files.push(path);
             }
         }
-        let state = |path: PathBuf| {
-            let metadata = fs::symlink_metadata(&path).ok()?;
-            let length = metadata.is_file().then_some(metadata.len());
-            Some((path, (metadata.modified().ok()?, length.unwrap_or(0))))
-        };
-        files.into_iter().filter_map(state).collect()
+        let state = |path: PathBuf| Some((state(&path, known.get(&path))?, path));
+        let states = files.into_iter().filter_map(state);
+        states.map(|(state, path)| (path, state)).collect()
     }
+}
+
+/// The state of this file, if it is there; `known` is one that it had.
+fn state(path: &Path, known: Option<&FileState>) -> Option<FileState> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    let (written, length) = (metadata.modified().ok()?, metadata.len());
+    if let Some(known) = known
+        && (known.written, known.length) == (written, length)
+    {
+        return Some(*known);
+    }
+    let mut content = Sha256::new();
+    if metadata.is_symlink() {
+        content.update(fs::read_link(path).ok()?.as_os_str().as_encoded_bytes());
+    } else if metadata.is_file() {
+        // What cannot be read is a build's to complain of.
+        let _ = File::open(path).and_then(|mut file| io::copy(&mut file, &mut content));
+    }
+    Some(FileState {
+        written,
+        length,
+        content: content.finalize().into(),
+    })
 }
 
 impl Metadata {

@@ -11,7 +11,7 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{
     build::{self, BuildError},
-    products::Products,
+    products::{Files, Products},
     sources::Sources,
 };
 use crate::{
@@ -130,7 +130,7 @@ impl Watch<'_> {
         self.config_is_due |= paths.contains(&self.config_file);
         for plugin in self.plugins.values_mut() {
             if paths.iter().any(|path| plugin.sources.contain(path)) {
-                plugin.is_due |= plugin.products.look(plugin.sources.files());
+                plugin.is_due |= plugin.products.look(plugin.files());
             }
         }
     }
@@ -209,20 +209,23 @@ impl Watch<'_> {
                 .iter()
                 .any(|folder| plugin.sources.folders.contains(folder));
             if std::mem::take(&mut plugin.is_unseen) {
-                let written = plugin.sources.changed_since(plugin.built_at);
-                plugin.products.look(plugin.sources.files());
-                plugin.is_due |= plugin.products.note(written);
+                let now = plugin.files();
+                plugin.is_due |= plugin.products.look_first(now, plugin.built_at);
             }
         }
     }
 }
 
 impl Built {
+    fn files(&self) -> Files {
+        self.sources.files(self.products.seen())
+    }
+
     fn build(&mut self, runtime: &Runtime) {
         self.built_at = SystemTime::now();
-        let before = self.sources.files();
+        let before = self.files();
         let built = build::build([&self.plugin], runtime);
-        let has_more = self.products.built(&before, self.sources.files());
+        let has_more = self.products.built(&before, self.sources.files(&before));
         // Its dependencies may be others now, and were not watched meanwhile.
         let sources = Sources::of(&self.plugin, &self.folder);
         self.is_unseen |= sources != self.sources;
