@@ -6,6 +6,7 @@ use std::{
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
+use redb::ReadableDatabase;
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -394,6 +395,41 @@ fn keys_of_the_host_are_told_when_they_are_durable() {
         tells.try_recv().is_ok()
     });
     assert_eq!(written(), [timer]);
+}
+
+#[test]
+fn a_file_of_a_newer_host_is_said_and_left_as_it_is() {
+    const ABOUT: redb::TableDefinition<&str, u64> = redb::TableDefinition::new("about");
+    const LATER: redb::TableDefinition<u64, &str> = redb::TableDefinition::new("values");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.redb");
+    let newer = redb::Database::create(&path).unwrap();
+    let write = newer.begin_write().unwrap();
+    write
+        .open_table(ABOUT)
+        .unwrap()
+        .insert("format", 2)
+        .unwrap();
+    write.open_table(LATER).unwrap().insert(1, "one").unwrap();
+    write.commit().unwrap();
+    drop(newer);
+    let config = config::Store {
+        path: path.clone(),
+        ..config::Store::default()
+    };
+    let Err(error) = Local::start(config, Signals::default()) else {
+        panic!("it is opened");
+    };
+    let error = error.to_string();
+    assert!(
+        error.ends_with(
+            "is of format 2, and this host knows formats up to 1: it was written by a newer version"
+        ),
+        "{error}"
+    );
+    let newer = redb::Database::open(&path).unwrap();
+    let read = newer.begin_read().unwrap().open_table(LATER).unwrap();
+    assert_eq!(read.get(1).unwrap().unwrap().value(), "one");
 }
 
 #[test]
