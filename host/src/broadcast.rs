@@ -30,6 +30,12 @@ use crate::{
 /// What an entry names instead of a namespace that is for all of them.
 const EVERY_NAMESPACE: &str = "*";
 
+/// The event that tells of a payment.
+pub(crate) const PAYMENT_UPDATE: &str = "payment_update";
+
+/// The event that tells a user something.
+pub(crate) const NOTIFICATION: &str = "notification";
+
 /// Pushes to the clients of the main namespace, and to those of native endpoints' main namespaces.
 #[derive(Clone)]
 pub struct Broadcast {
@@ -79,11 +85,11 @@ impl Broadcast {
             timestamp: String,
         }
         let update = PaymentUpdate {
-            r#type: "payment_update",
+            r#type: PAYMENT_UPDATE,
             data,
             timestamp: timestamp(),
         };
-        self.push(PAYMENTS_ROOM.to_owned(), "payment_update", &update)
+        self.push(PAYMENTS_ROOM.to_owned(), PAYMENT_UPDATE, &update)
     }
 
     /// Emits `notification` with its fields and a timestamp to room `user:ID`.
@@ -91,7 +97,7 @@ impl Broadcast {
         let Notification(mut fields) = notification;
         // As in `{ ...notification, timestamp }`: the server's clock wins.
         fields.insert("timestamp".to_owned(), raw(&timestamp()));
-        self.push(user.room(), "notification", &fields)
+        self.push(user.room(), NOTIFICATION, &fields)
     }
 
     /// Emits `event` with `data` as its argument to room `role:ROLE`.

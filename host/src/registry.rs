@@ -19,6 +19,7 @@ pub(crate) use guard::Guard;
 
 use crate::{
     admission::{Contract, ContractError, Limit, RateLimits, Schema, SchemaBudget},
+    declared::Declared,
     grant::Pattern,
     guest::{self, Description, EmitContract},
     metrics::Metrics,
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// The name that takes every event that no contract names.
-const ANY_EVENT: &str = "*";
+pub(crate) const ANY_EVENT: &str = "*";
 
 /// More events of one plugin are refused, and more that it emits, and more namespaces.
 const MAX_DECLARED: usize = 1024;
@@ -54,6 +55,8 @@ pub struct Served {
     filter: Option<Arc<Filter>>,
     /// The webhooks that it takes, if any.
     hooked: Option<Arc<Hooked>>,
+    /// Its words for its events.
+    declared: Arc<Declared>,
 }
 
 /// The schemas of the events that a plugin declares to emit.
@@ -200,6 +203,7 @@ impl Served {
         metrics: &Metrics,
     ) -> Result<Self, DescriptionError> {
         let mut budget = SchemaBudget::new(Instant::now() + plugin.compile_time());
+        let declared = Arc::new(Declared::of(&description));
         let Description {
             version,
             mut namespaces,
@@ -293,6 +297,7 @@ impl Served {
             schedules,
             filter,
             hooked,
+            declared,
         })
     }
 
@@ -314,6 +319,15 @@ impl Served {
     pub fn filtered_events(&self) -> impl Iterator<Item = &str> {
         let filter = self.filter.iter();
         filter.flat_map(|filter| filter.events().map(Pattern::as_str))
+    }
+
+    fn declared_by(&self) -> DeclaredBy {
+        DeclaredBy {
+            plugin: self.plugin.name().clone(),
+            version: self.version.clone(),
+            namespaces: self.namespaces().map(str::to_owned).collect(),
+            declared: self.declared.clone(),
+        }
     }
 
     /// Whether clients find something in its namespaces.
@@ -424,6 +438,20 @@ pub struct Registry {
     absent_filters: Vec<AbsentFilter>,
     /// Nobody comes in who passes them.
     guards: Vec<Guard>,
+    /// What plugins say of their events.
+    declared: Vec<DeclaredBy>,
+}
+
+/// What a plugin says of its events.
+pub(crate) struct DeclaredBy {
+    /// The plugin's name.
+    pub plugin: Arc<str>,
+    /// Its version.
+    pub version: String,
+    /// The namespaces it serves.
+    pub namespaces: Vec<String>,
+    /// Its words.
+    pub declared: Arc<Declared>,
 }
 
 /// A plugin that timers can call.
@@ -460,6 +488,7 @@ impl Registry {
         let hooked = hooked.map(|hooked| (hooked.plugin.name().clone(), hooked));
         let hooked = hooked.collect();
         let mut timed = HashMap::new();
+        let declared = served.iter().map(|served| served.declared_by()).collect();
         for plugin in served {
             plugins.push(plugin.plugin.clone());
             if plugin.plugin.handles_timers() {
@@ -508,7 +537,13 @@ impl Registry {
             timed,
             absent_filters,
             guards,
+            declared,
         }
+    }
+
+    /// What each plugin says of its events, in the order of `mixlab.toml`.
+    pub(crate) fn declared(&self) -> &[DeclaredBy] {
+        &self.declared
     }
 
     /// Whether a plugin that may have to see an event before its handler does is not there.

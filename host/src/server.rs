@@ -36,6 +36,7 @@ use crate::{
     cluster::Cluster,
     config::{self, Config, HOW_TO_MAKE_ONE, Listen, MIN_JWT_SECRET_BYTES},
     connection::Connection,
+    contracts::Contracts,
     directory::Directory,
     dispatch::{Dispatcher, Timers},
     history::History,
@@ -524,6 +525,19 @@ pub(crate) struct Checked {
     pub faults: Vec<String>,
     /// What is likely a mistake, beside what the configuration alone shows.
     pub doubts: Vec<String>,
+}
+
+/// Loads all plugins, without serving, for what they say of their events.
+pub(crate) async fn contracts(config: &Config) -> Result<(Contracts, Arc<Status>), StartError> {
+    let around = Around {
+        store: Store::rehearsal(config.store.clone()),
+        ..Around::alone(config)?
+    };
+    let mut core = Core::new(config, None, secret(config), around);
+    core.reloader.refresh().await;
+    let registry = core.dispatcher.registry.load();
+    let contracts = Contracts::of(&registry, config.auth.enabled);
+    Ok((contracts, core.reloader.status().load_full()))
 }
 
 /// Reads certificates and loads all plugins as [`Server::start`] does, without serving.

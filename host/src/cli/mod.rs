@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod check;
 mod completions;
+mod contracts;
 mod control;
 mod drain;
 mod log_writer;
@@ -70,6 +71,10 @@ enum Command {
     Call(call::Call),
     /// Run the cases that are written beside plugins.
     Test(test::Test),
+    /// Write TypeScript's types of what clients may send and get.
+    Types(contracts::Types),
+    /// Write what clients may send and get as a page and as AsyncAPI, and the HTTP API as OpenAPI.
+    Docs(contracts::Docs),
     /// Make and check JSON Web Tokens signed with JWT_SECRET.
     #[command(subcommand)]
     Token(token::Token),
@@ -132,6 +137,8 @@ pub fn run() -> ExitCode {
         Command::New(new) => new.run(&global),
         Command::Call(call) => call.run(&global),
         Command::Test(test) => test.run(&global),
+        Command::Types(types) => types.run(&global),
+        Command::Docs(docs) => docs.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Drain(drain) => drain.run(&global),

@@ -22,7 +22,7 @@ use crate::{
     reload::ConfigSource,
     server::{Drain, Server},
     user::{User, UserId},
-    web::{self, START_PAGE},
+    web::{self, CONTRACTS_PAGE, START_PAGE},
 };
 
 /// How long the tokens that a server without a secret prints are good: as long as the run.
@@ -111,6 +111,9 @@ fn announce(out: &mut dyn Write, server: &Server, config: &Config) -> io::Result
                 writeln!(out, "    page   {page}")?;
             }
             writeln!(out, "    token  {token}")?;
+        }
+        if web::serves_contracts(config, server.address()) {
+            writeln!(out, "\n  events\n    docs   {url}{CONTRACTS_PAGE}")?;
         }
         writeln!(out, "\n  backends\n    key    {key}\n")?;
     }

@@ -7,16 +7,17 @@ use std::{path::Path, sync::Arc};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
-use serde_json::value::RawValue;
 
 pub use diff::{Change, diff};
 
+pub use crate::declared::{Emit, Event};
 use crate::{
-    admission::{RateLimits, scope_name},
+    admission::RateLimits,
     broadcast::Broadcast,
     config::{self, Config},
+    declared::Declared,
     grant::Grants,
-    guest::{Access, Description, EventContract, OnExcess, RateLimit, SerialKey},
+    guest::Description,
     history::History,
     http_client::HttpClient,
     metrics::Metrics,
@@ -53,36 +54,6 @@ pub struct Inspection {
     pub events: Vec<Event>,
     /// The events it says it emits, by name.
     pub emits: Vec<Emit>,
-}
-
-/// An event that the plugin emits.
-#[derive(Debug, Serialize)]
-pub struct Emit {
-    /// The event's name.
-    pub name: String,
-    /// JSON Schema of the argument array.
-    pub arguments: Option<Box<RawValue>>,
-}
-
-/// An event's contract.
-#[derive(Debug, Serialize)]
-pub struct Event {
-    /// The event's name.
-    pub name: String,
-    /// `anyone`, `authenticated` or roles.
-    pub access: String,
-    /// JSON Schema of the argument array.
-    pub arguments: Option<Box<RawValue>>,
-    /// JSON Schema of the ack's argument array.
-    pub reply: Option<Box<RawValue>>,
-    /// E.g. `100/10s by socket`.
-    pub limits: Vec<String>,
-    /// What becomes of it over a limit, `answer` or `drop`; none leaves it to `mixlab.toml`.
-    pub on_excess: Option<&'static str>,
-    /// In bytes.
-    pub max_bytes: Option<u32>,
-    /// What its calls have in common that run one after the other.
-    pub serial_by: Option<String>,
 }
 
 /// What a server would load a component with, beside its grants.
@@ -223,14 +194,7 @@ impl Stored {
 
 impl Inspection {
     fn new(description: &Description, plugin: &Plugin) -> Self {
-        let mut events: Vec<Event> = description.events.iter().map(Event::new).collect();
-        events.sort_by(|a, b| a.name.cmp(&b.name));
-        let emits = description.emits.iter().map(|emit| Emit {
-            name: emit.name.clone(),
-            arguments: schema(&emit.arguments),
-        });
-        let mut emits: Vec<Emit> = emits.collect();
-        emits.sort_by(|a, b| a.name.cmp(&b.name));
+        let Declared { events, emits } = Declared::of(description);
         let mut namespaces = description.namespaces.clone();
         if namespaces.is_empty() {
             namespaces.push("/".to_owned());
@@ -268,54 +232,4 @@ impl Inspection {
             emits,
         }
     }
-}
-
-impl Event {
-    fn new(contract: &EventContract) -> Self {
-        Self {
-            name: contract.name.clone(),
-            access: match &contract.access {
-                Access::Anyone => "anyone".to_owned(),
-                Access::Authenticated => "authenticated".to_owned(),
-                Access::Roles(roles) => format!("roles {}", roles.join(", ")),
-            },
-            arguments: schema(&contract.arguments),
-            reply: schema(&contract.reply),
-            limits: contract.limits.iter().map(limit_text).collect(),
-            on_excess: contract.on_excess.map(excess_text),
-            max_bytes: contract.max_bytes,
-            serial_by: contract.serial_by.as_ref().map(serial_text),
-        }
-    }
-}
-
-fn excess_text(on_excess: OnExcess) -> &'static str {
-    match on_excess {
-        OnExcess::Answer => "answer",
-        OnExcess::Drop => "drop",
-    }
-}
-
-fn serial_text(key: &SerialKey) -> String {
-    match key {
-        SerialKey::Pointer(pointer) => pointer.clone(),
-        SerialKey::Namespace => "the namespace".to_owned(),
-        SerialKey::Constant(text) => format!("{text:?}"),
-    }
-}
-
-/// Text that is no JSON is refused right after, when the contract is compiled.
-fn schema(text: &Option<String>) -> Option<Box<RawValue>> {
-    RawValue::from_string(text.clone()?).ok()
-}
-
-fn limit_text(limit: &RateLimit) -> String {
-    let interval =
-        humantime::format_duration(std::time::Duration::from_millis(limit.interval_ms.into()));
-    let burst = limit
-        .burst
-        .map(|burst| format!(" burst {burst}"))
-        .unwrap_or_default();
-    let scope = scope_name(limit.scope);
-    format!("{}/{interval}{burst} by {scope}", limit.count)
 }

@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// The event that tells a room who came and went.
-const EVENT: &str = "presence";
+pub(crate) const EVENT: &str = "presence";
 
 /// Somebody who is present in a room.
 #[derive(Debug, Clone, PartialEq, Eq)]

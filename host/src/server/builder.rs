@@ -166,6 +166,11 @@ impl Builder {
         let mut router = api::router(api)
             .merge(webhooks::router(dispatcher.clone()))
             .merge(web::router(&config.web, socket_path));
+        let bound = socket.local_addr();
+        if bound.is_ok_and(|address| web::serves_contracts(&config, address)) {
+            let registry = dispatcher.registry.clone();
+            router = router.merge(web::contracts(registry, settings.clone()));
+        }
         let at = format!("the plugins' endpoint at {socket_path:?}");
         router = merge(router, plugins.layer(check_origins.clone()), at)?;
         for front in &native {

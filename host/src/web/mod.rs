@@ -1,5 +1,7 @@
-//! Static files: the example page or whatever `[web] root` names, and the stock client's bundle.
+//! Static files: the example page or whatever `[web] root` names, and the stock client's bundle; and what is
+//! written of the plugins' contracts.
 
+mod contracts;
 mod public_folder;
 
 use std::path::Path;
@@ -14,6 +16,7 @@ use axum::{
 };
 use tower_http::services::{ServeDir, ServeFile};
 
+pub(crate) use self::contracts::{CONTRACTS_PAGE, contracts, serves_contracts};
 use self::public_folder::PublicFolder;
 use crate::{api, config, error::WireError};
 

@@ -1,0 +1,147 @@
+//! Text of plugins, in the places that others read.
+
+use std::{collections::HashSet, fmt::Write};
+
+/// Whether a character does more than stand there: it ends a line, turns the direction of what is read, or is
+/// not seen at all.
+fn acts(character: char) -> bool {
+    character.is_control()
+        || matches!(
+            character,
+            '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{2069}'
+                | '\u{feff}'
+        )
+}
+
+/// A text as a literal of TypeScript.
+pub(super) fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            _ if acts(character) => {
+                let _ = write!(quoted, "\\u{{{:x}}}", u32::from(character));
+            }
+            _ => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// The lines of a text as those of a comment that none of them ends.
+pub(super) fn comment_lines(text: &str) -> impl Iterator<Item = String> {
+    text.lines().map(|line| shown(line).replace("*/", "*\\/"))
+}
+
+/// A text in which nothing but what is seen does anything.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match acts(character) {
+            true => shown.extend(character.escape_unicode()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}
+
+/// A text in HTML, also between the quotes of an attribute.
+pub(super) fn html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            '\n' | '\t' => escaped.push(character),
+            _ if acts(character) => escaped.extend(character.escape_unicode()),
+            _ => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+/// Names that are all different.
+#[derive(Default)]
+pub(super) struct Names(HashSet<String>);
+
+impl Names {
+    /// Names, some of which are taken.
+    pub(super) fn without(taken: &[&str]) -> Self {
+        Self(taken.iter().map(|name| (*name).to_owned()).collect())
+    }
+
+    /// A name of the words in these texts, like `ChatSayRoom`, with a number where it is taken already.
+    pub(super) fn make(&mut self, parts: &[&str]) -> String {
+        let mut wanted = String::new();
+        for word in parts.iter().flat_map(|part| words(part)) {
+            let (first, rest) = word.split_at(1);
+            wanted.push_str(&first.to_ascii_uppercase());
+            wanted.push_str(rest);
+        }
+        if !wanted.starts_with(|first: char| first.is_ascii_alphabetic()) {
+            wanted.insert(0, 'T');
+        }
+        let mut name = wanted.clone();
+        let mut number = 1;
+        while !self.0.insert(name.clone()) {
+            number += 1;
+            name = format!("{wanted}_{number}");
+        }
+        name
+    }
+}
+
+/// Runs of ASCII letters and digits.
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|character: char| !character.is_ascii_alphanumeric())
+        .filter(|word| !word.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_ends_no_string_no_comment_and_no_element() {
+        assert_eq!(
+            quoted("a\"; \\\n\u{202e}\u{2028}"),
+            r#""a\"; \\\u{a}\u{202e}\u{2028}""#
+        );
+        let lines: Vec<_> = comment_lines("one */ x\r\ntwo\u{2028}*/").collect();
+        assert_eq!(lines, ["one *\\/ x", "two\\u{2028}*\\/"]);
+        assert_eq!(
+            html("<a href='\"&\u{0}'>"),
+            "&lt;a href=&#39;&quot;&amp;\\u{0}&#39;&gt;"
+        );
+    }
+
+    #[test]
+    fn names_are_identifiers_and_differ() {
+        let mut names = Names::without(&["Taken"]);
+        let made = [
+            names.make(&["chat", "chat:say", "Room"]),
+            names.make(&["chat-chat", "say", "room"]),
+            names.make(&["chat", "chat_say.", "Room"]),
+            names.make(&["taken"]),
+            names.make(&["1", "é"]),
+            names.make(&["*"]),
+        ];
+        let expected = [
+            "ChatChatSayRoom",
+            "ChatChatSayRoom_2",
+            "ChatChatSayRoom_3",
+            "Taken_2",
+            "T1",
+            "T",
+        ];
+        // Of the second, every word begins with a capital, too.
+        assert_eq!(made, expected);
+    }
+}
