@@ -211,6 +211,30 @@ for (const [how, keys, answer] of [
   });
 }
 
+for (const [what, config, steps, why] of [
+  ['a bucket that others share is full', 'bucket_keys = 1', [{ increment: 'a' }, { increment: 'b' }], /bucket_keys = 1 of the bucket tally/],
+  ['all shared buckets are full', 'shared_bytes = "150"', [{ increment: 'a' }, { increment: 'b' }], /shared_bytes = 150/],
+  ['what it adds to is no number', '', [{ add: 'text' }], /"text" cannot be added to/],
+]) {
+  test(`a filter that may fail alone is left out where ${what}`, async (t) => {
+    const server = await startServer(t, {
+      config: `${CONFIG}[store]\n${config}\n`,
+      plugins: [REMEMBERS, filter('writes', { 'remembers:*': steps }, ALLOW), filter('passes', { 'remembers:*': ['pass'] }, ALLOW)],
+    });
+    const socket = await connect(t, server);
+    if (config === '') assert.deepEqual(await ask(socket, 'remembers', 'tally', [{ set: ['text', 'none'] }]), [null]);
+    assert.equal(await ask(socket, 'remembers:increment', 'n'), 1);
+    assert.match((await plugin(server, 'writes')).last_failure.reason, why);
+    for (const name of ['remembers', 'passes']) assert.equal((await plugin(server, name)).failures, 0, name);
+    // Where the handler wants too much itself, it is to blame, and so is who has written there before it.
+    if (config === 'bucket_keys = 1') {
+      const both = [{ set: ['c', 1] }, { set: ['d', 1] }];
+      await assertFailed(server, await ask(socket, 'remembers', 'tally', both), 'plugin_error');
+      assert.match((await plugin(server, 'remembers')).last_failure.reason, why);
+    }
+  });
+}
+
 test('two plugins that filter events of each other do not wait for each other', async (t) => {
   const one = { budget: { instances: 1, asks: 1 } };
   const plugins = [

@@ -1,6 +1,7 @@
 //! Filters: plugins that see an event before its handler does. What they do belongs to the event.
 
 use std::{
+    collections::BTreeSet,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -20,7 +21,7 @@ use crate::{
     namespace::MAIN_NAMESPACE,
     plugin::{CallError, CallKind, Completed, Job, Reply, Spent, Started},
     registry::Filter,
-    store::{Bucket, CommitError, QuotaOf, Transaction},
+    store::{Bucket, CommitError, Key, Transaction, Write},
 };
 
 /// The filters of a call, and what came of them so far.
@@ -36,6 +37,8 @@ pub(super) struct Chain {
     transaction: Option<Box<Transaction>>,
     /// What was read and written before a filter that may fail by itself.
     spare: Option<Box<Transaction>>,
+    /// The buckets that those have written to which may fail by themselves, by their filters.
+    wrote: Vec<BTreeSet<Bucket>>,
     /// Whether one of them did what cannot be taken back.
     acted: bool,
 }
@@ -72,6 +75,7 @@ impl Chain {
         }
         Some(Box::new(Self {
             used: vec![Used::default(); filters.len() + 1],
+            wrote: vec![BTreeSet::new(); filters.len()],
             filters,
             passed: 0,
             given: given.clone(),
@@ -117,22 +121,37 @@ impl Chain {
         self.used[self.passed] = Used::of(spent);
     }
 
-    /// The filter whose own bucket it is that would hold too much, if one's is. It counts as the one that
-    /// has just run.
+    /// The filter that has written what cannot be committed: one whose own bucket that is for, or the first that
+    /// may fail by itself and has written to it, as the event may be possible without it. It counts as the one
+    /// that has just run.
     pub(super) fn blame(&mut self, error: &CommitError) -> Option<Arc<Filter>> {
-        let CommitError::OverQuota {
-            of: QuotaOf::Bucket(bucket),
-            ..
-        } = error
-        else {
-            return None;
+        let bucket = error.bucket();
+        let is_it = |of: &Bucket| bucket.is_none_or(|bucket| of.to_string() == bucket);
+        let is_own = |filter: &Arc<Filter>| {
+            bucket.is_some() && is_it(&Bucket::of_plugin(filter.plugin.name()))
         };
-        let is_its = |filter: &Arc<Filter>| {
-            let own = Bucket::of_plugin(filter.plugin.name());
-            own.to_string() == *bucket
-        };
-        self.passed = self.filters.iter().position(is_its)?;
+        let owner = self.filters.iter().position(is_own);
+        let is_writer =
+            |wrote: &BTreeSet<Bucket>| wrote.iter().any(|of| of.is_shared() && is_it(of));
+        let blamed = owner.or_else(|| self.wrote.iter().position(is_writer));
+        self.passed = blamed?;
         self.current().cloned()
+    }
+
+    /// Notes where the one has written that has just run, if it may fail by itself.
+    fn note_writes(&mut self) {
+        let (Some(filter), Some(after)) = (self.current(), &self.transaction) else {
+            return;
+        };
+        if !filter.lets_on() {
+            return;
+        }
+        let before = self.spare.as_ref().map(|spare| spare.writes());
+        let is_new = |&(key, write): &(&Key, &Write)| {
+            before.and_then(|before| before.get(key)) != Some(write)
+        };
+        let written = after.writes().iter().filter(is_new);
+        self.wrote[self.passed] = written.map(|(key, _)| key.bucket()).collect();
     }
 
     /// The one that has just run takes no part any more.
@@ -140,6 +159,7 @@ impl Chain {
         if self.passed < self.filters.len() {
             self.filters.remove(self.passed);
             self.used.remove(self.passed);
+            self.wrote.remove(self.passed);
         }
     }
 
@@ -149,6 +169,7 @@ impl Chain {
         self.effects.clear();
         self.transaction = None;
         self.spare = None;
+        self.wrote.iter_mut().for_each(BTreeSet::clear);
         self.given.clone()
     }
 }
@@ -342,6 +363,7 @@ impl Dispatcher {
                 filter.plugin.succeeded(CallKind::Filter, Some(address));
                 if let Some(chain) = &mut call.chain {
                     chain.effects.extend(effects);
+                    chain.note_writes();
                 }
                 message
             }

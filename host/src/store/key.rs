@@ -35,7 +35,7 @@ impl Bucket {
     }
 
     /// Whether plugins share it.
-    pub(super) fn is_shared(&self) -> bool {
+    pub fn is_shared(&self) -> bool {
         self.0.starts_with(SHARED)
     }
 

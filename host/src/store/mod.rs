@@ -207,6 +207,8 @@ pub enum CommitError {
     /// It adds to a value that is no number, or leaves the range of numbers.
     #[error("{key:?} cannot be added to: {reason}")]
     NoNumber {
+        /// The bucket, as plugins know it.
+        bucket: String,
         /// The key without its bucket.
         key: String,
         /// What stands in the way.
@@ -215,6 +217,29 @@ pub enum CommitError {
     /// The disk does not take it, or cannot be read.
     #[error("{0}")]
     Unavailable(Arc<str>),
+}
+
+impl CommitError {
+    fn no_number(key: &Key, reason: &'static str) -> Self {
+        Self::NoNumber {
+            bucket: key.bucket().to_string(),
+            key: key.name().to_owned(),
+            reason,
+        }
+    }
+
+    /// The bucket that has no room or no number, as plugins know it; none if it is about no bucket, or about
+    /// all that are shared.
+    pub(crate) fn bucket(&self) -> Option<&str> {
+        match self {
+            Self::OverQuota {
+                of: QuotaOf::Bucket(bucket),
+                ..
+            }
+            | Self::NoNumber { bucket, .. } => Some(bucket),
+            _ => None,
+        }
+    }
 }
 
 /// What may hold so much only.

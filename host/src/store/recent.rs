@@ -166,10 +166,8 @@ impl Recent {
                 Write::Add(delta) => {
                     let former = former.as_ref().and_then(|former| former.value.as_ref());
                     let live = former.filter(|value| value.is_live(now));
-                    Some(sum(live, *delta).map_err(|reason| CommitError::NoNumber {
-                        key: key.name().to_owned(),
-                        reason,
-                    })?)
+                    let sum = sum(live, *delta);
+                    Some(sum.map_err(|reason| CommitError::no_number(key, reason))?)
                 }
             };
             let bucket = key.bucket();

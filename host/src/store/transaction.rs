@@ -279,10 +279,7 @@ impl Transaction {
             Some(Write::Add(former)) => match former.checked_add(delta) {
                 Some(delta) => Write::Add(delta),
                 None => {
-                    return Err(CommitError::NoNumber {
-                        key: key.name().to_owned(),
-                        reason: OUT_OF_RANGE,
-                    });
+                    return Err(CommitError::no_number(&key, OUT_OF_RANGE));
                 }
             },
             Some(Write::Set(former)) => Write::Set(added(&key, Some(former), delta)?),
@@ -627,8 +624,5 @@ pub enum ScanError {
 }
 
 fn added(key: &Key, former: Option<&Value>, delta: i64) -> Result<Value, CommitError> {
-    sum(former, delta).map_err(|reason| CommitError::NoNumber {
-        key: key.name().to_owned(),
-        reason,
-    })
+    sum(former, delta).map_err(|reason| CommitError::no_number(key, reason))
 }

@@ -97,7 +97,7 @@ for _ = 1, number() do
   if kind == 'add' then
     local is_live = former and not is_over(former_expires, now)
     local result, reason = sum(is_live and former or '0', text)
-    if not result then return came_to('number', key, reason) end
+    if not result then return came_to('number', buckets[bucket], key, reason) end
     text, expires = result, is_live and former_expires or 0
   elseif kind == 'delete' then
     text = nil

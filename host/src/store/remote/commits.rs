@@ -255,7 +255,8 @@ fn came_to(
     Ok(match words[..] {
         ["done"] => Ok(()),
         ["outdated"] => Err(CommitError::Outdated),
-        ["number", key, reason] => Err(CommitError::NoNumber {
+        ["number", bucket, key, reason] => Err(CommitError::NoNumber {
+            bucket: Bucket::parse(bucket).to_string(),
             key: key.to_owned(),
             reason: match reason {
                 "range" => OUT_OF_RANGE,
