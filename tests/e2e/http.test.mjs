@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHmac } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
@@ -331,6 +332,55 @@ test('what is no answer is told as such', async (t) => {
   assert.match(broken.unreachable, /^127\.0\.0\.1: /);
   assert.match(refused.unreachable, /^127\.0\.0\.1: Connection refused/);
   assert.match(unknown.unreachable, /^x+\.invalid: /);
+});
+
+/** What servers write that are none, or bad ones: once, or again and again for as long as it is taken. */
+const ODD = {
+  'thousands of headers': [`HTTP/1.1 200 OK\r\n${'x-a: b\r\n'.repeat(5_000)}\r\n`],
+  'a header without end': ['HTTP/1.1 200 OK\r\nx-a: ', 'x'.repeat(1_000)],
+  'hints without end': ['', 'HTTP/1.1 103 Early Hints\r\n\r\n'],
+  'chunks with extensions without end': ['HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1;a=', 'y'.repeat(1_000)],
+  'trailers without end': ['HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n', 'x-a: b\r\n'],
+  'no HTTP': ['SSH-2.0-OpenSSH\r\n\r\n'],
+};
+
+for (const [what, [once, again]] of Object.entries(ODD)) {
+  test(`a server that answers with ${what} is one without an answer`, async (t) => {
+    const odd = createServer((connection) => {
+      const write = () => {
+        while (again && connection.writable && connection.write(again.repeat(100)));
+      };
+      connection.on('error', () => {}).on('drain', write);
+      connection.once('data', () => {
+        connection.write(once);
+        write();
+      });
+    });
+    await new Promise((resolve) => odd.listen(0, '127.0.0.1', resolve));
+    t.after(() => odd.close());
+    const url = `http://127.0.0.1:${odd.address().port}`;
+    const { own, socket } = await serving(t, { grants: [`http:${url}`, `http:${upstream.url}`] });
+    const [answer, good] = await send(socket, { url, timeout_ms: 1_000 }, `${upstream.url}/echo`);
+    assert.ok(answer === 'timed_out' || answer.unreachable, JSON.stringify(answer));
+    assert.equal(echoed(good).url, '/echo');
+    assert.equal((await plugin(own, 'requests')).failures, 0);
+  });
+}
+
+test('what a server writes behind its answer is no answer to the next request', async (t) => {
+  const answer = (body) => `HTTP/1.1 200 OK\r\ncontent-length: ${body.length}\r\n\r\n${body}`;
+  const odd = createServer((connection) => {
+    connection.on('error', () => {});
+    connection.on('data', () => connection.write(answer('its own') + answer('another')));
+  });
+  await new Promise((resolve) => odd.listen(0, '127.0.0.1', resolve));
+  t.after(() => odd.close());
+  const url = `http://127.0.0.1:${odd.address().port}`;
+  const { socket } = await serving(t, { grants: [`http:${url}`] });
+  for (let number = 0; number < 20; number += 1) {
+    const [{ answered }] = await send(socket, url);
+    assert.equal(answered.body, 'its own');
+  }
 });
 
 test('a call that is killed ends its request', async (t) => {
