@@ -1,21 +1,26 @@
 // `mixlab new`: from an empty folder to the first event that is served.
 import assert from 'node:assert/strict';
-import { cpSync, existsSync, readFileSync, rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { CARGO, COMPILING } from '../support/cargo.mjs';
 import { ask, connect } from '../support/client.mjs';
+import { FULL } from '../support/full.mjs';
+import { PYTHON } from '../support/python.mjs';
 import { makeFolder, ROOT } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const TEMPLATES = ['chat', 'counter', 'webhook', 'timer', 'filter'];
+
+/** componentize-py is beside Python. */
+const PATH = `${dirname(PYTHON)}:${process.env.PATH}`;
 
 /** The first event of a template, and its ack; none where it takes no events of clients. */
 const FIRST = { chat: ['first:join'], counter: ['first:count', { by: 2 }] };
 const ACKS = { chat: undefined, counter: { count: 2 } };
 
 function empty(t) {
-  const home = makeFolder(t, { env: CARGO });
+  const home = makeFolder(t, { env: { ...CARGO, PATH } });
   rmSync(home.configPath);
   return home;
 }
@@ -48,13 +53,78 @@ async function firstEvent(t, lang, template) {
   console.log(`${lang} ${template}: first event served after ${((Date.now() - began) / 1000).toFixed(1)} s`);
 }
 
-for (const lang of ['ts', 'js', 'rust', 'c']) {
+/** A component of Python takes a minute to be built and compiled. */
+const OF_PYTHON = FULL ? TEMPLATES : ['chat'];
+
+for (const lang of ['ts', 'js', 'rust', 'c', 'python']) {
   describe(`a plugin in ${lang} works as it is written`, () => {
-    for (const template of TEMPLATES) {
-      test(template, { timeout: 3 * COMPILING }, (t) => firstEvent(t, lang, template));
+    for (const template of lang === 'python' ? OF_PYTHON : TEMPLATES) {
+      test(template, { timeout: 10 * COMPILING }, (t) => firstEvent(t, lang, template));
     }
   });
 }
+
+test('what a plugin in Python may not do is denied, and what it is built with is said', { timeout: 10 * COMPILING }, async (t) => {
+  const home = empty(t);
+  await run(home, 'new', 'first', '--lang', 'python');
+  const folder = join(home.folder, 'plugins/first');
+  const asked = {
+    emit: 'cx.emit("x", 1)',
+    join: 'cx.join("room")',
+    'emit to a room': 'cx.to("room").emit("x")',
+    'emit to everybody': 'cx.broadcast.emit("x")',
+    'emit to a user': 'cx.to_user("7").emit("x")',
+    ask: 'cx.ask("x")',
+    count: 'cx.broadcast.count()',
+    disconnect: 'cx.disconnect()',
+    read: 'cx.store.get("key")',
+    write: 'cx.store.set("key", 1)',
+    'read a bucket': 'cx.bucket("other").get("key")',
+    'set a timer': 'cx.timers.set("name")',
+    'be present': 'cx.presence("room").enter({})',
+    'who is present': 'cx.presence("room").members()',
+    history: 'cx.history("topic")',
+    // Needs no grant.
+    data: 'cx.data',
+  };
+  const tries = Object.entries(asked).map(([what, call]) => `    ${JSON.stringify(what)}: lambda cx: ${call},`);
+  writeFileSync(
+    join(folder, 'first.py'),
+    `from mixlab import Context, HostError, Plugin
+
+plugin = Plugin("first", "0.1.0")
+TRIES = {
+${tries.join('\n')}
+}
+
+
+@plugin.event("try", anyone=True)
+def attempt(cx: Context, what: str) -> str:
+    try:
+        TRIES[what](cx)
+    except HostError as error:
+        return error.code
+    return "done"
+`,
+  );
+  const without = makeFolder(t, { env: { PATH: '/usr/bin:/bin' } });
+  cpSync(join(home.folder, 'plugins'), join(without.folder, 'plugins'), { recursive: true });
+  cpSync(home.configPath, without.configPath);
+  const { code, stderr } = await without.mixlab('build');
+  assert.equal(code, 1);
+  assert.match(stderr, /"componentize-py" cannot be run: install it: pip install componentize-py==\d/);
+
+  await run(home, 'build', 'first');
+  const ungranted = readFileSync(home.configPath, 'utf8').replace(/^grants = .*$/m, 'grants = []');
+  writeFileSync(home.configPath, ungranted);
+  const server = home.start('up', '--listen', '127.0.0.1:0');
+  const [, url] = await until(() => server.stdout().match(/listening on (\S+)\n/), { message: server.stderr, timeout: COMPILING });
+  const client = await connect(t, { url });
+  const answers = {};
+  for (const what of Object.keys(asked)) answers[what] = await ask(client, 'try', what);
+  const denied = Object.fromEntries(Object.keys(asked).map((what) => [what, 'denied']));
+  assert.deepEqual(answers, { ...denied, data: 'done' });
+});
 
 test('what is there already is left as it is', async (t) => {
   const home = makeFolder(t, { config: '[log]\nlevel = "warn" # quiet\n' });
@@ -67,7 +137,8 @@ test('what is there already is left as it is', async (t) => {
   for (const [args, expected] of [
     [['one', '--lang', 'js'], /has a plugin "one" already/],
     [['Two', '--lang', 'js'], /"Two": expected 1 to 64 of a-z/],
-    [['three', '--lang', 'cobol'], /invalid value 'cobol'.*\n.*rust, ts, js, c/],
+    [['three', '--lang', 'cobol'], /invalid value 'cobol'.*\n.*rust, ts, js, c, python/],
+    [['json', '--lang', 'python'], /"json": Python has another meaning for it/],
   ]) {
     const { code, stderr } = await home.mixlab('new', ...args);
     assert.equal(code, 2, stderr);

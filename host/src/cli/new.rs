@@ -26,6 +26,69 @@ const TSCONFIG: &str = include_str!("../../../plugins/tsconfig.json");
 /// elsewhere by its version.
 const SDK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugins/sdk");
 
+/// What no module of a plugin in Python can be called: words of the language, and modules that the package
+/// `mixlab` and what is built around it import.
+const TAKEN_MODULES: [&str; 58] = [
+    "abc",
+    "and",
+    "array",
+    "as",
+    "asyncio",
+    "assert",
+    "async",
+    "await",
+    "base64",
+    "break",
+    "class",
+    "collections",
+    "componentize_py_types",
+    "contextlib",
+    "continue",
+    "copy",
+    "dataclasses",
+    "def",
+    "del",
+    "elif",
+    "else",
+    "enum",
+    "except",
+    "finally",
+    "fnmatch",
+    "for",
+    "from",
+    "functools",
+    "global",
+    "if",
+    "import",
+    "in",
+    "inspect",
+    "is",
+    "json",
+    "keyword",
+    "lambda",
+    "mixlab",
+    "mixlab_entry",
+    "nonlocal",
+    "not",
+    "operator",
+    "or",
+    "os",
+    "pass",
+    "poll_loop",
+    "raise",
+    "re",
+    "return",
+    "sys",
+    "traceback",
+    "try",
+    "types",
+    "typing",
+    "while",
+    "with",
+    "wit_world",
+    "yield",
+];
+
 #[derive(Args)]
 pub(super) struct New {
     /// What it is called: 1 to 64 of a-z, 0-9 and "-".
@@ -44,9 +107,18 @@ enum Language {
     Ts,
     Js,
     C,
+    Python,
 }
 
 impl Language {
+    /// What has to be installed first that few have, as the beginning of a line.
+    fn prerequisite(self) -> &'static str {
+        match self {
+            Self::Python => "`pip install componentize-py==0.25.1` once; ",
+            Self::Rust | Self::Ts | Self::Js | Self::C => "",
+        }
+    }
+
     /// Whether its file is served as it is.
     fn is_script(self) -> bool {
         matches!(self, Self::Ts | Self::Js)
@@ -112,12 +184,15 @@ impl New {
             && name
                 .bytes()
                 .all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-'));
-        match is_good {
-            true => Ok(()),
-            false => Err(format!(
+        if !is_good {
+            return Err(format!(
                 "{name:?}: expected 1 to 64 of a-z, 0-9 and \"-\", a letter first"
-            )),
+            ));
         }
+        if self.lang == Language::Python && TAKEN_MODULES.contains(&module(name).as_str()) {
+            return Err(format!("{name:?}: Python has another meaning for it"));
+        }
+        Ok(())
     }
 
     /// The configuration with the plugin's table at its end.
@@ -167,6 +242,7 @@ impl New {
             Language::Ts => format!("{name}.ts"),
             Language::Js => format!("{name}.js"),
             Language::C => format!("{name}.c"),
+            Language::Python => format!("{}.py", module(name)),
         }
     }
 
@@ -177,7 +253,8 @@ impl New {
             false => (
                 format!("target/plugins/{name}.wasm"),
                 format!(
-                    "`mixlab build {name}` builds it, `mixlab up --watch` serves it and builds it on every change."
+                    "{}`mixlab build {name}` builds it, `mixlab up --watch` serves it and builds it on every change.",
+                    self.lang.prerequisite()
                 ),
             ),
             true => (
@@ -197,17 +274,26 @@ impl New {
             Language::Rust => Text::Rust,
             Language::Ts | Language::Js => Text::Script,
             Language::C => Text::C,
+            Language::Python => Text::Python,
         };
         files.push((folder.join(self.file()), text(code)));
         match self.lang {
             Language::Rust => files.push((folder.join("Cargo.toml"), manifest(name))),
             Language::C => files.push((folder.join("Makefile"), text(Text::Makefile))),
+            Language::Python => {
+                files.push((folder.join("pyproject.toml"), text(Text::Pyproject)));
+            }
             Language::Ts | Language::Js => {}
         }
         let more = self.template.more();
         let more = more.map(|(file, text)| (folder.join(file), text.to_owned()));
         files.into_iter().chain(more).collect()
     }
+}
+
+/// The module of a plugin in Python.
+fn module(name: &str) -> String {
+    name.replace('-', "_")
 }
 
 /// The manifest of a crate that belongs to no workspace.

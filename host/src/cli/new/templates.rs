@@ -24,7 +24,9 @@ pub(super) enum Text {
     /// It is good in TypeScript as in JavaScript.
     Script,
     C,
+    Python,
     Makefile,
+    Pyproject,
     Cases,
     Readme,
 }
@@ -34,6 +36,7 @@ struct Texts {
     rust: &'static str,
     script: &'static str,
     c: &'static str,
+    python: &'static str,
     cases: &'static str,
     grants: &'static str,
 }
@@ -44,6 +47,7 @@ macro_rules! texts {
             rust: include_str!(concat!("../../../templates/", $folder, "/lib.rs")),
             script: include_str!(concat!("../../../templates/", $folder, "/plugin.js")),
             c: include_str!(concat!("../../../templates/", $folder, "/plugin.c")),
+            python: include_str!(concat!("../../../templates/", $folder, "/plugin.py")),
             cases: include_str!(concat!("../../../templates/", $folder, "/test.toml")),
             grants: include_str!(concat!("../../../templates/", $folder, "/grants")),
         }
@@ -51,6 +55,7 @@ macro_rules! texts {
 }
 
 const MAKEFILE: &str = include_str!("../../../templates/Makefile");
+const PYPROJECT: &str = include_str!("../../../templates/pyproject.toml");
 const README: &str = include_str!("../../../templates/README.md");
 
 /// What the cases of a filter send events to.
@@ -74,7 +79,9 @@ impl Template {
             Text::Rust => texts.rust,
             Text::Script => texts.script,
             Text::C => texts.c,
+            Text::Python => texts.python,
             Text::Makefile => MAKEFILE,
+            Text::Pyproject => PYPROJECT,
             Text::Cases => texts.cases,
             Text::Readme => README,
         };
