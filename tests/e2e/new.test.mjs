@@ -1,5 +1,6 @@
 // `mixlab new`: from an empty folder to the first event that is served.
 import assert from 'node:assert/strict';
+import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
@@ -51,6 +52,11 @@ async function firstEvent(t, lang, template) {
   const client = await connect(t, { url });
   if (FIRST[template]) assert.deepEqual(await ask(client, ...FIRST[template]), ACKS[template]);
   console.log(`${lang} ${template}: first event served after ${((Date.now() - began) / 1000).toFixed(1)} s`);
+  if (lang === 'rust') {
+    const folder = join(home.folder, 'plugins/first');
+    const tested = spawnSync('cargo', ['test', '--offline'], { cwd: folder, env: { ...process.env, ...CARGO }, encoding: 'utf8' });
+    assert.match(tested.stdout, /test result: ok\. 1 passed/, tested.stderr);
+  }
 }
 
 /** A component of Python takes a minute to be built and compiled. */

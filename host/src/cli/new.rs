@@ -111,11 +111,12 @@ enum Language {
 }
 
 impl Language {
-    /// What has to be installed first that few have, as the beginning of a line.
-    fn prerequisite(self) -> &'static str {
+    /// What is to be done before a build, as the beginning of a line.
+    fn before_build(self) -> &'static str {
         match self {
             Self::Python => "`pip install componentize-py==0.25.1` once; ",
-            Self::Rust | Self::Ts | Self::Js | Self::C => "",
+            Self::Rust => "`cargo test` runs the tests of its handlers; ",
+            Self::Ts | Self::Js | Self::C => "",
         }
     }
 
@@ -254,7 +255,7 @@ impl New {
                 format!("target/plugins/{name}.wasm"),
                 format!(
                     "{}`mixlab build {name}` builds it, `mixlab up --watch` serves it and builds it on every change.",
-                    self.lang.prerequisite()
+                    self.lang.before_build()
                 ),
             ),
             true => (

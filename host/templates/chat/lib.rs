@@ -34,3 +34,23 @@ fn say(cx: &Context, said: Said) -> Result<(), Rejection> {
     let to_all = cx.to("{{name}}").include_sender();
     Ok(to_all.emit("{{name}}:said", &said)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use mixlab_plugin::serde_json::json;
+    use mixlab_plugin::test::Host;
+
+    use super::*;
+
+    #[test]
+    fn who_has_joined_gets_what_is_said() {
+        let mut host = Host::load(plugin, json!({})).unwrap();
+        let said = json!([{ "text": "hi" }]);
+        let refused = host.send("{{name}}:say", said.clone()).unwrap_err();
+        assert_eq!(refused.code, "not_joined");
+        host.send("{{name}}:join", json!([])).unwrap();
+        host.send("{{name}}:say", said.clone()).unwrap();
+        let emitted = host.take_emitted();
+        assert_eq!((&*emitted[0].event, &emitted[0].arguments), ("{{name}}:said", &said));
+    }
+}

@@ -34,3 +34,20 @@ fn count(cx: &Context, Count { by }: Count) -> Result<Counted, Rejection> {
         .emit("{{name}}:counted", &counted)?;
     Ok(counted)
 }
+
+#[cfg(test)]
+mod tests {
+    use mixlab_plugin::serde_json::json;
+    use mixlab_plugin::test::Host;
+
+    use super::*;
+
+    #[test]
+    fn it_counts_on() {
+        let mut host = Host::load(plugin, json!({})).unwrap();
+        host.put("count", &40);
+        let ack = host.send("{{name}}:count", json!([{ "by": 2 }])).unwrap();
+        assert_eq!(ack, Some(json!([{ "count": 42 }])));
+        assert_eq!(host.take_emitted()[0].event, "{{name}}:counted");
+    }
+}

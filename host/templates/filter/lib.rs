@@ -13,3 +13,19 @@ fn moderated(_cx: &Context, message: Message) -> Result<Verdict, Rejection> {
     }
     Ok(Verdict::Pass)
 }
+
+#[cfg(test)]
+mod tests {
+    use mixlab_plugin::serde_json::json;
+    use mixlab_plugin::test::Host;
+
+    use super::*;
+
+    #[test]
+    fn spam_goes_no_further() {
+        let mut host = Host::load(plugin, json!({})).unwrap();
+        assert!(matches!(host.filter("echo", json!(["hi"])), Ok(Verdict::Pass)));
+        let refused = host.filter("echo", json!(["spam"])).unwrap_err();
+        assert_eq!(refused.code, "not_welcome");
+    }
+}

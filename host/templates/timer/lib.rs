@@ -41,3 +41,22 @@ fn on_timer(cx: &Context, timer: Timer) -> Result<(), Rejection> {
     let (user, text): (String, String) = timer.payload()?;
     Ok(cx.to_user(user).emit("{{name}}:reminder", &Reminder { text })?)
 }
+
+#[cfg(test)]
+mod tests {
+    use mixlab_plugin::serde_json::json;
+    use mixlab_plugin::test::Host;
+
+    use super::*;
+
+    #[test]
+    fn the_user_is_reminded_when_the_time_has_come() {
+        let mut host = Host::load(plugin, json!({})).unwrap();
+        host.log_in("1", &[]);
+        let wanted = json!([{ "text": "tea", "seconds": 180 }]);
+        host.send("{{name}}:remind", wanted).unwrap();
+        assert!(host.take_emitted().is_empty());
+        host.fire("user:1").unwrap();
+        assert_eq!(host.take_emitted()[0].arguments, json!([{ "text": "tea" }]));
+    }
+}

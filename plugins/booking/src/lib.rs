@@ -90,3 +90,45 @@ fn is_date_time(text: &str) -> bool {
 fn new_id() -> String {
     format!("{:016x}", RandomState::new().hash_one(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use mixlab_plugin::serde_json::json;
+    use mixlab_plugin::test::{Broadcast, Host};
+
+    use super::*;
+
+    fn host() -> Host {
+        let mut host = Host::load(plugin, json!({})).unwrap();
+        host.log_in("7", &["student"]);
+        host
+    }
+
+    #[test]
+    fn a_booking_is_told_to_admins_and_to_its_user() {
+        let mut host = host();
+        let wanted = json!([{ "studio": "A", "start": "2026-12-24T18:00", "hours": 2 }]);
+        let booked = host.send("booking:create", wanted).unwrap().unwrap()[0].take();
+        assert_eq!(booked["userId"], "7");
+        let [
+            Broadcast::ToRole(role, event, told),
+            Broadcast::Notification(user, notification),
+        ] = &host.take_broadcasts()[..]
+        else {
+            panic!("the admins and the user are told");
+        };
+        assert_eq!((&**role, &**event, told), ("admin", "new_booking", &booked));
+        assert_eq!((&**user, &notification["bookingId"]), ("7", &booked["id"]));
+    }
+
+    #[test]
+    fn a_start_that_is_no_date_is_refused_and_nobody_hears_of_it() {
+        let mut host = host();
+        for start in ["", "tomorrow", "2026-13-01T10:00", "2026-12-24"] {
+            let wanted = json!([{ "studio": "A", "start": start, "hours": 2 }]);
+            let refused = host.send("booking:create", wanted).unwrap_err();
+            assert_eq!(refused.code, "invalid_start", "{start}");
+        }
+        assert!(host.take_broadcasts().is_empty());
+    }
+}

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use crate::bindings::mixlab::plugin::ask;
 use crate::bindings::mixlab::plugin::types::Selection;
+use crate::host::ask;
 use crate::message::not_an_answer;
 use crate::rejection::in_words;
 use crate::{Context, Error, Message, Rejection};

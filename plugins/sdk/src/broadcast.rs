@@ -3,7 +3,7 @@ use std::fmt::Display;
 
 use serde::Serialize;
 
-use crate::bindings::mixlab::plugin::broadcast;
+use crate::host::broadcast;
 use crate::rejection::not_json;
 use crate::{Context, Error};
 

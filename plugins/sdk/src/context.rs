@@ -1,7 +1,7 @@
 //! What a handler knows and may do beside its arguments.
 use std::cell::OnceCell;
 
-use crate::bindings::mixlab::plugin::connection;
+use crate::host::connection;
 use crate::{Connection, Error, Placeholder, Rejection, User};
 
 /// The event under way: who sent it, and what can be done about it.

@@ -5,8 +5,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::ask::ask_sockets;
-use crate::bindings::mixlab::plugin::emit::{self, Options};
 use crate::bindings::mixlab::plugin::types::{Selection, Target};
+use crate::host::emit::{self, Options};
 use crate::{Answers, Context, Error, Message};
 
 impl Context {

@@ -3,7 +3,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::bindings::mixlab::plugin::history;
+use crate::host::history;
 use crate::{Context, Emit, Error, Kept, Page};
 
 impl Context {

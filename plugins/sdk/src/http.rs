@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::mixlab::plugin::http::{self, Request};
+use crate::host::http::{self, Request};
 use crate::rejection::{in_words, not_json};
 use crate::{Context, Error, Rejection};
 

@@ -55,6 +55,7 @@ mod event;
 mod filter;
 mod handlers;
 mod history;
+mod host;
 mod http;
 pub mod log;
 mod message;
@@ -70,6 +71,8 @@ pub mod runtime;
 pub mod schema;
 mod sockets;
 mod store;
+#[cfg(not(target_family = "wasm"))]
+pub mod test;
 mod timers;
 pub mod webhook;
 
@@ -247,6 +250,9 @@ macro_rules! export {
 mod documents {
     #[doc = include_str!("../../README.md")]
     struct Plugins;
+
+    #[doc = include_str!("../../TESTING.md")]
+    struct Testing;
 
     #[doc = include_str!("../../../README.md")]
     struct Front;

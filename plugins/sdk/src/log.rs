@@ -9,7 +9,7 @@ pub use crate::{__debug as debug, __error as error, __info as info, __warn as wa
 
 /// Writes one line. The macros of this module are shorter.
 pub fn write(level: Level, message: fmt::Arguments<'_>) {
-    use crate::bindings::mixlab::plugin::log::write;
+    use crate::host::log::write;
     match message.as_str() {
         Some(text) => write(level, text),
         None => write(level, &message.to_string()),

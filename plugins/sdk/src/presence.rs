@@ -2,7 +2,7 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::mixlab::plugin::presence;
+use crate::host::presence;
 use crate::rejection::not_json;
 use crate::{Context, Error};
 

@@ -1,5 +1,5 @@
 //! Rooms of connections.
-use crate::bindings::mixlab::plugin::rooms;
+use crate::host::rooms;
 use crate::{Context, Emit, Error};
 
 impl Context {

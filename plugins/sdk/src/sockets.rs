@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::mixlab::plugin::sockets;
 use crate::bindings::mixlab::plugin::types::Target;
+use crate::host::sockets;
 use crate::rejection::not_json;
 use crate::{Context, Emit, Error, Handshake, Socket};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::bindings::mixlab::plugin::store;
+use crate::host::store;
 use crate::rejection::not_json;
 use crate::{Context, Error};
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use crate::bindings::exports::mixlab::plugin::lifecycle::Missed;
-use crate::bindings::mixlab::plugin::timers::{self, When};
+use crate::host::timers::{self, When};
 use crate::rejection::not_json;
 use crate::{Context, Error};
 
