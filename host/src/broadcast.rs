@@ -21,7 +21,7 @@ use crate::{
     message::{Arguments, Message},
     namespace::MAIN_NAMESPACE,
     native,
-    presence::Presence,
+    presence::{self, Lost, News, Presence},
     reserved::{PAYMENTS_ROOM, is_reserved},
     transport::{Adapter, Namespaces, Selection},
     user::{UserId, role_room},
@@ -162,12 +162,33 @@ impl Broadcast {
         self.namespaces.presence()
     }
 
-    /// Tells rooms who came and went, until `stop`.
+    /// Tells rooms who came and went, until `stop` or until this server has left its cluster.
     pub(crate) async fn tell_presence(&self, stop: &CancellationToken) {
-        let emit = |namespace: &str, to, event: &str, message| {
-            self.emit(None, namespace, to, event, message, false);
+        let Some(cluster) = &self.cluster else {
+            let emit = |namespace: &str, to, message| {
+                self.emit(None, namespace, to, presence::EVENT, message, false);
+            };
+            return self.presence().tell(emit, stop).await;
         };
-        self.presence().tell(emit, stop).await;
+        let emit = |namespace: &str, to, message| {
+            self.change(namespace, to, Change::Tell(message));
+        };
+        let send = |news| self.send_news(news);
+        tokio::select! {
+            () = self.presence().tell_together(emit, send) => {}
+            () = cluster.closed() => {}
+        }
+    }
+
+    /// Sends what was last said of who is present.
+    pub(crate) fn send_presence(&self) {
+        let said = self.presence().take_said();
+        said.into_iter().for_each(|news| self.send_news(news));
+    }
+
+    fn send_news(&self, news: News) {
+        let nobody = Selection::default();
+        self.change(MAIN_NAMESPACE, nobody, Change::Presence(news));
     }
 
     /// A namespace that is open.
@@ -276,7 +297,14 @@ impl Broadcast {
                     adapter.broadcast_alone(to, &event, message, volatile);
                 }
             }
+            Change::Tell(message) => {
+                let new = self.presence().hear_told_alone(namespace, &message);
+                if let (Some(message), Some(adapter)) = (new, self.namespaces.get(namespace)) {
+                    adapter.broadcast_alone(to, presence::EVENT, message, false);
+                }
+            }
             Change::Keep(kept) => self.history.keep_ahead(kept),
+            Change::Presence(news) => self.presence().do_alone(&news),
             change => self.perform(None, namespace, to, change),
         }
     }
@@ -289,13 +317,25 @@ impl Broadcast {
         to: Selection,
         change: Change,
     ) {
-        if let Change::Keep(kept) = change {
-            // On a server on its own it is kept at once.
-            if let Some(id) = entry {
-                self.history.keep_entry(id, kept);
+        let change = match change {
+            Change::Keep(kept) => {
+                // On a server on its own it is kept at once.
+                if let Some(id) = entry {
+                    self.history.keep_entry(id, kept);
+                }
+                return;
             }
-            return;
-        }
+            Change::Presence(news) => {
+                let lost = self.presence().hear(news);
+                lost.iter().for_each(|lost| self.begin_anew(lost));
+                return;
+            }
+            Change::Tell(message) => match self.presence().hear_told(namespace, &message) {
+                Some(message) => Change::Tell(message),
+                None => return,
+            },
+            change => change,
+        };
         let Some(adapter) = self.namespaces.get(namespace) else {
             return;
         };
@@ -308,7 +348,10 @@ impl Broadcast {
             } => {
                 adapter.broadcast(entry, to, &event, message, volatile);
             }
-            Change::Keep(_) => {}
+            Change::Tell(message) => {
+                adapter.broadcast(entry, to, presence::EVENT, message, false);
+            }
+            Change::Keep(_) | Change::Presence(_) => {}
             Change::Join(rooms) => join(&selected(&to), &rooms),
             Change::Leave(rooms) => {
                 let leave = |it: &Arc<Connection>| it.leave(rooms.clone());
@@ -323,6 +366,21 @@ impl Broadcast {
                 selected(&to).iter().for_each(end);
             }
         }
+    }
+
+    /// Others have taken this server for gone, and a connection of its for lost: its client connects anew.
+    fn begin_anew(&self, lost: &Lost) {
+        let Some(adapter) = self.namespaces.get(&lost.namespace) else {
+            return;
+        };
+        let its = Selection {
+            sockets: vec![lost.connection.clone()],
+            ..Selection::default()
+        };
+        let its = self
+            .connections
+            .of(&adapter.selected(&its), &lost.namespace);
+        its.iter().for_each(|connection| connection.end_transport());
     }
 
     fn push<T: Serialize + ?Sized>(&self, room: String, event: &str, argument: &T) -> Delivery {
@@ -395,17 +453,32 @@ impl Apply for Broadcast {
     fn remember(&self, id: EntryId, entry: Entry) {
         self.namespaces.recovery().has_read(id);
         self.history.has_read(id);
-        if let Change::Keep(kept) = entry.change {
-            self.history.keep_entry(id, kept);
-        } else if let Change::Emit {
-            event,
-            message,
-            volatile: false,
-        } = entry.change
-            && let Some(adapter) = self.namespaces.get(&entry.namespace)
-        {
+        let (event, message) = match entry.change {
+            Change::Keep(kept) => return self.history.keep_entry(id, kept),
+            Change::Emit {
+                event,
+                message,
+                volatile: false,
+            } => (event, message),
+            Change::Tell(message) => (presence::EVENT.to_owned(), message),
+            _ => return,
+        };
+        if let Some(adapter) = self.namespaces.get(&entry.namespace) {
             adapter.remember(id, entry.to, &event, message);
         }
+    }
+
+    fn is_in(&self, id: EntryId, entry: Entry) {
+        match &entry.change {
+            Change::Presence(news) => {
+                self.presence().hear(news.clone());
+            }
+            Change::Tell(message) => {
+                self.presence().hear_told(&entry.namespace, message);
+            }
+            _ => {}
+        }
+        self.remember(id, entry);
     }
 
     fn apply(&self, id: EntryId, entry: Entry) {
@@ -435,11 +508,13 @@ impl Apply for Broadcast {
     }
 
     fn is_ahead(&self, is_ahead: bool) {
+        self.presence().set_ahead(is_ahead);
         self.namespaces.recovery().set_ahead(is_ahead);
     }
 
     fn is_interrupted(&self, has_missed: bool) {
         self.history.has_missed();
+        self.presence().is_interrupted();
         for adapter in self.namespaces.all() {
             adapter.interrupt();
         }

@@ -278,6 +278,7 @@ impl Server {
             if let Some(cluster) = &self.cluster {
                 // What became of their clients is for other servers.
                 until_ended(&clients).await;
+                dispatcher.broadcast.send_presence();
                 cluster.close().await;
             }
             dispatcher.broadcast.native().ended().await;

@@ -63,6 +63,8 @@ test('what is kept while Redis is away is read here at once, and everywhere in o
   await say(one, 'a');
   await say(other, 'b');
   await say(one, 'c');
+  // One that was just sending finds out a moment later.
+  await until(async () => (await since(one, before)).events.length === 2 && (await since(other, before)).events.length === 1);
   const alone = await since(one, before);
   assert.deepEqual([texts(alone), alone.gap, alone.more], [['a', 'c'], false, false]);
   assert.deepEqual(texts(await since(one, alone.events[0].position)), ['c']);

@@ -18,7 +18,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use redis::{Pipeline, RedisResult, Script, aio::MultiplexedConnection};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval},
 };
 
@@ -37,7 +37,7 @@ const LATE: Duration = Duration::from_secs(3);
 /// So many connections are claimed in one go.
 const BATCH: usize = 100;
 
-/// Says that a server is there. Answers which ones are not, and whether it may have been taken for gone.
+/// Says that a server is there. Answers which ones are not and which are, and whether it may have been taken for gone.
 const SAY: &str = r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -46,7 +46,8 @@ local said = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], gone + max_age)
 local was_gone = not said or now - said > gone
-return {redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - gone - 1), was_gone and 1 or 0}
+local silent = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - gone - 1)
+return {silent, redis.call('ZRANGEBYSCORE', KEYS[1], now - gone, '+inf'), was_gone and 1 or 0}
 ";
 
 /// Claims a connection of a server that is gone: its end is told by the one who claims it, and nobody else has
@@ -85,6 +86,10 @@ pub(super) struct Ends {
     /// The names of those that are, as far as this server knows.
     gone: Mutex<Vec<String>>,
     more: Notify,
+    /// Who is there.
+    heard_of: watch::Sender<Vec<String>>,
+    /// Who is there, when all others are gone.
+    there: watch::Sender<Vec<String>>,
     /// Others have taken this one for gone.
     was_gone: Notify,
     say: Script,
@@ -99,6 +104,8 @@ impl Ends {
         Self {
             gone: Mutex::default(),
             more: Notify::new(),
+            heard_of: watch::Sender::default(),
+            there: watch::Sender::default(),
             was_gone: Notify::new(),
             say: Script::new(SAY),
             claim: Script::new(CLAIM),
@@ -171,22 +178,38 @@ impl Cluster {
                     tracing::debug!(%error, "it is not said that this server is there");
                     self.link.forget_shared().await;
                 }
-                Ok((_, true)) => self.ends.was_gone.notify_one(),
-                Ok((gone, false)) if since.elapsed() > GONE => {
-                    *self.ends.gone.lock() = gone;
-                    self.ends.more.notify_one();
+                Ok((gone, names, was_gone)) => {
+                    let is_sure = !was_gone && since.elapsed() > GONE;
+                    self.ends.heard_of.send_replace(names.clone());
+                    if was_gone {
+                        self.ends.was_gone.notify_one();
+                    }
+                    if is_sure {
+                        self.ends.there.send_replace(names);
+                        *self.ends.gone.lock() = gone;
+                        self.ends.more.notify_one();
+                    }
                 }
-                Ok(_) => {}
             }
         }
     }
 
-    async fn say_it_is_here(&self) -> RedisResult<(Vec<String>, bool)> {
+    async fn say_it_is_here(&self) -> RedisResult<(Vec<String>, Vec<String>, bool)> {
         let mut said = self.ends.say.key(self.beats_key());
         said.arg(self.name()).arg(GONE.as_millis() as u64);
         said.arg(self.sessions.max_age().as_millis() as u64);
         let mut redis = self.link.shared().await?;
         said.invoke_async(&mut redis).await
+    }
+
+    /// The servers that are there, this one, too: each time that it is known anew.
+    pub(crate) fn heard_of(&self) -> watch::Receiver<Vec<String>> {
+        self.ends.heard_of.subscribe()
+    }
+
+    /// The same each time that all others are gone.
+    pub(crate) fn there(&self) -> watch::Receiver<Vec<String>> {
+        self.ends.there.subscribe()
     }
 
     /// Waits until others have taken this server for gone.

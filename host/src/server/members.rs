@@ -46,6 +46,10 @@ pub(super) fn spawn(tasks: &Tasks, cluster: &Arc<Cluster>, sockets: &Arc<Sockets
         broadcast: broadcast(),
     });
     tasks.spawn(Beat(cluster.clone()));
+    tasks.spawn(KnowWhoIsPresent {
+        cluster: cluster.clone(),
+        broadcast: broadcast(),
+    });
     tasks.spawn(TellForOthers {
         cluster: cluster.clone(),
         sockets: sockets.clone(),
@@ -140,6 +144,32 @@ impl Task for Beat {
         tokio::select! {
             () = self.0.say_here() => {}
             () = self.0.closed() => self.0.leave_ends().await,
+        }
+    }
+}
+
+/// Learns who is present in rooms by other servers, and by whom nobody is any more.
+struct KnowWhoIsPresent {
+    cluster: Arc<Cluster>,
+    broadcast: Broadcast,
+}
+
+impl Task for KnowWhoIsPresent {
+    const NAME: &'static str = "cluster-presence";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        let presence = self.broadcast.presence();
+        let lose_others = async {
+            let mut there = self.cluster.there();
+            while there.changed().await.is_ok() {
+                let there = there.borrow_and_update().clone();
+                presence.others_are(&there);
+            }
+        };
+        tokio::select! {
+            () = presence.catch_up(self.cluster.heard_of()) => {}
+            () = lose_others => {}
+            () = stop.cancelled() => {}
         }
     }
 }

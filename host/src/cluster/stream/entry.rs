@@ -18,6 +18,7 @@ use crate::cluster::{
 use crate::{
     history::Kept,
     message::{Message, push_event, split_event},
+    presence::{self, News},
     transport::Selection,
 };
 
@@ -39,6 +40,7 @@ pub(crate) mod kind {
     /// MixLab's own. Node's servers pass over it.
     pub(crate) const RELEASE: u8 = 64;
     pub(crate) const KEEP: u8 = 65;
+    pub(crate) const PRESENCE: u8 = 66;
 }
 
 /// The type of an EVENT in Socket.IO's protocol.
@@ -67,8 +69,12 @@ pub(crate) enum Change {
         /// It may be dropped for clients that are not ready.
         volatile: bool,
     },
+    /// They are sent what has changed about who is present in their room.
+    Tell(Message),
     /// All servers keep an event in their history, whosever it is.
     Keep(Kept),
+    /// A server says something of who is present in rooms.
+    Presence(News),
     /// They join rooms.
     Join(Vec<String>),
     /// They leave rooms.
@@ -149,6 +155,11 @@ struct Data<'a> {
     close: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     keep: Option<Keep>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    presence: Option<News>,
+    /// The packet tells of who is present.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    tells: bool,
     /// Those that ask for acks, of version 0.2, are answered to nobody else.
     #[serde(rename = "requestId", skip_serializing)]
     request_id: Option<String>,
@@ -234,6 +245,8 @@ impl Change {
             rooms: Vec::new(),
             close: None,
             keep: None,
+            presence: None,
+            tells: false,
             request_id: None,
         };
         let names = |rooms: &[String]| rooms.iter().cloned().map(Room::Text).collect();
@@ -266,6 +279,16 @@ impl Change {
                 data.packet = Some(Packet::of(&array));
                 (kind::KEEP, encode(json(&data), &message.attachments))
             }
+            Self::Tell(message) => {
+                data.tells = true;
+                let array = event_array(presence::EVENT, message);
+                data.packet = Some(Packet::of(&array));
+                (kind::BROADCAST, json(&data))
+            }
+            Self::Presence(news) => {
+                data.presence = Some(news.clone());
+                (kind::PRESENCE, json(&data))
+            }
             Self::Join(rooms) => {
                 data.rooms = names(rooms);
                 (kind::JOIN, json(&data))
@@ -295,6 +318,8 @@ impl Entry {
             rooms,
             close,
             keep,
+            presence,
+            tells,
             request_id,
         } = serde_json::from_str(&data.json).map_err(not_understood)?;
         let names = |rooms: Vec<Room>| rooms.into_iter().map(Room::into_name).collect();
@@ -303,10 +328,13 @@ impl Entry {
                 let Some((event, message)) = packet.event(data.attachments.clone())? else {
                     return Ok(None);
                 };
-                Change::Emit {
-                    event,
-                    message,
-                    volatile: opts.flags.volatile,
+                match tells {
+                    true => Change::Tell(message),
+                    false => Change::Emit {
+                        event,
+                        message,
+                        volatile: opts.flags.volatile,
+                    },
                 }
             }
             (kind::KEEP, Some(packet)) => {
@@ -321,6 +349,12 @@ impl Entry {
                     event,
                     message,
                 })
+            }
+            (kind::PRESENCE, _) => {
+                let Some(news) = presence else {
+                    return Ok(None);
+                };
+                Change::Presence(news)
             }
             (kind::JOIN, _) => Change::Join(names(rooms)),
             (kind::LEAVE, _) => Change::Leave(names(rooms)),

@@ -44,6 +44,9 @@ pub(crate) trait Apply: Send + Sync + 'static {
     /// This entry was there before this server, whose clients may come here with what they have seen.
     fn remember(&self, id: EntryId, entry: Entry);
 
+    /// What this entry says has happened here before it was in the stream.
+    fn is_in(&self, id: EntryId, entry: Entry);
+
     /// What an entry says happens here.
     fn apply(&self, id: EntryId, entry: Entry);
 
@@ -90,9 +93,11 @@ impl Reader {
         loop {
             let ended = self.read(apply).await;
             self.cluster.link.round.send_modify(Round::is_lost);
-            if ended.is_err() {
-                self.cluster.go_on_alone(apply);
+            if ended.is_ok() {
+                // The sender has lost its connection. If Redis is away, what waits is not to wait for this one, too.
+                continue;
             }
+            self.cluster.go_on_alone(apply);
             if let Err(error) = ended
                 && !std::mem::replace(&mut self.is_lost, true)
             {
@@ -357,7 +362,7 @@ impl Reader {
             }
             if was_done {
                 if let Some(entry) = received.entry {
-                    apply.remember(id, entry);
+                    apply.is_in(id, entry);
                 }
                 return;
             }

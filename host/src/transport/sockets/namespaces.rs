@@ -62,7 +62,11 @@ impl Namespaces {
                 slow_client: socket.slow_client,
             }),
             sessions: Arc::new(Sessions::new(Policy::new(socket))),
-            presence: Arc::new(Presence::new(presence, &recovery)),
+            presence: Arc::new(Presence::new(
+                presence,
+                &recovery,
+                cluster.as_deref().map(Cluster::name),
+            )),
             recovery: Arc::new(Common::new(recovery, cluster.is_some())),
             max_rooms: MaxRooms(socket.max_rooms),
             cluster,
