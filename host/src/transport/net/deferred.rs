@@ -10,7 +10,7 @@ use std::{
 use axum::{
     body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderMap, Method, Version, header},
+    http::{HeaderName, HeaderValue, Method, Version, header},
     response::Response,
 };
 use futures_util::poll;
@@ -65,8 +65,8 @@ struct Later(Arc<Mutex<Option<Answer>>>);
 /// An answer that is still to come.
 pub(super) struct Deferred {
     answer: Answer,
-    /// What the layers of the router have added to a response.
-    headers: HeaderMap,
+    /// What the layers of the router have added to a response. A map would take half a kilobyte.
+    headers: Box<[(HeaderName, HeaderValue)]>,
 }
 
 impl Deferred {
@@ -76,16 +76,22 @@ impl Deferred {
         let Some(answer) = later.and_then(|Later(answer)| answer.lock().take()) else {
             return Ok(response);
         };
-        let mut headers = mem::take(response.headers_mut());
-        // Of a body that is not the one.
-        headers.remove(header::CONTENT_LENGTH);
-        Err(Self { answer, headers })
+        let headers = response.headers().iter();
+        // The length is that of a body that is not the one.
+        let headers = headers.filter(|(name, _)| *name != header::CONTENT_LENGTH);
+        Err(Self {
+            answer,
+            headers: headers
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect(),
+        })
     }
 
     /// The answer, once it is there.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Response> {
         let mut response = ready!(self.answer.as_mut().poll(cx));
-        let own = mem::replace(response.headers_mut(), mem::take(&mut self.headers));
+        let own = mem::take(response.headers_mut());
+        response.headers_mut().extend(mem::take(&mut self.headers));
         response.headers_mut().extend(own);
         Poll::Ready(response)
     }

@@ -37,7 +37,7 @@ pub(super) struct Paused {
 
 impl Paused {
     /// Waits for an answer; none if the client goes away before.
-    pub(super) async fn answer(&mut self, mut deferred: Deferred) -> Option<Response> {
+    pub(super) async fn answer(&mut self, deferred: &mut Deferred) -> Option<Response> {
         poll_fn(|cx| {
             if let Poll::Ready(response) = deferred.poll(cx) {
                 return Poll::Ready(Some(response));

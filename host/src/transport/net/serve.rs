@@ -115,32 +115,12 @@ impl Connection {
     /// Serves it to its end, or until it becomes a websocket.
     async fn run(self, stream: Stream) {
         // What serves it is apart, so that its memory is given back in a pause.
-        let mut pause = Box::pin(self.serve(stream, None)).await;
-        while let Some(Pause {
-            mut connection,
-            request,
-        }) = pause
+        let mut served = Box::pin(self.serve(stream, None)).await;
+        while let Some(pause) = &mut served
+            && let Some(answer) = pause.end(self.request_timeout, &self.stop).await
+            && let Some(pause) = served.take()
         {
-            pause = match request {
-                Some((deferred, under_way)) => {
-                    let Some(response) = connection.answer(deferred).await else {
-                        return;
-                    };
-                    let response = under_way.until_sent(response);
-                    let stream = connection.resumed_with_answer();
-                    Box::pin(self.serve(stream, Some(response))).await
-                }
-                None => {
-                    let next = tokio::select! {
-                        next = connection.next_request(self.request_timeout) => next,
-                        () = self.stop.cancelled() => None,
-                    };
-                    if next.is_none() {
-                        return;
-                    }
-                    Box::pin(self.serve(connection.resumed(), None)).await
-                }
-            };
+            served = Box::pin(self.serve(pause.resumed(&answer), answer)).await;
         }
     }
 
@@ -270,6 +250,29 @@ async fn serve_until(
 struct Pause {
     connection: Paused,
     request: Option<(Deferred, UnderWay)>,
+}
+
+impl Pause {
+    /// Waits for what it waits for: the answer, if it is one. None if the connection is over.
+    async fn end(&mut self, limit: Duration, stop: &CancellationToken) -> Option<Option<Response>> {
+        let Some((deferred, _)) = &mut self.request else {
+            return tokio::select! {
+                next = self.connection.next_request(limit) => next.map(|()| None),
+                () = stop.cancelled() => None,
+            };
+        };
+        let response = self.connection.answer(deferred).await?;
+        let (_, under_way) = self.request.take()?;
+        Some(Some(under_way.until_sent(response)))
+    }
+
+    /// The connection, with what stands in for the request that has been answered.
+    fn resumed(self, answer: &Option<Response>) -> Stream {
+        match answer {
+            Some(_) => self.connection.resumed_with_answer(),
+            None => self.connection.resumed(),
+        }
+    }
 }
 
 /// A request that is being answered.
