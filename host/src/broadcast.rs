@@ -23,7 +23,7 @@ use crate::{
     native,
     presence::{self, Lost, News, Presence},
     reserved::{PAYMENTS_ROOM, is_reserved},
-    transport::{Adapter, Namespaces, Selection},
+    transport::{Adapter, Broadcasted, Namespaces, Selection},
     user::{UserId, role_room},
 };
 
@@ -337,6 +337,9 @@ impl Broadcast {
             change => change,
         };
         let Some(adapter) = self.namespaces.get(namespace) else {
+            if let Some(id) = entry {
+                self.keep_unopened(id, namespace, to, change);
+            }
             return;
         };
         let selected = |to| self.connections.of(&adapter.selected(to), namespace);
@@ -365,6 +368,29 @@ impl Broadcast {
                 let end = |it: &Arc<Connection>| self.connections.disconnect(it, close);
                 selected(&to).iter().for_each(end);
             }
+        }
+    }
+
+    /// Keeps what is sent in a namespace that nobody has opened here, for clients that come back to this server.
+    fn keep_unopened(&self, id: EntryId, namespace: &str, to: Selection, change: Change) {
+        let (event, message) = match change {
+            Change::Emit {
+                event,
+                message,
+                volatile: false,
+            } => (event, message),
+            Change::Tell(message) => (presence::EVENT.to_owned(), message),
+            _ => return,
+        };
+        let broadcasted = Broadcasted {
+            id,
+            to,
+            event,
+            message,
+        };
+        // It was opened at this moment: somebody may be in it.
+        if let Some((adapter, it)) = self.namespaces.keep_unopened(namespace, broadcasted) {
+            adapter.broadcast(Some(it.id), it.to, &it.event, it.message, false);
         }
     }
 
@@ -445,6 +471,7 @@ impl Apply for Broadcast {
     fn begin(&self, first: EntryId, first_kept: EntryId) {
         self.history.begin(first_kept);
         self.namespaces.recovery().has_read(first);
+        self.namespaces.begin(Some(first.number()));
         for adapter in self.namespaces.all() {
             adapter.start_at(first);
         }
@@ -463,8 +490,20 @@ impl Apply for Broadcast {
             Change::Tell(message) => (presence::EVENT.to_owned(), message),
             _ => return,
         };
-        if let Some(adapter) = self.namespaces.get(&entry.namespace) {
-            adapter.remember(id, entry.to, &event, message);
+        let (namespace, to) = (&*entry.namespace, entry.to);
+        let broadcasted = Broadcasted {
+            id,
+            to,
+            event,
+            message,
+        };
+        let adapter = self.namespaces.get(namespace);
+        let known = match adapter {
+            Some(adapter) => Some((adapter, broadcasted)),
+            None => self.namespaces.keep_unopened(namespace, broadcasted),
+        };
+        if let Some((adapter, it)) = known {
+            adapter.remember(it.id, it.to, &it.event, it.message);
         }
     }
 
@@ -515,6 +554,7 @@ impl Apply for Broadcast {
     fn is_interrupted(&self, has_missed: bool) {
         self.history.has_missed();
         self.presence().is_interrupted();
+        self.namespaces.begin(None);
         for adapter in self.namespaces.all() {
             adapter.interrupt();
         }

@@ -1,7 +1,7 @@
 // A client that loses its server, or the way to it, has its connection back on any other of the cluster.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { startMember, startNodeMember } from '../support/cluster.mjs';
+import { PLUGIN, startMember, startNodeMember } from '../support/cluster.mjs';
 import { ask, connect, received } from '../support/client.mjs';
 import { startRedis } from '../support/redis.mjs';
 import { token } from '../support/tokens.mjs';
@@ -158,3 +158,28 @@ for (const [from, to] of [['Node', 'MixLab'], ['MixLab', 'Node']]) {
     assert.deepEqual(told(socket), [1, 2, 3]);
   });
 }
+
+test('a client has its connection back on a server where nobody had opened its namespace', async (t) => {
+  const redis = await startRedis(t);
+  const plugins = [{ ...PLUGIN, config: { namespaces: ['/', '/room-*'] } }];
+  const [one, other] = [await startMember(t, redis, { plugins }), await startMember(t, redis, { plugins })];
+  const namespace = '/room-7';
+  const socket = await join(t, one, { namespace });
+  const sender = await connect(t, one, { namespace });
+  await call(socket, { call: 'join', room: 'r' });
+  const emit = (data) => call(sender, { call: 'emit', rooms: ['r'], event: 'told', data });
+  await emit(1);
+  await until(() => told(socket).length === 1);
+  const { id } = socket;
+  socket.io.reconnection(false);
+  socket.io.engine.close();
+  await emit(2);
+  await emit(3);
+  socket.io.reconnection(true);
+  socket.io.uri = other.url;
+  socket.connect();
+  await until(() => socket.connected);
+  assert.deepEqual([socket.recovered, socket.id], [true, id]);
+  await until(() => told(socket).length === 3);
+  assert.deepEqual(told(socket), [1, 2, 3]);
+});

@@ -17,4 +17,6 @@ pub(crate) use engine::{Guest, Query, Refusal, Relay, accept, admit, is_wanted, 
 pub(crate) use key::{SessionKey, SocketKey};
 pub(crate) use net::{Bounds, Handshakes, Listener, serve};
 pub use sockets::Delivery;
-pub(crate) use sockets::{Adapter, Namespaces, Packet, Selection, TooManyRooms, Unanswered};
+pub(crate) use sockets::{
+    Adapter, Broadcasted, Namespaces, Packet, Selection, TooManyRooms, Unanswered,
+};

@@ -11,6 +11,7 @@ mod packet;
 mod present;
 mod rooms;
 mod selection;
+mod unopened;
 
 pub(crate) use adapter::Adapter;
 pub use adapter::Delivery;
@@ -19,3 +20,4 @@ pub(crate) use namespaces::Namespaces;
 pub(crate) use packet::Packet;
 pub(crate) use rooms::TooManyRooms;
 pub(crate) use selection::Selection;
+pub(crate) use unopened::Broadcasted;

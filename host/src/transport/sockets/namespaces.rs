@@ -6,10 +6,14 @@ use std::sync::{
 };
 
 use ahash::HashMap;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tokio::sync::watch;
 
-use super::{adapter::Adapter, rooms::MaxRooms};
+use super::{
+    adapter::Adapter,
+    rooms::MaxRooms,
+    unopened::{Broadcasted, Unopened},
+};
 use crate::{
     cluster::{Cluster, EntryId},
     config::{self, SlowClient},
@@ -27,6 +31,8 @@ pub struct Namespaces {
     presence: Arc<Presence>,
     max_rooms: MaxRooms,
     cluster: Option<Arc<Cluster>>,
+    /// Held while one is opened, so that it has all that is read.
+    unopened: Mutex<Unopened>,
     /// Seen when one is opened or closed.
     changed: watch::Sender<()>,
 }
@@ -67,6 +73,10 @@ impl Namespaces {
                 &recovery,
                 cluster.as_deref().map(Cluster::name),
             )),
+            unopened: Mutex::new(Unopened::new(
+                recovery.max_events,
+                recovery.max_bytes.as_usize(),
+            )),
             recovery: Arc::new(Common::new(recovery, cluster.is_some())),
             max_rooms: MaxRooms(socket.max_rooms),
             cluster,
@@ -101,17 +111,50 @@ impl Namespaces {
         let (max_rooms, cluster) = (self.max_rooms, self.cluster.clone());
         let adapter = Adapter::new(path, &self.recovery, presence, dropped, max_rooms, cluster);
         let adapter = Arc::new(adapter);
-        self.adapters.write().insert(path.into(), adapter.clone());
-        // Only now: an entry that was read before may not have been passed on to it.
-        adapter.start_at(EntryId::from_number(self.recovery.next_number()));
+        let mut unopened = self.unopened.lock();
+        let (first, sent) = unopened.open(path, self.recovery.next_number());
+        adapter.start_at(EntryId::from_number(first));
+        for it in sent {
+            adapter.remember(it.id, it.to, &it.event, it.message);
+        }
+        self.adapters.write().insert(path.into(), adapter);
+        drop(unopened);
         self.changed.send_replace(());
     }
 
     /// A namespace is served no more. Its connections have ended and are to be told.
     pub(crate) fn close(&self, path: &str) -> Vec<Ended> {
-        let adapter = self.adapters.write().remove(path);
+        let adapter = {
+            let mut unopened = self.unopened.lock();
+            let adapter = self.adapters.write().remove(path);
+            if self.cluster.is_some() {
+                unopened.close(path, self.recovery.next_number());
+            }
+            adapter
+        };
         self.changed.send_replace(());
         adapter.map_or_else(Vec::new, |adapter| adapter.end_connections())
+    }
+
+    /// All entries of the cluster's stream from this number on follow, or from whatever comes next, and none before it
+    /// is known.
+    pub(crate) fn begin(&self, first: Option<u64>) {
+        self.unopened.lock().begin(first);
+    }
+
+    /// What was broadcast in a namespace that was not open when that was looked at. If it is by now, its adapter has to
+    /// have that, and is returned with it.
+    pub(crate) fn keep_unopened(
+        &self,
+        namespace: &str,
+        broadcasted: Broadcasted,
+    ) -> Option<(Arc<Adapter>, Broadcasted)> {
+        let mut unopened = self.unopened.lock();
+        if let Some(adapter) = self.get(namespace) {
+            return Some((adapter, broadcasted));
+        }
+        unopened.keep(namespace, broadcasted);
+        None
     }
 
     /// Seen when one is opened or closed.
