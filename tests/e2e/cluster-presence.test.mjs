@@ -321,3 +321,34 @@ test('100 tabs of 30 users reload at random over three servers, and in the end e
   const rest = { u0: expected.u0, w0: 1, w1: 1, w2: 1 };
   await known('crowd', rest, watchers, followers);
 });
+
+test('entries that no server would send harm nobody, and with a secret change nothing', async (t) => {
+  for (const secret of [undefined, 'a-secret-of-the-cluster-that-is-long-enough']) {
+    const redis = await startRedis(t);
+    const env = secret && { MIXLAB_CLUSTER__SECRET: secret };
+    const servers = await startMany(t, redis, 2, '', { env: env ?? {} });
+    const [watchers, followers] = await watch(t, servers, 'r');
+    const entered = { namespace: '/', room: 'r', connection: 'forged', who: { user: 'forged' }, data: '1' };
+    const its = { namespace: '/', rooms: ['r'], connection: 'forged' };
+    const steps = [
+      'Nonsense', 7, null, { Enter: 7 }, { Enter: [{ ...entered, data: '{' }] }, { Enter: [{ ...entered, data: '['.repeat(5000) }] },
+      { Drop: [its, 4294967296] }, { Drop: [its, 1] }, { Leave: its }, { Back: its }, { Become: [its, { robot: 'x' }] },
+      { Gone: { server: '', mark: 1 } }, { Only: { connections: [], mark: 1 } }, { Ask: { whom: 'nobody', id: 1 } },
+      { Table: { id: 1, pieces: [{ namespace: '/', room: 'r', members: [], connections: [], told: [] }], is_last: true, is_whole: true } },
+      { Expire: [{ ...entered, mark: 1 }] }, { Enter: [entered] }, { Leave: its },
+    ];
+    for (const [number, step] of steps.entries()) {
+      const data = JSON.stringify({ opts: {}, presence: { server: 'forger', number, step } });
+      await redis.send('XADD', 'socket.io', '*', 'uid', 'forger', 'nsp', '/', 'type', 66, 'data', `'${data}'`);
+    }
+    const told = { room: 'r', joined: [{ id: 'x', connections: -1, data: {} }], left: [], updated: [] };
+    for (const packet of [['presence', told], ['presence'], ['presence', 7]]) {
+      const data = JSON.stringify({ packet: { type: 2, data: packet }, opts: { rooms: ['r'] }, tells: true });
+      await redis.send('XADD', 'socket.io', '*', 'uid', 'forger', 'nsp', '/', 'type', 3, 'data', `'${data}'`);
+    }
+    const guest = await user(t, servers[0], 'guest');
+    await enter(guest, 'r');
+    await known('r', { guest: 1, w0: 1, w1: 1 }, watchers, secret ? followers : []);
+    if (secret) for (const { changes } of followers) assert.deepEqual(changes, ['+guest']);
+  }
+});

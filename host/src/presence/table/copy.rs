@@ -61,7 +61,9 @@ impl CopiedState {
 
     fn restored(self, now: Instant, grace: Duration) -> State {
         let absence = |left, mark| Absence {
-            until: now + Duration::from_millis(left).min(grace),
+            until: now
+                .checked_add(Duration::from_millis(left).min(grace))
+                .unwrap_or(now),
             mark,
         };
         match self {
