@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { request } from 'node:http';
 import { after, test } from 'node:test';
+import { setTimeout } from 'node:timers/promises';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
 import { http, joined, poller, websocket } from '../support/protocol.mjs';
 import { head, tcp } from '../support/tcp.mjs';
@@ -129,6 +130,29 @@ test('who does not answer a ping is closed, and nobody before', async (t) => {
   const elapsed = performance.now() - started;
   assert.ok(elapsed >= INTERVAL + TIMEOUT, `${elapsed} ms`);
   await until(async () => (await silent.post('')).status === 400);
+});
+
+test('pings come in time from a server that has little of a processor', async (t) => {
+  const own = await startServer(t, { config: CONFIG, plugins: PLUGINS });
+  const client = await websocket(t, own);
+  await client.next();
+  // It stands still nearly all of the time, for longer each time than what it may be late.
+  let goesOn = true;
+  const stuttering = (async () => {
+    while (goesOn) {
+      own.signal('SIGSTOP');
+      await setTimeout(500);
+      own.signal('SIGCONT');
+      await setTimeout(5);
+    }
+  })();
+  t.after(() => (goesOn = false));
+  for (let round = 1; round <= 5; round++) {
+    assert.equal(await client.next(), '2', `ping ${round}`);
+    client.send('3');
+  }
+  goesOn = false;
+  await stuttering;
 });
 
 test('a polling client may take longer than the ping timeout for its first poll', async (t) => {

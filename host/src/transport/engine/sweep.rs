@@ -23,9 +23,12 @@ const TICKS: [Duration; 2] = [Duration::from_millis(1), Duration::from_secs(1)];
 const TICKS_EACH: u32 = 200;
 
 /// A wheel that is late by so many ticks has stood still, but not before the first of these times, and
-/// by the second in any case.
+/// by the second in any case. Clients have the time to be heard that they would have had.
 const STANDSTILL_TICKS: u32 = 5;
 const STANDSTILL: [Duration; 2] = [Duration::from_millis(50), Duration::from_millis(250)];
+
+/// A wheel catches up with so much time at once: nobody waits longer for anything.
+const CATCH_UP: Duration = Duration::from_secs(600);
 
 /// So many sessions are dealt with before others get their turn.
 const SESSIONS_IN_A_ROW: usize = 64;
@@ -35,7 +38,7 @@ const SESSIONS_IN_A_ROW: usize = 64;
 pub enum Due {
     /// A ping.
     Ping,
-    /// The answer to the ping that was sent at this tick.
+    /// The answer to the ping that was sent at this time, as [`Sweep::now`] has it.
     Pong(u32),
     /// Its first namespace.
     Join,
@@ -43,6 +46,14 @@ pub enum Due {
     Write,
     /// The last packet has to have gone out.
     Close,
+}
+
+impl Due {
+    /// Whether a client has this long for something: not counted is what the server itself lost. Clients do
+    /// count it while they wait for a ping.
+    fn is_limit(self) -> bool {
+        self != Self::Ping
+    }
 }
 
 /// The most slots that a wheel has. What is due later than once around waits another round.
@@ -53,6 +64,8 @@ type Slot = Vec<Entry>;
 
 struct Entry {
     at: u32,
+    /// For how many ticks the wheel had stood still when it was scheduled.
+    stood_still: u32,
     session: Weak<Session>,
     due: Due,
 }
@@ -62,6 +75,8 @@ struct Entry {
 struct Position {
     /// The number of the current tick, which is never 0.
     tick: u32,
+    /// For how many ticks it has stood still so far.
+    stood_still: u32,
     /// When the next one comes; none while the wheel rests.
     next: Option<Instant>,
 }
@@ -102,6 +117,7 @@ impl Sweep {
             tick,
             position: AtomicCell::new(Position {
                 tick: 1,
+                stood_still: 0,
                 next: None,
             }),
             slots: (0..slots).map(|_| Mutex::default()).collect(),
@@ -113,28 +129,43 @@ impl Sweep {
         }
     }
 
-    /// The number of the current tick, which is never 0, also where the wheel has not come to it yet.
+    /// The number of ticks that clients have had so far, which is never 0, also where the wheel has not come to
+    /// the last of them yet.
     pub fn now(&self) -> u32 {
         let position = self.position.load();
-        position.after(self.ticks_due(position.next, Instant::now()))
+        let now = Instant::now();
+        let due = self.ticks_due(position.next, now);
+        let lost = position.next.map_or(0, |next| self.ticks_lost(next, now));
+        let stood_still = position.stood_still.wrapping_add(lost);
+        position.after(due).wrapping_sub(stood_still).max(1)
     }
 
-    /// Whether so much time has passed since a tick, for certain.
-    pub fn has_passed(&self, tick: u32, time: Duration) -> bool {
-        // A wheel that has stood still counts less than it was to.
-        let passed = self.now().wrapping_sub(tick).cast_signed();
+    /// Whether clients have had so much time since then, for certain.
+    pub fn has_passed(&self, since: u32, time: Duration) -> bool {
+        let passed = self.now().wrapping_sub(since).cast_signed();
         u32::try_from(passed).is_ok_and(|passed| passed >= self.ticks(time))
     }
 
     /// Has a session be looked at after some time, never sooner and up to two ticks later.
     pub fn schedule(&self, session: Weak<Session>, after: Duration, due: Due) {
+        self.enter(session, due, |position| {
+            self.tick_after(position, after, Instant::now())
+        });
+    }
+
+    fn enter(&self, session: Weak<Session>, due: Due, at: impl Fn(Position) -> u32) {
         loop {
             let position = self.position.load();
-            let at = self.tick_after(position, after, Instant::now());
+            let at = at(position);
             let mut slot = self.slot(at).lock();
             // Else the wheel has turned meanwhile, and has perhaps been at this slot already.
             if self.position.load().tick == position.tick {
-                slot.push(Entry { at, session, due });
+                slot.push(Entry {
+                    at,
+                    stood_still: position.stood_still,
+                    session,
+                    due,
+                });
                 break;
             }
         }
@@ -170,15 +201,23 @@ impl Sweep {
             let next = next.unwrap_or_else(|| Instant::now() + self.tick);
             self.set_next(Some(next));
             sleep_until(next.into()).await;
-            let now = Instant::now();
-            let due = self.ticks_due(Some(next), now);
-            let is_standstill = now.saturating_duration_since(next) > self.standstill();
-            for tick in 1..=due {
-                self.advance(match is_standstill {
-                    true => now + self.tick,
-                    false => next + tick * self.tick,
-                });
-            }
+            self.catch_up(next, Instant::now());
+        }
+    }
+
+    /// Moves on by what is due, of which the first was at `next`.
+    fn catch_up(&self, next: Instant, now: Instant) {
+        let position = self.position.load();
+        let stood_still = position
+            .stood_still
+            .wrapping_add(self.ticks_lost(next, now));
+        self.position.store(Position {
+            stood_still,
+            ..position
+        });
+        let next = next.max(now.checked_sub(CATCH_UP).unwrap_or(next));
+        for tick in 1..=self.ticks_due(Some(next), now) {
+            self.advance(next + tick * self.tick);
         }
     }
 
@@ -201,13 +240,19 @@ impl Sweep {
         }
     }
 
-    /// How many ticks are due, if the next one was due at `next`. After a standstill that is one: clients
-    /// get the time to be heard that they would have had.
+    /// How many ticks are due, if the next one was due at `next`.
     fn ticks_due(&self, next: Option<Instant>, now: Instant) -> u32 {
         match next.and_then(|next| now.checked_duration_since(next)) {
             None => 0,
-            Some(late) if late > self.standstill() => 1,
-            Some(late) => 1 + (late.as_nanos() / self.tick.as_nanos()) as u32,
+            Some(late) => 1 + (late.min(CATCH_UP).as_nanos() / self.tick.as_nanos()) as u32,
+        }
+    }
+
+    /// How many of them the wheel has stood still for.
+    fn ticks_lost(&self, next: Instant, now: Instant) -> u32 {
+        match now.saturating_duration_since(next) > self.standstill() {
+            true => self.ticks_due(Some(next), now) - 1,
+            false => 0,
         }
     }
 
@@ -228,8 +273,8 @@ impl Sweep {
 
     /// Notes when the next tick comes.
     fn set_next(&self, next: Option<Instant>) {
-        let Position { tick, .. } = self.position.load();
-        self.position.store(Position { tick, next });
+        let position = self.position.load();
+        self.position.store(Position { next, ..position });
     }
 
     /// Ends the pauses, for ever.
@@ -250,10 +295,12 @@ impl Sweep {
 
     /// Moves on by one tick. The one after it comes at `next`.
     fn advance(&self, next: Instant) {
-        let now = self.position.load().after(1);
+        let position = self.position.load();
+        let (now, stood_still) = (position.after(1), position.stood_still);
         self.position.store(Position {
             tick: now,
             next: Some(next),
+            ..position
         });
         let mut slot = self.slot(now).lock();
         let (due, later) = std::mem::take(&mut *slot)
@@ -261,7 +308,16 @@ impl Sweep {
             .partition::<Slot, _>(|entry| entry.at == now);
         *slot = later;
         drop(slot);
-        self.waiting.fetch_sub(due.len(), Ordering::AcqRel);
+        let count = due.len();
+        let lost = |entry: &Entry| stood_still.wrapping_sub(entry.stood_still);
+        let (put_off, due) = due
+            .into_iter()
+            .partition::<Slot, _>(|entry| entry.due.is_limit() && lost(entry) > 0);
+        for entry in put_off {
+            let lost = lost(&entry);
+            self.enter(entry.session, entry.due, |position| position.after(lost));
+        }
+        self.waiting.fetch_sub(count, Ordering::AcqRel);
         self.due.lock().extend(due);
     }
 
@@ -465,29 +521,64 @@ mod tests {
     }
 
     #[test]
-    fn a_wheel_that_is_late_catches_up_and_one_that_stood_still_goes_on() {
+    fn a_wheel_that_is_late_catches_up() {
         let ms = Duration::from_millis;
         for (tick, cases) in [
-            // A tick, and by how much its wheel is late when so many are due.
+            // A tick, by how much its wheel is late, how many are due, and how many of them it stood still for.
             (
                 ms(10),
-                &[(0, 1), (9, 1), (10, 2), (50, 6), (51, 1), (5_000, 1)][..],
+                &[(0, 1, 0), (9, 1, 0), (10, 2, 0), (50, 6, 0), (51, 6, 5)][..],
             ),
-            (ms(1), &[(0, 1), (9, 10), (50, 51), (51, 1)]),
-            (ms(1_000), &[(0, 1), (250, 1), (5_000, 1)]),
+            (ms(1), &[(0, 1, 0), (9, 10, 0), (50, 51, 0), (51, 52, 51)]),
+            (
+                ms(1_000),
+                &[
+                    (0, 1, 0),
+                    (250, 1, 0),
+                    (5_000, 6, 5),
+                    (86_400_000, 601, 600),
+                ],
+            ),
         ] {
             let sweep = Sweep::new(&[tick * TICKS_EACH]);
             let next = Instant::now();
             assert_eq!(sweep.ticks_due(Some(next + ms(1)), next), 0);
             assert_eq!(sweep.ticks_due(None, next), 0, "it rests");
-            for (late, due) in cases {
-                assert_eq!(
-                    sweep.ticks_due(Some(next), next + ms(*late)),
-                    *due,
-                    "{tick:?} {late}"
+            for (late, due, lost) in cases {
+                let now = next + ms(*late);
+                let ticks = (
+                    sweep.ticks_due(Some(next), now),
+                    sweep.ticks_lost(next, now),
                 );
+                assert_eq!(ticks, (*due, *lost), "{tick:?} {late}");
             }
         }
+    }
+
+    #[test]
+    fn after_a_standstill_pings_are_due_and_clients_have_the_time_that_they_would_have_had() {
+        let second = Duration::from_secs(1);
+        let sweep = Sweep::new(&[second]);
+        sweep.schedule(Weak::new(), second, Due::Ping);
+        sweep.schedule(Weak::new(), second, Due::Pong(1));
+        let mut seen = Vec::new();
+        for _ in 0..100 {
+            seen.extend(advance(&sweep));
+        }
+        let before = sweep.position.load();
+        let next = Instant::now();
+        sweep.catch_up(next, next + second);
+        let lost = sweep.position.load().stood_still - before.stood_still;
+        assert_eq!(lost, 200);
+        seen.extend(sweep.due.lock().drain(..).map(|entry| entry.due));
+        assert_eq!(seen, [Due::Ping]);
+        let mut ticks = 0;
+        while seen.len() < 2 {
+            seen.extend(advance(&sweep));
+            ticks += 1;
+        }
+        assert_eq!((&seen[1..], ticks), (&[Due::Pong(1)][..], 100));
+        assert_eq!(sweep.waiting.load(Ordering::Relaxed), 0);
     }
 
     proptest! {
@@ -504,17 +595,12 @@ mod tests {
             let (tick, time) = (sweep.tick, ms(time));
             let now = Instant::now() + ms(1_000_000);
             let next = late.map(|late| now + tick.min(ms(late.min(0).unsigned_abs())) - ms(late.max(0) as u64));
-            let position = Position { tick: at, next };
+            let position = Position { tick: at, stood_still: 0, next };
             let due = sweep.tick_after(position, time, now);
 
             // The wheel turns now as often as it has to, and then tick by tick.
             let turns = sweep.ticks_due(next, now);
-            let is_standstill = next.is_some_and(|next| now.saturating_duration_since(next) > sweep.standstill());
-            let mut next = match next {
-                None => now + tick,
-                Some(_) if is_standstill => now + tick,
-                Some(next) => next + turns * tick,
-            };
+            let mut next = next.map_or(now + tick, |next| next + turns * tick);
             let following = |tick: u32| tick.checked_add(1).unwrap_or(1);
             let mut current = (0..turns).fold(at, |tick, _| following(tick));
             prop_assert_ne!(current, due);
