@@ -117,7 +117,7 @@ impl Connection {
         // What serves it is apart, so that its memory is given back in a pause.
         let mut served = Box::pin(self.serve(stream, None)).await;
         while let Some(pause) = &mut served
-            && let Some(answer) = pause.end(self.request_timeout, &self.stop).await
+            && let Ok(answer) = pause.end(self.request_timeout, &self.stop).await
             && let Some(pause) = served.take()
         {
             served = Box::pin(self.serve(pause.resumed(&answer), answer)).await;
@@ -253,17 +253,22 @@ struct Pause {
 }
 
 impl Pause {
-    /// Waits for what it waits for: the answer, if it is one. None if the connection is over.
-    async fn end(&mut self, limit: Duration, stop: &CancellationToken) -> Option<Option<Response>> {
+    /// Waits for what it waits for: the answer, if it is one.
+    async fn end(
+        &mut self,
+        limit: Duration,
+        stop: &CancellationToken,
+    ) -> Result<Option<Response>, Over> {
         let Some((deferred, _)) = &mut self.request else {
-            return tokio::select! {
-                next = self.connection.next_request(limit) => next.map(|()| None),
+            let next = tokio::select! {
+                next = self.connection.next_request(limit) => next,
                 () = stop.cancelled() => None,
             };
+            return next.map(|()| None).ok_or(Over);
         };
-        let response = self.connection.answer(deferred).await?;
-        let (_, under_way) = self.request.take()?;
-        Some(Some(under_way.until_sent(response)))
+        let response = self.connection.answer(deferred).await.ok_or(Over)?;
+        let (_, under_way) = self.request.take().ok_or(Over)?;
+        Ok(Some(under_way.until_sent(response)))
     }
 
     /// The connection, with what stands in for the request that has been answered.
@@ -274,6 +279,9 @@ impl Pause {
         }
     }
 }
+
+/// The connection is: its client has gone, or has taken too long, or the server stops.
+struct Over;
 
 /// A request that is being answered.
 struct UnderWay(Arc<AtomicUsize>);
