@@ -41,6 +41,7 @@ test('what one server keeps is read on any, in one order, at the same positions'
   assert.equal((await since(other, page.events[4].position, 3)).more, true);
   // A server that has just started.
   const third = await connect(t, await start(t, redis));
+  await kept(third, 20);
   assert.deepEqual((await since(third, page.events[9].position)).events, page.events.slice(10));
   assert.equal((await since(third, begin)).gap, false);
   // A backend, and who gets an event finds it kept.
