@@ -1,7 +1,7 @@
 // WebSocket frames as bytes, for what no library sends or shows.
 import { once } from 'node:events';
 import { setImmediate } from 'node:timers/promises';
-import { dial } from './tcp.mjs';
+import { closing, dial } from './tcp.mjs';
 import { until, within } from './wait.mjs';
 
 export const CONTINUATION = 0;
@@ -64,6 +64,8 @@ export async function frameSocket(t, server, request = upgrade(server)) {
   tcp.setNoDelay();
   t.after(() => tcp.destroy());
   let received = Buffer.alloc(0);
+  tcp.on('error', () => {});
+  const closed = closing(tcp).then(() => (socket.ended = true));
   const socket = {
     tcp,
     /** The status line and the headers. */
@@ -77,7 +79,7 @@ export async function frameSocket(t, server, request = upgrade(server)) {
     async chop(size, ...parts) {
       const bytes = Buffer.concat(parts.flat(Infinity).map(bytesOf));
       for (let at = 0; at < bytes.length; at += size) {
-        if (!tcp.write(bytes.subarray(at, at + size))) await Promise.race([once(tcp, 'drain'), once(tcp, 'close')]);
+        if (!tcp.write(bytes.subarray(at, at + size))) await Promise.race([new Promise((resolve) => tcp.once('drain', resolve)), closed]);
         await setImmediate();
       }
     },
@@ -93,8 +95,6 @@ export async function frameSocket(t, server, request = upgrade(server)) {
     },
     end: (timeout) => within(closed, 'the server ends the TCP connection', timeout),
   };
-  tcp.on('error', () => {});
-  const closed = once(tcp, 'close').then(() => (socket.ended = true));
   tcp.on('end', () => (socket.ended = true));
   tcp.on('data', (data) => {
     received = Buffer.concat([received, data]);

@@ -1,6 +1,6 @@
 // Packets as they are on the wire, for what the stock client does not send or hides.
-import { once } from 'node:events';
 import WebSocket from 'ws';
+import { closing } from './tcp.mjs';
 import { PATIENCE, until, within } from './wait.mjs';
 
 const PING = '2';
@@ -41,7 +41,7 @@ export async function rawSocket(t, server, { path = '/socket.io', auth, query = 
     },
     /** Waits for the end; resolves to the close code. */
     async end() {
-      if (!socket.closed) await within(once(ws, 'close'), 'the server closes the connection');
+      if (!socket.closed) await within(closing(ws), 'the server closes the connection');
       return socket.code;
     },
   };

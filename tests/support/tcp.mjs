@@ -12,6 +12,9 @@ export function dial(server, options) {
     : { socket: connect({ port: server.port, ...options }), opened: 'connect' };
 }
 
+/** Waits for the end of a connection; an error, which is one as well, is none here. */
+export const closing = (socket) => new Promise((resolve) => socket.once('close', resolve));
+
 /**
  * A connection to the server, destroyed when `t` ends, over which `text` was sent: to an address of this
  * machine, and from one if that is said.
@@ -23,7 +26,7 @@ export async function tcp(t, server, text = '', { host = '127.0.0.1', localAddre
   const state = { ended: false };
   socket.setEncoding('latin1').on('data', (data) => (received += data));
   socket.on('error', () => {});
-  const closed = once(socket, 'close').then(() => (state.ended = true));
+  const closed = closing(socket).then(() => (state.ended = true));
   await within(once(socket, opened), 'the server accepts the connection');
   if (text) socket.write(text);
   return {
