@@ -373,20 +373,8 @@ impl Broadcast {
 
     /// Keeps what is sent in a namespace that nobody has opened here, for clients that come back to this server.
     fn keep_unopened(&self, id: EntryId, namespace: &str, to: Selection, change: Change) {
-        let (event, message) = match change {
-            Change::Emit {
-                event,
-                message,
-                volatile: false,
-            } => (event, message),
-            Change::Tell(message) => (presence::EVENT.to_owned(), message),
-            _ => return,
-        };
-        let broadcasted = Broadcasted {
-            id,
-            to,
-            event,
-            message,
+        let Some(broadcasted) = broadcasted(id, to, change) else {
+            return;
         };
         // It was opened at this moment: somebody may be in it.
         if let Some((adapter, it)) = self.namespaces.keep_unopened(namespace, broadcasted) {
@@ -467,6 +455,25 @@ impl Serve for Broadcast {
     }
 }
 
+/// What clients that were away are told of a change, if it is something.
+fn broadcasted(id: EntryId, to: Selection, change: Change) -> Option<Broadcasted> {
+    let (event, message) = match change {
+        Change::Emit {
+            event,
+            message,
+            volatile: false,
+        } => (event, message),
+        Change::Tell(message) => (presence::EVENT.to_owned(), message),
+        _ => return None,
+    };
+    Some(Broadcasted {
+        id,
+        to,
+        event,
+        message,
+    })
+}
+
 impl Apply for Broadcast {
     fn begin(&self, first: EntryId, first_kept: EntryId) {
         self.history.begin(first_kept);
@@ -480,23 +487,13 @@ impl Apply for Broadcast {
     fn remember(&self, id: EntryId, entry: Entry) {
         self.namespaces.recovery().has_read(id);
         self.history.has_read(id);
-        let (event, message) = match entry.change {
-            Change::Keep(kept) => return self.history.keep_entry(id, kept),
-            Change::Emit {
-                event,
-                message,
-                volatile: false,
-            } => (event, message),
-            Change::Tell(message) => (presence::EVENT.to_owned(), message),
-            _ => return,
+        if let Change::Keep(kept) = entry.change {
+            return self.history.keep_entry(id, kept);
+        }
+        let Some(broadcasted) = broadcasted(id, entry.to, entry.change) else {
+            return;
         };
-        let (namespace, to) = (&*entry.namespace, entry.to);
-        let broadcasted = Broadcasted {
-            id,
-            to,
-            event,
-            message,
-        };
+        let namespace = &*entry.namespace;
         let adapter = self.namespaces.get(namespace);
         let known = match adapter {
             Some(adapter) => Some((adapter, broadcasted)),
