@@ -91,7 +91,7 @@ test('a plugin asks the clients of all servers, and is told who did not answer',
   await joined(all, name);
   await joined(silent, name);
   for (const [index, socket] of all.entries()) socket.on('question', (data, ack) => ack([index, data]));
-  const { given, missing } = await call(asker, { call: 'ask', rooms: [name], event: 'question', data: 'x', timeout_ms: 1500 });
+  const { given, missing } = await call(asker, { call: 'ask', rooms: [name], event: 'question', data: 'x', timeout_ms: 4000 });
   assert.deepEqual([...given].sort(), all.map(({ id }, index) => [id, [index, 'x']]).sort());
   assert.deepEqual(missing.sort(), ids(silent));
 });
@@ -155,7 +155,7 @@ test('servers with version 0.2 of the adapter ask and are asked, in the stream',
   for (const [index, socket] of all.entries()) socket.on('question', (data, ack) => ack([index, data]));
   await heard(all[0], all);
   assert.deepEqual(ids(await call(all[1], { call: 'find', rooms: [] })), ids(all));
-  const { given, missing } = await call(all[0], { call: 'ask', rooms: [], event: 'question', data: 'x', timeout_ms: 1500 });
+  const { given, missing } = await call(all[0], { call: 'ask', rooms: [], event: 'question', data: 'x', timeout_ms: 4000 });
   assert.deepEqual([given.map(([id]) => id).sort(), missing], [ids(all.slice(1)), []]);
   // It counts those that it has heard of, of those that it can ask: MixLab's.
   const mine = ids(all.slice(0, 3));

@@ -321,7 +321,7 @@ test('a plugin reaches clients of another namespace that it is granted', async (
   const [{ granted: found }] = await call(main, { call: 'find', ...desk });
   assert.deepEqual(found.map(({ id, rooms }) => [id, rooms]).sort(), [staff, other].map(({ id }) => [id, ['desk']]).sort());
   for (const socket of [staff, other]) socket.on('question', (_, ack) => ack('yes'));
-  const [{ granted: answers }] = await call(main, { call: 'ask', event: 'question', ...desk, data: 1 });
+  const [{ granted: answers }] = await call(main, { call: 'ask', event: 'question', ...desk, data: 1, timeout_ms: 4000 });
   assert.deepEqual(answers.given.sort(), [staff, other].map(({ id }) => [id, 'yes']).sort());
   assert.deepEqual(answers.missing, []);
   assert.deepEqual(await call(main, { call: 'emit', event: 'news', ...desk, data: 1 }), [done]);

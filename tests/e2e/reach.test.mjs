@@ -99,7 +99,7 @@ test('users and roles are asked, found, counted and moved', async (t) => {
   for (const socket of [tab, bob]) socket.once('question', (_, ack) => ack('yes'));
   const [, , ids, ofRole, counts] = await granted(
     ada,
-    { call: 'ask', event: 'question', users: ['ada', 'bob'], data: 1 },
+    { call: 'ask', event: 'question', users: ['ada', 'bob'], data: 1, timeout_ms: 4000 },
     { call: 'join_sockets', roles: ['agent'], room: 'agents' },
     { call: 'find', users: ['ada'] },
     { call: 'find', roles: ['agent'] },

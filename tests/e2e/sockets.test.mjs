@@ -224,7 +224,7 @@ test('what is too much to keep, or nested too deep, is not kept', async (t) => {
 test('one connection is asked, and ended, by its id', async (t) => {
   const [sender, one, other] = await members(t, 3);
   one.once('question', (data, ack) => ack('yes'));
-  await granted(sender, { call: 'ask', event: 'question', sockets: [one.id], data: 1 });
+  await granted(sender, { call: 'ask', event: 'question', sockets: [one.id], data: 1, timeout_ms: 4000 });
   assert.equal(await nextArgument(one, 'question'), 1);
   await granted(sender, { call: 'disconnect', sockets: [one.id], close: false });
   assert.equal(await disconnected(one), 'io server disconnect');
