@@ -146,7 +146,8 @@ impl Sweep {
         u32::try_from(passed).is_ok_and(|passed| passed >= self.ticks(time))
     }
 
-    /// Has a session be looked at after some time, never sooner and up to two ticks later.
+    /// Has a session be looked at after some time, never sooner and up to two ticks later. A limit is later by what the
+    /// server lost meanwhile.
     pub fn schedule(&self, session: Weak<Session>, after: Duration, due: Due) {
         self.enter(session, due, |position| {
             self.tick_after(position, after, Instant::now())
