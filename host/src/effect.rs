@@ -148,6 +148,11 @@ impl Effect {
                 | Self::Disconnect { sockets: None, .. }
         )
     }
+
+    /// Whether other servers of a cluster have to hear of it.
+    pub fn goes_to_others(&self) -> bool {
+        !self.is_for_connection() || matches!(self, Self::Enter { .. })
+    }
 }
 
 /// Performs the effects of a call in the order they were recorded, those for itself on the `connection`

@@ -322,6 +322,23 @@ test('100 tabs of 30 users reload at random over three servers, and in the end e
   await known('crowd', rest, watchers, followers);
 });
 
+test('what would wait for Redis beyond the bound is refused as temporary, and who leaves is not held up', async (t) => {
+  const redis = await startRedis(t);
+  const server = await start(t, redis, '[cluster]\nqueue_bytes = "4KiB"');
+  const socket = await user(t, server, 'ada');
+  await enter(socket, 'hall');
+  await redis.stop();
+  await until(async () => (await notReady(server)).some((it) => it.includes('Redis')));
+  const entered = [];
+  for (let number = 0; number < 100; number++) entered.push(...(await call(socket, { call: 'enter', room: 'hall', data: number })));
+  assert.match(entered.at(-1).other ?? 'granted', /Redis does not take what goes to other servers/);
+  await granted(socket, { call: 'leave', room: 'hall' });
+  await until(async () => (await members(socket, 'hall')).length === 0);
+  await redis.start();
+  await until(async () => !(await notReady(server)).some((it) => it.includes('Redis')));
+  await until(async () => 'granted' in (await call(socket, { call: 'enter', room: 'hall', data: 'again' }))[0]);
+});
+
 test('entries that no server would send harm nobody, and with a secret change nothing', async (t) => {
   for (const secret of [undefined, 'a-secret-of-the-cluster-that-is-long-enough']) {
     const redis = await startRedis(t);

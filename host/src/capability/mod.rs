@@ -222,7 +222,8 @@ impl State {
         self.called()?;
         if effect.is_for_connection() {
             self.connection()?;
-        } else {
+        }
+        if effect.goes_to_others() {
             let room = self.broadcast.check_room();
             room.map_err(|full| Error::Unavailable(full.to_string()))?;
         }
