@@ -151,7 +151,8 @@ impl Effect {
 
     /// Whether other servers of a cluster have to hear of it.
     pub fn goes_to_others(&self) -> bool {
-        !self.is_for_connection() || matches!(self, Self::Enter { .. })
+        let is_shared = matches!(self, Self::Enter { .. } | Self::Emit { keep: Some(_), .. });
+        !self.is_for_connection() || is_shared
     }
 }
 
@@ -258,5 +259,27 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
         }
         Effect::SetData { plugin, json } => connection.keep(&plugin, json),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_have_to_hear_of_is_held_to_the_bound_of_what_waits_for_them() {
+        let emit = |keep: Option<&str>| Effect::Emit {
+            event: "e".to_owned(),
+            message: Message::none(),
+            volatile: false,
+            keep: keep.map(str::to_owned),
+        };
+        let room = || "r".to_owned();
+        let enter = Effect::Enter {
+            room: room(),
+            data: "1".into(),
+        };
+        assert!(enter.goes_to_others() && emit(Some("topic")).goes_to_others());
+        assert!(!emit(None).goes_to_others() && !Effect::Leave { room: room() }.goes_to_others());
     }
 }

@@ -23,6 +23,21 @@ async function moveTo(socket, server, { lose = () => socket.io.engine.close() } 
   await until(() => socket.connects > before, { message: 'it is back' });
 }
 
+/** Has it come to this server, who did not look for one. */
+function comeBack(socket, server) {
+  socket.io.reconnection(true);
+  socket.io.uri = server.url;
+  socket.connect();
+}
+
+/** Has it lose its transport, and come to this server when something has happened meanwhile. */
+async function move(socket, server, meanwhile) {
+  socket.io.reconnection(false);
+  socket.io.engine.close();
+  await meanwhile();
+  comeBack(socket, server);
+}
+
 const call = async (socket, what) => {
   const [answer] = await ask(socket, 'capabilities', [what]);
   assert.ok('granted' in answer, JSON.stringify(answer));
@@ -47,15 +62,10 @@ for (const [what, transports] of Object.entries({ websocket: ['websocket'], poll
     await until(() => told(socket).length === 2);
     const { id } = socket;
 
-    // It is away meanwhile.
-    socket.io.engine.on('close', () => {});
-    socket.io.reconnection(false);
-    socket.io.engine.close();
-    await emit(2);
-    await emit(3);
-    socket.io.reconnection(true);
-    socket.io.uri = other.url;
-    socket.connect();
+    await move(socket, other, async () => {
+      await emit(2);
+      await emit(3);
+    });
     await until(() => socket.connected && told(socket).length === 4);
 
     assert.deepEqual(told(socket), ['own', 1, 2, 3]);
@@ -103,9 +113,7 @@ test('a client of a server that is stopped has its connection back on one that h
   await one.stop();
   for (const data of [2, 3]) await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data });
   const late = await startMember(t, redis);
-  socket.io.reconnection(true);
-  socket.io.uri = late.url;
-  socket.connect();
+  comeBack(socket, late);
   await until(() => told(socket).length === 3);
   assert.deepEqual([socket.recovered, told(socket)], [true, [1, 2, 3]]);
 });
@@ -125,9 +133,7 @@ test('a client that has seen no event yet has its connection back on a server th
   await one.kill();
   for (const data of [2, 3]) await emit('r', data);
   for (const [n, socket] of [early, later].entries()) {
-    socket.io.reconnection(true);
-    socket.io.uri = late.url;
-    socket.connect();
+    comeBack(socket, late);
     await until(() => socket.connected && told(socket).length === 2, { message: () => JSON.stringify([socket.recovered, told(socket)]) });
     assert.deepEqual([socket.recovered, socket.id, told(socket)], [true, ids[n], [2, 3]]);
   }
@@ -145,12 +151,7 @@ for (const [from, to] of [['Node', 'MixLab'], ['MixLab', 'Node']]) {
     await emit(1);
     await until(() => told(socket).length === 1);
     const { id } = socket;
-    socket.io.reconnection(false);
-    socket.io.engine.close();
-    await emit(2);
-    socket.io.reconnection(true);
-    socket.io.uri = servers[to].url;
-    socket.connect();
+    await move(socket, servers[to], () => emit(2));
     await until(() => told(socket).length === 2);
     assert.deepEqual([socket.recovered, socket.id], [true, id]);
     await emit(3);
@@ -171,13 +172,10 @@ test('a client has its connection back on a server where nobody had opened its n
   await emit(1);
   await until(() => told(socket).length === 1);
   const { id } = socket;
-  socket.io.reconnection(false);
-  socket.io.engine.close();
-  await emit(2);
-  await emit(3);
-  socket.io.reconnection(true);
-  socket.io.uri = other.url;
-  socket.connect();
+  await move(socket, other, async () => {
+    await emit(2);
+    await emit(3);
+  });
   await until(() => socket.connected);
   assert.deepEqual([socket.recovered, socket.id], [true, id]);
   await until(() => told(socket).length === 3);
