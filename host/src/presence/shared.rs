@@ -452,3 +452,100 @@ pub(super) fn entered(place: &Place, connection: &str, who: super::Who, data: &s
         data: data.to_owned(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{steps::Its, table::Who},
+        *,
+    };
+    use crate::config;
+
+    const BATCH: Duration = Duration::from_millis(1);
+
+    struct Server {
+        shared: Shared,
+        side: Side,
+    }
+
+    impl Server {
+        fn new(name: &str) -> Self {
+            let table = Table::new(&config::Presence::default(), Duration::from_secs(60));
+            Self {
+                shared: Shared::new(name),
+                side: Side::new(table),
+            }
+        }
+
+        fn hears(&mut self, said: &[News]) {
+            for news in said {
+                self.shared.hear(&mut self.side, news.clone(), BATCH);
+            }
+        }
+
+        /// What it says, which it hears itself.
+        fn says(&mut self, steps: impl IntoIterator<Item = Step>) -> Vec<News> {
+            steps.into_iter().for_each(|step| self.shared.say(step));
+            let said = self.shared.take_outbox();
+            self.hears(&said);
+            said
+        }
+
+        fn counts(&self) -> Vec<(String, u32)> {
+            let members = self.side.table.members(&room()).into_iter();
+            members
+                .map(|it| (it.who.id().to_owned(), it.connections))
+                .collect()
+        }
+    }
+
+    fn room() -> Place {
+        Place::new("/", "r")
+    }
+
+    fn enter(connection: &str, user: &str) -> Step {
+        let who = Who::User(user.into());
+        Step::Enter(vec![entered(&room(), connection, who, "1")])
+    }
+
+    #[test]
+    fn what_stands_behind_the_question_for_a_table_happens_to_the_one_that_is_answered() {
+        let [mut asked, mut late, mut third] = ["asked", "late", "third"].map(Server::new);
+        asked.shared.is_whole();
+        asked.says([enter("1", "ada")]);
+        let whom = "asked".to_owned();
+        asked.hears(&late.says([Step::Ask { whom, id: 7 }]));
+        let answer = asked.says([]);
+        let meanwhile = third.says([enter("2", "bob")]);
+        late.hears(&meanwhile);
+        late.hears(&answer);
+        let both = [("ada".to_owned(), 1), ("bob".to_owned(), 1)];
+        assert_eq!(late.counts(), both);
+        asked.hears(&meanwhile);
+        assert_eq!(asked.counts(), both);
+    }
+
+    #[test]
+    fn who_may_not_have_been_heard_says_its_connections_again_and_that_there_are_no_others() {
+        let [mut one, mut other] = ["one", "other"].map(Server::new);
+        other.hears(&one.says([enter("1", "ada")]));
+        let missed = [enter("2", "bob"), enter("1", "eve")];
+        one.says(missed);
+        other.hears(&one.says([enter("3", "joe")]));
+        let left = Its {
+            namespace: "/".to_owned(),
+            rooms: vec!["r".to_owned()],
+            connection: "3".to_owned(),
+        };
+        one.says([Step::Leave(left)]);
+        one.shared.is_interrupted(&one.side);
+        other.hears(&one.says([]));
+        assert_eq!(one.counts(), [("bob".to_owned(), 1), ("eve".to_owned(), 1)]);
+        let others = other.counts().into_iter().filter(|(_, count)| *count > 0);
+        assert_eq!(
+            others.collect::<Vec<_>>(),
+            one.counts(),
+            "but for the grace"
+        );
+    }
+}
