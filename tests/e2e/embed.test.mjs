@@ -269,7 +269,7 @@ test('a client that stays is cut off when its user is, where that is asked for',
   const { ws, frames } = await rawSocket(t, server, { ...NATIVE, auth: { token: token({ sub }) } });
   const polling = await rawPolling(server, NATIVE);
   await polling.post(`40${JSON.stringify({ token: token({ sub }) })}`);
-  assert.match((await polling.get()).text, /40\{/);
+  await polling.packet(/^40\{/);
   const { body } = await server.api('POST', `/api/v1/users/${sub}/disconnect`, { close: true });
   assert.deepEqual(body, { disconnected: 2 });
   await until(() => ws.readyState === WebSocket.CLOSED);

@@ -153,7 +153,7 @@ test('a poll that waits when the server ends is answered with no "1"', async (t)
   const server = await serve(t);
   const session = await rawPolling(server);
   await session.post('40');
-  await session.get();
+  await session.packet(/^40/);
   const poll = session.get().catch((error) => ({ error }));
   // Behind the poll, in the order in which the server accepts connections.
   await session.post('42["message-with-ack"]');

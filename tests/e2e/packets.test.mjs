@@ -536,7 +536,7 @@ test('a client that never polls again is disconnected', async (t) => {
   const other = await startServer(t, { config: `[socket]\n${HEARTBEAT}`, plugins: PLUGINS });
   const session = await rawPolling(other);
   await session.post('40');
-  await session.get();
+  await session.packet(/^40/);
   assert.equal(await count(other), 1);
   await until(async () => (await count(other)) === 0);
 });

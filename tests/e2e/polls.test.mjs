@@ -17,9 +17,8 @@ const server = await startServer({ after }, { config: `[cors]\nallowed_origins =
 async function connected(on = server) {
   const session = await rawPolling(on);
   await session.post('40');
-  // The plugin's word to who has come is the last, and comes with the answer or after it.
-  let heard = '';
-  await until(async () => (heard += (await session.get()).text).includes('42["auth"'));
+  // The plugin's word to who has come is the last.
+  await session.packet(/^42\["auth"/);
   const { pathname, search } = new URL(session.url);
   return { ...session, path: pathname + search };
 }

@@ -179,7 +179,7 @@ test('more attachments are allowed in both directions, where all clients can rea
   await until(() => socket.closed || socket.frames.some((frame) => /^437\[\{"error"/.test(String(frame))));
   const session = await rawPolling(own);
   await session.post('40');
-  await session.get();
+  await session.packet(/^40/);
   assert.equal((await session.post([`4520-7["message-with-ack",${places(20)}]`, ...many(20).map((part) => `b${part.toString('base64')}`)].join('\x1e'))).status, 200);
   let text = '';
   while (!/4620-7\[/.test(text)) ({ text } = await session.get());

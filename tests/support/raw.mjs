@@ -1,4 +1,5 @@
 // Packets as they are on the wire, for what the stock client does not send or hides.
+import assert from 'node:assert/strict';
 import WebSocket from 'ws';
 import { closing } from './tcp.mjs';
 import { PATIENCE, until, within } from './wait.mjs';
@@ -61,6 +62,9 @@ export async function rawSocket(t, server, { path = '/socket.io', auth, query = 
   return socket;
 }
 
+/** Between the packets of a payload of long polling. */
+const SEPARATOR = '\x1e';
+
 /** A long-polling session without a client, of the endpoint at `path`: what each request is answered with. */
 export async function rawPolling(server, { path = '/socket.io' } = {}) {
   const base = `${server.url}${path}/?EIO=4&transport=polling`;
@@ -68,10 +72,21 @@ export async function rawPolling(server, { path = '/socket.io' } = {}) {
   const { sid } = JSON.parse((await opened.text()).slice(1));
   const url = `${base}&sid=${sid}`;
   const answer = async (response) => ({ status: response.status, text: await response.text() });
+  const get = async (options) => answer(await fetch(url, options));
   return {
     url,
     sid,
     post: async (body) => answer(await fetch(url, { method: 'POST', body })),
-    get: async (options) => answer(await fetch(url, options)),
+    get,
+    /** Polls until a packet matches `pattern`: others, and pings, may come in answers before its. */
+    async packet(pattern) {
+      const heard = [];
+      await until(async () => {
+        const { status, text } = await get();
+        assert.equal(status, 200, `instead of ${pattern}, after ${heard}: ${text}`);
+        heard.push(...text.split(SEPARATOR));
+        return heard.some((packet) => pattern.test(packet));
+      }, { message: () => `a packet ${pattern} in ${heard}` });
+    },
   };
 }
