@@ -1,5 +1,5 @@
 // What a script of MixLab imports, and what it finds without an import. For editors and tsc: in the
-// tsconfig.json beside the scripts, "include" this file, and leave "lib" without "dom" (see SCRIPTS.md).
+// tsconfig.json beside the scripts, "include" this file, and leave "lib" without "dom" (see host/docs/plugins/scripts.md).
 
 declare module "mixlab" {
     /** A type of values: what the host checks, and what TypeScript knows of them. */

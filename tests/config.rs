@@ -61,14 +61,29 @@ fn invalid_files_are_refused_with_the_line_and_a_hint() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
-/// The blocks of a document that are marked as TOML, but for manifests of crates.
+/// The documents in a folder and below it, but for those of packages.
+fn documents(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("the folder can be read");
+    let paths = entries.map(|entry| entry.expect("the folder can be read").path());
+    let mut found = Vec::new();
+    for path in paths.filter(|path| !path.ends_with("node_modules")) {
+        if path.is_dir() {
+            found.extend(documents(&path));
+        } else if path.extension().is_some_and(|extension| extension == "md") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+/// The blocks of a document that are marked as TOML, but for manifests of crates and cases of plugins.
 fn toml_blocks(document: &Path) -> Vec<String> {
     let text = fs::read_to_string(document)
         .unwrap_or_else(|error| panic!("{}: {error}", document.display()));
     let blocks = text.split("```toml\n").skip(1);
     blocks
         .map(|rest| rest.split("```").next().unwrap_or(rest).to_owned())
-        .filter(|block| !block.starts_with("[package]"))
+        .filter(|block| !block.starts_with("[package]") && !block.contains("[[case]]"))
         .collect()
 }
 
@@ -76,22 +91,25 @@ fn toml_blocks(document: &Path) -> Vec<String> {
 fn examples_in_the_documents_load() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let folder = tempfile::tempdir().expect("a folder can be made");
+    let mut all = documents(&root.join("host/docs"));
     for document in [
         "README.md",
-        "plugins/README.md",
-        "host/README.md",
         "examples/migration/README.md",
         "tests/fixtures/README.md",
     ] {
-        let blocks = toml_blocks(&root.join(document));
-        assert!(!blocks.is_empty(), "{document} has no example");
-        for block in blocks {
+        all.push(root.join(document));
+    }
+    let mut count = 0;
+    for document in all {
+        for block in toml_blocks(&document) {
+            count += 1;
             let path = folder.path().join("mixlab.toml");
             fs::write(&path, &block).expect("the folder can be written to");
             let secrets = [("PAYMENTS_SECRET".into(), "whsec_AAAA".into())];
             if let Err(error) = Config::load_with(&path, Overrides::default(), secrets) {
-                panic!("{document}: {error}\n{block}");
+                panic!("{}: {error}\n{block}", document.display());
             }
         }
     }
+    assert!(count > 10, "the documents are found");
 }

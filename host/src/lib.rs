@@ -9,7 +9,7 @@
 //! Public is what a program needs that embeds the server, or that reads its configuration and inspects
 //! plugins as the command line does.
 //!
-#![doc = include_str!("../EMBEDDING.md")]
+#![doc = include_str!("../docs/running/embedding.md")]
 #![warn(unreachable_pub)]
 
 mod access;

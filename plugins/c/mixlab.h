@@ -1,4 +1,4 @@
-// Plugins in C. `mixlab new NAME --lang c` makes one to begin with, and plugins/LANGUAGES.md tells of it.
+// Plugins in C. `mixlab new NAME --lang c` makes one to begin with, and host/docs/plugins/c.md tells of it.
 //
 // Texts end with a NUL and are in UTF-8. What is handed to a handler, and what these functions return, lives until
 // the call is over: nothing has to be freed. A function that the host refuses ends the call: nothing of what it did

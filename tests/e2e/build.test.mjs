@@ -92,13 +92,11 @@ test('a plugin is built again when an author writes, and not because of what its
   }
 });
 
-const LANGUAGES = 'plugins/LANGUAGES.md';
-
 test('the plugin in C of the documents is built, and does what it says', { timeout: 120_000 }, async (t) => {
   const home = makeFolder(t);
   const process = home.start('new', 'greeter', '--lang', 'c');
   assert.equal(await process.exited, 0, process.stderr());
-  const [{ text }] = blocks(LANGUAGES).filter(({ language }) => language === 'c');
+  const [{ text }] = blocks('host/docs/plugins/c.md').filter(({ language }) => language === 'c');
   writeFileSync(join(home.folder, 'plugins/greeter/greeter.c'), text);
   const config = readFileSync(home.configPath, 'utf8').replace(/^grants = .*$/m, 'grants = ["emit", "everyone"]');
   writeFileSync(home.configPath, config);
@@ -124,7 +122,7 @@ test('what plugins in C are built with was made of the contract as it is', () =>
 
 test('the plugin in Python of the documents passes its test, on a host that is none', (t) => {
   const home = makeFolder(t);
-  const [plugin, cases] = blocks(LANGUAGES).filter(({ language }) => language === 'python');
+  const [plugin, cases] = blocks('host/docs/plugins/python.md').filter(({ language }) => language === 'python');
   writeFileSync(join(home.folder, 'greeter.py'), plugin.text);
   const wrong = 'try:\n    fake.send("greet", "Ada", "fr")\n    raise SystemExit("not refused")\nexcept Exception as error:\n    assert error.code == "unknown_language"\n';
   const schema = 'assert plugin.events["greet"].signature.schema() == {"type": "array", "prefixItems": [{"type": "string", "minLength": 1, "maxLength": 50}, {"type": "string"}], "minItems": 1, "maxItems": 2}\n';

@@ -307,7 +307,7 @@ test('TypeScript knows what scripts import, and what clients send', (t) => {
   for (const name of readdirSync(join(ROOT, 'plugins')).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))) {
     assert.deepEqual(typeErrors(t, readFileSync(join(ROOT, 'plugins', name), 'utf8')), [], name);
   }
-  for (const { text, where } of blocks('plugins/SCRIPTS.md').filter(({ language }) => language === 'ts')) {
+  for (const { text, where } of blocks('host/docs/plugins/scripts.md').filter(({ language }) => language === 'ts')) {
     assert.deepEqual(typeErrors(t, text), [], where);
   }
   const errors = typeErrors(
@@ -354,10 +354,10 @@ function declared(begin) {
   return [...new Set(members.filter(Boolean))].toSorted();
 }
 
-test('what is there is what mixlab.d.ts and SCRIPTS.md say', async (t) => {
+test('what is there is what mixlab.d.ts and the documents say', async (t) => {
   const server = await serve(t, 'found.js', FOUND);
   const client = await connect(t, server);
-  const documented = readFileSync(join(ROOT, 'plugins/SCRIPTS.md'), 'utf8').match(/Beside it: ([^]*?)\n\n/)[1];
+  const documented = readFileSync(join(ROOT, 'host/docs/plugins/scripts.md'), 'utf8').match(/Beside it: ([^]*?)\n\n/)[1];
   const globals = [...documented.matchAll(/`([\w.]+)`/g)].map(([, name]) => name);
   assert.ok(globals.includes('structuredClone') && globals.includes('crypto.randomUUID'));
   const found = await ask(client, 'found', globals);

@@ -1,4 +1,4 @@
-"""Plugins of MixLab in Python. See plugins/LANGUAGES.md."""
+"""Plugins of MixLab in Python. See host/docs/plugins/python.md."""
 
 from .context import Context, HostError, Selection, User
 from .plugin import DONE, NO_ACK, PASS, Plugin, Reject, Replace, Reply, Request, Response, Timer

@@ -248,11 +248,32 @@ macro_rules! export {
 /// The examples of the documents, compiled by `cargo test`.
 #[cfg(doctest)]
 mod documents {
-    #[doc = include_str!("../../README.md")]
-    struct Plugins;
+    #[doc = include_str!("../../../host/docs/plugins/rust.md")]
+    struct Rust;
 
-    #[doc = include_str!("../../TESTING.md")]
+    #[doc = include_str!("../../../host/docs/plugins/testing.md")]
     struct Testing;
+
+    #[doc = include_str!("../../../host/docs/plugins/presence-and-history.md")]
+    struct PresenceAndHistory;
+
+    #[doc = include_str!("../../../host/docs/plugins/store.md")]
+    struct Store;
+
+    #[doc = include_str!("../../../host/docs/plugins/timers.md")]
+    struct Timers;
+
+    #[doc = include_str!("../../../host/docs/plugins/webhooks.md")]
+    struct Webhooks;
+
+    #[doc = include_str!("../../../host/docs/plugins/filters.md")]
+    struct Filters;
+
+    #[doc = include_str!("../../../host/docs/plugins/requests.md")]
+    struct Requests;
+
+    #[doc = include_str!("../../../host/docs/plugins/versions.md")]
+    struct Versions;
 
     #[doc = include_str!("../../../README.md")]
     struct Front;

@@ -292,7 +292,7 @@ fn foreign(specifier: &str) -> String {
     ];
     if specifier.starts_with("node:") || OF_NODE.contains(&specifier) {
         return format!(
-            "{specifier:?} is a part of Node, and scripts do not run in Node: plugins/SCRIPTS.md lists \
+            "{specifier:?} is a part of Node, and scripts do not run in Node: host/docs/plugins/scripts.md lists \
              what is there instead"
         );
     }
