@@ -36,7 +36,8 @@ const clients = async () => (await server.api('GET', '/api/v1/clients/count')).b
 
 /** What a client sees of `dismisses`, without the places of events in the log. */
 const seen = (packets) => packets.map((packet) => packet.replace(/,"[^"]*"\]$/, ']'));
-const END = ['42["dismisses:before",1]', '42["dismisses:after",2]', '437["dismissed"]', '41'];
+const DISMISSED = '437["dismissed"]';
+const END = ['42["dismisses:before",1]', '42["dismisses:after",2]', DISMISSED, '41'];
 /** How a websocket ends that the server closes. */
 const isGoodbye = (packet) => packet === '1';
 
@@ -267,7 +268,9 @@ for (const way of WAYS) {
     test(`${what} behind the end of a connection is dropped, and nothing else ends: ${way}`, async (t) => {
       const raw = await client(t, server, way);
       await raw.send('427["dismisses",false]', ...packets);
-      assert.deepEqual(seen(await raw.until('41')), END);
+      // A client that leaves while its event is under way has left before it is sent away.
+      if (packets.includes('41')) await raw.until(DISMISSED);
+      else assert.deepEqual(seen(await raw.until('41')), END);
       await raw.send(...packets);
       await raw.goOn();
       await raw.send(...packets, ...packets);
@@ -311,8 +314,7 @@ for (const way of WAYS) {
     const raw = await client(t, server, way);
     await raw.goOn();
     await raw.send('427["dismisses",false]', ...SENT['an ack'], '41', '40');
-    const packets = await raw.until('41');
-    assert.deepEqual(seen(packets), END);
+    await raw.until(DISMISSED);
     await raw.until(/^40/);
     await raw.isInOther();
   });

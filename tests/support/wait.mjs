@@ -2,7 +2,7 @@
 import { setTimeout as pause } from 'node:timers/promises';
 
 /** How long anything may take before a test gives up on it; generous, for slow machines. */
-export const PATIENCE = 10_000;
+export const PATIENCE = 20_000;
 
 const INTERVAL = 5;
 
