@@ -83,7 +83,7 @@ fn toml_blocks(document: &Path) -> Vec<String> {
     let blocks = text.split("```toml\n").skip(1);
     blocks
         .map(|rest| rest.split("```").next().unwrap_or(rest).to_owned())
-        .filter(|block| !block.starts_with("[package]") && !block.contains("[[case]]"))
+        .filter(|block| !block.starts_with("[package]") && !block.contains("[[case"))
         .collect()
 }
 
