@@ -78,7 +78,7 @@ test('Node servers are members of a signed cluster where that is configured', as
 });
 
 /** What the documents have a user of Redis be allowed. */
-const RULES = readFileSync(joinPath(ROOT, 'host/docs/running/cluster.md'), 'utf8').match(/ACL SETUSER servers on >PASSWORD ([^`]*)```/)[1].split(/\s+/).filter(Boolean);
+const RULES = readFileSync(joinPath(ROOT, 'host/docs/running/redis.md'), 'utf8').match(/ACL SETUSER servers on >PASSWORD ([^`]*)```/)[1].split(/\s+/).filter(Boolean);
 
 test('a user of Redis who may no more than the documents say is enough', async (t) => {
   const redis = await startRedis(t);

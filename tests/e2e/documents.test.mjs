@@ -24,12 +24,12 @@ const isOfTalk = ({ text }) => /^name = "talk"$/m.test(text);
 test('every block of code is in a language that is checked', () => {
   const checked = written('rust', 'toml', 'js', 'ts', 'html', 'sh', 'bash', 'c', 'python');
   const drawings = written('');
-  // What a reader is shown, held by first-plugin.test.mjs.
+  // What a reader is shown, held by first-plugin.test.mjs, and the ACL that cluster-trust.test.mjs has Redis hold.
   const output = written('text');
   assert.equal(checked.length + drawings.length + output.length, BLOCKS.length);
   assert.ok(checked.length > 20, 'the documents are found');
   assert.ok(drawings.every(({ where }) => where.startsWith('ARCHITECTURE.md')));
-  assert.ok(output.every(isFollowed));
+  assert.ok(output.every((block) => isFollowed(block) || block.where.startsWith('host/docs/running/redis.md')));
 });
 
 /** The document that has the plugin's manifest. */

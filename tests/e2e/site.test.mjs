@@ -149,7 +149,7 @@ const QUESTIONS = {
   Start: ['componentize-py', 'start/python'],
   Plugins: ['serial_by', 'plugins/store'],
   Languages: ['structuredClone', 'plugins/scripts'],
-  'Running it': ['requirepass', 'running/cluster'],
+  'Running it': ['requirepass', 'running/redis'],
   'Coming from Node': ['fetchSockets', 'examples/migration'],
   Reference: ['write_timeout', 'reference/configuration'],
 };
@@ -166,8 +166,8 @@ test('a browser shows it, and its search finds what is in each section', { timeo
   }
   await page.locator('.VPNavBarSearch button').click();
   await page.fill('.search-input', 'requirepass');
-  await page.locator('.results a[href^="/running/cluster.html"]').first().click();
-  await page.waitForSelector('h1:has-text("Many servers")');
+  await page.locator('.results a[href^="/running/redis.html"]').first().click();
+  await page.waitForSelector('h1:has-text("The Redis of a cluster")');
   assert.deepEqual(page.errors, []);
 });
 
