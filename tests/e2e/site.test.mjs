@@ -53,6 +53,11 @@ test('links and their anchors lead to something, within the site and into the re
   assert.ok(links > 1000, 'the links are found');
 });
 
+test('so do those of documents that are no pages', () => {
+  const link = linker({ pages: PAGES, root: ROOT, repository: '', read: text });
+  for (const source of DOCUMENTS) link({ source, place: 'elsewhere' }, readFileSync(join(ROOT, source), 'utf8'));
+});
+
 describe('a link that leads nowhere ends the build', () => {
   const files = { 'docs/a.md': '# A\n\n## Of `a`, too\n', 'docs/b.md': '# B\n' };
   for (const [path, content] of Object.entries(files)) {
