@@ -51,6 +51,7 @@ mod panics;
 mod plugin;
 mod presence;
 mod rarely;
+mod recent_log;
 mod recovery;
 mod redis_access;
 mod registry;

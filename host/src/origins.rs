@@ -42,6 +42,16 @@ impl Origins {
     }
 }
 
+/// Whether no page sends the request, or one of this server.
+pub(crate) fn is_of_this_server(headers: &HeaderMap) -> bool {
+    let mut origins = headers.get_all(ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (None, _) => true,
+        (Some(origin), None) => is_own(origin, headers),
+        (Some(_), Some(_)) => false,
+    }
+}
+
 /// Whether a page of this server sends the request: its origin is the host that the request is for.
 /// The scheme is not compared, since a proxy in front may speak another one.
 fn is_own(origin: &HeaderValue, headers: &HeaderMap) -> bool {

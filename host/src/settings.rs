@@ -19,6 +19,8 @@ use crate::{
 pub struct Settings {
     /// Checks tokens; none if they are the plugins' business.
     pub verifier: Option<Verifier>,
+    /// How tokens are made while somebody tries the server out; none if others make them.
+    pub(crate) trying_out: Option<config::Auth>,
     /// Whether a client may connect without a token.
     pub anonymous: bool,
     /// When connections end with the tokens of their users; none if they do not.
@@ -110,6 +112,7 @@ impl Settings {
                 .auth
                 .enabled
                 .then(|| Verifier::new(secret, &config.auth, providers)),
+            trying_out: (config.auth.is_for_trying_out()).then(|| config.auth.clone()),
             anonymous: config.auth.anonymous,
             expiry: (config.auth.enabled && config.auth.expire_connections).then_some(Expiry {
                 warning: config.auth.expiry_warning,

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
-    http::{header::AUTHORIZATION, request::Parts},
+    http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -59,6 +59,11 @@ impl LocalKey {
     pub fn key(&self) -> &str {
         self.0.0.expose()
     }
+
+    /// Whether a request with these headers shows it.
+    pub(crate) fn is_sent_with(&self, headers: &HeaderMap) -> bool {
+        sent_key(headers).is_some_and(|key| equal(self.key(), key))
+    }
 }
 
 impl Backend {
@@ -85,15 +90,7 @@ where
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, WireError> {
         let api = Api::from_ref(state);
-        let mut sent = parts.headers.get_all(AUTHORIZATION).iter();
-        // Of two, others may believe the other one.
-        let key = sent
-            .next()
-            .filter(|_| sent.next().is_none())
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, key)| key.trim())
+        let key = sent_key(&parts.headers)
             .ok_or_else(|| WireError::new("unauthorized", "send Authorization: Bearer KEY"))?;
         let settings = api.settings.load();
         let mut rights = None;
@@ -113,6 +110,15 @@ where
             rights,
         })
     }
+}
+
+/// The key that these headers show.
+fn sent_key(headers: &HeaderMap) -> Option<&str> {
+    let mut sent = headers.get_all(AUTHORIZATION).iter();
+    // Of two, others may believe the other one.
+    let sent = sent.next().filter(|_| sent.next().is_none())?;
+    let (scheme, key) = sent.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
 }
 
 fn equal(a: &str, b: &str) -> bool {

@@ -9,14 +9,26 @@ use std::{
 };
 
 use prometheus::IntCounter;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::log_writer::LogWriter;
-use crate::config::{Log, LogFormat};
+use crate::{
+    config::{Log, LogFormat},
+    recent_log::RecentLog,
+};
 
 /// Starts logging, until what it returns is dropped; `lost` counts the lines that could not be
 /// written. The level is for the host and the plugins; libraries speak up on warnings.
 pub(super) fn start(config: &Log, lost: IntCounter) -> io::Result<LogWriter> {
+    start_with(config, lost, None)
+}
+
+/// The same, where the last lines are kept for who looks on.
+pub(super) fn start_with(
+    config: &Log,
+    lost: IntCounter,
+    recent: Option<RecentLog>,
+) -> io::Result<LogWriter> {
     let stderr = io::stderr();
     // Not through `Stderr`: its lock would be held while a write waits.
     let output = File::from(stderr.as_fd().try_clone_to_owned()?);
@@ -37,8 +49,11 @@ pub(super) fn start(config: &Log, lost: IntCounter) -> io::Result<LogWriter> {
         .log_internal_errors(false)
         .with_writer(writer.lines());
     match config.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.finish().with(recent).init(),
+        LogFormat::Json => {
+            let builder = builder.json().flatten_event(true);
+            builder.finish().with(recent).init();
+        }
     }
     panic::set_hook(Box::new(log_panic));
     Ok(writer)

@@ -19,10 +19,11 @@ use crate::{
     auth,
     config::{self, Config},
     metrics,
+    recent_log::RecentLog,
     reload::ConfigSource,
     server::{Drain, Server},
     user::{User, UserId},
-    web::{self, CONTRACTS_PAGE, START_PAGE},
+    web::{self, CONTRACTS_PAGE, PLAYGROUND, START_PAGE},
 };
 
 /// How long the tokens that a server without a secret prints are good: as long as the run.
@@ -43,12 +44,14 @@ impl Up {
         let config = global.load_config()?;
         let lost = metrics::lost_log_lines();
         // Until the end: then the last lines are written.
-        let _log = logging::start(&config.log, lost.clone())?;
+        let recent = RecentLog::default();
+        let is_shown = config.auth.is_for_trying_out().then(|| recent.clone());
+        let _log = logging::start_with(&config.log, lost.clone(), is_shown)?;
         let built_at = SystemTime::now();
         if self.build || self.watch {
             build::all(&config)?;
         }
-        super::runtime()?.block_on(self.serve(config, global, built_at, lost))
+        super::runtime()?.block_on(self.serve(config, global, built_at, lost, recent))
     }
 
     async fn serve(
@@ -57,6 +60,7 @@ impl Up {
         global: &Global,
         built_at: SystemTime,
         lost_log_lines: IntCounter,
+        log: RecentLog,
     ) -> Result<(), Failure> {
         let source = ConfigSource {
             path: global.config.clone(),
@@ -64,7 +68,8 @@ impl Up {
             builds: self.watch.then(Arc::default),
         };
         outlive_full_files()?;
-        let server = Server::start(config.clone(), Some(source.clone())).await?;
+        let server = Server::builder(config.clone()).follow(source.clone());
+        let server = server.play(log).start().await?;
         server.metrics().add(lost_log_lines);
         // Whoever reads that the server listens may signal it at once.
         let stop = stop_signal(server.drain())?;
@@ -112,8 +117,9 @@ fn announce(out: &mut dyn Write, server: &Server, config: &Config) -> io::Result
             }
             writeln!(out, "    token  {token}")?;
         }
-        if web::serves_contracts(config, server.address()) {
+        if web::is_alone_with_it(config, server.address()) {
             writeln!(out, "\n  events\n    docs   {url}{CONTRACTS_PAGE}")?;
+            writeln!(out, "    play   {url}{PLAYGROUND}#key={key}")?;
         }
         writeln!(out, "\n  backends\n    key    {key}\n")?;
     }

@@ -21,7 +21,7 @@ impl Builds {
     }
 
     /// Why the last build of a plugin failed, if it did.
-    pub(super) fn failure(&self, plugin: &str) -> Option<String> {
+    pub(crate) fn failure(&self, plugin: &str) -> Option<String> {
         self.failed.lock().get(plugin).cloned()
     }
 }

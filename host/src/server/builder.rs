@@ -25,12 +25,14 @@ use crate::{
     host_header,
     native::{Endpoint, EndpointError, Front, Host, Setup},
     panics,
+    recent_log::RecentLog,
     reload::ConfigSource,
     socket::Sockets,
     tasks::Tasks,
     tls,
     transport::{self, Bounds, Door, Handshakes, Listener, Relay, Sessions},
-    web, webhooks,
+    web::{self, Playground},
+    webhooks,
 };
 
 /// Makes the routes of an embedder's.
@@ -43,6 +45,7 @@ pub struct Builder {
     source: Option<ConfigSource>,
     native: Vec<(String, Setup)>,
     routes: Vec<Routes>,
+    log: Option<RecentLog>,
 }
 
 impl Builder {
@@ -52,7 +55,14 @@ impl Builder {
             source: None,
             native: Vec::new(),
             routes: Vec::new(),
+            log: None,
         }
+    }
+
+    /// Has a playground while somebody tries the server out, which shows this log.
+    pub(crate) fn play(mut self, log: RecentLog) -> Self {
+        self.log = Some(log);
+        self
     }
 
     /// Follows the changes of what the configuration came from.
@@ -86,7 +96,9 @@ impl Builder {
             source,
             native,
             routes,
+            log,
         } = self;
+        let builds = source.as_ref().and_then(|source| source.builds.clone());
         let socket = bind(&config).await?;
         for doubt in config.doubts() {
             tracing::warn!("{doubt}");
@@ -167,9 +179,22 @@ impl Builder {
             .merge(webhooks::router(dispatcher.clone()))
             .merge(web::router(&config.web, socket_path));
         let bound = socket.local_addr();
-        if bound.is_ok_and(|address| web::serves_contracts(&config, address)) {
+        if bound.is_ok_and(|address| web::is_alone_with_it(&config, address)) {
             let registry = dispatcher.registry.clone();
-            router = router.merge(web::contracts(registry, settings.clone()));
+            router = router.merge(web::contracts(registry.clone(), settings.clone()));
+            if let Some(log) = log.filter(|_| trying_out) {
+                router = router.merge(web::playground(Playground {
+                    log,
+                    registry,
+                    settings: settings.clone(),
+                    status: reloader.status(),
+                    builds,
+                    local_key: local_key.clone(),
+                    secret: secret.clone(),
+                    socket_path: socket_path.to_owned(),
+                    stop: stop.clone(),
+                }));
+            }
         }
         let at = format!("the plugins' endpoint at {socket_path:?}");
         router = merge(router, plugins.layer(check_origins.clone()), at)?;

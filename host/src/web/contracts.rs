@@ -1,26 +1,17 @@
 //! What clients may send and get, for who writes them: a page, and the same for programs. On this machine only.
 
-use std::net::{IpAddr, SocketAddr};
-
 use axum::{
     Router,
-    extract::{Request, State},
-    http::{
-        HeaderMap, HeaderName, HeaderValue,
-        header::{
-            CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, FORWARDED, HOST, VIA,
-            X_CONTENT_TYPE_OPTIONS,
-        },
-        uri::Authority,
-    },
-    middleware::{self, Next},
+    extract::State,
+    http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+    middleware,
     response::{IntoResponse, Redirect, Response},
     routing::get,
 };
 
+use super::this_machine;
 use crate::{
     api,
-    config::Config,
     contracts::{Contracts, OPENAPI, POLICY},
     error::WireError,
     registry, settings,
@@ -28,19 +19,6 @@ use crate::{
 
 /// Where the page is.
 pub(crate) const CONTRACTS_PAGE: &str = "/mixlab/";
-
-/// What says that a request has come a longer way.
-const FROM_ELSEWHERE: [HeaderName; 4] = [
-    FORWARDED,
-    VIA,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-real-ip"),
-];
-
-/// Whether only this machine reaches a server at this address, and nobody who is passed on from elsewhere.
-pub(crate) fn serves_contracts(config: &Config, address: SocketAddr) -> bool {
-    address.ip().is_loopback() && config.limits.trusted_proxies.is_empty()
-}
 
 #[derive(Clone)]
 struct Served {
@@ -77,7 +55,7 @@ pub(crate) fn contracts(registry: registry::Current, settings: settings::Current
         .route("/mixlab/openapi.json", get(openapi))
         .method_not_allowed_fallback(api::method_not_allowed)
         .with_state(Served { registry, settings })
-        .layer(middleware::from_fn(from_this_machine))
+        .layer(middleware::from_fn(this_machine::require))
 }
 
 impl Served {
@@ -102,26 +80,4 @@ fn file(media_type: &'static str, text: String) -> Response {
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     (headers, text).into_response()
-}
-
-/// For others there is nothing: neither for whom a proxy on this machine passes on, nor for a page of another
-/// site whose name leads here.
-async fn from_this_machine(request: Request, next: Next) -> Response {
-    if names_this_machine(request.headers().get(HOST)) && !is_passed_on(request.headers()) {
-        return next.run(request).await;
-    }
-    api::not_found().await.into_response()
-}
-
-fn names_this_machine(host: Option<&HeaderValue>) -> bool {
-    let host = host.and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    host.is_some_and(|authority| {
-        let name = authority.host().trim_matches(['[', ']']);
-        let address = name.parse::<IpAddr>();
-        name.eq_ignore_ascii_case("localhost") || address.is_ok_and(|it| it.is_loopback())
-    })
-}
-
-fn is_passed_on(headers: &HeaderMap) -> bool {
-    FROM_ELSEWHERE.iter().any(|name| headers.contains_key(name))
 }

@@ -1,8 +1,10 @@
 //! Static files: the example page or whatever `[web] root` names, and the stock client's bundle; and what is
-//! written of the plugins' contracts.
+//! written of the plugins' contracts; and the playground.
 
 mod contracts;
+mod play;
 mod public_folder;
+mod this_machine;
 
 use std::path::Path;
 
@@ -16,8 +18,12 @@ use axum::{
 };
 use tower_http::services::{ServeDir, ServeFile};
 
-pub(crate) use self::contracts::{CONTRACTS_PAGE, contracts, serves_contracts};
 use self::public_folder::PublicFolder;
+pub(crate) use self::{
+    contracts::{CONTRACTS_PAGE, contracts},
+    play::{PLAYGROUND, Playground, playground},
+    this_machine::is_alone_with_it,
+};
 use crate::{api, config, error::WireError};
 
 /// The builds of the stock client that a Node server offers too.
