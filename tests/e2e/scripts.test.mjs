@@ -5,6 +5,7 @@ import { createHash } from 'node:crypto';
 import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { blocks } from '../support/documents.mjs';
 import { plugin, reload, status } from '../support/plugins.mjs';
@@ -168,6 +169,21 @@ const REFUSED = {
   'a choice among nothing': ['wrong.js', 'import { t } from "mixlab";\nt.enum();', /TypeError: t\.enum: it takes one at least\n\s+at .*wrong\.js:2:/],
   'a change of what it imports': ['wrong.js', 'import { plugin, t } from "mixlab";\nt.string = () => t.any();', /TypeError: .*\n\s+at .*wrong\.js:2:/],
   'a rejection that nobody hears': ['wrong.js', 'import { plugin } from "mixlab";\nPromise.reject(new Error("lost"));\nexport default plugin({});', /Error: lost\n\s+at .*wrong\.js:2:/],
+  'a getter that throws': ['wrong.js', 'import { plugin } from "mixlab";\nexport default plugin({ get hello() { throw new Error("got"); } });', /Error: got\n\s+at .*wrong\.js:2:/],
+  'a proxy that throws': ['wrong.js', 'const trap = () => { throw new Error("trapped"); };\nexport default new Proxy({}, { ownKeys: trap, getPrototypeOf: trap, get: trap });', /Error: trapped\n\s+at .*wrong\.js:1:/],
+  'a proxy that loops': ['wrong.js', 'import { event, plugin } from "mixlab";\nconst trap = () => { for (;;) [].at(0); };\nexport default plugin({ hello: event(new Proxy({}, { ownKeys: trap }), () => {}) });', /CPU time is used up, here:\n\s+at .*wrong\.js:2:/],
+  'a pattern that loops': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nconst pattern = { toJSON() { while (true) [].at(0); } };\nexport default plugin({ hello: event({ args: [t.string({ pattern })] }, () => {}) });', /CPU time is used up, here:\n\s+at .*wrong\.js:2:/],
+  'a pattern that takes too long': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nexport default plugin({ hello: event({ args: [t.string({ pattern: "((a{1000}){1000}){1000}" })] }, () => {}) });', /hello.*pattern/],
+  'a pattern that looks back': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nexport default plugin({ hello: event({ args: [t.string({ pattern: /(a)\\1/ })] }, () => {}) });', /hello.*pattern/],
+  'a schema that holds itself': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nconst schema = {};\nschema.items = schema;\nexport default plugin({ hello: event({ args: [t.schema(schema)] }, () => {}) });', /TypeError: circular reference\n[^]*wrong\.js:4:/],
+  'a schema of a hundred thousand levels': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nlet schema = {};\nfor (let i = 0; i < 1e5; i++) schema = { items: schema };\nexport default plugin({ hello: event({ args: [t.schema(schema)] }, () => {}) });', /RangeError: (the stack is used up within|Maximum call stack)/, PATIENT],
+  'a generator without end': ['wrong.js', 'import "mixlab";\n[...(function* () { for (;;) yield 1; })()];', /(out of memory|CPU time is used up, here:)\n[^]*wrong\.js:2:/, PATIENT],
+  'promises without end': ['wrong.js', 'import { plugin } from "mixlab";\nconst again = () => Promise.resolve().then(again);\nawait again();\nexport default plugin({});', /the script has used up the budget of CPU time in promises\n\s+at .*wrong\.js:2:/],
+  'a text without end': ['wrong.js', 'import "mixlab";\nlet text = "x";\nfor (;;) text += text;', /(out of memory|too long)\n\s+at .*wrong\.js:3:/, PATIENT],
+  'JSON of a million levels': ['wrong.js', 'import "mixlab";\nJSON.parse("[".repeat(1e6));', /RangeError: the stack is used up within a function of the engine's own/],
+  'a wait for another thread': ['wrong.js', 'import "mixlab";\nAtomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);', /(TypeError|ReferenceError): .*\n[^]*wrong\.js:2:/],
+  'an error that loops when it is looked at': ['wrong.js', 'import "mixlab";\nthrow Object.defineProperty(new Error("x"), "stack", { get() { for (;;); } });', /./],
+  'ten megabytes': ['wrong.js', `import { plugin } from "mixlab";\n${'// as long as this line is\n'.repeat(400_000)}export default plugin({});`, /^describe failed: out of memory: its files, .* do not fit into the budget memory$|^out of memory/, { memory: '8MiB', ...PATIENT }],
   'bytes that are no text': ['wrong.js', Buffer.from([0x2f, 0x2f, 0xff]), /wrong\.js: it is not text in UTF-8/],
 };
 
@@ -229,6 +245,28 @@ export default plugin({
     "fail:getter": event(open, () => ({ get a() { return this.a; } }).a),
     "fail:promises": event(open, async function again() { await again(); }),
     "fail:callback": event(open, function again() { return [1].map(again); }),
+    "fail:trap": event(open, () => new Proxy({}, { ownKeys() { throw new Error("trapped"); } })),
+    "fail:trap that loops": event(open, () => new Proxy([], { get() { for (;;); } })),
+    "fail:answer": event(open, () => ({ get a() { throw new Error("got"); } })),
+    "fail:toJSON": event(open, () => ({ toJSON() { throw new Error("asked"); } })),
+    "fail:toJSON that loops": event(open, () => ({ toJSON() { for (;;); } })),
+    "fail:toJSON of itself": event(open, () => ({ toJSON() { return { again: this }; } })),
+    "fail:species": event(open, () => { class All extends Array { static get [Symbol.species]() { for (;;); } } return new All(1, 2).map(String); }),
+    "fail:generator": event(open, () => { const all = new Set(); for (const one of (function* () { for (let i = 0; ; i++) yield i; })()) all.add(one); }),
+    "fail:chain": event(open, () => { const again = () => Promise.resolve().then(again); return again(); }),
+    "fail:text": event(open, () => { let text = "x"; for (;;) text += text; }),
+    "fail:parse": event(open, () => JSON.parse("[".repeat(1e6))),
+    "fail:nested": event(open, () => { let deep = []; for (let i = 0; i < 1e5; i++) deep = [deep]; return deep; }),
+    "fail:thread": event(open, () => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0)),
+    "fail:details": event(open, () => reject("no", "No", { details: { toJSON() { throw new Error("asked"); } } })),
+    "fail:stack": event(open, () => { throw Object.defineProperty(new Error("x"), "stack", { get() { for (;;); } }); }),
+    "fail:message": event(open, () => { throw Object.defineProperty(new Error(), "message", { get() { throw new Error("asked"); } }); }),
+    "fail:text of an error": event(open, () => { throw { toString() { for (;;); } }; }),
+    "fail:thenable": event(open, async () => ({ then() { for (;;); } })),
+    "fail:kind of promise": event(open, () => new (class extends Promise { then() { for (;;); } })(() => {})),
+    "fail:finally": event(open, () => { try { return 1; } finally { for (;;); } }),
+    "fail:emit": event(open, (cx) => cx.emit("greeted", { get a() { throw new Error("got"); } })),
+    "fail:iterator": event(open, () => Object.fromEntries({ [Symbol.iterator]: () => ({ next: () => ({ value: ["a", 1] }) }) })),
 });
 `;
 
@@ -255,6 +293,28 @@ const SAID = {
   getter: /RangeError: Maximum call stack size exceeded\n.*script\.js:36:/,
   promises: /RangeError: Maximum call stack size exceeded\n.*script\.js:37:/,
   callback: /RangeError: Maximum call stack size exceeded\n.*script\.js:38:/,
+  trap: /Error: trapped\n.*script\.js:39:/,
+  'trap that loops': /CPU time is used up, here:\n[^]*script\.js:40:/,
+  answer: /Error: got\n.*script\.js:41:/,
+  toJSON: /Error: asked\n.*script\.js:42:/,
+  'toJSON that loops': /CPU time is used up, here:\n[^]*script\.js:43:/,
+  'toJSON of itself': /RangeError: the stack is used up|CPU time is used up, here:\n[^]*script\.js:44:/,
+  species: /CPU time is used up, here:\n[^]*script\.js:45:/,
+  generator: /(out of memory|CPU time is used up, here:)\n[^]*script\.js:46:/,
+  chain: /the handler of "fail:chain" has used up the budget of CPU time in promises\n.*script\.js:47:/,
+  text: /(out of memory|too long|CPU time is used up, here:)\n.*script\.js:48:/,
+  parse: /RangeError: the stack is used up within a function of the engine's own/,
+  nested: /RangeError: the stack is used up|CPU time is used up, here:\n/,
+  thread: /(TypeError|ReferenceError): .*\n[^]*script\.js:51:/,
+  details: /Error: asked\n.*script\.js:52:/,
+  stack: /./,
+  message: /./,
+  'text of an error': /./,
+  thenable: /CPU time is used up|has used up the budget of CPU time in promises/,
+  'kind of promise': /waits for a promise that nothing will settle\n.*script\.js:57:/,
+  finally: /CPU time is used up, here:\n.*script\.js:58:/,
+  emit: /Error: got\n.*script\.js:59:/,
+  iterator: /CPU time is used up, here:\n[^]*script\.js:60:/,
   // The engine asks nobody while it is within one of its own functions, unless that takes memory.
   fill: /(the budget (cpu|wall) = .* is used up|(out of memory|CPU time is used up, here:)\n.*script\.js:35:).*event="fail:fill"/,
 };
@@ -271,13 +331,90 @@ test('whatever an event does to its script ends with that event, and the log has
     const answer = await ask(client, `fail:${kind}`, 1);
     if (!/^plugin_(error|timeout)$/.test(answer?.error?.code)) wrong.push(`${kind}: ${JSON.stringify(answer)}`);
     const since = () => server.log().slice(before);
-    await until(() => said.test(since()) && since().includes('a call failed'), { message: () => `${kind}: ${said} in ${since()}` });
+    const message = () => `${kind}: ${said} in ${since()}`;
+    await until(() => since().includes('a call failed'), { message });
+    await until(() => said.test(since()), { message }).catch(({ message }) => wrong.push(message));
     assert.ok((await ask(client, 'calls')) > 0);
   }
   assert.deepEqual(wrong, []);
   const [echoed, admin, keys] = await ask(client, 'echo', JSON.parse('{"__proto__":{"admin":true}}'));
   assert.deepEqual([Object.keys(echoed), admin ?? null, keys], [['__proto__'], null, ['__proto__']]);
   assert.equal((await ask(client, 'secured', {})).error.code, 'unauthorized', 'whatever the script does to all objects');
+});
+
+/** What a script may do to what is built in, for all calls that follow in its instance. */
+const PATCHES = {
+  'JSON.parse': 'JSON.parse = () => { throw new Error("patched"); };',
+  'JSON.stringify': 'JSON.stringify = () => "patched";',
+  'Promise.prototype.then': 'Promise.prototype.then = () => "patched";',
+  'Array.prototype': 'for (const name of Object.getOwnPropertyNames(Array.prototype)) if (name !== "length") Array.prototype[name] = () => { throw new Error("patched"); };',
+  'Array.prototype[Symbol.iterator]': 'Array.prototype[Symbol.iterator] = function* () {};',
+  'Object.prototype.__proto__': 'Object.defineProperty(Object.prototype, "__proto__", { get() { throw new Error("patched"); }, set() { throw new Error("patched"); } });',
+  'Object.prototype': 'for (const name of ["kind", "args", "code", "0", "_placeholder", "num"]) Object.defineProperty(Object.prototype, name, { value: "patched", writable: true, configurable: true });',
+  'functions of Object': 'for (const name of ["defineProperty", "keys", "entries", "fromEntries", "hasOwn", "freeze"]) Object[name] = () => { throw new Error("patched"); };',
+  'String.prototype': 'for (const name of ["split", "trim", "trimEnd", "replace", "slice", "startsWith"]) String.prototype[name] = () => { throw new Error("patched"); };',
+  globals: 'for (const name of ["Uint8Array", "Error", "Map", "URLSearchParams", "Headers", "console", "Date"]) globalThis[name] = undefined;',
+};
+
+/** Those by which a script answers something else, and nobody but itself. */
+const OWN_ANSWERS = {
+  'Promise[Symbol.hasInstance]': 'Object.defineProperty(Promise, Symbol.hasInstance, { value: () => false });',
+  'Array.prototype.toJSON': 'Array.prototype.toJSON = () => "patched";',
+  'Object.prototype.toJSON': 'Object.prototype.toJSON = () => { for (;;); };',
+};
+
+const PATCHED = (index, patch) => `import { event, plugin, reject } from "mixlab";
+const bytes = new Uint8Array([1, 2]);
+const open = { access: "anyone" };
+export default plugin({
+    "${index}:patch": event(open, () => { ${patch} }),
+    "${index}:plain": event(open, (cx, value) => value),
+    "${index}:later": event(open, async (cx, value) => { await 1; cx.emit("told", value, bytes); return value; }),
+    "${index}:no": event(open, () => reject("no", "No")),
+    "${index}:locked": event(() => "open"),
+});
+`;
+
+test('what a script does to what is built in changes nothing between the host and its handlers', async (t) => {
+  const kinds = Object.entries({ ...PATCHES, ...OWN_ANSWERS });
+  const plugins = kinds.map(([, patch], index) => ({ script: `${index}/patched.js`, text: PATCHED(index, patch), name: `patched-${index}`, grants: ['emit'], budget: { instances: 1 } }));
+  const server = await startServer(t, { plugins });
+  const client = await connect(t, server);
+  const value = { text: 'x', list: [1, { deep: [] }] };
+  const wrong = [];
+  for (const [index, [kind]] of kinds.entries()) {
+    const sees = async () => {
+      const plain = await ask(client, `${index}:plain`, value);
+      const later = await ask(client, `${index}:later`, value);
+      const told = later.error ? [] : await nextEvent(client, 'told');
+      const [no, locked] = [await ask(client, `${index}:no`), await ask(client, `${index}:locked`)];
+      return { plain, later, told, no: no?.error?.code, locked: locked?.error?.code };
+    };
+    const before = await sees();
+    assert.deepEqual(before, { plain: value, later: value, told: [value, Buffer.from([1, 2])], no: 'no', locked: 'unauthorized' });
+    await ask(client, `${index}:patch`);
+    const after = await sees();
+    const isAsBefore = isDeepStrictEqual(after, before) || (kind in OWN_ANSWERS && after.locked === 'unauthorized');
+    if (!isAsBefore) wrong.push(`${kind}: ${JSON.stringify(after)}`);
+  }
+  assert.deepEqual(wrong, []);
+});
+
+test('files that import each other, with a byte order mark and ends of lines of Windows, are served, and their lines are right', async (t) => {
+  const windows = (text) => `\uFEFF${text.replaceAll('\n', '\r\n')}`;
+  const main = 'import { event, plugin } from "mixlab";\nimport { name } from "./a.ts";\nexport const mark: string = "!";\nexport default plugin({\n    hello: event({ access: "anyone" }, () => name() + mark),\n    fail: event({ access: "anyone" }, () => { null!.name; }),\n});\n';
+  const files = {
+    'a.ts': windows('import { other } from "./b.ts";\nexport const name = (): string => "a" + other();\n'),
+    'b.ts': windows('import { name } from "./a.ts";\nexport const other = (): string => typeof name;\n'),
+  };
+  const server = await serve(t, 'cycle.ts', windows(main), { files });
+  const client = await connect(t, server);
+  assert.equal(await ask(client, 'hello'), 'afunction!');
+  assert.equal((await ask(client, 'fail')).error.code, 'plugin_error');
+  await server.waitForLog(/TypeError: .*'name'.*\n.*cycle\.ts:6:/);
+  server.save('b.ts', windows('import { name } from "./a.ts";\nexport const other = name();\n'));
+  await until(async () => (await plugin(server, 'cycle')).state === 'serving-old');
+  assert.match((await plugin(server, 'cycle')).refusal, /ReferenceError: .*\n[^]*b\.ts:2:/);
 });
 
 test('mixlab plugin inspect shows a script’s contract, and the grants that its code may need', async (t) => {

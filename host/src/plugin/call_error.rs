@@ -3,11 +3,23 @@
 use std::{any::Any, io, time::Duration};
 
 use rustix::io::Errno;
-use wasmtime::OutOfMemory;
+use wasmtime::{OutOfMemory, Trap};
 
 use super::script::ScriptFailed;
 use super::{breaker::Paused, instance::Misfit};
 use crate::{capability::OverBudget, panics};
+
+/// What frames of the component are called that runs scripts.
+const SCRIPT_RUNTIME: &str = "mixlab_script_runtime.wasm";
+
+/// What is said of a script that has used up the stack where its engine does not look. The frames of such traps are the
+/// engine's, and nobody knows the line.
+const ENGINE_STACK: &str = "RangeError: the stack is used up within a function of the engine's own, as by JSON.parse or \
+     JSON.stringify of what is nested some thousand levels deep";
+
+/// What is said of one that has no memory for what the host hands it.
+const NO_ROOM: &str =
+    "out of memory: its files, or what it is sent, do not fit into the budget memory";
 
 /// Why a plugin gave no answer.
 #[derive(Debug, thiserror::Error)]
@@ -118,7 +130,10 @@ impl CallError {
         if text.contains("fuel allocated for hostcalls has been exhausted") {
             return Self::OverBudget(OverBudget::bytes("boundary", boundary_bytes));
         }
-        Self::Trap(text)
+        match of_engine(error, &text) {
+            Some(text) => Self::Script(text.to_owned()),
+            None => Self::Trap(text),
+        }
     }
 
     /// A budget of time is used up.
@@ -137,6 +152,18 @@ impl CallError {
     /// The host panicked.
     pub fn of_panic(panic: &(dyn Any + Send)) -> Self {
         Self::Host(panics::message(panic))
+    }
+}
+
+/// What a trap within the component that runs scripts stands for, if that is known by its frames.
+fn of_engine(error: &wasmtime::Error, frames: &str) -> Option<&'static str> {
+    if !frames.contains(SCRIPT_RUNTIME) {
+        return None;
+    }
+    match error.downcast_ref()? {
+        Trap::StackOverflow => Some(ENGINE_STACK),
+        Trap::UnreachableCodeReached if frames.contains("cabi_realloc") => Some(NO_ROOM),
+        _ => None,
     }
 }
 

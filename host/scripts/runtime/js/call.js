@@ -4,8 +4,9 @@ import * as natives from "mixlab:natives";
 // Scripts may change what is built in. What this module does with what clients send must not depend on that.
 const { parse, stringify } = JSON;
 const { isArray } = Array;
-const { keys } = Object;
-const { hasOwn } = Object;
+const { defineProperty, hasOwn, keys } = Object;
+const Bytes = Uint8Array;
+const AnyError = Error;
 
 /** A "no" to the client. */
 export class Rejection extends Error {
@@ -47,12 +48,12 @@ natives.hostError(HostError);
 // Bytes on their way: those of the message that is being written.
 let attached;
 
-/** The text of arguments and the list of their bytes, which stand as placeholders in the text. */
+/** The text of arguments and the list of their bytes, if there are any, which stand as placeholders in the text. */
 export function write(args) {
     const bytes = (attached = []);
     try {
         const text = stringify(args);
-        return bytes.length === 0 ? [text] : [text, bytes];
+        return { text, bytes: bytes.length === 0 ? undefined : bytes };
     } finally {
         attached = undefined;
     }
@@ -61,7 +62,7 @@ export function write(args) {
 // `JSON.stringify` asks these of bytes, wherever they are in a value.
 function placeholder() {
     if (attached === undefined) return { ...this };
-    attached.push(this instanceof Uint8Array ? this : new Uint8Array(this.buffer ?? this, this.byteOffset ?? 0, this.byteLength));
+    attached[attached.length] = this instanceof Bytes ? this : new Bytes(this.buffer ?? this, this.byteOffset ?? 0, this.byteLength);
     return { _placeholder: true, num: attached.length - 1 };
 }
 for (const type of [Object.getPrototypeOf(Uint8Array), ArrayBuffer, DataView]) {
@@ -80,14 +81,18 @@ function filled(value, attachments) {
     if (isArray(value)) {
         for (let i = 0; i < value.length; i++) value[i] = filled(value[i], attachments);
     } else {
-        for (const key of keys(value)) {
+        const names = keys(value);
+        for (let i = 0; i < names.length; i++) {
             // A key that names the prototype is a key of the client's and nothing else.
-            const inner = filled(value[key], attachments);
-            Object.defineProperty(value, key, { value: inner, writable: true, enumerable: true, configurable: true });
+            const inner = filled(value[names[i]], attachments);
+            defineProperty(value, names[i], { value: inner, writable: true, enumerable: true, configurable: true });
         }
     }
     return value;
 }
+
+/** The bytes of what is bytes in any way. */
+export const view = (bytes) => (bytes instanceof Uint8Array ? bytes : ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes ?? 0));
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
 
@@ -107,7 +112,7 @@ export function show(value, depth = 3) {
     if (typeof value === "function") return `[Function ${value.name || "(anonymous)"}]`;
     if (typeof value === "bigint") return `${value}n`;
     if (value === null || typeof value !== "object") return String(value);
-    if (value instanceof Error) return told(value);
+    if (value instanceof AnyError) return told(value);
     if (value instanceof Date) return Number.isNaN(value.getTime()) ? "Invalid Date" : value.toISOString();
     if (value instanceof RegExp || value instanceof URL) return String(value);
     if (depth === 0) return isArray(value) ? "[…]" : "{…}";
@@ -124,13 +129,13 @@ export function show(value, depth = 3) {
 export function told(error) {
     const stack = typeof error.stack === "string" ? error.stack : "";
     const lines = stack.split("\n").filter((line) => line.trim() !== "" && !/\(?mixlab(:[a-z]+)?:\d+:\d+\)?$|\(native\)$/.test(line));
-    const head = error instanceof Error ? String(error) : show(error);
+    const head = error instanceof AnyError ? String(error) : show(error);
     const text = [head, ...lines.map((line) => line.trimEnd())].join("\n");
-    return error.cause === undefined ? text : `${text}\nCaused by: ${error.cause instanceof Error ? told(error.cause) : show(error.cause)}`;
+    return error.cause === undefined ? text : `${text}\nCaused by: ${error.cause instanceof AnyError ? told(error.cause) : show(error.cause)}`;
 }
 
 /** Where in the script this is called from, like `chat.ts:12:5`; none if it is called from elsewhere. */
 export function place() {
-    const [, line = ""] = told(new Error()).split("\n");
+    const [, line = ""] = told(new AnyError()).split("\n");
     return /\(?([^\s()]+:\d+:\d+)\)?$/.exec(line)?.[1];
 }

@@ -73,11 +73,11 @@ class Selection {
     }
     emit(event, ...args) {
         const { volatile, keep } = this.#how;
-        const [text, bytes] = write(args);
+        const { text, bytes } = write(args);
         natives.emit(this.#text(), event, text, bytes, volatile, keep);
     }
     async ask(event, ...args) {
-        const [text, bytes] = write(args);
+        const { text, bytes } = write(args);
         const asked = natives.askSockets(this.#text(), event, text, bytes, this.#how.timeout);
         const answers = asked[0].map(([socket, text, bytes]) => ({ socket, reply: read(text, bytes)[0] }));
         return { answers, missing: asked[1] };
@@ -284,12 +284,12 @@ export class Context {
     }
     emit(event, ...args) {
         live(this);
-        const [text, bytes] = write(args);
+        const { text, bytes } = write(args);
         natives.emit(null, event, text, bytes, false, undefined);
     }
     volatileEmit(event, ...args) {
         live(this);
-        const [text, bytes] = write(args);
+        const { text, bytes } = write(args);
         natives.emit(null, event, text, bytes, true, undefined);
     }
     async ask(event, ...args) {
@@ -369,7 +369,7 @@ export class Context {
 
 function asked(cx, ms, event, args) {
     live(cx);
-    const [text, bytes] = write(args);
+    const { text, bytes } = write(args);
     const [reply, attached] = natives.ask(event, text, bytes, ms);
     return read(reply, attached)[0];
 }

@@ -6,12 +6,21 @@ export { place };
 import { Context, enter, underWay } from "mixlab:context";
 import { Answer, described } from "mixlab:plugin";
 
+// Scripts may change what is built in. What their handlers answer does not depend on that.
 const { parse, stringify } = JSON;
+const { apply } = Reflect;
+const { then: whenSettled } = Promise.prototype;
+const AnyError = Error;
 
 let script;
 
+/** Which script is called from now on. A component has one; in a test there may be several. */
+export function enterScript(one) {
+    script = one;
+}
+
 export function describe(exported, config, name) {
-    script = described(exported, parse(config), name);
+    enterScript(described(exported, parse(config), name));
     return stringify(script.told);
 }
 
@@ -22,27 +31,40 @@ function begin(event) {
 }
 
 /** What `answered` makes of a value, now or when it is there. */
-const then = (value, answered) => (value instanceof Promise ? value.then(answered) : answered(value));
+const then = (value, answered) => (value instanceof Promise ? apply(whenSettled, value, [answered]) : answered(value));
+
+/** Calls a handler with its context and the arguments of a message. */
+function call(handler, cx, text, attachments) {
+    const args = read(text, attachments);
+    const all = [cx];
+    for (let i = 0; i < args.length; i++) all[i + 1] = args[i];
+    return apply(handler, undefined, all);
+}
 
 export function handle(event, text, attachments) {
     const cx = begin(event);
     const { handler } = script.handlers.get(event) ?? script.handlers.get("*");
-    return then(handler(cx, ...read(text, attachments)), outcome);
+    return then(call(handler, cx, text, attachments), outcome);
 }
 
 function outcome(value) {
     if (value === undefined) return undefined;
-    if (value instanceof Answer) return [value.kind, ...write(value.args)];
-    const written = write([value]);
-    return written.length === 1 ? written[0] : ["reply", ...written];
+    if (value instanceof Answer) return answerOf(value);
+    const { text, bytes } = write([value]);
+    return bytes === undefined ? text : ["reply", text, bytes];
+}
+
+function answerOf(answer) {
+    const { text, bytes } = write(answer.args);
+    return [answer.kind, text, bytes];
 }
 
 export function filter(event, text, attachments) {
     const cx = begin(event);
     const [, filter] = script.parts.filters.find(([pattern]) => matches(pattern, event));
-    return then(filter(cx, ...read(text, attachments)), (value) => {
+    return then(call(filter, cx, text, attachments), (value) => {
         if (value === undefined) return ["pass"];
-        if (value instanceof Answer) return [value.kind, ...write(value.args)];
+        if (value instanceof Answer) return answerOf(value);
         throw new TypeError(`a filter answered ${show(value)}, and not pass, replace(…), done, reply(…) or noAck`);
     });
 }
@@ -123,11 +145,21 @@ export function stuck(made, wasStopped) {
     return `${what} ${does}${where === undefined ? "" : `\n    at ${where}`}`;
 }
 
-/** What became of an error that the script let go, as JSON text. */
+/** What became of an error that the script let go, as JSON text. One that fails when it is looked at is no better than
+ * what it fails with. */
 export function tell(error, wasStopped, isOutOfTime) {
-    const isOutOfMemory = error instanceof Error && error.name === "InternalError" && error.message === "out of memory";
+    try {
+        return telling(error, wasStopped, isOutOfTime);
+    } catch (inner) {
+        return stringify({ text: placed(told(inner)) });
+    }
+}
+
+function telling(error, wasStopped, isOutOfTime) {
+    const text = () => placed(told(error));
+    const isOutOfMemory = error instanceof AnyError && error.name === "InternalError" && error.message === "out of memory";
     // Without time there is no more memory, either.
-    if (wasStopped || (isOutOfMemory && isOutOfTime)) return stringify({ text: `the budget of CPU time is used up, here:\n${told(error).split("\n").slice(1).join("\n")}`, is_final: true });
+    if (wasStopped || (isOutOfMemory && isOutOfTime)) return stringify({ text: `the budget of CPU time is used up, here:\n${text().split("\n").slice(1).join("\n")}`, is_final: true });
     if (error instanceof Rejection) {
         return stringify({
             code: error.code || "rejected",
@@ -144,5 +176,12 @@ export function tell(error, wasStopped, isOutOfTime) {
         const [code, text] = PASSING[error.code];
         return stringify({ code, text, temporary: true });
     }
-    return stringify({ text: told(error), is_final: isOutOfMemory });
+    return stringify({ text: text(), is_final: isOutOfMemory });
+}
+
+/** What is told of an error, with the place of its handler where the error does not know its own: one that was made
+ * when there was no memory left, or what is thrown and is no error. */
+function placed(text) {
+    const where = script?.handlers.get(underWay())?.where;
+    return text.includes("\n") || where === undefined ? text : `${text}\n    at ${where}`;
 }

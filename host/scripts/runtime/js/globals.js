@@ -1,7 +1,9 @@
 // What scripts find without an import, beside the language itself. What is not here is missing on purpose,
 // and says so.
 import * as natives from "mixlab:natives";
-import { milliseconds, show } from "mixlab:call";
+import { show, view } from "mixlab:call";
+import { Headers, fetch } from "mixlab:http";
+import { missing } from "mixlab:missing";
 import { URL, URLSearchParams } from "mixlab:url";
 
 function define(object, name, value) {
@@ -50,7 +52,6 @@ define(globalThis, "TextEncoder", class TextEncoder {
     }
 });
 
-const view = (bytes) => (bytes instanceof Uint8Array ? bytes : ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes ?? 0));
 define(globalThis, "TextDecoder", class TextDecoder {
     #fatal;
     #keepsBom;
@@ -134,104 +135,10 @@ define(globalThis, "queueMicrotask", (callback) => {
     Promise.resolve().then(() => void callback());
 });
 
-/** The headers of a request or an answer. */
-class Headers {
-    #pairs = [];
-    constructor(init = []) {
-        const pairs = typeof init[Symbol.iterator] === "function" ? init : Object.entries(init);
-        for (const [name, value] of pairs) this.append(name, value);
-    }
-    append(name, value) {
-        this.#pairs.push([String(name).toLowerCase(), String(value).trim()]);
-    }
-    set(name, value) {
-        this.delete(name);
-        this.append(name, value);
-    }
-    delete(name) {
-        const lower = String(name).toLowerCase();
-        this.#pairs = this.#pairs.filter(([other]) => other !== lower);
-    }
-    get(name) {
-        const lower = String(name).toLowerCase();
-        const values = this.#pairs.filter(([other]) => other === lower).map(([, value]) => value);
-        return values.length === 0 ? null : values.join(", ");
-    }
-    has(name) {
-        return this.get(name) !== null;
-    }
-    entries() {
-        return this.#pairs.map((pair) => [...pair])[Symbol.iterator]();
-    }
-    keys() {
-        return this.#pairs.map(([name]) => name)[Symbol.iterator]();
-    }
-    values() {
-        return this.#pairs.map(([, value]) => value)[Symbol.iterator]();
-    }
-    forEach(callback, self) {
-        for (const [name, value] of this.#pairs) callback.call(self, value, name, this);
-    }
-    [Symbol.iterator]() {
-        return this.entries();
-    }
-}
 define(globalThis, "Headers", Headers);
+define(globalThis, "fetch", fetch);
 
-/** What a server answered. All of it is there. */
-class Response {
-    #body;
-    constructor(url, status, headers, body) {
-        this.url = url;
-        this.status = status;
-        this.ok = status >= 200 && status < 300;
-        this.headers = new Headers(headers);
-        this.#body = body;
-        Object.freeze(this);
-    }
-    async bytes() {
-        return this.#body;
-    }
-    async arrayBuffer() {
-        return this.#body.buffer.slice(this.#body.byteOffset, this.#body.byteOffset + this.#body.byteLength);
-    }
-    async text() {
-        return natives.decode(this.#body, false);
-    }
-    async json() {
-        return JSON.parse(natives.decode(this.#body, false));
-    }
-}
-
-define(globalThis, "fetch", async (url, { method = "GET", headers, body, timeout } = {}) => {
-    const sent = new Headers(headers ?? []);
-    let bytes;
-    if (body === undefined || body === null) bytes = new Uint8Array();
-    else if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) bytes = view(body);
-    else {
-        if (body instanceof URLSearchParams && !sent.has("content-type")) sent.set("content-type", "application/x-www-form-urlencoded;charset=UTF-8");
-        bytes = natives.encode(String(body));
-    }
-    const wait = timeout === undefined ? undefined : milliseconds(timeout);
-    const [status, answered, answer] = natives.http(method.toUpperCase(), String(url), JSON.stringify([...sent]), bytes, wait);
-    return new Response(String(url), status, JSON.parse(answered), answer);
-});
-
-/** What scripts of Node look for and is not here: a clear word instead of "not a function". */
-const MISSING = {
-    setTimeout: "a call is over when its handler has answered, and nothing runs later: set a timer with cx.timers.set(name, payload, { after: \"5s\" }) and handle it with onTimer",
-    setInterval: "nothing runs between calls: declare a schedule with .every(name, \"5s\", handler)",
-    setImmediate: "nothing runs after a call: queueMicrotask runs within it, and cx.timers.set(name, payload) behind it",
-    require: "scripts are modules: write import, of \"mixlab\" or of a file beside the script",
-    XMLHttpRequest: "use fetch, which needs the grant http:URL",
-    WebSocket: "use fetch, which needs the grant http:URL",
-};
-for (const [name, reason] of Object.entries(MISSING)) {
-    define(globalThis, name, () => {
-        throw new ReferenceError(`${name} is not there: ${reason}`);
-    });
-}
-for (const name of ["clearTimeout", "clearInterval", "clearImmediate"]) define(globalThis, name, () => {});
+for (const [name, refuse] of Object.entries(missing)) define(globalThis, name, refuse);
 
 // Code that stands in no file has no line, and nobody has read it.
 const refuse = () => {

@@ -11,12 +11,14 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use crate::{mixlab::script::source, natives};
 
 /// What is a part of this component. Scripts may import the first; the others are between these modules.
-const OWN: [(&str, &str); 8] = [
+const OWN: [(&str, &str); 10] = [
     ("mixlab", include_str!("../js/mixlab.js")),
     ("mixlab:call", include_str!("../js/call.js")),
     ("mixlab:context", include_str!("../js/context.js")),
     ("mixlab:entry", include_str!("../js/entry.js")),
     ("mixlab:globals", include_str!("../js/globals.js")),
+    ("mixlab:http", include_str!("../js/http.js")),
+    ("mixlab:missing", include_str!("../js/missing.js")),
     ("mixlab:plugin", include_str!("../js/plugin.js")),
     ("mixlab:schema", include_str!("../js/schema.js")),
     ("mixlab:url", include_str!("../js/url.js")),
