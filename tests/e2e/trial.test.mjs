@@ -287,3 +287,21 @@ leaves.bob = ["buyers"]
     assert.match(watching.stdout(), /1 case passed\nwaiting for changes\n$/);
   });
 });
+
+/** A component with a section that means nothing, so that it is as large as one in Python. */
+function enlarged(name) {
+  const component = readFileSync(join(process.env.MIXLAB_GUESTS ?? join(ROOT, 'target/wasm32-wasip2/release/examples'), `${name}.wasm`));
+  const size = 5 << 20;
+  const length = [...Array(5).keys()].map((place) => ((size >>> (7 * place)) & 0x7f) | (place < 4 ? 0x80 : 0));
+  return Buffer.concat([component, Buffer.from([0, ...length]), Buffer.from([3, 0x70, 0x61, 0x64]), Buffer.alloc(size - 4)]);
+}
+
+test('what takes the compiler long is said once, and kept', async (t) => {
+  const home = makeFolder(t, { config: '' });
+  writeFileSync(join(home.folder, 'large.wasm'), enlarged('echo'));
+  const env = { ...process.env, MIXLAB_RUNTIME__CACHE: join(home.folder, 'cache') };
+  const said = /^compiling large, which has 5\.\d MiB: this may take a minute, and it is kept for the next time$/m;
+  const call = () => run(PROGRAM, ['call', 'large.wasm', 'echo', '1'], { cwd: home.folder, env });
+  assert.match((await call()).stderr, said);
+  assert.doesNotMatch((await call()).stderr, /compiling/);
+});

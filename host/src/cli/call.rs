@@ -15,6 +15,7 @@ use super::{
     EXIT_BAD_INPUT, Failure, Format, Global,
     output::{print, say},
     token::{role, user_id},
+    waits::Waits,
 };
 use crate::{
     capability::Used,
@@ -103,7 +104,9 @@ impl Call {
         let config = Config::load_if_there(&global.config, global.overrides());
         let config = config.map_err(Failure::bad_input)?;
         let lines = Lines::default();
-        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(lines.clone())
+            .with(Waits);
         tracing::subscriber::set_global_default(subscriber)?;
         let format = self.format;
         let runtime = tokio::runtime::Builder::new_current_thread();

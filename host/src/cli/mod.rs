@@ -19,6 +19,7 @@ mod test;
 mod timers;
 mod token;
 mod up;
+mod waits;
 mod watch;
 
 use std::{path::PathBuf, process::ExitCode};

@@ -8,8 +8,9 @@ use std::{
 use clap::Subcommand;
 use serde::Serialize;
 use serde_json::Value;
+use tracing_subscriber::layer::SubscriberExt;
 
-use super::{Failure, Format, Global, control::Control, output::print};
+use super::{Failure, Format, Global, control::Control, output::print, waits::Waits};
 use crate::{
     config::Config,
     inspection::{Change, Inspection, Settings, Stored, diff, inspect},
@@ -75,6 +76,7 @@ impl Plugin {
                 plugin_config,
                 format,
             } => {
+                say_waits()?;
                 let settings = settings(global, &[&file], plugin_config)?;
                 show(&load(&file, &settings)?, format, write_inspection)
             }
@@ -84,6 +86,7 @@ impl Plugin {
                 plugin_config,
                 format,
             } => {
+                say_waits()?;
                 let mut settings = settings(global, &[&new, &old], plugin_config)?;
                 // Both would have what only one of them has stored.
                 settings.own = None;
@@ -101,6 +104,12 @@ impl Plugin {
             }
         }
     }
+}
+
+/// Says what is waited for, as there is no log.
+fn say_waits() -> Result<(), Failure> {
+    let subscriber = tracing_subscriber::registry().with(Waits);
+    Ok(tracing::subscriber::set_global_default(subscriber)?)
 }
 
 /// What `mixlab.toml` says of the plugin that one of these files is of. There need not be one.

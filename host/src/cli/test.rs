@@ -16,7 +16,7 @@ use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::layer::SubscriberExt;
 
 use self::select::{Selected, Stamps};
-use super::{EXIT_BAD_INPUT, Failure, Global, output::print};
+use super::{EXIT_BAD_INPUT, Failure, Global, output::print, waits::Waits};
 use crate::{
     config::Config,
     plugin::Engine,
@@ -64,7 +64,9 @@ enum Outcome {
 impl Test {
     pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
         let lines = Lines::default();
-        let subscriber = tracing_subscriber::registry().with(lines.clone());
+        let subscriber = tracing_subscriber::registry()
+            .with(lines.clone())
+            .with(Waits);
         tracing::subscriber::set_global_default(subscriber)?;
         if !self.watch {
             return self.once(global, &lines).1;

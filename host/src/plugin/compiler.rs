@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytesize::ByteSize;
 use parking_lot::Mutex;
 use tokio::{runtime, task::JoinError, time::timeout};
 use wasmtime::{Engine, component::Component};
@@ -18,6 +19,12 @@ use super::{
 
 /// So many contents that took too long are remembered. What is forgotten is compiled once more.
 const MAX_SLOW: usize = 1000;
+
+/// The target of lines that say what is waited for. Commands show them whose log nobody sees.
+pub(crate) const WAITS: &str = "mixlab::waits";
+
+/// Of a component of so many bytes, such as one in Python, somebody should know what is waited for.
+const LARGE: usize = 4 << 20;
 
 /// How often the compiler is asked what it has used.
 const CHECK: Duration = Duration::from_millis(50);
@@ -96,6 +103,7 @@ impl Compiler {
     /// The component, and how long the compiler took for it, now or before.
     fn compile_now(
         &self,
+        plugin: &str,
         content: &Content,
         time: &CompileTime,
     ) -> Result<(Component, Duration), CompileError> {
@@ -103,6 +111,15 @@ impl Compiler {
         let cached = cached.and_then(|cache| cache.load(&self.engine, content.hash()));
         if let Some(cached) = cached {
             return Ok((cached.component, cached.took));
+        }
+        let bytes = content.bytes().len();
+        if bytes >= LARGE {
+            let size = ByteSize(bytes as u64).display().iec();
+            let then = match &self.cache {
+                Some(_) => "it is kept for the next time",
+                None => "there is no cache to keep it in",
+            };
+            tracing::info!(target: WAITS, "compiling {plugin}, which has {size}: this may take a minute, and {then}");
         }
         let threads = time.threads();
         let threads = threads.map_err(|error| CompileError::Failed(error.into()))?;
@@ -150,7 +167,7 @@ impl Turn {
         content: &Content,
         time: &CompileTime,
     ) -> Result<(Component, Duration), CompileError> {
-        self.compiler.compile_now(content, time)
+        self.compiler.compile_now(&self.plugin, content, time)
     }
 }
 

@@ -36,6 +36,7 @@ mod witness;
 pub(crate) use breaker::{Paused, Pauses};
 pub(crate) use call_error::CallError;
 pub(crate) use code::{Code, Reading, too_large};
+pub(crate) use compiler::WAITS;
 pub(crate) use completed::{Completed, Spent, Started};
 pub(crate) use content::ContentHash;
 pub(crate) use encoder::{encoded, is_core_module};
