@@ -52,11 +52,28 @@ async function firstEvent(t, lang, template) {
   const client = await connect(t, { url });
   if (FIRST[template]) assert.deepEqual(await ask(client, ...FIRST[template]), ACKS[template]);
   console.log(`${lang} ${template}: first event served after ${((Date.now() - began) / 1000).toFixed(1)} s`);
+  if (lang === 'ts' || lang === 'js') runInNode(home);
+  if (lang === 'python') {
+    const tested = spawnSync(PYTHON, ['-m', 'pytest', '-q', 'plugins/first'], { cwd: home.folder, encoding: 'utf8' });
+    assert.match(tested.stdout, /^1 passed/m, tested.stdout + tested.stderr);
+  }
   if (lang === 'rust') {
     const folder = join(home.folder, 'plugins/first');
     const tested = spawnSync('cargo', ['test', '--offline'], { cwd: folder, env: { ...process.env, ...CARGO }, encoding: 'utf8' });
     assert.match(tested.stdout, /test result: ok\. 1 passed/, tested.stderr);
   }
+}
+
+/** Runs the test of a script's handlers, as an author does who has Node. */
+function runInNode(home) {
+  const folder = join(home.folder, 'plugins');
+  const installed = spawnSync('npm', ['install', '--offline', '--no-audit', '--no-fund'], { cwd: folder, encoding: 'utf8' });
+  assert.equal(installed.status, 0, installed.stderr);
+  const knowsTypes = ['--import', join(ROOT, 'tests/support/typescript.mjs')];
+  // Not a part of this test.
+  const { NODE_TEST_CONTEXT, ...env } = process.env;
+  const tested = spawnSync(process.execPath, [...knowsTypes, '--test', '--test-reporter=tap'], { cwd: folder, env, encoding: 'utf8' });
+  assert.match(tested.stdout, /^# pass 1$/m, tested.stdout + tested.stderr);
 }
 
 /** A component of Python takes a minute to be built and compiled. */

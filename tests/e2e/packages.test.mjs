@@ -91,6 +91,13 @@ test('the npm package serves from an empty folder, and what is configured there'
     child.once('exit', () => resolve({ stderr }));
   });
   assert.match(stderr, /gone\.wasm/);
+  const tried = `import { event, plugin } from 'mixlab';
+    import { host } from 'mixlab/test';
+    const fake = host(plugin({ greet: event((cx, name) => cx.emit('greeted', name)) }));
+    await fake.send('greet', 'Ada');
+    console.log(fake.takeEmitted()[0].arguments[0]);`;
+  const printed = execFileSync(process.execPath, ['--input-type=module', '-e', tried], { cwd: folder, encoding: 'utf8' });
+  assert.equal(printed, 'Ada\n');
 });
 
 test('the unit of systemd is one that systemd takes', (t) => {

@@ -1,5 +1,6 @@
 //! `mixlab new`: a plugin to begin with, with its cases and its place in `mixlab.toml`.
 
+mod package;
 mod templates;
 
 use std::{
@@ -114,7 +115,9 @@ impl Language {
     /// What is to be done before a build, as the beginning of a line.
     fn before_build(self) -> &'static str {
         match self {
-            Self::Python => "`pip install componentize-py==0.25.1` once; ",
+            Self::Python => {
+                "`pip install componentize-py==0.25.1` once; `pytest` runs the tests of its handlers; "
+            }
             Self::Rust => "`cargo test` runs the tests of its handlers; ",
             Self::Ts | Self::Js | Self::C => "",
         }
@@ -155,10 +158,10 @@ impl New {
             made.push(path);
         }
         if self.lang.is_script() {
-            for (name, text) in [("mixlab.d.ts", DECLARATIONS), ("tsconfig.json", TSCONFIG)] {
+            for (name, text) in beside_scripts() {
                 let path = base.join(FOLDER).join(name);
                 if !path.exists() {
-                    write(&path, &text.replace("\"*.ts\"", "\"**/*.ts\""))?;
+                    write(&path, &text)?;
                     made.push(path);
                 }
             }
@@ -260,7 +263,10 @@ impl New {
             ),
             true => (
                 format!("{FOLDER}/{name}/{}", self.file()),
-                "`mixlab up` serves it; a save is live at once.".to_owned(),
+                format!(
+                    "`mixlab up` serves it; a save is live at once. Who has Node tries its handlers by themselves: \
+                     `npm install` and `npm test` in `{FOLDER}` run `{name}.test.mjs`."
+                ),
             ),
         };
         let text = |text| self.template.text(text, name);
@@ -282,14 +288,34 @@ impl New {
             Language::Rust => files.push((folder.join("Cargo.toml"), manifest(name))),
             Language::C => files.push((folder.join("Makefile"), text(Text::Makefile))),
             Language::Python => {
+                let module = module(name);
+                let test = text(Text::PythonTest).replace("{{module}}", &module);
+                files.push((folder.join(format!("test_{module}.py")), test));
                 files.push((folder.join("pyproject.toml"), text(Text::Pyproject)));
             }
-            Language::Ts | Language::Js => {}
+            Language::Ts | Language::Js => {
+                let test = text(Text::ScriptTest).replace("{{file}}", &self.file());
+                files.push((folder.join(format!("{name}.test.mjs")), test));
+            }
         }
         let more = self.template.more();
         let more = more.map(|(file, text)| (folder.join(file), text.to_owned()));
         files.into_iter().chain(more).collect()
     }
+}
+
+/// What all scripts of a folder have in common: for editors, and for tests in Node.js.
+fn beside_scripts() -> impl Iterator<Item = (PathBuf, String)> {
+    let of_package =
+        package::files().map(|(name, text)| (Path::new(package::FOLDER).join(name), text));
+    [
+        ("mixlab.d.ts", DECLARATIONS.to_owned()),
+        ("tsconfig.json", TSCONFIG.replace("\"*.ts\"", "\"**/*.ts\"")),
+        ("package.json", package::MANIFEST.to_owned()),
+    ]
+    .map(|(name, text)| (PathBuf::from(name), text))
+    .into_iter()
+    .chain(of_package)
 }
 
 /// The module of a plugin in Python.

@@ -1,7 +1,9 @@
 """Handlers without a host, for pytest: what they did is recorded, and what they read is what the test puts there."""
 
+import copy
 import json
-from typing import Any
+from fnmatch import fnmatchcase
+from typing import Any, Callable
 
 from .context import Context, User
 from .plugin import Plugin
@@ -29,11 +31,29 @@ class Fake:
         """Calls an event's handler; returns what it answers, and raises what it raises."""
         handled = self._plugin.events[event]
         read = handled.signature.read(json.loads(json.dumps(plain(arguments))))
-        return plain(handled.handler(Context(self, self.config), *read))
+        return plain(self._run(handled.handler, *read))
 
     def call(self, hook: str, *arguments: Any) -> Any:
         """Calls a hook: "connect", "disconnect", "timer" or "webhook"."""
-        return self._plugin.hooks[hook](Context(self, self.config), *arguments)
+        return self._run(self._plugin.hooks[hook], *arguments)
+
+    def filter(self, event: str, *arguments: Any) -> Any:
+        """Calls the filter that sees an event; returns what it answers, and raises what it raises."""
+        seen = (handler for pattern, handler in self._plugin.filters if fnmatchcase(event, pattern.replace("[", "[[]")))
+        handler = next(seen, None)
+        if handler is None:
+            raise KeyError(f"no filter sees {event!r}")
+        return self._run(handler, event, json.loads(json.dumps(plain(arguments))))
+
+    def _run(self, handler: Callable, *arguments: Any) -> Any:
+        """Runs a handler. One that raises has done nothing, as behind a server."""
+        effects = ("emitted", "joined", "kept_data", "stored", "timers", "present", "is_connected")
+        before = {name: copy.copy(getattr(self, name)) for name in effects}
+        try:
+            return handler(Context(self, self.config), *arguments)
+        except BaseException:
+            vars(self).update(before)
+            raise
 
     # What a context asks.
 

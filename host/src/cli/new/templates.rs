@@ -28,6 +28,10 @@ pub(super) enum Text {
     Makefile,
     Pyproject,
     Cases,
+    /// Of handlers by themselves, for Node.js.
+    ScriptTest,
+    /// The same for pytest.
+    PythonTest,
     Readme,
 }
 
@@ -37,6 +41,8 @@ struct Texts {
     script: &'static str,
     c: &'static str,
     python: &'static str,
+    script_test: &'static str,
+    python_test: &'static str,
     cases: &'static str,
     grants: &'static str,
 }
@@ -48,6 +54,8 @@ macro_rules! texts {
             script: include_str!(concat!("../../../templates/", $folder, "/plugin.js")),
             c: include_str!(concat!("../../../templates/", $folder, "/plugin.c")),
             python: include_str!(concat!("../../../templates/", $folder, "/plugin.py")),
+            script_test: include_str!(concat!("../../../templates/", $folder, "/test.mjs")),
+            python_test: include_str!(concat!("../../../templates/", $folder, "/test.py")),
             cases: include_str!(concat!("../../../templates/", $folder, "/test.toml")),
             grants: include_str!(concat!("../../../templates/", $folder, "/grants")),
         }
@@ -83,6 +91,8 @@ impl Template {
             Text::Makefile => MAKEFILE,
             Text::Pyproject => PYPROJECT,
             Text::Cases => texts.cases,
+            Text::ScriptTest => texts.script_test,
+            Text::PythonTest => texts.python_test,
             Text::Readme => README,
         };
         text.replace("{{name}}", name)
