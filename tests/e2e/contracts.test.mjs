@@ -46,11 +46,26 @@ export default plugin({ emits: { ordered: [order, t.bytes()] } }, {
 });
 `;
 
+/** Names that could be taken for what is made of others, and a list whose lengths multiply. */
+const TANGLED = `
+import { event, plugin, t } from "mixlab";
+let lists = t.string();
+for (let depth = 0; depth < 5; depth += 1) lists = t.array(lists, { max: 16 });
+const open = (args, reply) => event({ access: "anyone", args, reply }, () => 1);
+export default plugin({ emits: { "x": [t.string()], "x:reply": [t.number()] } }, {
+  "x": open([t.string()], t.boolean()),
+  "x:reply": open([t.number()], t.string()),
+  "x:failure": open([t.null()]),
+  "failure": open([t.boolean()]),
+  lists: open([lists]),
+});
+`;
+
 const server = await startServer(
   { after },
   {
     config: '[[api.keys]]\nname = "none"\nkey = "key-of-nothing"\nrights = []\n',
-    plugins: [...PLUGINS, { script: 'orders.js', text: ORDERS }, { script: 'hostile.js', text: hostileScript }],
+    plugins: [...PLUGINS, { script: 'orders.js', text: ORDERS }, { script: 'hostile.js', text: hostileScript }, { script: 'tangled.js', text: TANGLED }],
   },
 );
 const get = (path, headers) => server.api('GET', path, undefined, null, headers);
@@ -227,6 +242,33 @@ test('the AsyncAPI document is one, and the host keeps its own contracts in it',
   await socket.emitWithAck('chat:join', { room: 'hall' });
   keeps(payload(named('presence', 'send').messages[0]), await presence);
   assert.equal(schemas.validate(payload(named('presence', 'send').messages[0]), [{}]), false);
+});
+
+test('each operation has messages of its own, and the same schema stands there once', async () => {
+  const { body: document } = await get('/mixlab/asyncapi.json');
+  const at = ({ $ref }) => $ref.slice(2).split('/').reduce((value, key) => value[key], document);
+  for (const { title, messages, reply } of Object.values(document.operations)) {
+    for (const message of messages) assert.equal(at(message).name, title);
+    for (const message of reply?.messages ?? []) assert.equal(at(message).name, 'ack', title);
+  }
+  const { messages, reply } = Object.values(document.operations).find(({ title, action }) => title === 'x' && action === 'receive');
+  const first = (message) => at(at(message).payload).schema.prefixItems[0].type;
+  assert.deepEqual([first(messages[0]), first(reply.messages[0])], ['string', 'boolean']);
+  const schemas = Object.values(document.components.schemas).map(({ schema }) => JSON.stringify(schema));
+  const failures = schemas.filter((schema) => schema.includes('"retry_after_ms"') && !schema.includes('"success"'));
+  assert.equal(failures.length, 1);
+});
+
+test('a type that several events have is declared once, and no list is written out endlessly', async (t) => {
+  const { body: types } = await get('/mixlab/events.d.ts');
+  const declared = (pattern) => [...types.matchAll(/^export type (\w+) = /gm)].map(([, name]) => name).filter((name) => pattern.test(name));
+  assert.deepEqual(declared(/Booking$/), ['Booking']);
+  assert.deepEqual(declared(/Room(_\d+)?$/).filter((name) => !/InRoom$/.test(name)), ['Room']);
+  assert.match(types, /"booking:create": \(data: \w+, ack: \(data: Booking \| MixlabFailure\) => void\) => void;/);
+  assert.match(types, /"new_booking": \(data: Booking\) => void;/);
+  assert.ok(types.length < 100_000, `${types.length}`);
+  const { tsc } = workspace(t);
+  assert.deepEqual(tsc({ 'events.d.ts': types }), []);
 });
 
 test('what a plugin says is no code in TypeScript', async (t) => {

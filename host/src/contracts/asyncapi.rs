@@ -1,5 +1,7 @@
 //! The contracts as AsyncAPI 3: a channel for each namespace, an operation for each event.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{Contracts, Namespace, host_events, text::Names};
@@ -24,6 +26,8 @@ struct Document {
     channels: Map<String, Value>,
     operations: Map<String, Value>,
     schemas: Map<String, Value>,
+    /// Which schema is called what, by its text: the same one stands there once.
+    known: HashMap<String, String>,
     names: Names,
 }
 
@@ -31,6 +35,8 @@ struct Document {
 struct Channel {
     id: String,
     messages: Map<String, Value>,
+    /// Those of its messages.
+    names: Names,
 }
 
 pub(super) fn document(contracts: &Contracts) -> Value {
@@ -64,17 +70,18 @@ impl Document {
         let mut channel = Channel {
             id: self.names.make(&["namespace", path]),
             messages: Map::new(),
+            names: Names::default(),
         };
+        let failure = json!({
+            "type": "array", "prefixItems": [host_events::failure()], "minItems": 1, "maxItems": 1,
+        });
+        let failed = self.message(&mut channel, &["failure"], "ack", Some(&failure));
         for (event, handled) in &namespace.handled {
             let operation = self.names.make(&["send", event]);
-            let message = self.message(&mut channel, &operation, event, handled.arguments.as_ref());
-            let reply = format!("{operation}Reply");
+            let arguments = handled.arguments.as_ref();
+            let message = self.message(&mut channel, &["send", event], event, arguments);
+            let reply = ["send", event, "reply"];
             let reply = self.message(&mut channel, &reply, "ack", handled.reply.as_ref());
-            let failure = json!({
-                "type": "array", "prefixItems": [host_events::failure()], "minItems": 1, "maxItems": 1,
-            });
-            let failed = format!("{operation}Failure");
-            let failed = self.message(&mut channel, &failed, "ack", Some(&failure));
             let channel_of = reference(&["channels", &channel.id]);
             let mut written = json!({
                 "action": "receive",
@@ -82,7 +89,7 @@ impl Document {
                 "summary": format!("An event {}.", handled.by.words()),
                 "channel": channel_of,
                 "messages": [message],
-                "reply": { "channel": channel_of, "messages": [reply, failed] },
+                "reply": { "channel": channel_of, "messages": [reply, &failed] },
             });
             if !handled.notes.is_empty() {
                 written["description"] = handled.notes.join(" ").into();
@@ -91,12 +98,9 @@ impl Document {
         }
         for (event, emitted) in &namespace.emitted {
             let operation = self.names.make(&["get", event]);
-            let several = emitted.iter().enumerate().map(|(index, emitted)| {
-                let id = match index {
-                    0 => operation.clone(),
-                    index => format!("{operation}Or{}", index + 1),
-                };
-                self.message(&mut channel, &id, event, emitted.arguments.as_ref())
+            let several = emitted.iter().map(|emitted| {
+                let arguments = emitted.arguments.as_ref();
+                self.message(&mut channel, &["get", event], event, arguments)
             });
             let messages: Vec<_> = several.collect();
             let by: Vec<_> = emitted.iter().map(|emitted| emitted.by.words()).collect();
@@ -122,30 +126,43 @@ impl Document {
         self.channels.insert(channel.id, written);
     }
 
-    /// Adds a message to a channel; the reference to it.
+    /// Adds a message, of which these words tell, to a channel; the reference to it.
     fn message(
         &mut self,
         channel: &mut Channel,
-        id: &str,
+        words: &[&str],
         event: &str,
         schema: Option<&Value>,
     ) -> Value {
         let mut message = json!({ "name": event, "title": event });
         if let Some(schema) = schema {
-            let id = self.names.make(&[&channel.id, id]);
-            let mut schema = schema.clone();
-            if let Some(fields) = schema.as_object_mut() {
-                // It is a part of this document now.
-                fields.remove("$id");
-                fields.remove("$schema");
-            }
-            move_references(&mut schema, &format!("#/components/schemas/{id}/schema"));
-            message["payload"] = reference(&["components", "schemas", &id]);
-            let written = json!({ "schemaFormat": SCHEMA_FORMAT, "schema": schema });
-            self.schemas.insert(id, written);
+            message["payload"] = self.schema(schema, words);
         }
-        channel.messages.insert(id.to_owned(), message);
-        reference(&["channels", &channel.id, "messages", id])
+        let id = channel.names.make(words);
+        let refers = reference(&["channels", &channel.id, "messages", &id]);
+        channel.messages.insert(id, message);
+        refers
+    }
+
+    /// Adds a schema, of which these words tell; the reference to it.
+    fn schema(&mut self, schema: &Value, words: &[&str]) -> Value {
+        let text = schema.to_string();
+        if let Some(id) = self.known.get(&text) {
+            return reference(&["components", "schemas", id]);
+        }
+        let id = self.names.make(words);
+        let mut schema = schema.clone();
+        if let Some(fields) = schema.as_object_mut() {
+            // It is a part of this document now.
+            fields.remove("$id");
+            fields.remove("$schema");
+        }
+        move_references(&mut schema, &format!("#/components/schemas/{id}/schema"));
+        let refers = reference(&["components", "schemas", &id]);
+        let written = json!({ "schemaFormat": SCHEMA_FORMAT, "schema": schema });
+        self.schemas.insert(id.clone(), written);
+        self.known.insert(text, id);
+        refers
     }
 }
 

@@ -1,6 +1,9 @@
 //! Text of plugins, in the places that others read.
 
-use std::{collections::HashSet, fmt::Write};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt::Write,
+};
 
 /// Whether a character does more than stand there: it ends a line, turns the direction of what is read, or is
 /// not seen at all.
@@ -8,10 +11,15 @@ fn acts(character: char) -> bool {
     character.is_control()
         || matches!(
             character,
-            '\u{200b}'..='\u{200f}'
+            '\u{ad}'
+                | '\u{61c}'
+                | '\u{180e}'
+                | '\u{200b}'..='\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{2069}'
                 | '\u{feff}'
+                | '\u{fff9}'..='\u{fffb}'
+                | '\u{e0000}'..='\u{e007f}'
         )
 }
 
@@ -69,12 +77,19 @@ pub(super) fn html(text: &str) -> String {
 
 /// Names that are all different.
 #[derive(Default)]
-pub(super) struct Names(HashSet<String>);
+pub(super) struct Names {
+    taken: HashSet<String>,
+    /// The last number that was put behind a name.
+    numbers: HashMap<String, usize>,
+}
 
 impl Names {
     /// Names, some of which are taken.
     pub(super) fn without(taken: &[&str]) -> Self {
-        Self(taken.iter().map(|name| (*name).to_owned()).collect())
+        Self {
+            taken: taken.iter().map(|name| (*name).to_owned()).collect(),
+            ..Self::default()
+        }
     }
 
     /// A name of the words in these texts, like `ChatSayRoom`, with a number where it is taken already.
@@ -88,13 +103,13 @@ impl Names {
         if !wanted.starts_with(|first: char| first.is_ascii_alphabetic()) {
             wanted.insert(0, 'T');
         }
-        let mut name = wanted.clone();
-        let mut number = 1;
-        while !self.0.insert(name.clone()) {
-            number += 1;
-            name = format!("{wanted}_{number}");
+        if self.taken.insert(wanted.clone()) {
+            return wanted;
         }
-        name
+        // No word has a `_`, so none is the same as one with a number.
+        let number = self.numbers.entry(wanted.clone()).or_insert(1);
+        *number += 1;
+        format!("{wanted}_{number}")
     }
 }
 
@@ -111,8 +126,8 @@ mod tests {
     #[test]
     fn text_of_others_ends_no_string_no_comment_and_no_element() {
         assert_eq!(
-            quoted("a\"; \\\n\u{202e}\u{2028}"),
-            r#""a\"; \\\u{a}\u{202e}\u{2028}""#
+            quoted("a\"; \\\n\u{202e}\u{2028}\u{61c}\u{ad}\u{e0041}"),
+            r#""a\"; \\\u{a}\u{202e}\u{2028}\u{61c}\u{ad}\u{e0041}""#
         );
         let lines: Vec<_> = comment_lines("one */ x\r\ntwo\u{2028}*/").collect();
         assert_eq!(lines, ["one *\\/ x", "two\\u{2028}*\\/"]);

@@ -1,9 +1,13 @@
 //! The contracts as types of TypeScript, for Socket.IO's clients.
 
 mod schema;
+mod shared;
 mod types;
 
-use std::fmt::{self, Write};
+use std::{
+    collections::HashMap,
+    fmt::{self, Write},
+};
 
 use serde_json::Value;
 
@@ -106,9 +110,14 @@ impl Typed {
     pub(super) fn of(contracts: &Contracts) -> Self {
         let mut definitions = Definitions::without(&TAKEN);
         let namespaces = contracts.namespaces.iter();
-        let namespaces = namespaces
+        let mut namespaces: Vec<_> = namespaces
             .map(|(path, namespace)| TypedNamespace::of(path, namespace, &mut definitions))
             .collect();
+        let names = shared::unite(&mut definitions);
+        for namespace in &mut namespaces {
+            let events = namespace.sent.iter_mut().chain(&mut namespace.got);
+            events.for_each(|event| event.rename(&names));
+        }
         let mut definitions = definitions.all;
         definitions.sort_by(|a, b| a.name.cmp(&b.name));
         Self {
@@ -173,6 +182,12 @@ impl TypedEvent {
             event.arguments.extend(lists);
         }
         event
+    }
+
+    fn rename(&mut self, names: &HashMap<String, String>) {
+        let lists = self.arguments.iter_mut();
+        let lists = lists.chain(self.reply.iter_mut().flatten());
+        lists.for_each(|list| list.rename(names));
     }
 
     /// The function that listens to it.

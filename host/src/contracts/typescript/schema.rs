@@ -15,6 +15,10 @@ use super::{
 /// A list whose places are counted has so many of them at most.
 const MAX_PLACES: usize = 16;
 
+/// What is the same for several places is written out for each if it has so many types altogether at most: lists of
+/// lists would have as many as their lengths multiplied.
+const MAX_SPELLED: usize = 256;
+
 /// Longer chains of references are followed no further.
 const MAX_REFERENCES: usize = 32;
 
@@ -48,13 +52,15 @@ const NOTED: [&str; 17] = [
 /// A type with a name, so that it can be referred to.
 pub(crate) struct Definition {
     pub name: String,
+    /// The last part of the pointer to its schema: what it is called there.
+    pub called: String,
     pub docs: Vec<String>,
     pub value: Type,
 }
 
 /// The types that need names, of all schemas of a document.
 pub(crate) struct Definitions {
-    names: Names,
+    pub names: Names,
     pub all: Vec<Definition>,
 }
 
@@ -108,8 +114,10 @@ impl Definitions {
                 continue;
             };
             let value = translation.value(schema, Some(&pointer));
+            let called = pointer.rsplit('/').next().unwrap_or_default().to_owned();
             self.all.push(Definition {
                 name: translation.named[&pointer].clone(),
+                called,
                 docs: docs(schema),
                 value,
             });
@@ -280,10 +288,14 @@ impl Translation<'_> {
         if least > most {
             return Type::Never;
         }
-        let is_closed = most <= MAX_PLACES;
-        let length = match is_closed {
+        let length = match most <= MAX_PLACES {
             true => most,
             false => places.len().max(least).min(MAX_PLACES),
+        };
+        let same = length.saturating_sub(places.len());
+        let (length, is_closed) = match same * others.size() <= MAX_SPELLED {
+            true => (length, most <= MAX_PLACES),
+            false => (length - same, false),
         };
         if length == 0 && !is_closed {
             return Type::Array(Box::new(others));

@@ -1,6 +1,6 @@
 //! Types of TypeScript, and how they are written.
 
-use std::fmt;
+use std::{collections::HashMap, fmt};
 
 use indexmap::IndexSet;
 
@@ -117,6 +117,47 @@ impl Type {
         matches!(self, Self::Union(_) | Self::Both(_) | Self::Function(_))
     }
 
+    /// How many types it is made of.
+    pub(crate) fn size(&self) -> usize {
+        let all = |types: &[Self]| types.iter().map(Self::size).sum::<usize>();
+        1 + match self {
+            Self::Unknown | Self::Never | Self::Word(_) | Self::Literal(_) | Self::Named(_) => 0,
+            Self::Array(element) => element.size(),
+            Self::Tuple(tuple) => tuple.size(),
+            Self::Function(lists) => lists.iter().map(Tuple::size).sum(),
+            Self::Object(object) => {
+                let fields = object.fields.iter().map(|field| field.value.size());
+                let others = object.others.as_ref().map_or(0, |it| it.size());
+                fields.sum::<usize>() + others
+            }
+            Self::Union(types) | Self::Both(types) => all(types),
+        }
+    }
+
+    /// Gives the types that it refers to other names.
+    pub(crate) fn rename(&mut self, names: &HashMap<String, String>) {
+        match self {
+            Self::Named(name) => {
+                if let Some(new) = names.get(name) {
+                    name.clone_from(new);
+                }
+            }
+            Self::Unknown | Self::Never | Self::Word(_) | Self::Literal(_) => {}
+            Self::Array(element) => element.rename(names),
+            Self::Tuple(tuple) => tuple.rename(names),
+            Self::Function(lists) => lists.iter_mut().for_each(|list| list.rename(names)),
+            Self::Object(Object { fields, others }) => {
+                let values = fields.iter_mut().map(|field| &mut field.value);
+                values
+                    .chain(others.as_deref_mut())
+                    .for_each(|it| it.rename(names));
+            }
+            Self::Union(types) | Self::Both(types) => {
+                types.iter_mut().for_each(|it| it.rename(names));
+            }
+        }
+    }
+
     fn write(&self, f: &mut fmt::Formatter<'_>, depth: usize) -> fmt::Result {
         match self {
             Self::Unknown => f.write_str("unknown"),
@@ -165,6 +206,21 @@ impl fmt::Display for At<'_> {
 }
 
 impl Tuple {
+    fn size(&self) -> usize {
+        let elements = self.elements.iter().map(Type::size);
+        let rest = self.rest.as_ref().map_or(0, |it| it.size());
+        let ack = self.ack.as_ref().map_or(0, |ack| ack.function.size());
+        elements.sum::<usize>() + rest + ack
+    }
+
+    /// Gives the types that it refers to other names.
+    pub(crate) fn rename(&mut self, names: &HashMap<String, String>) {
+        let ack = self.ack.as_mut().map(|ack| &mut *ack.function);
+        let others = self.rest.as_deref_mut().into_iter().chain(ack);
+        let all = self.elements.iter_mut().chain(others);
+        all.for_each(|it| it.rename(names));
+    }
+
     /// The lists that it stands for, in each of which all is there that can be.
     pub(crate) fn spelled_out(&self) -> impl Iterator<Item = Self> {
         let count = self.elements.len();

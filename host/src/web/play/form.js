@@ -36,7 +36,7 @@ export function create(tag, properties = {}, ...children) {
 }
 
 /** Characters that do more than stand there: they turn the direction of what is read, or are not seen at all. */
-const ACTING = /[\p{Cc}\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]/gu;
+const ACTING = /[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
 
 /** A text of others in which nothing but what is seen does anything. */
 export function shown(text) {
