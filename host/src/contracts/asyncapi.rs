@@ -28,6 +28,7 @@ struct Document {
     schemas: Map<String, Value>,
     /// Which schema is called what, by its text: the same one stands there once.
     known: HashMap<String, String>,
+    schema_names: Names,
     names: Names,
 }
 
@@ -150,7 +151,7 @@ impl Document {
         if let Some(id) = self.known.get(&text) {
             return reference(&["components", "schemas", id]);
         }
-        let id = self.names.make(words);
+        let id = self.schema_names.make(words);
         let mut schema = schema.clone();
         if let Some(fields) = schema.as_object_mut() {
             // It is a part of this document now.
