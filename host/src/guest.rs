@@ -24,7 +24,8 @@ mod bindings {
             default: trappable,
         },
         exports: { default: async },
-        additional_derives: [PartialEq],
+        // So that calls can be recorded.
+        additional_derives: [PartialEq, serde::Serialize, serde::Deserialize],
     });
 }
 

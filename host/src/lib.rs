@@ -52,6 +52,7 @@ mod plugin;
 mod presence;
 mod rarely;
 mod recent_log;
+mod record;
 mod recovery;
 mod redis_access;
 mod registry;

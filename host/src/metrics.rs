@@ -12,7 +12,7 @@ use std::{
 use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
-    core::{Collector, MetricVec, MetricVecBuilder},
+    core::{Collector, Metric, MetricVec, MetricVecBuilder},
 };
 
 use crate::{cluster, tls};
@@ -100,6 +100,16 @@ impl CallMetrics {
         self.duration.observe(took.as_secs_f64());
     }
 
+    /// The time in seconds within which 99 of 100 calls since the start have ended, as Prometheus estimates it from
+    /// the buckets; none if there was no call.
+    pub fn p99(&self) -> Option<f64> {
+        let metric = self.duration.metric();
+        let histogram = metric.get_histogram();
+        let buckets = histogram.get_bucket().iter();
+        let buckets = buckets.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()));
+        quantile(0.99, buckets, histogram.get_sample_count())
+    }
+
     /// Counts a call that failed, by a fixed word for the reason.
     pub fn failed(&self, reason: &str) {
         self.failures
@@ -113,6 +123,28 @@ impl CallMetrics {
             .with_label_values(&[self.plugin.as_str(), outcome])
             .inc();
     }
+}
+
+/// A quantile of so many values in all, by the counts up to the upper bounds of buckets. Values within a bucket
+/// are taken to lie evenly, and those behind the last one at its end.
+fn quantile(
+    quantile: f64,
+    buckets: impl IntoIterator<Item = (f64, u64)>,
+    count: u64,
+) -> Option<f64> {
+    if count == 0 {
+        return None;
+    }
+    let rank = quantile * count as f64;
+    let (mut lower, mut below) = (0.0, 0);
+    for (upper, up_to) in buckets {
+        if up_to as f64 >= rank {
+            let share = (rank - below as f64) / (up_to - below) as f64;
+            return Some(lower + (upper - lower) * share);
+        }
+        (lower, below) = (upper, up_to);
+    }
+    Some(lower)
 }
 
 impl Default for Metrics {
@@ -291,6 +323,15 @@ pub(crate) fn lost_log_lines() -> IntCounter {
     IntCounter::new(
         "mixlab_log_lines_lost_total",
         "Lines of the log that nobody read in time, or that could not be written",
+    )
+    .expect("the name is valid")
+}
+
+/// Counts calls that a record lacks.
+pub(crate) fn lost_recorded_calls() -> IntCounter {
+    IntCounter::new(
+        "mixlab_record_lines_lost_total",
+        "Calls and failures that are missing in the record, because its disk was too slow",
     )
     .expect("the name is valid")
 }
@@ -477,6 +518,21 @@ impl Metrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_quantile_lies_in_its_bucket() {
+        let buckets = [(1.0, 50), (2.0, 98), (4.0, 100)];
+        for (of, count, expected) in [
+            (0.25, 100, Some(0.5)),
+            (0.5, 100, Some(1.0)),
+            (0.99, 100, Some(3.0)),
+            // More than the last bucket has.
+            (0.99, 1000, Some(4.0)),
+            (0.99, 0, None),
+        ] {
+            assert_eq!(quantile(of, buckets, count), expected, "{of} of {count}");
+        }
+    }
 
     #[test]
     fn series_go_with_the_plugins_and_events_that_they_are_of() {

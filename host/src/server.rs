@@ -44,6 +44,7 @@ use crate::{
     metrics::Metrics,
     native,
     plugin::{Engine, Services, Witness},
+    record::Recorder,
     reload::{Reloader, Request, Targets},
     settings::Settings,
     socket::Sockets,
@@ -414,6 +415,8 @@ struct Around {
     http: HttpClient,
     /// Who looks at each call, if somebody does.
     witness: Option<Arc<Witness>>,
+    /// Writes down each call, if somebody does.
+    recorder: Option<Arc<Recorder>>,
 }
 
 impl Around {
@@ -426,6 +429,7 @@ impl Around {
             tls: None,
             http: HttpClient::on_this_runtime(),
             witness: None,
+            recorder: None,
         })
     }
 }
@@ -462,6 +466,7 @@ impl Core {
             tls,
             http,
             witness,
+            recorder,
         } = around;
         let namespaces = Arc::new(Namespaces::new(
             config.recovery.clone(),
@@ -499,6 +504,7 @@ impl Core {
                     store: dispatcher.store.clone(),
                     http,
                     witness,
+                    recorder,
                 },
                 metrics: dispatcher.metrics.clone(),
                 tls,

@@ -305,9 +305,9 @@ test('plugin list shows the state of every plugin, as text and as JSON', async (
   assert.deepEqual([code, stderr], [0, '']);
   assert.match(
     stdout,
-    /^custom-event {2}serving {2}version 0\.1\.0 {2}generation 1 {2}1 calls {2}0 failures\n {4}events {8}custom_event\n/,
+    /^custom-event {2}serving {2}version 0\.1\.0 {2}generation 1 {2}1 calls {2}0 failures {2}p99 [\d.]+ ms\n {4}events {8}custom_event\n/,
   );
-  assert.match(stdout, /^traps {2}serving {2}version 1\.0\.0 {2}generation 1 {2}1 calls {2}1 failures$/m);
+  assert.match(stdout, /^traps {2}serving {2}version 1\.0\.0 {2}generation 1 {2}1 calls {2}1 failures {2}p99 [\d.]+ ms$/m);
   assert.match(stdout, /^ {4}events {8}traps, traps:ping\n {4}last failure {2}\S+Z in traps: it trapped: /m);
   assert.match(stdout, /^ungranted {2}refused {2}version - {2}generation 0 .*\n.*\n {4}refused {7}it imports /m);
   assert.match(stdout, /^echo {2}disabled /m);

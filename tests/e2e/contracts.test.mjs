@@ -331,7 +331,7 @@ function assertDocumented(operation, { status, headers, body }) {
 
 /** A request as its example is, with a path that leads somewhere. */
 function call(operation, { key = API_KEY, body = operation.requestBody?.content['application/json'].example, path, headers } = {}) {
-  const to = path ?? operation.path.replaceAll(/\{(\w+)\}/g, (_, name) => ({ id: '7', role: 'admin', event: 'news' })[name]);
+  const to = path ?? operation.path.replaceAll(/\{(\w+)\}/g, (_, name) => ({ id: '7', role: 'admin', event: 'news', plugin: 'chat' })[name]);
   return server.api(operation.method, to, body, key, headers);
 }
 

@@ -11,7 +11,7 @@ use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::{FromRef, FromRequestParts, Path, State, rejection::PathRejection},
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -99,6 +99,35 @@ struct Disconnected {
     disconnected: usize,
 }
 
+/// Which lines of a plugin are wanted.
+#[derive(Default)]
+struct WantedLines {
+    /// Those behind the one of this number.
+    after: u64,
+    /// Those of the failure with this id.
+    trace: Option<String>,
+}
+
+impl WantedLines {
+    fn parse(query: &str) -> Result<Self, WireError> {
+        let mut wanted = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "after" => {
+                    let invalid = |_| WireError::new("invalid_payload", "after: it is no number");
+                    wanted.after = value.parse().map_err(invalid)?;
+                }
+                "trace" => wanted.trace = Some(value.into_owned()),
+                _ => {
+                    let message = "the query has a parameter that is not known here";
+                    return Err(WireError::new("invalid_payload", message));
+                }
+            }
+        }
+        Ok(wanted)
+    }
+}
+
 /// All routes of the API, health among them.
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
@@ -110,6 +139,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/clients/count", get(clients_count))
         .route("/api/v1/plugins", get(plugins))
         .route("/api/v1/plugins/reload", post(reload))
+        .route("/api/v1/plugins/{plugin}/log", get(plugin_log))
         .route("/api/v1/timers", get(timers))
         .route("/api/v1/drain", post(drain))
         .route("/api/{*unknown}", axum::routing::any(not_found))
@@ -206,6 +236,24 @@ async fn plugins(
 ) -> Result<Response, WireError> {
     backend.may(backend.rights.admin(), "admin")?;
     Ok(Json(&*status.load_full()).into_response())
+}
+
+/// The last lines of a plugin: what it logged, and its failures.
+async fn plugin_log(
+    backend: Backend,
+    InPath(name): InPath<String>,
+    uri: Uri,
+    State(status): State<Arc<ArcSwap<Status>>>,
+) -> Result<Response, WireError> {
+    backend.may(backend.rights.admin(), "admin")?;
+    let WantedLines { after, trace } = WantedLines::parse(uri.query().unwrap_or_default())?;
+    let status = status.load();
+    let plugin = status.plugins.iter().find(|plugin| plugin.name == name);
+    let unknown = || WireError::new("not_found", "no plugin in mixlab.toml has this name");
+    let plugin = plugin.ok_or_else(unknown)?;
+    let health = plugin.health.as_deref();
+    let lines = health.map(|health| health.journal().since(after, trace.as_deref()));
+    Ok(Json(serde_json::json!({ "lines": lines.unwrap_or_default() })).into_response())
 }
 
 /// The timers of all plugins.

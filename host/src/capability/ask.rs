@@ -8,6 +8,7 @@ use std::{
 
 use super::{
     RESERVE, State, checked_event, denied, emit::selection_size, permits::Place, sockets::unheard,
+    taped::Taped,
 };
 use crate::{
     cluster::Want,
@@ -17,10 +18,12 @@ use crate::{
         types,
     },
     message::Message,
+    record,
     transport::Unanswered,
     units::duration,
 };
 use futures_util::{StreamExt, stream};
+use serde_json::json;
 
 /// An ask that may be sent.
 struct Question {
@@ -39,10 +42,22 @@ impl ask::Host for State {
         timeout_ms: u32,
     ) -> wasmtime::Result<Result<GuestMessage, Error>> {
         self.count(&event, &message)?;
-        Ok(match self.question(event, message, timeout_ms).await {
+        let with = || {
+            json!([
+                event,
+                record::message(&message.arguments, &message.attachments)
+            ])
+        };
+        let note = match self.answer("ask.ask", with) {
+            Taped::Told(told) => return Ok(told),
+            Taped::Ask(note) => note,
+        };
+        let answer = match self.question(event, message, timeout_ms).await {
             Ok(question) => self.ask_connection(question).await,
             Err(error) => Err(error),
-        })
+        };
+        note.keep(&answer);
+        Ok(answer)
     }
 
     async fn ask_sockets(
@@ -54,10 +69,20 @@ impl ask::Host for State {
     ) -> wasmtime::Result<Result<Answers, Error>> {
         self.count(&event, &message)?;
         self.meter.boundary(selection_size(&selection))?;
-        Ok(match self.question(event, message, timeout_ms).await {
+        let with = || {
+            let shown = record::message(&message.arguments, &message.attachments);
+            json!([selection, event, shown])
+        };
+        let note = match self.answer("ask.ask-sockets", with) {
+            Taped::Told(told) => return Ok(told),
+            Taped::Ask(note) => note,
+        };
+        let answers = match self.question(event, message, timeout_ms).await {
             Ok(question) => self.ask_selection(selection, question).await,
             Err(error) => Err(error),
-        })
+        };
+        note.keep(&answers);
+        Ok(answers)
     }
 }
 

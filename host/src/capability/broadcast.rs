@@ -1,8 +1,8 @@
 //! `mixlab:plugin/broadcast`: the four primitives.
 
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
-use super::{State, checked_event, denied};
+use super::{State, checked_event, denied, taped::Taped};
 use crate::{
     broadcast::Notification,
     effect::Effect,
@@ -39,7 +39,13 @@ impl broadcast::Host for State {
 
     fn connected_clients_count(&mut self) -> wasmtime::Result<Result<u64, Error>> {
         self.meter.host_call(0)?;
-        Ok(self.clients_count())
+        let note = match self.answer("broadcast.connected-clients-count", || Value::Null) {
+            Taped::Told(told) => return Ok(told),
+            Taped::Ask(note) => note,
+        };
+        let count = self.clients_count();
+        note.keep(&count);
+        Ok(count)
     }
 }
 

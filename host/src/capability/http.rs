@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use http_body_util::Full;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use tokio::time::timeout_at;
 
 use super::{
@@ -12,12 +14,14 @@ use super::{
     byte_budget::ByteBudget,
     denied,
     permits::{Place, Places},
+    taped::Taped,
 };
 use crate::{
     config::HttpRule,
     guest::{Error, http as guest_http},
     http_client::{Answer, Destination, Host, HttpClient, NoAnswer, Reach, is_of_host},
     metrics::CallMetrics,
+    record,
 };
 
 /// More than any server takes.
@@ -56,10 +60,50 @@ impl guest_http::Host for State {
         request: guest_http::Request,
     ) -> wasmtime::Result<Result<guest_http::Response, Error>> {
         self.meter.host_call(request_bytes(&request))?;
+        let with = || {
+            json!([
+                request.method,
+                request.url,
+                record::Bytes(request.body.clone())
+            ])
+        };
+        let note = match self.answer::<Responded>("http.send", with) {
+            Taped::Told(told) => return Ok(told.map(guest_http::Response::from)),
+            Taped::Ask(note) => note,
+        };
         let sent = self.send_request(request).await;
+        note.keep(&sent.as_ref().map(Responded::from));
         let http = &self.http;
         http.count(sent.as_ref().map(|response| response.status));
         Ok(sent)
+    }
+}
+
+/// A response as it is recorded.
+#[derive(Serialize, Deserialize)]
+struct Responded {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: record::Bytes,
+}
+
+impl From<&guest_http::Response> for Responded {
+    fn from(response: &guest_http::Response) -> Self {
+        Self {
+            status: response.status,
+            headers: response.headers.clone(),
+            body: record::Bytes(response.body.clone()),
+        }
+    }
+}
+
+impl From<Responded> for guest_http::Response {
+    fn from(responded: Responded) -> Self {
+        Self {
+            status: responded.status,
+            headers: responded.headers,
+            body: responded.body.0,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod rooms;
 mod sockets;
 mod source;
 mod store;
+mod taped;
 mod timers;
 mod wasi_http;
 
@@ -37,6 +38,7 @@ pub(crate) use output::{Output, Written};
 pub(crate) use permits::{Hold, Permits, Places};
 pub(crate) use wasi_http::add_to_linker as add_wasi_http_to_linker;
 
+use taped::{TapedMonotonicClock, TapedWallClock};
 use wasi_http::WasiHttp;
 
 use crate::{
@@ -46,8 +48,9 @@ use crate::{
     grant::Grants,
     guest::{self, Error, Message as GuestMessage},
     message::{Arguments, InvalidMessage, Message, is_socket_ios},
-    plugin::Program,
-    store::{Open, Transaction},
+    plugin::{Journal, Program},
+    record::Tape,
+    store::{Open, Reads, Transaction},
 };
 
 /// How many things of the host an instance may hold at once: streams, timers. A call that waits holds
@@ -108,10 +111,18 @@ pub struct State {
     wasi_http: WasiHttp,
     /// The script that it is, if it is one.
     program: Option<Arc<Program>>,
+    /// What notes or tells the answers of the host, if its calls are recorded or run again.
+    tape: Option<Arc<Tape>>,
+    /// Where is noted what the call reads from the store.
+    reads: Option<Arc<Reads>>,
 }
 
 impl State {
     /// For a new instance of `plugin`.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "each is something else that an instance has, and there is one caller"
+    )]
     pub fn new(
         plugin: Arc<str>,
         grants: Arc<ArcSwap<Grants>>,
@@ -119,15 +130,22 @@ impl State {
         store: Option<Open>,
         asks: Arc<Places>,
         http: Arc<HttpAccess>,
+        journal: Arc<Journal>,
+        tape: Option<Arc<Tape>>,
         allowance: Allowance,
     ) -> Self {
-        let output = Output::new(allowance.log_bytes);
-        let wasi = WasiCtx::builder()
-            .stdout(output.clone())
+        let output = Output::new(allowance.log_bytes, journal, tape.clone());
+        let mut wasi = WasiCtx::builder();
+        wasi.stdout(output.clone())
             .stderr(output.clone())
             .wall_clock(clock::GuestClock)
-            .max_random_size(allowance.boundary_bytes as u64)
-            .build();
+            .max_random_size(allowance.boundary_bytes as u64);
+        if let Some(tape) = &tape {
+            wasi.wall_clock(TapedWallClock(tape.clone()))
+                .monotonic_clock(TapedMonotonicClock::new(tape.clone()))
+                .insecure_random_seed(tape.seed());
+        }
+        let wasi = wasi.build();
         let mut table = ResourceTable::new();
         table.set_max_capacity(MAX_HANDLES);
         let wasi_http = WasiHttp::new(allowance.boundary_bytes);
@@ -153,6 +171,8 @@ impl State {
             http,
             wasi_http,
             program: None,
+            tape,
+            reads: None,
         }
     }
 
@@ -167,6 +187,7 @@ impl State {
         self.effects.clear();
         self.transaction = None;
         self.acted = false;
+        self.reads = None;
         self.meter.reset();
     }
 
@@ -191,6 +212,14 @@ impl State {
     /// Others have read and written so much for the call already.
     pub fn go_on(&mut self, transaction: Option<Box<Transaction>>) {
         self.transaction = transaction;
+        if let Some(transaction) = &mut self.transaction {
+            transaction.note(self.reads.clone());
+        }
+    }
+
+    /// The plugin's name.
+    pub(crate) fn plugin(&self) -> &Arc<str> {
+        &self.plugin
     }
 
     /// Ends a call and hands over what it recorded.

@@ -23,6 +23,10 @@ use wasmtime_wasi::{
 };
 
 use super::meter::OverBudget;
+use crate::{
+    plugin::{CallNumber, Journal},
+    record::{Recording, Tape},
+};
 
 /// How many of its last log lines a failed call shows.
 const MAX_LINES: usize = 10;
@@ -33,6 +37,10 @@ const MAX_LINES: usize = 10;
 pub struct Output {
     shared: Arc<Shared>,
     allowed: usize,
+    /// Where its lines are kept beyond the call.
+    journal: Arc<Journal>,
+    /// What its calls are answered, if that is recorded.
+    tape: Option<Arc<Tape>>,
 }
 
 #[derive(Default)]
@@ -43,15 +51,29 @@ struct Shared {
 }
 
 /// What a guest wrote during one call. Displays as more lines of the log line of a failure.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Written {
     /// Standard output and standard error.
     printed: Vec<u8>,
     /// The last lines that it logged, each with its level.
     lines: VecDeque<(&'static str, String)>,
+    /// By which the journal knows those lines; none if there are none.
+    call: Option<CallNumber>,
+    /// Where is recorded that the call failed, if anywhere.
+    recording: Option<Recording>,
 }
 
 impl Written {
+    /// By which the journal knows its lines; none if there are none.
+    pub(crate) fn call(&self) -> Option<CallNumber> {
+        self.call
+    }
+
+    /// Where is recorded that the call failed, if anywhere.
+    pub(crate) fn recording(&self) -> Option<&Recording> {
+        self.recording.as_ref()
+    }
+
     /// What it printed; none if nothing.
     pub fn printed(&self) -> Option<Cow<'_, str>> {
         (!self.printed.is_empty()).then(|| String::from_utf8_lossy(&self.printed))
@@ -75,30 +97,44 @@ impl fmt::Display for Written {
 
 impl Output {
     /// Takes at most `allowed` bytes a call.
-    pub fn new(allowed: usize) -> Self {
+    pub fn new(allowed: usize, journal: Arc<Journal>, tape: Option<Arc<Tape>>) -> Self {
         Self {
             shared: Arc::default(),
             allowed,
+            journal,
+            tape,
         }
     }
 
-    /// Hands over what was written; none if nothing was.
+    /// What its calls are answered, if that is recorded.
+    pub fn tape(&self) -> Option<&Arc<Tape>> {
+        self.tape.as_ref()
+    }
+
+    /// Hands over what was written; none if nothing was, and the call is not recorded.
     pub fn take(&self) -> Option<Box<Written>> {
-        if !self.shared.is_written.load(Ordering::Acquire) {
+        let recording = self.tape.as_ref().and_then(|tape| tape.recording());
+        if recording.is_none() && !self.shared.is_written.load(Ordering::Acquire) {
             return None;
         }
         let mut written = self.lock();
         self.shared.is_written.store(false, Ordering::Relaxed);
-        Some(Box::new(mem::take(&mut *written)))
+        Some(Box::new(Written {
+            recording,
+            ..mem::take(&mut *written)
+        }))
     }
 
     /// Keeps a line that was logged, and forgets the oldest of too many.
     pub fn logged(&self, level: &'static str, line: String) {
-        let lines = &mut self.lock().lines;
-        if lines.len() == MAX_LINES {
-            lines.pop_front();
+        let mut written = self.lock();
+        let call = *written.call.get_or_insert_with(|| self.journal.next_call());
+        self.journal.logged(call, level, &line);
+        if written.lines.len() == MAX_LINES {
+            written.lines.pop_front();
         }
-        lines.push_back((level, line));
+        written.lines.push_back((level, line));
+        drop(written);
         self.shared.is_written.store(true, Ordering::Release);
     }
 

@@ -3,7 +3,7 @@
 
 use std::{collections::HashSet, fmt::Display, sync::Arc};
 
-use serde_json::value::RawValue;
+use serde_json::{Value, json, value::RawValue};
 use tokio::time::Instant;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     connection::{told, told_user},
     denied,
     emit::{selection_size, target_size},
+    taped::Taped,
 };
 use crate::{
     cluster::{Described, Elsewhere, Unheard, Want},
@@ -31,7 +32,13 @@ const NOTHING: &str = "null";
 impl sockets::Host for State {
     fn handshake(&mut self) -> wasmtime::Result<Result<Request, Error>> {
         self.meter.host_call(0)?;
-        Ok(self.granted_handshake())
+        let note = match self.answer("sockets.handshake", || Value::Null) {
+            Taped::Told(told) => return Ok(told),
+            Taped::Ask(note) => note,
+        };
+        let handshake = self.granted_handshake();
+        note.keep(&handshake);
+        Ok(handshake)
     }
 
     async fn find(
@@ -39,12 +46,24 @@ impl sockets::Host for State {
         selection: types::Selection,
     ) -> wasmtime::Result<Result<Vec<Socket>, Error>> {
         self.meter.host_call(selection_size(&selection))?;
-        Ok(self.found(selection).await)
+        let note = match self.answer("sockets.find", || json!(selection)) {
+            Taped::Told(told) => return Ok(told),
+            Taped::Ask(note) => note,
+        };
+        let found = self.found(selection).await;
+        note.keep(&found);
+        Ok(found)
     }
 
     async fn count(&mut self, selection: types::Selection) -> wasmtime::Result<Result<u64, Error>> {
         self.meter.host_call(selection_size(&selection))?;
-        Ok(self.counted(selection).await)
+        let note = match self.answer("sockets.count", || json!(selection)) {
+            Taped::Told(told) => return Ok(told),
+            Taped::Ask(note) => note,
+        };
+        let counted = self.counted(selection).await;
+        note.keep(&counted);
+        Ok(counted)
     }
 
     fn data(&mut self) -> wasmtime::Result<Result<String, Error>> {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{State, denied};
 use crate::{
-    clock::now,
     guest::{Error, store},
     store::{Bucket, CommitError, InvalidKey, Key, Most, Page, ScanError, Transaction, Value},
     units::duration,
@@ -90,7 +89,11 @@ impl State {
         let Some(store) = &self.store else {
             return Err(Error::Unavailable("there is no store".to_owned()));
         };
-        let begin = || Box::new(Transaction::new(store.clone()));
+        let begin = || {
+            let mut transaction = Box::new(Transaction::new(store.clone()));
+            transaction.note(self.reads.clone());
+            transaction
+        };
         Ok(self.transaction.get_or_insert_with(begin))
     }
 
@@ -186,7 +189,7 @@ impl State {
                 let most = duration::display(MAX_TTL);
                 return Err(Error::Invalid(format!("ttl-ms: at most {most}")));
             }
-            Some(ttl) => Some(now().saturating_add(ttl)),
+            Some(ttl) => Some(self.now().saturating_add(ttl)),
         };
         let write = |transaction: &mut Transaction, key| {
             let most = transaction.store().config().max_value;

@@ -2,7 +2,6 @@
 
 use super::{State, denied};
 use crate::{
-    clock::now,
     guest::{Error, timers},
     message::check_nesting,
     store::Key,
@@ -51,7 +50,7 @@ impl State {
         {
             return invalid("serial: at most 256 bytes");
         }
-        let now = now();
+        let now = self.now();
         let (due, since) = match due {
             timers::When::After(milliseconds) => (now.saturating_add(milliseconds), Some(now)),
             timers::When::At(time) => (time, None),

@@ -22,8 +22,9 @@ use crate::{
     config::{Budget, Config},
     grant::{Grant, Grants},
     plugin::Witnessed,
+    record::{self, Shown},
     server,
-    trial::{self, Client, Joined, Line, Lines, Received, Sender, Shown, Trial},
+    trial::{self, Client, Joined, Line, Lines, Received, Sender, Trial},
     units::duration,
     user::{User, UserId},
 };
@@ -195,8 +196,8 @@ impl Call {
         let calls = trial.witness.take();
         report.refused = report.ack.as_deref().is_some_and(is_error);
         for call in calls.iter().filter(|call| call.is_yes) {
-            report.effects.extend(trial::shown(call));
-            report.writes.extend(trial::written(call));
+            report.effects.extend(record::shown(&call.effects));
+            report.writes.extend(record::written(&call.writes));
         }
         report.used = calls.first().map(|call| UsedOf::new(call, &budget));
         trial.server.close().await;

@@ -9,11 +9,13 @@ mod control;
 mod drain;
 mod log_writer;
 mod logging;
+mod logs;
 mod man;
 mod new;
 mod output;
 mod plugin;
 mod products;
+mod replay;
 mod sources;
 mod test;
 mod timers;
@@ -72,6 +74,8 @@ enum Command {
     Call(call::Call),
     /// Run the cases that are written beside plugins.
     Test(test::Test),
+    /// Run recorded calls again with another component, and print what differs.
+    Replay(replay::Replay),
     /// Write TypeScript's types of what clients may send and get.
     Types(contracts::Types),
     /// Write what clients may send and get as a page and as AsyncAPI, and the HTTP API as OpenAPI.
@@ -82,6 +86,8 @@ enum Command {
     /// Look at the plugins of the running server.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
+    /// Print the last lines of a plugin of the running server: what it logged, and its failures.
+    Logs(logs::Logs),
     /// Send the clients of the running server away, to others, and wait until all have gone.
     Drain(drain::Drain),
     /// Look at the timers of the running server's plugins.
@@ -138,10 +144,12 @@ pub fn run() -> ExitCode {
         Command::New(new) => new.run(&global),
         Command::Call(call) => call.run(&global),
         Command::Test(test) => test.run(&global),
+        Command::Replay(replay) => replay.run(&global),
         Command::Types(types) => types.run(&global),
         Command::Docs(docs) => docs.run(&global),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
+        Command::Logs(logs) => logs.run(&global),
         Command::Drain(drain) => drain.run(&global),
         Command::Timers(timers) => timers.run(&global),
         Command::Completions(completions) => completions.run(),

@@ -21,7 +21,7 @@ const EXIT_BREAKING: u8 = 3;
 
 #[derive(Subcommand)]
 pub(super) enum Plugin {
-    /// List them: state, version, events, generation and the last failure.
+    /// List them: state, version, events, generation, calls, how long 99 of 100 take at most, and the last failure.
     List {
         /// How to print them.
         #[arg(long, default_value = "text")]
@@ -241,15 +241,20 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     }
     for plugin in status["plugins"].as_array().into_iter().flatten() {
         let text = |key: &str| plugin[key].as_str().unwrap_or("-");
+        let name = text("name");
         writeln!(
             out,
-            "{}  {}  version {}  generation {}  {} calls  {} failures",
+            "{}  {}  version {}  generation {}  {} calls  {} failures{}",
             text("name"),
             text("state"),
             text("version"),
             plugin["generation"],
             plugin["calls"],
-            plugin["failures"]
+            plugin["failures"],
+            match plugin["p99_ms"].as_f64() {
+                Some(p99) => format!("  p99 {p99} ms"),
+                None => String::new(),
+            }
         )?;
         let names = |key: &str| {
             let names = plugin[key].as_array().into_iter().flatten();
@@ -288,6 +293,12 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
                 text("during"),
                 indented(text("reason"))
             )?;
+            if let Some(trace) = failure["trace_id"].as_str() {
+                writeln!(
+                    out,
+                    "    its lines     mixlab logs --plugin {name} --trace {trace}"
+                )?;
+            }
         }
     }
     Ok(())

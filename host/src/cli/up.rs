@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -20,8 +21,10 @@ use crate::{
     config::{self, Config},
     metrics,
     recent_log::RecentLog,
+    record::{Options, Recorder, Redaction, RedactionPath},
     reload::ConfigSource,
     server::{Drain, Server},
+    units::Size,
     user::{User, UserId},
     web::{self, CONTRACTS_PAGE, PLAYGROUND, START_PAGE},
 };
@@ -37,6 +40,21 @@ pub(super) struct Up {
     /// Build a plugin again whenever its source changes.
     #[arg(long)]
     watch: bool,
+    /// Write what crosses the boundary of each call of a plugin to this new file, for `mixlab replay`.
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
+    /// How large that file may become: then nothing more is recorded.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "100MB",
+        requires = "record"
+    )]
+    record_size: Size,
+    /// What is left out of it, beside fields that are called like secrets, e.g. `payload.card.*`; may be given several
+    /// times.
+    #[arg(long, value_name = "PATH", requires = "record")]
+    record_redact: Vec<RedactionPath>,
 }
 
 impl Up {
@@ -68,9 +86,21 @@ impl Up {
             builds: self.watch.then(Arc::default),
         };
         outlive_full_files()?;
-        let server = Server::builder(config.clone()).follow(source.clone());
-        let server = server.play(log).start().await?;
+        let lost_calls = metrics::lost_recorded_calls();
+        let recorder = self.recorder(lost_calls.clone())?;
+        let builder = Server::builder(config.clone()).follow(source.clone());
+        let mut builder = builder.play(log);
+        if let Some(recorder) = &recorder {
+            builder = builder.record(recorder.clone());
+        }
+        let started = builder.start().await;
+        if let (Err(_), Some(path)) = (&started, &self.record) {
+            // There is nothing in it, and the next start would find it in its way.
+            let _ = std::fs::remove_file(path);
+        }
+        let server = started?;
         server.metrics().add(lost_log_lines);
+        server.metrics().add(lost_calls);
         // Whoever reads that the server listens may signal it at once.
         let stop = stop_signal(server.drain())?;
         reload_on_hangup(&server)?;
@@ -87,7 +117,24 @@ impl Up {
             std::thread::Builder::new().spawn(move || watch(&config, &source, built_at))?;
         }
         tell_system(NotifyState::Ready);
-        Ok(server.run(stop).await?)
+        let result = server.run(stop).await;
+        if let Some(recorder) = recorder {
+            recorder.end();
+        }
+        Ok(result?)
+    }
+
+    /// What writes down calls, if that is asked for.
+    fn recorder(&self, lost: IntCounter) -> Result<Option<Arc<Recorder>>, Failure> {
+        let Some(path) = self.record.clone() else {
+            return Ok(None);
+        };
+        let options = Options {
+            path,
+            max_size: self.record_size,
+            redaction: Redaction::new(self.record_redact.clone()),
+        };
+        Ok(Some(Recorder::start(options, lost)?))
     }
 }
 

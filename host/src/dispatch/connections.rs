@@ -201,7 +201,7 @@ impl Dispatcher {
     ) {
         let job = || Job::Disconnect {
             connection: connection.clone(),
-            reason,
+            reason: reason.into(),
         };
         let perform = {
             let (this, connection) = (self.clone(), connection.clone());

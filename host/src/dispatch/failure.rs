@@ -77,16 +77,29 @@ pub(super) fn report(
         return wire(error);
     }
     let mut reason = shortened(error, MAX_ERROR_CHARS);
+    // The journal has the lines that were logged.
+    let mut in_journal = reason.clone();
     if let Some(written) = written {
         reason += &written.to_string();
+        if let Some(printed) = written.printed() {
+            in_journal += &format!("\n{}", printed.trim_end());
+        }
     }
     let trace_id = TraceId::random();
     plugin.failed(kind, client, during, error, &reason, &trace_id);
+    if let Some(recording) = written.and_then(Written::recording) {
+        recording.failed(trace_id, &reason);
+    }
     let wire = wire(error);
     if let CallError::Paused(_) = error {
         // Logged when the pause began.
         return wire;
     }
+    let journal = plugin.health().journal();
+    if let Some(call) = written.and_then(Written::call) {
+        journal.trace(call, trace_id);
+    }
+    journal.failed(during, &in_journal, Some(trace_id));
     // A guest's words have many lines, and each of them is found by the trace id.
     let reason = reason.replace('\n', &format!("\n{trace_id} "));
     let (name, version) = (&**plugin.name(), plugin.version());

@@ -161,6 +161,7 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
         store: store.clone(),
         http: HttpClient::on_this_runtime(),
         witness: None,
+        recorder: None,
     };
     let loading = Plugin::load(Arc::new(engine), services, source, 1, health, calls);
     let (plugin, description) = loading.await.map_err(|error| named(&error))?;

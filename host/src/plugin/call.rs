@@ -28,6 +28,7 @@ use super::{
     load::Plugin,
     metered::{CpuTime, Metered, thread_cpu_time},
     pool::{Ended, Lease},
+    recorded::{failed, said},
 };
 use crate::{address::ClientAddress, capability::Output, error::TraceId};
 
@@ -128,7 +129,7 @@ impl Plugin {
         if let CallError::Paused(_) = error {
             return;
         }
-        self.health().failed(during, reason);
+        self.health().failed(during, reason, Some(*trace_id));
         if let CallError::Busy
         | CallError::Exhausted(_)
         | CallError::Superseded
@@ -253,10 +254,17 @@ impl Plugin {
                 };
                 self.complete(lease, ended, spent)
             }
-            Err(error) => Completed {
-                written: output.get().and_then(Output::take),
-                ..Completed::failed(error)
-            },
+            Err(error) => {
+                let output = output.get();
+                let written = output.and_then(Output::take);
+                if let Some(tape) = output.and_then(Output::tape) {
+                    tape.end(|taken| failed(taken, &error));
+                }
+                Completed {
+                    written,
+                    ..Completed::failed(error)
+                }
+            }
         }
     }
 
@@ -266,7 +274,7 @@ impl Plugin {
             return Ok(());
         }
         let limit = self.budget().cpu;
-        let creation = std::pin::pin!(self.instantiate());
+        let creation = std::pin::pin!(self.instantiate(self.new_tape()));
         let created = Metered {
             future: creation,
             cpu,
@@ -290,6 +298,13 @@ impl Plugin {
     fn complete(&self, mut lease: Lease, (mut instance, reply): Ended, spent: Spent) -> Completed {
         let written = instance.state().output.take();
         let recorded = instance.state().end();
+        if let Some(tape) = instance.state().tape().cloned() {
+            let used = instance.state().meter.used().boundary_bytes;
+            tape.end(|taken| match &reply {
+                Ok(reply) => said(taken, reply, &recorded).used(used),
+                Err(error) => failed(taken, &self.trap(error)).used(used),
+            });
+        }
         if let Some(witness) = self.witness() {
             let is_yes = reply.as_ref().is_ok_and(Reply::is_yes);
             let used = instance.state().meter.used();
@@ -299,6 +314,7 @@ impl Plugin {
             Ok(reply) => {
                 if let Some(text) = written.as_ref().and_then(|written| written.printed()) {
                     tracing::info!(target: "plugin", plugin = &**self.name(), "{}", text.trim_end());
+                    self.health().journal().printed(text.trim_end());
                 }
                 lease.provide(instance);
                 Completed {

@@ -1,12 +1,18 @@
 //! How a plugin has been doing. It outlives reloads.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
 use serde::Serialize;
+
+use super::journal::Journal;
+use crate::error::TraceId;
 
 /// How long a plugin that overran is not started on a socket's own task.
 const PENALTY: Duration = Duration::from_secs(10);
@@ -20,6 +26,7 @@ pub struct Health {
     /// Milliseconds after `started`; 0 if it never overran.
     penalty_until: AtomicU64,
     last_failure: Mutex<Option<Failure>>,
+    journal: Arc<Journal>,
 }
 
 /// A failure, for health and `plugin list`.
@@ -31,6 +38,8 @@ pub struct Failure {
     pub during: String,
     /// Why.
     pub reason: String,
+    /// Of a call: the id that its client was told.
+    pub trace_id: Option<TraceId>,
 }
 
 impl Default for Health {
@@ -41,6 +50,7 @@ impl Default for Health {
             failures: AtomicU64::new(0),
             penalty_until: AtomicU64::new(0),
             last_failure: Mutex::new(None),
+            journal: Arc::default(),
         }
     }
 }
@@ -51,14 +61,20 @@ impl Health {
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts and remembers a failure: of a call, of a load.
-    pub fn failed(&self, during: impl Into<String>, reason: impl Into<String>) {
+    /// Counts and remembers a failure: of a call under its `trace_id`, of a load.
+    pub fn failed(
+        &self,
+        during: impl Into<String>,
+        reason: impl Into<String>,
+        trace_id: Option<TraceId>,
+    ) {
         self.failures.fetch_add(1, Ordering::Relaxed);
         let at = humantime::format_rfc3339_millis(SystemTime::now()).to_string();
         let failure = Failure {
             at,
             during: during.into(),
             reason: reason.into(),
+            trace_id,
         };
         *self.last_failure.lock() = Some(failure);
     }
@@ -75,6 +91,11 @@ impl Health {
         let until = self.penalty_until.load(Ordering::Relaxed);
         // The clock is read only for plugins that ever overran.
         until != 0 && (self.started.elapsed().as_millis() as u64) < until
+    }
+
+    /// Its last lines.
+    pub fn journal(&self) -> &Arc<Journal> {
+        &self.journal
     }
 
     /// Calls so far.

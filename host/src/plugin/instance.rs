@@ -7,12 +7,14 @@ use wasmtime::{Store, component::InstancePre};
 use super::{
     imports::Wanted,
     job::{Firing, Job, Reply},
+    recorded::{before, given},
     script::Program,
     ticker::Ticker,
     weight::Weight,
 };
 use crate::{
     capability::{MAX_HANDLES, State},
+    clock,
     guest::{
         Connections, ConnectionsIndices, Description, Events, EventsIndices, Filters,
         FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, Offered,
@@ -225,6 +227,9 @@ impl Prepared {
             offer = Offer::from(offers.call_offered(&mut store).await?);
         }
         store.data_mut().end();
+        if let Some(tape) = store.data().tape() {
+            tape.described();
+        }
         store.data().output.take();
         let instance = Box::new(Instance {
             store,
@@ -274,6 +279,12 @@ impl Instance {
         let store = &mut self.store;
         store.set_epoch_deadline(YIELD_TICKS);
         store.data_mut().begin(deadline);
+        if let Some(tape) = store.data().tape().cloned() {
+            let state = store.data_mut();
+            let plugin = state.plugin().clone();
+            let reads = tape.begin(clock::now(), || given(&job, &plugin), || before(&job));
+            state.note_reads(reads);
+        }
         self.ticker.begin();
         match job {
             Job::Event {
@@ -332,7 +343,7 @@ impl Instance {
                 };
                 let identity = connection.identity();
                 store.data_mut().concern(connection, identity);
-                let call = connections.call_on_disconnect(store, reason);
+                let call = connections.call_on_disconnect(store, &reason);
                 call.await.map(|()| Reply::Disconnect)
             }
             Job::Timer(firing) => {

@@ -1,6 +1,6 @@
 //! What an instance is called for, and what it says.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use crate::{
     address::ClientAddress,
@@ -56,7 +56,7 @@ pub enum Job {
         /// The connection that is gone.
         connection: Arc<Connection>,
         /// Socket.IO's word for the reason.
-        reason: &'static str,
+        reason: Cow<'static, str>,
     },
     /// `timer-handler.fire`.
     Timer(Arc<Firing>),

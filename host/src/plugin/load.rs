@@ -45,6 +45,7 @@ use crate::{
     http_client::HttpClient,
     metrics::CallMetrics,
     panics::message,
+    record::{self, Recorder, Tape},
     store::{Open, Store},
     units::duration,
 };
@@ -92,6 +93,8 @@ pub(crate) struct Services {
     pub http: HttpClient,
     /// Who looks at each of their calls, if somebody does.
     pub witness: Option<Arc<Witness>>,
+    /// Writes down their calls, if somebody does.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// One generation of a plugin: a version of its code with its grants and budget, ready to be
@@ -125,6 +128,7 @@ pub struct Plugin {
     /// Those of its calls that kept conflicting run one after the other.
     contended: Arc<tokio::sync::Mutex<()>>,
     witness: Option<Arc<Witness>>,
+    recorder: Option<Arc<Recorder>>,
     retired: CancellationToken,
 }
 
@@ -230,6 +234,7 @@ impl Plugin {
             store,
             http: client,
             witness,
+            recorder,
         } = services;
         let runtime = engine.runtime(false).clone();
         let prepared = match &source.code {
@@ -278,6 +283,7 @@ impl Plugin {
             store,
             contended: Arc::default(),
             witness,
+            recorder,
             retired: CancellationToken::new(),
             source,
         });
@@ -296,7 +302,7 @@ impl Plugin {
         let mut lease = self.pool.take().await;
         let mut used = CpuTime::default();
         let creation = pin!(async {
-            let described = self.instantiate().await?;
+            let described = self.instantiate(self.new_tape()).await?;
             let Ok((mut instance, description, offer)) = described else {
                 return Ok(described);
             };
@@ -340,7 +346,10 @@ impl Plugin {
     }
 
     /// A new instance, described. Takes as long as the guest likes: the caller bounds it.
-    pub(super) async fn instantiate(&self) -> Result<Described, CallError> {
+    pub(super) async fn instantiate(
+        &self,
+        tape: Option<Arc<Tape>>,
+    ) -> Result<Described, CallError> {
         let Source {
             name,
             grants,
@@ -363,9 +372,16 @@ impl Plugin {
             self.store.clone(),
             self.asks.clone(),
             self.http.clone(),
+            self.health.journal().clone(),
+            tape,
             allowance,
         );
         let output = state.output.clone();
+        let tape = state.tape().cloned();
+        let config = tape
+            .as_ref()
+            .and_then(|tape| tape.config())
+            .unwrap_or(config);
         let _ticking = self.engine.ticker().hold();
         let described = self
             .prepared
@@ -375,6 +391,21 @@ impl Plugin {
             (CallError::Trap(text), Some(written)) => CallError::Trap(format!("{text}{written}")),
             (error, _) => error,
         })
+    }
+
+    /// What records the calls of a new instance, if they are recorded.
+    pub(super) fn new_tape(&self) -> Option<Arc<Tape>> {
+        let recorder = self.recorder.clone()?;
+        let grants = self.source.grants.load();
+        let instance = record::Instance {
+            instance: 0,
+            plugin: self.source.name.as_ref().to_owned(),
+            config: serde_json::from_str(&self.source.config).unwrap_or_default(),
+            grants: grants.iter().map(ToString::to_string).collect(),
+            seed: String::new(),
+            answers: Vec::new(),
+        };
+        Some(Tape::record(recorder, instance))
     }
 
     /// Whether it is a script.
@@ -541,6 +572,12 @@ impl Plugin {
 
     pub(super) fn retired(&self) -> WaitForCancellationFuture<'_> {
         self.retired.cancelled()
+    }
+
+    /// Within how many seconds 99 of 100 calls since the start have ended, of all generations; none if there was
+    /// no call.
+    pub(crate) fn p99(&self) -> Option<f64> {
+        self.metrics.p99()
     }
 
     pub(super) fn metrics(&self) -> &CallMetrics {

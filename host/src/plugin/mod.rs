@@ -5,7 +5,7 @@
 //! a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `migration` brings what former versions have stored into the form of a
 //! new one, `script` is for plugins that are no components, `breaker` pauses what keeps failing,
-//! `health` remembers how it went. `encoder` makes components of modules, and `tool` is what the host's own components
+//! `health` remembers how it went, and `journal` the last lines. `recorded` says of calls what a record has of them. `encoder` makes components of modules, and `tool` is what the host's own components
 //! run in that are no plugins.
 
 mod breaker;
@@ -23,10 +23,12 @@ mod health;
 mod imports;
 mod instance;
 mod job;
+mod journal;
 mod load;
 mod metered;
 mod migration;
 mod pool;
+mod recorded;
 mod script;
 mod ticker;
 mod tool;
@@ -42,7 +44,9 @@ pub(crate) use content::ContentHash;
 pub(crate) use encoder::{encoded, is_core_module};
 pub(crate) use engine::Engine;
 pub(crate) use health::Health;
+pub(crate) use instance::Instance;
 pub(crate) use job::{CallKind, Firing, Job, Reply};
+pub(crate) use journal::{CallNumber, Journal};
 pub(crate) use load::Services;
 pub(crate) use load::{LoadError, Plugin, Source};
 pub(crate) use metered::is_out_of_time;

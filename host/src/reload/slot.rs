@@ -289,7 +289,8 @@ impl Slot {
             return;
         }
         let reason = self.remember(refusal);
-        self.health.failed("load", reason.as_str());
+        self.health.failed("load", reason.as_str(), None);
+        self.health.journal().failed("load", reason.as_str(), None);
         self.refusal = Some(reason);
     }
 

@@ -125,6 +125,13 @@ impl PluginStatus {
         self.serving().map_or(0, |plugin| plugin.memory_bytes())
     }
 
+    /// Within how many milliseconds 99 of 100 calls have ended; none if there was no call, or nothing serves.
+    fn p99_ms(&self) -> Option<f64> {
+        let seconds = self.serving()?.p99()?;
+        // As exact as the buckets are.
+        Some((seconds * 1e6).round() / 1e3)
+    }
+
     /// For whom it is paused right now because its calls kept failing.
     pub fn paused(&self) -> Pauses {
         self.serving()
@@ -175,7 +182,7 @@ impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
         let paused = self.paused();
-        let mut fields = serializer.serialize_struct("plugin", 19)?;
+        let mut fields = serializer.serialize_struct("plugin", 20)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
@@ -190,6 +197,7 @@ impl Serialize for PluginStatus {
         fields.serialize_field("waiting", &self.waiting)?;
         fields.serialize_field("calls", &health.map_or(0, Health::calls))?;
         fields.serialize_field("failures", &health.map_or(0, Health::failures))?;
+        fields.serialize_field("p99_ms", &self.p99_ms())?;
         fields.serialize_field("last_failure", &health.and_then(Health::last_failure))?;
         fields.serialize_field("paused", &paused.everybody)?;
         fields.serialize_field("paused_addresses", &paused.addresses)?;

@@ -26,6 +26,7 @@ use crate::{
     native::{Endpoint, EndpointError, Front, Host, Setup},
     panics,
     recent_log::RecentLog,
+    record::Recorder,
     reload::ConfigSource,
     socket::Sockets,
     tasks::Tasks,
@@ -43,6 +44,7 @@ type Routes = Box<dyn FnOnce(Broadcast) -> Router + Send>;
 pub struct Builder {
     config: Config,
     source: Option<ConfigSource>,
+    recorder: Option<Arc<Recorder>>,
     native: Vec<(String, Setup)>,
     routes: Vec<Routes>,
     log: Option<RecentLog>,
@@ -53,6 +55,7 @@ impl Builder {
         Self {
             config,
             source: None,
+            recorder: None,
             native: Vec::new(),
             routes: Vec::new(),
             log: None,
@@ -68,6 +71,12 @@ impl Builder {
     /// Follows the changes of what the configuration came from.
     pub fn follow(mut self, source: ConfigSource) -> Self {
         self.source = Some(source);
+        self
+    }
+
+    /// Has calls of plugins written down.
+    pub(crate) fn record(mut self, recorder: Arc<Recorder>) -> Self {
+        self.recorder = Some(recorder);
         self
     }
 
@@ -94,6 +103,7 @@ impl Builder {
         let Self {
             config,
             source,
+            recorder,
             native,
             routes,
             log,
@@ -128,6 +138,7 @@ impl Builder {
             Around {
                 cluster: Cluster::new(&config.cluster, &config.recovery),
                 tls: tls.clone(),
+                recorder,
                 ..Around::alone(&config)?
             },
         );

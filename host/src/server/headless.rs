@@ -24,7 +24,7 @@ use crate::{
     store::Store,
     tasks::Tasks,
     timers::{self, Clock, Listed},
-    transport::{Door, Session, Sessions},
+    transport::{Door, Namespaces, Session, Sessions},
 };
 
 /// How long it may take until nothing is under way any more.
@@ -40,6 +40,8 @@ pub(crate) struct Headless {
     pub dispatcher: Arc<Dispatcher>,
     /// How the plugins stand.
     pub status: Arc<Status>,
+    /// The namespaces that there are.
+    pub namespaces: Arc<Namespaces>,
     sessions: Arc<Sessions>,
     /// Sessions know it as long as it is here.
     _sockets: Arc<Sockets>,
@@ -82,6 +84,7 @@ impl Headless {
             tls: None,
             http: HttpClient::canned(http),
             witness: Some(witness),
+            recorder: None,
         };
         let Core {
             namespaces,
@@ -121,6 +124,7 @@ impl Headless {
         Ok(Self {
             dispatcher,
             status: reloader.status().load_full(),
+            namespaces,
             sessions,
             _sockets: sockets,
             clock,

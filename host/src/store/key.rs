@@ -80,6 +80,11 @@ impl Key {
         Self::prefix(bucket, key)
     }
 
+    /// One that stands there, by its bucket as it is stored.
+    pub(crate) fn stored(bucket: &str, key: &str) -> Self {
+        Self(format!("{bucket}{SEPARATOR}{key}").into())
+    }
+
     /// What all keys of a bucket begin with that begin so; not a key itself if that is nothing.
     pub fn prefix(bucket: &Bucket, prefix: &str) -> Result<Self, InvalidKey> {
         if prefix.len() > MAX_KEY_BYTES {

@@ -11,6 +11,7 @@ mod disk;
 mod following;
 mod key;
 mod local;
+mod reads;
 mod recent;
 mod rehearsal;
 mod remote;
@@ -39,6 +40,7 @@ pub(crate) use self::{
     disk::OpenError,
     following::{Follow, Tell, Unstored},
     key::{Bucket, InvalidKey, Key},
+    reads::{Noted, NotedRange, Reads, Recorded},
     transaction::{Most, Page, ScanError, Transaction, Write},
 };
 use self::{local::Local, remote::Remote, usage::Usage};
@@ -138,6 +140,8 @@ pub enum Open {
     Disk(Arc<Local>),
     /// In Redis, of all servers that use it.
     Redis(Arc<Remote>),
+    /// What a call has read that is run again.
+    Recorded(Arc<Recorded>),
 }
 
 /// What comes of a commit.
@@ -173,6 +177,7 @@ impl Open {
         match self {
             Self::Disk(local) => Committing::Over(local.commit(transaction, follow)),
             Self::Redis(remote) => remote.commit(&transaction, follow),
+            Self::Recorded(_) => Committing::Over(Err((Recorded::refusal(), follow))),
         }
     }
 
@@ -181,6 +186,7 @@ impl Open {
         match self {
             Self::Disk(local) => local.config(),
             Self::Redis(remote) => remote.config(),
+            Self::Recorded(recorded) => recorded.config(),
         }
     }
 }
@@ -348,6 +354,7 @@ impl Store {
         match self.opened()? {
             Open::Disk(local) => local.failure(),
             Open::Redis(remote) => remote.failure(),
+            Open::Recorded(_) => None,
         }
     }
 
@@ -356,7 +363,7 @@ impl Store {
         match self.opened() {
             Some(Open::Disk(local)) => local.close(),
             Some(Open::Redis(remote)) => remote.close(),
-            None => {}
+            Some(Open::Recorded(_)) | None => {}
         }
         self.closed.cancel();
     }

@@ -3,11 +3,13 @@
 use std::{
     collections::{BTreeMap, HashMap},
     ops::Bound,
+    sync::Arc,
     time::Duration,
 };
 
 use super::{
-    Bucket, CommitError, InvalidKey, Key, OUT_OF_RANGE, Open, Value, local::Local, recent::sum,
+    Bucket, CommitError, InvalidKey, Key, OUT_OF_RANGE, Open, Reads, Value, local::Local,
+    recent::sum,
 };
 use crate::clock::now;
 
@@ -26,6 +28,8 @@ pub struct Transaction {
     expected: Vec<(Key, String)>,
     /// Of the keys and values that it sets.
     set_bytes: u64,
+    /// Where is noted what it reads; none if nobody wants to know.
+    noted: Option<Arc<Reads>>,
 }
 
 #[derive(Clone)]
@@ -112,7 +116,7 @@ pub(super) struct Range {
     /// What they begin with.
     pub(super) prefix: Key,
     /// The one before the first; none: from the first on.
-    after: Option<Key>,
+    pub(super) after: Option<Key>,
     /// The last one that was read; none: to the end.
     pub(super) last: Option<Key>,
     /// On a disk, the last commit when they were read.
@@ -157,7 +161,13 @@ impl Transaction {
             formers: HashMap::new(),
             expected: Vec::new(),
             set_bytes: 0,
+            noted: None,
         }
+    }
+
+    /// What it reads from now on is noted.
+    pub(crate) fn note(&mut self, reads: Option<Arc<Reads>>) {
+        self.noted = reads;
     }
 
     /// The store that it is for.
@@ -303,6 +313,7 @@ impl Transaction {
             formers: self.formers.clone(),
             expected: self.expected.clone(),
             set_bytes: self.set_bytes,
+            noted: self.noted.clone(),
         }
     }
 
@@ -419,6 +430,9 @@ impl Transaction {
             ..
         }) = former
         {
+            if let Some(noted) = &self.noted {
+                noted.read(key, value.as_ref());
+            }
             return Ok(value.clone().filter(|_| *is_live));
         }
         // Read again, it is still what it was at first that is held against the commit.
@@ -426,7 +440,11 @@ impl Transaction {
         let (at, value) = match &self.store {
             Open::Disk(local) => local.read(key, &mut self.began)?,
             Open::Redis(remote) => remote.read(key).await?,
+            Open::Recorded(recorded) => (0, recorded.read(key)?),
         };
+        if let Some(noted) = &self.noted {
+            noted.read(key, value.as_ref());
+        }
         let is_live = value.as_ref().is_some_and(|value| value.is_live(now()));
         let (at, is_live) = former.unwrap_or((at, is_live));
         let live = value.clone().filter(|_| is_live);
@@ -448,21 +466,43 @@ impl Transaction {
         let own: BTreeMap<&Key, &Write> = own.collect();
         let deleted = own.values().filter(|write| ***write == Write::Delete);
         let recent_keys = most.keys + deleted.count();
-        match &self.store {
-            Open::Disk(local) => local.read_range(range, most, recent_keys, &own, &mut self.began),
+        let (mut found, is_cut) = match &self.store {
+            Open::Disk(local) => {
+                let began = &mut self.began;
+                if let Some(noted) = &self.noted {
+                    // Without what the call itself has written.
+                    let (mut whole, none) = (range.clone(), BTreeMap::new());
+                    let keys = most.keys + own.len();
+                    let all = Most { keys, ..most };
+                    let (found, _) = local.read_range(&mut whole, all, keys, &none, began)?;
+                    noted.read_range(&whole, &found);
+                }
+                return local.read_range(range, most, recent_keys, &own, began);
+            }
             Open::Redis(remote) => {
                 let read = remote.read_range(range, recent_keys, most.bytes).await;
-                let (mut found, is_cut) = read?;
-                let seen = |key: &Key| range.covers(key.as_str());
-                for (&key, &write) in own.iter().filter(|(key, _)| seen(key)) {
-                    put(&mut found, key, write)?;
+                let (found, is_cut) = read?;
+                if let Some(noted) = &self.noted {
+                    noted.read_range(range, &found);
                 }
-                while found.len() > most.keys {
-                    found.pop_last();
-                }
-                Ok((found, is_cut))
+                (found, is_cut)
             }
+            Open::Recorded(recorded) => {
+                let found = recorded.read_range(range, recent_keys)?;
+                if found.len() == recent_keys {
+                    range.last = found.keys().next_back().cloned();
+                }
+                (found, false)
+            }
+        };
+        let seen = |key: &Key| range.covers(key.as_str());
+        for (&key, &write) in own.iter().filter(|(key, _)| seen(key)) {
+            put(&mut found, key, write)?;
         }
+        while found.len() > most.keys {
+            found.pop_last();
+        }
+        Ok((found, is_cut))
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::Connections,
+    record::attach,
     transport::{Sent, Session},
     user::User,
 };
@@ -152,6 +153,23 @@ impl Client {
         self.left = received;
     }
 
+    /// Has it be in rooms, and a plugin keep this with it, from the beginning on.
+    pub(super) fn begin_with(
+        &self,
+        connections: &Connections,
+        plugin: &str,
+        rooms: Vec<String>,
+        data: Option<&Value>,
+    ) {
+        let Some(connection) = connections.get(self.session.id, &self.namespace) else {
+            return;
+        };
+        connection.join(rooms);
+        if let Some(data) = data {
+            connection.keep(&plugin.into(), data.to_string().into());
+        }
+    }
+
     /// The rooms that it is in.
     pub(crate) fn rooms(&self, connections: &Connections) -> Vec<String> {
         let connection = connections.get(self.session.id, &self.namespace);
@@ -249,26 +267,6 @@ fn bytes_of(value: &Value) -> Option<Bytes> {
     let fields = value.as_object().filter(|fields| fields.len() == 1)?;
     let base64 = fields.get(BYTES)?.as_str()?;
     BASE64_STANDARD.decode(base64).ok().map(Bytes::from)
-}
-
-/// The other way round.
-fn attach(value: &mut Value, attachments: &[Bytes]) {
-    let is_place = value["_placeholder"] == true;
-    let number = value["num"].as_u64().filter(|_| is_place);
-    let number = number.and_then(|number| usize::try_from(number).ok());
-    if let Some(bytes) = number.and_then(|number| attachments.get(number)) {
-        *value = json!({ BYTES: BASE64_STANDARD.encode(bytes) });
-        return;
-    }
-    match value {
-        Value::Array(values) => values
-            .iter_mut()
-            .for_each(|value| attach(value, attachments)),
-        Value::Object(fields) => fields
-            .values_mut()
-            .for_each(|value| attach(value, attachments)),
-        _ => {}
-    }
 }
 
 #[cfg(test)]

@@ -3,14 +3,13 @@
 
 pub(crate) mod cases;
 mod client;
-mod effects;
 mod lines;
+pub(crate) mod replay;
 
 use std::{path::Path, sync::Arc, time::Duration};
 
 pub(crate) use self::{
     client::{Client, Joined, Received, Sender},
-    effects::{Shown, shown, stored, written},
     lines::{Line, Lines},
 };
 use crate::{
@@ -58,6 +57,9 @@ pub(crate) enum TrialError {
     /// There may be no more clients.
     #[error("`[socket]` and `[limits]` in mixlab.toml let no more clients in")]
     NoMoreClients,
+    /// It was loaded, and is not there any more.
+    #[error("the plugin does not serve")]
+    Gone,
     /// Something goes on without an end.
     #[error(transparent)]
     Restless(#[from] Restless),

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 
 /// The key that says of an expected object that there may be more in it.
 const MORE: &str = "$more";
 
 /// One place where something else was found than was expected.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub(crate) struct Difference {
     /// Where, like `gets.bob[0][1].text`.
     pub place: String,
@@ -47,7 +48,7 @@ fn is_of_kind(word: &str, found: &Value) -> Option<bool> {
 }
 
 /// Adds the places where something differs.
-pub(super) fn compare(
+pub(crate) fn compare(
     place: &str,
     expected: &Value,
     found: &Value,

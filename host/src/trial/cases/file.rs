@@ -60,6 +60,12 @@ pub(crate) struct Case {
     pub at: u64,
     /// What the plugin is configured with, instead of what the file says.
     pub config: Option<Map<String, Value>>,
+    /// What the plugin has stored when it begins.
+    #[serde(default)]
+    pub stored: BTreeMap<String, Value>,
+    /// The same in other buckets.
+    #[serde(default)]
+    pub shared: BTreeMap<String, BTreeMap<String, Value>>,
     /// Who there is, by names that the case makes up.
     #[serde(default)]
     pub clients: BTreeMap<String, ClientWritten>,
@@ -83,6 +89,10 @@ pub(crate) struct ClientWritten {
     pub namespace: Option<String>,
     /// What it says of itself when it connects, beside the token.
     pub auth: Map<String, Value>,
+    /// Rooms that it is in when the case begins, beside those that it was put into as it connected.
+    pub rooms: Vec<String>,
+    /// What the plugin keeps with it then.
+    pub data: Option<Value>,
     /// What it answers to events that ask for an ack.
     pub answers: BTreeMap<String, Vec<Value>>,
 }
@@ -361,7 +371,7 @@ fn object(table: &dyn TableLike) -> Map<String, Value> {
     fields.collect()
 }
 
-fn of_item(item: &Item) -> Option<Value> {
+pub(crate) fn of_item(item: &Item) -> Option<Value> {
     Some(match item {
         Item::None => return None,
         Item::Table(table) => Value::Object(object(table)),

@@ -5,6 +5,10 @@ mod file;
 mod run;
 
 pub(crate) use self::{
+    differences::{Difference, compare},
     file::{Case, CaseFile, SUFFIX},
     run::{Failure, run},
 };
+
+#[cfg(test)]
+pub(crate) use self::file::of_item as of_toml;

@@ -21,9 +21,10 @@ use crate::{
     guest::webhooks,
     http_client::Sent,
     plugin::Engine,
-    store::{Key, Transaction},
+    record::stored,
+    store::{self, Bucket, Follow, Key, Tell, Transaction, Unstored},
     timers::{Listed, owner},
-    trial::{Client, Joined, Line, Lines, Received, Sender, Trial, TrialError, stored},
+    trial::{Client, Joined, Line, Lines, Received, Sender, Trial, TrialError},
     units::duration,
     user::{User, UserId},
     webhooks::Delivery,
@@ -98,6 +99,7 @@ impl<'a> Running<'a> {
             let mut steps = self.case.step.iter();
             steps.any(|step| step.connect.as_deref() == Some(name))
         };
+        self.put_into_store();
         let first: Vec<_> = self.case.clients.iter().collect();
         let first = first.into_iter().filter(|(name, _)| !comes_later(name));
         for (name, written) in first.collect::<Vec<_>>() {
@@ -144,6 +146,12 @@ impl<'a> Running<'a> {
         client.put_back(received);
         match joined {
             Joined::As(id) => {
+                client.begin_with(
+                    &self.trial.server.dispatcher.connections,
+                    self.plugin,
+                    written.rooms.clone(),
+                    written.data.as_ref(),
+                );
                 self.ids.insert(id, format!("$id:{name}"));
                 self.clients.insert(name, client);
                 Ok(None)
@@ -403,6 +411,34 @@ impl<'a> Running<'a> {
         }
     }
 
+    /// Stores what is there when the case begins.
+    fn put_into_store(&mut self) {
+        let Some(store) = self.trial.server.dispatcher.store.opened() else {
+            return;
+        };
+        let own = Bucket::of_plugin(self.plugin);
+        let own = self.case.stored.iter().map(|it| (own.clone(), it));
+        let shared = self.case.shared.iter().flat_map(|(bucket, rows)| {
+            let bucket = Bucket::shared(bucket);
+            rows.iter().map(move |it| (bucket.clone(), it))
+        });
+        let mut transaction = Transaction::new(store.clone());
+        for (bucket, (key, value)) in own.chain(shared) {
+            // A key that is none stands nowhere.
+            let Ok(key) = Key::new(&bucket, key) else {
+                continue;
+            };
+            let value = store::Value {
+                bytes: value.to_string().into_bytes().into(),
+                expires: None,
+            };
+            self.stored.insert(key.clone(), stored(&value));
+            transaction.set(key, value);
+        }
+        // In memory, and nobody else has begun.
+        drop(store.commit(transaction, Box::new(Nothing)));
+    }
+
     /// What has changed in the store since this was called last.
     fn look_at_store(&mut self) -> Stored {
         let mut changed = Stored::default();
@@ -446,6 +482,17 @@ impl<'a> Running<'a> {
     /// Puts the names of clients where their ids are.
     fn put_names(&self, value: &mut Value) {
         replace(value, &|text| self.ids.get(text).map(|name| json!(name)));
+    }
+}
+
+/// Follows what a case begins with.
+struct Nothing;
+
+impl Follow for Nothing {
+    fn follow(self: Box<Self>, _: Result<(), Unstored>) {}
+
+    fn overdue(&mut self) -> Tell {
+        Box::new(|| {})
     }
 }
 

@@ -1,16 +1,16 @@
 //! What calls have recorded, for people.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::{
     effect::Effect,
     message::Message,
-    plugin::Witnessed,
     selected::Selected,
-    store::{self, Write},
+    store::{self, Key, Write},
     timers::{Timer, owner},
 };
 
@@ -46,8 +46,8 @@ impl fmt::Display for Shown {
 const SENDER: &str = "the sender";
 
 /// The effects of a call, in order.
-pub(crate) fn shown(call: &Witnessed) -> Vec<Shown> {
-    call.effects.iter().map(effect).collect()
+pub(crate) fn shown(effects: &[Effect]) -> Vec<Shown> {
+    effects.iter().map(effect).collect()
 }
 
 fn effect(effect: &Effect) -> Shown {
@@ -130,8 +130,38 @@ fn named(selected: &Selected) -> String {
     text
 }
 
-fn arguments(message: &Message) -> Value {
-    parsed(message.arguments.as_str())
+fn arguments(sent: &Message) -> Value {
+    message(sent.arguments.as_str(), &sent.attachments)
+}
+
+/// A message as cases have it: with its bytes in their places, as `{"$bytes": "…"}` in base64. A text that is no
+/// JSON is shown as it is.
+pub(crate) fn message(arguments: &str, attachments: &[impl AsRef<[u8]>]) -> Value {
+    let Ok(mut value) = serde_json::from_str(arguments) else {
+        return arguments.into();
+    };
+    attach(&mut value, attachments);
+    value
+}
+
+/// Puts bytes into their places, as `{"$bytes": "…"}`.
+pub(crate) fn attach(value: &mut Value, attachments: &[impl AsRef<[u8]>]) {
+    let is_place = value["_placeholder"] == true;
+    let number = value["num"].as_u64().filter(|_| is_place);
+    let number = number.and_then(|number| usize::try_from(number).ok());
+    if let Some(bytes) = number.and_then(|number| attachments.get(number)) {
+        *value = json!({ "$bytes": BASE64_STANDARD.encode(bytes) });
+        return;
+    }
+    match value {
+        Value::Array(values) => values
+            .iter_mut()
+            .for_each(|value| attach(value, attachments)),
+        Value::Object(fields) => fields
+            .values_mut()
+            .for_each(|value| attach(value, attachments)),
+        _ => {}
+    }
 }
 
 /// JSON that was checked when it was recorded.
@@ -140,8 +170,8 @@ fn parsed(json: &str) -> Value {
 }
 
 /// What a call writes to the store, its timers as well.
-pub(crate) fn written(call: &Witnessed) -> Vec<Shown> {
-    let writes = call.writes.iter();
+pub(crate) fn written(writes: &BTreeMap<Key, Write>) -> Vec<Shown> {
+    let writes = writes.iter();
     let shown = writes.map(|(key, write)| {
         let of_timer = owner(key).is_some();
         let to = match of_timer {

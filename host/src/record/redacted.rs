@@ -1,0 +1,393 @@
+//! What is left out of records.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, value::RawValue};
+
+use super::line::{Bytes, Call, Given, Instance};
+
+/// What stands in the place of what is left out.
+pub(crate) const REDACTED: &str = "[redacted]";
+
+/// Fields whose names are one of these, or end with one after `_` or `-`, hold secrets, in whatever JSON they are.
+const SECRET_NAMES: [&str; 14] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "jwt",
+    "authorization",
+    "cookie",
+    "credential",
+    "credentials",
+    "apikey",
+    "api_key",
+    "api-key",
+    "private_key",
+];
+
+/// A path of what is left out besides, like `payload.card.*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub(crate) struct RedactionPath {
+    root: Root,
+    fields: Vec<String>,
+}
+
+/// Where a path is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Root {
+    /// In what a client says of itself when it connects.
+    Auth,
+    /// In what is sent, answered, stored and kept.
+    Payload,
+    /// In the configuration of a plugin.
+    Config,
+}
+
+/// Leaves out what paths name, and secrets.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Redaction(Vec<RedactionPath>);
+
+impl FromStr for RedactionPath {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut parts = text.split('.');
+        let root = match parts.next() {
+            Some("auth") => Root::Auth,
+            Some("payload") => Root::Payload,
+            Some("config") => Root::Config,
+            _ => return Err("a path begins with auth., payload. or config.".to_owned()),
+        };
+        let fields: Vec<String> = parts.map(str::to_owned).collect();
+        match fields.is_empty() || fields.iter().any(String::is_empty) {
+            true => Err("a path names fields, like payload.card.*".to_owned()),
+            false => Ok(Self { root, fields }),
+        }
+    }
+}
+
+impl TryFrom<String> for RedactionPath {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<RedactionPath> for String {
+    fn from(path: RedactionPath) -> Self {
+        path.to_string()
+    }
+}
+
+impl fmt::Display for RedactionPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = match self.root {
+            Root::Auth => "auth",
+            Root::Payload => "payload",
+            Root::Config => "config",
+        };
+        write!(f, "{root}.{}", self.fields.join("."))
+    }
+}
+
+impl Redaction {
+    pub(crate) fn new(paths: Vec<RedactionPath>) -> Self {
+        Self(paths)
+    }
+
+    /// The paths.
+    pub(super) fn paths(&self) -> Vec<RedactionPath> {
+        self.0.clone()
+    }
+
+    /// Leaves it out of what is said of an instance.
+    pub(super) fn instance(&self, instance: &mut Instance) {
+        self.value(Root::Config, &mut instance.config);
+        for answered in &mut instance.answers {
+            self.payload(&mut answered.answer);
+        }
+    }
+
+    /// Leaves it out of a call, and says there whether there was any.
+    pub(super) fn call(&self, call: &mut Call) {
+        let mut redacted = match &mut call.given {
+            Given::Event(sent) | Given::Filter(sent) => {
+                self.raw(Root::Payload, &mut sent.arguments)
+            }
+            Given::Connect(auth) => self.raw(Root::Auth, auth),
+            Given::Disconnect(_) => false,
+            Given::Timer { payload, .. } => self.raw(Root::Payload, payload),
+            Given::Webhook {
+                query,
+                headers,
+                body,
+                ..
+            } => {
+                let pairs = query.iter_mut().chain(headers);
+                let named = pairs.filter(|(name, _)| is_secret(name) || is_signature(name));
+                let mut redacted = false;
+                for (_, value) in named {
+                    REDACTED.clone_into(value);
+                    redacted = true;
+                }
+                redacted | self.bytes(body)
+            }
+        };
+        if let Some(data) = call.connection.as_mut().and_then(|it| it.data.as_mut()) {
+            redacted |= self.raw(Root::Payload, data);
+        }
+        for row in call.before.iter_mut().chain(&mut call.reads) {
+            if let Some(value) = &mut row.value {
+                redacted |= self.bytes(value);
+            }
+        }
+        for answered in &mut call.answers {
+            redacted |= self.payload(&mut answered.with);
+            redacted |= self.payload(&mut answered.answer);
+        }
+        let came = &mut call.came;
+        let values = came.effects.iter_mut().chain(&mut came.writes);
+        for value in values.chain([&mut came.outcome]) {
+            redacted |= self.payload(value);
+        }
+        call.redacted = redacted;
+    }
+
+    /// Leaves it out of something that was sent, answered, stored or kept. True if there was any.
+    pub(crate) fn payload(&self, value: &mut Value) -> bool {
+        self.value(Root::Payload, value)
+    }
+
+    fn value(&self, root: Root, value: &mut Value) -> bool {
+        let mut redacted = false;
+        self.visit(root, value, &mut redacted);
+        redacted
+    }
+
+    fn raw(&self, root: Root, raw: &mut Box<RawValue>) -> bool {
+        let Ok(mut value) = serde_json::from_str::<Value>(raw.get()) else {
+            return false;
+        };
+        let redacted = self.value(root, &mut value);
+        if redacted && let Ok(without) = serde_json::value::to_raw_value(&value) {
+            *raw = without;
+        }
+        redacted
+    }
+
+    /// Bytes that are JSON, or a text.
+    fn bytes(&self, bytes: &mut Bytes) -> bool {
+        let Ok(text) = str::from_utf8(&bytes.0) else {
+            return false;
+        };
+        let mut value = Value::from(text);
+        let redacted = self.value(Root::Payload, &mut value);
+        if redacted && let Value::String(text) = value {
+            bytes.0 = text.into_bytes();
+        }
+        redacted
+    }
+
+    fn visit(&self, root: Root, value: &mut Value, redacted: &mut bool) {
+        match value {
+            Value::Object(fields) => {
+                for (name, value) in fields.iter_mut() {
+                    match is_secret(name) {
+                        true => *redacted |= leave_out(value),
+                        false => self.visit(root, value, redacted),
+                    }
+                }
+            }
+            Value::Array(values) => {
+                if is_secret_header(values) {
+                    *redacted |= leave_out(&mut values[1]);
+                }
+                values
+                    .iter_mut()
+                    .for_each(|value| self.visit(root, value, redacted));
+            }
+            Value::String(text) => *redacted |= self.text(root, text),
+            _ => return,
+        }
+        for path in self.0.iter().filter(|path| path.root == root) {
+            *redacted |= leave_out_at(value, &path.fields);
+        }
+    }
+
+    /// JSON in a text, and tokens.
+    fn text(&self, root: Root, text: &mut String) -> bool {
+        if is_json_web_token(text) {
+            REDACTED.clone_into(text);
+            return true;
+        }
+        if !text.starts_with(['{', '[']) {
+            return false;
+        }
+        let Ok(mut value) = serde_json::from_str::<Value>(text) else {
+            return false;
+        };
+        let redacted = self.value(root, &mut value);
+        if redacted {
+            *text = value.to_string();
+        }
+        redacted
+    }
+}
+
+/// True if there was something else.
+fn leave_out(value: &mut Value) -> bool {
+    let is_there = !value.is_null() && *value != REDACTED;
+    if is_there {
+        *value = REDACTED.into();
+    }
+    is_there
+}
+
+/// What these fields lead to, each in the one before; lists are looked into.
+fn leave_out_at(value: &mut Value, fields: &[String]) -> bool {
+    let Some((name, rest)) = fields.split_first() else {
+        return leave_out(value);
+    };
+    match value {
+        Value::Object(object) => {
+            let mut redacted = false;
+            for (_, value) in object
+                .iter_mut()
+                .filter(|(key, _)| name == "*" || *key == name)
+            {
+                redacted |= leave_out_at(value, rest);
+            }
+            redacted
+        }
+        Value::Array(values) => {
+            let mut redacted = false;
+            for value in values.iter_mut().filter(|value| value.is_object()) {
+                redacted |= leave_out_at(value, fields);
+            }
+            redacted
+        }
+        _ => false,
+    }
+}
+
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let ends = |secret: &&str| {
+        let before = name.strip_suffix(*secret);
+        before.is_some_and(|before| before.is_empty() || before.ends_with(['_', '-']))
+    };
+    // In one word, as JavaScript has it: `accessToken`.
+    let in_one_word = ["accesstoken", "refreshtoken", "idtoken", "clientsecret"];
+    SECRET_NAMES.iter().any(ends) || in_one_word.contains(&&*name)
+}
+
+/// Whoever has the header could send what it is the header of.
+fn is_signature(name: &str) -> bool {
+    name.to_ascii_lowercase().contains("signature")
+}
+
+/// Headers are pairs of names and values.
+fn is_secret_header(pair: &[Value]) -> bool {
+    let [Value::String(name), Value::String(_)] = pair else {
+        return false;
+    };
+    is_secret(name) || is_signature(name)
+}
+
+/// Three parts in base64, of which the first is of JSON.
+fn is_json_web_token(text: &str) -> bool {
+    let is_base64 = |part: &str| {
+        let of_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        !part.is_empty() && part.bytes().all(of_alphabet)
+    };
+    let parts: Vec<&str> = text
+        .strip_prefix("Bearer ")
+        .unwrap_or(text)
+        .split('.')
+        .collect();
+    matches!(&*parts, [head, _, _] if head.starts_with("eyJ")) && parts.into_iter().all(is_base64)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn redacted(paths: &[&str], mut value: Value) -> Value {
+        let paths = paths.iter().map(|path| path.parse().unwrap()).collect();
+        Redaction::new(paths).payload(&mut value);
+        value
+    }
+
+    #[test]
+    fn a_path_is_found_wherever_it_stands() {
+        let card = || json!({ "number": "4111", "cvc": "1" });
+        let none = json!({ "number": REDACTED, "cvc": REDACTED });
+        for (value, expected) in [
+            (json!([{ "card": card() }]), json!([{ "card": none }])),
+            (
+                json!({ "order": { "card": [card()] } }),
+                json!({ "order": { "card": [none] } }),
+            ),
+            (
+                json!({ "value": json!({ "card": card() }).to_string() }),
+                json!({ "value": json!({ "card": none }).to_string() }),
+            ),
+            (json!(["card", 1]), json!(["card", 1])),
+        ] {
+            assert_eq!(redacted(&["payload.card.*", "auth.x"], value), expected);
+        }
+        assert_eq!(
+            redacted(&["config.a", "auth.a"], json!({ "a": 1 })),
+            json!({ "a": 1 })
+        );
+    }
+
+    #[test]
+    fn secrets_are_left_out_always() {
+        for name in [
+            "password",
+            "Token",
+            "access_token",
+            "X-Api-Key",
+            "clientSecret",
+        ] {
+            let value = redacted(&[], json!({ name: "x" }));
+            assert_eq!(value, json!({ name: REDACTED }), "{name}");
+        }
+        for name in ["tokens_left", "key", "secretary", "author"] {
+            let value = json!({ name: "x" });
+            assert_eq!(redacted(&[], value.clone()), value, "{name}");
+        }
+        let headers = json!([["set-cookie", "a=b"], ["content-type", "x"]]);
+        assert_eq!(
+            redacted(&[], headers),
+            json!([["set-cookie", REDACTED], ["content-type", "x"]])
+        );
+        let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
+        assert_eq!(redacted(&[], json!([token])), json!([REDACTED]));
+        assert_eq!(redacted(&[], json!("a.b.c")), json!("a.b.c"));
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        for text in [
+            "",
+            "password",
+            "payload",
+            "payload.",
+            "payload.a..b",
+            "store.x",
+        ] {
+            assert!(text.parse::<RedactionPath>().is_err(), "{text:?}");
+        }
+        let path: RedactionPath = "payload.card.*".parse().unwrap();
+        assert_eq!(path.to_string(), "payload.card.*");
+    }
+}
