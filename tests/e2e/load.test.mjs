@@ -121,7 +121,7 @@ describe('mixlab-load', { concurrency: 1 }, () => {
     t.diagnostic(`its 99th percentile is ${result.good_p99_ratio} times what it is without them`);
   });
 
-  for (const [study, ...args] of [['start'], ['curves', '--only', 'rooms'], ...(FULL ? [['admission']] : [])]) {
+  for (const [study, ...args] of [['start'], ['curves', '--only', 'rooms'], ...(FULL ? [['admission'], ['languages']] : [])]) {
     test(`${study} writes its results`, async (t) => {
       const folder = mkdtempSync(join(tmpdir(), 'mixlab-load-'));
       t.after(() => rmSync(folder, { recursive: true }));

@@ -13,9 +13,7 @@ pub fn everything(peers: &[Peer]) -> Result<()> {
         servers.args(["-p", "mixlab-load-native"]);
     }
     run(servers)?;
-    let mut plugins = Command::new(peer::root().join("target/release/mixlab"));
-    plugins.arg("build");
-    run(in_repository(plugins))?;
+    plugins("mixlab.toml")?;
     let guests = ["-p", "mixlab-guests", "--examples"];
     let target = ["--target", "wasm32-wasip2"];
     run(cargo(
@@ -31,6 +29,13 @@ pub fn everything(peers: &[Peer]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds the plugins of a configuration of this repository.
+pub fn plugins(config: &str) -> Result<()> {
+    let mut build = Command::new(peer::root().join("target/release/mixlab"));
+    build.args(["build", "--config", config]);
+    run(in_repository(build))
 }
 
 /// Whether the Node servers have what they import.

@@ -23,6 +23,7 @@ mod fake;
 mod faults;
 mod figure;
 mod http;
+mod languages;
 mod latency;
 mod machine;
 mod meter;
@@ -66,6 +67,7 @@ use crate::{
     compare::Compare,
     curves::Curves,
     drive::Drive,
+    languages::Languages,
     options::{ServerOptions, duration},
     relay::Relay,
     report::{Format, Report},
@@ -131,6 +133,8 @@ enum Command {
     Admission(Admission),
     /// Measure what it costs to remember.
     Store(Store),
+    /// Measure what an event costs in each language, and what idle scripts cost.
+    Languages(Languages),
     /// Measure what it takes from one server of a cluster to the next.
     Relay(Relay),
 }
@@ -164,6 +168,7 @@ fn run(cli: &Cli) -> Result<u64> {
         Command::Start(start) => Some((start.run(&cli.server, &drive, cli.format)?, 0)),
         Command::Admission(admission) => Some(admission.run(&cli.server, &drive, cli.format)?),
         Command::Store(store) => Some(store.run(&cli.server, &drive, cli.format)?),
+        Command::Languages(languages) => Some(languages.run(&cli.server, &drive, cli.format)?),
         Command::Relay(relay) => Some(relay.run(&cli.server, &drive, cli.format)?),
         _ => None,
     };
@@ -208,6 +213,7 @@ async fn against_target(command: &Command, options: &ServerOptions) -> Result<Re
         | Command::Start(_)
         | Command::Admission(_)
         | Command::Store(_)
+        | Command::Languages(_)
         | Command::Relay(_) => {
             bail!("it starts servers of its own")
         }

@@ -40,6 +40,14 @@ impl Programs {
         }
     }
 
+    /// Builds the plugins of a configuration of this repository, unless there is a program already.
+    pub fn build_plugins(&self, config: &str) -> Result<()> {
+        match self.mixlab {
+            Some(_) => Ok(()),
+            None => build::plugins(config),
+        }
+    }
+
     /// Options to start a server with.
     pub fn server(&self, peer: Peer, options: &ServerOptions) -> Result<ServerOptions> {
         let checkout = || self.before.clone().context("there is no --before");

@@ -36,7 +36,7 @@ const PLUGINS: [usize; 3] = [1, 10, 50];
 const INSTANCES: usize = 50;
 
 /// How long the server may come to rest before its memory is read.
-const REST: Duration = Duration::from_secs(1);
+pub const REST: Duration = Duration::from_secs(1);
 
 /// How often the server is asked whether a new version serves, and for how long.
 const LOOK: Duration = Duration::from_millis(1);
@@ -228,7 +228,7 @@ async fn first_answer(running: &Running) -> Result<()> {
 }
 
 /// Puts a file in place and waits until it serves.
-async fn put(
+pub async fn put(
     bytes: &[u8],
     staging: &Path,
     place: &Path,
@@ -239,10 +239,17 @@ async fn put(
     let before = backend.plugin(name).await?.generation;
     let began = Instant::now();
     fs::rename(staging, place)?;
+    until_newer(name, before, backend).await?;
+    Ok(began.elapsed())
+}
+
+/// Waits until a plugin serves another generation than the one before.
+pub async fn until_newer(name: &str, before: u64, backend: &mut Backend) -> Result<()> {
+    let began = Instant::now();
     loop {
         let state = backend.plugin(name).await?;
         if state.generation > before {
-            return Ok(began.elapsed());
+            return Ok(());
         }
         ensure!(
             began.elapsed() < PATIENCE,
