@@ -67,6 +67,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 -- Lua's numbers are exact up to 2^53 only.
+local MOST = 2 ^ 53 - 1
 local function sum(former, delta)
   local sign, digits = string.match(former, '^([+-]?)0*(%d+)$')
   if not digits then return nil, 'number' end
@@ -81,7 +82,7 @@ local function sum(former, delta)
   return result
 end
 
-local changes, used = {}, {}
+local changes, stale, used = {}, {}, {}
 for bucket, name in ipairs(buckets) do
   used[bucket] = {keys = 0, bytes = 0}
 end
@@ -104,6 +105,7 @@ for _ = 1, number() do
   elseif kind == 'expire' then
     text = nil
     is_changed = former and is_over(former_expires, now)
+    if not is_changed then stale[#stale + 1] = {buckets[bucket] .. '\0' .. key, former_expires or 0} end
   end
   if is_changed and (former or text) then
     local use = used[bucket]
@@ -120,13 +122,17 @@ for _ = 1, number() do
   end
 end
 
+local function bytes_of(name)
+  local bytes = redis.pcall('HGET', BYTES, name)
+  return type(bytes) == 'string' and tonumber(bytes) or 0
+end
 for bucket, use in ipairs(used) do
   if use.keys > 0 then
     local keys = redis.call('ZCARD', keys_of(bucket)) + use.keys
     if keys > tonumber(ARGV[2]) then return came_to('bucket_keys', buckets[bucket]) end
   end
   if use.bytes > 0 then
-    local bytes = tonumber(redis.call('HGET', BYTES, buckets[bucket]) or 0) + use.bytes
+    local bytes = bytes_of(buckets[bucket]) + use.bytes
     if bytes > tonumber(ARGV[3]) then return came_to('bucket_bytes', buckets[bucket]) end
   end
 end
@@ -140,40 +146,62 @@ for bucket, use in ipairs(used) do
     cost = cost + use.bytes + use.keys * (KEY_COST + #name)
   end
 end
-if cost > 0 and tonumber(redis.call('HGET', BYTES, SHARED) or 0) + cost > tonumber(ARGV[4]) then
+if cost > 0 and bytes_of(SHARED) + cost > tonumber(ARGV[4]) then
   return came_to('shared_bytes')
 end
 
+-- By the clock: of numbers of a time before Redis lost what it had, or before another Redis took over that had not got all,
+-- none comes again.
+local former = redis.pcall('GET', LAST)
+former = type(former) == 'string' and tonumber(former) or 0
+if former ~= former or former >= MOST then former = 0 end
+local last = string.format('%.0f', math.max(former + 1, time[1] * 1000000 + time[2]))
 -- The first of what is written: Redis without memory refuses this one, and then nothing has happened.
-local last = redis.call('INCR', LAST)
-if last == 1 then
-  -- No number of a time before Redis lost what it had comes again.
-  last = time[1] * 1000000 + time[2]
-  redis.call('SET', LAST, string.format('%.0f', last))
+redis.call('SET', LAST, last)
+-- From here on nothing may fail, or half of the writes would have happened. What is under one of the other keys and is
+-- nothing of the store's goes.
+local function put(command, key, ...)
+  local done = redis.pcall(command, key, ...)
+  if type(done) ~= 'table' or not done.err then return end
+  if string.find(done.err, 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
+  redis.call(command, key, ...)
 end
-last = string.format('%.0f', last)
 for _, change in ipairs(changes) do
   local rows, keys, key = rows_of(change.bucket), keys_of(change.bucket), change.key
   local full = buckets[change.bucket] .. '\0' .. key
   if string.sub(full, 1, 5) == 'host/' and change.expires == 0 then
-    redis.call('XADD', NEWS, 'MAXLEN', '~', 100000, '*', 'key', full)
+    put('XADD', NEWS, 'MAXLEN', '~', 100000, '*', 'key', full)
   end
-  if change.expired > 0 then redis.call('ZREM', EXPIRIES, full) end
+  if change.expired > 0 then put('ZREM', EXPIRIES, full) end
   if change.text then
     local expires = string.format('%.0f', change.expires)
     redis.call('HSET', rows, key, last .. ' ' .. expires .. ' ' .. change.text)
-    if not change.was then redis.call('ZADD', keys, 0, key) end
-    if change.expires > 0 then redis.call('ZADD', EXPIRIES, expires, full) end
+    if not change.was then put('ZADD', keys, 0, key) end
+    if change.expires > 0 then put('ZADD', EXPIRIES, expires, full) end
   else
     redis.call('HDEL', rows, key)
-    redis.call('ZREM', keys, key)
+    put('ZREM', keys, key)
+  end
+end
+-- Keys whose time is not over, or that are gone: what was noted of their time was not so.
+for _, noted in ipairs(stale) do
+  local full, expires = unpack(noted)
+  if expires > 0 then
+    put('ZADD', EXPIRIES, string.format('%.0f', expires), full)
+  else
+    put('ZREM', EXPIRIES, full)
+  end
+end
+local function count(name, more)
+  local bytes = math.max(bytes_of(name) + more, 0)
+  if bytes == 0 then
+    put('HDEL', BYTES, name)
+  else
+    put('HSET', BYTES, name, string.format('%.0f', bytes))
   end
 end
 for bucket, use in ipairs(used) do
-  if use.bytes ~= 0 then
-    local bytes = redis.call('HINCRBY', BYTES, buckets[bucket], use.bytes)
-    if bytes <= 0 then redis.call('HDEL', BYTES, buckets[bucket]) end
-  end
+  if use.bytes ~= 0 then count(buckets[bucket], use.bytes) end
 end
-if cost ~= 0 then redis.call('HINCRBY', BYTES, SHARED, cost) end
+if cost ~= 0 then count(SHARED, cost) end
 return came_to('done')

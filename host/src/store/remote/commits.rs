@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use redis::{Cmd, Pipeline, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::sync::{Notify, oneshot};
 
-use super::is_refused;
+use super::{
+    is_refused,
+    script::{Request, Scripts},
+};
 use crate::{
     config,
     store::{
@@ -39,10 +42,11 @@ struct Waiting {
 /// One commit.
 pub(super) struct Commit {
     /// None if Redis has nothing to do for it: it keeps its place among the others.
-    command: Option<Cmd>,
+    request: Option<Request>,
     since: Instant,
     was_sent: bool,
     pending: Box<dyn Pending>,
+    /// None if nobody waits for it any more: they were told that nobody knows.
     counted: Option<Counted>,
 }
 
@@ -66,14 +70,15 @@ pub(super) trait Pending: Send {
     /// It is not.
     fn refused(self: Box<Self>, error: CommitError);
 
-    /// Nobody knows.
-    fn overdue(self: Box<Self>);
+    /// Nobody knows yet. It is committed or refused later, for nobody.
+    fn overdue(&mut self);
 }
 
 /// What follows a commit, and who is told whether it is one.
 pub(super) struct Following<F> {
     follow: Box<F>,
-    told: oneshot::Sender<Result<(), Refused<F>>>,
+    /// Who waits; none if they were told that nobody knows.
+    told: Option<oneshot::Sender<Result<(), Refused<F>>>>,
     /// Keys of the host that it writes.
     of_host: Vec<Key>,
 }
@@ -86,7 +91,7 @@ impl<F: Follow> Following<F> {
     ) -> Self {
         Self {
             follow,
-            told,
+            told: Some(told),
             of_host,
         }
     }
@@ -101,25 +106,32 @@ impl<F: Follow> Pending for Following<F> {
         if !self.of_host.is_empty() {
             written.announce(self.of_host);
         }
-        // Who waits may be gone; what follows does so still.
-        let _ = self.told.send(Ok(()));
+        if let Some(told) = self.told {
+            // Who waits may be gone; what follows does so still.
+            let _ = told.send(Ok(()));
+        }
         tell(self.follow, Ok(()));
     }
 
     fn refused(self: Box<Self>, error: CommitError) {
-        let _ = self.told.send(Err((error, self.follow)));
+        if let Some(told) = self.told {
+            let _ = told.send(Err((error, self.follow)));
+        }
     }
 
-    fn overdue(mut self: Box<Self>) {
+    fn overdue(&mut self) {
         let tell = self.follow.overdue();
+        if let Some(told) = self.told.take() {
+            let _ = told.send(Ok(()));
+        }
         caught(tell);
     }
 }
 
 impl Commit {
-    pub(super) fn new(command: Option<Cmd>, pending: Box<dyn Pending>) -> Self {
+    pub(super) fn new(request: Option<Request>, pending: Box<dyn Pending>) -> Self {
         Self {
-            command,
+            request,
             since: Instant::now(),
             was_sent: false,
             pending,
@@ -132,18 +144,36 @@ impl Commit {
         self.pending.refused(error);
     }
 
-    /// Whether it has waited for so long.
-    pub(super) fn has_waited(&self, patience: Duration) -> bool {
-        self.since.elapsed() >= patience
+    /// Whoever has waited for it for so long is told that nobody knows what becomes of it.
+    pub(super) fn give_up_after(&mut self, patience: Duration) {
+        if self.since.elapsed() >= patience && self.counted.take().is_some() {
+            self.pending.overdue();
+        }
     }
 
-    /// Nobody knows what becomes of it.
-    pub(super) fn overdue(self) {
-        self.pending.overdue();
+    /// Whether somebody waits for it.
+    fn is_waited_for(&self) -> bool {
+        self.counted.is_some()
+    }
+
+    /// What is sent for it.
+    fn command(&self, scripts: &Scripts, config: &config::Store) -> Option<Cmd> {
+        let request = self.request.as_ref()?;
+        Some(match self.is_waited_for() {
+            true => request.command.clone(),
+            false => scripts.settle(request, config),
+        })
     }
 
     /// Redis has said what came of it.
     pub(super) fn answered(self, answer: Result<(), CommitError>, signals: &Signals) {
+        if !self.is_waited_for() {
+            let has_happened = answer.is_ok();
+            tracing::warn!(
+                has_happened,
+                "it is known what became of a call of which nobody knew"
+            );
+        }
         match answer {
             Ok(()) => self.pending.committed(&signals.written),
             Err(error) => self.pending.refused(error),
@@ -210,14 +240,15 @@ pub(super) fn drop_unwanted(commits: &mut Vec<Commit>) {
 pub(super) async fn send(
     redis: &mut MultiplexedConnection,
     commits: &mut [Commit],
+    scripts: &Scripts,
     quota: &config::Store,
 ) -> RedisResult<Vec<Result<(), CommitError>>> {
     let mut pipeline = Pipeline::with_capacity(commits.len());
     pipeline.ignore_errors();
     for commit in &mut *commits {
         commit.was_sent = true;
-        if let Some(command) = &commit.command {
-            pipeline.add_command(command.clone());
+        if let Some(command) = commit.command(scripts, quota) {
+            pipeline.add_command(command);
         }
     }
     let answers: Vec<RedisResult<Vec<String>>> = match pipeline.is_empty() {
@@ -225,7 +256,7 @@ pub(super) async fn send(
         false => pipeline.query_async(redis).await?,
     };
     let mut answers = answers.into_iter();
-    let answer = |commit: &Commit| match &commit.command {
+    let answer = |commit: &Commit| match &commit.request {
         Some(_) => answers
             .next()
             .map_or(Ok(Err(CommitError::Conflict)), |answer| {

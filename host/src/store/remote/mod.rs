@@ -6,7 +6,8 @@
 //! follows is performed in that order ([`commits`]).
 //!
 //! While Redis is away, what reads or writes fails at once. Of a commit that was sent and not answered, the
-//! script leaves word in Redis, so that it can be sent again and happens once.
+//! script leaves word in Redis, so that it can be sent again and happens once. One that took too long, so that its client
+//! was told that nobody knows, is not sent again: what came of it is asked for, and if that is nothing yet, it stays so.
 
 mod commits;
 mod names;
@@ -249,14 +250,14 @@ impl Remote {
             Err(error) => return Committing::Over(Err((error, follow))),
         };
         let scripts = &self.scripts;
-        let command = transaction
+        let request = transaction
             .has_to_be_validated()
             .then(|| scripts.commit(transaction, &self.names, &line, &self.config));
         let of_host = transaction.writes().keys().filter(|key| key.is_of_host());
         let of_host = of_host.cloned().collect();
         let (told, tells) = oneshot::channel();
         let following = Following::new(follow, told, of_host);
-        let commit = Commit::new(command, Box::new(following));
+        let commit = Commit::new(request, Box::new(following));
         if let Err(commit) = self.commits.push(commit) {
             commit.refuse(CommitError::Unavailable("the store is closed".into()));
         }
@@ -265,7 +266,7 @@ impl Remote {
             self.refuse_waiting();
         }
         Committing::Later(Box::pin(async move {
-            // It is dropped when nobody knows what becomes of it, and that has been told.
+            // It is dropped with the store, which nobody waits for.
             tells.await.unwrap_or(Ok(()))
         }))
     }
@@ -308,9 +309,8 @@ impl Remote {
             } else {
                 tracing::debug!(%error, "the store's Redis is away still");
             }
-            let give_up = |commit: &mut Commit| commit.has_waited(self.config.commit_timeout);
-            for commit in kept.sent.extract_if(.., give_up) {
-                commit.overdue();
+            for commit in &mut kept.sent {
+                commit.give_up_after(self.config.commit_timeout);
             }
             self.refuse_waiting();
             sleep(PAUSE).await;
@@ -357,7 +357,7 @@ impl Remote {
         sent: &mut Vec<Commit>,
     ) -> RedisResult<()> {
         commits::drop_unwanted(sent);
-        let answers = commits::send(redis, sent, &self.config).await?;
+        let answers = commits::send(redis, sent, &self.scripts, &self.config).await?;
         for (commit, answer) in sent.drain(..).zip(answers) {
             commit.answered(answer, &self.signals);
         }
@@ -439,7 +439,7 @@ impl Remote {
         let Some(line) = self.line.load_full() else {
             return Ok(());
         };
-        let expired: Vec<String> = redis::cmd("ZRANGEBYSCORE")
+        let expired: Vec<Vec<u8>> = redis::cmd("ZRANGEBYSCORE")
             .arg(self.names.expiries())
             .arg("-inf")
             .arg(line.there(now()))
@@ -448,10 +448,22 @@ impl Remote {
             .arg(EXPIRED_AT_ONCE)
             .query_async(redis)
             .await?;
-        if expired.is_empty() {
+        let (mut keys, mut others) = (Vec::new(), Vec::new());
+        for expired in expired {
+            match str::from_utf8(&expired) {
+                Ok(key) if key.contains('\0') => keys.push(Key::parse(key)),
+                _ => others.push(expired),
+            }
+        }
+        if !others.is_empty() {
+            // They would be in the way of keys.
+            let mut remove = redis::cmd("ZREM");
+            remove.arg(self.names.expiries()).arg(others);
+            remove.query_async::<redis::Value>(redis).await?;
+        }
+        if keys.is_empty() {
             return Ok(());
         }
-        let keys: Vec<_> = expired.iter().map(|key| Key::parse(key)).collect();
         let expire = self.scripts.expire(&keys, &self.names, &self.config);
         match expire.query_async::<redis::Value>(redis).await {
             Err(error) if !is_refused(&error) => Err(error),

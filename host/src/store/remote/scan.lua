@@ -10,7 +10,7 @@ repeat
   local rows = #page > 0 and redis.call('HMGET', KEYS[1], unpack(page)) or {}
   for index, key in ipairs(page) do
     local commit, expires, at = parts(rows[index])
-    local is_live = not is_over(expires, now)
+    local is_live = commit ~= '0' and not is_over(expires, now)
     if is_live then
       room = room - #key - (#rows[index] - at + 1)
       is_cut = room < 0

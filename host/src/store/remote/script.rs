@@ -20,10 +20,26 @@ use crate::{
 /// milliseconds.
 const REMEMBERED: u64 = 60_000;
 
+/// What came of a commit. If that is nothing yet, it is refused when it comes: a connection that is lost may still bring
+/// it in.
+const SETTLE: &str = r"
+local came = redis.call('GET', KEYS[1])
+if came then return {came} end
+redis.call('SET', KEYS[1], 'conflict', 'PX', ARGV[1])
+return {'conflict'}";
+
 /// The scripts, which have their hashes.
 pub(super) struct Scripts {
     pub(super) scan: Script,
     commit: Script,
+    settle: Script,
+}
+
+/// Has Redis commit a transaction.
+pub(super) struct Request {
+    pub command: Cmd,
+    /// The key of what came of it.
+    name: String,
 }
 
 impl Scripts {
@@ -34,13 +50,23 @@ impl Scripts {
                 include_str!("rows.lua"),
                 include_str!("commit.lua")
             )),
+            settle: Script::new(SETTLE),
         }
     }
 
     pub(super) async fn load(&self, redis: &mut MultiplexedConnection) -> RedisResult<()> {
         self.scan.load_async(redis).await?;
         self.commit.load_async(redis).await?;
+        self.settle.load_async(redis).await?;
         Ok(())
+    }
+
+    /// What asks what came of a commit. One that has not happened by then never does.
+    pub(super) fn settle(&self, request: &Request, config: &config::Store) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(self.settle.get_hash()).arg(1);
+        command.arg(&request.name).arg(remembered(config));
+        command
     }
 
     /// What commits a transaction.
@@ -50,27 +76,32 @@ impl Scripts {
         names: &Names,
         line: &Line,
         config: &config::Store,
-    ) -> Cmd {
-        let mut request = Request::new(names);
+    ) -> Request {
+        let mut arguments = Arguments::new(names);
         for (key, number) in transaction.expected() {
-            let bucket = request.bucket(key);
-            let expected = request.expected.word(bucket);
+            let bucket = arguments.bucket(key);
+            let expected = arguments.expected.word(bucket);
             expected.word(key.name()).word(number).next();
         }
         for (key, at) in transaction.reads() {
-            let bucket = request.bucket(key);
-            request.reads.word(bucket).word(key.name()).word(at).next();
+            let bucket = arguments.bucket(key);
+            arguments
+                .reads
+                .word(bucket)
+                .word(key.name())
+                .word(at)
+                .next();
         }
         for range in transaction.ranges() {
-            let bucket = request.bucket(&range.prefix);
+            let bucket = arguments.bucket(&range.prefix);
             let (from, to) = bounds(range);
             let Some(stood) = &range.stood else { continue };
-            request.ranges.word(bucket).bytes(from).bytes(to);
-            request.ranges.word(stood.count).word(&stood.hash).next();
+            arguments.ranges.word(bucket).bytes(from).bytes(to);
+            arguments.ranges.word(stood.count).word(&stood.hash).next();
         }
         for (key, write) in transaction.writes() {
-            let bucket = request.bucket(key);
-            let writes = request.writes.word(bucket).word(key.name());
+            let bucket = arguments.bucket(key);
+            let writes = arguments.writes.word(bucket).word(key.name());
             match write {
                 Write::Set(value) => {
                     let expires = value.expires.map_or(0, |expires| line.there(expires));
@@ -81,23 +112,23 @@ impl Scripts {
             }
             .next();
         }
-        request.into_command(&self.commit, config)
+        arguments.into_request(&self.commit, config)
     }
 
     /// What deletes keys if their time is over.
     pub(super) fn expire(&self, keys: &[Key], names: &Names, config: &config::Store) -> Cmd {
-        let mut request = Request::new(names);
+        let mut arguments = Arguments::new(names);
         for key in keys {
-            let bucket = request.bucket(key);
-            let writes = request.writes.word(bucket).word(key.name());
+            let bucket = arguments.bucket(key);
+            let writes = arguments.writes.word(bucket).word(key.name());
             writes.word("expire").word("").word(0).next();
         }
-        request.into_command(&self.commit, config)
+        arguments.into_request(&self.commit, config).command
     }
 }
 
 /// What a commit's script is given.
-struct Request<'a> {
+struct Arguments<'a> {
     names: &'a Names,
     /// Buckets, by the places that the script knows them by.
     buckets: Vec<String>,
@@ -130,7 +161,7 @@ impl Words {
     }
 }
 
-impl<'a> Request<'a> {
+impl<'a> Arguments<'a> {
     fn new(names: &'a Names) -> Self {
         Self {
             names,
@@ -154,18 +185,18 @@ impl<'a> Request<'a> {
         self.buckets.len()
     }
 
-    fn into_command(self, script: &Script, config: &config::Store) -> Cmd {
+    fn into_request(self, script: &Script, config: &config::Store) -> Request {
         let Self { names, buckets, .. } = self;
+        let name = names.commit(&id::random());
         let mut command = redis::cmd("EVALSHA");
         command.arg(script.get_hash()).arg(6 + 2 * buckets.len());
-        command.arg(names.last()).arg(names.commit(&id::random()));
+        command.arg(names.last()).arg(&name);
         command.arg(names.sum()).arg(names.bytes());
         command.arg(names.expiries()).arg(names.news());
         for bucket in &buckets {
             command.arg(names.values(bucket)).arg(names.keys(bucket));
         }
-        let wait = u64::try_from(config.commit_timeout.as_millis()).unwrap_or(u64::MAX);
-        command.arg(wait.saturating_add(REMEMBERED));
+        command.arg(remembered(config));
         command.arg(config.bucket_keys);
         command.arg(config.bucket_bytes.bytes());
         command.arg(config.shared_bytes.bytes());
@@ -176,6 +207,12 @@ impl<'a> Request<'a> {
                 command.arg(word);
             }
         }
-        command
+        Request { command, name }
     }
+}
+
+/// For how long what came of a commit is kept, in milliseconds.
+fn remembered(config: &config::Store) -> u64 {
+    let wait = u64::try_from(config.commit_timeout.as_millis()).unwrap_or(u64::MAX);
+    wait.saturating_add(REMEMBERED)
 }
