@@ -16,7 +16,7 @@ const SIGNED = { env: { MIXLAB_CLUSTER__SECRET: SECRET } };
 /** What somebody who can write to Redis has all clients told. */
 const forge = (redis, data, ...more) => {
   const json = JSON.stringify({ packet: { type: 2, data: ['told', data] }, opts: { rooms: [], except: [], flags: {} } });
-  return redis.send('XADD', 'socket.io', '*', 'uid', 'emitter', 'nsp', '/', 'type', '3', 'data', `'${json}'`, ...more);
+  return redis.send('XADD', 'socket.io', '*', 'uid', 'emitter', 'nsp', '/', 'type', '3', 'data', json, ...more);
 };
 
 /** Servers do all that they do over Redis: broadcasts, what they ask each other, and clients that come back. */
@@ -101,4 +101,26 @@ test('a user of Redis who may no more than the documents say is enough', async (
   await servers[1].stop();
   // Whatever was refused is there, whoever went on without it.
   assert.equal(await redis.send('ACL', 'LOG'), '*0\r\n');
+});
+
+test('a client of one cluster is nobody in another one with the same Redis', async (t) => {
+  const redis = await startRedis(t);
+  const start = (prefix) => startMember(t, redis, { config: `[cluster]\nprefix = "${prefix}"\n` });
+  const [one, other] = await Promise.all([start('one'), start('other')]);
+  const socket = await connect(t, one, { reconnection: true, reconnectionDelay: 50 });
+  await call(socket, { call: 'join', room: 'secret' });
+  const { id, _pid: pid } = socket;
+  const written = async () => {
+    const [, session = ''] = (await redis.send('GET', `sio:session:${pid}`)).split('\r\n');
+    return Buffer.from(session, 'base64').includes('secret');
+  };
+  await until(written, { message: 'other servers know of it' });
+  socket.io.uri = other.url;
+  const back = new Promise((resolve) => socket.once('connect', resolve));
+  socket.io.engine.close();
+  await back;
+  assert.equal(socket.recovered, false);
+  assert.notEqual(socket.id, id);
+  assert.deepEqual(await call(await connect(t, other), { call: 'find', rooms: ['secret'] }), []);
+  assert.ok(await written(), 'and it is there still for its own');
 });

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use parking_lot::Mutex;
-use redis::{Pipeline, RedisResult, Script, aio::MultiplexedConnection};
+use redis::{Pipeline, RedisResult, Script, Value, aio::MultiplexedConnection};
 use tokio::{
     sync::{Notify, watch},
     time::{Instant, MissedTickBehavior, interval},
@@ -46,6 +46,10 @@ local said = redis.call('ZSCORE', KEYS[1], ARGV[1])
 redis.call('ZADD', KEYS[1], now, ARGV[1])
 redis.call('PEXPIRE', KEYS[1], gone + max_age)
 local was_gone = not said or now - said > gone
+-- Redis' clock has been set back, or another Redis has taken over.
+for _, early in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. now, '+inf')) do
+    redis.call('ZADD', KEYS[1], now, early)
+end
 local silent = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now - gone - 1)
 return {silent, redis.call('ZRANGEBYSCORE', KEYS[1], now - gone, '+inf'), was_gone and 1 or 0}
 ";
@@ -59,8 +63,8 @@ local gone, own, visit, after, max_age = ARGV[1], ARGV[2], ARGV[3], tonumber(ARG
 local said = redis.call('ZSCORE', KEYS[1], gone)
 if said and now - said <= after then return nil end
 if redis.call('HDEL', KEYS[2], visit) == 0 then return nil end
-local session = redis.call('GET', KEYS[4])
-if not session then return nil end
+local session = redis.pcall('GET', KEYS[4])
+if type(session) ~= 'string' then return nil end
 redis.call('HSET', KEYS[3], visit, 0)
 redis.call('PEXPIRE', KEYS[3], max_age)
 if redis.call('GET', KEYS[5]) == gone then redis.call('SET', KEYS[5], own, 'PX', max_age) end
@@ -179,6 +183,10 @@ impl Cluster {
                     self.link.forget_shared().await;
                 }
                 Ok((gone, names, was_gone)) => {
+                    if was_gone {
+                        // Redis' clock may have been set ahead: then so were all others, until they say otherwise.
+                        since = Instant::now();
+                    }
                     let is_sure = !was_gone && since.elapsed() > GONE;
                     self.ends.heard_of.send_replace(names.clone());
                     if was_gone {
@@ -248,9 +256,11 @@ impl Cluster {
             let mut scan = redis::cmd("HSCAN");
             scan.arg(key(&self.link, gone)).arg(cursor);
             scan.arg("COUNT").arg(BATCH);
-            let (next, visits): (u64, Vec<(String, u8)>) = scan.query_async(&mut redis).await?;
+            let (next, visits): (u64, Vec<(Vec<u8>, Value)>) = scan.query_async(&mut redis).await?;
             for batch in visits.chunks(BATCH) {
-                let visits = batch.iter().map(|(visit, _)| &**visit);
+                let visits = batch
+                    .iter()
+                    .filter_map(|(visit, _)| str::from_utf8(visit).ok());
                 let claimed = self.claim(&mut redis, gone, visits).await?;
                 told += claimed.len();
                 let ends = claimed.into_iter().map(|claimed| self.tell(claimed, tell));
@@ -282,6 +292,8 @@ impl Cluster {
         visits: impl Iterator<Item = &'a str>,
     ) -> RedisResult<Vec<Claimed>> {
         let mut pipeline = Pipeline::new();
+        // One that cannot be claimed is no reason not to tell of those that were.
+        pipeline.ignore_errors();
         let mut asked = Vec::new();
         for visit in visits {
             let Some((pid, _)) = visit.rsplit_once('.') else {
@@ -299,12 +311,15 @@ impl Cluster {
             command.arg(self.sessions.max_age().as_millis() as u64);
             asked.push(visit);
         }
-        let answered: Vec<Option<String>> = pipeline.query_async(redis).await?;
+        let answered: Vec<RedisResult<Option<Vec<u8>>>> = pipeline.query_async(redis).await?;
         let claimed = asked.into_iter().zip(answered);
-        let claimed = claimed.filter_map(|(visit, session)| {
+        let claimed = claimed.filter_map(|(visit, answer)| {
+            let session = answer.ok()??;
             Some(Claimed {
                 visit: visit.to_owned(),
-                carried: self.sessions.read(&session?),
+                carried: str::from_utf8(&session)
+                    .ok()
+                    .and_then(|session| self.sessions.read(session)),
             })
         });
         Ok(claimed.collect())

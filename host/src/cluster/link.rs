@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use redis::{
-    RedisResult, Value,
+    RedisError, RedisResult, Value,
     aio::{MultiplexedConnection, PubSub},
 };
 use tokio::sync::{Mutex as AsyncMutex, watch};
@@ -73,6 +73,11 @@ impl Link {
     /// A new connection, for requests that are answered at once.
     pub(super) async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         self.access.connect(ANSWER).await
+    }
+
+    /// Whether a Redis that has said so has to be looked for anew.
+    pub(super) fn is_elsewhere(&self, error: &RedisError) -> bool {
+        self.access.is_elsewhere(error)
     }
 
     /// A new connection, for requests that wait for entries.

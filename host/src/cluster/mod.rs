@@ -158,21 +158,23 @@ impl Cluster {
         let seal = config.secret.as_ref().map(Seal::new);
         let signing = Arc::new(Signing::new(config));
         let own = config.address.clone().zip(seal);
+        let link = Link::new(url, config);
+        let sessions = Sessions::new(recovery.max_age, signing.clone(), link.prefix.clone());
         Some(Arc::new(Self {
-            link: Link::new(url, config),
+            link,
             queue: Queue::new(config.queue_bytes.as_usize()),
             asking: shared::Asking::default(),
             turns: shared::Turns::new(),
             serial: config.serial,
             channels: Channels::new(),
-            signing: signing.clone(),
+            signing,
             census: Census::default(),
             ends: Ends::new(),
             servers: Servers::new(own),
             elders: Elders::default(),
             accept: config.accept.clone(),
             inbound: Inbound::default(),
-            sessions: Sessions::new(recovery.max_age, signing),
+            sessions,
             read_up_to: AtomicU64::default(),
             closed: CancellationToken::new(),
             on_loss: config.on_loss,
@@ -213,6 +215,10 @@ impl Cluster {
     ) -> RedisResult<Recalled> {
         if self.queue.is_ahead() {
             // Clients here have got what is still to come in the order of the stream.
+            return Ok(Recalled::Nowhere);
+        }
+        if !self.queue.has_room() {
+            // All servers are to be told who is back.
             return Ok(Recalled::Nowhere);
         }
         if self.sessions.is_waiting(pid) {

@@ -4,7 +4,7 @@
 //! It is written while a connection lives, some at once and soon after each change: a server that is killed
 //! says no goodbye.
 
-use std::{collections::hash_map::Entry, sync::Arc, time::Duration};
+use std::{borrow::Cow, collections::hash_map::Entry, sync::Arc, time::Duration};
 
 use ahash::{HashMap, HashSet};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -47,6 +47,8 @@ pub(crate) struct Sessions {
     /// How long a client may be away.
     max_age: Duration,
     signing: Arc<Signing>,
+    /// The cluster's prefix: others in this Redis have their sessions under the same keys.
+    prefix: Arc<str>,
     waiting: Mutex<Waiting>,
     more: Notify,
     /// More than events is to be written.
@@ -105,6 +107,9 @@ struct Session<'a> {
     data: Option<HashMap<String, &'a RawValue>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mixlab: Option<Own>,
+    /// The cluster that it was in, if that is known.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    cluster: Option<Cow<'a, str>>,
 }
 
 /// The connections that are here.
@@ -121,10 +126,11 @@ pub(crate) trait Here {
 
 impl Sessions {
     /// Nothing yet; clients may be away for so long.
-    pub(super) fn new(max_age: Duration, signing: Arc<Signing>) -> Self {
+    pub(super) fn new(max_age: Duration, signing: Arc<Signing>, prefix: Arc<str>) -> Self {
         Self {
             max_age,
             signing,
+            prefix,
             waiting: Mutex::default(),
             more: Notify::new(),
             urgent: Notify::new(),
@@ -315,10 +321,7 @@ impl Sessions {
                     command.arg(keep.get_hash()).arg(4);
                     command.arg(session).arg(its_events).arg(whose).arg(&owed);
                     command.arg(server).arg(max_age).arg(MAX_EVENTS);
-                    command.arg(
-                        more.then(|| write(carried, &self.signing))
-                            .unwrap_or_default(),
-                    );
+                    command.arg(more.then(|| self.to_text(carried)).unwrap_or_default());
                     let here = carried.own.as_ref().filter(|own| *more && own.is_here);
                     let visit = here.map(|own| ends::field(&carried.pid, own.visit));
                     command.arg(visit.unwrap_or_default());
@@ -347,12 +350,60 @@ impl Sessions {
         let mut get = redis::cmd("GET");
         get.arg(key(link, pid));
         let text: Option<String> = get.query_async(redis).await?;
-        Ok(text.and_then(|text| read(&text, &self.signing)))
+        Ok(text.and_then(|text| self.read(&text)))
     }
 
-    /// Reads what is kept of a connection.
+    /// A connection as it is kept.
+    fn to_text(&self, carried: &Carried) -> String {
+        let json = |(plugin, json): &'_ (Arc<str>, Arc<str>)| {
+            let json = serde_json::from_str::<&RawValue>(json)
+                .ok()
+                .map(ToOwned::to_owned);
+            json.map(|json| (plugin.to_string(), json))
+        };
+        let data: HashMap<String, Box<RawValue>> = carried.data.iter().filter_map(json).collect();
+        let session = Session {
+            sid: carried.id.clone(),
+            pid: carried.pid.clone(),
+            rooms: carried.rooms.clone(),
+            data: Some(
+                data.iter()
+                    .map(|(plugin, json)| (plugin.clone(), &**json))
+                    .collect(),
+            ),
+            mixlab: carried.own.clone(),
+            cluster: Some(Cow::Borrowed(&self.prefix)),
+        };
+        let json = serde_json::to_string(&session).expect("texts and JSON always serialise");
+        STANDARD.encode(self.signing.sign(SESSION, msgpack::pack(&json, &[])))
+    }
+
+    /// Reads what is kept of a connection. What cannot be read, or is another cluster's, is nothing that a client could
+    /// have back.
     pub(super) fn read(&self, text: &str) -> Option<Carried> {
-        read(text, &self.signing)
+        let packed = STANDARD.decode(text).ok()?;
+        let packed = self.signing.open(SESSION, &packed)?;
+        let json = msgpack::unpack(&packed).ok()?.json;
+        let Session {
+            sid,
+            pid,
+            rooms,
+            data,
+            mixlab,
+            cluster,
+        } = serde_json::from_str(&json).ok()?;
+        if mixlab.is_some() && cluster.as_deref() != Some(&*self.prefix) {
+            return None;
+        }
+        let data = data.unwrap_or_default().into_iter();
+        let data = data.map(|(plugin, json)| (plugin.into(), json.get().into()));
+        Some(Carried {
+            pid,
+            id: sid,
+            rooms,
+            data: data.collect(),
+            own: mixlab,
+        })
     }
 
     /// Takes a connection as it was `found`: nobody else has it any more.
@@ -391,7 +442,8 @@ impl Sessions {
             .iter()
             .map(|bytes| OwnEvent::read(self.signing.open_event(pid, bytes)?))
             .collect();
-        Ok(read(&session, &self.signing)
+        Ok(self
+            .read(&session)
             .zip(events)
             .map(|(carried, events)| Kept {
                 carried,
@@ -409,18 +461,25 @@ pub(super) fn keys(link: &Link, pid: &str) -> [String; 3] {
 }
 
 /// Keeps a connection, unless another server has it: one that was held up does not write over what is newer.
-/// Plugins are to hear of the end of one that is here.
+/// Plugins are to hear of the end of one that is here. What is under a key and is nothing of a server's goes: it would
+/// hold up what is written of all other connections.
 const KEEP: &str = r"
-local server = redis.call('GET', KEYS[3])
+local function put(command, key, ...)
+    local done = redis.pcall(command, key, ...)
+    if type(done) ~= 'table' or not done.err then return done end
+    if string.find(done.err, 'WRONGTYPE', 1, true) then redis.call('DEL', key) end
+    return redis.call(command, key, ...)
+end
+local server = put('GET', KEYS[3])
 if server and server ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[3], ARGV[1], 'PX', ARGV[2])
 if ARGV[4] ~= '' then redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[2]) end
 if ARGV[5] ~= '' then
-    redis.call('HSETNX', KEYS[4], ARGV[5], 1)
+    put('HSETNX', KEYS[4], ARGV[5], 1)
     redis.call('PEXPIRE', KEYS[4], ARGV[2])
 end
-for index = 6, #ARGV do redis.call('RPUSH', KEYS[2], ARGV[index]) end
-redis.call('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
+for index = 6, #ARGV do put('RPUSH', KEYS[2], ARGV[index]) end
+put('LTRIM', KEYS[2], -tonumber(ARGV[3]), -1)
 redis.call('PEXPIRE', KEYS[2], ARGV[2])
 return 1";
 
@@ -438,50 +497,4 @@ return {session, events, redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1),
 
 fn key(link: &Link, pid: &str) -> String {
     format!("{}{pid}", link.session_prefix)
-}
-
-fn write(carried: &Carried, signing: &Signing) -> String {
-    let json = |(plugin, json): &'_ (Arc<str>, Arc<str>)| {
-        let json = serde_json::from_str::<&RawValue>(json)
-            .ok()
-            .map(ToOwned::to_owned);
-        json.map(|json| (plugin.to_string(), json))
-    };
-    let data: HashMap<String, Box<RawValue>> = carried.data.iter().filter_map(json).collect();
-    let session = Session {
-        sid: carried.id.clone(),
-        pid: carried.pid.clone(),
-        rooms: carried.rooms.clone(),
-        data: Some(
-            data.iter()
-                .map(|(plugin, json)| (plugin.clone(), &**json))
-                .collect(),
-        ),
-        mixlab: carried.own.clone(),
-    };
-    let json = serde_json::to_string(&session).expect("texts and JSON always serialise");
-    STANDARD.encode(signing.sign(SESSION, msgpack::pack(&json, &[])))
-}
-
-/// What cannot be read is nothing that a client could have back.
-fn read(text: &str, signing: &Signing) -> Option<Carried> {
-    let packed = STANDARD.decode(text).ok()?;
-    let packed = signing.open(SESSION, &packed)?;
-    let json = msgpack::unpack(&packed).ok()?.json;
-    let Session {
-        sid,
-        pid,
-        rooms,
-        data,
-        mixlab,
-    } = serde_json::from_str(&json).ok()?;
-    let data = data.unwrap_or_default().into_iter();
-    let data = data.map(|(plugin, json)| (plugin.into(), json.get().into()));
-    Some(Carried {
-        pid,
-        id: sid,
-        rooms,
-        data: data.collect(),
-        own: mixlab,
-    })
 }

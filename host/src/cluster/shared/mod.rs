@@ -1,5 +1,6 @@
 //! What servers count, keep and take turns at together, while somebody waits for the answer. Where Redis does not give
-//! it soon, each server goes on by itself.
+//! it soon, each server goes on by itself. Where it refuses to, this is so for what it was asked for alone: there may be
+//! something else under a key.
 
 mod requests;
 mod tokens;
@@ -14,10 +15,11 @@ pub(crate) use self::{
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use redis::{RedisResult, aio::MultiplexedConnection};
+use redis::{ErrorKind, RedisError, RedisResult, aio::MultiplexedConnection};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::Cluster;
+use crate::rarely::Rarely;
 
 /// How long somebody waits for an answer of Redis.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -26,10 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Whether Redis is asked.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Asking {
     /// Nobody does before; none while it answers.
     pause: Mutex<Option<Instant>>,
+    refusals: Rarely,
 }
 
 impl Asking {
@@ -51,6 +54,22 @@ impl Asking {
     fn answered(&self, is_answered: bool) {
         *self.pause.lock() = (!is_answered).then(|| Instant::now() + PAUSE);
     }
+
+    /// Redis has answered, if not with what it was asked for.
+    fn is_refused(&self, error: &RedisError) {
+        self.answered(true);
+        self.refusals.say(|| {
+            tracing::warn!(%error, "Redis refuses what servers count or order together: this server goes on by itself there");
+        });
+    }
+}
+
+/// Whether Redis has answered, if not with what it was asked for.
+fn is_answer(error: &RedisError) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Server(_) | ErrorKind::Extension | ErrorKind::UnexpectedReturnType
+    )
 }
 
 impl Cluster {
@@ -73,6 +92,10 @@ impl Cluster {
         let asked = async { ask(self.link.shared().await?).await };
         let answer = match timeout(PATIENCE, asked).await {
             Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) if is_answer(&error) && !self.link.is_elsewhere(&error) => {
+                self.asking.is_refused(&error);
+                return None;
+            }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "Redis does not answer: this server goes on by itself");
                 None

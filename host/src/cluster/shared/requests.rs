@@ -4,11 +4,15 @@ use std::time::Duration;
 
 use redis::Script;
 use sha2::{Digest, Sha256};
+use tokio::time::{Instant, timeout};
 
 use crate::{cluster::Cluster, id};
 
 /// How long a request may be under way. Of a server that has not said by then what came of it, nobody waits for that.
 const LEASE: Duration = Duration::from_secs(30);
+
+/// An answer of Redis that comes so late was held up, with this server: others may have begun the request meanwhile.
+const HELD_UP: Duration = Duration::from_secs(5);
 
 /// What is kept of the requests of one backend, and for how long.
 #[derive(Debug, Clone, Copy)]
@@ -66,12 +70,17 @@ local key, body, id = ARGV[1], ARGV[2], ARGV[3]
 local most, room, kept = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local function count(more)
+    local sum = redis.pcall('INCRBY', bytes, more)
+    if type(sum) == 'number' then return sum end
+    -- There is something else.
+    redis.call('SET', bytes, math.max(more, 0))
+    return math.max(more, 0)
+end
 local function forget(key)
     local request = redis.call('HGET', requests, key)
-    if request and string.sub(request, 1, 4) == 'done' then
-        local answer = string.match(request, '^done %d+ %x+ (.*)$')
-        redis.call('INCRBY', bytes, -(#key + #answer))
-    end
+    local answer = request and string.match(request, '^done %d+ %x+ (.*)$')
+    if answer then count(-(#key + #answer)) end
     redis.call('HDEL', requests, key)
     redis.call('ZREM', came, key)
 end
@@ -82,8 +91,10 @@ end
 local known = redis.call('HGET', requests, key)
 ";
 
-/// Begins a request, or says what is known of it. ARGV, beside those: for how long it may be under way.
+/// Begins a request, or says what is known of it: nothing of one that cannot be read. ARGV, beside those: for how long it
+/// may be under way.
 const BEGIN: &str = r"
+local lease = tonumber(ARGV[7])
 for _, old in ipairs(redis.call('ZRANGEBYSCORE', came, '-inf', now - kept, 'LIMIT', 0, 100)) do
     if old == key then known = false end
     forget(old)
@@ -92,16 +103,17 @@ if known then
     local its, until_when, its_body = string.match(known, '^way (%S+) (%d+) (%x+)$')
     if its then
         if its_body ~= body then return {'reused'} end
-        if its == id then return {'first'} end
-        if tonumber(until_when) > now then return {'before'} end
+        -- One that ends later was begun before Redis' clock was set back.
+        local is_under_way = tonumber(until_when) > now and tonumber(until_when) <= now + lease
+        if its ~= id and is_under_way then return {'before'} end
     else
         local its_body, answer = string.match(known, '^done %d+ (%x+) (.*)$')
-        if its_body ~= body then return {'reused'} end
-        return {'answered', answer}
+        if its_body and its_body ~= body then return {'reused'} end
+        if its_body then return {'answered', answer} end
     end
 end
 redis.call('ZADD', came, now, key)
-note(table.concat({'way', id, string.format('%.0f', now + tonumber(ARGV[7])), body}, ' '))
+note(table.concat({'way', id, string.format('%.0f', now + lease), body}, ' '))
 return {'first'}";
 
 /// Says what came of a request, unless another one has begun since. ARGV, beside those: the answer, if there is one.
@@ -113,18 +125,34 @@ if not answer then
     return
 end
 if not known then redis.call('ZADD', came, now, key) end
+local sum = count(#key + #answer)
 note(table.concat({'done', string.format('%.0f', now), body, answer}, ' '))
-local sum = redis.call('INCRBY', bytes, #key + #answer)
 while redis.call('ZCARD', came) > most or sum > room do
     local oldest = redis.call('ZRANGEBYSCORE', came, '-inf', '+inf', 'LIMIT', 0, 1)[1]
-    if not oldest then break end
+    if not oldest then
+        redis.call('DEL', bytes)
+        break
+    end
     forget(oldest)
-    sum = tonumber(redis.call('GET', bytes))
+    sum = count(0)
 end";
 
 impl Cluster {
     /// What is known of a request of a backend; none if Redis does not say. One that is the first is to be ended.
     pub(crate) async fn begin_request(&self, request: &Request, bounds: Bounds) -> Option<Begun> {
+        loop {
+            let asked = Instant::now();
+            let begun = self.try_to_begin(request, bounds).await;
+            let is_to_be_done = matches!(begun, Some(Begun::First) | None);
+            if !is_to_be_done || asked.elapsed() < HELD_UP {
+                return begun;
+            }
+            // If Redis is away, it is not waited for.
+            let _ = timeout(HELD_UP, self.redis_is_back()).await;
+        }
+    }
+
+    async fn try_to_begin(&self, request: &Request, bounds: Bounds) -> Option<Begun> {
         let begin = Script::new(&[COMMON, BEGIN].concat());
         let mut invocation = self.invoke(&begin, request, bounds);
         invocation.arg(LEASE.as_millis() as u64);

@@ -15,7 +15,10 @@ local now = time[1] * 1000000 + time[2]
 for index, bucket in ipairs(KEYS) do
     local count, interval, burst = unpack(ARGV, 3 * index - 2, 3 * index)
     local token = interval / count
-    local full = tonumber(redis.call('GET', bucket) or 0)
+    local full = redis.pcall('GET', bucket)
+    -- What is no number is no bucket.
+    full = type(full) == 'string' and tonumber(full) or 0
+    if full ~= full then full = 0 end
     -- Redis' clock may have been set back, or another Redis has taken over.
     full = math.min(math.max(full, now), now + burst * token)
     local wait = full - now - (burst - 1) * token

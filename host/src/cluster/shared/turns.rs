@@ -3,7 +3,7 @@
 //! Each call that comes draws a ticket of its server's in Redis, where the tickets of a key stand in a line. Whichever call
 //! here has waited longest for the key uses the first ticket of this server whose turn it is: so it does not matter
 //! which of them drew it. Who gives a ticket back has the server of the next one told. Tickets of a server that has not
-//! been heard of for a while are passed over.
+//! been heard of for a while are passed over. Tickets that Redis has lost are put into the line again by their servers.
 //!
 //! Where Redis is away, calls of this server take their turns among themselves, as they do beside this.
 
@@ -31,7 +31,7 @@ use crate::cluster::{Cluster, asking::channel::within};
 /// A server whose tickets have not been renewed for so long has no turn.
 const LEASE: Duration = Duration::from_secs(5);
 
-/// How often tickets are renewed. So long it takes at most to find out that a message was lost.
+/// How often tickets are renewed. So long it takes at most to find out that a message was lost, or a ticket.
 const RENEW: Duration = Duration::from_secs(1);
 
 /// Pause before the channel is listened to again.
@@ -52,6 +52,9 @@ local function renew()
     redis.call('HSET', leases, server, string.format('%.0f', now + lease))
     for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, 4 * lease) end
 end
+local function enter(number)
+    redis.call('ZADD', line, 'NX', redis.call('INCR', last), server .. ' ' .. number)
+end
 local before = first()
 local function answer()
     while true do
@@ -61,8 +64,13 @@ local function answer()
             return false
         end
         local its, number = string.match(next, '^(%S+) (%d+)$')
-        local ends = redis.call('HGET', leases, its)
-        if ends and tonumber(ends) > now then
+        local ends = its and tonumber(redis.call('HGET', leases, its) or 0)
+        if ends and ends > now + lease then
+            -- Redis' clock has been set back, or another Redis has taken over.
+            ends = now + lease
+            redis.call('HSET', leases, its, string.format('%.0f', ends))
+        end
+        if ends and ends > now then
             if its == server then return number end
             if next ~= before then redis.call('PUBLISH', ARGV[4] .. its, ARGV[5] .. ' ' .. number) end
             return false
@@ -74,7 +82,7 @@ end
 
 /// One more waits for its turn.
 const ENTER: &str = r"
-redis.call('ZADD', line, redis.call('INCR', last), server .. ' ' .. ticket)
+enter(ticket)
 renew()
 return answer()";
 
@@ -83,9 +91,13 @@ const LEAVE: &str = r"
 redis.call('ZREM', line, server .. ' ' .. ticket)
 return answer()";
 
-/// Those of this server are there still.
+/// Those of this server are there still. Redis may have lost some, and others may have passed them over. ARGV, beside
+/// those: all that there are.
 const RENEWED: &str = r"
-if before then renew() end
+for index = 6, #ARGV do
+    if not redis.call('ZSCORE', line, server .. ' ' .. ARGV[index]) then enter(ARGV[index]) end
+end
+if first() then renew() end
 return answer()";
 
 /// The turns that calls of this server wait for, or have.
@@ -162,12 +174,22 @@ impl Turns {
         }
     }
 
-    fn names(&self) -> Vec<Arc<str>> {
-        self.lanes.lock().keys().cloned().collect()
+    /// The tickets of this server, by what they are for.
+    fn tickets(&self) -> Vec<(Arc<str>, Vec<u64>)> {
+        let lanes = self.lanes.lock();
+        let tickets = lanes
+            .iter()
+            .map(|(name, lane)| (name.clone(), lane.tickets()));
+        tickets.collect()
     }
 }
 
 impl Lane {
+    fn tickets(&self) -> Vec<u64> {
+        let waiting = self.waiting.iter().map(|ticket| ticket.number);
+        self.running.iter().copied().chain(waiting).collect()
+    }
+
     /// Takes a ticket whose turn it is.
     fn take_called(&mut self) -> Option<u64> {
         let called = self.waiting.iter().position(|ticket| ticket.is_called)?;
@@ -239,7 +261,9 @@ impl Cluster {
         let runtime = Handle::current();
         let (cluster, lane) = (self.clone(), name.clone());
         runtime.spawn(async move {
-            let called = cluster.tell_turn(&cluster.turns.enter, &lane, number).await;
+            let called = cluster
+                .tell_turn(&cluster.turns.enter, &lane, number, &[])
+                .await;
             match called {
                 Some(Some(called)) => cluster.call_turn(lane, called).await,
                 Some(None) => {}
@@ -284,8 +308,8 @@ impl Cluster {
                 }
                 _ = renew.tick() => {
                     within(sink.ping::<()>()).await?;
-                    for name in self.turns.names() {
-                        match self.tell_turn(&self.turns.renewed, &name, 0).await {
+                    for (name, tickets) in self.turns.tickets() {
+                        match self.tell_turn(&self.turns.renewed, &name, 0, &tickets).await {
                             Some(Some(called)) => self.call_turn(name, called).await,
                             Some(None) => {}
                             None => self.turns.go_on_alone(),
@@ -306,7 +330,7 @@ impl Cluster {
     async fn leave_turn(&self, name: Arc<str>, mut number: u64) {
         loop {
             // Where Redis does not hear it, the ticket is called again, or passed over.
-            let called = self.tell_turn(&self.turns.leave, &name, number).await;
+            let called = self.tell_turn(&self.turns.leave, &name, number, &[]).await;
             match called.flatten() {
                 Some(called) if !self.turns.call(&name, called) => number = called,
                 _ => return,
@@ -314,9 +338,15 @@ impl Cluster {
         }
     }
 
-    /// Tells Redis of a ticket. Answers which one of this server's has its turn by then, if one has; none if Redis
-    /// does not say.
-    async fn tell_turn(&self, script: &Script, name: &str, number: u64) -> Option<Option<u64>> {
+    /// Tells Redis of a ticket, or of all. Answers which one of this server's has its turn by then, if one has; none if
+    /// Redis does not say.
+    async fn tell_turn(
+        &self,
+        script: &Script,
+        name: &str,
+        number: u64,
+        all: &[u64],
+    ) -> Option<Option<u64>> {
         let mut invocation = script.prepare_invoke();
         for what in ["line", "last", "leases"] {
             // One script takes only keys of one slot.
@@ -326,7 +356,7 @@ impl Cluster {
             .arg(self.name())
             .arg(number)
             .arg(LEASE.as_millis() as u64);
-        invocation.arg(self.turn_channel("")).arg(name);
+        invocation.arg(self.turn_channel("")).arg(name).arg(all);
         let ask = async |mut redis| invocation.invoke_async(&mut redis).await;
         self.ask_redis(ask).await
     }
