@@ -339,6 +339,50 @@ test('what would wait for Redis beyond the bound is refused as temporary, and wh
   await until(async () => 'granted' in (await call(socket, { call: 'enter', room: 'hall', data: 'again' }))[0]);
 });
 
+test('however often clients that are present say something while Redis is away, no more waits than may', async (t) => {
+  const redis = await startRedis(t);
+  const server = await start(t, redis, '[cluster]\nqueue_bytes = "8KiB"\non_loss = "hold"');
+  const socket = await user(t, server, 'ada', moving);
+  await enter(socket, 'hall');
+  await redis.stop();
+  await connected(server, false);
+  const bytes = async () => Number((await server.api('GET', '/metrics', undefined, null)).body.match(/^mixlab_cluster_waiting_bytes (\d+)/m)[1]);
+  for (let time = 0; time < 200; time++) {
+    await granted(socket, { call: 'leave', room: 'elsewhere' });
+    await ask(socket, 'authenticate', token({ sub: `u${time % 2}` }));
+  }
+  assert.match((await ask(socket, 'authenticate', token({ sub: 'u7' }))).error?.code ?? 'ok', /^cluster_unavailable$/);
+  for (let time = 0; time < 50; time++) {
+    const back = new Promise((resolve) => socket.once('connect', resolve));
+    drop(socket);
+    await back;
+  }
+  assert.ok((await bytes()) < 16 << 10, `${await bytes()} bytes wait`);
+  await redis.start();
+  await connected(server, true);
+  await until(() => granted(socket, { call: 'members', room: 'hall' }).then(() => true, () => false));
+});
+
+test('a server is ready when it knows who is present by others, or they do not say', async (t) => {
+  const redis = await startRedis(t);
+  const held = await start(t, redis);
+  await connected(held, true);
+  await enter(await user(t, held, 'ada'), 'r');
+  const asks = (server) => until(async () => (await notReady(server)).includes('who is present by other servers'));
+  held.signal('SIGSTOP');
+  const second = await start(t, redis);
+  await asks(second);
+  held.signal('SIGCONT');
+  await until(async () => (await notReady(second)).length === 0);
+  assert.deepEqual(counts(await members(await connect(t, second), 'r')), { ada: 1 });
+  await second.stop();
+  held.signal('SIGSTOP');
+  const third = await start(t, redis);
+  await asks(third);
+  await until(async () => (await notReady(third)).length === 0, { timeout: 30_000, message: 'it does not wait for ever' });
+  held.signal('SIGCONT');
+});
+
 test('entries that no server would send harm nobody, and with a secret change nothing', async (t) => {
   for (const secret of [undefined, 'a-secret-of-the-cluster-that-is-long-enough']) {
     const redis = await startRedis(t);
@@ -356,12 +400,12 @@ test('entries that no server would send harm nobody, and with a secret change no
     ];
     for (const [number, step] of steps.entries()) {
       const data = JSON.stringify({ opts: {}, presence: { server: 'forger', number, step } });
-      await redis.send('XADD', 'socket.io', '*', 'uid', 'forger', 'nsp', '/', 'type', 66, 'data', `'${data}'`);
+      await redis.send('XADD', 'socket.io', '*', 'uid', 'forger', 'nsp', '/', 'type', 66, 'data', data);
     }
     const told = { room: 'r', joined: [{ id: 'x', connections: -1, data: {} }], left: [], updated: [] };
     for (const packet of [['presence', told], ['presence'], ['presence', 7]]) {
       const data = JSON.stringify({ packet: { type: 2, data: packet }, opts: { rooms: ['r'] }, tells: true });
-      await redis.send('XADD', 'socket.io', '*', 'uid', 'forger', 'nsp', '/', 'type', 3, 'data', `'${data}'`);
+      await redis.send('XADD', 'socket.io', '*', 'uid', 'forger', 'nsp', '/', 'type', 3, 'data', data);
     }
     const guest = await user(t, servers[0], 'guest');
     await enter(guest, 'r');

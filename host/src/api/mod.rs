@@ -302,7 +302,8 @@ async fn drain(backend: Backend, State(drain): State<Drain>) -> Result<Response,
 }
 
 /// Ready means that every plugin that is switched on serves what its file holds, that `mixlab.toml`
-/// is in force, that the store takes what is written, that the server is not to leave, and that its own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
+/// is in force, that the store takes what is written, that it is known who is present by other servers, that the
+/// server is not to leave, and that its own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
 /// no client is to bring that about.
 async fn ready(
     State(status): State<Arc<ArcSwap<Status>>>,
@@ -324,6 +325,9 @@ async fn ready(
         .is_some_and(|cluster| !cluster.is_connected)
     {
         problems.push("the cluster's Redis is not connected".to_owned());
+    }
+    if !broadcast.presence().is_known() {
+        problems.push("who is present by other servers".to_owned());
     }
     let missing = providers.missing().into_iter();
     problems.extend(missing.map(|issuer| format!("the keys of {issuer}")));

@@ -205,6 +205,7 @@ impl Connection {
     /// Makes it `user`'s: the rooms of the former identity are left, those of the new one joined.
     pub fn authenticate(&self, user: User) {
         let rooms = user.rooms();
+        let former_who = self.who();
         let former = self.identity.load();
         let mut left = former.user.as_ref().map(User::rooms).unwrap_or_default();
         left.retain(|room| !rooms.contains(room));
@@ -212,9 +213,10 @@ impl Connection {
         self.leave(left);
         self.join(rooms);
         self.has_changed();
-        if self.is_present() {
+        let who = self.who();
+        if self.is_present() && who != former_who {
             let presence = self.adapter.presence();
-            presence.identify(self.namespace(), &self.rooms(), &self.id, &self.who());
+            presence.identify(self.namespace(), &self.rooms(), &self.id, &who);
         }
     }
 
@@ -245,7 +247,8 @@ impl Connection {
         }
     }
 
-    fn is_present(&self) -> bool {
+    /// Whether it has entered rooms.
+    pub(crate) fn is_present(&self) -> bool {
         self.is_present.load(Ordering::Relaxed)
     }
 
@@ -286,8 +289,15 @@ impl Connection {
         // Nobody may enter one in between, and be present where it is not.
         let phase = self.phase.lock();
         if self.is_present() {
+            // Of those that it is not in there is nothing to say.
+            let its = self.adapter.rooms(self.key);
+            let left: Vec<_> = rooms
+                .iter()
+                .filter(|room| its.contains(room))
+                .cloned()
+                .collect();
             let presence = self.adapter.presence();
-            presence.leave(self.namespace(), &rooms, &self.id);
+            presence.leave(self.namespace(), &left, &self.id);
         }
         self.adapter.leave(self.key, self.stream.as_deref(), rooms);
         drop(phase);

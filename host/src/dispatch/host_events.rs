@@ -112,6 +112,11 @@ impl Dispatcher {
                 error.to_wire()
             })
         });
+        // Rooms are told of another user, on all servers.
+        let verified = verified.and_then(|user| match connection.is_present() {
+            true => self.check_room().map(|()| user),
+            false => Ok(user),
+        });
         match verified {
             Ok(user) => {
                 let may_subscribe = self.settings.load().payments.admits(true, &user.roles);
@@ -129,6 +134,12 @@ impl Dispatcher {
                 Err(error)
             }
         }
+    }
+
+    /// Refuses what could not be sent to other servers.
+    fn check_room(&self) -> Result<(), WireError> {
+        let room = self.broadcast.check_room();
+        room.map_err(|full| WireError::temporary("cluster_unavailable", full.to_string()))
     }
 
     fn subscribe_to_payments(&self, connection: &Arc<Connection>) -> Result<Message, WireError> {

@@ -12,7 +12,10 @@ mod table;
 use std::{
     borrow::Cow,
     collections::HashSet,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -78,6 +81,8 @@ pub struct Presence {
     answered: watch::Sender<Option<Answered>>,
     /// Entries were missed, or others have missed this server's.
     interrupted: Notify,
+    /// Whether it has been known who is present by other servers, or it was given up to ask.
+    is_known: AtomicBool,
     complaints: Rarely,
 }
 
@@ -117,6 +122,7 @@ impl Presence {
             changed: Notify::new(),
             answered: watch::Sender::new(None),
             interrupted: Notify::new(),
+            is_known: server.is_none().into(),
             complaints: Rarely::default(),
         }
     }
@@ -429,6 +435,15 @@ impl Presence {
         self.changed.notify_one();
     }
 
+    /// Whether this server, since it has started, has learnt who is present by others, or has given up to.
+    pub(crate) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
+    }
+
+    fn now_known(&self) {
+        self.is_known.store(true, Ordering::Release);
+    }
+
     /// Asks other servers who is present, at the start and whenever entries were lost.
     /// These are the servers that it `hears_of`.
     pub(crate) async fn catch_up(&self, hears_of: watch::Receiver<Vec<String>>) {
@@ -440,6 +455,7 @@ impl Presence {
                     () = sleep(THERE_WITHIN) => {}
                 }
                 self.with_shared(Shared::is_whole);
+                self.now_known();
                 std::future::pending::<()>().await;
             };
             tokio::select! {
@@ -469,6 +485,7 @@ impl Presence {
                 };
             }
             self.with_shared(Shared::tells);
+            self.now_known();
         }
     }
 
