@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PLUGIN, startMember } from '../support/cluster.mjs';
+import { makeAuthority } from '../support/certificates.mjs';
 import { ask, connect } from '../support/client.mjs';
 import { assertAll, call, join, send } from '../support/numbers.mjs';
 import { notReady } from '../support/plugins.mjs';
@@ -15,7 +16,7 @@ const HOLD = { config: '[cluster]\non_loss = "hold"\n', plugins: PLUGINS };
 
 const steps = (socket, ...taken) => ask(socket, 'remembers', null, taken);
 
-const startTwo = (t, redis) => Promise.all([startMember(t, redis, HOLD), startMember(t, redis, HOLD)]);
+const startTwo = (t, redis, options) => Promise.all([1, 2].map(() => startMember(t, redis, { ...HOLD, ...options })));
 
 /** All that servers do over Redis: broadcasts, the store, what they ask each other, clients that come back. */
 async function works(t, [one, other]) {
@@ -81,6 +82,30 @@ test('servers share a Redis by its Unix socket', async (t) => {
   const redis = await startRedis(t);
   await works(t, await startTwo(t, { url: `unix://${redis.socket}` }));
 });
+
+const BY_TLS = {
+  'one Redis': async (t, tls) => ({ url: `rediss://127.0.0.1:${(await startRedis(t, { tls })).secure}` }),
+  'a Redis that Sentinel watches': startWatchedRedis,
+  'a Redis Cluster': (t, tls) => startRedisCluster(t, 'socket.io', tls),
+};
+
+for (const [what, start] of Object.entries(BY_TLS)) {
+  test(`servers share ${what} by TLS, whose certificate they check`, async (t) => {
+    const authority = makeAuthority(t);
+    const redis = await start(t, { ...authority, ...authority.issue() });
+    const servers = await startTwo(t, redis, { env: { SSL_CERT_FILE: authority.path } });
+    await works(t, servers);
+    if (redis.turn) {
+      const [socket, sender] = [await join(t, servers[1]), await connect(t, servers[0])];
+      await redis.turn();
+      await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 0 });
+      await assertAll([socket], 1);
+    }
+    const [mistrusts] = await startTwo(t, redis);
+    await mistrusts.waitForLog(/UnknownIssuer|invalid peer certificate|is lost/);
+    assert.ok((await notReady(mistrusts)).some((it) => it.includes('Redis')));
+  });
+}
 
 test('what is no URL of a Redis is refused, and how it is written is said', async (t) => {
   for (const [url, says] of [

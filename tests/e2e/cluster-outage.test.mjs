@@ -179,6 +179,24 @@ test('clients of a server that was behind for longer than entries are kept start
   assert.equal(clients[0].id, ids[0]);
 });
 
+test('clients that miss some of what waited for Redis, as it was more than entries are kept, start afresh', async (t) => {
+  const redis = await startRedis(t);
+  const { servers, clients, emit } = await pair(t, redis, 'max_entries = 10');
+  const ids = clients.map((socket) => socket.id);
+  for (const socket of clients) socket.io.reconnection(true);
+  await redis.stop();
+  await lost(servers, true);
+  for (let number = 0; number < 3000; number++) await emit(0, number);
+  await until(() => told(clients[0]).length === 3000);
+  await redis.start();
+  await lost(servers, false);
+  await until(() => clients[1].connected && clients[1].id !== ids[1], { timeout: 30_000, message: 'it starts afresh' });
+  assert.equal(clients[1].recovered, false);
+  // Who had it all is not told again.
+  await until(async () => (await servers[0].api('GET', '/metrics', undefined, null)).body.includes('mixlab_cluster_waiting_entries 0'));
+  assert.deepEqual(told(clients[0]), Array.from({ length: 3000 }, (_, number) => number));
+});
+
 test('a client that got something before it was in the stream begins afresh elsewhere, and has it once', async (t) => {
   const redis = await startRedis(t, { keep: true });
   const { servers, emit } = await pair(t, redis);
