@@ -9,6 +9,8 @@ import { startRedis } from '../support/redis.mjs';
 import { token } from '../support/tokens.mjs';
 import { PATIENCE, until } from '../support/wait.mjs';
 
+const range = (count) => Array.from({ length: count }, (_, index) => index);
+
 const NO_TEXT = Buffer.from([0xff, 0xfe, 0x00, 0xc3]);
 
 /** Two servers that have found each other. */
@@ -341,6 +343,19 @@ test('the store goes on beside rows and notes that are none, and what has a time
   assert.doesNotMatch(server.log(), /the store's Redis is away/);
 });
 
+test('what Redis refuses to store is said now and then, and not each time', async (t) => {
+  const redis = await startRedis(t);
+  const [server] = await startTwo(t, redis, { plugins: [COUNTS] });
+  const socket = await connect(t, server);
+  await redis.send('CONFIG', 'SET', 'maxmemory', '1');
+  const answers = await Promise.all(range(50).map((number) => ask(socket, 'says', number)));
+  assert.deepEqual(new Set(answers.map(({ error }) => error.code)), new Set(['plugin_unavailable']));
+  await server.waitForLog(/the store's Redis refuses commits/);
+  assert.ok(server.log().match(/refuses commits/g).length < 10);
+  await redis.send('CONFIG', 'SET', 'maxmemory', '0');
+  assert.equal(await ask(socket, 'says', 'again'), 'again');
+});
+
 for (const [what, resume, isStored] of [
   ['is held up', async (redis) => redis.resume(), true],
   ['is killed', async (redis) => (await redis.stop(), redis.start()), false],
@@ -348,7 +363,7 @@ for (const [what, resume, isStored] of [
   test(`of calls of which nobody knows what became, as Redis ${what}, clients get all that they emit or nothing, as they are stored`, async (t) => {
     const redis = await startRedis(t, { keep: true });
     const [one, other] = await startTwo(t, redis, { plugins: [COUNTS], config: '[store]\ncommit_timeout = "500ms"\n[cluster]\non_loss = "hold"\n' });
-    const sockets = await Promise.all(Array.from({ length: 10 }, () => connect(t, one)));
+    const sockets = await Promise.all(range(10).map(() => connect(t, one)));
     const witness = await connect(t, other);
     assert.equal(await ask(sockets[0], 'says', 'warm'), 'warm');
     redis.pause();

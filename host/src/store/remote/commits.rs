@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     config,
+    rarely::Rarely,
     store::{
         Bucket, CommitError, Follow, Key, NO_NUMBER, OUT_OF_RANGE, QuotaOf, Refused, Signals,
         Written,
@@ -242,6 +243,7 @@ pub(super) async fn send(
     commits: &mut [Commit],
     scripts: &Scripts,
     quota: &config::Store,
+    refusals: &Rarely,
 ) -> RedisResult<Vec<Result<(), CommitError>>> {
     let mut pipeline = Pipeline::with_capacity(commits.len());
     pipeline.ignore_errors();
@@ -260,7 +262,7 @@ pub(super) async fn send(
         Some(_) => answers
             .next()
             .map_or(Ok(Err(CommitError::Conflict)), |answer| {
-                came_to(answer, quota)
+                came_to(answer, quota, refusals)
             }),
         None => Ok(Ok(())),
     };
@@ -271,10 +273,11 @@ pub(super) async fn send(
 fn came_to(
     answer: RedisResult<Vec<String>>,
     quota: &config::Store,
+    refusals: &Rarely,
 ) -> RedisResult<Result<(), CommitError>> {
     let words = match answer {
         Ok(words) => words,
-        Err(error) if is_refused(&error) => return Ok(Err(refused(&error))),
+        Err(error) if is_refused(&error) => return Ok(Err(refused(&error, refusals))),
         Err(error) => return Err(error),
     };
     let words: Vec<_> = words.iter().map(String::as_str).collect();
@@ -308,7 +311,7 @@ fn came_to(
     })
 }
 
-fn refused(error: &RedisError) -> CommitError {
-    tracing::warn!("the store's Redis refuses a commit: {error}");
+fn refused(error: &RedisError, refusals: &Rarely) -> CommitError {
+    refusals.say(|| tracing::warn!("the store's Redis refuses commits: {error}"));
     CommitError::Unavailable("the store's Redis refuses it".into())
 }

@@ -40,7 +40,7 @@ use super::{
     following::tell,
     transaction::{Range, Stood, Transaction},
 };
-use crate::{clock::now, config, redis_access::RedisAccess};
+use crate::{clock::now, config, rarely::Rarely, redis_access::RedisAccess};
 
 /// How long Redis may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -82,6 +82,7 @@ pub struct Remote {
     lost: Notify,
     /// Why nothing can be written now; none if it can.
     failure: Mutex<Option<Arc<str>>>,
+    refusals: Rarely,
     signals: Signals,
     closed: CancellationToken,
 }
@@ -126,6 +127,7 @@ impl Remote {
             commits: Commits::new(),
             lost: Notify::new(),
             failure: Mutex::default(),
+            refusals: Rarely::default(),
             signals,
             closed: CancellationToken::new(),
         });
@@ -357,7 +359,8 @@ impl Remote {
         sent: &mut Vec<Commit>,
     ) -> RedisResult<()> {
         commits::drop_unwanted(sent);
-        let answers = commits::send(redis, sent, &self.scripts, &self.config).await?;
+        let answers =
+            commits::send(redis, sent, &self.scripts, &self.config, &self.refusals).await?;
         for (commit, answer) in sent.drain(..).zip(answers) {
             commit.answered(answer, &self.signals);
         }
