@@ -1,6 +1,9 @@
 //! The four broadcast primitives, once for plugins, backends and Rust alike.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{
     StreamExt,
@@ -267,7 +270,7 @@ impl Broadcast {
         let kept = Kept {
             id: rand::random(),
             topic: topic.to_owned(),
-            at: clock::system(),
+            at: self.history.now(),
             event: event.to_owned(),
             message: message.clone(),
         };
@@ -475,6 +478,10 @@ fn broadcasted(id: EntryId, to: Selection, change: Change) -> Option<Broadcasted
 }
 
 impl Apply for Broadcast {
+    fn redis_shows(&self, time: SystemTime) {
+        self.history.redis_shows(time);
+    }
+
     fn begin(&self, first: EntryId, first_kept: EntryId) {
         self.history.begin(first_kept);
         self.namespaces.recovery().has_read(first);

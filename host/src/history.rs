@@ -15,7 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use parking_lot::Mutex;
@@ -42,6 +42,8 @@ pub(crate) struct History {
     epoch: u64,
     /// Entries of the stream are missing before the next one that is read.
     has_missed: AtomicBool,
+    /// What Redis' clock showed, and when that was: servers of a cluster go by that one, as theirs may differ.
+    shown: Mutex<Option<(SystemTime, Instant)>>,
     topics: Mutex<Topics>,
 }
 
@@ -161,6 +163,7 @@ impl History {
             run,
             epoch: run,
             has_missed: AtomicBool::new(false),
+            shown: Mutex::default(),
             topics: Mutex::default(),
         }
     }
@@ -171,6 +174,17 @@ impl History {
             epoch: COMMON,
             ..Self::new(bounds)
         }
+    }
+
+    /// Redis' clock shows this.
+    pub(crate) fn redis_shows(&self, time: SystemTime) {
+        *self.shown.lock() = Some((time, Instant::now()));
+    }
+
+    /// The time by which events are kept.
+    pub(crate) fn now(&self) -> SystemTime {
+        let shown = *self.shown.lock();
+        shown.map_or_else(clock::system, |(time, at)| time + at.elapsed())
     }
 
     /// All entries of the stream from this one on follow.
@@ -208,11 +222,12 @@ impl History {
         }
         let entry = Entry {
             number: id.number(),
-            at: kept.at,
+            // Nothing is emitted after it has come in.
+            at: kept.at.min(id.time()),
             event: kept.event.into(),
             message: kept.message,
         };
-        self.add(&mut topics, clock::system(), &kept.topic, entry);
+        self.add(&mut topics, self.now(), &kept.topic, entry);
     }
 
     /// Keeps what is not in the stream yet.
@@ -285,7 +300,7 @@ impl History {
         limit: usize,
         take: impl FnMut(&Entry) -> bool,
     ) -> Page {
-        self.since_at(clock::system(), topic, position, limit, take)
+        self.since_at(self.now(), topic, position, limit, take)
     }
 
     fn since_at(
@@ -594,13 +609,14 @@ mod tests {
             let kept = Kept {
                 id: id.number(),
                 topic: "a".to_owned(),
-                at: SystemTime::now(),
+                at: id.time(),
                 event: "e".to_owned(),
                 message: Message::text(arguments),
             };
             history.keep_entry(id, kept);
         };
         let since = |position| history.since("a", position, 9, |_| true);
+        history.redis_shows(EntryId::from_number(20).time());
         history.begin(EntryId::from_number(10));
         assert!(since(None).gap, "of what was before it nobody knows");
         keep(10, "1");

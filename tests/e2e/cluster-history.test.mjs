@@ -4,11 +4,12 @@ import { test } from 'node:test';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { startMember } from '../support/cluster.mjs';
 import { notReady } from '../support/plugins.mjs';
+import { badMachine } from '../support/preload.mjs';
 import { startRedis } from '../support/redis.mjs';
 import { until } from '../support/wait.mjs';
 
 const LOBBY = { wasm: 'lobby', grants: ['presence:*', 'history:*', 'room:*', 'user:*', 'emit'] };
-const start = (t, redis) => startMember(t, redis, { plugins: [LOBBY] });
+const start = (t, redis, options) => startMember(t, redis, { plugins: [LOBBY], ...options });
 const startTwo = (t, redis) => Promise.all([start(t, redis), start(t, redis)]);
 
 async function granted(socket, call) {
@@ -84,6 +85,28 @@ test('what is kept while Redis is away is read here at once, and everywhere in o
     assert.deepEqual([texts(behind).length, behind.gap], [4, true], 'that position was of the time alone');
   }
 });
+
+for (const seconds of [3600, -3600]) {
+  test(`a server whose clock is wrong by ${seconds} s keeps what all keep, and they what it keeps`, async (t) => {
+    const machine = badMachine(t);
+    if (!machine) return;
+    machine.setClock(seconds);
+    const redis = await startRedis(t);
+    const config = '[history]\nmax_age = "1m"\n';
+    const servers = [await start(t, redis, { config, env: machine.env }), await start(t, redis, { config })];
+    const [wrong, right] = await Promise.all(servers.map((server) => connect(t, server)));
+    for (const server of servers) await connected(server, true);
+    for (const [n, socket] of [right, wrong, right, wrong].entries()) {
+      await say(socket, n);
+      await until(async () => texts(await since(right)).includes(n) && texts(await since(wrong)).includes(n), { message: `${n} is kept` });
+    }
+    const page = await since(wrong);
+    assert.deepEqual(page, await since(right));
+    assert.deepEqual([texts(page), page.gap], [[0, 1, 2, 3], false]);
+    const late = await connect(t, await start(t, redis, { config, env: machine.env }));
+    await kept(late, 4);
+  });
+}
 
 test('when Redis has lost what it had, nobody takes a part for the whole', async (t) => {
   const redis = await startRedis(t);

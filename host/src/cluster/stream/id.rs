@@ -1,6 +1,9 @@
 //! The ids of entries in a stream.
 
-use std::fmt;
+use std::{
+    fmt,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// When Redis took an entry, in milliseconds since 1970, and its number among those of that millisecond.
 /// Their order is that of the stream.
@@ -23,6 +26,11 @@ impl EntryId {
     /// When Redis took it, since 1970.
     pub(crate) fn milliseconds(self) -> u64 {
         self.0 >> NUMBER_BITS
+    }
+
+    /// The same as a time.
+    pub(crate) fn time(self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_millis(self.milliseconds())
     }
 
     /// As one number.

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use redis::{
@@ -38,6 +38,9 @@ const MAX_SENDERS: usize = 10_000;
 
 /// What is done with what is read.
 pub(crate) trait Apply: Send + Sync + 'static {
+    /// Redis' clock shows this.
+    fn redis_shows(&self, time: SystemTime);
+
     /// All entries from this place on follow; of events that are kept, all from `first_kept` on.
     fn begin(&self, first: EntryId, first_kept: EntryId);
 
@@ -112,6 +115,9 @@ impl Reader {
         let mut redis = self.cluster.link.connect_to_wait().await?;
         let mut rounds = self.cluster.link.round.subscribe();
         let round = rounds.borrow_and_update().number;
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await?;
+        let micros = seconds.saturating_mul(1_000_000).saturating_add(micros);
+        apply.redis_shows(UNIX_EPOCH + Duration::from_micros(micros));
         self.begin(&mut redis, apply).await?;
         self.cluster.note_ahead(apply);
         while self.read_some(&mut redis, None, apply).await? {}

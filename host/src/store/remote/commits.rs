@@ -43,7 +43,7 @@ struct Waiting {
 /// One commit.
 pub(super) struct Commit {
     /// None if Redis has nothing to do for it: it keeps its place among the others.
-    request: Option<Request>,
+    request: Option<Box<Request>>,
     since: Instant,
     was_sent: bool,
     pending: Box<dyn Pending>,
@@ -132,7 +132,7 @@ impl<F: Follow> Pending for Following<F> {
 impl Commit {
     pub(super) fn new(request: Option<Request>, pending: Box<dyn Pending>) -> Self {
         Self {
-            request,
+            request: request.map(Box::new),
             since: Instant::now(),
             was_sent: false,
             pending,
@@ -159,7 +159,7 @@ impl Commit {
 
     /// What is sent for it.
     fn command(&self, scripts: &Scripts, config: &config::Store) -> Option<Cmd> {
-        let request = self.request.as_ref()?;
+        let request = self.request.as_deref()?;
         Some(match self.is_waited_for() {
             true => request.command.clone(),
             false => scripts.settle(request, config),
