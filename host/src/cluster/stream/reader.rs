@@ -262,6 +262,8 @@ impl Reader {
         let info = match info {
             Ok(info) => info,
             Err(error) if error.is_io_error() => return Err(error),
+            // There never was any. The first may come at this moment.
+            Err(error) if error.to_string().contains("no such key") => return Ok(false),
             // The user of Redis may not ask.
             Err(_) => return Ok(true),
         };
