@@ -174,6 +174,14 @@ impl Turns {
         }
     }
 
+    /// Whether a call that waits or runs here has this ticket.
+    fn has(&self, name: &str, number: u64) -> bool {
+        let lanes = self.lanes.lock();
+        lanes
+            .get(name)
+            .is_some_and(|lane| lane.tickets().contains(&number))
+    }
+
     /// The tickets of this server, by what they are for.
     fn tickets(&self) -> Vec<(Arc<str>, Vec<u64>)> {
         let lanes = self.lanes.lock();
@@ -310,9 +318,14 @@ impl Cluster {
                     within(sink.ping::<()>()).await?;
                     for (name, tickets) in self.turns.tickets() {
                         match self.tell_turn(&self.turns.renewed, &name, 0, &tickets).await {
-                            Some(Some(called)) => self.call_turn(name, called).await,
+                            Some(Some(called)) => self.call_turn(name.clone(), called).await,
                             Some(None) => {}
                             None => self.turns.go_on_alone(),
+                        }
+                        // Those that were given back meanwhile may have been put back.
+                        let is_gone = |number: &u64| !self.turns.has(&name, *number);
+                        for number in tickets.into_iter().filter(is_gone) {
+                            self.leave_turn(name.clone(), number).await;
                         }
                     }
                 }

@@ -153,7 +153,7 @@ impl Commit {
     }
 
     /// Whether somebody waits for it.
-    fn is_waited_for(&self) -> bool {
+    pub(super) fn is_waited_for(&self) -> bool {
         self.counted.is_some()
     }
 
@@ -168,13 +168,6 @@ impl Commit {
 
     /// Redis has said what came of it.
     pub(super) fn answered(self, answer: Result<(), CommitError>, signals: &Signals) {
-        if !self.is_waited_for() {
-            let has_happened = answer.is_ok();
-            tracing::warn!(
-                has_happened,
-                "it is known what became of a call of which nobody knew"
-            );
-        }
         match answer {
             Ok(()) => self.pending.committed(&signals.written),
             Err(error) => self.pending.refused(error),

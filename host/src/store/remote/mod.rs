@@ -361,8 +361,20 @@ impl Remote {
         commits::drop_unwanted(sent);
         let answers =
             commits::send(redis, sent, &self.scripts, &self.config, &self.refusals).await?;
+        let (mut settled, mut committed) = (0, 0);
         for (commit, answer) in sent.drain(..).zip(answers) {
+            if !commit.is_waited_for() {
+                settled += 1;
+                committed += u32::from(answer.is_ok());
+            }
             commit.answered(answer, &self.signals);
+        }
+        if settled > 0 {
+            tracing::warn!(
+                calls = settled,
+                committed,
+                "it is known what became of calls of which nobody knew"
+            );
         }
         Ok(())
     }
