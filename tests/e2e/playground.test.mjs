@@ -1,10 +1,10 @@
 // The playground in a real browser: events by forms as any user, what comes of them, and what is saved meanwhile.
 import assert from 'node:assert/strict';
-import { writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { keepScreenshot, launch, openPage } from '../support/browser.mjs';
-import { ROOT, startServer } from '../support/server.mjs';
+import { ROOT, startServer, wasm } from '../support/server.mjs';
 import { tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -294,4 +294,22 @@ test('a server that others reach, or that has a secret, has no playground', asyn
   assert.equal((await fetch(playground)).status, 200);
   writeFileSync(server.configPath, `${WEB}[auth]\nenabled = false\n[[plugins]]\nname = "shop"\npath = "scripts/shop.ts"\n`);
   await until(async () => (await fetch(playground)).status === 404);
+});
+
+test('a build that fails stands on top, and what was built before goes on', async (t) => {
+  const server = await start(t, { args: ['--watch'] });
+  const page = await open(t, server);
+  const source = join(server.folder, 'source');
+  mkdirSync(source);
+  cpSync(wasm('echo'), join(server.folder, 'component.wasm'));
+  const build = '! grep -q fault a.c && cp ../component.wasm "$MIXLAB_OUT"';
+  writeFileSync(join(source, 'a.c'), 'good');
+  writeFileSync(server.configPath, `${WEB}[[plugins]]\nname = "built"\npath = "built/built.wasm"\nsource = "source"\nbuild = ${JSON.stringify(build)}\n`);
+  await page.locator('#events h3', { hasText: 'built' }).waitFor();
+  writeFileSync(join(source, 'a.c'), 'fault');
+  await shows(page, '#problems', /built was refused; what was there before goes on serving\s+plugin "built" is not built: .* ended with exit status: 1\s+What the build has said is where/);
+  assert.equal(await page.locator('#events h3', { hasText: 'built' }).count(), 1);
+  writeFileSync(join(source, 'a.c'), 'good again');
+  await page.locator('#problems').waitFor({ state: 'hidden' });
+  noErrors(page);
 });

@@ -16,6 +16,9 @@ use crate::{
 /// How often it is looked whether there is something to tell.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// What builders say is not kept.
+const WHERE_BUILDS_SPEAK: &str = "What the build has said is where `mixlab up` runs.";
+
 /// After so long without a word comes an empty line, which finds out whether somebody is there.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -154,6 +157,7 @@ impl News {
                 .refusal
                 .clone()
                 .filter(|it| Some(it) != failed.as_ref());
+            let failed = failed.map(|reason| format!("{reason}\n{WHERE_BUILDS_SPEAK}"));
             let reasons = [(failed, false), (refused, false), (waiting, true)];
             for (reason, is_waiting) in reasons {
                 problems.extend(reason.map(|reason| Problem {
