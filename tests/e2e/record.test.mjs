@@ -6,6 +6,7 @@ import { describe, test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
 import { makeFolder, startServer } from '../support/server.mjs';
 import { token as tokenOf } from '../support/tokens.mjs';
+import { startUpstream } from '../support/upstream.mjs';
 import { until } from '../support/wait.mjs';
 
 /** Reads the clock, random numbers and the store, remembers something between calls, and does what one can see. */
@@ -180,6 +181,79 @@ describe('a record', () => {
     assert.equal(none.code, 2);
     assert.match(none.stderr, /calls\.jsonl is no record/);
   });
+});
+
+/** Asks the host whatever it answers. */
+const CURIOUS = `
+import { event, plugin } from "mixlab";
+
+export default plugin({ version: "1.0.0" }, () => ({
+    look: event({ access: "anyone" }, async (cx, url) => {
+        const before = cx.data;
+        cx.data = { looks: (before?.looks ?? 0) + 1 };
+        cx.presence("hall").enter({ at: Date.now() });
+        const sockets = await cx.of("/").find();
+        const history = await cx.history("news");
+        cx.of("/").includeSender().keep("news").emit("looked", sockets.length);
+        return {
+            before,
+            rooms: cx.rooms,
+            agent: cx.handshake.headers.get("x-agent"),
+            sockets: sockets.map(({ id, rooms, data }) => ({ id, rooms, data })),
+            count: await cx.of("/").count(),
+            clients: await cx.connectedClientsCount(),
+            members: await cx.presence("hall").members(),
+            present: await cx.presence("hall").count(),
+            kept: history.events.map(({ event, arguments: args }) => [event, args]),
+            ack: await cx.ask("sure", 1),
+            acks: await cx.of("/").ask("sure", 2),
+            http: url ? await (await fetch(url, { method: "POST", body: "{}" })).text() : null,
+            passed: performance.now() >= 0,
+        };
+    }),
+}));
+`;
+
+test('a record has whatever the host answers', async (t) => {
+  const upstream = await startUpstream(t);
+  const grants = ['emit', 'ask', 'find', 'everyone', 'clients', 'handshake', 'header:x-agent', 'room:*', 'presence:hall', 'history:news'];
+  const server = await recording(t, {
+    plugins: [{ script: 'curious.ts', text: CURIOUS, grants: [...grants, `http:${upstream.url}`], http: { [upstream.url]: { private: true } } }],
+  });
+  const open = async () => {
+    const socket = await connect(t, server, { extraHeaders: { 'x-agent': 'test' } });
+    socket.on('sure', (number, ack) => ack(number * 10));
+    return socket;
+  };
+  const [ann, bob] = [await open(), await open()];
+  const first = await ask(ann, 'look', `${upstream.url}/echo/x?access_token=s3cret`);
+  assert.equal(first.ack, 10, JSON.stringify(first));
+  const second = await ask(bob, 'look');
+  assert.deepEqual([second.count, second.kept.length, second.acks.answers.length], [1, 1, 1], JSON.stringify(second));
+  await Promise.all(Array.from({ length: 20 }, () => ask(ann, 'look')));
+  ann.disconnect();
+  const lines = await recorded(server);
+  assert.equal(calls(lines).length, 22);
+  const asked = new Set(calls(lines).flatMap(({ answers = [] }) => answers.map(({ ask }) => ask)));
+  for (const name of ['sockets.find', 'sockets.count', 'sockets.handshake', 'presence.members', 'presence.count', 'history.since', 'ask.ask', 'ask.ask-sockets', 'http.send', 'broadcast.connected-clients-count', 'clock']) {
+    assert.ok(asked.has(name), name);
+  }
+  assert.ok(!JSON.stringify(calls(lines).map(({ answers }) => answers.filter(({ ask }) => ask === 'http.send').map((it) => it.with))).includes('s3cret'));
+  const sent = upstream.requests.length;
+  const { code, stdout, stderr } = await server.mixlab('replay', 'calls.jsonl');
+  assert.deepEqual([code, stderr], [0, ''], stdout);
+  assert.match(stdout, /^22 calls, 0 differ$/m);
+  assert.equal(upstream.requests.length, sent);
+});
+
+test('calls that run again for a conflict, on several instances, are run again as they were', async (t) => {
+  const plugins = [{ wasm: 'remembers', grants: ['store', 'emit', 'ask', 'everyone'] }];
+  const server = await recording(t, { plugins });
+  const sockets = await Promise.all(Array.from({ length: 8 }, () => connect(t, server)));
+  await Promise.all(sockets.flatMap((socket) => Array.from({ length: 20 }, () => ask(socket, 'remembers:increment', 'n'))));
+  await recorded(server);
+  const { code, stdout, stderr } = await server.mixlab('replay', 'calls.jsonl');
+  assert.deepEqual([code, stderr], [0, ''], stdout);
 });
 
 describe('a call that failed', () => {

@@ -225,6 +225,9 @@ impl Redaction {
             REDACTED.clone_into(text);
             return true;
         }
+        if text.starts_with("http://") || text.starts_with("https://") {
+            return leave_out_of_url(text);
+        }
         if !text.starts_with(['{', '[']) {
             return false;
         }
@@ -237,6 +240,26 @@ impl Redaction {
         }
         redacted
     }
+}
+
+/// Parameters that are called like secrets. True if there was one.
+fn leave_out_of_url(url: &mut String) -> bool {
+    let Some((before, query)) = url.split_once('?') else {
+        return false;
+    };
+    let mut redacted = false;
+    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
+        Some((name, value)) if is_secret(name) && value != REDACTED => {
+            redacted = true;
+            format!("{name}={REDACTED}")
+        }
+        _ => pair.to_owned(),
+    });
+    let pairs: Vec<String> = pairs.collect();
+    if redacted {
+        *url = format!("{before}?{}", pairs.join("&"));
+    }
+    redacted
 }
 
 /// True if there was something else.
@@ -373,6 +396,13 @@ mod tests {
         let token = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl";
         assert_eq!(redacted(&[], json!([token])), json!([REDACTED]));
         assert_eq!(redacted(&[], json!("a.b.c")), json!("a.b.c"));
+        assert_eq!(
+            redacted(
+                &[],
+                json!(["POST", "https://a.example/b?x=1&access_token=s3cret"])
+            ),
+            json!(["POST", "https://a.example/b?x=1&access_token=[redacted]"])
+        );
     }
 
     #[test]
