@@ -7,7 +7,7 @@ use std::{
 
 use parking_lot::Mutex;
 
-use crate::error::WireError;
+use crate::{error::WireError, revocation::Revocations};
 
 /// A connection, which ends with the token of its user.
 pub(crate) trait Expiring: Send + Sync {
@@ -19,7 +19,13 @@ pub(crate) trait Expiring: Send + Sync {
 
     /// Ends it, so that its client may come back with another token.
     fn expire(&self);
+
+    /// Whether its user's token is one of those that are revoked.
+    fn is_revoked(&self, revocations: &Revocations, now: u64) -> bool;
 }
+
+/// When a token ends that does not expire.
+pub(crate) const NEVER: u64 = u64::MAX;
 
 /// When connections end with the tokens of their users, of whatever endpoint.
 pub(crate) type TokenDeadlines = Deadlines<Weak<dyn Expiring>>;
@@ -76,6 +82,13 @@ impl<T: Clone> Deadlines<T> {
             key,
             of: self.clone(),
         }
+    }
+
+    /// All of them, whenever they end.
+    pub(crate) fn all(&self) -> Vec<T> {
+        let tables = self.0.lock();
+        let all = tables.fresh.values().chain(tables.warned.values());
+        all.cloned().collect()
     }
 
     /// What is to be warned or to be ended at `now`: it is warned `warning` seconds before its time,

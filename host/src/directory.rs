@@ -281,7 +281,13 @@ mod tests {
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let dispatcher = Dispatcher::new(
-            Settings::new(&Config::default(), b"secret", &limits, &Providers::none()),
+            Settings::new(
+                &Config::default(),
+                b"secret",
+                &limits,
+                &Providers::none(),
+                &Arc::default(),
+            ),
             namespaces.clone(),
             Arc::new(History::new(config::History::default())),
             metrics,

@@ -58,6 +58,7 @@ mod redis_access;
 mod registry;
 mod reload;
 mod reserved;
+mod revocation;
 mod selected;
 pub mod server;
 mod settings;

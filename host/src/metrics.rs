@@ -395,6 +395,7 @@ impl Metrics {
         let known = [
             "unauthorized",
             "token_expired",
+            "token_revoked",
             "issuer_unavailable",
             "rate_limited",
             "plugin_timeout",

@@ -46,6 +46,7 @@ use crate::{
     plugin::{Engine, Services, Witness},
     record::Recorder,
     reload::{Reloader, Request, Targets},
+    revocation::Revocations,
     settings::Settings,
     socket::Sockets,
     store::Store,
@@ -88,6 +89,8 @@ pub struct Server {
     cluster: Option<Arc<Cluster>>,
     /// Whose keys are fetched.
     providers: Arc<Providers>,
+    /// Tokens that are good no more.
+    revocations: Arc<Revocations>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
     drain: Drain,
@@ -240,6 +243,7 @@ impl Server {
         });
         tasks.spawn(FetchKeys(self.providers));
         tasks.spawn(EndWithTokens(dispatcher.clone()));
+        tasks.spawn(EndRevoked(dispatcher.clone(), self.revocations));
         tasks.spawn(TellPresence(dispatcher.broadcast.clone()));
         let (drain, config) = (self.drain, self.shutdown);
         let (its, fronts) = (dispatcher.clone(), native.clone());
@@ -341,6 +345,21 @@ impl Task for EndWithTokens {
 
     async fn run(&mut self, stop: &CancellationToken) {
         self.0.clone().end_with_tokens(stop.clone()).await;
+    }
+}
+
+/// Ends connections whose tokens are revoked.
+struct EndRevoked(Arc<Dispatcher>, Arc<Revocations>);
+
+impl Task for EndRevoked {
+    const NAME: &'static str = "revocations";
+
+    async fn run(&mut self, stop: &CancellationToken) {
+        let Self(dispatcher, revocations) = self;
+        let ending = dispatcher
+            .clone()
+            .end_revoked(revocations.clone(), stop.clone());
+        ending.await;
     }
 }
 
@@ -450,6 +469,8 @@ struct Core {
     cluster: Option<Arc<Cluster>>,
     /// Whose keys are fetched.
     providers: Arc<Providers>,
+    /// Tokens that are good no more.
+    revocations: Arc<Revocations>,
 }
 
 impl Core {
@@ -477,7 +498,8 @@ impl Core {
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let providers = Arc::new(Providers::new(&http, metrics.clone()));
-        let settings = Settings::new(config, &secret, &limits, &providers);
+        let revocations: Arc<Revocations> = Arc::default();
+        let settings = Settings::new(config, &secret, &limits, &providers, &revocations);
         let history = Arc::new(match &cluster {
             Some(_) => History::of_cluster(config.history.clone()),
             None => History::new(config.history.clone()),
@@ -509,6 +531,7 @@ impl Core {
                 metrics: dispatcher.metrics.clone(),
                 tls,
                 providers: providers.clone(),
+                revocations: revocations.clone(),
             },
             limits,
             published.clone(),
@@ -520,6 +543,7 @@ impl Core {
             published,
             cluster,
             providers,
+            revocations,
         }
     }
 }

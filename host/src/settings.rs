@@ -13,6 +13,7 @@ use crate::{
     connection::lane,
     guest::Scope,
     origins::Origins,
+    revocation::Revocations,
 };
 
 /// A snapshot of those parts of the configuration that apply at once.
@@ -89,6 +90,7 @@ impl Settings {
         secret: &[u8],
         limits: &RateLimits,
         providers: &Providers,
+        revocations: &Arc<Revocations>,
     ) -> Self {
         let config::Limits {
             socket,
@@ -111,7 +113,7 @@ impl Settings {
             verifier: config
                 .auth
                 .enabled
-                .then(|| Verifier::new(secret, &config.auth, providers)),
+                .then(|| Verifier::new(secret, &config.auth, providers, revocations.clone())),
             trying_out: (config.auth.is_for_trying_out()).then(|| config.auth.clone()),
             anonymous: config.auth.anonymous,
             expiry: (config.auth.enabled && config.auth.expire_connections).then_some(Expiry {

@@ -104,8 +104,21 @@ pub struct User {
     pub username: Option<String>,
     /// Each names a room `role:ROLE`; the first is the primary role.
     pub roles: Vec<String>,
-    /// When the token is good no more, in seconds since 1970. None: never.
+    /// What is known of the token.
+    pub token: TokenClaims,
+}
+
+/// What a token says of itself. Times are in seconds since 1970.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct TokenClaims {
+    /// When it is good no more (`exp`). None: never.
     pub expires: Option<u64>,
+    /// When it was made (`iat`); none if it does not say.
+    pub issued: Option<u64>,
+    /// What it is called (`jti`), if it has a name that can be revoked.
+    pub id: Option<Box<str>>,
+    /// The session at its issuer (`sid`), if it names one that can be revoked.
+    pub session: Option<Box<str>>,
 }
 
 impl User {

@@ -4,6 +4,7 @@ mod auth;
 mod body;
 mod emit;
 mod idempotency;
+mod revocations;
 
 use std::sync::Arc;
 
@@ -141,6 +142,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/plugins/reload", post(reload))
         .route("/api/v1/plugins/{plugin}/log", get(plugin_log))
         .route("/api/v1/timers", get(timers))
+        .route("/api/v1/revocations", post(revocations::revoke))
         .route("/api/v1/drain", post(drain))
         .route("/api/{*unknown}", axum::routing::any(not_found))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -312,6 +314,7 @@ async fn ready(
     State(broadcast): State<Broadcast>,
     State(drain): State<Drain>,
     State(providers): State<Arc<Providers>>,
+    State(settings): State<settings::Current>,
 ) -> Response {
     let status = status.load();
     let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
@@ -328,6 +331,11 @@ async fn ready(
     }
     if !broadcast.presence().is_known() {
         problems.push("who is present by other servers".to_owned());
+    }
+    let settings = settings.load();
+    let verifier = settings.verifier.as_ref();
+    if verifier.is_some_and(|verifier| verifier.revocations().are_unknown()) {
+        problems.push("what is revoked cannot be read".to_owned());
     }
     let missing = providers.missing().into_iter();
     problems.extend(missing.map(|issuer| format!("the keys of {issuer}")));
@@ -417,7 +425,7 @@ impl IntoResponse for WireError {
             "idempotency_key_reused" => StatusCode::UNPROCESSABLE_ENTITY,
             "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
-            "cluster_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
+            "cluster_unavailable" | "store_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let mut response = (

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use super::TokenError;
 use crate::{
     config,
-    user::{MAX_ROLE_BYTES, MAX_ROLES, User, UserId, is_role},
+    revocation::MAX_NAME_BYTES,
+    user::{MAX_ROLE_BYTES, MAX_ROLES, TokenClaims, User, UserId, is_role},
 };
 
 /// A longer name is refused: it is kept with the connection, and plugins get it with every event.
@@ -76,10 +77,17 @@ impl Reader {
             id: self.id(claims)?,
             username: self.username(claims)?,
             roles: self.roles(claims)?,
-            expires: self.expiry(claims)?,
+            token: TokenClaims {
+                expires: self.expiry(claims)?,
+                // Nothing is decided by these but what a revocation is about: one that says nothing that is
+                // understood is taken for one that may be meant.
+                issued: time(claims, "iat", f64::floor).ok().flatten(),
+                id: revocable(claims, "jti"),
+                session: revocable(claims, "sid"),
+            },
         };
         // Last: a client that is told so tries to get a fresh one.
-        match user.expires {
+        match user.token.expires {
             Some(expires) if now >= expires.saturating_add(self.leeway) => Err(TokenError::Expired),
             _ => Ok(user),
         }
@@ -165,6 +173,14 @@ fn check_role(role: &str) -> Result<(), TokenError> {
         return Err(invalid("a role is empty or has control characters"));
     }
     Ok(())
+}
+
+/// What a token is known by, if it can be revoked by that.
+fn revocable(claims: &Map<String, Value>, name: &str) -> Option<Box<str>> {
+    let name = claims.get(name)?.as_str()?;
+    (1..=MAX_NAME_BYTES)
+        .contains(&name.len())
+        .then(|| name.into())
 }
 
 fn invalid(reason: &str) -> TokenError {

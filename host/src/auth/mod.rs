@@ -23,7 +23,7 @@ use self::{
     provider::Provider,
     token::{Flaw, Unchecked},
 };
-use crate::{config, error::WireError, user::User};
+use crate::{config, error::WireError, revocation::Revocations, user::User};
 
 /// Checks tokens.
 pub struct Verifier {
@@ -33,6 +33,8 @@ pub struct Verifier {
     issuers: HashMap<String, Trust>,
     /// Whether the keys of any of them are fetched.
     fetches: bool,
+    /// Those that are good no more.
+    revocations: Arc<Revocations>,
 }
 
 /// What tokens are taken for.
@@ -55,6 +57,9 @@ pub enum TokenError {
     /// It was good once.
     #[error("the token has expired")]
     Expired,
+    /// It was good until it was revoked.
+    #[error("the token has been revoked")]
+    Revoked,
     /// It was never good.
     #[error("the token is not valid: {0}")]
     Invalid(String),
@@ -68,6 +73,7 @@ impl TokenError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Expired => "token_expired",
+            Self::Revoked => "token_revoked",
             Self::Invalid(_) => "unauthorized",
             Self::Unknown => "issuer_unavailable",
         }
@@ -77,6 +83,7 @@ impl TokenError {
     pub(crate) fn to_wire(&self) -> WireError {
         let message = match self {
             Self::Expired => "the token has expired",
+            Self::Revoked => "the token has been revoked",
             Self::Invalid(_) => "the token is not valid",
             Self::Unknown => {
                 let message = "the token cannot be checked right now, try again";
@@ -88,8 +95,14 @@ impl TokenError {
 }
 
 impl Verifier {
-    /// Checks tokens signed with `secret`, with those that were it before, and by issuers.
-    pub(crate) fn new(secret: &[u8], config: &config::Auth, providers: &Providers) -> Self {
+    /// Checks tokens signed with `secret`, with those that were it before, and by issuers, but for those that
+    /// are revoked.
+    pub(crate) fn new(
+        secret: &[u8],
+        config: &config::Auth,
+        providers: &Providers,
+        revocations: Arc<Revocations>,
+    ) -> Self {
         let former = config.former_secrets.iter();
         let former =
             former.map(|former| (former.secret.expose().as_bytes(), seconds(former.until)));
@@ -117,7 +130,18 @@ impl Verifier {
                 .issuers
                 .iter()
                 .any(|issuer| issuer.provider.is_some()),
+            revocations,
         }
+    }
+
+    /// Whether the user's token was revoked meanwhile.
+    pub(crate) fn has_revoked(&self, user: &User) -> bool {
+        self.revocations.have(user, get_current_timestamp())
+    }
+
+    /// What is revoked.
+    pub(crate) fn revocations(&self) -> &Arc<Revocations> {
+        &self.revocations
     }
 
     /// The user that a token names.
@@ -140,7 +164,11 @@ impl Verifier {
                 }
             }
         };
-        trust.claims.user(&claims?, now)
+        let user = trust.claims.user(&claims?, now)?;
+        match self.revocations.have(&user, now) {
+            true => Err(TokenError::Revoked),
+            false => Ok(user),
+        }
     }
 
     /// What to wait for before this token can be checked, if its key has to be fetched first. It does not

@@ -3,7 +3,7 @@ use jsonwebtoken::{Algorithm, crypto};
 use serde_json::json;
 
 use super::*;
-use crate::user::{MAX_ROLE_BYTES, MAX_ROLES, UserId};
+use crate::user::{MAX_ROLE_BYTES, MAX_ROLES, TokenClaims, UserId};
 
 const SECRET: &[u8] = b"secret";
 
@@ -21,7 +21,12 @@ fn written(header: &str, claims: &str) -> String {
 }
 
 fn verifier() -> Verifier {
-    Verifier::new(SECRET, &config::Auth::default(), &Providers::none())
+    Verifier::new(
+        SECRET,
+        &config::Auth::default(),
+        &Providers::none(),
+        Arc::default(),
+    )
 }
 
 fn verify(header: &str, claims: &str) -> Result<User, TokenError> {
@@ -224,7 +229,10 @@ fn a_token_is_good_until_its_expiry_and_the_leeway() {
     );
     assert_eq!(at(json!(0)), Some("token_expired"));
     assert_eq!(
-        user(json!({ "sub": 1, "nbf": NOW + 5 })).unwrap().expires,
+        user(json!({ "sub": 1, "nbf": NOW + 5 }))
+            .unwrap()
+            .token
+            .expires,
         Some(NOW + 60)
     );
 }
@@ -258,8 +266,8 @@ fn a_token_without_an_expiry_is_good_only_where_that_is_configured() {
         require_exp: false,
         ..Default::default()
     };
-    let lenient = Verifier::new(SECRET, &lenient, &Providers::none());
-    assert_eq!(lenient.verify_at(&token, NOW).unwrap().expires, None);
+    let lenient = Verifier::new(SECRET, &lenient, &Providers::none(), Arc::default());
+    assert_eq!(lenient.verify_at(&token, NOW).unwrap().token.expires, None);
     let malformed = written(HEADER, r#"{"sub":1,"exp":"never"}"#);
     assert_eq!(
         code(lenient.verify_at(&malformed, NOW)),
@@ -274,7 +282,7 @@ fn issuer_and_audience_are_named_as_they_are_configured() {
         audience: Some("them".into()),
         ..Default::default()
     };
-    let verifier = Verifier::new(SECRET, &config, &Providers::none());
+    let verifier = Verifier::new(SECRET, &config, &Providers::none(), Arc::default());
     for (iss, aud, good) in [
         (json!("us"), json!("them"), true),
         (json!("us"), json!(["others", "them"]), true),
@@ -299,7 +307,12 @@ fn a_token_has_three_parts_and_the_signature_of_its_key() {
     let claims = json!({ "sub": 1, "exp": NOW + 60 }).to_string();
     let good = written(HEADER, &claims);
     assert_eq!(code(verifier().verify_at(&good, NOW)), None);
-    let other = Verifier::new(b"other", &config::Auth::default(), &Providers::none());
+    let other = Verifier::new(
+        b"other",
+        &config::Auth::default(),
+        &Providers::none(),
+        Arc::default(),
+    );
     assert_eq!(code(other.verify_at(&good, NOW)), Some("unauthorized"));
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOjEsImV4cCI6OTk5OTk5OTk5OX0.";
@@ -339,19 +352,18 @@ fn a_signed_token_names_its_user() {
         id: UserId::from_text("42").unwrap(),
         username: Some("ada".into()),
         roles: vec!["admin".into(), "staff".into()],
-        expires: None,
+        token: TokenClaims::default(),
     };
     let token = sign(&user, SECRET, Duration::from_secs(60), &config);
-    let verified = Verifier::new(SECRET, &config, &Providers::none())
+    let verified = Verifier::new(SECRET, &config, &Providers::none(), Arc::default())
         .verify(&token)
         .unwrap();
-    assert!(verified.expires.is_some_and(|expires| expires > NOW / 2));
-    let expires = None;
-    assert_eq!(
-        User {
-            expires,
-            ..verified
-        },
-        user
+    assert!(
+        verified
+            .token
+            .expires
+            .is_some_and(|expires| expires > NOW / 2)
     );
+    let token = TokenClaims::default();
+    assert_eq!(User { token, ..verified }, user);
 }

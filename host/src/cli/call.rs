@@ -26,7 +26,7 @@ use crate::{
     server,
     trial::{self, Client, Joined, Line, Lines, Received, Sender, Trial},
     units::duration,
-    user::{User, UserId},
+    user::{TokenClaims, User, UserId},
 };
 
 #[derive(Args)]
@@ -150,7 +150,7 @@ impl Call {
             id,
             username: self.username,
             roles: self.roles,
-            expires: None,
+            token: TokenClaims::default(),
         });
         let sender = Sender {
             user,

@@ -15,7 +15,7 @@ use crate::{
     http_client::HttpClient,
     tasks::Task,
     units,
-    user::{User, UserId, is_role},
+    user::{TokenClaims, User, UserId, is_role},
 };
 
 #[derive(Subcommand)]
@@ -60,7 +60,7 @@ impl Token {
                     id: user,
                     username,
                     roles,
-                    expires: None,
+                    token: TokenClaims::default(),
                 };
                 let token = auth::sign(&user, secret.expose().as_bytes(), expires, &config.auth);
                 print(|out| writeln!(out, "{token}"))?;
@@ -92,7 +92,7 @@ impl Token {
 async fn verified(token: &str, secret: &[u8], config: &config::Auth) -> Result<User, TokenError> {
     let client = HttpClient::on_this_runtime();
     let providers = Arc::new(Providers::new(&client, Arc::default()));
-    let verifier = Verifier::new(secret, config, &providers);
+    let verifier = Verifier::new(secret, config, &providers, Arc::default());
     if let Some(key) = verifier.wait_for_key(token) {
         let (mut fetching, stop) = (FetchKeys(providers), CancellationToken::new());
         tokio::select! {

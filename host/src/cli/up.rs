@@ -25,7 +25,7 @@ use crate::{
     reload::ConfigSource,
     server::{Drain, Server},
     units::Size,
-    user::{User, UserId},
+    user::{TokenClaims, User, UserId},
     web::{self, CONTRACTS_PAGE, PLAYGROUND, START_PAGE},
 };
 
@@ -178,7 +178,7 @@ fn token(server: &Server, auth: &config::Auth, id: &str, username: &str, role: &
         id: UserId::from_text(id).expect("the ids above are valid"),
         username: Some(username.to_owned()),
         roles: vec![role.to_owned()],
-        expires: None,
+        token: TokenClaims::default(),
     };
     auth::sign(&user, server.secret(), TOKEN_LIFETIME, auth)
 }

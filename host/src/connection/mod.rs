@@ -29,6 +29,7 @@ use crate::{
     ordered_lock::{OrderedMutex, rank},
     presence::{Full, Who},
     recovery::{Former, Lost, Replay, Stream, Visit},
+    revocation::Revocations,
     transport::{
         Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey, TooManyRooms,
     },
@@ -500,7 +501,9 @@ impl Connection {
 impl Expiring for Connection {
     fn expires_at(&self, at: u64) -> bool {
         let user = &self.identity.load().user;
-        let is_due = user.as_ref().is_some_and(|user| user.expires == Some(at));
+        let is_due = user
+            .as_ref()
+            .is_some_and(|user| user.token.expires == Some(at));
         is_due && !self.has_ended()
     }
 
@@ -513,6 +516,14 @@ impl Expiring for Connection {
         // Not by a DISCONNECT packet, after which clients stay away: this one may come back with a
         // fresh token, and hears of the expiry if it has none.
         self.end_transport();
+    }
+
+    fn is_revoked(&self, revocations: &Revocations, now: u64) -> bool {
+        let user = &self.identity.load().user;
+        let is_revoked = user
+            .as_ref()
+            .is_some_and(|user| revocations.have(user, now));
+        is_revoked && !self.has_ended()
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Dispatcher;
 use crate::{
     connection::Connection,
-    deadlines::{Due, Expiring},
+    deadlines::{Due, Expiring, NEVER},
     error::WireError,
 };
 
@@ -37,10 +37,22 @@ impl Dispatcher {
     /// Has a connection end with the token of its user. To be called whenever it becomes a user's.
     pub(super) fn follow_expiry(&self, connection: &Arc<Connection>) {
         let identity = connection.identity();
-        let expires = identity.user.as_ref().and_then(|user| user.expires);
+        let Some(user) = &identity.user else {
+            connection.set_deadline(None);
+            return;
+        };
+        let at = user.token.expires.unwrap_or(NEVER);
         let expiring: Weak<dyn Expiring> = Arc::<Connection>::downgrade(connection);
-        let deadline = expires.map(|at| self.deadlines.add(at, expiring));
-        connection.set_deadline(deadline);
+        connection.set_deadline(Some(self.deadlines.add(at, expiring)));
+        // Who ends those that are revoked may have looked before it was there to be seen.
+        let settings = self.settings.load();
+        if settings
+            .verifier
+            .as_ref()
+            .is_some_and(|verifier| verifier.has_revoked(user))
+        {
+            connection.expire();
+        }
     }
 
     /// Warns and ends connections whose time has come, until `stop`.

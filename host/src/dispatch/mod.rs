@@ -14,6 +14,7 @@ mod filtering;
 pub(crate) mod host_events;
 mod outcome;
 mod performed;
+mod revocations;
 mod serial;
 mod timers;
 mod webhooks;

@@ -110,6 +110,8 @@ pub enum Grant {
     Handshake,
     /// `header:NAME`, in lower case
     Header(Pattern),
+    /// `revoke`
+    Revoke,
     /// `admin`
     Admin,
 }
@@ -164,6 +166,7 @@ const NAMES: &[&str] = &[
     "disconnect",
     "handshake",
     "header",
+    "revoke",
     "admin",
 ];
 
@@ -201,6 +204,7 @@ impl FromStr for Grant {
             ("find", None) => Ok(Grant::Find),
             ("disconnect", None) => Ok(Grant::Disconnect),
             ("handshake", None) => Ok(Grant::Handshake),
+            ("revoke", None) => Ok(Grant::Revoke),
             ("admin", None) => Ok(Grant::Admin),
             ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
@@ -344,6 +348,7 @@ impl fmt::Display for Grant {
             Grant::Disconnect => f.write_str("disconnect"),
             Grant::Handshake => f.write_str("handshake"),
             Grant::Header(name) => write!(f, "header:{name}"),
+            Grant::Revoke => f.write_str("revoke"),
             Grant::Admin => f.write_str("admin"),
         }
     }
@@ -385,6 +390,7 @@ impl Grants {
             Grant::Disconnect,
             Grant::Handshake,
             Grant::Header(Pattern::any()),
+            Grant::Revoke,
             Grant::Admin,
         ])
     }
@@ -612,6 +618,11 @@ impl Grants {
     /// Whether the number of clients may be asked for.
     pub fn clients(&self) -> bool {
         self.0.contains(&Grant::Clients)
+    }
+
+    /// Whether tokens may be revoked.
+    pub fn revoke(&self) -> bool {
+        self.0.contains(&Grant::Revoke)
     }
 
     /// Whether the plugins may be listed.

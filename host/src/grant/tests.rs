@@ -53,6 +53,7 @@ fn each_grant_allows_its_own_call_only() {
             grants.disconnect(),
             grants.handshake(),
             grants.header("x-a"),
+            grants.revoke(),
             grants.admin(),
         ]
     };
@@ -75,6 +76,7 @@ fn each_grant_allows_its_own_call_only() {
         "disconnect",
         "handshake",
         "header:x-a",
+        "revoke",
         "admin",
     ];
     for (index, text) in texts.into_iter().enumerate() {
@@ -85,8 +87,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 19]);
-    assert_eq!(calls(&Grants::all()), [true; 19]);
+    assert_eq!(calls(&grants(&texts)), [true; 20]);
+    assert_eq!(calls(&Grants::all()), [true; 20]);
 }
 
 #[test]
@@ -217,11 +219,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "revoke", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "revoke", "admin""#,
         ),
         (
             "filter",

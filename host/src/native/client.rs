@@ -18,8 +18,9 @@ use tokio_util::{
 use super::{Host, carrier::Carrier};
 use crate::{
     address::ClientAddress,
-    deadlines::{Expiring, TokenDeadline},
+    deadlines::{Expiring, NEVER, TokenDeadline},
     error::{ERROR_EVENT, Envelope, WireError},
+    revocation::Revocations,
     transport::Guest,
     user::User,
 };
@@ -124,15 +125,22 @@ impl Connection {
     /// Makes it `user`'s: the rooms of the former user are left, those of the new one joined.
     pub(super) fn authenticate(self: &Arc<Self>, socket: &Socket, user: User, host: &Host) {
         let rooms = user.rooms();
-        let expires = user.expires;
+        let at = user.token.expires.unwrap_or(NEVER);
+        let settings = host.settings.load();
+        let verifier = settings.verifier.as_ref();
+        let of_user = user.clone();
         let former = socket.extensions.insert(user);
         let mut left = former.as_ref().map(User::rooms).unwrap_or_default();
         left.retain(|room| !rooms.contains(room));
         socket.leave(left);
         socket.join(rooms);
         let expiring: Weak<dyn Expiring> = Arc::<Self>::downgrade(self);
-        let deadline = expires.map(|at| Arc::new(host.deadlines.add(at, expiring)));
-        self.deadline.store(deadline);
+        let deadline = host.deadlines.add(at, expiring);
+        self.deadline.store(Some(Arc::new(deadline)));
+        // Who ends those that are revoked may have looked before it was there to be seen.
+        if verifier.is_some_and(|verifier| verifier.has_revoked(&of_user)) {
+            self.expire();
+        }
     }
 }
 
@@ -140,7 +148,7 @@ impl Expiring for Connection {
     fn expires_at(&self, at: u64) -> bool {
         let socket = self.socket.upgrade();
         let user = socket.and_then(|socket| socket.extensions.get::<User>());
-        user.is_some_and(|user| user.expires == Some(at))
+        user.is_some_and(|user| user.token.expires == Some(at))
     }
 
     fn warn(&self, error: &WireError) {
@@ -155,5 +163,11 @@ impl Expiring for Connection {
             tracing::debug!(address = %self.session.address, "a native connection ends with its token");
             self.session.end(socket.id);
         }
+    }
+
+    fn is_revoked(&self, revocations: &Revocations, now: u64) -> bool {
+        let socket = self.socket.upgrade();
+        let user = socket.and_then(|socket| socket.extensions.get::<User>());
+        user.is_some_and(|user| revocations.have(&user, now))
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     address::ClientAddress,
     connection::data::Data,
     transport::{Packet, SessionKey, SocketKey},
-    user::{User, UserId},
+    user::{TokenClaims, User, UserId},
 };
 
 /// What is known of a connection beside its events: all that another server needs to give it back.
@@ -263,7 +263,7 @@ impl Whose {
             id: UserId::from_text(&self.id)?,
             username: self.username.clone(),
             roles: self.roles.clone(),
-            expires: None,
+            token: TokenClaims::default(),
         })
     }
 }

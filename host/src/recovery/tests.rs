@@ -21,7 +21,7 @@ use crate::{
     message::{Arguments, Message},
     transport::{Packet, Selection, SessionKey, SocketKey},
     units::Size,
-    user::{User, UserId},
+    user::{TokenClaims, User, UserId},
 };
 
 const ROOMS: [&str; 3] = ["a", "b", "c"];
@@ -194,7 +194,7 @@ impl Client {
                 id,
                 username: None,
                 roles: Vec::new(),
-                expires: None,
+                token: TokenClaims::default(),
             }),
             visit: Visit::new(),
         }

@@ -42,6 +42,7 @@ use crate::{
     panics::caught,
     plugin::{Engine, LoadError, Migrated, Plugin, Services},
     registry::{self, Registry, Served},
+    revocation::Revocations,
     settings::{self, Settings},
     shorten::shortened,
     tls,
@@ -103,6 +104,8 @@ pub(crate) struct Targets {
     pub metrics: Arc<Metrics>,
     /// Whose keys are fetched.
     pub providers: Arc<Providers>,
+    /// Tokens that are good no more.
+    pub revocations: Arc<Revocations>,
 }
 
 /// Loads plugins and keeps them current. To be driven by [`Reloader::run`].
@@ -366,7 +369,12 @@ impl Reloader {
                 tracing::warn!("{doubt}");
             }
         }
-        let settings = Settings::new(&config, &self.secret, &self.limits, &self.targets.providers);
+        let Targets {
+            providers,
+            revocations,
+            ..
+        } = &self.targets;
+        let settings = Settings::new(&config, &self.secret, &self.limits, providers, revocations);
         self.targets.settings.store(Arc::new(settings));
         self.config = config;
         let file = self

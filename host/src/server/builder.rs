@@ -131,6 +131,7 @@ impl Builder {
             published,
             cluster,
             providers,
+            revocations,
         } = Core::new(
             &config,
             source,
@@ -263,6 +264,7 @@ impl Builder {
             published,
             cluster,
             providers,
+            revocations,
             secret,
             local_key,
             drain,

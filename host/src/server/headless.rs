@@ -93,6 +93,7 @@ impl Headless {
             published,
             cluster: _,
             providers: _,
+            revocations: _,
         } = Core::new(config, None, secret(config), around);
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);

@@ -277,7 +277,13 @@ mod tests {
         ));
         let metrics: Arc<Metrics> = Arc::default();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
-        let settings = Settings::new(&Config::default(), b"secret", &limits, &Providers::none());
+        let settings = Settings::new(
+            &Config::default(),
+            b"secret",
+            &limits,
+            &Providers::none(),
+            &Arc::default(),
+        );
         let dispatcher = Dispatcher::new(
             settings,
             namespaces.clone(),

@@ -339,6 +339,17 @@ impl Store {
         }
     }
 
+    /// Whether several servers have it.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.shared.is_some()
+    }
+
+    /// Whether it may hold something, though it was not opened yet.
+    pub(crate) fn exists(&self) -> bool {
+        let has_file = self.config.durability != Durability::Memory && self.config.path.exists();
+        self.is_shared() || has_file
+    }
+
     /// Why a rehearsal shows nothing of the file; none if it does.
     pub fn unseen(&self) -> Option<&str> {
         self.unseen.get().map(String::as_str)

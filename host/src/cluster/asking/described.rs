@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 pub(crate) use crate::cluster::stream::entry::Room;
-use crate::user::{User, UserId};
+use crate::user::{TokenClaims, User, UserId};
 
 /// A socket, in the form of the adapter's `fetchSockets`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -91,7 +91,7 @@ impl Described {
             id: UserId::from_text(id)?,
             username: username.clone(),
             roles: roles.clone(),
-            expires: None,
+            token: TokenClaims::default(),
         })
     }
 

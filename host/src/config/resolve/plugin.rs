@@ -64,8 +64,8 @@ impl Resolver<'_> {
             let at = format!("{at}.grants.{index}");
             self.check(
                 &at,
-                *grant != Grant::Admin,
-                "\"admin\" is for API keys, not for plugins",
+                !matches!(grant, Grant::Revoke | Grant::Admin),
+                &format!("\"{grant}\" is for API keys, not for plugins"),
             );
         }
         for (index, path) in written.guards.iter().enumerate() {

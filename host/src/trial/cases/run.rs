@@ -26,7 +26,7 @@ use crate::{
     timers::{Listed, owner},
     trial::{Client, Joined, Line, Lines, Received, Sender, Trial, TrialError},
     units::duration,
-    user::{User, UserId},
+    user::{TokenClaims, User, UserId},
     webhooks::Delivery,
 };
 
@@ -510,7 +510,7 @@ fn sender(written: &ClientWritten) -> Result<Sender, String> {
             id: UserId::from_text(id).ok_or_else(|| format!("{id:?} is no user id"))?,
             username: written.username.clone(),
             roles: written.roles.clone(),
-            expires: None,
+            token: TokenClaims::default(),
         }),
         None if written.roles.is_empty() => None,
         None => return Err("roles are those of a user: say which".to_owned()),

@@ -26,7 +26,7 @@ use crate::{
     recovery::Lost,
     store::{self, Key, Noted, NotedRange, Open, Recorded, Transaction, Write},
     transport::Session,
-    user::{User, UserId},
+    user::{TokenClaims, User, UserId},
 };
 
 /// What came of a replay.
@@ -311,7 +311,7 @@ impl Replay<'_> {
                 id: UserId::from_text(&user.id)?,
                 username: user.username,
                 roles: user.roles,
-                expires: None,
+                token: TokenClaims::default(),
             })
         });
         let lost = Lost {

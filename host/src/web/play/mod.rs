@@ -35,7 +35,7 @@ use crate::{
     registry,
     reload::{Builds, Status},
     settings,
-    user::{MAX_ROLES, User, UserId, is_role},
+    user::{MAX_ROLES, TokenClaims, User, UserId, is_role},
 };
 
 /// Where the page is.
@@ -189,7 +189,7 @@ async fn token(
         id,
         username,
         roles,
-        expires: None,
+        token: TokenClaims::default(),
     };
     let settings = playground.settings.load();
     let Some(auth) = &settings.trying_out else {
