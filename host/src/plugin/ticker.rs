@@ -272,11 +272,12 @@ mod tests {
             let unpark = || is_unparked.store(true, Ordering::Relaxed);
             let call = |pauses: &[usize]| for pause in pauses {
                 (0..*pause).for_each(|_| point());
+                // As for a real call, whose time is set before it begins.
+                let enough = ticked() + IDLE_TICKS as usize;
                 if shared.begin() {
                     point();
                     unpark();
                 }
-                let enough = ticked() + IDLE_TICKS as usize;
                 while ticked() < enough {
                     point();
                 }
