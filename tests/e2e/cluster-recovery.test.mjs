@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PLUGIN, startMember, startNodeMember } from '../support/cluster.mjs';
 import { ask, connect, received } from '../support/client.mjs';
+import { assertAll, numbers, send } from '../support/numbers.mjs';
 import { startRedis } from '../support/redis.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -159,6 +160,35 @@ for (const [from, to] of [['Node', 'MixLab'], ['MixLab', 'Node']]) {
     assert.deepEqual(told(socket), [1, 2, 3]);
   });
 }
+
+test("Node's servers are stopped one by one under load, and their clients go on at MixLab's with nothing lost", async (t) => {
+  const redis = await startRedis(t);
+  const [one, other] = [await startMember(t, redis), await startMember(t, redis)];
+  const nodes = [await startNodeMember(t, redis), await startNodeMember(t, redis)];
+  // As long as a stock client waits at first: Node writes a session when it ends.
+  const back = { reconnectionDelay: 1000, randomizationFactor: 0 };
+  const groups = await Promise.all(nodes.map((node) => Promise.all(numbers(10).map(() => join(t, node, back)))));
+  const sockets = groups.flat();
+  for (const socket of sockets) {
+    await ask(socket, 'join', 'r');
+    socket.afresh = 0;
+    socket.on('connect', () => (socket.afresh += socket.recovered ? 0 : 1));
+  }
+  const ids = sockets.map(({ id }) => id);
+  const sender = send(await connect(t, other));
+  for (const [stopped, node] of nodes.entries()) {
+    await sender.more(50);
+    for (const socket of groups[stopped]) socket.io.uri = one.url;
+    await node.tell('close');
+    await node.kill();
+    await until(() => groups[stopped].every(({ connects }) => connects === 2), { message: 'they are back' });
+  }
+  await sender.more(50);
+  await assertAll(sockets, await sender.stop());
+  assert.deepEqual(sockets.map(({ id }) => id), ids);
+  // With the next beat of the other one.
+  await until(async () => (await other.api('GET', '/api/v1/clients/count')).body.count === 21);
+});
 
 test('a client has its connection back on a server where nobody had opened its namespace', async (t) => {
   const redis = await startRedis(t);

@@ -40,6 +40,8 @@ const tasks = {
   leave: (to, rooms) => void selected(to).socketsLeave(rooms),
   disconnect: (to, close) => void selected(to).disconnectSockets(close),
   count: () => io.engine.clientsCount,
+  // Its clients are cut off, and their sessions written.
+  close: () => io.close(),
 };
 
 /** Bytes come as `{ bytes: […] }`. */
