@@ -145,6 +145,19 @@ describe('in a cluster', () => {
     await until(async () => (await refusal(t, { sub: 'both' }, { on: third })) === 'token_revoked');
   });
 
+  test('many that come at once, at both, are all in force at both', async (t) => {
+    const redis = await startRedis(t);
+    const servers = await Promise.all([startMember(t, redis), startMember(t, redis)]);
+    const users = Array.from({ length: 200 }, (_, i) => `at-once-${i}`);
+    await Promise.all(users.map((user, i) => revoke({ user }, servers[i % 2])));
+    for (const on of servers) {
+      await until(async () => {
+        const refused = await Promise.all(users.map((sub) => refusal(t, { sub }, { on })));
+        return refused.every((code) => code === 'token_revoked');
+      });
+    }
+  });
+
   test('while Redis is away none is taken that would be forgotten, and what was known holds', async (t) => {
     const redis = await startRedis(t);
     const member = await startMember(t, redis);
@@ -192,4 +205,11 @@ test('crowds are cut off, and the others go on', async (t) => {
   await revoke({ user: 'crowd' });
   await until(() => sockets.every((socket, i) => socket.connected === (i % 2 === 0)));
   assert.deepEqual(await Promise.all(sockets.filter((_, i) => i % 2 === 0).map((socket) => ask(socket, 'echo', 1))), Array(100).fill(1));
+});
+
+test('many that come at once are all in force', async (t) => {
+  const users = Array.from({ length: 200 }, (_, i) => `at-once-${i}`);
+  await Promise.all(users.map((user) => revoke({ user })));
+  const refused = await Promise.all(users.map((sub) => refusal(t, { sub })));
+  assert.deepEqual(refused, users.map(() => 'token_revoked'));
 });

@@ -5,6 +5,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use axum::{Json, extract::State};
 use jsonwebtoken::get_current_timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::task::spawn_blocking;
 
 use super::{
     auth::Backend,
@@ -12,7 +13,7 @@ use super::{
 };
 use crate::{
     error::WireError,
-    revocation::{self, MAX_NAME_BYTES, NotKept, Revocation, Revoked},
+    revocation::{MAX_NAME_BYTES, NotKept, Revocation, Revoked},
     settings,
     store::{CommitError, Store},
     units::duration,
@@ -65,11 +66,10 @@ pub(super) async fn revoke(
     let until = at + asked.kept.unwrap_or(KEPT).as_secs();
     let what = asked.what()?;
     let revocation = Revocation { what, at, until };
-    let kept = revocation.clone();
-    let keeping = tokio::task::spawn_blocking(move || revocation::keep(&store, &kept)).await;
-    let keeping = keeping.map_err(|_| WireError::new("internal", "the server failed"))?;
-    keeping.map_err(|error| not_kept(&error))?;
-    verifier.revocations().add(revocation);
+    let revocations = verifier.revocations().clone();
+    let keeping = spawn_blocking(move || revocations.keep(&store, revocation)).await;
+    let kept = keeping.map_err(|_| WireError::new("internal", "the server failed"))?;
+    kept.map_err(|error| not_kept(&error))?;
     Ok(Json(Done { at, until }))
 }
 

@@ -13,8 +13,8 @@ use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
+pub(crate) use rows::NotKept;
 use rows::Rows;
-pub(crate) use rows::{NotKept, keep};
 
 use crate::{store::Store, user::User};
 
@@ -95,8 +95,15 @@ impl Revocations {
             || in_force(token.session.as_ref().and_then(|id| known.sessions.get(id)))
     }
 
+    /// It is in force from now on, and kept in the store. Returns when that is durable; blocks.
+    pub(crate) fn keep(&self, store: &Store, revocation: Revocation) -> Result<(), NotKept> {
+        self.rows.keep(store, &revocation)?;
+        self.add(revocation);
+        Ok(())
+    }
+
     /// It is in force from now on.
-    pub(crate) fn add(&self, Revocation { what, at, until }: Revocation) {
+    fn add(&self, Revocation { what, at, until }: Revocation) {
         let mut known = self.known.write();
         let of_kind = match &what {
             Revoked::User(_) => &mut known.users,

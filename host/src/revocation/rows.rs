@@ -18,8 +18,8 @@ const ROW: &str = "row/";
 /// The key with the number of the last one.
 const LAST: &str = "last";
 
-/// So often a revocation is tried again that met another one.
-const TRIES: u32 = 32;
+/// So often a revocation is tried that meets those of other servers.
+const TRIES: u32 = 100;
 
 /// So much is read at once.
 const PAGE: Most = Most {
@@ -38,6 +38,8 @@ pub(super) struct Rows {
     is_complete: AtomicBool,
     /// One reads at a time.
     reading: Mutex<()>,
+    /// One writes at a time: all would meet at the number of the last one.
+    keeping: Mutex<()>,
 }
 
 /// Why a revocation is not kept, or those that are cannot be read.
@@ -52,21 +54,6 @@ pub(crate) enum NotKept {
     /// The store cannot be read.
     #[error(transparent)]
     Scan(#[from] ScanError),
-}
-
-/// Keeps a revocation, and returns when that is durable. Blocks.
-pub(crate) fn keep(store: &Store, revocation: &Revocation) -> Result<(), NotKept> {
-    let store = store.open()?;
-    let runtime = tokio::runtime::Handle::current();
-    runtime.block_on(async {
-        for _ in 1..TRIES {
-            match keep_once(&store, revocation).await {
-                Err(NotKept::Commit(CommitError::Conflict)) => {}
-                kept => return kept,
-            }
-        }
-        keep_once(&store, revocation).await
-    })
 }
 
 async fn keep_once(store: &Open, revocation: &Revocation) -> Result<(), NotKept> {
@@ -85,6 +72,22 @@ async fn keep_once(store: &Open, revocation: &Revocation) -> Result<(), NotKept>
 }
 
 impl Rows {
+    /// Keeps a revocation, and returns when that is durable. Blocks.
+    pub(super) fn keep(&self, store: &Store, revocation: &Revocation) -> Result<(), NotKept> {
+        let _keeping = self.keeping.lock();
+        let store = store.open()?;
+        let runtime = tokio::runtime::Handle::current();
+        runtime.block_on(async {
+            for _ in 1..TRIES {
+                match keep_once(&store, revocation).await {
+                    Err(NotKept::Commit(CommitError::Conflict)) => {}
+                    kept => return kept,
+                }
+            }
+            keep_once(&store, revocation).await
+        })
+    }
+
     /// Gives `add` those that were not read before. A store on disk that does not exist yet has none, and is not
     /// made for that. Blocks.
     pub(super) fn read(&self, store: &Store, add: impl FnMut(Revocation)) -> Result<(), NotKept> {
