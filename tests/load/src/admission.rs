@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::{
-    configuration::Configuration,
+    configuration::{Configuration, ITS_EVENTS},
     drive::Drive,
     options::{Peer, PluginOptions, ServerOptions},
     programs::{Programs, printed},
@@ -18,20 +18,6 @@ use crate::{
 
 const UNIT: &str = "CPU µs per event";
 
-/// What the tool sends.
-const SCHEMA: &str = r#"
-[plugins.config.arguments]
-type = "array"
-minItems = 1
-maxItems = 1
-[plugins.config.arguments.items]
-type = "object"
-required = ["socket", "n", "text"]
-additionalProperties = false
-properties.socket = { type = "integer", minimum = 0 }
-properties.n = { type = "integer", minimum = 0 }
-properties.text = { type = "string", maxLength = 100000 }
-"#;
 const LIMIT: &str = "config.limit = \"1000000/1s\"";
 const SOCKET: &str = "[limits]\nsocket = \"1000000/1s\"";
 const ALL: &str = "[limits]\nsocket = \"1000000/1s\"\nuser = \"1000000/1s\"\nip = \"1000000/1s\"";
@@ -64,7 +50,7 @@ const VARIANTS: [Variant; 6] = [
         "with a schema too",
         Some(("custom-event with its limit", "the schema")),
         "",
-        SCHEMA,
+        ITS_EVENTS,
     ),
     shipped(
         "with a limit for connections too",

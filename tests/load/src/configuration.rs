@@ -11,6 +11,21 @@ use tempfile::TempDir;
 
 use crate::options::ServerOptions;
 
+/// What of `custom-event` says what this tool sends it.
+pub const ITS_EVENTS: &str = r#"
+[plugins.config.arguments]
+type = "array"
+minItems = 1
+maxItems = 1
+[plugins.config.arguments.items]
+type = "object"
+required = ["socket", "n", "text"]
+additionalProperties = false
+properties.socket = { type = "integer", minimum = 0 }
+properties.n = { type = "integer", minimum = 0 }
+properties.text = { type = "string", maxLength = 100000 }
+"#;
+
 /// The text, and a folder of its own.
 pub struct Configuration {
     folder: TempDir,

@@ -13,7 +13,7 @@ use tokio::time::sleep;
 
 use crate::{
     backend::Backend,
-    configuration::Configuration,
+    configuration::{Configuration, ITS_EVENTS},
     crowd,
     drive::Drive,
     figure::CPU_PER_MESSAGE,
@@ -37,21 +37,6 @@ const SCRIPTS: usize = 50;
 /// How often one of them is saved in a round.
 const SAVES: usize = 5;
 
-/// What the shipped plugin is told, which the others say themselves.
-const LIKE_THE_OTHERS: &str = r#"config.limit = "1000000/1s"
-[plugins.config.arguments]
-type = "array"
-minItems = 1
-maxItems = 1
-[plugins.config.arguments.items]
-type = "object"
-required = ["socket", "n", "text"]
-additionalProperties = false
-properties.socket = { type = "integer", minimum = 0 }
-properties.n = { type = "integer", minimum = 0 }
-properties.text = { type = "string", maxLength = 100000 }
-"#;
-
 /// Measure what an event costs in each language, and what idle scripts cost.
 #[derive(Args, Debug, Clone)]
 pub struct Languages {
@@ -71,7 +56,7 @@ pub struct Languages {
 struct Answerer {
     name: &'static str,
     /// The plugin's file and more of its keys; none for Node's own server.
-    plugin: Option<(PathBuf, &'static str)>,
+    plugin: Option<(PathBuf, String)>,
 }
 
 impl Languages {
@@ -138,14 +123,19 @@ impl Languages {
             plugin(
                 "a plugin in Rust",
                 self.plugins.shipped("custom-event")?,
-                LIKE_THE_OTHERS,
+                // The others say so themselves.
+                format!("config.limit = \"1000000/1s\"{ITS_EVENTS}"),
             ),
-            plugin("a plugin in C", self.plugins.shipped("echo-c")?, ""),
-            plugin("a script", script(), ""),
+            plugin(
+                "a plugin in C",
+                self.plugins.shipped("echo-c")?,
+                String::new(),
+            ),
+            plugin("a script", script(), String::new()),
             plugin(
                 "a plugin in Python",
                 self.plugins.shipped("echo-python")?,
-                "",
+                String::new(),
             ),
         ])
     }
