@@ -1,7 +1,7 @@
 // The code in the documents does what they say, for a reader who copies it.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { describe, test } from 'node:test';
 import { CARGO, COMPILING, withSdk, writeCrate } from '../support/cargo.mjs';
@@ -30,6 +30,35 @@ test('every block of code is in a language that is checked', () => {
   assert.ok(checked.length > 20, 'the documents are found');
   assert.ok(drawings.every(({ where }) => where.startsWith('ARCHITECTURE.md')));
   assert.ok(output.every((block) => isFollowed(block) || block.where.startsWith('host/docs/running/redis.md')));
+});
+
+/** What the tests of a file are called; `…` stands for what differs from one to the next. */
+function testNames(path) {
+  const CALLED = /\b(?:test|it)\(\s*(['"`])((?:\\.|(?!\1)[^])*)\1|#\[test\]\s+fn (\w+)\(/g;
+  const source = readFileSync(join(ROOT, path), 'utf8');
+  // What a text has behind the beginning of a placeholder is JavaScript, and ends with its last brace.
+  const names = [...source.matchAll(CALLED)].map(([, , text, name]) => name ?? text.replace(/\$\{[^`]*?\}(?=[^}]|$)/g, '…').replace(/\\(.)/g, '$1'));
+  return new Set(names);
+}
+
+test('each promise of the threat model is held by a test that is there', () => {
+  const text = readFileSync(join(ROOT, 'host/docs/running/threats.md'), 'utf8').replace(/\s+/g, ' ');
+  const [, ...promised] = text.split(/(?= - \*\*| ## )/);
+  let names = [];
+  let held = 0;
+  for (const [word, name, path] of text.matchAll(/\*\*[^*]+\*\*|\*([^*]+)\*|\(`((?:tests|host)\/[^`]+)`\)/g)) {
+    if (name) names.push(name);
+    if (!path) continue;
+    assert.ok(names.length > 0, `${word} stands behind a test`);
+    const there = testNames(path);
+    for (const name of names) assert.ok(there.has(name), `${path} has the test ${JSON.stringify(name)}`);
+    held += names.length;
+    names = [];
+  }
+  assert.deepEqual(names, [], 'each test has its file');
+  assert.ok(held > 60);
+  const bare = promised.filter((promise) => promise.startsWith(' - **') && !/\(`(tests|host)\//.test(promise));
+  assert.deepEqual(bare, []);
 });
 
 /** The document that has the plugin's manifest. */

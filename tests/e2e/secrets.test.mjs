@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { connect, nextEvent } from '../support/client.mjs';
 import { editConfig } from '../support/plugins.mjs';
+import { startRedis } from '../support/redis.mjs';
 import { startServer } from '../support/server.mjs';
 import { SECRET, seconds, sign } from '../support/tokens.mjs';
 
@@ -39,4 +40,28 @@ test('a short key of a backend is warned of by its name, at the start and when i
   await server.waitForLog(/WARN .*the API key "second" has less than 16 characters/);
   assert.equal(server.log().match(/the API key "first"/g).length, 1);
   assert.ok(!server.log().includes('k3y'));
+});
+
+test("neither Redis' password nor the cluster's secret is shown, whatever goes wrong", async (t) => {
+  const redis = await startRedis(t);
+  const [password, wrong, secret] = ['passw0rd-of-redis', 'passw0rd-that-is-none', `s3cret-of-the-cluster-${SECRET}`];
+  await redis.send('ACL', 'SETUSER', 'mixlab', 'on', `>${password}`, '~*', '&*', '+@all');
+  const config = (password, scheme = 'redis') =>
+    `[log]\nlevel = "trace"\n[cluster]\nurl = "${scheme}://mixlab:${password}@${redis.url.split('//')[1]}"\n`;
+  const start = (password) => startServer(t, { config: config(password), env: { MIXLAB_CLUSTER__SECRET: secret } });
+  const isShown = (text) => [password, wrong, secret].filter((hidden) => text.includes(hidden));
+  const refused = await start(wrong);
+  await refused.waitForLog(/Password authentication failed/);
+  const { body } = await refused.api('GET', '/readyz');
+  assert.deepEqual(isShown(refused.log() + JSON.stringify(body)), []);
+
+  const server = await start(password);
+  await redis.stop();
+  await server.waitForLog(/the connection to Redis is lost/);
+  // What is wrong is said without what is secret in it.
+  editConfig(server, () => config(password, 'http'));
+  await server.waitForLog(/not the URL of a Redis/);
+  const checked = await server.mixlab('check');
+  assert.notEqual(checked.code, 0);
+  assert.deepEqual(isShown(server.log() + checked.stdout + checked.stderr), []);
 });
