@@ -61,3 +61,40 @@ pub(crate) fn instant() -> Instant {
         Some(since) => *BEGINNING.get_or_init(Instant::now) + since,
     }
 }
+
+/// One moment, by the machine's clock and by the one that measures: times that another process is to know
+/// are told by the first, and meant by the second.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    instant: Instant,
+    /// In milliseconds since 1970.
+    wall: u64,
+}
+
+impl Moment {
+    /// This one.
+    pub(crate) fn now() -> Self {
+        Self {
+            instant: Instant::now(),
+            wall: now(),
+        }
+    }
+
+    /// In milliseconds since 1970.
+    pub(crate) fn wall(self) -> u64 {
+        self.wall
+    }
+
+    /// When that was, in milliseconds since 1970.
+    pub(crate) fn told(self, at: Instant) -> u64 {
+        let age = self.instant.saturating_duration_since(at).as_millis();
+        self.wall
+            .saturating_sub(u64::try_from(age).unwrap_or(u64::MAX))
+    }
+
+    /// The inverse of [`Moment::told`]. What is to come counts as now.
+    pub(crate) fn meant(self, at: u64) -> Instant {
+        let age = Duration::from_millis(self.wall.saturating_sub(at));
+        self.instant.checked_sub(age).unwrap_or(self.instant)
+    }
+}

@@ -33,6 +33,7 @@ mod effect;
 mod error;
 pub mod grant;
 mod guest;
+mod handover;
 mod history;
 mod host_header;
 mod http_client;

@@ -39,6 +39,7 @@ use crate::{
     contracts::Contracts,
     directory::Directory,
     dispatch::{Dispatcher, Timers},
+    handover::Handover,
     history::History,
     http_client::HttpClient,
     metrics::Metrics,
@@ -94,6 +95,8 @@ pub struct Server {
     secret: Arc<[u8]>,
     local_key: LocalKey,
     drain: Drain,
+    /// None if nothing is left to the process that follows.
+    handover: Option<Handover>,
     shutdown: config::Shutdown,
     tasks: Tasks,
     stop: CancellationToken,
@@ -290,12 +293,27 @@ impl Server {
             tasks.ended().await;
             connections.close();
             connections.wait().await;
+            until_ended(&clients).await;
         };
-        if timeout(SHUTDOWN_DEADLINE, ended).await.is_err() {
+        let ended = timeout(SHUTDOWN_DEADLINE, ended).await.is_ok();
+        if !ended {
             tracing::warn!("some connections did not end in time");
+        }
+        if let Some(handover) = self.handover {
+            hand_over(handover, ended).await;
         }
         drop((sockets, native));
         result
+    }
+}
+
+/// Leaves what there is to the process that follows, if everything has `ended`: what happens still would
+/// be missing there.
+async fn hand_over(handover: Handover, ended: bool) {
+    if !ended {
+        tracing::warn!("nothing is left to the process that follows: clients start afresh");
+    } else if let Err(error) = spawn_blocking(move || handover.give()).await {
+        tracing::error!("nothing is left to the process that follows: {error}");
     }
 }
 

@@ -6,6 +6,7 @@ use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -25,7 +26,7 @@ pub(super) struct Backend {
 }
 
 /// Tells API keys apart, and nobody what they are.
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct KeyId([u8; 32]);
 
 impl KeyId {

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    hash::{BuildHasher, RandomState},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,11 +15,14 @@ use axum::{
     http::{HeaderName, request::Parts},
 };
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use tokio::{sync::Semaphore, time::timeout};
 
 use super::auth::KeyId;
 use crate::{
     broadcast::Broadcast,
+    clock::Moment,
     cluster::{Begun, Bounds, Request},
     error::WireError,
 };
@@ -61,8 +63,20 @@ pub struct Idempotency {
     backends: Arc<Mutex<HashMap<KeyId, Kept>>>,
     /// Places for those that wait until other servers can be told.
     untold: Arc<Semaphore>,
-    /// Tells bodies apart. Its seed is random, so that nobody makes two that are alike.
-    fingerprints: RandomState,
+}
+
+/// Tells bodies apart: nobody makes two that are alike.
+type Fingerprint = [u8; 32];
+
+/// What came of a request, for the process that follows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedAnswer {
+    /// When it came, in milliseconds since 1970.
+    pub at: u64,
+    backend: KeyId,
+    key: String,
+    body: Fingerprint,
+    answer: String,
 }
 
 /// What came of the requests of one backend.
@@ -76,7 +90,7 @@ struct Kept {
 
 /// A request that this server knows.
 struct Known {
-    body: u64,
+    body: Fingerprint,
     /// None while it is under way.
     answer: Option<Arc<str>>,
 }
@@ -96,7 +110,6 @@ impl Default for Idempotency {
         Self {
             backends: Arc::default(),
             untold: Arc::new(Semaphore::new(MAX_UNTOLD)),
-            fingerprints: RandomState::default(),
         }
     }
 }
@@ -186,7 +199,7 @@ impl Idempotency {
         body: &str,
         now: Instant,
     ) -> Result<Result<UnderWay<'a>, Arc<str>>, WireError> {
-        let body = self.fingerprints.hash_one(body);
+        let body = Sha256::digest(body).into();
         let mut backends = self.backends.lock();
         backends.retain(|_, kept| {
             kept.expire(now);
@@ -211,6 +224,38 @@ impl Idempotency {
             since: now,
             answer: None,
         }))
+    }
+}
+
+impl Idempotency {
+    /// What came of all requests, for the process that follows; those of one backend the oldest first.
+    pub(crate) fn save(&self, now: Moment) -> Vec<SavedAnswer> {
+        let backends = self.backends.lock();
+        let all = backends.iter().flat_map(|(backend, kept)| {
+            kept.answered.iter().filter_map(|(since, key)| {
+                let request = kept.requests.get(key)?;
+                Some(SavedAnswer {
+                    at: now.told(*since),
+                    backend: backend.clone(),
+                    key: key.to_string(),
+                    body: request.body,
+                    answer: request.answer.as_deref()?.to_owned(),
+                })
+            })
+        });
+        all.collect()
+    }
+
+    /// Knows what came of requests to the process before, those of one backend the oldest first.
+    pub(crate) fn restore(&self, answers: Vec<SavedAnswer>, now: Moment) {
+        let mut backends = self.backends.lock();
+        for saved in answers {
+            let kept = backends.entry(saved.backend).or_default();
+            let (key, body) = (Arc::from(saved.key), saved.body);
+            let request = Known { body, answer: None };
+            kept.requests.insert(Arc::clone(&key), request);
+            kept.answer(&key, saved.answer.into(), now.meant(saved.at));
+        }
     }
 }
 

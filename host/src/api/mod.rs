@@ -45,7 +45,7 @@ use crate::{
 };
 pub(crate) use auth::LocalKey;
 pub(crate) use body::whole as whole_body;
-pub(crate) use idempotency::Idempotency;
+pub(crate) use idempotency::{Idempotency, SavedAnswer};
 
 /// What the handlers need.
 #[derive(Clone, FromRef)]

@@ -34,7 +34,7 @@ use self::{
 };
 pub(crate) use self::{
     steps::News,
-    table::{Full, Who},
+    table::{Full, Piece, Who},
 };
 use crate::{
     config,
@@ -125,6 +125,21 @@ impl Presence {
             is_known: server.is_none().into(),
             complaints: Rarely::default(),
         }
+    }
+
+    /// Who is present, for the process that follows, where nobody comes or goes any more.
+    pub(crate) fn save(&self) -> Vec<Piece> {
+        self.state.lock().side.table.pieces(Instant::now())
+    }
+
+    /// Goes on with who was present by then in the process before. Nobody is here yet.
+    pub(crate) fn restore(&self, pieces: Vec<Piece>, then: Instant) {
+        let mut state = self.state.lock();
+        for piece in pieces {
+            state.side.table.restore(piece, then);
+        }
+        drop(state);
+        self.changed.notify_one();
     }
 
     /// The connection with this id is present in a room, or is with other data.

@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use self::copy::Piece;
+pub(crate) use self::copy::Piece;
 use super::Member;
 use crate::config;
 

@@ -47,7 +47,7 @@ pub(crate) struct Own {
     /// Whose it is.
     user: Option<Whose>,
     /// Its client's address.
-    address: ClientAddress,
+    pub(super) address: ClientAddress,
     /// What the places of its own events begin with.
     tag: Tag,
     /// The first number that counts for it.
@@ -288,7 +288,11 @@ impl Own {
         let first = events.first().map_or(self.count + 1, |event| event.count);
         // Those before the first one are gone, whether that was noted or not.
         let gone = match events.first() {
-            Some(event) if first > 1 => Some((event.number, event.count - 1)),
+            Some(event) if first > 1 => {
+                let is_it = |lost: &(u64, u64)| lost.1 + 1 == first;
+                let known = self.lost.filter(is_it);
+                known.or(Some((event.number, event.count - 1)))
+            }
             Some(_) => self.lost,
             None => self.last,
         };

@@ -98,13 +98,25 @@ impl Formers {
 
     /// Keeps a connection that dropped. The caller holds no log.
     pub(crate) fn keep(&self, waiting: Waiting) {
-        let now = Instant::now();
+        self.keep_since(Instant::now(), waiting);
+    }
+
+    /// Keeps one that dropped then, after all others that are kept. The caller holds no log.
+    pub(crate) fn keep_since(&self, at: Instant, waiting: Waiting) {
         let mut kept = self.lock();
-        kept.forget(now, self.max_age);
+        kept.forget(Instant::now(), self.max_age);
         let number = kept.next;
         kept.next += 1;
-        kept.insert(number, now, waiting);
+        kept.insert(number, at, waiting);
         kept.fit(self.max);
+    }
+
+    /// Hands over each of them, the oldest first, with when it dropped.
+    pub(crate) fn each(&self, mut take: impl FnMut(&Waiting, Instant)) {
+        let kept = self.lock();
+        for entry in kept.waiting.values() {
+            take(&entry.waiting, entry.at);
+        }
     }
 
     /// Takes the connection of a client that is back, if it `is_its`.

@@ -11,7 +11,7 @@ use super::{
     Carried, Common, Former, Log, OwnEvent, Place, Stream,
     former::Waiting,
     log::{Awaited, Missed, SharedLog},
-    place::{NO_PLACE, Notation},
+    place::NO_PLACE,
     stream::{Change, Presence, State},
 };
 use crate::{
@@ -30,15 +30,14 @@ const FORGOTTEN_AT_ONCE: usize = 1_000;
 /// order. What others do under them (`encode`, `send`, `join`) comes before or after each change as
 /// a whole, so that a panic there costs its own event only, and the locks let everybody else in.
 pub(crate) struct Journal {
-    log: Arc<SharedLog>,
-    notation: Notation,
-    streams: Mutex<Streams>,
-    common: Arc<Common>,
+    pub(super) log: Arc<SharedLog>,
+    pub(super) streams: Mutex<Streams>,
+    pub(super) common: Arc<Common>,
 }
 
 /// The streams of all connections that are here or may come back, and some that are gone.
 #[derive(Default)]
-struct Streams {
+pub(super) struct Streams {
     all: Vec<Weak<Stream>>,
     /// The one that was looked at last.
     next: usize,
@@ -69,11 +68,10 @@ pub struct Replay {
 impl Journal {
     /// An empty one of a server.
     pub(crate) fn new(common: Arc<Common>) -> Self {
-        let notation = common.notation();
-        let log = Log::new(common.limits.clone(), notation, common.broadcasts.clone());
+        let (limits, pool) = (common.limits.clone(), common.broadcasts.clone());
+        let log = Log::new(limits, common.notation(), pool);
         Self {
             log: Arc::new(SharedLog::new(log)),
-            notation,
             streams: Mutex::default(),
             common,
         }
@@ -81,8 +79,10 @@ impl Journal {
 
     /// The stream of a new connection.
     pub(crate) fn begin(&self, session: SessionKey) -> Arc<Stream> {
-        let number = self.log.read().begin(self.common.performed());
-        let (pool, tag) = (self.common.own.clone(), self.notation.tag());
+        let log = self.log.read();
+        let number = log.begin(self.common.performed());
+        let (pool, tag) = (self.common.own.clone(), log.notation().tag());
+        drop(log);
         let stream = Arc::new(Stream::new(pool, tag, session, number));
         self.streams.lock().add(&stream);
         stream
@@ -251,12 +251,13 @@ impl Journal {
     ) -> Option<Returning> {
         let formers = &self.common.formers;
         let taken = formers.take(pid, |waiting| {
-            let is_here = std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log));
-            is_here && waiting.former.user() == user
+            self.has(waiting) && waiting.former.user() == user
         })?;
         let own = taken.waiting.former.stream.tag;
-        let offset = offset.map(|text| self.notation.read(own, text));
-        let seen = taken.waiting.seen(offset, &self.log.read());
+        let log = self.log.read();
+        let offset = offset.map(|text| log.notation().read(own, text));
+        let seen = taken.waiting.seen(offset, &log);
+        drop(log);
         let Some(seen) = seen else {
             formers.put_back(taken);
             return None;
@@ -289,7 +290,7 @@ impl Journal {
         log.go_on_from(self.common.performed());
         let pool = self.common.own.clone();
         let former = carried.into_former(events, log.first(), address, pool)?;
-        let offset = offset.map(|text| self.notation.read(former.stream.tag, text));
+        let offset = offset.map(|text| log.notation().read(former.stream.tag, text));
         let waiting = Waiting {
             former,
             dropped: Place::own(log.next(), 0),
@@ -319,6 +320,11 @@ impl Journal {
         let carried = Carried::of(former, &state, server, namespace);
         let events = state.tell().collect();
         (carried, events)
+    }
+
+    /// Whether it is one of this namespace's.
+    pub(super) fn has(&self, waiting: &Waiting) -> bool {
+        std::ptr::eq(waiting.log.as_ptr(), Arc::as_ptr(&self.log))
     }
 
     /// Gives a connection that has come back its new socket, and `join`s its rooms. Nothing goes
@@ -391,7 +397,7 @@ impl Journal {
 }
 
 impl Streams {
-    fn add(&mut self, stream: &Arc<Stream>) {
+    pub(super) fn add(&mut self, stream: &Arc<Stream>) {
         self.all.push(Arc::downgrade(stream));
     }
 

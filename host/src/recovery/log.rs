@@ -12,17 +12,18 @@ use std::{
 use crossbeam_utils::sync::ShardedLock;
 
 use super::{
-    Former, Place,
+    Former, Place, SavedBroadcast, SavedLog,
     index::{Index, NAME_OVERHEAD},
     place::Notation,
     pool::{MORE, Pool},
     stream::State,
 };
 use crate::{
+    clock::Moment,
     cluster::EntryId,
     config,
     ordered_lock::{Ordered, rank},
-    transport::{Packet, Selection},
+    transport::{Packet, Selection, SocketKey},
 };
 
 /// What an entry takes beside the bytes of its packet and its selection.
@@ -163,21 +164,25 @@ impl Log {
         let number = self.number(entry);
         let packet = encode(&self.notation.write(number));
         let now = Instant::now();
+        self.add(number, now, to, packet.clone());
+        self.forget(now);
+        packet
+    }
+
+    fn add(&mut self, number: u64, at: Instant, to: Selection, packet: Packet) {
         let names = to.rooms.len() + to.sockets.len();
         // The index has the text of the names, too.
         let bytes = packet.size() + 2 * to.size() + names * NAME_OVERHEAD + ENTRY_OVERHEAD;
         self.index.add(number, &to);
         self.events.push_back(Event {
             number,
-            at: now,
+            at,
             to,
-            packet: packet.clone(),
+            packet,
             bytes,
         });
         self.bytes += bytes;
         self.pool.take(bytes);
-        self.forget(now);
-        packet
     }
 
     /// Gives a broadcast that is not kept its place: none of those who missed it gets it later.
@@ -188,6 +193,50 @@ impl Log {
     ) -> Packet {
         let number = self.number(entry);
         encode(&self.notation.write(number))
+    }
+
+    /// How places of it are written.
+    pub(super) fn notation(&self) -> Notation {
+        self.notation
+    }
+
+    /// All of it, for the process that follows; none in a cluster, whose stream has it. `named` says by which
+    /// public id the sender is known that a broadcast left out, if that may come back.
+    pub(super) fn save<'a>(
+        &self,
+        namespace: &str,
+        now: Moment,
+        named: impl Fn(SocketKey) -> Option<&'a str>,
+    ) -> Option<(SavedLog, Vec<SavedBroadcast>)> {
+        let Notation::Tagged(tag) = self.notation else {
+            return None;
+        };
+        let log = SavedLog {
+            namespace: namespace.to_owned(),
+            tag,
+            first: self.first,
+            next: self.next(),
+        };
+        let broadcast = |event: &Event| {
+            let except = event.to.except_socket.and_then(&named);
+            let place = (namespace, event.number, now.told(event.at));
+            SavedBroadcast::new(place, &event.to, except, event.packet.clone())
+        };
+        Some((log, self.events.iter().map(broadcast).collect()))
+    }
+
+    /// Goes on with what the process before has kept. Nobody is here yet.
+    pub(super) fn restore(&mut self, log: &SavedLog, broadcasts: Vec<SavedBroadcast>, now: Moment) {
+        self.clear();
+        self.notation = Notation::Tagged(log.tag);
+        self.first = log.first;
+        *self.next.get_mut() = log.next;
+        for broadcast in broadcasts {
+            let (number, at) = (broadcast.number, now.meant(broadcast.at));
+            let (to, packet) = broadcast.into_parts();
+            self.add(number, at, to, packet);
+        }
+        self.forget(Instant::now());
     }
 
     /// It has all broadcasts from this number on, and none before.

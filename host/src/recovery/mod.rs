@@ -56,6 +56,7 @@ mod journal;
 mod log;
 mod place;
 mod pool;
+mod saved;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -67,4 +68,5 @@ pub(crate) use formers::Formers;
 pub(crate) use journal::{Journal, Replay, Returning};
 pub(crate) use log::Log;
 pub(crate) use place::{NO_PLACE, Place};
+pub(crate) use saved::{Saved, SavedBroadcast, SavedClient, SavedLog};
 pub(crate) use stream::Stream;

@@ -84,6 +84,14 @@ impl Place {
         }
     }
 
+    /// How many of a connection's own events there were up to it; none for a broadcast's.
+    pub(super) fn count(self) -> Option<u64> {
+        match self.kind {
+            Kind::Own(count) => Some(count),
+            Kind::Broadcast => None,
+        }
+    }
+
     /// The first number of a broadcast behind it.
     pub fn next_number(self) -> u64 {
         match self.kind {

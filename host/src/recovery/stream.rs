@@ -98,6 +98,10 @@ impl Event {
     fn bytes(&self) -> usize {
         self.packet.size() + EVENT_OVERHEAD
     }
+
+    fn own(&self) -> Option<OwnEvent> {
+        OwnEvent::new(self.place, self.packet.clone())
+    }
 }
 
 /// A room that was joined or left.
@@ -312,14 +316,13 @@ impl State {
     /// The events that other servers have not been told of; they are told now.
     pub(super) fn tell(&mut self) -> impl Iterator<Item = OwnEvent> {
         let told = std::mem::replace(&mut self.told, self.count);
-        let events = self
-            .events
-            .iter()
-            .filter(move |event| match event.place.kind {
-                Kind::Own(count) => count > told,
-                Kind::Broadcast => false,
-            });
-        events.filter_map(|event| OwnEvent::new(event.place, event.packet.clone()))
+        let is_news = move |event: &&Event| event.place.count().is_some_and(|count| count > told);
+        self.events.iter().filter(is_news).filter_map(Event::own)
+    }
+
+    /// The events that are still there.
+    pub(super) fn events(&self) -> impl Iterator<Item = OwnEvent> {
+        self.events.iter().filter_map(Event::own)
     }
 
     /// What was known on another server, without the events.

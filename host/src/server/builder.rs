@@ -8,7 +8,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use axum::{Router, middleware};
-use tokio::{runtime::Handle, sync::mpsc};
+use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -22,6 +22,7 @@ use crate::{
     config::{self, Config},
     directory::Directory,
     dispatch::Dispatcher,
+    handover::Handover,
     host_header,
     native::{Endpoint, EndpointError, Front, Host, Setup},
     panics,
@@ -167,11 +168,13 @@ impl Builder {
         let stop = CancellationToken::new();
         let tasks = Tasks::new(stop.clone());
         let drain = Drain::new(sessions.clone(), relay);
+        let idempotency = api::Idempotency::default();
+        let handover = Handover::of(&config, &namespaces, &idempotency);
         let api = Api {
             broadcast: dispatcher.broadcast.clone(),
             settings: dispatcher.settings.clone(),
             local_key: local_key.clone(),
-            idempotency: api::Idempotency::default(),
+            idempotency,
             status: reloader.status(),
             reload: reload_requests.0.clone(),
             metrics: dispatcher.metrics.clone(),
@@ -233,6 +236,7 @@ impl Builder {
             () = dispatcher.store.settle() => {}
         }
         directory.settle();
+        let handover = take_over(handover, &directory).await;
         // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
         let tcp = socket.listen(BACKLOG);
         let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
@@ -268,11 +272,23 @@ impl Builder {
             secret,
             local_key,
             drain,
+            handover,
             shutdown: config.shutdown,
             tasks,
             stop,
         })
     }
+}
+
+/// Goes on with what the process before has left.
+async fn take_over(handover: Option<Handover>, directory: &Arc<Directory>) -> Option<Handover> {
+    let (handover, directory) = (handover?, directory.clone());
+    let taken = spawn_blocking(move || {
+        handover.take(&directory);
+        handover
+    });
+    let failed = |error| tracing::error!("nothing is taken over, nor will be left: {error}");
+    taken.await.map_err(failed).ok()
 }
 
 /// Builds the native endpoints.

@@ -29,6 +29,11 @@ impl SocketKey {
         Self { session, ..self }
     }
 
+    /// What all keys of the connection have in common.
+    pub(crate) fn origin(&self) -> SessionKey {
+        self.origin
+    }
+
     /// Whether both are keys of the same connection, before or after it came back.
     pub fn is_same_client(&self, other: &Self) -> bool {
         self.origin == other.origin

@@ -19,7 +19,7 @@ const PIECE_BYTES: usize = 64 * 1024;
 
 /// Some of a room.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(in crate::presence) struct Piece {
+pub(crate) struct Piece {
     namespace: String,
     room: String,
     members: Vec<(Who, String)>,

@@ -553,6 +553,11 @@ impl Adapter {
         Some(Written { carried, events })
     }
 
+    /// What it has sent, for those who come back; none if nothing is recovered.
+    pub(crate) fn journal(&self) -> Option<&Journal> {
+        self.journal.as_ref()
+    }
+
     /// Puts a connection that has come back into its rooms. It gets nothing before
     /// [`Adapter::catch_up`].
     pub fn resume(&self, socket: SocketKey, returning: Returning) -> Option<Replay> {

@@ -102,6 +102,11 @@ impl Packet {
         Self(frames)
     }
 
+    /// One without frames, to which they are still to come.
+    pub(crate) fn empty() -> Self {
+        Self(Bytes::new())
+    }
+
     /// As WebSocket frames.
     pub fn frames(&self) -> &Bytes {
         &self.0
