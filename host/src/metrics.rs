@@ -4,6 +4,8 @@
 //! events, plugins and fixed words only, so that clients cannot make up new series; those of plugins
 //! and events that are gone go with them.
 
+mod process;
+
 use std::{
     collections::{HashMap, HashSet},
     time::{Duration, SystemTime},
@@ -15,6 +17,7 @@ use prometheus::{
     core::{Collector, Metric, MetricVec, MetricVecBuilder},
 };
 
+use self::process::Process;
 use crate::{cluster, tls};
 
 /// The label of events that no plugin declares.
@@ -33,6 +36,12 @@ const PLUGIN: &str = "plugin";
 const EVENT: &str = "event";
 const WHAT: &str = "what";
 
+/// What becomes of a load.
+const LOADS: [&str; 2] = ["refused", "ok"];
+
+/// Of what is shown in a cluster only: a gauge on its own would be there always.
+const NO_LABELS: [&str; 0] = [];
+
 /// The plugins that are switched on, each with the events that it declares.
 pub(crate) type Live<'a> = HashMap<&'a str, HashSet<&'a str>>;
 
@@ -44,6 +53,7 @@ const CALL_BUCKETS: [f64; 12] = [
 /// All metrics of one server.
 pub struct Metrics {
     registry: Registry,
+    process: Process,
     clients: IntGauge,
     namespaces: IntGauge,
     connections: IntCounterVec,
@@ -51,12 +61,12 @@ pub struct Metrics {
     repeated: IntCounterVec,
     timers_given_up: IntCounterVec,
     rate_limited: IntCounterVec,
-    dropped_emits: IntGauge,
-    cluster_connected: IntGauge,
-    cluster_waiting_entries: IntGauge,
-    cluster_waiting_bytes: IntGauge,
-    passed_on: IntGaugeVec,
-    passed_on_websockets: IntGauge,
+    dropped_emits: IntCounter,
+    cluster_connected: IntGaugeVec,
+    cluster_waiting_entries: IntGaugeVec,
+    cluster_waiting_bytes: IntGaugeVec,
+    passed_on: IntCounterVec,
+    passed_on_websockets: IntGaugeVec,
     refused_connections: IntCounter,
     tls_handshakes: IntCounterVec,
     tls_expiry: IntGaugeVec,
@@ -154,6 +164,10 @@ impl Default for Metrics {
             let gauge = IntGauge::new(name, help).expect("the name is valid");
             registered(&registry, gauge)
         };
+        let counter = |name: &str, help: &str| {
+            let counter = IntCounter::new(name, help).expect("the name is valid");
+            registered(&registry, counter)
+        };
         let gauges = |name: &str, help: &str, labels: &[&str]| {
             let gauges =
                 IntGaugeVec::new(Opts::new(name, help), labels).expect("the names are valid");
@@ -164,6 +178,12 @@ impl Default for Metrics {
                 IntCounterVec::new(Opts::new(name, help), labels).expect("the names are valid");
             registered(&registry, counters)
         };
+        let reloads = counters(
+            "mixlab_reloads_total",
+            "Loads of plugins, of mixlab.toml and of the certificates of [tls], by result: ok or refused",
+            &[WHAT, "result"],
+        );
+        both(&reloads, CONFIG_FILE, LOADS);
         let calls = HistogramOpts::new("mixlab_plugin_call_seconds", "Time of calls into a plugin")
             .buckets(CALL_BUCKETS.to_vec());
         let calls = HistogramVec::new(calls, &[PLUGIN]).expect("the names are valid");
@@ -195,38 +215,38 @@ impl Default for Metrics {
                 "Events and connections over a rate limit, by its scope",
                 &["scope"],
             ),
-            cluster_connected: gauge(
+            cluster_connected: gauges(
                 "mixlab_cluster_connected",
                 "Whether the servers of the cluster are heard of",
+                &NO_LABELS,
             ),
-            cluster_waiting_entries: gauge(
+            cluster_waiting_entries: gauges(
                 "mixlab_cluster_waiting_entries",
                 "What waits to be sent to the servers of the cluster",
+                &NO_LABELS,
             ),
-            cluster_waiting_bytes: gauge(
+            cluster_waiting_bytes: gauges(
                 "mixlab_cluster_waiting_bytes",
                 "What the entries take that wait to be sent",
+                &NO_LABELS,
             ),
-            passed_on: gauges(
-                "mixlab_cluster_passed_on",
-                "Requests that were passed on to the servers that have their sessions, since the start",
+            passed_on: counters(
+                "mixlab_cluster_passed_on_total",
+                "Requests that were passed on to the servers that have their sessions",
                 &["outcome"],
             ),
-            passed_on_websockets: gauge(
+            passed_on_websockets: gauges(
                 "mixlab_cluster_passed_on_websockets",
                 "Websockets that are carried to the servers that have their sessions",
+                &NO_LABELS,
             ),
-            dropped_emits: gauge(
-                "mixlab_dropped_emits",
-                "Packets that found a client's send buffer full, since the start",
+            dropped_emits: counter(
+                "mixlab_dropped_emits_total",
+                "Packets that found a client's send buffer full",
             ),
-            refused_connections: registered(
-                &registry,
-                IntCounter::new(
-                    "mixlab_refused_connections_total",
-                    "Connections that came when all that there may be, or that their address may have, were taken",
-                )
-                .expect("the name is valid"),
+            refused_connections: counter(
+                "mixlab_refused_connections_total",
+                "Connections that came when all that there may be, or that their address may have, were taken",
             ),
             tls_handshakes: counters(
                 "mixlab_tls_handshakes_total",
@@ -269,16 +289,13 @@ impl Default for Metrics {
                 "Addresses that a plugin is paused for, since their calls failed",
                 &[PLUGIN],
             ),
-            reloads: counters(
-                "mixlab_reloads_total",
-                "Loads of plugins, of mixlab.toml and of the certificates of [tls], by result: ok or refused",
-                &[WHAT, "result"],
-            ),
+            reloads,
             key_fetches: counters(
                 "mixlab_key_fetches_total",
                 "Times that the keys of an issuer were fetched, by result: ok or failed",
                 &["issuer", "result"],
             ),
+            process: Process::new(&registry),
             registry,
         }
     }
@@ -292,6 +309,17 @@ fn registered<C: prometheus::core::Collector + Clone + 'static>(
         .register(Box::new(metric.clone()))
         .expect("every name is registered once");
     metric
+}
+
+/// The counters of a bad and a good result. Both are shown from then on: Prometheus sees that a number grows, and
+/// not that it begins with one.
+fn both(counters: &IntCounterVec, of: &str, results: [&str; 2]) -> [IntCounter; 2] {
+    results.map(|result| counters.with_label_values(&[of, result]))
+}
+
+/// Shows what somebody else has counted.
+fn catch_up(shown: &IntCounter, counted: u64) {
+    shown.inc_by(counted.saturating_sub(shown.get()));
 }
 
 /// Removes the series whose values of these labels are not wanted.
@@ -427,6 +455,7 @@ impl Metrics {
 
     /// Shows when certificates expire, in place of those that were shown before.
     pub(crate) fn show_certificates(&self, identity: &tls::Identity) {
+        both(&self.reloads, CERTIFICATES, LOADS);
         self.tls_expiry.reset();
         for certificate in identity.certificates() {
             let expiry = certificate.not_after.duration_since(SystemTime::UNIX_EPOCH);
@@ -438,6 +467,9 @@ impl Metrics {
 
     /// What is counted for a plugin's calls, to be kept for the plugin.
     pub fn calls_of(&self, plugin: &str) -> CallMetrics {
+        // Shown from the beginning, so that Prometheus sees them grow.
+        self.repeated.with_label_values(&[plugin]);
+        self.timers_given_up.with_label_values(&[plugin]);
         CallMetrics {
             duration: self.calls.with_label_values(&[plugin]),
             failures: self.call_failures.clone(),
@@ -448,16 +480,12 @@ impl Metrics {
 
     /// Counts a load of a plugin, of `mixlab.toml` or of certificates.
     pub fn reloaded(&self, what: &str, ok: bool) {
-        self.reloads
-            .with_label_values(&[what, if ok { "ok" } else { "refused" }])
-            .inc();
+        both(&self.reloads, what, LOADS)[usize::from(ok)].inc();
     }
 
     /// Counts an attempt to fetch the keys of an issuer.
     pub fn keys_fetched(&self, issuer: &str, ok: bool) {
-        self.key_fetches
-            .with_label_values(&[issuer, if ok { "ok" } else { "failed" }])
-            .inc();
+        both(&self.key_fetches, issuer, ["failed", "ok"])[usize::from(ok)].inc();
     }
 
     /// Everything as text, with what is not counted but looked at.
@@ -471,19 +499,22 @@ impl Metrics {
     ) -> String {
         self.clients.set(clients as i64);
         self.namespaces.set(namespaces as i64);
-        self.dropped_emits.set(dropped_emits as i64);
+        self.process.look();
+        catch_up(&self.dropped_emits, dropped_emits);
         if let Some(cluster) = cluster {
-            self.cluster_connected.set(cluster.is_connected.into());
-            self.cluster_waiting_entries
-                .set(cluster.waiting_entries as i64);
-            self.cluster_waiting_bytes.set(cluster.waiting_bytes as i64);
+            let show =
+                |gauge: &IntGaugeVec, value: i64| gauge.with_label_values(&NO_LABELS).set(value);
+            show(&self.cluster_connected, cluster.is_connected.into());
+            show(
+                &self.cluster_waiting_entries,
+                cluster.waiting_entries as i64,
+            );
+            show(&self.cluster_waiting_bytes, cluster.waiting_bytes as i64);
             let passed_on = cluster.passed_on;
             for (outcome, count) in [("ok", passed_on.answered), ("failed", passed_on.failed)] {
-                self.passed_on
-                    .with_label_values(&[outcome])
-                    .set(count as i64);
+                catch_up(&self.passed_on.with_label_values(&[outcome]), count);
             }
-            self.passed_on_websockets.set(passed_on.websockets as i64);
+            show(&self.passed_on_websockets, passed_on.websockets as i64);
         }
         self.plugin_memory.reset();
         self.plugin_state.reset();

@@ -218,7 +218,7 @@ for (const [transport, stall] of Object.entries(STALLED)) {
       if (policy === 'drop') for (let i = 0; i < 500; i++) assert.equal(await push(server), 0);
       assert.ok(memory(server) - before < 40, `${before} MiB, then ${memory(server)} MiB`);
       await server.waitForLog(/WARN .*their send buffers are full/);
-      const dropped = (await (await fetch(`${server.url}/metrics`)).text()).match(/^mixlab_dropped_emits (\d+)$/m)[1];
+      const dropped = (await (await fetch(`${server.url}/metrics`)).text()).match(/^mixlab_dropped_emits_total (\d+)$/m)[1];
       assert.equal(Number(dropped), policy === 'drop' ? 501 : 1);
       if (policy === 'disconnect') {
         await until(async () => (await count(server)) === 0);

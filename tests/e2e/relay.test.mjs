@@ -55,8 +55,8 @@ for (const transports of [['polling'], ['websocket'], ['polling', 'websocket']])
     const counts = await Promise.all(servers.map(here));
     assert.equal(counts[0] + counts[1], 3);
     // Who begins with a websocket has its session where that came.
-    assert.equal((await passedOn(servers, '{outcome="ok"}')) > 0, transports[0] === 'polling');
-    assert.equal(await passedOn(servers, '{outcome="failed"}'), 0);
+    assert.equal((await passedOn(servers, '_total{outcome="ok"}')) > 0, transports[0] === 'polling');
+    assert.equal(await passedOn(servers, '_total{outcome="failed"}'), 0);
   });
 }
 
@@ -104,7 +104,7 @@ test('nobody pretends to be a server, and who asks for sessions that are nowhere
   for (const other of [key, `${key}.${'0'.repeat(16)}`, `${key}.`, `${key}.../..`, `.${name}`, `x.${name}`]) {
     assert.deepEqual(await poll(other), unknown, other);
   }
-  assert.equal(await passedOn([server], '{outcome="failed"}'), 1);
+  assert.equal(await passedOn([server], '_total{outcome="failed"}'), 1);
   const forged = `${Date.now()} ${'0'.repeat(32)} ${'A'.repeat(43)}`;
   for (const proof of [forged, '', 'x']) {
     assert.deepEqual(await poll(sid, { 'x-mixlab-passed-on': proof }), [403, 'Forbidden'], proof);
