@@ -1,11 +1,16 @@
 // Stock clients through real proxies, with the files of examples/deploy: they work, and go on when a server leaves.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
+import { dirname, join as joinPath } from 'node:path';
 import { test } from 'node:test';
 import { connect } from '../support/client.mjs';
 import { startMember } from '../support/cluster.mjs';
 import { startDeployed } from '../support/deploy.mjs';
 import { assertAll, join, send } from '../support/numbers.mjs';
+import { PYTHON } from '../support/python.mjs';
 import { startRedis } from '../support/redis.mjs';
+import { ROOT } from '../support/server.mjs';
 import { freePort } from '../support/tcp.mjs';
 import { SECRET } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -47,3 +52,18 @@ for (const proxy of ['nginx', 'haproxy']) {
     });
   }
 }
+
+test('what Kubernetes is told is of a form that it takes, and fits the image', () => {
+  const path = joinPath(ROOT, 'examples/deploy/kubernetes/mixlab.yml');
+  // One of its oldest versions that are in use, and the newest.
+  for (const version of ['1.30', '1.37']) {
+    const said = execFileSync(joinPath(dirname(PYTHON), 'kubernetes-validate'), ['--strict', '-k', version, path], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] });
+    assert.doesNotMatch(said, /ERROR|WARN/);
+  }
+  const told = readFileSync(path, 'utf8');
+  const image = readFileSync(joinPath(ROOT, 'host/packaging/image'), 'utf8');
+  const [, user] = image.match(/^user=(\d+)$/m);
+  const [, writable] = image.match(/^writable="(.*)"$/m);
+  for (const key of ['runAsUser', 'runAsGroup', 'fsGroup']) assert.ok(told.includes(`${key}: ${user}\n`), key);
+  for (const folder of writable.split(' ')) assert.ok(told.includes(`mountPath: /${folder} }`), folder);
+});

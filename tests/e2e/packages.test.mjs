@@ -1,11 +1,13 @@
-// What is installed where there is no Rust: the archive, the Debian package and the npm package serve the shipped
-// plugins, and the unit of systemd hears how far the server is.
+// What is installed where there is no Rust: the archive, the Debian package, the npm package and the container image serve
+// the shipped plugins, and the unit of systemd hears how far the server is.
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { after, test } from 'node:test';
+import Ajv from 'ajv';
+import { parse as parseToml } from 'smol-toml';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { PYTHON } from '../support/python.mjs';
 import { PROGRAM, ROOT, startServer } from '../support/server.mjs';
@@ -21,8 +23,8 @@ const made = (pattern) => join(OUTPUT, readdirSync(OUTPUT).find((name) => patter
 /** Where nothing of this machine's is known but what is said. */
 const ENV = { PATH: process.env.PATH, HOME: work, JWT_SECRET: SECRET, PAYMENTS_SECRET: 'whsec_c2VjcmV0' };
 
-/** Serves by this command line, and has a client's event answered by a shipped plugin. */
-async function assertServes(t, folder, [program, ...args], env = {}) {
+/** Serves by this command line, and has a client's event answered by a shipped plugin; `meanwhile` is done while it serves. */
+async function assertServes(t, folder, [program, ...args], env = {}, meanwhile = () => {}) {
   const child = spawn(program, [...args, '--listen', '127.0.0.1:0'], { cwd: folder, env: { ...ENV, ...env } });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (output += text));
@@ -36,6 +38,7 @@ async function assertServes(t, folder, [program, ...args], env = {}) {
   const page = await fetch(`${url}/socket-example.html`);
   assert.equal(page.status, 200);
   assert.equal((await fetch(`${url}/socket.io/socket.io.min.js`)).status, 200);
+  meanwhile();
   client.disconnect();
   child.kill('SIGTERM');
   assert.equal(await ended, 0, output);
@@ -43,7 +46,7 @@ async function assertServes(t, folder, [program, ...args], env = {}) {
 
 test('what was made has checksums', () => {
   const checked = execFileSync('sha256sum', ['-c', 'SHA256SUMS'], { cwd: OUTPUT, encoding: 'utf8' });
-  assert.equal(checked.match(/: OK$/gm).length, 3);
+  assert.equal(checked.match(/: OK$/gm).length, 5);
 });
 
 test('the archive serves where it is unpacked', async (t) => {
@@ -51,6 +54,75 @@ test('the archive serves where it is unpacked', async (t) => {
   const folder = made(/\.tar\.gz$/).replace(/\.tar\.gz$/, '').replace(OUTPUT, work);
   await assertServes(t, folder, ['./mixlab', 'up']);
   assert.ok(existsSync(join(folder, 'man/mixlab-up.1')));
+});
+
+test('cargo binstall finds the archive by its name, and the program in it', () => {
+  const { package: host } = parseToml(readFileSync(join(ROOT, 'host/Cargo.toml'), 'utf8'));
+  const { workspace } = parseToml(readFileSync(join(ROOT, 'Cargo.toml'), 'utf8'));
+  const { arch } = process;
+  const values = {
+    repo: workspace.package.repository,
+    version: workspace.package.version,
+    'target-arch': { x64: 'x86_64', arm64: 'aarch64' }[arch],
+    bin: 'mixlab',
+    'binary-ext': '',
+  };
+  const filled = (template) => template.replace(/\{ ([\w-]+) \}/g, (_, name) => values[name] ?? assert.fail(name));
+  const { 'pkg-url': url, 'bin-dir': program, 'pkg-fmt': format } = host.metadata.binstall;
+  assert.equal(format, 'tgz');
+  assert.equal(filled(url), `${workspace.package.repository}/releases/download/v${values.version}/${basename(made(/\.tar\.gz$/))}`);
+  const listed = execFileSync('tar', ['tzf', made(/\.tar\.gz$/)], { encoding: 'utf8' }).split('\n');
+  assert.ok(listed.includes(filled(program)), filled(program));
+});
+
+test('what the packages are made of is written as CycloneDX has it', () => {
+  const schema = (name) => JSON.parse(readFileSync(join(ROOT, `tests/node_modules/@cyclonedx/cyclonedx-library/res/schema/${name}.SNAPSHOT.schema.json`), 'utf8'));
+  const ajv = new Ajv({ strict: false, validateFormats: false });
+  for (const name of ['spdx', 'jsf-0.82']) ajv.addSchema({ ...schema(name), $id: `http://cyclonedx.org/schema/${name}.SNAPSHOT.schema.json` });
+  const bom = JSON.parse(readFileSync(made(/\.cdx\.json$/), 'utf8'));
+  const isValid = ajv.compile(schema('bom-1.5'));
+  assert.ok(isValid(bom), JSON.stringify(isValid.errors));
+  const purls = bom.components.map(({ purl }) => purl);
+  const has = (pattern) => purls.some((purl) => pattern.test(purl));
+  for (const part of [/^pkg:cargo\/wasmtime@/, /^pkg:cargo\/mixlab-plugin@/, /^pkg:cargo\/rquickjs@/, /^pkg:npm\/socket\.io-client@/]) assert.ok(has(part), `${part}`);
+  // What only tests have is not in a package.
+  for (const part of [/proptest/, /tempfile/, /playwright/, /windows-sys/]) assert.ok(!has(part), `${part}`);
+  assert.equal(new Set(purls).size, purls.length);
+  const bare = bom.components.filter(({ name, hashes }) => !hashes && name !== 'mixlab-plugin');
+  assert.deepEqual(bare, []);
+});
+
+test('the container file is one that hadolint takes', () => {
+  execFileSync(join(dirname(PYTHON), 'hadolint'), [join(ROOT, 'host/packaging/container/Containerfile')], { stdio: 'pipe' });
+});
+
+test('the container image serves as a user who may write to two folders only, without a shell', async (t) => {
+  if (process.getuid() !== 0) return t.skip('it needs root');
+  const archive = made(/\.oci\.tar$/);
+  const layout = join(work, 'layout');
+  execFileSync('skopeo', ['copy', '--quiet', '--insecure-policy', `oci-archive:${archive}`, `oci:${layout}:latest`]);
+  // Docker reads it by the manifest that it always had.
+  execFileSync('skopeo', ['inspect', `docker-archive:${archive}`], { stdio: 'ignore' });
+  execFileSync('umoci', ['unpack', '--image', `${layout}:latest`, join(work, 'bundle')], { stdio: 'ignore' });
+  const root = join(work, 'bundle/rootfs');
+  // Others have to find it.
+  for (const folder of [work, join(work, 'bundle')]) chmodSync(folder, 0o755);
+  // As it stands there: what is Docker's own, the health check, skopeo leaves out.
+  const blob = ({ digest }) => JSON.parse(readFileSync(join(layout, 'blobs', digest.replace(':', '/')), 'utf8'));
+  const [manifest] = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8')).manifests;
+  const { config } = blob(blob(manifest).config);
+  assert.ok(!existsSync(join(root, 'bin/sh')) && !existsSync(join(root, 'usr/bin/sh')));
+  assert.match(config.User, /^[1-9]\d+:[1-9]\d+$/);
+  const writable = execFileSync('/usr/sbin/chroot', [`--userspec=${config.User}`, '/', 'find', root, '-writable', '-not', '-type', 'l', '-printf', '%P\n'], { encoding: 'utf8' });
+  assert.deepEqual(writable.trim().split('\n').sort(), ['tmp', 'var/cache/mixlab', 'var/lib/mixlab']);
+  assert.deepEqual(Object.keys(config.Volumes).sort(), ['/var/cache/mixlab', '/var/lib/mixlab']);
+  const env = Object.fromEntries(config.Env.map((variable) => variable.split(/=(.*)/s)));
+  const within = ['/usr/sbin/chroot', `--userspec=${config.User}`, root];
+  const healthy = () => execFileSync(within[0], [...within.slice(1), ...config.Healthcheck.Test.slice(1)], { env: { ...ENV, ...env }, stdio: 'pipe' });
+  const [entry, ...command] = [...config.Entrypoint, ...config.Cmd];
+  assert.deepEqual(command.slice(-2), ['--listen', '0.0.0.0:3000']);
+  await assertServes(t, '/', [...within, entry, ...command.slice(0, -2)], env, healthy);
+  assert.throws(healthy, 'who does not serve is not healthy');
 });
 
 test('the Debian package is installed and serves in a system that has nothing else', async (t) => {
