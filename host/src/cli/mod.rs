@@ -16,6 +16,7 @@ mod output;
 mod plugin;
 mod products;
 mod replay;
+mod schema;
 mod sources;
 mod test;
 mod timers;
@@ -80,6 +81,8 @@ enum Command {
     Types(contracts::Types),
     /// Write what clients may send and get as a page and as AsyncAPI, and the HTTP API as OpenAPI.
     Docs(contracts::Docs),
+    /// Print the JSON Schema of mixlab.toml, for editors.
+    Schema(schema::Schema),
     /// Make and check JSON Web Tokens signed with JWT_SECRET.
     #[command(subcommand)]
     Token(token::Token),
@@ -147,6 +150,7 @@ pub fn run() -> ExitCode {
         Command::Replay(replay) => replay.run(&global),
         Command::Types(types) => types.run(&global),
         Command::Docs(docs) => docs.run(&global),
+        Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&global),
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Logs(logs) => logs.run(&global),

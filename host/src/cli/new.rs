@@ -11,7 +11,7 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use self::templates::{Template, Text};
-use super::{EXIT_BAD_INPUT, Failure, Global, output::print};
+use super::{EXIT_BAD_INPUT, Failure, Global, output::print, schema};
 use crate::config::{Config, Overrides};
 
 /// The folder that plugins are made in, beside `mixlab.toml`.
@@ -166,6 +166,11 @@ impl New {
                 }
             }
         }
+        let schema = base.join(schema::FILE);
+        if table.starts_with(schema::DIRECTIVE) && !schema.exists() {
+            write(&schema, &schema::text())?;
+            made.push(schema);
+        }
         write(&global.config, &table)?;
         made.push(global.config.clone());
         print(|out| {
@@ -204,7 +209,9 @@ impl New {
         let mut text = match fs::read_to_string(path) {
             Ok(text) if text.ends_with('\n') => text + "\n",
             Ok(text) => text + "\n\n",
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                format!("{}\n\n", schema::DIRECTIVE)
+            }
             Err(error) => return Err(Failure::from(format!("{}: {error}", path.display()))),
         };
         let name = &self.name;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::units::{Size, duration};
@@ -81,7 +82,7 @@ impl Default for Budget {
 
 /// The keys of a budget that were written: in `[budget]` over the defaults, in a plugin's
 /// `budget` over `[budget]`.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct BudgetFile {
     #[serde(deserialize_with = "duration::deserialize_some")]

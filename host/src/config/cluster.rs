@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use http::Uri;
@@ -10,7 +11,7 @@ use super::Secret;
 use crate::{redis_access::Servers, suggest, units::Size};
 
 /// `[cluster]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cluster {
     /// The Redis that the servers have in common; none for a server on its own.
@@ -36,7 +37,7 @@ pub struct Cluster {
 }
 
 /// Programs that are no servers and send events by a form of their own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Accept {
     /// `@socket.io/redis-emitter`.
@@ -46,8 +47,9 @@ pub enum Accept {
 }
 
 /// `cluster.on_loss`: what becomes of what is sent while Redis is away.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum OnLoss {
     /// The clients of this server get it at once, those of others when Redis is back.
     #[default]
@@ -72,8 +74,9 @@ impl TryFrom<String> for OnLoss {
 }
 
 /// `cluster.serial`: among whom calls with a common key run one after the other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum Serial {
     /// Those of each server.
     #[default]
@@ -98,8 +101,9 @@ impl TryFrom<String> for Serial {
 }
 
 /// `cluster.unsigned`: what becomes of what is not signed, where there is a secret.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum Unsigned {
     /// It is passed over.
     #[default]

@@ -8,6 +8,7 @@ use std::time::Duration;
 use figment::error::{Actual, Kind};
 use figment::value::{Dict, Map, Value};
 use figment::{Figment, Metadata, Profile, Provider};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
@@ -26,7 +27,7 @@ use crate::units::{Rate, Size, duration};
 
 /// The file. No key is required here: what is missing is found by [`super::resolve`], so that
 /// reading can go on behind any single mistake.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ConfigFile {
     pub listen: Listen,
@@ -53,7 +54,7 @@ pub(super) struct ConfigFile {
 }
 
 /// `[tls]`
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct TlsFile {
     pub certificate: Option<PathBuf>,
@@ -67,7 +68,7 @@ pub(super) struct TlsFile {
 }
 
 /// An element of `tls.certificates`
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CertificateFile {
     pub certificate: Option<PathBuf>,
@@ -75,7 +76,7 @@ pub(super) struct CertificateFile {
 }
 
 /// `[api]`
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct ApiFile {
     pub keys: Vec<Table<KeyFile>>,
@@ -83,7 +84,7 @@ pub(super) struct ApiFile {
 }
 
 /// An element of `api.keys`
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct KeyFile {
     pub name: Option<String>,
@@ -93,9 +94,10 @@ pub(super) struct KeyFile {
 }
 
 /// `[[plugins]]`
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct PluginFile {
+    #[schemars(regex(pattern = "^[a-z0-9-]{1,64}$"))]
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub source: Option<PathBuf>,
@@ -103,6 +105,7 @@ pub(super) struct PluginFile {
     pub enabled: Option<bool>,
     pub grants: Grants,
     pub guards: Vec<String>,
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub config: Dict,
     pub http: BTreeMap<String, Table<HttpFile>>,
     pub budget: Table<BudgetFile>,
@@ -114,7 +117,7 @@ pub(super) struct PluginFile {
 }
 
 /// `plugins.webhook`
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct WebhookFile {
     pub verify: Option<Scheme>,
@@ -126,12 +129,12 @@ pub(super) struct WebhookFile {
 }
 
 /// A time as it is written.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Duration);
 
 /// A text, or a list of some.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub(super) enum OneOrMore {
     One(String),
@@ -139,7 +142,7 @@ pub(super) enum OneOrMore {
 }
 
 /// An entry of `plugins.http`, by a pattern of URLs.
-#[derive(Default, Deserialize)]
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct HttpFile {
     pub header: BTreeMap<String, Secret>,

@@ -18,6 +18,7 @@ mod origin;
 mod problem;
 mod resolve;
 mod restart;
+mod schema;
 mod secret;
 mod sections;
 mod shutdown;
@@ -35,6 +36,7 @@ pub use error::ConfigError;
 pub use listen::Listen;
 pub use network::Network;
 pub use origin::Origin;
+pub(crate) use schema::schema;
 pub use secret::Secret;
 pub use sections::{
     Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret,

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue};
 use jsonwebtoken::Algorithm;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{Budget, Network, Origin, Secret};
@@ -16,7 +17,7 @@ use crate::suggest;
 use crate::units::{Rate, Size, duration};
 
 /// `[log]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// The least severe lines that are written.
@@ -26,8 +27,9 @@ pub struct Log {
 }
 
 /// `log.level`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum LogLevel {
     /// What the host failed to do.
     Error,
@@ -87,8 +89,9 @@ impl TryFrom<String> for LogLevel {
 }
 
 /// `log.format`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
     #[default]
@@ -113,7 +116,7 @@ impl TryFrom<String> for LogFormat {
 }
 
 /// `[auth]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// `JWT_SECRET`, never in the file: files are committed and copied.
@@ -151,13 +154,14 @@ pub struct Auth {
 }
 
 /// An element of `auth.former_secrets`: one that tokens may still be signed with.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FormerSecret {
     /// The environment variable that holds it.
     pub env: String,
     /// When it is good no more.
     #[serde(default, deserialize_with = "moment")]
+    #[schemars(with = "Option<String>")]
     pub until: Option<SystemTime>,
     /// What stands there.
     #[serde(skip, default = "no_secret")]
@@ -165,7 +169,7 @@ pub struct FormerSecret {
 }
 
 /// An element of `auth.issuers`: somebody who signs tokens with keys of their own.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Issuer {
     /// What their tokens name as issuer.
@@ -173,6 +177,7 @@ pub struct Issuer {
     /// Tokens must name one of these audiences.
     pub audiences: Vec<String>,
     /// The algorithms by which their tokens may be signed.
+    #[schemars(with = "Vec<super::schema::AlgorithmName>")]
     pub algorithms: Vec<Algorithm>,
     /// The file with their keys, a JWK Set; or
     #[serde(default)]
@@ -181,7 +186,7 @@ pub struct Issuer {
     #[serde(default)]
     pub jwks_url: Option<String>,
     /// For how long keys are taken that cannot be fetched again.
-    #[serde(default = "a_day", with = "duration")]
+    #[serde(default = "a_day", deserialize_with = "duration::deserialize")]
     pub jwks_outage: Duration,
     /// What stands before the ids of their users.
     #[serde(default)]
@@ -249,7 +254,7 @@ impl Auth {
 }
 
 /// `[payments]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Payments {
     /// Who may subscribe to payment updates.
@@ -265,7 +270,7 @@ impl Default for Payments {
 }
 
 /// `[cors]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cors {
     /// Sites whose pages may connect, beside pages from the server itself.
@@ -275,7 +280,7 @@ pub struct Cors {
 }
 
 /// `[socket]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Socket {
     /// The path of the Socket.IO endpoint.
@@ -417,7 +422,7 @@ pub struct ApiKey {
 }
 
 /// `[web]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Web {
     /// The folder of static files, if some are served.
@@ -427,7 +432,7 @@ pub struct Web {
 }
 
 /// `[runtime]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
     /// Threads for plugin calls that take long, at least 1.
@@ -452,7 +457,7 @@ impl Default for Runtime {
 }
 
 /// `[limits]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// How often one connection may send events, all events together.
@@ -472,7 +477,7 @@ pub struct Limits {
 }
 
 /// `[breaker]`
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Breaker {
     /// So many failed calls in a row pause a plugin; 0 never does.
@@ -496,8 +501,9 @@ impl Default for Breaker {
 }
 
 /// `plugins.on_failure`: what becomes of a plugin that keeps failing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum OnFailure {
     /// It is paused, and tried again after the pause.
     #[default]
@@ -522,7 +528,7 @@ impl TryFrom<String> for OnFailure {
 }
 
 /// `plugins.filter`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// What becomes of an event when the plugin fails to filter it.
@@ -530,8 +536,9 @@ pub struct Filter {
 }
 
 /// `plugins.filter.on_failure`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum FilterFailure {
     /// It is refused.
     #[default]
@@ -582,8 +589,9 @@ pub struct Verification {
 }
 
 /// `plugins.webhook.verify`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum Scheme {
     /// Standard Webhooks.
     Standard,
@@ -628,8 +636,9 @@ impl Default for Webhook {
 }
 
 /// `on_excess`: what becomes of an event over a limit.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum OnExcess {
     /// The client is told.
     #[default]
@@ -654,8 +663,9 @@ impl TryFrom<String> for OnExcess {
 }
 
 /// `socket.slow_client`: what becomes of a client whose send buffer is full.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum SlowClient {
     /// It is disconnected, and learns by that that it missed something.
     #[default]
@@ -680,7 +690,7 @@ impl TryFrom<String> for SlowClient {
 }
 
 /// `[recovery]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recovery {
     /// Whether a client that comes back gets what it missed.
@@ -710,7 +720,7 @@ impl Default for Recovery {
 }
 
 /// `[presence]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Presence {
     /// How many rooms may have somebody present, at least 1.
@@ -743,7 +753,7 @@ impl Default for Presence {
 }
 
 /// `[history]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct History {
     /// How many topics there may be, at least 1.
@@ -772,7 +782,7 @@ impl Default for History {
 }
 
 /// `[store]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Store {
     /// Where it is; none as long as that follows from `[cluster]`.
@@ -827,8 +837,9 @@ impl Store {
 }
 
 /// `store.on`: where the store is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from, rename_all = "lowercase")]
 pub enum StoreOn {
     /// In a file of this server alone.
     Disk,
@@ -893,7 +904,7 @@ impl TryFrom<String> for Durability {
 }
 
 /// `[reload]`
-#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Reload {
     /// How long a file must be left alone before it is read.

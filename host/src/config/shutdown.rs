@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::units::duration;
@@ -10,7 +11,7 @@ use crate::units::duration;
 const DRAIN_IN_CLUSTER: Duration = Duration::from_secs(10);
 
 /// `[shutdown]`
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
     /// How long a server that is to leave says so before it takes no more clients.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Listen;
@@ -41,13 +42,16 @@ pub struct Certificate {
 }
 
 /// `tls.min_version`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(!try_from)]
 pub enum TlsVersion {
     /// TLS 1.2.
     #[default]
+    #[schemars(rename = "1.2")]
     Tls12,
     /// TLS 1.3.
+    #[schemars(rename = "1.3")]
     Tls13,
 }
 

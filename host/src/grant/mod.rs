@@ -143,7 +143,7 @@ pub enum GrantError {
     },
 }
 
-const NAMES: &[&str] = &[
+pub(crate) const NAMES: &[&str] = &[
     "payments",
     "notify",
     "user",
