@@ -213,7 +213,7 @@ impl Control {
 }
 
 /// The certificates that this machine trusts.
-fn trusted() -> Vec<Certificate<'static>> {
+pub(super) fn trusted() -> Vec<Certificate<'static>> {
     let found = rustls_native_certs::load_native_certs().certs;
     found
         .iter()

@@ -15,6 +15,7 @@ mod new;
 mod output;
 mod plugin;
 mod products;
+mod pull;
 mod replay;
 mod schema;
 mod sources;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tracing_subscriber::layer::SubscriberExt;
 
-use super::{Failure, Format, Global, control::Control, output::print, waits::Waits};
+use super::{Failure, Format, Global, control::Control, output::print, pull::Pull, waits::Waits};
 use crate::{
     config::Config,
     inspection::{Change, Inspection, Settings, Stored, diff, inspect},
@@ -52,6 +52,8 @@ pub(super) enum Plugin {
         #[arg(long, default_value = "text")]
         format: Format,
     },
+    /// Fetch a component from an OCI registry, by its digest, and write it to a file.
+    Pull(Pull),
     /// Look at all files at once, then list.
     Reload {
         /// How to print them.
@@ -71,6 +73,7 @@ impl Plugin {
                 let status = Control::find(global)?.post("/api/v1/plugins/reload")?;
                 show(&status, format, write_status)
             }
+            Self::Pull(pull) => pull.run(global),
             Self::Inspect {
                 file,
                 plugin_config,

@@ -1,0 +1,130 @@
+// Components from an OCI registry: by digest, within their bound, and with credentials that nobody sees.
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ask, connect } from '../support/client.mjs';
+import { digestOf, READER, startRegistry } from '../support/registry.mjs';
+import { makeFolder, startServer, wasm } from '../support/server.mjs';
+import { until } from '../support/wait.mjs';
+
+const ECHO = readFileSync(wasm('echo'));
+const COMPONENT = { mediaType: 'application/wasm', bytes: ECHO };
+
+test('a component is pulled by its digest, and a server that waits for its file serves it', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('plugins/echo', [COMPONENT]);
+  const server = await startServer(t, { config: '[[plugins]]\nname = "echo"\npath = "pulled/echo.wasm"\n' });
+  const { code, stdout, stderr } = await server.mixlab('plugin', 'pull', reference, 'pulled/echo.wasm');
+  assert.equal(code, 0, stderr);
+  assert.equal(stdout, `wrote pulled/echo.wasm: ${ECHO.length} bytes\n`);
+  assert.ok(readFileSync(join(server.folder, 'pulled/echo.wasm')).equals(ECHO));
+  const client = await connect(t, server);
+  await until(async () => (await ask(client, 'echo', 1).catch(() => {})) === 1);
+});
+
+test('what has no digest, or another one, is refused, and the file that was there stays', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference, layers } = await registry.push('echo', [COMPONENT]);
+  const home = makeFolder(t, { files: { 'echo.wasm': 'former' } });
+  const pull = (from, ...more) => home.mixlab('plugin', 'pull', from, 'echo.wasm', ...more);
+  const assertRefused = async (from, said, expected = 1) => {
+    const { code, stderr } = await pull(from);
+    assert.match(stderr, said);
+    assert.equal(code, expected, stderr);
+    assert.equal(readFileSync(join(home.folder, 'echo.wasm'), 'utf8'), 'former');
+    assert.ok(!existsSync(join(home.folder, 'echo.wasm.part')));
+  };
+  await assertRefused(`oci://${registry.address}/echo:latest`, /may be another content tomorrow/, 2);
+  await assertRefused(`oci://${registry.address}/echo@sha256:${'0'.repeat(64)}`, /answered with 404/);
+  await assertRefused(reference.replace('echo@', 'other@'), /answered with 404/);
+  for (const layers of [[{ ...COMPONENT, mediaType: 'application/x-tar' }], [COMPONENT, COMPONENT], []]) {
+    const { reference } = await registry.push('wrong', layers);
+    await assertRefused(reference, /of "application\/x-tar" and not of|layers and not one/);
+  }
+  // Whoever has the registry cannot pass anything else for it.
+  const blob = registry.blob(layers[0].digest);
+  writeFileSync(blob, Buffer.concat([ECHO.subarray(0, -1), Buffer.from([ECHO.at(-1) ^ 1])]));
+  await assertRefused(reference, /another digest/);
+  writeFileSync(blob, ECHO);
+  const { code, stderr } = await pull(reference);
+  assert.equal(code, 0, stderr);
+  assert.equal(digestOf(readFileSync(join(home.folder, 'echo.wasm'))), layers[0].digest);
+});
+
+test('what is larger than a component may be is not fetched', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  for (const [bytes, expected] of [[ECHO.length, 0], [ECHO.length - 1, 1]]) {
+    const home = makeFolder(t, { config: `[budget]\nfile = ${bytes}\n` });
+    const { code, stderr } = await home.mixlab('plugin', 'pull', reference, 'echo.wasm');
+    assert.equal(code, expected, stderr);
+    assert.equal(existsSync(join(home.folder, 'echo.wasm')), expected === 0);
+    if (expected) assert.match(stderr, /more than \[budget\] file/);
+  }
+});
+
+test('a registry that wants to know who asks is told, and nobody else', async (t) => {
+  const registry = await startRegistry(t, { secured: true });
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const home = makeFolder(t, { env: { READER, NOBODY: 'reader:pa55-that-is-none' } });
+  const pull = (...more) => home.mixlab('plugin', 'pull', reference, 'echo.wasm', ...more);
+  for (const more of [[], ['--credentials-env', 'NOBODY'], ['--credentials-env', 'NOT_THERE']]) {
+    const { code, stdout, stderr } = await pull(...more);
+    assert.equal(code, 1);
+    assert.match(stderr, /answered with 401|NOT_THERE is not set/);
+    assert.doesNotMatch(stdout + stderr, /pa55/);
+  }
+  const { code, stdout, stderr } = await pull('--credentials-env', 'READER');
+  assert.equal(code, 0, stderr);
+  assert.doesNotMatch(stdout + stderr, /pa55/);
+});
+
+test('a registry that is not there is said', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  await registry.stop();
+  const { code, stderr } = await makeFolder(t).mixlab('plugin', 'pull', reference, 'echo.wasm');
+  assert.equal(code, 1);
+  assert.match(stderr, /Connection refused/);
+});
+
+test('a token is fetched for the credentials, and where blobs are elsewhere nobody is told either', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const listen = async (answer) => {
+    const server = createServer(answer).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    t.after(() => server.close());
+    return `127.0.0.1:${server.address().port}`;
+  };
+  const seen = [];
+  // As large registries do it: one who has tokens, one who asks for them, and one who has the blobs.
+  const blobs = await listen(async ({ url, headers }, response) => {
+    seen.push(headers.authorization);
+    const found = await fetch(`http://${registry.address}${url}`);
+    response.end(Buffer.from(await found.arrayBuffer()));
+  });
+  const front = await listen(async ({ url, headers }, response) => {
+    if (url.startsWith('/token?')) {
+      const isReader = headers.authorization === `Basic ${Buffer.from(READER).toString('base64')}`;
+      const isMeant = url === '/token?service=front&scope=repository%3Aecho%3Apull';
+      return response.writeHead(isReader && isMeant ? 200 : 403).end(JSON.stringify({ token: 't0ken' }));
+    }
+    if (headers.authorization !== 'Bearer t0ken') {
+      const challenge = `Bearer realm="http://${headers.host}/token",service="front",scope="repository:echo:pull"`;
+      return response.writeHead(401, { 'www-authenticate': challenge }).end();
+    }
+    if (url.includes('/blobs/')) return response.writeHead(307, { location: `http://${blobs}${url}` }).end();
+    const found = await fetch(`http://${registry.address}${url}`, { headers: { accept: headers.accept } });
+    response.end(Buffer.from(await found.arrayBuffer()));
+  });
+  const home = makeFolder(t, { env: { READER } });
+  const from = reference.replace(registry.address, front);
+  const { code, stdout, stderr } = await home.mixlab('plugin', 'pull', from, 'echo.wasm', '--credentials-env', 'READER');
+  assert.equal(code, 0, stderr);
+  assert.ok(readFileSync(join(home.folder, 'echo.wasm')).equals(ECHO));
+  assert.deepEqual(seen, [undefined]);
+  assert.doesNotMatch(stdout + stderr, /pa55|t0ken/);
+});
