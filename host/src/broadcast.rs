@@ -429,15 +429,17 @@ impl Serve for Broadcast {
         let Some(adapter) = self.namespaces.get(namespace) else {
             return Found::Sockets(Vec::new());
         };
-        if want == Want::Count {
-            return Found::Count(adapter.count(to));
+        let describe = |described: fn(&Connection) -> Described| {
+            let selected = self.connections.of(&adapter.selected(to), namespace);
+            let selected = selected.iter();
+            Found::Sockets(selected.map(|it| described(it)).collect())
+        };
+        match want {
+            Want::Count => Found::Count(adapter.count(to)),
+            Want::Page(page) => Found::Part(self.part(namespace, to, &page)),
+            Want::Ids => describe(|it| Described::id(it.id.clone())),
+            Want::All => describe(|it| Described::from(it)),
         }
-        let selected = self.connections.of(&adapter.selected(to), namespace);
-        let selected = selected.iter();
-        Found::Sockets(match want {
-            Want::Ids => selected.map(|it| Described::id(it.id.clone())).collect(),
-            _ => selected.map(|it| Described::from(&**it)).collect(),
-        })
     }
 
     fn ask(

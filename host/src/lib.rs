@@ -41,6 +41,7 @@ mod id;
 pub mod inspection;
 #[cfg(test)]
 mod interleave;
+mod listing;
 mod memory;
 mod message;
 mod metrics;

@@ -319,7 +319,7 @@ for (const path of [
   '/api/v1/',
   '/api/v2/clients/count',
   '/api/v1/clients',
-  '/api/v1/users/7',
+  '/api/v1/users/7/none',
   '/api/v1/roles/admin/events/',
   '/api/v1/payments/updates/',
   '/nothing',

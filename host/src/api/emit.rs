@@ -18,6 +18,7 @@ use super::{
     body::{JsonBody, object},
     check_room,
     idempotency::{Idempotency, Key},
+    whom::{Whom, invalid},
 };
 use crate::{
     broadcast::Broadcast,
@@ -25,8 +26,7 @@ use crate::{
     error::WireError,
     history::is_topic,
     message::{Arguments, InvalidMessage, Message},
-    namespace::MAIN_NAMESPACE,
-    selected::{Named, Selected, Unreachable},
+    selected::{Named, Selected},
 };
 
 /// How many events a list may have.
@@ -179,15 +179,12 @@ impl Emit {
             sockets,
             except,
         };
-        match (named.is_everyone(), everyone) {
-            (true, false) => {
-                return Err(invalid(
-                    "name \"rooms\", \"users\", \"roles\" or \"sockets\", or say \"everyone\": true",
-                ));
-            }
-            (false, true) => return Err(invalid("\"everyone\" is for nobody in particular")),
-            _ => {}
-        }
+        let whom = Whom {
+            namespace,
+            named,
+            everyone,
+        };
+        whom.check()?;
         let rights = &backend.rights;
         backend.may(rights.emit(&event), format_args!("emit:{event}"))?;
         if is_reserved_event(&event) {
@@ -201,23 +198,9 @@ impl Emit {
                 ));
             }
         }
-        let namespace = namespace.unwrap_or_else(|| MAIN_NAMESPACE.to_owned());
-        backend.may(
-            rights.namespace(&namespace),
-            format_args!("namespace:{namespace}"),
-        )?;
-        let selection =
-            named
-                .granted(rights, Some(&event))
-                .map_err(|unreachable| match unreachable {
-                    Unreachable::NotGranted(right) => backend.lacks(right),
-                    Unreachable::Invalid(reason) => invalid(reason),
-                })?;
+        let sockets = whom.granted(backend, Some(&event))?;
         Ok(Self {
-            sockets: Selected {
-                namespace: Some(namespace),
-                selection,
-            },
+            sockets,
             event,
             message: message(arguments, attachments, broadcast.max_attachments())?,
             volatile,
@@ -275,8 +258,4 @@ fn unsendable(error: InvalidMessage) -> WireError {
 
 fn not_understood(error: serde_json::Error) -> WireError {
     invalid(format!("the body is not understood: {error}"))
-}
-
-fn invalid(reason: impl Into<Cow<'static, str>>) -> WireError {
-    WireError::new("invalid_payload", reason)
 }

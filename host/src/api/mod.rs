@@ -2,9 +2,14 @@
 
 mod auth;
 mod body;
+mod cursor;
 mod emit;
 mod idempotency;
+mod lists;
+mod moves;
+mod query;
 mod revocations;
+mod whom;
 
 use std::sync::Arc;
 
@@ -133,6 +138,14 @@ impl WantedLines {
 pub(crate) fn router(api: Api) -> Router {
     Router::new()
         .route("/api/v1/emit", post(emit::emit))
+        .route("/api/v1/sockets", get(lists::sockets))
+        .route("/api/v1/sockets/{id}", get(lists::socket))
+        .route("/api/v1/sockets/join", post(moves::join))
+        .route("/api/v1/sockets/leave", post(moves::leave))
+        .route("/api/v1/sockets/disconnect", post(moves::disconnect))
+        .route("/api/v1/rooms", get(lists::rooms))
+        .route("/api/v1/users", get(lists::users))
+        .route("/api/v1/users/{id}", get(lists::user))
         .route("/api/v1/payments/updates", post(payment_update))
         .route("/api/v1/users/{id}/notifications", post(notification))
         .route("/api/v1/users/{id}/disconnect", post(disconnect))

@@ -36,6 +36,7 @@ pub(crate) use http::HttpAccess;
 pub(crate) use meter::{Allowance, MAX_CORE_INSTANCES, Meter, OverBudget, Used};
 pub(crate) use output::{Output, Written};
 pub(crate) use permits::{Hold, Permits, Places};
+pub(crate) use rooms::check_room_name;
 pub(crate) use wasi_http::add_to_linker as add_wasi_http_to_linker;
 
 use taped::{TapedMonotonicClock, TapedWallClock};

@@ -123,12 +123,14 @@ impl State {
     }
 }
 
-/// Names are kept with every connection that joins, also while it is away.
 fn check_name(room: &str) -> Result<(), Error> {
-    if room.len() > MAX_ROOM_BYTES {
-        return Err(Error::Invalid(format!(
-            "room: a name has at most {MAX_ROOM_BYTES} bytes"
-        )));
+    check_room_name(room).map_err(Error::Invalid)
+}
+
+/// Refuses a room that is not joined. Names are kept with every connection that joins, also while it is away.
+pub(crate) fn check_room_name(room: &str) -> Result<(), String> {
+    match room.len() > MAX_ROOM_BYTES {
+        true => Err(format!("room: a name has at most {MAX_ROOM_BYTES} bytes")),
+        false => Ok(()),
     }
-    Ok(())
 }

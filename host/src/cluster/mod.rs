@@ -50,7 +50,7 @@ use self::{
 pub(crate) use self::{
     asking::channel::{Channel, Found, Serve},
     asking::described::{self, Described},
-    asking::others::{Elsewhere, Unheard},
+    asking::others::{Elsewhere, Heard, Silent, Unheard},
     asking::talk::Want,
     emitters::inbound::Listener,
     passed_on::{PassedOn, PassedOnSample},

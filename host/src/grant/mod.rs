@@ -22,8 +22,10 @@
 //! | `http`, `http:URL` | send requests to every server of the internet, or to the URLs that match |
 //! | `find` | learn which sockets there are, and whose |
 //! | `disconnect` | end connections |
+//! | `move` | have sockets of others join and leave rooms; for API keys only, plugins need `room` alone |
 //! | `handshake` | read the query with which a client connected |
 //! | `header:NAME` | read a header with which a client connected, or those that match |
+//! | `revoke` | take tokens back; for API keys only |
 //! | `admin` | list the plugins; for API keys only |
 //!
 //! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME`, `BUCKET` and `/PATH` are names in which `*` stands for any run of
@@ -106,6 +108,8 @@ pub enum Grant {
     Find,
     /// `disconnect`
     Disconnect,
+    /// `move`
+    Move,
     /// `handshake`
     Handshake,
     /// `header:NAME`, in lower case
@@ -164,6 +168,7 @@ pub(crate) const NAMES: &[&str] = &[
     "http",
     "find",
     "disconnect",
+    "move",
     "handshake",
     "header",
     "revoke",
@@ -203,6 +208,7 @@ impl FromStr for Grant {
             ("timers", None) => Ok(Grant::Timers),
             ("find", None) => Ok(Grant::Find),
             ("disconnect", None) => Ok(Grant::Disconnect),
+            ("move", None) => Ok(Grant::Move),
             ("handshake", None) => Ok(Grant::Handshake),
             ("revoke", None) => Ok(Grant::Revoke),
             ("admin", None) => Ok(Grant::Admin),
@@ -346,6 +352,7 @@ impl fmt::Display for Grant {
             Grant::Http(Some(urls)) => write!(f, "http:{urls}"),
             Grant::Find => f.write_str("find"),
             Grant::Disconnect => f.write_str("disconnect"),
+            Grant::Move => f.write_str("move"),
             Grant::Handshake => f.write_str("handshake"),
             Grant::Header(name) => write!(f, "header:{name}"),
             Grant::Revoke => f.write_str("revoke"),
@@ -388,6 +395,7 @@ impl Grants {
             Grant::Http(None),
             Grant::Find,
             Grant::Disconnect,
+            Grant::Move,
             Grant::Handshake,
             Grant::Header(Pattern::any()),
             Grant::Revoke,
@@ -596,6 +604,11 @@ impl Grants {
     /// Whether connections may be ended.
     pub fn disconnect(&self) -> bool {
         self.0.contains(&Grant::Disconnect)
+    }
+
+    /// Whether sockets of others may be put into rooms and taken out of them.
+    pub fn moves(&self) -> bool {
+        self.0.contains(&Grant::Move)
     }
 
     /// Whether what clients say when they connect may be read.

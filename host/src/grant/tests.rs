@@ -51,6 +51,7 @@ fn each_grant_allows_its_own_call_only() {
             grants.http(&url("https://api.example.com/")),
             grants.find(),
             grants.disconnect(),
+            grants.moves(),
             grants.handshake(),
             grants.header("x-a"),
             grants.revoke(),
@@ -74,6 +75,7 @@ fn each_grant_allows_its_own_call_only() {
         "http:https://api.example.com",
         "find",
         "disconnect",
+        "move",
         "handshake",
         "header:x-a",
         "revoke",
@@ -87,8 +89,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 20]);
-    assert_eq!(calls(&Grants::all()), [true; 20]);
+    assert_eq!(calls(&grants(&texts)), [true; 21]);
+    assert_eq!(calls(&Grants::all()), [true; 21]);
 }
 
 #[test]
@@ -219,11 +221,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "revoke", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "revoke", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "handshake", "header", "revoke", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "revoke", "admin""#,
         ),
         (
             "filter",
@@ -337,6 +339,7 @@ fn a_displayed_grant_parses_to_itself() {
         "history:chat:*",
         "presence:*",
         "disconnect",
+        "move",
         "handshake",
         "header:x-*",
         "admin",

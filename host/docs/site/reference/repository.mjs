@@ -19,7 +19,7 @@ export function mixlab(args, cwd = ROOT) {
 export const plain = (text) =>
   text
     .split(/(`[^`]+`)/)
-    .map((part) => (part.startsWith('`') ? part.replaceAll('|', '\\|') : part.replace(/[\\*_[\]<>|]/g, '\\$&')))
+    .map((part) => (part.startsWith('`') ? part.replaceAll('|', '\\|') : part.replace(/[\\*_[\]<>|{}]/g, '\\$&')))
     .join('');
 
 /** A block of code. */

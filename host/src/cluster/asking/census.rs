@@ -5,6 +5,7 @@
 //! says how many they are, for all.
 
 use std::{
+    collections::HashMap,
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
@@ -142,6 +143,21 @@ impl Cluster {
         let asked = self.ask_count(MAIN_NAMESPACE, &everybody, until, take);
         asked.await.ok()?;
         Some(count)
+    }
+
+    /// The names of the servers that have said lately that they are there, and listen to the main namespace's
+    /// channel; this one's and those of Node's are not among them.
+    pub(super) async fn listeners(
+        &self,
+        speaks: &mut MultiplexedConnection,
+    ) -> RedisResult<Vec<String>> {
+        let mut command = redis::cmd("HGETALL");
+        command.arg(self.census_key());
+        let said: HashMap<String, String> = command.query_async(speaks).await?;
+        let listens = |said: &str| said.split(' ').nth(1) == Some("1");
+        let names = said.into_iter();
+        let names = names.filter(|(name, said)| listens(said) && **name != *self.queue.name);
+        Ok(names.map(|(name, _)| name).collect())
     }
 
     /// This server has no clients any more.

@@ -27,7 +27,7 @@ use super::{
     talk::{Asks, Question, Said, Saying, Talk, Want, Way},
 };
 use crate::cluster::{Cluster, link::ANSWER};
-use crate::{message::Message, transport::Selection};
+use crate::{listing::Part, message::Message, transport::Selection};
 
 /// What messages on channels are signed for.
 const SAID: &str = "channel";
@@ -86,6 +86,7 @@ pub(crate) trait Serve: Send + Sync + 'static {
 pub(crate) enum Found {
     Sockets(Vec<Described>),
     Count(usize),
+    Part(Part),
 }
 
 /// The one who listens.
@@ -260,6 +261,7 @@ impl Channel {
                 let said = match here.sockets(&to.namespace, &sockets, want) {
                     Found::Sockets(sockets) => Said::Sockets(sockets),
                     Found::Count(count) => Said::Count(count),
+                    Found::Part(part) => Said::Part(part),
                 };
                 answering.push(async move { to.tell(vec![said]).await }.boxed());
             }

@@ -25,7 +25,7 @@ pub(crate) struct Described {
     pub mixlab: Option<OfMixlab>,
 }
 
-/// What Node's servers know of a handshake. Of what they say only the address is read.
+/// What Node's servers know of a handshake. Of what they say only the address, and when it was, are read.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub(crate) struct Handshake {
@@ -39,7 +39,6 @@ pub(crate) struct Handshake {
     /// When it was, as text and in milliseconds since 1970.
     #[serde(skip_deserializing)]
     pub time: String,
-    #[serde(skip_deserializing)]
     pub issued: u64,
     #[serde(skip_deserializing)]
     pub xdomain: bool,

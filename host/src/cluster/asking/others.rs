@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, stream};
 use redis::{RedisResult, aio::MultiplexedConnection};
+use serde::Serialize;
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::{
@@ -12,7 +13,7 @@ use super::{
     talk::{Answer, Asks, Said, Saying, Want},
 };
 use crate::cluster::Cluster;
-use crate::{message::Message, transport::Selection};
+use crate::{listing::Part, message::Message, namespace::MAIN_NAMESPACE, transport::Selection};
 
 /// How long servers may take to answer.
 const ANSWERS: Duration = Duration::from_secs(2);
@@ -39,6 +40,31 @@ pub(crate) enum Unheard {
 
 /// Sockets of other servers, each with its server.
 pub(crate) type Elsewhere = Vec<(String, Described)>;
+
+/// What other servers have told of a page.
+#[derive(Debug, Default)]
+pub(crate) struct AllHeard {
+    pub answers: Vec<Heard>,
+    /// Those that have not answered.
+    pub silent: Option<Silent>,
+}
+
+/// What one of them has.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Part(Part),
+    /// All sockets, of a server that does not know of pages.
+    Sockets(Vec<Described>),
+}
+
+/// Servers that are there and do not answer.
+#[derive(Debug, Serialize)]
+pub(crate) struct Silent {
+    /// How many they are.
+    pub servers: usize,
+    /// What they are called, as far as that is known.
+    pub names: Vec<String>,
+}
 
 impl Cluster {
     /// The sockets of other servers: of those that answer by `until`, or that are there at all. No more than
@@ -69,6 +95,32 @@ impl Cluster {
         };
         self.ask_servers(namespace, to, want, until, take).await?;
         Ok(sockets)
+    }
+
+    /// What other servers have of a page, as far as they answer by `until`; no more than so many bytes.
+    pub(crate) async fn heard(
+        &self,
+        namespace: &str,
+        to: &Selection,
+        want: Want,
+        until: Instant,
+        max_bytes: usize,
+    ) -> Result<AllHeard, Unheard> {
+        let (mut answers, mut bytes) = (Vec::new(), 0);
+        let take = |answer: Answer| {
+            bytes += answer.size();
+            if bytes > max_bytes {
+                return Err(Unheard::TooLarge);
+            }
+            answers.extend(match answer.read() {
+                Ok(Said::Part(part)) => Some(Heard::Part(part)),
+                Ok(Said::Sockets(sockets)) => Some(Heard::Sockets(sockets)),
+                _ => None,
+            });
+            Ok(())
+        };
+        let silent = self.ask_servers(namespace, to, want, until, take).await?;
+        Ok(AllHeard { answers, silent })
     }
 
     /// How many these are.
@@ -106,9 +158,11 @@ impl Cluster {
             Ok(())
         };
         self.ask_servers(namespace, to, Want::Count, until, take)
-            .await
+            .await?;
+        Ok(())
     }
 
+    /// Returns those that have not answered, if there are some.
     async fn ask_servers(
         &self,
         namespace: &str,
@@ -116,11 +170,11 @@ impl Cluster {
         want: Want,
         until: Instant,
         mut take: impl FnMut(Answer) -> Result<(), Unheard>,
-    ) -> Result<(), Unheard> {
+    ) -> Result<Option<Silent>, Unheard> {
         let mut speaks = self.channels.speaks().ok_or(Unheard::Lost)?;
         let mut others = self.others(&mut speaks, namespace).await?;
         if others == 0 {
-            return Ok(());
+            return Ok(None);
         }
         let mut pending = self.channels.requests.to_servers().ok_or(Unheard::Busy)?;
         let asks = Asks::Sockets {
@@ -131,26 +185,44 @@ impl Cluster {
         self.speak(namespace, vec![question]).await?;
         let until = until.min(Instant::now() + ANSWERS);
         let mut again = interval_at(Instant::now() + AGAIN, AGAIN);
-        let mut heard = 0;
-        while heard < others {
+        let mut heard = Vec::new();
+        while heard.len() < others {
             tokio::select! {
                 Some(answer) = pending.answers.recv() => {
+                    heard.push(answer.server.clone());
                     take(answer)?;
-                    heard += 1;
                 }
                 // One that has died does not answer any more, and has no sockets.
                 _ = again.tick() => others = self.others(&mut speaks, namespace).await?,
                 () = sleep_until(until) => {
+                    let servers = others - heard.len();
                     tracing::warn!(
                         namespace,
-                        servers = others - heard,
+                        servers,
                         "servers do not answer in time: their sockets are missing"
                     );
-                    return Ok(());
+                    let names = self.silent_names(&mut speaks, namespace, &heard).await;
+                    return Ok(Some(Silent { servers, names }));
                 }
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// The names of those that have not been heard: of servers that say that they have the main namespace open.
+    async fn silent_names(
+        &self,
+        speaks: &mut MultiplexedConnection,
+        namespace: &str,
+        heard: &[String],
+    ) -> Vec<String> {
+        if namespace != MAIN_NAMESPACE {
+            return Vec::new();
+        }
+        let mut names = self.listeners(speaks).await.unwrap_or_default();
+        names.retain(|name| !heard.contains(name));
+        names.sort_unstable();
+        names
     }
 
     /// How many other servers have the namespace open.

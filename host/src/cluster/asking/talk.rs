@@ -13,6 +13,7 @@ use crate::cluster::{
     stream::entry::{Options, Packet, Unreadable, event_array, kind, not_understood},
 };
 use crate::{
+    listing::{Page, Part},
     message::{Arguments, Message},
     transport::Selection,
 };
@@ -71,7 +72,7 @@ pub(crate) enum Asks {
 }
 
 /// What there is to be known of sockets. Node's servers tell all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Want {
     /// Everything.
@@ -81,6 +82,8 @@ pub(crate) enum Want {
     Ids,
     /// How many they are.
     Count,
+    /// A page of them, or of their users or rooms.
+    Page(Box<Page>),
 }
 
 /// An answer, which is read by whoever waits for it.
@@ -101,6 +104,8 @@ pub(crate) enum Said {
     Sockets(Vec<Described>),
     /// So many sockets, to one who wants no more.
     Count(usize),
+    /// A part of a page.
+    Part(Part),
     /// So many clients were asked.
     Clients(usize),
     /// One of them has answered.
@@ -151,6 +156,7 @@ struct Id {
 struct Answered {
     sockets: Vec<Described>,
     count: usize,
+    part: Option<Part>,
     client_count: usize,
     /// The first argument of an ack.
     packet: Option<Box<RawValue>>,
@@ -253,7 +259,7 @@ impl Asks {
         match self {
             Self::Sockets { to, want: wanted } => {
                 opts = Options::of(to);
-                want = *wanted;
+                want = wanted.clone();
             }
             Self::Acks {
                 to,
@@ -294,6 +300,10 @@ impl Said {
             Self::Count(count) => (
                 kind::FETCHED,
                 json!({ "requestId": request, "sockets": [], "count": count }),
+            ),
+            Self::Part(part) => (
+                kind::FETCHED,
+                json!({ "requestId": request, "sockets": [], "part": part }),
             ),
             Self::Clients(count) => (
                 kind::CLIENT_COUNT,
@@ -336,13 +346,14 @@ impl Answer {
         let Answered {
             sockets,
             count,
+            part,
             client_count,
             packet,
             rest,
         } = serde_json::from_str(&json).map_err(not_understood)?;
         Ok(match self.kind {
             kind::FETCHED if count > 0 => Said::Count(count),
-            kind::FETCHED => Said::Sockets(sockets),
+            kind::FETCHED => part.map_or(Said::Sockets(sockets), Said::Part),
             kind::ACK => {
                 let arguments: Vec<_> = packet.into_iter().chain(rest).collect();
                 let arguments = Arguments::from_serialized(&[&arguments]);

@@ -68,7 +68,6 @@ impl Resolver<'_> {
                     | Grant::Bucket { .. }
                     | Grant::Filter(_)
                     | Grant::UnverifiedWebhooks
-                    | Grant::Find
                     | Grant::Handshake
                     | Grant::Header(_)
             );

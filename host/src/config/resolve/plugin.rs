@@ -64,7 +64,7 @@ impl Resolver<'_> {
             let at = format!("{at}.grants.{index}");
             self.check(
                 &at,
-                !matches!(grant, Grant::Revoke | Grant::Admin),
+                !matches!(grant, Grant::Revoke | Grant::Move | Grant::Admin),
                 &format!("\"{grant}\" is for API keys, not for plugins"),
             );
         }

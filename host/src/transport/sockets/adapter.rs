@@ -355,6 +355,11 @@ impl Adapter {
         members.into_iter().map(|(socket, _)| socket).collect()
     }
 
+    /// The rooms that some socket is in, also one that is not let in yet.
+    pub(crate) fn all_rooms(&self) -> HashSet<Cow<'static, str>> {
+        self.local.rooms(self.options(&Selection::default()))
+    }
+
     /// How many these are.
     pub fn count(&self, selection: &Selection) -> usize {
         let sockets = self.sockets(selection);
