@@ -32,8 +32,8 @@ pub struct Settings {
     pub(crate) origins: Origins,
     /// How many events of one connection may wait.
     pub queue: lane::Capacity,
-    /// Backends that may push.
-    pub api_keys: Vec<ApiKey>,
+    /// Backends that may call the API.
+    pub(crate) api_keys: Vec<ApiCaller>,
     /// The largest body of a request, in bytes.
     pub max_body: usize,
     /// Limits of all events together, whatever plugins allow.
@@ -46,6 +46,14 @@ pub struct Settings {
     pub excess: Excess,
     /// Proxies that are believed.
     pub trusted_proxies: TrustedProxies,
+}
+
+/// A backend that may call the API.
+pub(crate) struct ApiCaller {
+    /// By which key, and what it may do.
+    pub key: ApiKey,
+    /// How often.
+    pub limit: Option<Arc<Limit>>,
 }
 
 /// How connections end with the tokens of their users.
@@ -80,6 +88,16 @@ impl Excess {
     pub fn of(&self, plugin: &str, declared: Option<OnExcess>) -> OnExcess {
         let said = self.of_plugins.get(plugin).copied();
         said.or(declared).unwrap_or(self.unless_said)
+    }
+}
+
+impl ApiCaller {
+    fn new(key: &ApiKey, limits: &RateLimits) -> Self {
+        let limit = |rate| limits.of_api_key(&key.name, rate);
+        Self {
+            key: key.clone(),
+            limit: key.limit.map(limit),
+        }
     }
 }
 
@@ -126,7 +144,12 @@ impl Settings {
                 events: config.socket.queue,
                 bytes: config.socket.queue_bytes.as_usize(),
             },
-            api_keys: config.api.keys.clone(),
+            api_keys: config
+                .api
+                .keys
+                .iter()
+                .map(|key| ApiCaller::new(key, limits))
+                .collect(),
             max_body: config.api.max_body.as_usize(),
             limits: of_all
                 .map(|(scope, rate)| limits.of_host("events", scope, rate))

@@ -99,6 +99,12 @@ impl RateLimits {
         self.limit(plugin, "webhooks", Scope::Ip, quota)
     }
 
+    /// The limit of the requests that come with an API key.
+    pub fn of_api_key(&self, name: &str, rate: Rate) -> Arc<Limit> {
+        let quota = Quota::new(rate, rate.count()).expect("a rate has a count");
+        self.limit("[[api.keys]]", name, Scope::Event, quota)
+    }
+
     /// The limit that a plugin declares for an event.
     pub fn declare(
         &self,
@@ -223,6 +229,14 @@ impl Limit {
     pub fn check_address(&self, address: ClientAddress) -> Result<(), Duration> {
         let subject = Subject::Ip(address.network());
         self.counted(self.buckets.take(subject, self.time(clock::instant())))
+    }
+
+    /// Takes a token from the one bucket of a limit that is for all together.
+    pub fn check_everybody(&self) -> Result<(), Duration> {
+        self.counted(
+            self.buckets
+                .take(Subject::Everybody, self.time(clock::instant())),
+        )
     }
 
     fn counted(&self, taken: Result<(), Duration>) -> Result<(), Duration> {

@@ -1,18 +1,17 @@
 //! Which backend is calling, and what it may do.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::SystemTime};
 
 use axum::{
     extract::{FromRef, FromRequestParts},
     http::{HeaderMap, header::AUTHORIZATION, request::Parts},
 };
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::Api;
+use super::{Api, in_flight::Place};
 use crate::{
-    config::Secret,
+    admission::rate_limited,
+    config::{KeyHash, Secret},
     error::WireError,
     grant::{Grant, Grants},
 };
@@ -20,25 +19,11 @@ use crate::{
 /// A caller whose key is known.
 pub(super) struct Backend {
     /// Which key it is.
-    pub key: KeyId,
+    pub key: KeyHash,
     /// What its key allows.
     pub rights: Grants,
-}
-
-/// Tells API keys apart, and nobody what they are.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct KeyId([u8; 32]);
-
-impl KeyId {
-    /// Of a key's bytes.
-    pub fn of(key: &[u8]) -> Self {
-        Self(Sha256::digest(key).into())
-    }
-
-    /// As text.
-    pub(super) fn to_hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
-    }
+    /// Its request is under way as long as it has this; none for this machine's own command line.
+    _place: Option<Place>,
 }
 
 /// The key that the server makes for its own command line on this machine, for one run.
@@ -93,22 +78,37 @@ where
         let api = Api::from_ref(state);
         let key = sent_key(&parts.headers)
             .ok_or_else(|| WireError::new("unauthorized", "send Authorization: Bearer KEY"))?;
+        let hash = KeyHash::of(key.as_bytes());
+        if equal(api.local_key.key(), key) {
+            return Ok(Self {
+                key: hash,
+                rights: api.local_key.0.1.clone(),
+                _place: None,
+            });
+        }
         let settings = api.settings.load();
-        let mut rights = None;
+        let mut found = None;
         // All keys are compared, each in constant time: the answer's time tells nothing.
-        for known in &settings.api_keys {
-            if equal(known.key.expose(), key) {
-                rights = Some(known.rights.clone());
+        for caller in &settings.api_keys {
+            for known in &caller.key.keys {
+                if known.hash.is(&hash) {
+                    found = Some((caller, known));
+                }
             }
         }
-        if equal(api.local_key.key(), key) {
-            rights = Some(api.local_key.0.1.clone());
+        let unknown = || WireError::new("unauthorized", "this API key is not known");
+        let (caller, known) = found.ok_or_else(unknown)?;
+        if known.has_expired(SystemTime::now()) {
+            return Err(WireError::new("key_expired", "this API key has expired"));
         }
-        let rights =
-            rights.ok_or_else(|| WireError::new("unauthorized", "this API key is not known"))?;
+        if let Some(limit) = &caller.limit {
+            let taken = limit.check_everybody();
+            taken.map_err(|wait| rate_limited("requests with this API key", wait))?;
+        }
         Ok(Self {
-            key: KeyId::of(key.as_bytes()),
-            rights,
+            key: hash,
+            rights: caller.key.rights.clone(),
+            _place: Some(api.in_flight.take(&caller.key.name, caller.key.in_flight)?),
         })
     }
 }

@@ -19,11 +19,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::auth::KeyId;
 use crate::{
     broadcast::Broadcast,
     clock::Moment,
     cluster::{Begun, Bounds, Request},
+    config::KeyHash,
     error::WireError,
 };
 
@@ -60,7 +60,7 @@ pub struct Key(Arc<str>);
 /// What came of the requests of all backends, each by the API key that it was sent with. Kept in memory.
 #[derive(Clone)]
 pub struct Idempotency {
-    backends: Arc<Mutex<HashMap<KeyId, Kept>>>,
+    backends: Arc<Mutex<HashMap<KeyHash, Kept>>>,
     /// Places for those that wait until other servers can be told.
     untold: Arc<Semaphore>,
 }
@@ -73,7 +73,7 @@ type Fingerprint = [u8; 32];
 pub(crate) struct SavedAnswer {
     /// When it came, in milliseconds since 1970.
     pub at: u64,
-    backend: KeyId,
+    backend: KeyHash,
     key: String,
     body: Fingerprint,
     answer: String,
@@ -99,7 +99,7 @@ struct Known {
 /// panic, the request is forgotten.
 struct UnderWay<'a> {
     idempotency: &'a Idempotency,
-    backend: &'a KeyId,
+    backend: &'a KeyHash,
     key: Arc<str>,
     since: Instant,
     answer: Option<Arc<str>>,
@@ -119,7 +119,7 @@ impl Idempotency {
     /// has done nothing, and may be sent again with another body.
     pub fn once(
         &self,
-        backend: &KeyId,
+        backend: &KeyHash,
         Key(key): Key,
         body: &str,
         act: impl FnOnce() -> Result<String, WireError>,
@@ -136,7 +136,7 @@ impl Idempotency {
     pub async fn once_among_all(
         &self,
         broadcast: &Broadcast,
-        backend: &KeyId,
+        backend: &KeyHash,
         Key(key): Key,
         body: &str,
         act: impl FnOnce() -> Result<String, WireError>,
@@ -194,7 +194,7 @@ impl Idempotency {
     /// The request is under way from now on, or this is its answer.
     fn begin<'a>(
         &'a self,
-        backend: &'a KeyId,
+        backend: &'a KeyHash,
         key: Arc<str>,
         body: &str,
         now: Instant,
@@ -205,7 +205,7 @@ impl Idempotency {
             kept.expire(now);
             !kept.requests.is_empty()
         });
-        let kept = backends.entry(backend.clone()).or_default();
+        let kept = backends.entry(*backend).or_default();
         match kept.requests.get(&key) {
             Some(request) if request.body != body => return Err(reused()),
             Some(Known { answer: None, .. }) => return Err(is_under_way()),
@@ -236,7 +236,7 @@ impl Idempotency {
                 let request = kept.requests.get(key)?;
                 Some(SavedAnswer {
                     at: now.told(*since),
-                    backend: backend.clone(),
+                    backend: *backend,
                     key: key.to_string(),
                     body: request.body,
                     answer: request.answer.as_deref()?.to_owned(),
@@ -356,7 +356,7 @@ mod tests {
             Ok(answer) => Ok(answer.to_owned()),
             Err(code) => Err(WireError::new(code, "")),
         };
-        let answer = idempotency.once(&KeyId::of(&[backend]), Key(key.into()), body, act);
+        let answer = idempotency.once(&KeyHash::of(&[backend]), Key(key.into()), body, act);
         match answer {
             Ok(answer) => Ok(answer.to_string()),
             Err(error) => Err(error.code.into_owned()),
@@ -381,7 +381,7 @@ mod tests {
         assert_eq!(ask(&all, (1, "a", "y"), Ok("1")), Ok("1".to_owned()));
         let panics = || -> Result<String, WireError> { panic!("as a test wants it") };
         let one = std::panic::AssertUnwindSafe(|| {
-            all.once(&KeyId::of(&[1]), Key("b".into()), "x", panics)
+            all.once(&KeyHash::of(&[1]), Key("b".into()), "x", panics)
         });
         std::panic::catch_unwind(one).unwrap_err();
         assert_eq!(ask(&all, (1, "b", "y"), Ok("2")), Ok("2".to_owned()));
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn who_asks_while_the_first_is_under_way_is_told_so() {
         let all = Idempotency::default();
-        let (backend, key) = (KeyId::of(&[1]), || Key("a".into()));
+        let (backend, key) = (KeyHash::of(&[1]), || Key("a".into()));
         let first = all.once(&backend, key(), "x", || {
             let second = all.once(&backend, key(), "x", || Ok("2".to_owned()));
             let error = second.unwrap_err();
@@ -414,7 +414,7 @@ mod tests {
             assert_eq!(again.as_deref(), Ok(answer), "the second is there");
             let again = ask(&all, (1, &key(0), "x"), Ok("again"));
             assert_eq!(again.as_deref(), Ok("again"), "the first is gone");
-            assert!(all.backends.lock()[&KeyId::of(&[1])].bytes <= MAX_KEPT_BYTES);
+            assert!(all.backends.lock()[&KeyHash::of(&[1])].bytes <= MAX_KEPT_BYTES);
         }
     }
 
@@ -423,11 +423,11 @@ mod tests {
         let all = Idempotency::default();
         ask(&all, (1, "a", "x"), Ok("1")).unwrap();
         let later = Instant::now() + KEPT_FOR;
-        let other = KeyId::of(&[2]);
+        let other = KeyHash::of(&[2]);
         assert!(all.begin(&other, "b".into(), "x", later).unwrap().is_ok());
         let backends = all.backends.lock();
         assert!(
-            !backends.contains_key(&KeyId::of(&[1])),
+            !backends.contains_key(&KeyHash::of(&[1])),
             "nothing is left of it"
         );
     }

@@ -5,6 +5,7 @@ mod body;
 mod cursor;
 mod emit;
 mod idempotency;
+mod in_flight;
 mod lists;
 mod moves;
 mod query;
@@ -51,6 +52,7 @@ use crate::{
 pub(crate) use auth::LocalKey;
 pub(crate) use body::whole as whole_body;
 pub(crate) use idempotency::{Idempotency, SavedAnswer};
+pub(crate) use in_flight::InFlight;
 
 /// What the handlers need.
 #[derive(Clone, FromRef)]
@@ -63,6 +65,8 @@ pub struct Api {
     pub local_key: LocalKey,
     /// What came of requests that may come again.
     pub idempotency: Idempotency,
+    /// How many requests of each backend are under way.
+    pub(crate) in_flight: InFlight,
     /// The state of the plugins.
     pub status: Arc<ArcSwap<Status>>,
     /// Asks for a reload.
@@ -430,7 +434,7 @@ impl IntoResponse for WireError {
     fn into_response(self) -> Response {
         let status = match &*self.code {
             "invalid_payload" => StatusCode::BAD_REQUEST,
-            "unauthorized" => StatusCode::UNAUTHORIZED,
+            "unauthorized" | "key_expired" => StatusCode::UNAUTHORIZED,
             "permission_denied" => StatusCode::FORBIDDEN,
             "not_found" => StatusCode::NOT_FOUND,
             "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
@@ -452,6 +456,11 @@ impl IntoResponse for WireError {
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if let Some(milliseconds) = self.retry_after_ms {
+            // In whole seconds, and not too early.
+            let seconds = header::HeaderValue::from(milliseconds.div_ceil(1000));
+            response.headers_mut().insert(header::RETRY_AFTER, seconds);
         }
         response
     }

@@ -6,7 +6,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{Failure, Global};
-use crate::{server::Server, tls};
+use crate::{config::KnownKey, server::Server, tls};
 
 /// A server that does not answer for so long is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -111,14 +111,19 @@ impl Control {
             (written, _) => written,
         };
         let config = global.load_config()?;
-        let all_rights = config.api.keys.iter().find(|key| key.rights.admin());
+        let mut admins = config.api.keys.iter().filter(|key| key.rights.admin());
+        let is_good = |key: &&KnownKey| !key.has_expired(SystemTime::now());
+        let all_rights = admins.find_map(|admin| {
+            let mut good = admin.keys.iter().filter(is_good);
+            good.find_map(|key| key.clear.as_ref())
+        });
         let configured = config.listen.resolve().ok();
         let configured = configured.and_then(|addresses| addresses.first().copied());
         match (written, all_rights, configured) {
             (Some(control), _, address) if address == Some(control.address) => Ok(control),
             (_, Some(key), Some(address)) => Ok(Self {
                 address,
-                key: key.key.expose().to_owned(),
+                key: key.expose().to_owned(),
                 is_secure: config.tls.is_some(),
                 named: Some(config.listen.to_string()),
             }),

@@ -7,6 +7,7 @@ mod completions;
 mod contracts;
 mod control;
 mod drain;
+mod key;
 mod log_writer;
 mod logging;
 mod logs;
@@ -87,6 +88,9 @@ enum Command {
     /// Make and check JSON Web Tokens signed with JWT_SECRET.
     #[command(subcommand)]
     Token(token::Token),
+    /// Make API keys for backends.
+    #[command(subcommand)]
+    Key(key::Key),
     /// Look at the plugins of the running server.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -153,6 +157,7 @@ pub fn run() -> ExitCode {
         Command::Docs(docs) => docs.run(&global),
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&global),
+        Command::Key(key) => key.run(),
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Logs(logs) => logs.run(&global),
         Command::Drain(drain) => drain.run(&global),

@@ -1,6 +1,6 @@
 //! What is allowed and is likely a mistake.
 
-use super::{Auth, Config, Plugin, Secret, StoreOn, Verification};
+use super::{ApiKey, Auth, Config, Plugin, Secret, StoreOn, Verification};
 
 /// A secret for HS256 has at least as many bytes as the hash (RFC 7518, section 3.2).
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
@@ -11,14 +11,7 @@ const MIN_API_KEY_BYTES: usize = 16;
 impl Config {
     /// What is allowed and is likely a mistake, each in a sentence for the log. It holds no secret.
     pub fn doubts(&self) -> Vec<String> {
-        let short = |key: &Secret| key.expose().len() < MIN_API_KEY_BYTES;
-        let keys = self.api.keys.iter().filter(|known| short(&known.key));
-        let keys = keys.map(|known| {
-            format!(
-                "the API key {:?} has less than {MIN_API_KEY_BYTES} characters and can be guessed",
-                known.name
-            )
-        });
+        let keys = self.api.keys.iter().flat_map(doubts_of_api_key);
         let plugins = self.plugins.iter().filter(|plugin| plugin.enabled);
         let webhooks = plugins.flat_map(doubts_of_webhooks);
         let auth = self.auth.doubts().into_iter();
@@ -43,6 +36,29 @@ impl Auth {
         let secret = self.secret.as_ref().filter(|_| self.enabled);
         secret.map(doubts_of_jwt_secret).unwrap_or_default()
     }
+}
+
+fn doubts_of_api_key(key: &ApiKey) -> Vec<String> {
+    let mut doubts = Vec::new();
+    let short = |key: &Secret| key.expose().len() < MIN_API_KEY_BYTES;
+    if key
+        .keys
+        .iter()
+        .any(|it| it.clear.as_ref().is_some_and(short))
+    {
+        doubts.push(format!(
+            "the API key {:?} has less than {MIN_API_KEY_BYTES} characters and can be guessed",
+            key.name
+        ));
+    }
+    if key.keys.iter().any(|it| it.is_exposed) {
+        doubts.push(format!(
+            "the API key {:?} stands in a file that others than its owner can read: `mixlab key new` makes \
+             one of which the file needs no more than the hash",
+            key.name
+        ));
+    }
+    doubts
 }
 
 /// The rest of a plugin works without a secret of webhooks, and whoever tries it out has none.
@@ -106,7 +122,7 @@ impl Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::ApiKey, grant::Grants};
+    use crate::{config::KnownKey, grant::Grants};
 
     const GOOD: &str = "0123456789abcdef0123456789abcdef";
 
@@ -152,20 +168,32 @@ mod tests {
     }
 
     #[test]
-    fn a_short_api_key_is_doubted_by_its_name() {
+    fn a_key_that_others_may_find_out_is_doubted_by_its_name() {
         let mut config = Config::default();
-        for (name, key) in [("short", "k3y"), ("good", &GOOD[..16])] {
+        for (name, key, is_exposed) in [
+            ("short", "k3y", false),
+            ("exposed", GOOD, true),
+            ("good", &GOOD[..16], false),
+        ] {
             config.api.keys.push(ApiKey {
                 name: name.into(),
-                key: Secret::new(key),
+                keys: vec![KnownKey {
+                    is_exposed,
+                    ..KnownKey::clear(Secret::new(key))
+                }],
                 rights: Grants::default(),
+                limit: None,
+                in_flight: 1,
             });
         }
         let doubts = config.doubts();
         assert!(
-            matches!(&doubts[..], [doubt] if doubt.contains("\"short\"")),
+            matches!(&doubts[..], [short, exposed] if short.contains("\"short\"") && exposed.contains("\"exposed\"")),
             "{doubts:?}"
         );
-        assert!(!doubts[0].contains("k3y"), "{doubts:?}");
+        assert!(
+            !doubts[0].contains("k3y") && !doubts[1].contains(GOOD),
+            "{doubts:?}"
+        );
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use figment::error::{Actual, Kind};
 use figment::value::{Dict, Map, Value};
@@ -17,6 +17,7 @@ use super::budget::BudgetFile;
 use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
+use super::sections::moment;
 use super::{
     Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
     Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket, Store,
@@ -90,7 +91,20 @@ pub(super) struct KeyFile {
     pub name: Option<String>,
     pub key: Option<Secret>,
     pub key_env: Option<String>,
+    pub until: Option<Moment>,
+    pub former_keys: Vec<Table<FormerKeyFile>>,
     pub rights: Option<Grants>,
+    pub limit: Option<Rate>,
+    pub in_flight: Option<usize>,
+}
+
+/// An element of `former_keys` of one of these
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct FormerKeyFile {
+    pub key: Option<Secret>,
+    pub key_env: Option<String>,
+    pub until: Option<Moment>,
 }
 
 /// `[[plugins]]`
@@ -132,6 +146,12 @@ pub(super) struct WebhookFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Duration);
+
+/// A moment as it is written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(transparent)]
+#[schemars(with = "String")]
+pub(super) struct Moment(#[serde(deserialize_with = "moment")] pub SystemTime);
 
 /// A text, or a list of some.
 #[derive(Deserialize, JsonSchema)]

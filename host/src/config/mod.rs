@@ -5,6 +5,7 @@
 //! what it means. Whatever is wrong on the way is a `problem` with the key it is about; the
 //! first in the file becomes the `ConfigError`.
 
+mod api_key;
 mod budget;
 mod cluster;
 mod doubts;
@@ -29,6 +30,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use api_key::{ApiKey, KeyHash, KnownKey};
 pub use budget::Budget;
 pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
 pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
@@ -38,11 +40,12 @@ pub use network::Network;
 pub use origin::Origin;
 pub(crate) use schema::schema;
 pub use secret::Secret;
+pub(crate) use sections::parse_moment;
 pub use sections::{
-    Access, Api, ApiKey, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret,
-    History, HttpRule, Issuer, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments,
-    Plugin, Presence, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, StoreOn,
-    Verification, Web, Webhook,
+    Access, Api, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret, History,
+    HttpRule, Issuer, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin,
+    Presence, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, StoreOn, Verification,
+    Web, Webhook,
 };
 pub use shutdown::Shutdown;
 pub use tls::{Certificate, Tls, TlsVersion};

@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{Budget, Network, Origin, Secret};
+use super::{ApiKey, Budget, Network, Origin, Secret};
 pub use crate::access::Access;
 use crate::grant::Grants;
 use crate::http_client::{Destination, UrlPattern};
@@ -160,7 +160,7 @@ pub struct FormerSecret {
     /// The environment variable that holds it.
     pub env: String,
     /// When it is good no more.
-    #[serde(default, deserialize_with = "moment")]
+    #[serde(default, deserialize_with = "some_moment")]
     #[schemars(with = "Option<String>")]
     pub until: Option<SystemTime>,
     /// What stands there.
@@ -216,11 +216,19 @@ fn no_secret() -> Secret {
     Secret::new("")
 }
 
-fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+fn some_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    moment(deserializer).map(Some)
+}
+
+pub(super) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let moment = humantime::parse_rfc3339(&text);
-    let invalid = |_| D::Error::custom(format!("{text:?} is no time like 2030-01-31T12:00:00Z"));
-    moment.map(Some).map_err(invalid)
+    parse_moment(&text).map_err(D::Error::custom)
+}
+
+/// A time like `2030-01-31T12:00:00Z`.
+pub(crate) fn parse_moment(text: &str) -> Result<SystemTime, String> {
+    let invalid = |_| format!("{text:?} is no time like 2030-01-31T12:00:00Z");
+    humantime::parse_rfc3339(text).map_err(invalid)
 }
 
 impl Default for Auth {
@@ -408,17 +416,6 @@ impl Default for Api {
             max_body: Size::new(1_000_000),
         }
     }
-}
-
-/// A key of a backend.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ApiKey {
-    /// For logs, unique.
-    pub name: String,
-    /// What the backend sends, visible ASCII characters.
-    pub key: Secret,
-    /// What it may do.
-    pub rights: Grants,
 }
 
 /// `[web]`

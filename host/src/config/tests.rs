@@ -241,9 +241,15 @@ fn secrets_come_from_the_environment_and_are_never_shown() {
         .api
         .keys
         .iter()
-        .map(|key| (key.name.as_str(), key.key.expose()))
+        .map(|key| {
+            (
+                key.name.as_str(),
+                key.keys[0].clear.as_ref().unwrap().expose(),
+            )
+        })
         .collect();
     assert_eq!(keys, [("billing", "hush-3"), ("MIXLAB_API_KEY", "hush-2")]);
+    assert_eq!(config.api.keys[0].keys[0].hash, KeyHash::of(b"hush-3"));
     assert!(config.api.keys[0].rights.payments() && !config.api.keys[0].rights.clients());
     assert_eq!(config.api.keys[1].rights, Grants::all());
 

@@ -175,6 +175,7 @@ impl Builder {
             settings: dispatcher.settings.clone(),
             local_key: local_key.clone(),
             idempotency,
+            in_flight: api::InFlight::default(),
             status: reloader.status(),
             reload: reload_requests.0.clone(),
             metrics: dispatcher.metrics.clone(),
