@@ -1,0 +1,106 @@
+// Requests, which are tried again where that does no harm.
+import { randomUUID } from 'node:crypto';
+import { setTimeout as pause } from 'node:timers/promises';
+
+/** The first pause before a request is tried again without being told when; twice as long each time. */
+const PAUSE_MS = 200;
+const MAX_PAUSE_MS = 5_000;
+
+export class MixLabError extends Error {
+  constructor(message, { status, code, temporary = false, refused = false, retry_after_ms, details, trace_id }, cause) {
+    super(message, cause && { cause });
+    this.name = 'MixLabError';
+    Object.assign(this, { status, code, temporary, refused, retryAfterMs: retry_after_ms, details, traceId: trace_id });
+  }
+}
+
+export class Backend {
+  #url;
+  #key;
+  #timeout;
+  #retries;
+  #maxWait;
+
+  constructor({ url = process.env.MIXLAB_URL ?? 'http://127.0.0.1:3000', key = process.env.MIXLAB_API_KEY, timeout = 10_000, retries = 3, maxWait = 30_000 } = {}) {
+    if (!key) throw new TypeError('there is no API key: say { key }, or set MIXLAB_API_KEY');
+    this.#url = new URL(url);
+    this.#key = key;
+    this.#timeout = timeout;
+    this.#retries = retries;
+    this.#maxWait = maxWait;
+  }
+
+  get(path, query = {}) {
+    const url = this.#to(path);
+    for (const [name, value] of Object.entries(query)) {
+      for (const one of [value ?? []].flat()) url.searchParams.append(name, one);
+    }
+    return this.#send(url, { method: 'GET' }, true);
+  }
+
+  /**
+   * `once`: it has an Idempotency-Key, this `key` or one of its own, with which it happens once however often it is
+   * sent. `repeatable`: without one, whether it may happen twice.
+   */
+  post(path, body, { once = false, key = randomUUID(), repeatable = true } = {}) {
+    const headers = { 'content-type': 'application/json', ...(once ? { 'idempotency-key': key } : {}) };
+    return this.#send(this.#to(path), { method: 'POST', headers, body: JSON.stringify(body) }, once || repeatable);
+  }
+
+  silent(silent) {
+    const message = `the list is not whole: ${silent.servers} servers of the cluster do not answer`;
+    return new MixLabError(message, { status: 200, code: 'cluster_unavailable', temporary: true, details: silent });
+  }
+
+  #to(path) {
+    const base = this.#url.pathname.replace(/\/$/, '');
+    return new URL(`${base}/api/v1/${path}`, this.#url);
+  }
+
+  async #send(url, request, repeatable) {
+    for (let tries = 0; ; tries++) {
+      let error;
+      try {
+        return await this.#try(url, request);
+      } catch (thrown) {
+        error = thrown;
+      }
+      // What was refused has not happened; what has no answer may have.
+      const isWorthIt = error.temporary && (error.refused || repeatable);
+      const wait = error.retryAfterMs ?? Math.min(PAUSE_MS * 2 ** tries, MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
+      if (!isWorthIt || tries >= this.#retries || wait > this.#maxWait) throw error;
+      await pause(wait);
+    }
+  }
+
+  async #try(url, request) {
+    const headers = { authorization: `Bearer ${this.#key}`, ...request.headers };
+    let response, text;
+    try {
+      response = await fetch(url, { ...request, headers, redirect: 'error', signal: AbortSignal.timeout(this.#timeout) });
+      text = await response.text();
+    } catch (cause) {
+      if (cause.name === 'TimeoutError') {
+        const message = `no answer within ${this.#timeout} ms`;
+        throw new MixLabError(message, { code: 'timeout', temporary: true }, cause);
+      }
+      throw new MixLabError(`no answer: ${cause.cause?.message ?? cause.message}`, { code: 'unreachable', temporary: true }, cause);
+    }
+    const answer = parsed(text);
+    if (response.ok && answer !== undefined) return answer;
+    const { status } = response;
+    // A proxy in between may answer in its own words, or in none.
+    const said = answer?.error ?? { code: `http_${status}`, message: `${status} ${response.statusText}, without an answer in JSON`, temporary: [429, 502, 503, 504].includes(status) };
+    const after = Number(response.headers.get('retry-after') ?? NaN) * 1000;
+    const retry_after_ms = said.retry_after_ms ?? (Number.isFinite(after) ? after : undefined);
+    throw new MixLabError(said.message, { ...said, status, refused: Boolean(answer?.error), retry_after_ms });
+  }
+}
+
+function parsed(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
