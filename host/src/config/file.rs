@@ -17,7 +17,7 @@ use super::budget::BudgetFile;
 use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
-use super::sections::moment;
+use super::sections::some_moment;
 use super::{
     Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
     Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket, Store,
@@ -91,7 +91,9 @@ pub(super) struct KeyFile {
     pub name: Option<String>,
     pub key: Option<Secret>,
     pub key_env: Option<String>,
-    pub until: Option<Moment>,
+    #[serde(deserialize_with = "some_moment")]
+    #[schemars(with = "Option<String>")]
+    pub until: Option<SystemTime>,
     pub former_keys: Vec<Table<FormerKeyFile>>,
     pub rights: Option<Grants>,
     pub limit: Option<Rate>,
@@ -104,7 +106,9 @@ pub(super) struct KeyFile {
 pub(super) struct FormerKeyFile {
     pub key: Option<Secret>,
     pub key_env: Option<String>,
-    pub until: Option<Moment>,
+    #[serde(deserialize_with = "some_moment")]
+    #[schemars(with = "Option<String>")]
+    pub until: Option<SystemTime>,
 }
 
 /// `[[plugins]]`
@@ -146,12 +150,6 @@ pub(super) struct WebhookFile {
 #[derive(Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct Interval(#[serde(deserialize_with = "duration::deserialize")] pub Duration);
-
-/// A moment as it is written.
-#[derive(Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(with = "String")]
-pub(super) struct Moment(#[serde(deserialize_with = "moment")] pub SystemTime);
 
 /// A text, or a list of some.
 #[derive(Deserialize, JsonSchema)]

@@ -21,9 +21,10 @@ const SHIPPED: &str = include_str!("../../../mixlab.toml");
 const DURATION: &str = r"([0-9][0-9.]*\s*[A-Za-zµ]+\s*)+";
 
 /// What has to be there, which `resolve` looks for.
-const REQUIRED: [(&str, &[&str]); 3] = [
+const REQUIRED: [(&str, &[&str]); 4] = [
     ("PluginFile", &["name", "path"]),
     ("KeyFile", &["name", "rights"]),
+    ("FormerKeyFile", &["until"]),
     ("CertificateFile", &["certificate", "key"]),
 ];
 

@@ -216,13 +216,11 @@ fn no_secret() -> Secret {
     Secret::new("")
 }
 
-fn some_moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
-    moment(deserializer).map(Some)
-}
-
-pub(super) fn moment<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+pub(super) fn some_moment<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SystemTime>, D::Error> {
     let text = String::deserialize(deserializer)?;
-    parse_moment(&text).map_err(D::Error::custom)
+    parse_moment(&text).map(Some).map_err(D::Error::custom)
 }
 
 /// A time like `2030-01-31T12:00:00Z`.

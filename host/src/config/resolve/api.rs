@@ -3,7 +3,7 @@
 use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use super::{MANY, MORE_THAN_ZERO, Resolver};
-use crate::config::file::{ApiFile, FormerKeyFile, KeyFile, Moment, Table};
+use crate::config::file::{ApiFile, FormerKeyFile, KeyFile, Table};
 use crate::config::problem::key as path_of;
 use crate::config::{Api, ApiKey, KeyHash, KnownKey, Secret};
 use crate::grant::{Grant, Grants};
@@ -90,7 +90,7 @@ impl Resolver<'_> {
         self.check_count(&format!("{at}.in_flight"), in_flight, 1..=MANY);
         let mut keys: Vec<KnownKey> = Vec::new();
         keys.extend(key.map(|key| KnownKey {
-            until: written.until.map(|Moment(until)| until),
+            until: written.until,
             ..key
         }));
         self.former_keys(at, written.former_keys, &mut keys);
@@ -123,10 +123,7 @@ impl Resolver<'_> {
             };
             let is_new = !keys.iter().any(|known| known.hash == key.hash);
             self.check(&at, is_new, "is there already");
-            keys.push(KnownKey {
-                until: until.map(|Moment(until)| until),
-                ..key
-            });
+            keys.push(KnownKey { until, ..key });
         }
     }
 
