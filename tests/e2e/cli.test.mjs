@@ -447,7 +447,7 @@ test('up without a secret shows the page where there is one', async (t) => {
   for (const page of pages) assert.equal((await fetch(page)).status, 200);
 });
 
-/** The manifest of a tiny plugin crate. Its traps name their lines. */
+/** The manifest of a tiny plugin crate. It says nothing of how it is compiled. */
 const MANIFEST = withSdk(`[package]
 name = "mixlab-tests-tiny"
 version = "0.1.0"
@@ -458,12 +458,6 @@ crate-type = ["cdylib"]
 
 [dependencies]
 mixlab-plugin = { path = "" }
-
-[profile.release]
-debug = "line-tables-only"
-
-[profile.release.package."*"]
-debug = false
 
 [workspace]
 `);

@@ -223,7 +223,7 @@ const TABLE = {
       for (const which of ['safe', 'fast']) assert.equal(await ask(socket, 'random_flood', which, 1_000_000), 1_000_000);
     },
   },
-  stack_overflow: { group: 'memory', fails: [{ code: 'plugin_error', reason: /call stack exhausted/ }] },
+  stack_overflow: { group: 'memory', fails: [{ code: 'plugin_error', reason: /stack_overflow\.rs:\d+:\d+[^]*call stack exhausted/ }] },
   huge_string: {
     group: 'memory',
     fails: [

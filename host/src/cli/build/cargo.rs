@@ -13,9 +13,16 @@ use super::BuildError;
 /// What crates are compiled for.
 pub(in crate::cli) const TARGET: &str = "wasm32-wasip2";
 
-/// Arithmetic that overflows fails the call, as any panic does. Optimised code would go on with the
-/// wrong number.
-const OVERFLOW_CHECKS: &str = "profile.release.overflow-checks=true";
+/// How crates are compiled, beside what they say themselves.
+///
+/// - Arithmetic that overflows fails the call, as any panic does. Optimised code would go on with the wrong number.
+/// - The author's code keeps its lines, so that a trap without a message says where it was. Crates from elsewhere keep
+///   none: their frames still have names, and they are compiled once for all plugins, whatever is said here.
+const PROFILE: [&str; 3] = [
+    "profile.release.overflow-checks=true",
+    "profile.release.debug=\"line-tables-only\"",
+    "profile.release.package.\"*\".debug=false",
+];
 
 /// Adds the target where rustup manages the toolchain; elsewhere cargo says what is missing.
 pub(super) fn add_target(source: &Path) -> Result<(), BuildError> {
@@ -59,7 +66,7 @@ pub(super) fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> 
     let manifest = source.join("Cargo.toml");
     let output = Command::new("cargo")
         .args(["build", "--release", "--target", TARGET])
-        .args(["--config", OVERFLOW_CHECKS])
+        .args(PROFILE.iter().flat_map(|key| ["--config", key]))
         .args([
             "--message-format",
             "json-render-diagnostics",
