@@ -34,6 +34,7 @@ mod error;
 pub mod grant;
 mod guest;
 mod handover;
+mod harmless;
 mod history;
 mod host_header;
 mod http_client;

@@ -235,7 +235,7 @@ test('timers are listed one in a line, however they are named and however late t
     'alarms  rare  never  every 18000000000000000000 ms',
     'alarms  soon  TIME',
     'alarms  the last  never  every 18000000000000000000 ms',
-    'alarms  two\\nlines\\u{1b}[2J  TIME',
+    'alarms  two\\nlines\\u001b[2J  TIME',
   ]);
 });
 

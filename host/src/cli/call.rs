@@ -21,6 +21,7 @@ use crate::{
     capability::Used,
     config::{Budget, Config},
     grant::{Grant, Grants},
+    harmless::{in_one_line, indented},
     plugin::Witnessed,
     record::{self, Shown},
     server,
@@ -240,13 +241,14 @@ fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
         None => writeln!(out, "no ack")?,
     }
     for Event { event, arguments } in &report.received {
+        let event = in_one_line(event);
         writeln!(out, "received    {event}  {}", text(arguments))?;
     }
     for shown in report.effects.iter().chain(&report.writes) {
         writeln!(out, "{shown}")?;
     }
     for Line { level, text, .. } in &report.log {
-        writeln!(out, "{level:<10}  {text}")?;
+        writeln!(out, "{level:<10}  {}", indented(text, "    "))?;
     }
     let Some(used) = &report.used else {
         return Ok(());
@@ -276,7 +278,7 @@ fn write(out: &mut dyn Write, report: &Report) -> io::Result<()> {
 
 fn say_lines(lines: &[Line]) {
     for Line { level, text, .. } in lines {
-        say(format_args!("{level}: {text}"));
+        say(format_args!("{level}: {}", indented(text, "    ")));
     }
 }
 

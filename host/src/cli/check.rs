@@ -6,9 +6,11 @@ use serde::Serialize;
 use super::{
     Failure, Format, Global, logging,
     output::{print, say},
+    say_error,
 };
 use crate::{
     config::{self, LogLevel},
+    harmless::{in_one_line, indented, listed},
     metrics,
     reload::{PluginState, PluginStatus, Status},
     server,
@@ -59,7 +61,8 @@ impl Check {
             let reason = plugin.refusal.as_ref()?;
             Some(format!("{}: {reason}", plugin.name))
         });
-        let refused: Vec<String> = checked.faults.into_iter().chain(plugins).collect();
+        let faults = checked.faults.into_iter().chain(plugins);
+        let refused: Vec<String> = faults.collect();
         match self.format {
             Format::Json => print_json(&Report {
                 config_error: None,
@@ -68,10 +71,11 @@ impl Check {
             })?,
             Format::Text => print_text(global, &doubts, &status, refused.is_empty())?,
         }
-        if refused.is_empty() {
+        let Some((last, others)) = refused.split_last() else {
             return Ok(());
-        }
-        Err(Failure::from(refused.join("\nerror: ")))
+        };
+        others.iter().for_each(|reason| say_error(reason));
+        Err(Failure::from(last))
     }
 }
 
@@ -87,7 +91,7 @@ fn print_text(
     is_good: bool,
 ) -> Result<(), Failure> {
     for doubt in doubts {
-        say(format_args!("warning: {doubt}"));
+        say(format_args!("warning: {}", indented(doubt, "    ")));
     }
     print(|out| {
         for plugin in status
@@ -99,13 +103,9 @@ fn print_text(
                 writeln!(out, "{}: switched off", plugin.name)?;
                 continue;
             }
-            let version = plugin.version.as_deref().unwrap_or_default();
-            writeln!(
-                out,
-                "{} {version}: {}",
-                plugin.name,
-                plugin.events.join(", ")
-            )?;
+            let version = in_one_line(plugin.version.as_deref().unwrap_or_default());
+            let events = listed(&plugin.events);
+            writeln!(out, "{} {version}: {events}", plugin.name)?;
             if let Some(migration) = &plugin.migration {
                 writeln!(out, "    what is stored: {migration}")?;
             } else if let Some(version @ 1..) = plugin.data_version {

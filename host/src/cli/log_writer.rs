@@ -15,6 +15,8 @@ use parking_lot::{Condvar, Mutex};
 use prometheus::IntCounter;
 use tracing_subscriber::fmt::MakeWriter;
 
+use crate::harmless::{acts, shown};
+
 /// How many bytes of lines may wait to be written. One line always may.
 const MAX_WAITING: usize = 4 << 20;
 
@@ -206,30 +208,25 @@ impl<'a> MakeWriter<'a> for Lines {
 }
 
 /// A line in which others have their say: clients, plugins. Nothing but the beginning of a line of the
-/// log begins at the margin, whatever they say; and no control character does anything but those of
-/// colours, which are the log's own: theirs are shown as text by then.
+/// log begins at the margin, whatever they say; and no character does anything but those of colours, which
+/// are the log's own: theirs are shown as text by then.
 fn marked(line: &[u8]) -> Cow<'_, [u8]> {
-    let is_harmless = |byte: u8| matches!(byte, b' '..|b'\t'| ESCAPE);
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\t') || char::from(byte) == ESCAPE;
     let Some((&b'\n', text)) = line.split_last() else {
         return line.into();
     };
-    if text.iter().copied().all(is_harmless) {
+    if text.iter().copied().all(is_plain) {
         return line.into();
     }
-    let mut marked = Vec::with_capacity(line.len() + 64);
-    for &byte in text {
-        match byte {
-            b'\n' => marked.extend_from_slice(b"\n    "),
-            byte if is_harmless(byte) => marked.push(byte),
-            byte => marked.extend(byte.escape_ascii()),
-        }
-    }
-    marked.push(b'\n');
-    marked.into()
+    let text = String::from_utf8_lossy(text);
+    let text = shown(&text, |character| {
+        acts(character) && !matches!(character, '\n' | '\t' | ESCAPE)
+    });
+    (text.replace('\n', "\n    ") + "\n").into_bytes().into()
 }
 
 /// Begins what switches colours.
-const ESCAPE: u8 = 0x1b;
+const ESCAPE: char = '\u{1b}';
 
 #[cfg(test)]
 mod tests {
@@ -358,8 +355,8 @@ mod tests {
             assert_eq!(marked(line), line);
         }
         assert_eq!(
-            marked("two\nlines\rand\x0bmore\0\n"),
-            "two\n    lines\\rand\\x0bmore\\x00\n"
+            marked("two\nlines\rand\x0bmore\0\u{9b}\u{202e}\n"),
+            "two\n    lines\\rand\\u000bmore\\u0000\\u009b\\u202e\n"
         );
     }
 

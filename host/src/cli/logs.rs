@@ -9,11 +9,8 @@ use std::{
 use clap::Args;
 use serde_json::Value;
 
-use super::{
-    Failure, Format, Global,
-    control::Control,
-    output::{in_one_line, print},
-};
+use super::{Failure, Format, Global, control::Control, output::print};
+use crate::harmless::{in_one_line, indented};
 
 /// How often it is asked whether there are more.
 const LOOK: Duration = Duration::from_millis(500);
@@ -83,12 +80,12 @@ impl Logs {
         let text = |key: &str| in_one_line(line[key].as_str().unwrap_or_default());
         let mut head = format!("{}  {:<6}", text("at"), text("level"));
         if let Some(trace) = line["trace_id"].as_str() {
-            head += &format!("  {trace}");
+            head += &format!("  {}", in_one_line(trace));
         }
         if let Some(during) = line["during"].as_str() {
             head += &format!("  in {}:", in_one_line(during));
         }
         let said = line["text"].as_str().unwrap_or_default();
-        writeln!(out, "{head}  {}", said.replace('\n', "\n    "))
+        writeln!(out, "{head}  {}", indented(said, "    "))
     }
 }

@@ -32,7 +32,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::output::say;
-use crate::config::{Config, ConfigError, Overrides};
+use crate::{
+    config::{Config, ConfigError, Overrides},
+    harmless::indented,
+};
 
 /// Exit code for a configuration or a command line that is wrong.
 const EXIT_BAD_INPUT: u8 = 2;
@@ -168,10 +171,15 @@ pub fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, reason }) => {
-            say(format_args!("error: {reason}"));
+            say_error(&reason);
             ExitCode::from(code)
         }
     }
+}
+
+/// Says why a command failed. What plugins say of it may have lines that look like another failure.
+fn say_error(reason: &str) {
+    say(format_args!("error: {}", indented(reason, "    ")));
 }
 
 impl Global {

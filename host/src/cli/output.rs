@@ -7,19 +7,23 @@ use std::{
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use crate::harmless::in_lines;
+
 /// How long a process that has something to say waits for whoever reads it to take it, in seconds.
 const PATIENCE: i64 = 1;
 
 /// A pipe that takes anything takes so many bytes at once: PIPE_BUF.
 const AT_ONCE: usize = 4096;
 
-/// Prints what a command was asked for. It is no failure if nobody wants to read all of it.
+/// Prints what a command was asked for. Others have their say in it: what they say does nothing to a terminal, and
+/// whoever writes it takes care that none of it passes for a line of another (`harmless`). It is no failure if nobody wants to read all of it.
 pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
     let mut text = Vec::new();
     write(&mut text)?;
     let mut out = io::stdout().lock();
+    let text = String::from_utf8_lossy(&text);
     match out
-        .write_all(shown(&text).as_bytes())
+        .write_all(in_lines(&text).as_bytes())
         .and_then(|()| out.flush())
     {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -29,7 +33,8 @@ pub(super) fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io:
 
 /// Says on standard error what somebody should know, if it can be said.
 pub(super) fn say(text: impl Display) {
-    let line = shown(format!("{text}\n").as_bytes());
+    let line = format!("{text}\n");
+    let line = in_lines(&line);
     let error = io::stderr();
     for part in line.as_bytes().chunks(AT_ONCE) {
         let mut polled = [PollFd::new(&error, PollFlags::OUT)];
@@ -42,29 +47,4 @@ pub(super) fn say(text: impl Display) {
             return;
         }
     }
-}
-
-/// A name that plugins, or their clients, have chosen, for a list with a line for each.
-pub(super) fn in_one_line(name: &str) -> String {
-    let mut shown = String::new();
-    for character in name.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
-}
-
-/// Text in which plugins have their say: their control characters are shown and do nothing.
-fn shown(text: &[u8]) -> String {
-    let mut shown = String::new();
-    for character in String::from_utf8_lossy(text).chars() {
-        match character {
-            '\n' | '\t' => shown.push(character),
-            _ if character.is_control() => shown.extend(character.escape_default()),
-            _ => shown.push(character),
-        }
-    }
-    shown
 }

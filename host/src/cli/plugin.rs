@@ -13,6 +13,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use super::{Failure, Format, Global, control::Control, output::print, pull::Pull, waits::Waits};
 use crate::{
     config::Config,
+    harmless::{in_one_line, indented, listed},
     inspection::{Change, Inspection, Settings, Stored, diff, inspect},
 };
 
@@ -152,19 +153,20 @@ fn show<T: Serialize + ?Sized>(
 }
 
 fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> {
-    writeln!(out, "{} {}", plugin.name, plugin.version)?;
-    writeln!(out, "    namespaces   {}", plugin.namespaces.join(", "))?;
+    let (name, version) = (in_one_line(&plugin.name), in_one_line(&plugin.version));
+    writeln!(out, "{name} {version}")?;
+    writeln!(out, "    namespaces   {}", listed(&plugin.namespaces))?;
     writeln!(
         out,
         "    needs        {}",
         if plugin.requests.is_empty() {
             "no grants".into()
         } else {
-            plugin.requests.join(", ")
+            listed(&plugin.requests)
         }
     )?;
     if !plugin.may_request.is_empty() {
-        writeln!(out, "    may need     {}", plugin.may_request.join(", "))?;
+        writeln!(out, "    may need     {}", listed(&plugin.may_request))?;
     }
     writeln!(
         out,
@@ -176,7 +178,7 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
         }
     )?;
     if !plugin.filters.is_empty() {
-        writeln!(out, "    filters      {}", plugin.filters.join(", "))?;
+        writeln!(out, "    filters      {}", listed(&plugin.filters))?;
     }
     if plugin.webhooks {
         writeln!(out, "    webhooks     taken")?;
@@ -187,17 +189,17 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
     match &plugin.stored {
         Some(Stored::Fits(version)) => writeln!(out, "    stored       version {version}")?,
         Some(Stored::Migrates(migration)) => writeln!(out, "    stored       {migration}")?,
-        Some(Stored::Unfit(reason)) => writeln!(out, "    stored       {reason}")?,
+        Some(Stored::Unfit(reason)) => writeln!(out, "    stored       {}", in_one_line(reason))?,
         None => {}
     }
     for event in &plugin.events {
-        writeln!(out, "event {}", event.name)?;
-        writeln!(out, "    access       {}", event.access)?;
+        writeln!(out, "event {}", in_one_line(&event.name))?;
+        writeln!(out, "    access       {}", in_one_line(&event.access))?;
         if let Some(key) = &event.serial_by {
-            writeln!(out, "    serial by    {key}")?;
+            writeln!(out, "    serial by    {}", in_one_line(key))?;
         }
         if !event.limits.is_empty() {
-            writeln!(out, "    limits       {}", event.limits.join(", "))?;
+            writeln!(out, "    limits       {}", listed(&event.limits))?;
         }
         if let Some(on_excess) = event.on_excess {
             writeln!(out, "    over limits  {on_excess}")?;
@@ -210,7 +212,7 @@ fn write_inspection(out: &mut dyn Write, plugin: &Inspection) -> io::Result<()> 
             ("reply      ", &event.reply),
         ] {
             if let Some(schema) = schema {
-                writeln!(out, "    {what}  {}", schema.get())?;
+                writeln!(out, "    {what}  {}", in_one_line(schema.get()))?;
             }
         }
     }
@@ -226,7 +228,7 @@ fn write_changes(out: &mut dyn Write, changes: &Vec<Change>) -> io::Result<()> {
             out,
             "{}  {}",
             if change.breaking { "BREAKS" } else { "      " },
-            change.what
+            in_one_line(&change.what)
         )?;
     }
     Ok(())
@@ -234,16 +236,16 @@ fn write_changes(out: &mut dyn Write, changes: &Vec<Change>) -> io::Result<()> {
 
 fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     if let Some(error) = status["config_error"].as_str() {
-        writeln!(out, "mixlab.toml is not in force: {error}\n")?;
+        writeln!(out, "mixlab.toml is not in force: {}\n", set_in(error))?;
     }
     if let Some(error) = status["certificate_error"].as_str() {
-        writeln!(out, "the certificates are refused: {error}\n")?;
+        writeln!(out, "the certificates are refused: {}\n", set_in(error))?;
     }
     if let Some(reason) = status["config_waiting"].as_str() {
-        writeln!(out, "mixlab.toml is waited for: {reason}\n")?;
+        writeln!(out, "mixlab.toml is waited for: {}\n", set_in(reason))?;
     }
     for plugin in status["plugins"].as_array().into_iter().flatten() {
-        let text = |key: &str| plugin[key].as_str().unwrap_or("-");
+        let text = |key: &str| in_one_line(plugin[key].as_str().unwrap_or("-"));
         let name = text("name");
         writeln!(
             out,
@@ -261,8 +263,7 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
         )?;
         let names = |key: &str| {
             let names = plugin[key].as_array().into_iter().flatten();
-            let names: Vec<_> = names.filter_map(Value::as_str).collect();
-            names.join(", ")
+            listed(names.filter_map(Value::as_str))
         };
         writeln!(out, "    events        {}", names("events"))?;
         let filters = names("filters");
@@ -282,24 +283,25 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
             )?;
         }
         if let Some(reason) = plugin["waiting"].as_str() {
-            writeln!(out, "    waiting       {reason}")?;
+            writeln!(out, "    waiting       {}", set_in(reason))?;
         }
         if let Some(reason) = plugin["refusal"].as_str() {
-            writeln!(out, "    refused       {}", indented(reason))?;
+            writeln!(out, "    refused       {}", set_in(reason))?;
         }
         if let Some(failure) = plugin["last_failure"].as_object() {
             let text = |key: &str| failure[key].as_str().unwrap_or("-");
             writeln!(
                 out,
                 "    last failure  {} in {}: {}",
-                text("at"),
-                text("during"),
-                indented(text("reason"))
+                in_one_line(text("at")),
+                in_one_line(text("during")),
+                set_in(text("reason"))
             )?;
             if let Some(trace) = failure["trace_id"].as_str() {
                 writeln!(
                     out,
-                    "    its lines     mixlab logs --plugin {name} --trace {trace}"
+                    "    its lines     mixlab logs --plugin {name} --trace {}",
+                    in_one_line(trace)
                 )?;
             }
         }
@@ -308,6 +310,6 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
 }
 
 /// A reason of many lines, none of which passes for another plugin or another property.
-fn indented(reason: &str) -> String {
-    reason.replace('\n', "\n                  ")
+fn set_in(reason: &str) -> String {
+    indented(reason, "                  ")
 }

@@ -13,6 +13,7 @@ use super::{EXIT_BAD_INPUT, Failure, Format, Global, output::print};
 use crate::{
     config::Config,
     grant::{Grant, Grants},
+    harmless::{in_one_line, indented, listed},
     server,
     trial::{
         self, Lines,
@@ -99,8 +100,7 @@ impl Replay {
             (None, _, Some(only)) => (*only).to_owned(),
             (None, Some(name), None) if names.contains(&*name) => name,
             _ => {
-                let names: Vec<_> = names.into_iter().collect();
-                let names = names.join(", ");
+                let names = listed(names);
                 return Err(format!(
                     "the record has calls of these plugins: {names}; say which with --of"
                 ));
@@ -149,22 +149,22 @@ fn write(out: &mut dyn Write, record: &Record, replayed: &Replayed) -> io::Resul
             unrecorded,
             reason,
         } = differing;
-        write!(out, "call {call}  {what}")?;
+        write!(out, "call {call}  {}", in_one_line(what))?;
         if let Some(at) = at {
-            write!(out, "  {at}")?;
+            write!(out, "  {}", in_one_line(at))?;
         }
         if let Some(trace_id) = trace_id {
-            write!(out, "  trace {trace_id}")?;
+            write!(out, "  trace {}", in_one_line(trace_id))?;
         }
         writeln!(out)?;
         for difference in differences {
-            writeln!(out, "  {}", difference.to_string().replace('\n', "\n  "))?;
+            writeln!(out, "  {}", indented(&difference.to_string(), "  "))?;
         }
         if let Some(reason) = reason {
-            writeln!(out, "  why\n      {}", reason.replace('\n', "\n      "))?;
+            writeln!(out, "  why\n      {}", indented(reason, "      "))?;
         }
         for what in unrecorded {
-            writeln!(out, "  not in the record\n      {what}")?;
+            writeln!(out, "  not in the record\n      {}", in_one_line(what))?;
         }
     }
     let Replayed {

@@ -19,6 +19,7 @@ use self::select::{Selected, Stamps};
 use super::{EXIT_BAD_INPUT, Failure, Global, output::print, waits::Waits};
 use crate::{
     config::Config,
+    harmless::{in_one_line, indented},
     plugin::Engine,
     server,
     trial::{
@@ -147,7 +148,7 @@ fn run_one(
     };
     Ran {
         file: shown(&case.file),
-        name: format!("{}: {}", selected.plugin, case.name),
+        name: in_one_line(&format!("{}: {}", selected.plugin, case.name)).into_owned(),
         result,
         took: began.elapsed(),
     }
@@ -164,7 +165,12 @@ fn write_one(out: &mut dyn Write, ran: &Ran) -> io::Result<()> {
             }
             Ok(())
         }
-        Outcome::Not(reason) => writeln!(out, "NOT RUN {file}  {}\n  {reason}", ran.name),
+        Outcome::Not(reason) => writeln!(
+            out,
+            "NOT RUN {file}  {}\n  {}",
+            ran.name,
+            indented(reason, "  ")
+        ),
     }
 }
 
@@ -182,7 +188,7 @@ fn told(failure: &cases::Failure) -> String {
         level, text: said, ..
     } in &failure.log
     {
-        text += &format!("    {level}  {said}\n");
+        text += &format!("    {level}  {}\n", indented(said, "        "));
     }
     text
 }

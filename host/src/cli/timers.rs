@@ -5,12 +5,8 @@ use std::io::{self, Write};
 use clap::Subcommand;
 use serde_json::Value;
 
-use super::{
-    Failure, Format, Global,
-    control::Control,
-    output::{in_one_line, print},
-};
-use crate::clock;
+use super::{Failure, Format, Global, control::Control, output::print};
+use crate::{clock, harmless::in_one_line};
 
 #[derive(Subcommand)]
 pub(super) enum Timers {
@@ -39,7 +35,9 @@ fn write_timers(listed: &Value, out: &mut dyn Write) -> io::Result<()> {
     let Some(timers) = timers.filter(|timers| !timers.is_empty()) else {
         return writeln!(out, "no timers");
     };
-    let text = |timer: &Value, key: &str| in_one_line(timer[key].as_str().unwrap_or_default());
+    let text = |timer: &Value, key: &str| {
+        in_one_line(timer[key].as_str().unwrap_or_default()).into_owned()
+    };
     let width = |key: &str| {
         timers
             .iter()

@@ -5,23 +5,7 @@ use std::{
     fmt::Write,
 };
 
-/// Whether a character does more than stand there: it ends a line, turns the direction of what is read, or is
-/// not seen at all.
-fn acts(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}'
-                | '\u{61c}'
-                | '\u{180e}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{2069}'
-                | '\u{feff}'
-                | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
-}
+use crate::harmless::{acts, in_lines, in_one_line};
 
 /// A text as a literal of TypeScript.
 pub(super) fn quoted(text: &str) -> String {
@@ -42,33 +26,20 @@ pub(super) fn quoted(text: &str) -> String {
 
 /// The lines of a text as those of a comment that none of them ends.
 pub(super) fn comment_lines(text: &str) -> impl Iterator<Item = String> {
-    text.lines().map(|line| shown(line).replace("*/", "*\\/"))
-}
-
-/// A text in which nothing but what is seen does anything.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match acts(character) {
-            true => shown.extend(character.escape_unicode()),
-            false => shown.push(character),
-        }
-    }
-    shown
+    text.lines()
+        .map(|line| in_one_line(line).replace("*/", "*\\/"))
 }
 
 /// A text in HTML, also between the quotes of an attribute.
 pub(super) fn html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in in_lines(text).chars() {
         match character {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
             '>' => escaped.push_str("&gt;"),
             '"' => escaped.push_str("&quot;"),
             '\'' => escaped.push_str("&#39;"),
-            '\n' | '\t' => escaped.push(character),
-            _ if acts(character) => escaped.extend(character.escape_unicode()),
             _ => escaped.push(character),
         }
     }
@@ -130,10 +101,10 @@ mod tests {
             r#""a\"; \\\u{a}\u{202e}\u{2028}\u{61c}\u{ad}\u{e0041}""#
         );
         let lines: Vec<_> = comment_lines("one */ x\r\ntwo\u{2028}*/").collect();
-        assert_eq!(lines, ["one *\\/ x", "two\\u{2028}*\\/"]);
+        assert_eq!(lines, ["one *\\/ x", "two\\u2028*\\/"]);
         assert_eq!(
             html("<a href='\"&\u{0}'>"),
-            "&lt;a href=&#39;&quot;&amp;\\u{0}&#39;&gt;"
+            "&lt;a href=&#39;&quot;&amp;\\u0000&#39;&gt;"
         );
     }
 

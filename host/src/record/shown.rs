@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     effect::Effect,
+    harmless::in_one_line,
     message::Message,
     selected::Selected,
     store::{self, Key, Write},
@@ -31,12 +32,12 @@ pub(crate) struct Shown {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:<10}  {}", self.what, self.to)?;
+        write!(f, "{:<10}  {}", self.what, in_one_line(&self.to))?;
         if let Some(event) = &self.event {
-            write!(f, "  {event}")?;
+            write!(f, "  {}", in_one_line(event))?;
         }
         match &self.value {
-            Some(value) => write!(f, "  {value}"),
+            Some(value) => write!(f, "  {}", in_one_line(&value.to_string())),
             None => Ok(()),
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::{Outcome, Ran, told};
+use crate::harmless::in_lines;
 
 /// The report.
 pub(super) fn report(ran: &[Ran]) -> String {
@@ -39,17 +40,16 @@ pub(super) fn report(ran: &[Ran]) -> String {
     xml + "</testsuite></testsuites>\n"
 }
 
-/// A text in XML, which has no control characters.
+/// A text in XML, which has no control characters and no noncharacters.
 fn escaped(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+    for character in in_lines(text).chars() {
         match character {
             '&' => escaped += "&amp;",
             '<' => escaped += "&lt;",
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
-            '\n' | '\t' => escaped.push(character),
-            _ if character.is_control() => escaped.extend(character.escape_default()),
+            '\u{fffe}' | '\u{ffff}' => escaped.push(char::REPLACEMENT_CHARACTER),
             _ => escaped.push(character),
         }
     }
@@ -63,8 +63,8 @@ mod tests {
     #[test]
     fn nothing_that_a_case_is_called_ends_an_attribute() {
         assert_eq!(
-            escaped("a \"<&>\"\u{1}\n"),
-            "a &quot;&lt;&amp;&gt;&quot;\\u{1}\n"
+            escaped("a \"<&>\"\u{1}\u{ffff}\n"),
+            "a &quot;&lt;&amp;&gt;&quot;\\u0001\u{fffd}\n"
         );
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::harmless::in_one_line;
+
 /// The key that says of an expected object that there may be more in it.
 const MORE: &str = "$more";
 
@@ -22,13 +24,13 @@ pub(crate) struct Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shown = |value: &Option<Value>| match value {
-            Some(value) => value.to_string(),
+            Some(value) => in_one_line(&value.to_string()).into_owned(),
             None => "nothing".to_owned(),
         };
         write!(
             f,
             "{}\n    expected  {}\n    found     {}",
-            self.place,
+            in_one_line(&self.place),
             shown(&self.expected),
             shown(&self.found)
         )
