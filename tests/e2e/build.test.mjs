@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
 import { blocks } from '../support/documents.mjs';
-import { makeFolder, ROOT, startServer, wasm } from '../support/server.mjs';
+import { makeFolder, pluginTable, ROOT, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
 const TABLE = { wasm: 'echo', path: 'built/echo.wasm', source: 'source' };
@@ -90,6 +90,24 @@ test('a plugin is built again when an author writes, and not because of what its
     await until(() => builds() > before, { message: () => `${name}: ${own.log()}` });
     before = await settled();
   }
+});
+
+test('a source that is written to all the time is built all the same', async (t) => {
+  const home = await startServer(t, { plugins: ['stamped'], args: ['--watch'] });
+  const source = join(home.folder, 'source');
+  mkdirSync(source);
+  cpSync(wasm('echo'), join(home.folder, 'component.wasm'));
+  const table = { ...TABLE, build: `cat state >> ../builds; ${COPY}` };
+  writeFileSync(join(source, 'state'), 'first\n');
+  writeFileSync(home.configPath, readFileSync(home.configPath, 'utf8') + pluginTable(table));
+  const built = (what) => until(() => readFileSync(join(home.folder, 'builds'), 'utf8').includes(what), { message: () => home.log() });
+  await until(() => existsSync(join(home.folder, 'builds')));
+  await built('first');
+  let writes = 0;
+  const writing = setInterval(() => writeFileSync(join(source, 'state'), `write ${(writes += 1)}\n`), 30);
+  t.after(() => clearInterval(writing));
+  await built('write');
+  assert.ok(writes > 1);
 });
 
 test('the plugin in C of the documents is built, and does what it says', { timeout: 120_000 }, async (t) => {

@@ -302,12 +302,13 @@ test('a build that fails stands on top, and what was built before goes on', asyn
   const source = join(server.folder, 'source');
   mkdirSync(source);
   cpSync(wasm('echo'), join(server.folder, 'component.wasm'));
-  const build = '! grep -q fault a.c && cp ../component.wasm "$MIXLAB_OUT"';
+  const build = 'printf "\\033[1ma.c:3: a \\342\\200\\256fault\\033[0m\\n" >&2; ! grep -q fault a.c && cp ../component.wasm "$MIXLAB_OUT"';
   writeFileSync(join(source, 'a.c'), 'good');
   writeFileSync(server.configPath, `${WEB}[[plugins]]\nname = "built"\npath = "built/built.wasm"\nsource = "source"\nbuild = ${JSON.stringify(build)}\n`);
   await page.locator('#events h3', { hasText: 'built' }).waitFor();
   writeFileSync(join(source, 'a.c'), 'fault');
-  await shows(page, '#problems', /built was refused; what was there before goes on serving\s+plugin "built" is not built: .* ended with exit status: 1\s+What the build has said is where/);
+  await shows(page, '#problems', /built was refused; what was there before goes on serving\s+plugin "built" is not built: .* ended with exit status: 1\s+a\.c:3: a \\u\{202e\}fault$/);
+  await keepScreenshot(page, 'playground-build');
   assert.equal(await page.locator('#events h3', { hasText: 'built' }).count(), 1);
   writeFileSync(join(source, 'a.c'), 'good again');
   await page.locator('#problems').waitFor({ state: 'hidden' });

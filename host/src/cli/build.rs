@@ -3,6 +3,7 @@
 pub(super) mod cargo;
 mod kit;
 mod recipe;
+mod words;
 
 use std::{
     fs, io,
@@ -17,7 +18,7 @@ use crate::{
     plugin::{encoded, is_core_module},
 };
 
-pub(super) use self::{kit::FOLDER, recipe::Recipe};
+pub(super) use self::{kit::FOLDER, recipe::Recipe, words::Words};
 
 #[derive(Args)]
 pub(super) struct Build {
@@ -44,6 +45,7 @@ impl Build {
         Ok(build(
             config.plugins.iter().filter(wanted),
             &config.runtime,
+            None,
         )?)
     }
 }
@@ -51,7 +53,7 @@ impl Build {
 /// Builds all plugins that are switched on and name a source.
 pub(super) fn all(config: &Config) -> Result<(), Failure> {
     let switched_on = config.plugins.iter().filter(|plugin| plugin.enabled);
-    Ok(build(switched_on, &config.runtime)?)
+    Ok(build(switched_on, &config.runtime, None)?)
 }
 
 /// Why there is no new component.
@@ -65,10 +67,11 @@ pub(super) enum BuildError {
     Other(String),
 }
 
-/// Builds these plugins, as far as they name a source.
+/// Builds these plugins, as far as they name a source. What the builds say goes to standard error, and into `words`.
 pub(super) fn build<'a>(
     plugins: impl IntoIterator<Item = &'a Plugin>,
     runtime: &Runtime,
+    words: Option<&Words>,
 ) -> Result<(), BuildError> {
     let mut wanted = Vec::new();
     for plugin in plugins {
@@ -83,7 +86,7 @@ pub(super) fn build<'a>(
         cargo::add_target(source)?;
     }
     for (plugin, source, recipe) in wanted {
-        let mut component = recipe.follow(plugin, source)?;
+        let mut component = recipe.follow(plugin, source, words)?;
         if is_core_module(&component) {
             component = encoded(&component, runtime).map_err(|reason| {
                 let name = &plugin.name;

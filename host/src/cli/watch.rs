@@ -4,23 +4,26 @@ use std::{
     collections::{BTreeMap, HashSet},
     path::{Path, PathBuf},
     sync::mpsc::{self, RecvTimeoutError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{
-    build::{self, BuildError},
+    build::{self, BuildError, Words},
     products::{Files, Products},
     sources::Sources,
 };
 use crate::{
     config::{Config, ConfigError, Plugin, Runtime},
-    reload::ConfigSource,
+    reload::{ConfigSource, FailedBuild},
 };
 
 /// An editor writes several files at once; they make one build.
 const SETTLE: Duration = Duration::from_millis(100);
+
+/// Sources that never come to rest, as those that a tool writes to all the time, are built after so long all the same.
+const UNSETTLED: Duration = Duration::from_secs(2);
 
 /// When to try again what failed and may succeed although no file changed: to read `mixlab.toml`, to
 /// run cargo, to watch a folder that is still to come.
@@ -65,7 +68,9 @@ pub(super) fn watch(config: &Config, source: &ConfigSource, built_at: SystemTime
             Err(RecvTimeoutError::Timeout) => Vec::new(),
             Err(RecvTimeoutError::Disconnected) => return,
         };
+        let unsettled = Instant::now() + UNSETTLED;
         while !paths.is_empty()
+            && Instant::now() < unsettled
             && let Ok(more) = changed.recv_timeout(SETTLE)
         {
             paths.extend(more);
@@ -147,9 +152,8 @@ impl Watch<'_> {
             self.config_is_due = false;
         }
         for plugin in self.plugins.values_mut().filter(|plugin| plugin.is_due) {
-            plugin.build(&self.runtime);
+            let built = plugin.build(&self.runtime);
             if let Some(builds) = &self.source.builds {
-                let built = plugin.failure.clone().map_or(Ok(()), Err);
                 builds.ended(&plugin.plugin.name, built);
             }
         }
@@ -221,10 +225,11 @@ impl Built {
         self.sources.files(self.products.seen())
     }
 
-    fn build(&mut self, runtime: &Runtime) {
+    fn build(&mut self, runtime: &Runtime) -> Result<(), FailedBuild> {
         self.built_at = SystemTime::now();
         let before = self.files();
-        let built = build::build([&self.plugin], runtime);
+        let words = Words::default();
+        let built = build::build([&self.plugin], runtime, Some(&words));
         let has_more = self.products.built(&before, self.sources.files(&before));
         // Its dependencies may be others now, and were not watched meanwhile.
         let sources = Sources::of(&self.plugin, &self.folder);
@@ -240,6 +245,13 @@ impl Built {
             tracing::error!(plugin = self.plugin.name, "{reason}");
         }
         self.failure = failure;
+        match self.failure.clone() {
+            None => Ok(()),
+            Some(reason) => Err(FailedBuild {
+                reason,
+                words: words.text(),
+            }),
+        }
     }
 }
 

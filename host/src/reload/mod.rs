@@ -25,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::builds::Builds;
+pub(crate) use self::builds::{Builds, FailedBuild};
 pub use self::status::Status;
 pub(crate) use self::status::{PluginState, PluginStatus};
 use self::{

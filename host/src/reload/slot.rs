@@ -194,7 +194,7 @@ impl Slot {
             Look::Missing(reason) => match builds.filter(|_| self.spec.source.is_some()) {
                 None => Refusal::Unreadable(reason),
                 Some(builds) => match builds.failure(&self.spec.name) {
-                    Some(failure) => Refusal::Unreadable(format!("{reason}; {failure}")),
+                    Some(failure) => Refusal::Unreadable(format!("{reason}; {}", failure.reason)),
                     None => {
                         // Whether the build has failed meanwhile does not show in the file.
                         self.file.postpone(None, Duration::ZERO);

@@ -1,14 +1,15 @@
 //! Crates: made by cargo.
 
 use std::{
-    fs,
+    env, fs,
+    io::{self, IsTerminal},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, Output, Stdio},
 };
 
 use serde::Deserialize;
 
-use super::BuildError;
+use super::{BuildError, Words};
 
 /// What crates are compiled for.
 pub(in crate::cli) const TARGET: &str = "wasm32-wasip2";
@@ -54,7 +55,11 @@ pub(super) fn add_target(source: &Path) -> Result<(), BuildError> {
 }
 
 /// Compiles a crate; the path of the component that came out of it.
-pub(super) fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> {
+pub(super) fn compile(
+    name: &str,
+    source: &Path,
+    words: Option<&Words>,
+) -> Result<PathBuf, BuildError> {
     #[derive(Deserialize)]
     struct Artifact {
         reason: String,
@@ -64,7 +69,8 @@ pub(super) fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> 
         filenames: Vec<PathBuf>,
     }
     let manifest = source.join("Cargo.toml");
-    let output = Command::new("cargo")
+    let mut command = Command::new("cargo");
+    command
         .args(["build", "--release", "--target", TARGET])
         .args(PROFILE.iter().flat_map(|key| ["--config", key]))
         .args([
@@ -73,10 +79,13 @@ pub(super) fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> 
             "--manifest-path",
         ])
         .arg(&manifest)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| BuildError::Other(format!("cargo cannot be run: {error}")))?;
+        .stdin(Stdio::null());
+    let output = match words {
+        Some(words) => heard(command, words),
+        None => command.stderr(Stdio::inherit()).output(),
+    };
+    let output =
+        output.map_err(|error| BuildError::Other(format!("cargo cannot be run: {error}")))?;
     if !output.status.success() {
         let reason = format!("plugin {name:?} does not compile");
         return Err(BuildError::Source(reason));
@@ -102,4 +111,16 @@ pub(super) fn compile(name: &str, source: &Path) -> Result<PathBuf, BuildError> 
                 format!("{manifest} makes no component: it needs crate-type = [\"cdylib\"]");
             BuildError::Source(reason)
         })
+}
+
+/// Runs cargo and keeps its words. It does not see by itself whether they go to a terminal in the end.
+fn heard(mut command: Command, words: &Words) -> io::Result<Output> {
+    let hearing = words.hear()?;
+    if io::stderr().is_terminal() && env::var_os("CARGO_TERM_COLOR").is_none() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let output = command.stderr(hearing.stdio()?).output();
+    drop(command);
+    hearing.end();
+    output
 }

@@ -3,10 +3,10 @@
 use std::{
     fs, io,
     path::Path,
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
 };
 
-use super::{BuildError, cargo, kit::Kit};
+use super::{BuildError, Words, cargo, kit::Kit};
 use crate::config::Plugin;
 
 /// How a component is made from a source.
@@ -70,14 +70,19 @@ impl<'a> Recipe<'a> {
     }
 
     /// Makes the component.
-    pub(super) fn follow(self, plugin: &Plugin, source: &Path) -> Result<Vec<u8>, BuildError> {
+    pub(super) fn follow(
+        self,
+        plugin: &Plugin,
+        source: &Path,
+        words: Option<&Words>,
+    ) -> Result<Vec<u8>, BuildError> {
         let unreadable = |path: &Path, error: io::Error| {
             BuildError::Other(format!("{}: {error}", path.display()))
         };
         let kit = || Kit::beside(&plugin.path).map_err(|error| unreadable(&plugin.path, error));
         let (mut command, shown, install) = match self {
             Self::Cargo => {
-                let file = cargo::compile(&plugin.name, source)?;
+                let file = cargo::compile(&plugin.name, source, words)?;
                 return fs::read(&file).map_err(|error| unreadable(&file, error));
             }
             Self::Program { line, install } => {
@@ -101,15 +106,17 @@ impl<'a> Recipe<'a> {
         let output = kit
             .output(&plugin.name)
             .map_err(|error| unreadable(&plugin.path, error))?;
-        let status = command
+        command
             .current_dir(source)
             .env("MIXLAB_WIT", kit.wit())
             .env("MIXLAB_C", kit.c())
             .env("MIXLAB_OUT", &output)
-            .stdin(Stdio::null())
+            .stdin(Stdio::null());
+        let status = match words {
+            Some(words) => heard(command, words),
             // What has been built is said on standard output.
-            .stdout(io::stderr())
-            .status();
+            None => command.stdout(io::stderr()).status(),
+        };
         let status = status.map_err(|error| match error.kind() {
             io::ErrorKind::NotFound if source.is_dir() => {
                 BuildError::Other(format!("{shown:?} cannot be run: install {install}"))
@@ -129,4 +136,17 @@ impl<'a> Recipe<'a> {
             BuildError::Source(reason)
         })
     }
+}
+
+/// Runs a program whose words are kept.
+fn heard(mut command: Command, words: &Words) -> io::Result<ExitStatus> {
+    let hearing = words.hear()?;
+    let status = command
+        .stdout(hearing.stdio()?)
+        .stderr(hearing.stdio()?)
+        .status();
+    // It could still say something.
+    drop(command);
+    hearing.end();
+    status
 }

@@ -16,9 +16,6 @@ use crate::{
 /// How often it is looked whether there is something to tell.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// What builders say is not kept.
-const WHERE_BUILDS_SPEAK: &str = "What the build has said is where `mixlab up` runs.";
-
 /// After so long without a word comes an empty line, which finds out whether somebody is there.
 const SILENCE: Duration = Duration::from_secs(15);
 
@@ -156,8 +153,8 @@ impl News {
             let refused = plugin
                 .refusal
                 .clone()
-                .filter(|it| Some(it) != failed.as_ref());
-            let failed = failed.map(|reason| format!("{reason}\n{WHERE_BUILDS_SPEAK}"));
+                .filter(|it| failed.as_ref().is_none_or(|failed| failed.reason != *it));
+            let failed = failed.map(|failed| format!("{}\n\n{}", failed.reason, failed.words));
             let reasons = [(failed, false), (refused, false), (waiting, true)];
             for (reason, is_waiting) in reasons {
                 problems.extend(reason.map(|reason| Problem {
