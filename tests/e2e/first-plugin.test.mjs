@@ -120,6 +120,8 @@ class Reader {
   /** Types what stands behind ">", and waits for all other lines, in order. */
   async #compare({ text, where }) {
     const lines = text.trim().split('\n');
+    // Of what is made, the page names all.
+    if (lines[0].startsWith('wrote ')) return assert.equal(this.#shown.output, text, where);
     const isClients = lines.some((line) => line.startsWith('> '));
     if (isClients && this.#shown !== this.#client) this.#show(this.#client, this.#client.output.length);
     for (const line of lines) {

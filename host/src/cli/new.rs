@@ -162,10 +162,19 @@ impl New {
                 let path = base.join(FOLDER).join(name);
                 if !path.exists() {
                     write(&path, &text)?;
-                    made.push(path);
+                    // Of the package, nobody needs to know more than where it is.
+                    let is_of_package = path
+                        .parent()
+                        .is_some_and(|it| it.ends_with(package::FOLDER));
+                    made.push(if is_of_package {
+                        path.with_file_name("")
+                    } else {
+                        path
+                    });
                 }
             }
         }
+        made.dedup();
         let schema = base.join(schema::FILE);
         if table.starts_with(schema::DIRECTIVE) && !schema.exists() {
             write(&schema, &schema::text())?;
