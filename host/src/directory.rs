@@ -212,7 +212,7 @@ mod tests {
     use crate::{
         address::ClientAddress,
         admission::RateLimits,
-        auth::Providers,
+        auth::{Providers, RequestToken},
         config::{self, Config},
         history::History,
         metrics::Metrics,
@@ -259,6 +259,10 @@ mod tests {
     impl Door for Open {
         fn keeps(&self, _: Part<'_>) -> bool {
             false
+        }
+
+        fn token(&self, _: &HeaderMap) -> Option<RequestToken> {
+            None
         }
 
         fn admit(&self, peer: IpAddr, _: &HeaderMap) -> Result<ClientAddress, Duration> {

@@ -16,10 +16,11 @@ pub(crate) struct Origins {
 }
 
 impl Origins {
-    pub(crate) fn new(cors: &config::Cors) -> Self {
+    /// As configured. Others are refused in any case where tokens are read that browsers send by themselves.
+    pub(crate) fn new(cors: &config::Cors, reads_requests: bool) -> Self {
         Self {
             listed: cors.allowed_origins.clone(),
-            check: cors.check_origins,
+            check: cors.check_origins || reads_requests,
         }
     }
 
@@ -80,7 +81,11 @@ mod tests {
             allowed_origins: vec!["https://app.example.com".parse().unwrap()],
             check_origins,
         };
-        let (checked, unchecked) = (Origins::new(&cors(true)), Origins::new(&cors(false)));
+        let (checked, unchecked) = (
+            Origins::new(&cors(true), false),
+            Origins::new(&cors(false), false),
+        );
+        let implied = Origins::new(&cors(false), true);
         for (host, origins, admitted) in [
             (Some("x:3000"), &[][..], true),
             (Some("x:3000"), &["https://app.example.com"], true),
@@ -121,6 +126,7 @@ mod tests {
                 headers.append(ORIGIN, origin);
             }
             assert_eq!(checked.admit(&headers), admitted, "{host:?} {origins:?}");
+            assert_eq!(implied.admit(&headers), admitted, "{host:?} {origins:?}");
             assert!(unchecked.admit(&headers));
         }
     }

@@ -8,7 +8,7 @@ use crate::{
     access::Access,
     address::TrustedProxies,
     admission::{Limit, RateLimits},
-    auth::{Providers, Verifier},
+    auth::{Providers, RequestTokens, Verifier},
     config::{self, ApiKey, Config, OnExcess},
     connection::lane,
     guest::Scope,
@@ -20,6 +20,8 @@ use crate::{
 pub struct Settings {
     /// Checks tokens; none if they are the plugins' business.
     pub verifier: Option<Verifier>,
+    /// Where requests may have tokens; none: nowhere.
+    pub(crate) request_tokens: Option<RequestTokens>,
     /// How tokens are made while somebody tries the server out; none if others make them.
     pub(crate) trying_out: Option<config::Auth>,
     /// Whether a client may connect without a token.
@@ -132,6 +134,7 @@ impl Settings {
                 .auth
                 .enabled
                 .then(|| Verifier::new(secret, &config.auth, providers, revocations.clone())),
+            request_tokens: RequestTokens::new(&config.auth),
             trying_out: (config.auth.is_for_trying_out()).then(|| config.auth.clone()),
             anonymous: config.auth.anonymous,
             expiry: (config.auth.enabled && config.auth.expire_connections).then_some(Expiry {
@@ -139,7 +142,7 @@ impl Settings {
                 leeway: config.auth.leeway,
             }),
             payments: config.payments.subscribe.clone(),
-            origins: Origins::new(&config.cors),
+            origins: Origins::new(&config.cors, config.auth.reads_requests()),
             queue: lane::Capacity {
                 events: config.socket.queue,
                 bytes: config.socket.queue_bytes.as_usize(),

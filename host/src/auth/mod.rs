@@ -3,6 +3,7 @@
 mod claims;
 mod keys;
 mod provider;
+mod request;
 mod token;
 
 use std::{
@@ -18,6 +19,7 @@ use serde_json::{Map, Value};
 pub(crate) use self::{
     keys::KeySet,
     provider::{FetchKeys, Providers},
+    request::{RequestToken, RequestTokens},
 };
 use self::{
     provider::Provider,

@@ -10,7 +10,10 @@ use serde_json::{Map, Value, json};
 
 use super::file::{ConfigFile, Table};
 use super::locate::Document;
-use super::{Access, Durability, Listen, Network, Origin, RedisUrl, Secret, ServerAddress};
+use super::{
+    Access, CookieName, Durability, Listen, Network, Origin, RedisUrl, Secret, ServerAddress,
+    TokenHeader,
+};
 use crate::grant::{Grants, NAMES};
 use crate::units::{Rate, Size};
 
@@ -19,6 +22,9 @@ const SHIPPED: &str = include_str!("../../../mixlab.toml");
 
 /// A time with a unit, one or several: `1m 30s`.
 const DURATION: &str = r"([0-9][0-9.]*\s*[A-Za-zµ]+\s*)+";
+
+/// The name of a header or a cookie.
+const TOKEN: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~\-]{1,256}$";
 
 /// What has to be there, which `resolve` looks for.
 const REQUIRED: [(&str, &[&str]); 4] = [
@@ -231,6 +237,7 @@ written! {
     AlgorithmName = json!({ "enum": [
         "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512",
     ]});
+    CookieName = text(TOKEN);
     Durability = json!({ "anyOf": [
         { "enum": ["commit", "memory"] },
         text(&format!(r"^interval:\s*{DURATION}$")),
@@ -242,6 +249,7 @@ written! {
     Rate = text(&format!(r"^\s*\+?[0-9]+\s*/\s*{DURATION}$"));
     RedisUrl = text("^[a-z+]+:.+$");
     Secret = json!({ "type": "string" });
+    TokenHeader = text(TOKEN);
     ServerAddress = text("^[Hh][Tt][Tt][Pp][Ss]?://[^@]+$");
     Size = json!({ "anyOf": [
         { "type": "integer", "minimum": 0, "maximum": 1_u64 << 40 },

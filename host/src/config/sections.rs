@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{ApiKey, Budget, Network, Origin, Secret};
+use super::{ApiKey, Budget, CookieName, Network, Origin, Secret, TokenHeader};
 pub use crate::access::Access;
 use crate::grant::Grants;
 use crate::http_client::{Destination, UrlPattern};
@@ -129,6 +129,10 @@ pub struct Auth {
     pub anonymous: bool,
     /// Whether a token without an expiry is refused.
     pub require_exp: bool,
+    /// The cookie that holds a token where a client's auth object has none.
+    pub cookie: Option<CookieName>,
+    /// The header that does; it goes before the cookie.
+    pub header: Option<TokenHeader>,
     /// How long after its expiry a token is still good, for clocks that differ.
     #[serde(deserialize_with = "duration::deserialize")]
     pub leeway: Duration,
@@ -237,6 +241,8 @@ impl Default for Auth {
             enabled: true,
             anonymous: true,
             require_exp: true,
+            cookie: None,
+            header: None,
             leeway: Duration::from_secs(5),
             expire_connections: true,
             expiry_warning: Duration::from_secs(60),
@@ -256,6 +262,11 @@ impl Auth {
     /// out.
     pub fn is_for_trying_out(&self) -> bool {
         self.enabled && self.secret.is_none() && self.issuers.is_empty()
+    }
+
+    /// Whether tokens are looked for in the requests by which sessions begin.
+    pub(crate) fn reads_requests(&self) -> bool {
+        self.cookie.is_some() || self.header.is_some()
     }
 }
 

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::WireError,
-    socket::{AuthObject, InvalidAuth},
+    socket::{AuthObject, InvalidAuth, user_of},
 };
 
 type Refusal = Box<dyn Display + Send>;
@@ -87,8 +87,10 @@ async fn check(
         InvalidAuth::Malformed => WireError::new("invalid_payload", "auth is not an object"),
     })?;
     let settings = host.settings.load_full();
-    auth.await_key(&settings).await;
-    let user = auth.take_user(&settings, session.address)?;
+    let tokens = settings.request_tokens.as_ref();
+    let of_request = tokens.and_then(|tokens| tokens.of(&socket.req_parts().headers));
+    let token = auth.take_token(of_request.as_ref(), &settings)?;
+    let user = user_of(token.as_deref(), &settings, session.address).await?;
     let connection = Connection::begin(socket, session);
     if let Some(user) = user {
         connection.authenticate(socket, user, host);

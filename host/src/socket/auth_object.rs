@@ -4,8 +4,7 @@ use indexmap::IndexMap;
 use serde_json::value::RawValue;
 
 use crate::{
-    address::ClientAddress, error::WireError, id, message::check_readable, settings::Settings,
-    user::User,
+    auth::RequestToken, error::WireError, id, message::check_readable, settings::Settings,
 };
 
 /// The auth object of a CONNECT packet.
@@ -53,42 +52,30 @@ impl AuthObject {
             .map_err(|error| unreadable(error.to_string()))
     }
 
-    /// Takes the token out of it if that is the host's to check, and says whose it is: nobody's if there
-    /// is none and none is needed.
-    pub(crate) fn take_user(
+    /// Takes the token out of it, if that is the host's to check. What a client says here it says on purpose, so
+    /// the token of the request by which its session began counts only where this has none.
+    pub(crate) fn take_token(
         &mut self,
+        of_request: Option<&RequestToken>,
         settings: &Settings,
-        address: ClientAddress,
-    ) -> Result<Option<User>, WireError> {
-        let token = match &settings.verifier {
-            Some(verifier) => self.take_token()?.map(|token| verifier.verify(&token)),
-            None => None,
-        };
-        match token {
-            Some(Ok(user)) => Ok(Some(user)),
-            Some(Err(error)) => {
-                tracing::debug!(%address, "connection refused: {error}");
-                Err(error.to_wire())
+    ) -> Result<Option<String>, WireError> {
+        if settings.verifier.is_none() {
+            return Ok(None);
+        }
+        if let Some(own) = self.take_own_token()? {
+            return Ok(Some(own));
+        }
+        match of_request.filter(|_| settings.request_tokens.is_some()) {
+            Some(RequestToken::One(token)) => Ok(Some(token.expose().to_owned())),
+            Some(RequestToken::Unclear) => {
+                let message = "the request has several tokens, or none that is a text";
+                Err(WireError::new("unauthorized", message))
             }
-            None if settings.anonymous => Ok(None),
-            None => Err(WireError::new("unauthorized", "a token is needed")),
+            None => Ok(None),
         }
     }
 
-    /// Waits until the key of its token is here, if that has to be fetched; not long.
-    pub(crate) async fn await_key(&self, settings: &Settings) {
-        let wait = self.0.get("token").and_then(|token| {
-            let verifier = settings.verifier.as_ref()?;
-            let token: String = serde_json::from_str(token.get()).ok()?;
-            verifier.wait_for_key(&token)
-        });
-        if let Some(wait) = wait {
-            wait.await;
-        }
-    }
-
-    /// Takes the token out of it, if there is one.
-    fn take_token(&mut self) -> Result<Option<String>, WireError> {
+    fn take_own_token(&mut self) -> Result<Option<String>, WireError> {
         let Some(token) = self.0.shift_remove("token") else {
             return Ok(None);
         };
@@ -140,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_token_is_a_text_or_nothing() {
-        let token = |json: &str| AuthObject::parse(json).unwrap().take_token();
+        let token = |json: &str| AuthObject::parse(json).unwrap().take_own_token();
         assert_eq!(token(r#"{"token":"a"}"#).unwrap().unwrap(), "a");
         for json in ["", "{}", r#"{"token":null}"#] {
             assert_eq!(token(json).unwrap(), None, "{json}");

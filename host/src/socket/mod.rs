@@ -2,16 +2,21 @@
 
 mod auth_object;
 mod events;
+mod identity;
 mod lost;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use http::HeaderMap;
 
-pub(crate) use self::auth_object::{AuthObject, InvalidAuth};
 use self::{auth_object::Resume, events::Events};
+pub(crate) use self::{
+    auth_object::{AuthObject, InvalidAuth},
+    identity::user_of,
+};
 use crate::{
     address::ClientAddress,
+    auth::RequestToken,
     cluster::Recalled,
     connection::Connection,
     directory::{Directory, Unopened},
@@ -49,6 +54,11 @@ struct Resumed {
 impl Door for Sockets {
     fn keeps(&self, part: Part<'_>) -> bool {
         self.dispatcher.registry.load().may_read(part)
+    }
+
+    fn token(&self, headers: &HeaderMap) -> Option<RequestToken> {
+        let settings = self.dispatcher.settings.load();
+        settings.request_tokens.as_ref()?.of(headers)
     }
 
     fn admit(&self, peer: IpAddr, headers: &HeaderMap) -> Result<ClientAddress, Duration> {
@@ -105,8 +115,12 @@ impl Sockets {
             );
         }
         let settings = self.dispatcher.settings.load_full();
-        auth.await_key(&settings).await;
-        let user = auth.take_user(&settings, session.address)?;
+        let of_request = session
+            .handshake
+            .as_ref()
+            .and_then(|said| said.token.as_ref());
+        let token = auth.take_token(of_request, &settings)?;
+        let user = user_of(token.as_deref(), &settings, session.address).await?;
         let resume = auth.take_resume();
         // Who may not come in opens nothing.
         let adapter = self.directory.ask(namespace).map_err(refusal)?;

@@ -36,6 +36,13 @@ impl Resolver<'_> {
             auth.enabled || auth.anonymous,
             "nobody could connect: with enabled = false, every client is anonymous",
         );
+        for (at, is_read) in [
+            ("auth.cookie", auth.cookie.is_some()),
+            ("auth.header", auth.header.is_some()),
+        ] {
+            let message = "with enabled = false, no token is looked for";
+            self.check(at, auth.enabled || !is_read, message);
+        }
         let few = auth.former_secrets.len() <= MAX_FORMER_SECRETS;
         let message = format!("at most {MAX_FORMER_SECRETS}: each is tried for every token");
         self.check("auth.former_secrets", few, &message);

@@ -75,11 +75,23 @@ struct Resolver<'a> {
 }
 
 impl Resolver<'_> {
-    /// A page of any site could connect as its visitor, if a plugin takes cookies for who a client is.
+    /// A page of any site could connect as its visitor, if the host or a plugin takes for who a client is what its
+    /// browser sends by itself, or what a proxy makes of that.
     fn check_origins(&mut self, file: &ConfigFile) {
+        if file.cors.0.check_origins {
+            return;
+        }
         let auth = &file.auth.0;
+        for (at, is_read) in [
+            ("auth.cookie", auth.cookie.is_some()),
+            ("auth.header", auth.header.is_some()),
+        ] {
+            let message = "pages of any site could connect as their visitors: set [cors] check_origins = true, \
+                           so that only pages of this server and of allowed_origins can";
+            self.check(at, !is_read, message);
+        }
         let needs_token = auth.enabled && !auth.anonymous;
-        if file.cors.0.check_origins || needs_token {
+        if needs_token && !auth.reads_requests() {
             return;
         }
         for (index, Table(plugin)) in file.plugins.iter().enumerate() {

@@ -120,8 +120,10 @@ fn every_key_of_the_shipped_file_is_explained() {
 
 #[test]
 fn commented_out_keys_are_the_defaults() {
+    // Without it, the examples of [auth] are refused.
+    let text = switched_on().replace("check_origins = false", "check_origins = true");
     let mut config = load(
-        &switched_on(),
+        &text,
         &[("BILLING_KEY", "k"), ("WEBHOOK_SECRET", "whsec_AAAA")],
         None,
     )
@@ -129,6 +131,9 @@ fn commented_out_keys_are_the_defaults() {
     // These have no default, as the file says; what stands there must have been an example.
     assert!(config.auth.issuer.take().is_some());
     assert!(config.auth.audience.take().is_some());
+    assert!(config.auth.cookie.take().is_some());
+    config.cors.check_origins = false;
+    assert!(config.auth.header.take().is_some());
     assert!(config.runtime.cache.take().is_some());
     assert!(config.socket.max_sessions.take().is_some());
     assert!(config.socket.max_sessions_per_address.take().is_some());

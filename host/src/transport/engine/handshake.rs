@@ -3,6 +3,7 @@
 use axum::{extract::Request, http::HeaderName};
 
 use super::{refusal::Refusal, sessions::Sessions};
+use crate::auth::RequestToken;
 
 /// Parameters of the protocol, which mean nothing to others.
 const PROTOCOL: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
@@ -17,6 +18,9 @@ pub struct Handshake {
     pub query: Box<[(String, String)]>,
     /// Names in lower case.
     pub headers: Box<[(String, String)]>,
+    /// The token, if one is looked for. It is kept as long as its client may ask for more namespaces, and no plugin
+    /// reads it here.
+    pub(crate) token: Option<RequestToken>,
 }
 
 /// What may be kept or not.
@@ -31,11 +35,13 @@ pub enum Part<'a> {
 impl Handshake {
     /// Copies from a request what somebody may read; none if that is nothing.
     pub fn of(request: &Request, sessions: &Sessions) -> Result<Option<Box<Self>>, Refusal> {
-        if !sessions.keeps(Part::Query) {
+        let token = sessions.token(request.headers());
+        let is_read = sessions.keeps(Part::Query);
+        if !is_read && token.is_none() {
             return Ok(None);
         }
-        let query = request.uri().query().unwrap_or_default();
-        let query = form_urlencoded::parse(query.as_bytes())
+        let query = request.uri().query().filter(|_| is_read);
+        let query = form_urlencoded::parse(query.unwrap_or_default().as_bytes())
             .filter(|(name, _)| !PROTOCOL.contains(&&**name))
             .map(|(name, value)| (name.into_owned(), value.into_owned()));
         let is_kept = |name: &HeaderName| sessions.keeps(Part::Header(name.as_str()));
@@ -49,16 +55,21 @@ impl Handshake {
         let kept = Self {
             query: query.collect(),
             headers: headers.collect(),
+            token,
         };
         match kept.size() {
-            0 => Ok(None),
-            1..=MAX_SIZE => Ok(Some(Box::new(kept))),
+            0 if kept.token.is_none() => Ok(None),
+            0..=MAX_SIZE => Ok(Some(Box::new(kept))),
             _ => Err(Refusal::HeadTooLarge),
         }
     }
 
     fn size(&self) -> usize {
         let all = self.query.iter().chain(&self.headers);
-        all.map(|(name, value)| name.len() + value.len()).sum()
+        let token = self.token.as_ref().map_or(0, RequestToken::size);
+        token
+            + all
+                .map(|(name, value)| name.len() + value.len())
+                .sum::<usize>()
     }
 }

@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     address::{ClientAddress, ClientNetwork},
+    auth::RequestToken,
     config, memory,
     shares::Shares,
     transport::key::SessionKey,
@@ -92,6 +93,9 @@ pub(crate) type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Door: Send + Sync {
     /// Whether somebody may read a part of what a client says when it comes.
     fn keeps(&self, part: Part<'_>) -> bool;
+
+    /// The token in the head of a request that begins a session, where one is looked for.
+    fn token(&self, headers: &HeaderMap) -> Option<RequestToken>;
 
     /// The address of a client that begins a session, given that of its peer; or how long it has to
     /// wait, if it comes too often.
@@ -199,6 +203,12 @@ impl Sessions {
     pub fn keeps(&self, part: Part<'_>) -> bool {
         let door = self.door.get().and_then(Weak::upgrade);
         door.is_some_and(|door| door.keeps(part))
+    }
+
+    /// The token of a request that begins a session, where one is looked for.
+    pub(super) fn token(&self, headers: &HeaderMap) -> Option<RequestToken> {
+        let door = self.door.get().and_then(Weak::upgrade)?;
+        door.token(headers)
     }
 
     /// The address of a client that wants to begin a session, if it may.

@@ -17,6 +17,7 @@ use tokio::{runtime::Builder, task::yield_now};
 use super::*;
 use crate::{
     address::ClientAddress,
+    auth::RequestToken,
     config,
     connection::Connection,
     interleave::{point, run},
@@ -40,6 +41,10 @@ impl Door for Open {
         false
     }
 
+    fn token(&self, _: &HeaderMap) -> Option<RequestToken> {
+        None
+    }
+
     fn admit(&self, peer: IpAddr, _: &HeaderMap) -> Result<ClientAddress, Duration> {
         Ok(peer.into())
     }
@@ -58,6 +63,10 @@ struct LetsIn {
 impl Door for LetsIn {
     fn keeps(&self, _: Part<'_>) -> bool {
         false
+    }
+
+    fn token(&self, _: &HeaderMap) -> Option<RequestToken> {
+        None
     }
 
     fn admit(&self, peer: IpAddr, _: &HeaderMap) -> Result<ClientAddress, Duration> {

@@ -13,6 +13,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::*;
 use crate::{
+    auth::RequestToken,
     config,
     interleave::{point, run},
     transport::engine::{Door, Part, Task},
@@ -83,6 +84,10 @@ struct Host {
 impl Door for Host {
     fn keeps(&self, _: Part<'_>) -> bool {
         false
+    }
+
+    fn token(&self, _: &HeaderMap) -> Option<RequestToken> {
+        None
     }
 
     fn admit(&self, peer: IpAddr, _: &HeaderMap) -> Result<ClientAddress, Duration> {
