@@ -234,7 +234,10 @@ declare module "mixlab" {
         readonly rooms: string[];
         /** What the plugin keeps with the connection; `null` at first. */
         data: any;
-        /** What the client said when it connected. Grant: `handshake`, and `header:NAME`. */
+        /**
+         * What the client said when it connected, and as headers `claim:NAME` the JSON of claims of its user's token.
+         * Grant: `handshake`, and `header:NAME` or `claim:NAME`.
+         */
         readonly handshake: { readonly query: URLSearchParams; readonly headers: Headers };
         /** Grant: `room:ROOM`. */
         join(...rooms: string[]): void;

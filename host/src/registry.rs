@@ -567,6 +567,7 @@ impl Registry {
             let may = match part {
                 Part::Query => true,
                 Part::Header(name) => grants.header(name),
+                Part::Claim(name) => grants.claim(name),
             };
             grants.handshake() && may
         })

@@ -119,7 +119,12 @@ pub struct TokenClaims {
     pub id: Option<Box<str>>,
     /// The session at its issuer (`sid`), if it names one that can be revoked.
     pub session: Option<Box<str>>,
+    /// Those that plugins are granted.
+    pub granted: GrantedClaims,
 }
+
+/// Claims that plugins are granted, each with its JSON.
+pub type GrantedClaims = Box<[(Box<str>, Box<str>)]>;
 
 impl User {
     /// Whether the host keeps some user's sockets in this room.

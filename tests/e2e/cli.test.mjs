@@ -195,7 +195,7 @@ test('inspect lists the grants that a component needs, and those that its calls 
   const expected = ['room:ROOM', 'emit', 'ask', 'handshake', 'disconnect'];
   assert.deepEqual(requests.slice(0, expected.length), expected);
   assert.ok(requests.slice(expected.length).every((grant) => grant.startsWith('namespace:/')), requests);
-  assert.deepEqual(may, ['user:ID', 'role:ROLE', 'socket', 'everyone', 'history:TOPIC', 'header:NAME']);
+  assert.deepEqual(may, ['user:ID', 'role:ROLE', 'socket', 'everyone', 'history:TOPIC', 'header:NAME', 'claim:NAME']);
 
   const declared = await inspect('emit_breaks_schema');
   const emits = declared.emits.map(({ name }) => `emit:${name}`);

@@ -5,6 +5,7 @@ import { TRANSPORTS, ask, connect } from '../support/client.mjs';
 import { editConfig, nextArgument, reload } from '../support/plugins.mjs';
 import { http } from '../support/protocol.mjs';
 import { startServer } from '../support/server.mjs';
+import { signText, seconds, token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 const OTHERS = ['payments', 'notify', 'role:*', 'clients', 'room:*', 'emit', 'ask', 'find', 'disconnect'];
@@ -103,4 +104,74 @@ test('more than is kept is refused', async (t) => {
   editConfig(server, (toml) => toml.replace(/^name = .*$/m, '$&\nenabled = false'));
   await reload(server);
   assert.equal((await open(17_000)).status, 200, 'nothing is kept, so nothing is too large');
+});
+
+/** The claims that the plugin reads, by their names. */
+const claims = async (socket) => {
+  const { granted } = await handshake(socket);
+  return Object.fromEntries(granted.headers.filter(([name]) => name.startsWith('claim:')));
+};
+
+for (const transport of TRANSPORTS) {
+  test(`claims are known as far as they are granted, to the letter: ${transport}`, async (t) => {
+    const server = await serve(t, 'claim:tenant', 'claim:https://example.com/*', 'header:*');
+    const json = `{"sub":"1","exp":${seconds(60)},"tenant":{"b":1.10, "a":[null]},"https://example.com/plan":"é","secret":1}`;
+    const socket = await connect(t, server, { transports: [transport], token: signText(json) });
+    assert.deepEqual(await claims(socket), {
+      'claim:tenant': '{"b":1.10, "a":[null]}',
+      'claim:https://example.com/plan': '"é"',
+    });
+    assert.deepEqual(await claims(await connect(t, server, { transports: [transport] })), {}, 'it is nobody');
+  });
+}
+
+test('a new token brings new claims, and another user has none of the former', async (t) => {
+  const server = await serve(t, 'claim:tenant', 'claim:plan');
+  const socket = await connect(t, server, { token: token({ sub: '1', tenant: 'a', plan: 1 }) });
+  assert.deepEqual(await claims(socket), { 'claim:tenant': '"a"', 'claim:plan': '1' });
+  await ask(socket, 'authenticate', token({ sub: '2', tenant: 'b' }));
+  assert.deepEqual(await claims(socket), { 'claim:tenant': '"b"' });
+});
+
+test('no client and no star of headers makes a claim', async (t) => {
+  const server = await serve(t, 'claim:tenant', 'header:*');
+  const query = { 'claim:tenant': '"forged"' };
+  const socket = await connect(t, server, { query, auth: { 'claim:tenant': '"forged"' } });
+  assert.deepEqual(await claims(socket), {});
+  const narrow = await serve(t, 'header:*');
+  assert.deepEqual(await claims(await connect(t, narrow, { token: token({ sub: '1', tenant: 'a' }) })), {});
+});
+
+test('claims that are granted later come with the next token, and those that are taken away go at once', async (t) => {
+  const server = await serve(t);
+  const mine = token({ sub: '1', tenant: 'a' });
+  const socket = await connect(t, server, { token: mine });
+  await setGrants(server, [...OTHERS, 'handshake', 'claim:tenant']);
+  assert.deepEqual(await claims(socket), {});
+  await ask(socket, 'authenticate', mine);
+  assert.deepEqual(await claims(socket), { 'claim:tenant': '"a"' });
+  await setGrants(server, [...OTHERS, 'handshake']);
+  assert.deepEqual(await claims(socket), {});
+});
+
+test('a client that is back has the claims of the token that it came back with', async (t) => {
+  const server = await startServer(t, { config, recovery: true, plugins: [{ wasm: 'capabilities', grants: [...OTHERS, 'handshake', 'claim:tenant'] }] });
+  let tenant = 'before';
+  const auth = (answer) => answer({ token: token({ sub: '1', tenant }) });
+  const socket = await connect(t, server, { auth, reconnection: true, reconnectionDelay: 10 });
+  assert.deepEqual(await claims(socket), { 'claim:tenant': '"before"' });
+  tenant = 'after';
+  socket.io.engine.transport.ws.terminate();
+  await until(() => !socket.connected);
+  await until(() => socket.connected);
+  assert.equal(socket.recovered, true);
+  assert.deepEqual(await claims(socket), { 'claim:tenant': '"after"' });
+});
+
+test('a token with more granted claims than are kept is refused', async (t) => {
+  const server = await serve(t, 'claim:tenant');
+  // The name and two quotes count.
+  const of = (length) => token({ sub: '1', tenant: 'x'.repeat(length), other: 'x'.repeat(6000) });
+  await connect(t, server, { token: of(4096 - 8) });
+  await assert.rejects(connect(t, server, { token: of(4096 - 7) }), /unauthorized/);
 });

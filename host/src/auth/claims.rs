@@ -84,6 +84,7 @@ impl Reader {
                 issued: time(claims, "iat", f64::floor).ok().flatten(),
                 id: revocable(claims, "jti"),
                 session: revocable(claims, "sid"),
+                ..TokenClaims::default()
             },
         };
         // Last: a client that is told so tries to get a fresh one.

@@ -1,6 +1,7 @@
 //! JSON Web Tokens: who a client is, from a token signed with `JWT_SECRET` or by an issuer that is trusted.
 
 mod claims;
+mod granted;
 mod keys;
 mod provider;
 mod request;
@@ -17,6 +18,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, get_current_timestamp};
 use serde_json::{Map, Value};
 
 pub(crate) use self::{
+    granted::IsGranted,
     keys::KeySet,
     provider::{FetchKeys, Providers},
     request::{RequestToken, RequestTokens},
@@ -149,6 +151,17 @@ impl Verifier {
     /// The user that a token names.
     pub fn verify(&self, token: &str) -> Result<User, TokenError> {
         self.verify_at(token, get_current_timestamp())
+    }
+
+    /// The same, with the claims that plugins are granted.
+    pub(crate) fn verify_for_plugins(
+        &self,
+        token: &str,
+        is_granted: IsGranted<'_>,
+    ) -> Result<User, TokenError> {
+        let mut user = self.verify(token)?;
+        user.token.granted = granted::granted(token, is_granted)?;
+        Ok(user)
     }
 
     /// The same at another time than now, in seconds since 1970.

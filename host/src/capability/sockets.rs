@@ -92,19 +92,21 @@ impl State {
         if !grants.handshake() {
             return Err(denied("handshake"));
         }
-        let Some(said) = self.connection()?.handshake() else {
-            return Ok(Request {
-                query: Vec::new(),
-                headers: Vec::new(),
-            });
-        };
-        let headers = said.headers.iter();
+        let said = self.connection()?.handshake();
+        let headers = said.into_iter().flat_map(|said| &said.headers);
+        let headers = headers.filter(|(name, _)| grants.header(name)).cloned();
+        // No header has a colon in its name, so that no client can pass one off as a claim.
+        let user = self
+            .identity
+            .as_ref()
+            .and_then(|identity| identity.user.as_ref());
+        let claims = user.into_iter().flat_map(|user| &user.token.granted);
+        let claims = claims
+            .filter(|(name, _)| grants.claim(name))
+            .map(|(name, json)| (format!("claim:{name}"), json.to_string()));
         Ok(Request {
-            query: said.query.to_vec(),
-            headers: headers
-                .filter(|(name, _)| grants.header(name))
-                .cloned()
-                .collect(),
+            query: said.map(|said| said.query.to_vec()).unwrap_or_default(),
+            headers: headers.chain(claims).collect(),
         })
     }
 

@@ -16,6 +16,7 @@ use crate::{
     namespace::MAIN_NAMESPACE,
     reserved::PAYMENTS_ROOM,
     settings::Settings,
+    transport::Part,
     user::User,
 };
 
@@ -107,7 +108,9 @@ impl Dispatcher {
         verifier: &Verifier,
     ) -> Result<Message, WireError> {
         let verified = token(message).and_then(|token| {
-            verifier.verify(&token).map_err(|error| {
+            let is_granted = |claim: &str| self.registry.load().may_read(Part::Claim(claim));
+            let user = verifier.verify_for_plugins(&token, &is_granted);
+            user.map_err(|error| {
                 tracing::debug!(socket = connection.id, "authentication refused: {error}");
                 error.to_wire()
             })

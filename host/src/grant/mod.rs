@@ -26,6 +26,7 @@
 //! | `handshake` | read the query with which a client connected |
 //! | `header:NAME` | read a header with which a client connected, or those that match |
 //! | `revoke` | take tokens back; for API keys only |
+//! | `claim:NAME` | read a claim of the token of a connection's user, or those that match |
 //! | `admin` | list the plugins; for API keys only |
 //!
 //! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME`, `BUCKET` and `/PATH` are names in which `*` stands for any run of
@@ -114,6 +115,8 @@ pub enum Grant {
     Handshake,
     /// `header:NAME`, in lower case
     Header(Pattern),
+    /// `claim:NAME`
+    Claim(Pattern),
     /// `revoke`
     Revoke,
     /// `admin`
@@ -171,6 +174,7 @@ pub(crate) const NAMES: &[&str] = &[
     "move",
     "handshake",
     "header",
+    "claim",
     "revoke",
     "admin",
 ];
@@ -234,6 +238,7 @@ impl FromStr for Grant {
             ("presence", Some(room)) => room_pattern(room).map(Grant::Presence),
             ("history", Some(topic)) => Ok(Grant::History(Pattern::new(topic))),
             ("header", Some(name)) => header_grant(name),
+            ("claim", Some(name)) => Ok(Grant::Claim(Pattern::new(name))),
             ("namespace", Some(path)) if path.starts_with('/') => {
                 Ok(Grant::Namespace(Pattern::new(path)))
             }
@@ -355,6 +360,7 @@ impl fmt::Display for Grant {
             Grant::Move => f.write_str("move"),
             Grant::Handshake => f.write_str("handshake"),
             Grant::Header(name) => write!(f, "header:{name}"),
+            Grant::Claim(name) => write!(f, "claim:{name}"),
             Grant::Revoke => f.write_str("revoke"),
             Grant::Admin => f.write_str("admin"),
         }
@@ -398,6 +404,7 @@ impl Grants {
             Grant::Move,
             Grant::Handshake,
             Grant::Header(Pattern::any()),
+            Grant::Claim(Pattern::any()),
             Grant::Revoke,
             Grant::Admin,
         ])
@@ -626,6 +633,12 @@ impl Grants {
         };
         self.iter()
             .any(|grant| matches!(grant, Grant::Header(pattern) if covers(pattern)))
+    }
+
+    /// Whether this claim may be read.
+    pub fn claim(&self, name: &str) -> bool {
+        self.iter()
+            .any(|grant| matches!(grant, Grant::Claim(pattern) if pattern.matches(name)))
     }
 
     /// Whether the number of clients may be asked for.

@@ -26,6 +26,7 @@ fn what_is_not_granted_is_denied() {
     assert!(!none.http(&url("https://api.example.com/")) && !none.any_http());
     assert!(!none.clients() && !none.admin());
     assert!(!none.disconnect() && !none.handshake() && !none.header("x-a"));
+    assert!(!none.claim("tenant"));
     assert!(!none.user("7", Some("x")) && !none.user("7", None) && !none.role("admin", None));
     assert!(!none.any_notify() && !none.any_role() && !none.any_room());
     assert!(!none.any_emit() && !none.any_ask());
@@ -54,6 +55,7 @@ fn each_grant_allows_its_own_call_only() {
             grants.moves(),
             grants.handshake(),
             grants.header("x-a"),
+            grants.claim("tenant"),
             grants.revoke(),
             grants.admin(),
         ]
@@ -78,6 +80,7 @@ fn each_grant_allows_its_own_call_only() {
         "move",
         "handshake",
         "header:x-a",
+        "claim:tenant",
         "revoke",
         "admin",
     ];
@@ -89,8 +92,8 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 21]);
-    assert_eq!(calls(&Grants::all()), [true; 21]);
+    assert_eq!(calls(&grants(&texts)), [true; 22]);
+    assert_eq!(calls(&Grants::all()), [true; 22]);
 }
 
 #[test]
@@ -221,11 +224,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "revoke", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "claim", "revoke", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "revoke", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "claim", "revoke", "admin""#,
         ),
         (
             "filter",
@@ -342,6 +345,7 @@ fn a_displayed_grant_parses_to_itself() {
         "move",
         "handshake",
         "header:x-*",
+        "claim:https://example.com/*",
         "admin",
     ] {
         let grant: Grant = text.parse().unwrap();

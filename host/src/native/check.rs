@@ -90,7 +90,7 @@ async fn check(
     let tokens = settings.request_tokens.as_ref();
     let of_request = tokens.and_then(|tokens| tokens.of(&socket.req_parts().headers));
     let token = auth.take_token(of_request.as_ref(), &settings)?;
-    let user = user_of(token.as_deref(), &settings, session.address).await?;
+    let user = user_of(token.as_deref(), &|_| false, &settings, session.address).await?;
     let connection = Connection::begin(socket, session);
     if let Some(user) = user {
         connection.authenticate(socket, user, host);

@@ -177,7 +177,7 @@ fn depending(interface: &str, function: &str) -> &'static [&'static str] {
         | ("mixlab:plugin/sockets", "find" | "count" | "disconnect") => {
             &["room:ROOM", "user:ID", "role:ROLE", "socket", "everyone"]
         }
-        ("mixlab:plugin/sockets", "handshake") => &["header:NAME"],
+        ("mixlab:plugin/sockets", "handshake") => &["header:NAME", "claim:NAME"],
         _ => &[],
     }
 }

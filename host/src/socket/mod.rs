@@ -119,8 +119,10 @@ impl Sockets {
             .handshake
             .as_ref()
             .and_then(|said| said.token.as_ref());
+        let registry = &self.dispatcher.registry;
+        let is_granted = |claim: &str| registry.load().may_read(Part::Claim(claim));
         let token = auth.take_token(of_request, &settings)?;
-        let user = user_of(token.as_deref(), &settings, session.address).await?;
+        let user = user_of(token.as_deref(), &is_granted, &settings, session.address).await?;
         let resume = auth.take_resume();
         // Who may not come in opens nothing.
         let adapter = self.directory.ask(namespace).map_err(refusal)?;

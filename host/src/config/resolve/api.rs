@@ -82,6 +82,7 @@ impl Resolver<'_> {
                     | Grant::UnverifiedWebhooks
                     | Grant::Handshake
                     | Grant::Header(_)
+                    | Grant::Claim(_)
             );
             let message = format!("{:?} is for plugins, not for API keys", right.to_string());
             self.check(&format!("{at}.rights.{index}"), is_good, &message);

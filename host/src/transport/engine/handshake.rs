@@ -23,13 +23,15 @@ pub struct Handshake {
     pub(crate) token: Option<RequestToken>,
 }
 
-/// What may be kept or not.
+/// What may be kept of a client's handshake and of its token, or not.
 #[derive(Debug, Clone, Copy)]
 pub enum Part<'a> {
     /// The parameters of the URL.
     Query,
     /// The header of this name, in lower case.
     Header(&'a str),
+    /// The claim of this name, of the user's token.
+    Claim(&'a str),
 }
 
 impl Handshake {
