@@ -47,7 +47,8 @@ test('what is valid is of the form', () => {
 /** What is wrong with what a value means, with another key, the environment or TOML itself, and not with the form. */
 const OF_MEANING = `
   admin-grant api-key-variable-not-set api-key-with-both api-key-with-plugin-right api-key-with-spaces
-  api-key-without-key bad-socket-path build-without-source cluster-address-without-cluster
+  api-key-without-key auth-cookie-nobody-reads auth-cookie-without-check-of-origins auth-header-of-cookies
+  auth-header-without-check-of-origins bad-socket-path build-without-source cluster-address-without-cluster
   cluster-address-without-secret cluster-secret-short cookies-without-check-of-origins
   credentials-of-anonymous-clients-without-check-of-origins duplicate-api-key duplicate-api-key-name
   duplicate-plugin-name empty-build empty-plugin-path guard-no-namespace guard-not-granted
@@ -101,7 +102,7 @@ test('what the schema refuses, the server refuses: no value that it takes is mar
 test('each key is explained, with an example', () => {
   const { properties, definitions } = JSON.parse(PRINTED);
   // But for tables, and what one text over all of their keys explains.
-  const explained = Object.entries(definitions).filter(([name, { properties }]) => properties && !/^(KeyFile|HttpFile|Issuer|FormerSecret)$/.test(name));
+  const explained = Object.entries(definitions).filter(([name, { properties }]) => properties && !/^(KeyFile|FormerKeyFile|HttpFile|Issuer|FormerSecret)$/.test(name));
   assert.ok(explained.length > 20);
   for (const [name, { properties }] of explained) {
     for (const [key, { description, $ref }] of Object.entries(properties)) assert.ok($ref || description?.length > 5, `${name} ${key}`);
