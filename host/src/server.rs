@@ -6,22 +6,31 @@ mod headless;
 mod hsts;
 mod members;
 mod origins;
+mod port;
 mod redirect;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
 pub(crate) use drain::Phase;
 pub(crate) use headless::{Headless, Outside, Restless};
+pub(crate) use port::Inherited;
+pub(crate) use upgrade::{Request as UpgradeRequest, Upgrade};
 pub use {builder::Builder, drain::Drain};
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use self::drain::SendAway;
+use self::{drain::SendAway, port::Port};
 use arc_swap::ArcSwap;
 use axum::Router;
 use rustix::process::{Resource, getrlimit};
 use tokio::{
-    net::TcpSocket,
+    net::TcpListener,
     sync::{mpsc, watch},
     task::spawn_blocking,
     time::{sleep, timeout},
@@ -216,6 +225,14 @@ impl Server {
         self.reload_requests.0.clone()
     }
 
+    /// The sockets that clients come to, as long as they are open.
+    pub(crate) fn sockets(&self) -> Vec<Weak<TcpListener>> {
+        let redirect = self.redirect.iter().map(|redirect| redirect.socket());
+        std::iter::once(self.listener.socket())
+            .chain(redirect)
+            .collect()
+    }
+
     /// Has it leave before it is shut down, so that its clients come back elsewhere.
     pub fn drain(&self) -> Drain {
         self.drain.clone()
@@ -249,6 +266,7 @@ impl Server {
         tasks.spawn(EndRevoked(dispatcher.clone(), self.revocations));
         tasks.spawn(TellPresence(dispatcher.broadcast.clone()));
         let (drain, config) = (self.drain, self.shutdown);
+        let accepting = drain.accepting();
         let (its, fronts) = (dispatcher.clone(), native.clone());
         tasks.spawn(SendAway::new(drain, &config, its, fronts));
         tasks.spawn(Sweep(sessions.clone()));
@@ -262,10 +280,11 @@ impl Server {
             listener: self.listener,
             router: self.router,
             request_timeout: self.request_timeout,
+            accepting: accepting.clone(),
             connections: connections.clone(),
         });
         if let Some(redirect) = self.redirect {
-            tasks.spawn(redirect.task(self.request_timeout, connections.clone()));
+            tasks.spawn(redirect.task(self.request_timeout, accepting, connections.clone()));
         }
 
         let result = tokio::select! {
@@ -424,6 +443,8 @@ struct Accept {
     listener: Listener,
     router: Router,
     request_timeout: Duration,
+    /// Until this is cancelled.
+    accepting: CancellationToken,
     connections: TaskTracker,
 }
 
@@ -435,9 +456,12 @@ impl Task for Accept {
             listener,
             router,
             request_timeout,
+            accepting,
             connections,
         } = self;
-        serve(listener, router, *request_timeout, stop, connections).await;
+        let ends = (&*accepting, stop);
+        serve(listener, router, *request_timeout, ends, connections).await;
+        stop.cancelled().await;
     }
 }
 
@@ -576,6 +600,17 @@ pub(crate) struct Checked {
     pub doubts: Vec<String>,
 }
 
+impl Checked {
+    /// Why clients would not be served as configured.
+    pub(crate) fn refusals(&self) -> Vec<String> {
+        let plugins = self.status.plugins.iter().filter_map(|plugin| {
+            let reason = plugin.refusal.as_ref()?;
+            Some(format!("{}: {reason}", plugin.name))
+        });
+        self.faults.iter().cloned().chain(plugins).collect()
+    }
+}
+
 /// Loads all plugins, without serving, for what they say of their events.
 pub(crate) async fn contracts(config: &Config) -> Result<(Contracts, Arc<Status>), StartError> {
     let around = Around {
@@ -609,33 +644,11 @@ pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     })
 }
 
-/// The first address that can be had, as a socket with its port: it refuses connections until it
-/// listens.
-async fn bind(config: &Config) -> Result<TcpSocket, StartError> {
+/// The first address that can be had.
+async fn bind(config: &Config, inherited: &mut Inherited) -> Result<Port, StartError> {
     let addresses = addresses(config).await?;
-    bind_first(addresses).map_err(|source| listen_error(&config.listen, source))
-}
-
-fn bind_first(addresses: Vec<SocketAddr>) -> io::Result<TcpSocket> {
-    let mut reason = io::Error::other("the name has no address");
-    for address in addresses {
-        match bound(address) {
-            Ok(socket) => return Ok(socket),
-            Err(error) => reason = error,
-        }
-    }
-    Err(reason)
-}
-
-fn bound(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    // Or the connections of a server that has just ended would keep the port.
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+    let bound = Port::bind(&addresses, inherited);
+    bound.map_err(|source| listen_error(&config.listen, source))
 }
 
 /// What the address to listen on stands for. Only this machine may reach a server whose tokens

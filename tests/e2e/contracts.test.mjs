@@ -344,7 +344,7 @@ test('the OpenAPI document is one, and has the routes that the server has', asyn
   assert.deepEqual(operations.map(({ method, path }) => `${method.toLowerCase()} ${path}`).sort(), routes.sort());
 });
 
-for (const operation of operations.filter(({ operationId }) => operationId !== 'drain')) {
+for (const operation of operations.filter(({ operationId }) => !['drain', 'upgrade'].includes(operationId))) {
   test(`OpenAPI: ${operation.operationId} answers as it says`, async (t) => {
     const client = await connect(t, server, { token: token({ sub: '7' }) });
     const path = operation.operationId === 'getSocket' ? `/api/v1/sockets/${client.id}` : undefined;
@@ -389,6 +389,15 @@ test('OpenAPI: what else can be wrong with a push is there', async () => {
   // What the server refuses, the document does not allow.
   const allows = (body) => bodies.validate({ $ref: 'openapi#/components/schemas/Emit' }, body);
   assert.deepEqual([allows(one), allows({ ...one, more: 1 }), allows({ everyone: true })], [true, false, false]);
+});
+
+test('OpenAPI: a server that no process can follow says why', async (t) => {
+  const recorded = await startServer(t, { args: ['--record', 'calls.jsonl'] });
+  const upgrade = operations.find(({ operationId }) => operationId === 'upgrade');
+  assertDocumented(upgrade, await recorded.api('POST', '/api/v1/upgrade', undefined, null));
+  const answer = await recorded.api('POST', '/api/v1/upgrade');
+  assert.deepEqual([answer.status, answer.body], [200, { refused: 'it was started with --record' }]);
+  assertDocumented(upgrade, answer);
 });
 
 test('OpenAPI: a server that leaves says so', async (t) => {

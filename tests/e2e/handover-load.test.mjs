@@ -132,3 +132,18 @@ test('clients and backends lose nothing while the server is stopped and started 
   });
   assert.equal(await last.stop({ timeout: 60_000 }), 0);
 });
+
+test('clients and backends lose nothing while a new process follows in place', async (t) => {
+  const server = await startServer(t, { plugins: [CONFORMANCE], recovery: true });
+  const gaps = [];
+  const last = await replaceOften(t, server, async () => {
+    const { code, stdout, stderr } = await server.mixlab('upgrade');
+    assert.deepEqual([code, stderr], [0, ''], server.log());
+    server.isFollowedBy(Number(stdout.match(/^process (\d+) serves\n$/)[1]));
+    return server;
+  });
+  for (const [, gap] of last.log().matchAll(/gap_ms=(\d+)/g)) gaps.push(Number(gap));
+  assert.equal(gaps.length, ROUNDS);
+  t.diagnostic(`nobody accepted connections for ${Math.min(...gaps)} to ${Math.max(...gaps)} ms`);
+  assert.equal(await last.stop({ timeout: 60_000 }), 0);
+});

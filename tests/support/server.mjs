@@ -169,6 +169,15 @@ function toml(value) {
   return `{ ${fields.join(', ')} }`;
 }
 
+/** False if there is no such process. */
+function killed(pid, signal) {
+  try {
+    return process.kill(pid, signal);
+  } catch {
+    return false;
+  }
+}
+
 /** A process whose output is kept. */
 function start(line, options, shell) {
   const [program, ...rest] = shell ? ['bash', '-c', shell, 'bash', ...line] : line;
@@ -184,14 +193,22 @@ function start(line, options, shell) {
   }).finally(() => running.delete(child));
   // Whoever waits for the end hears of the error; nobody else has to.
   exited.catch(() => {});
+  // Processes that follow it hold its output open, so it has not ended before they have.
+  let last = child;
   return {
     pid: child.pid,
     exited,
     hasEnded: () => !running.has(child),
-    signal: (name) => child.kill(name),
+    signal: (name) => last.kill(name),
     kill() {
+      last.kill('SIGKILL');
       child.kill('SIGKILL');
       return exited.catch(() => {});
+    },
+    isFollowedBy(pid) {
+      last = { kill: (signal) => killed(pid, signal) };
+      running.add(last);
+      exited.finally(() => running.delete(last)).catch(() => {});
     },
     stdout: () => output.stdout,
     stderr: () => output.stderr,
@@ -256,6 +273,8 @@ export async function startServer(t, { listen = '127.0.0.1:0', args = [], env, .
     },
     /** Sends it a signal, e.g. SIGHUP. */
     signal: child.signal,
+    /** Signals go to this process from now on, which has the server's output, too. */
+    isFollowedBy: child.isFollowedBy,
   };
 }
 

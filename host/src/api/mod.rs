@@ -41,7 +41,7 @@ use crate::{
     metrics::Metrics,
     registry,
     reload::{PluginStatus, Request, Status},
-    server::{Drain, Phase},
+    server::{Drain, Phase, Upgrade},
     settings,
     store::Store,
     tasks::Down,
@@ -77,6 +77,8 @@ pub struct Api {
     pub(crate) down: Down,
     /// Has the server leave.
     pub(crate) drain: Drain,
+    /// Has another process follow.
+    pub(crate) upgrade: Upgrade,
     /// What plugins remember.
     pub(crate) store: Arc<Store>,
     /// Who handles what.
@@ -161,6 +163,7 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/timers", get(timers))
         .route("/api/v1/revocations", post(revocations::revoke))
         .route("/api/v1/drain", post(drain))
+        .route("/api/v1/upgrade", post(upgrade))
         .route("/api/{*unknown}", axum::routing::any(not_found))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
@@ -317,6 +320,16 @@ async fn drain(backend: Backend, State(drain): State<Drain>) -> Result<Response,
     backend.may(backend.rights.admin(), "admin")?;
     drain.begin();
     let answer = serde_json::json!({ "state": drain.phase(), "clients": drain.clients() });
+    Ok(Json(answer).into_response())
+}
+
+/// Has another process follow, and answers when that is ready, with its id, or why it will never be.
+async fn upgrade(backend: Backend, State(upgrade): State<Upgrade>) -> Result<Response, WireError> {
+    backend.may(backend.rights.admin(), "admin")?;
+    let answer = match upgrade.ask().await {
+        Ok(process) => serde_json::json!({ "process": process }),
+        Err(reason) => serde_json::json!({ "refused": reason }),
+    };
     Ok(Json(answer).into_response())
 }
 

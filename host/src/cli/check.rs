@@ -55,14 +55,9 @@ impl Check {
         };
         let _log = logging::start(&log, metrics::lost_log_lines())?;
         let checked = super::runtime()?.block_on(server::check(&config))?;
+        let doubts = [config.doubts(), checked.doubts.clone()].concat();
+        let refused = checked.refusals();
         let status = checked.status;
-        let doubts = [config.doubts(), checked.doubts].concat();
-        let plugins = status.plugins.iter().filter_map(|plugin| {
-            let reason = plugin.refusal.as_ref()?;
-            Some(format!("{}: {reason}", plugin.name))
-        });
-        let faults = checked.faults.into_iter().chain(plugins);
-        let refused: Vec<String> = faults.collect();
         match self.format {
             Format::Json => print_json(&Report {
                 config_error: None,

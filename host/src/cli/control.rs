@@ -30,6 +30,12 @@ pub(super) struct RunFile {
 pub(super) struct Control {
     address: SocketAddr,
     key: String,
+    /// The id of its process.
+    #[serde(default)]
+    process: u64,
+    /// How long it may take to answer.
+    #[serde(skip, default = "patience")]
+    patience: Duration,
     /// Whether it speaks TLS.
     #[serde(default)]
     is_secure: bool,
@@ -58,6 +64,8 @@ impl RunFile {
         let control = Control {
             address: server.address(),
             key: server.local_key().to_owned(),
+            process: std::process::id().into(),
+            patience: TIMEOUT,
             is_secure: server.is_secure(),
             named: None,
         };
@@ -71,6 +79,10 @@ impl Drop for RunFile {
         // A file that stays behind names a port where nobody answers, which is said then.
         let _ = fs::remove_file(&self.path);
     }
+}
+
+fn patience() -> Duration {
+    TIMEOUT
 }
 
 /// In the user's runtime folder, else in the cache folder; named after the configuration.
@@ -103,8 +115,7 @@ impl Control {
     /// Of the server that runs with this configuration: from its run file, or from `--listen`
     /// and `MIXLAB_API_KEY`.
     pub(super) fn find(global: &Global) -> Result<Self, Failure> {
-        let written = run_file(&global.config).and_then(fs::read).ok();
-        let written = written.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let written = Self::written(global);
         // Before the configuration is read: it may be the very thing that is broken.
         let written = match (written, &global.listen) {
             (Some(control), None) => return Ok(control),
@@ -124,6 +135,8 @@ impl Control {
             (_, Some(key), Some(address)) => Ok(Self {
                 address,
                 key: key.expose().to_owned(),
+                process: 0,
+                patience: TIMEOUT,
                 is_secure: config.tls.is_some(),
                 named: Some(config.listen.to_string()),
             }),
@@ -131,6 +144,25 @@ impl Control {
                 "no server is running with {}; for one elsewhere, give --listen and MIXLAB_API_KEY",
                 global.config.display()
             ))),
+        }
+    }
+
+    /// What the run file says.
+    fn written(global: &Global) -> Option<Self> {
+        let written = run_file(&global.config).and_then(fs::read).ok()?;
+        serde_json::from_slice(&written).ok()
+    }
+
+    /// The id of the process that serves, by its run file.
+    pub(super) fn process(global: &Global) -> Option<u64> {
+        Some(Self::written(global)?.process)
+    }
+
+    /// The same, where an answer may take that much longer.
+    pub(super) fn patient(self, longer: Duration) -> Self {
+        Self {
+            patience: self.patience + longer,
+            ..self
         }
     }
 
@@ -155,7 +187,7 @@ impl Control {
 
     fn agent(&self) -> ureq::Agent {
         let config = ureq::Agent::config_builder()
-            .timeout_global(Some(TIMEOUT))
+            .timeout_global(Some(self.patience))
             .http_status_as_error(false)
             // The server is on this machine or named by its address.
             .proxy(None)

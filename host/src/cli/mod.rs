@@ -20,10 +20,12 @@ mod pull;
 mod replay;
 mod schema;
 mod sources;
+mod successor;
 mod test;
 mod timers;
 mod token;
 mod up;
+mod upgrade;
 mod waits;
 mod watch;
 
@@ -101,6 +103,8 @@ enum Command {
     Logs(logs::Logs),
     /// Send the clients of the running server away, to others, and wait until all have gone.
     Drain(drain::Drain),
+    /// Have a new process follow the running server, which goes on if that one would not serve.
+    Upgrade(upgrade::Upgrade),
     /// Look at the timers of the running server's plugins.
     #[command(subcommand)]
     Timers(timers::Timers),
@@ -164,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Logs(logs) => logs.run(&global),
         Command::Drain(drain) => drain.run(&global),
+        Command::Upgrade(upgrade) => upgrade.run(&global),
         Command::Timers(timers) => timers.run(&global),
         Command::Completions(completions) => completions.run(),
         Command::Man(man) => man.run(),

@@ -2,28 +2,39 @@
 
 use std::{
     io::{self, Write},
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
 
 use clap::Args;
+use listenfd::ListenFd;
 use prometheus::IntCounter;
 use sd_notify::NotifyState;
 use tokio::{
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
+    net::TcpListener,
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
 };
 
-use super::{Failure, Global, build, control::RunFile, logging, output::print, watch::watch};
+use super::{
+    Failure, Global, build,
+    control::RunFile,
+    logging,
+    output::print,
+    successor::{Successor, Successors},
+    watch::watch,
+};
 use crate::{
-    auth,
+    auth, clock,
     config::{self, Config},
+    handover::channel::{Former, Handed, Standing},
     metrics,
     recent_log::RecentLog,
     record::{Options, Recorder, Redaction, RedactionPath},
     reload::ConfigSource,
-    server::{Drain, Server},
+    server::{self, Drain, Inherited, Server, Upgrade, UpgradeRequest},
     units::Size,
     user::{TokenClaims, User, UserId},
     web::{self, CONTRACTS_PAGE, PLAYGROUND, START_PAGE},
@@ -55,10 +66,47 @@ pub(super) struct Up {
     /// times.
     #[arg(long, value_name = "PATH", requires = "record")]
     record_redact: Vec<RedactionPath>,
+    /// Follow the process that has started this one, when that hands over.
+    #[arg(long, hide = true)]
+    take_over: bool,
+}
+
+/// Has processes follow this one that are ready to.
+struct Upgrades {
+    successors: Successors,
+    signals: Signal,
+    requests: mpsc::Receiver<UpgradeRequest>,
+    drain: Drain,
+    sockets: Vec<Weak<TcpListener>>,
+}
+
+/// What follows this process when it has ended.
+struct Follows {
+    successor: Successor,
+    sockets: Vec<OwnedFd>,
+    /// Since when no connection is accepted, in milliseconds since 1970.
+    since: u64,
 }
 
 impl Up {
     pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
+        match self.take_over {
+            true => {
+                let Handed { sockets, since } = follow(global)?;
+                self.start(global, Inherited::new(sockets), Some(since))
+            }
+            false => self.start(global, opened_by_system()?, None),
+        }
+    }
+
+    /// Serves on these sockets, as far as they are where the configuration says. Connections wait there `since`
+    /// then, if a process before has handed over.
+    fn start(
+        &self,
+        global: &Global,
+        sockets: Inherited,
+        since: Option<u64>,
+    ) -> Result<(), Failure> {
         let config = global.load_config()?;
         let lost = metrics::lost_log_lines();
         // Until the end: then the last lines are written.
@@ -69,14 +117,20 @@ impl Up {
         if self.build || self.watch {
             build::all(&config)?;
         }
-        super::runtime()?.block_on(self.serve(config, global, built_at, lost, recent))
+        super::runtime()?.block_on(self.serve(
+            config,
+            global,
+            (built_at, sockets, since),
+            lost,
+            recent,
+        ))
     }
 
     async fn serve(
         &self,
         config: Config,
         global: &Global,
-        built_at: SystemTime,
+        (built_at, sockets, since): (SystemTime, Inherited, Option<u64>),
         lost_log_lines: IntCounter,
         log: RecentLog,
     ) -> Result<(), Failure> {
@@ -89,6 +143,8 @@ impl Up {
         let lost_calls = metrics::lost_recorded_calls();
         let recorder = self.recorder(lost_calls.clone())?;
         let builder = Server::builder(config.clone()).follow(source.clone());
+        let (upgrade, requests) = Upgrade::new();
+        let builder = builder.inherit(sockets).upgrade(upgrade);
         let mut builder = builder.play(log);
         if let Some(recorder) = &recorder {
             builder = builder.record(recorder.clone());
@@ -103,6 +159,13 @@ impl Up {
         server.metrics().add(lost_calls);
         // Whoever reads that the server listens may signal it at once.
         let stop = stop_signal(server.drain())?;
+        let mut upgrades = Upgrades {
+            successors: self.successors()?,
+            signals: signal(SignalKind::user_defined2())?,
+            requests,
+            drain: server.drain(),
+            sockets: server.sockets(),
+        };
         reload_on_hangup(&server)?;
         // It serves, whether somebody reads where or not.
         print(|out| announce(out, &server, &config)).unwrap_or_else(
@@ -117,11 +180,46 @@ impl Up {
             std::thread::Builder::new().spawn(move || watch(&config, &source, built_at))?;
         }
         tell_system(NotifyState::Ready);
+        if let Some(since) = since {
+            let gap_ms = clock::now().saturating_sub(since);
+            tracing::info!(
+                gap_ms,
+                "it serves where another process has ended: so long connections waited"
+            );
+        }
+        let mut follows = None;
+        let stop = async {
+            tokio::select! {
+                () = stop => {}
+                it = upgrades.followed() => follows = Some(it),
+            }
+        };
         let result = server.run(stop).await;
         if let Some(recorder) = recorder {
             recorder.end();
         }
+        if let Some(Follows {
+            successor,
+            sockets,
+            since,
+        }) = follows
+        {
+            if let Some(process) = successor.id() {
+                tell_system(NotifyState::MainPid(process));
+            }
+            successor.hand_over(&sockets, since)?;
+        }
         Ok(result?)
+    }
+
+    /// How the process is started that follows this one.
+    fn successors(&self) -> io::Result<Successors> {
+        let successors = Successors::of_this_process()?;
+        Ok(match (self.watch, &self.record) {
+            (true, _) => successors.none("it was started with --watch"),
+            (_, Some(_)) => successors.none("it was started with --record"),
+            (false, None) => successors,
+        })
     }
 
     /// What writes down calls, if that is asked for.
@@ -143,6 +241,90 @@ fn tell_system(state: NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::warn!(%error, "systemd was not told how far the server is");
     }
+}
+
+impl Upgrades {
+    /// Waits until this process is to be followed by one that is ready, and has sent its clients away.
+    async fn followed(&mut self) -> Follows {
+        loop {
+            let request = tokio::select! {
+                Some(request) = self.requests.recv() => Some(request),
+                _ = self.signals.recv() => None,
+            };
+            let ready = self.ready().await;
+            let answer = match &ready {
+                Ok(follows) => follows
+                    .successor
+                    .id()
+                    .ok_or_else(|| "it has ended".to_owned()),
+                Err(reason) => Err(reason.clone()),
+            };
+            match &answer {
+                Ok(process) => tracing::info!(process, "another process follows this one"),
+                Err(reason) => {
+                    tracing::error!(reason, "no other process follows: this one goes on")
+                }
+            }
+            let is_ready = answer.is_ok();
+            if let Some(request) = request {
+                // Who asked may be gone.
+                let _ = request.send(answer);
+            }
+            if let (Ok(follows), true) = (ready, is_ready) {
+                self.drain.ended().await;
+                return follows;
+            }
+        }
+    }
+
+    /// Starts the process that follows. When that is ready, this one accepts no more connections.
+    async fn ready(&self) -> Result<Follows, String> {
+        let successor = self.successors.start().await?;
+        let sockets = self.sockets.iter().filter_map(Weak::upgrade);
+        let sockets: io::Result<_> = sockets.map(|it| it.as_fd().try_clone_to_owned()).collect();
+        let sockets = sockets.map_err(|error| format!("its sockets: {error}"))?;
+        match self.drain.begin_in_place() {
+            true => Ok(Follows {
+                successor,
+                sockets,
+                since: clock::now(),
+            }),
+            false => Err("it is about to leave".to_owned()),
+        }
+    }
+}
+
+/// Waits until this process is to go on where another one has ended, if its configuration and plugins are good.
+fn follow(global: &Global) -> Result<Handed, Failure> {
+    let mut former = Former::on_stdin()?;
+    let rehearsed = rehearse(global);
+    let standing = match &rehearsed {
+        Ok(()) => Standing::Ready,
+        Err(failure) => Standing::Failed(failure.reason.clone()),
+    };
+    former.tell(&standing)?;
+    rehearsed?;
+    Ok(former.follow()?)
+}
+
+/// Loads all plugins without what is stored, which is the running process's still. They are compiled then.
+fn rehearse(global: &Global) -> Result<(), Failure> {
+    let config = global.load_config()?;
+    let checked = super::runtime()?.block_on(server::check(&config))?;
+    match checked.refusals() {
+        refusals if refusals.is_empty() => Ok(()),
+        refusals => Err(Failure::from(refusals.join("; "))),
+    }
+}
+
+/// The sockets that systemd has opened for this process (`LISTEN_FDS`).
+fn opened_by_system() -> io::Result<Inherited> {
+    let mut opened = ListenFd::from_env();
+    let mut sockets = Vec::new();
+    for index in 0..opened.len() {
+        sockets.extend(opened.take_tcp_listener(index)?);
+    }
+    Ok(Inherited::new(sockets))
 }
 
 /// Says where the server is; without a secret, also how to get in.

@@ -6,6 +6,7 @@
 //! between that would be missing ([`State`] is what it is made of, `file` how it is kept). In a cluster all of
 //! it is in Redis.
 
+pub(crate) mod channel;
 mod file;
 mod state;
 

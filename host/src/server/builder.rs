@@ -12,8 +12,8 @@ use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Around, BACKLOG, Core, Drain, Server, StartError, bind, hsts, identity, listen_error, origins,
-    random_word, redirect::Redirect, secret, warn_of_few_files,
+    Around, Core, Drain, Inherited, Server, StartError, Upgrade, bind, hsts, identity,
+    listen_error, origins, random_word, redirect::Redirect, secret, warn_of_few_files,
 };
 use crate::{
     api::{self, Api, LocalKey},
@@ -49,6 +49,8 @@ pub struct Builder {
     native: Vec<(String, Setup)>,
     routes: Vec<Routes>,
     log: Option<RecentLog>,
+    inherited: Inherited,
+    upgrade: Upgrade,
 }
 
 impl Builder {
@@ -60,7 +62,21 @@ impl Builder {
             native: Vec::new(),
             routes: Vec::new(),
             log: None,
+            inherited: Inherited::default(),
+            upgrade: Upgrade::default(),
         }
+    }
+
+    /// Has sockets that somebody else has opened: clients come to them already.
+    pub(crate) fn inherit(mut self, sockets: Inherited) -> Self {
+        self.inherited = sockets;
+        self
+    }
+
+    /// Can be followed by another process.
+    pub(crate) fn upgrade(mut self, upgrade: Upgrade) -> Self {
+        self.upgrade = upgrade;
+        self
     }
 
     /// Has a playground while somebody tries the server out, which shows this log.
@@ -108,9 +124,11 @@ impl Builder {
             native,
             routes,
             log,
+            mut inherited,
+            upgrade,
         } = self;
         let builds = source.as_ref().and_then(|source| source.builds.clone());
-        let socket = bind(&config).await?;
+        let socket = bind(&config, &mut inherited).await?;
         for doubt in config.doubts() {
             tracing::warn!("{doubt}");
         }
@@ -121,9 +139,12 @@ impl Builder {
         }
         let tls = identity.map(|identity| tls::Current::new(ArcSwap::from_pointee(identity)));
         let redirect = match (&config.tls, &tls) {
-            (Some(config), Some(current)) => Redirect::bind(config, current).await?,
+            (Some(config), Some(current)) => {
+                Redirect::bind(config, current, &mut inherited).await?
+            }
             _ => None,
         };
+        inherited.close();
         let secret = secret(&config);
         let Core {
             namespaces,
@@ -167,7 +188,7 @@ impl Builder {
         let local_key = LocalKey::new(random_word(), trying_out);
         let stop = CancellationToken::new();
         let tasks = Tasks::new(stop.clone());
-        let drain = Drain::new(sessions.clone(), relay);
+        let drain = Drain::new(sessions.clone(), relay, stop.child_token());
         let idempotency = api::Idempotency::default();
         let handover = Handover::of(&config, &namespaces, &idempotency);
         let api = Api {
@@ -182,6 +203,7 @@ impl Builder {
             namespaces,
             down: tasks.down(),
             drain: drain.clone(),
+            upgrade,
             store: dispatcher.store.clone(),
             registry: dispatcher.registry.clone(),
             providers: providers.clone(),
@@ -194,7 +216,7 @@ impl Builder {
         let mut router = api::router(api)
             .merge(webhooks::router(dispatcher.clone()))
             .merge(web::router(&config.web, socket_path));
-        let bound = socket.local_addr();
+        let bound = socket.address();
         if bound.is_ok_and(|address| web::is_alone_with_it(&config, address)) {
             let registry = dispatcher.registry.clone();
             router = router.merge(web::contracts(registry.clone(), settings.clone()));
@@ -239,7 +261,7 @@ impl Builder {
         directory.settle();
         let handover = take_over(handover, &directory).await;
         // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
-        let tcp = socket.listen(BACKLOG);
+        let tcp = socket.listen();
         let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
         let (address, tcp) = address.map_err(|source| listen_error(&config.listen, source))?;
         let refused = dispatcher.metrics.refused_connections();

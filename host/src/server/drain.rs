@@ -26,10 +26,16 @@ const SLOWEST: f64 = 20.0;
 /// How long what a client has asked for may take until it is sent away.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long the answer may take to leave, where another process follows: who polls by a connection of its own each
+/// time cannot fetch it any more.
+const FETCHED_WITHIN: Duration = Duration::from_millis(200);
+
 /// Has a server leave, and says how far it is.
 #[derive(Clone)]
 pub struct Drain {
     phase: Arc<watch::Sender<Phase>>,
+    /// Cancelled when no more connections are to be accepted here.
+    accepting: CancellationToken,
     sessions: Arc<Sessions>,
     relay: Option<Arc<Relay>>,
 }
@@ -38,6 +44,7 @@ pub struct Drain {
 ///
 /// ```text
 /// Serving => Noticed => Draining => Drained
+/// Serving => Draining (another process follows, and has the sockets)
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -54,9 +61,14 @@ pub(crate) enum Phase {
 
 impl Drain {
     /// Of a server that is not to leave.
-    pub(super) fn new(sessions: Arc<Sessions>, relay: Option<Arc<Relay>>) -> Self {
+    pub(super) fn new(
+        sessions: Arc<Sessions>,
+        relay: Option<Arc<Relay>>,
+        accepting: CancellationToken,
+    ) -> Self {
         Self {
             phase: Arc::new(watch::Sender::new(Phase::Serving)),
+            accepting,
             sessions,
             relay,
         }
@@ -71,6 +83,24 @@ impl Drain {
             }
             is_news
         });
+    }
+
+    /// Another process follows: it accepts no more connections, which wait for that one, and its clients go all
+    /// at once. False if it is leaving already.
+    pub(crate) fn begin_in_place(&self) -> bool {
+        self.phase.send_if_modified(|phase| {
+            let is_news = *phase == Phase::Serving;
+            if is_news {
+                self.accepting.cancel();
+                *phase = Phase::Draining;
+            }
+            is_news
+        })
+    }
+
+    /// Cancelled when no more connections are to be accepted here.
+    pub(super) fn accepting(&self) -> CancellationToken {
+        self.accepting.clone()
     }
 
     /// Waits until it has sent all clients away.
@@ -130,23 +160,30 @@ impl SendAway {
     async fn send_away(&self) {
         let drain = &self.drain;
         drain.reached(Phase::Noticed).await;
-        tracing::info!(
-            clients = drain.clients(),
-            "the server is to leave: it is not ready any more"
-        );
-        sleep(self.notice).await;
-        drain.enter(Phase::Draining);
+        let (over, fetched_within) = match drain.phase() {
+            Phase::Noticed => {
+                tracing::info!(
+                    clients = drain.clients(),
+                    "the server is to leave: it is not ready any more"
+                );
+                sleep(self.notice).await;
+                drain.enter(Phase::Draining);
+                (self.over, ANSWERED_WITHIN)
+            }
+            // Who comes back finds the process that follows.
+            _ => (Duration::ZERO, FETCHED_WITHIN),
+        };
         drain.sessions.refuse_new();
         if let Some(relay) = &drain.relay {
-            relay.leave(self.over);
+            relay.leave(over);
         }
         let clients = drain.sessions.all();
         tracing::info!(clients = clients.len(), "clients are sent away");
-        let (began, pause) = (Instant::now(), pause(self.over, clients.len()));
+        let (began, pause) = (Instant::now(), pause(over, clients.len()));
         for (index, client) in (0u32..).zip(clients) {
             sleep_until(began + pause * index).await;
             let connections = self.dispatcher.connections.of_client(client.id);
-            tokio::spawn(send_one_away(client, connections));
+            tokio::spawn(send_one_away(client, connections, fetched_within));
         }
         self.native.iter().for_each(|front| front.close());
         while drain.clients() > 0 {
@@ -181,13 +218,21 @@ fn pause(over: Duration, clients: usize) -> Duration {
 
 /// Ends a client's session when what it has asked for is answered. What comes from it meanwhile is not
 /// begun, so that a client which sends it again on another server has it handled once.
-async fn send_one_away(client: Arc<Session>, connections: Vec<Arc<Connection>>) {
+async fn send_one_away(
+    client: Arc<Session>,
+    connections: Vec<Arc<Connection>>,
+    fetched_within: Duration,
+) {
     let since = Instant::now();
-    let is_answered = || {
+    let mut answered = None;
+    while since.elapsed() < ANSWERED_WITHIN {
         let ended = connections.iter().filter(|it| it.lane.end_if_idle());
-        ended.count() == connections.len() && client.has_sent_all()
-    };
-    while !is_answered() && since.elapsed() < ANSWERED_WITHIN {
+        if ended.count() == connections.len() {
+            let answered = answered.get_or_insert_with(Instant::now);
+            if client.has_sent_all() || answered.elapsed() >= fetched_within {
+                break;
+            }
+        }
         sleep(LOOK).await;
     }
     client.end_here(EndReason::ServerShutdown);

@@ -1,6 +1,10 @@
 //! From HTTP to HTTPS: a port where every request is sent to the one with TLS.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -13,10 +17,10 @@ use axum::{
     middleware,
     response::{IntoResponse, Response},
 };
-use tokio::net::TcpSocket;
+use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{BACKLOG, StartError, bind_first, listen_error, resolve};
+use super::{Inherited, StartError, listen_error, port::Port, resolve};
 use crate::{
     config::{self, Listen},
     host_header,
@@ -31,7 +35,7 @@ const HTTPS_PORT: u16 = 443;
 /// A port that is bound, and refuses connections until it listens.
 pub(super) struct Redirect {
     listen: Listen,
-    socket: TcpSocket,
+    socket: Port,
     port: Option<u16>,
     identity: tls::Current,
 }
@@ -47,11 +51,12 @@ impl Redirect {
     pub(super) async fn bind(
         config: &config::Tls,
         identity: &tls::Current,
+        inherited: &mut Inherited,
     ) -> Result<Option<Self>, StartError> {
         let Some(listen) = &config.redirect_from else {
             return Ok(None);
         };
-        let bound = bind_first(resolve(listen).await?);
+        let bound = Port::bind(&resolve(listen).await?, inherited);
         Ok(Some(Self {
             listen: listen.clone(),
             socket: bound.map_err(|source| listen_error(listen, source))?,
@@ -66,7 +71,7 @@ impl Redirect {
         address: SocketAddr,
         bounds: Bounds,
     ) -> Result<Redirecting, StartError> {
-        let listening = self.socket.listen(BACKLOG);
+        let listening = self.socket.listen();
         let tcp = listening.map_err(|source| listen_error(&self.listen, source))?;
         let target = Arc::new(Target {
             port: self.port.unwrap_or(address.port()),
@@ -84,9 +89,20 @@ impl Redirect {
 }
 
 impl Redirecting {
+    /// The socket that clients come to, as long as it is open.
+    pub(super) fn socket(&self) -> Weak<TcpListener> {
+        self.listener.socket()
+    }
+
     /// The task that redirects. When it ends, the port is closed.
-    pub(super) fn task(self, request_timeout: Duration, connections: TaskTracker) -> impl Task {
+    pub(super) fn task(
+        self,
+        request_timeout: Duration,
+        accepting: CancellationToken,
+        connections: TaskTracker,
+    ) -> impl Task {
         Redirects {
+            accepting,
             listener: self.listener,
             router: self.router,
             request_timeout,
@@ -96,6 +112,7 @@ impl Redirecting {
 }
 
 struct Redirects {
+    accepting: CancellationToken,
     listener: Listener,
     router: Router,
     request_timeout: Duration,
@@ -107,12 +124,15 @@ impl Task for Redirects {
 
     async fn run(&mut self, stop: &CancellationToken) {
         let Self {
+            accepting,
             listener,
             router,
             request_timeout,
             connections,
         } = self;
-        serve(listener, router, *request_timeout, stop, connections).await;
+        let ends = (&*accepting, stop);
+        serve(listener, router, *request_timeout, ends, connections).await;
+        stop.cancelled().await;
     }
 }
 

@@ -6,7 +6,7 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, ready},
@@ -56,7 +56,7 @@ const REFUSAL_LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Accepts connections whose writes fail when the client takes nothing for `write_timeout`.
 pub(crate) struct Listener {
-    tcp: TcpListener,
+    tcp: Arc<TcpListener>,
     bounds: Bounds,
     tls: Option<Arc<Handshakes>>,
     /// When the log said last that a connection is refused, for each reason.
@@ -122,12 +122,17 @@ impl Listener {
     /// Wraps a bound listener. Clients begin with a handshake where there are any.
     pub(crate) fn new(tcp: TcpListener, bounds: Bounds, tls: Option<Arc<Handshakes>>) -> Self {
         Self {
-            tcp,
+            tcp: Arc::new(tcp),
             bounds,
             tls,
             refusals_logged: [None; 2],
             failed: None,
         }
+    }
+
+    /// The socket, as long as it is open.
+    pub(crate) fn socket(&self) -> Weak<TcpListener> {
+        Arc::downgrade(&self.tcp)
     }
 
     /// What clients begin with, where TLS is spoken.

@@ -48,13 +48,13 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a connection between two requests keeps what serves them.
 const REST: Duration = Duration::from_millis(500);
 
-/// Accepts `connections` until `stop`. They end when the requests that are there then are answered. A
+/// Accepts `connections` until `accepting` is cancelled. With `stop` they end when the requests that are there then are answered. A
 /// request that has not come in full by then is dropped.
 pub(crate) async fn serve(
     listener: &mut Listener,
     router: &Router,
     request_timeout: Duration,
-    stop: &CancellationToken,
+    (accepting, stop): (&CancellationToken, &CancellationToken),
     connections: &TaskTracker,
 ) {
     loop {
@@ -64,7 +64,7 @@ pub(crate) async fn serve(
             share,
         } = tokio::select! {
             biased;
-            () = stop.cancelled() => break,
+            () = accepting.cancelled() => break,
             accepted = listener.accept() => accepted,
         };
         let connection = Connection {

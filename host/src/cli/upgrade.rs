@@ -1,0 +1,42 @@
+//! `mixlab upgrade`: a new process follows the running server.
+
+use std::{
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+
+use super::{Failure, Global, control::Control, output::print, successor};
+
+/// How often it is looked whether it serves.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// How long it may take to serve when it is ready: clients are answered, and all plugins are loaded.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+#[derive(Args)]
+pub(super) struct Upgrade {}
+
+impl Upgrade {
+    pub(super) fn run(&self, global: &Global) -> Result<(), Failure> {
+        let control = Control::find(global)?.patient(successor::PATIENCE);
+        let answer = control.post("/api/v1/upgrade")?;
+        let Some(process) = answer["process"].as_u64() else {
+            let reason = answer["refused"].as_str().unwrap_or("it does not say why");
+            return Err(Failure::from(format!(
+                "the running server goes on: {reason}"
+            )));
+        };
+        let since = Instant::now();
+        while Control::process(global) != Some(process) {
+            if since.elapsed() > PATIENCE {
+                return Err(Failure::from(format!(
+                    "process {process} was to follow and does not serve: its log says why"
+                )));
+            }
+            sleep(LOOK);
+        }
+        Ok(print(|out| writeln!(out, "process {process} serves"))?)
+    }
+}

@@ -1,0 +1,184 @@
+// `mixlab upgrade`: a new process follows the running server, and no client finds nobody there.
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { connect as connectTcp } from 'node:net';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { ask, connect, nextEvent, received } from '../support/client.mjs';
+import { PYTHON } from '../support/python.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
+import { freePort } from '../support/tcp.mjs';
+import { until } from '../support/wait.mjs';
+
+const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };
+const REMEMBERS = { wasm: 'remembers', grants: ['store', 'emit', 'ask', 'everyone'] };
+const PATIENCE = { timeout: 120_000 };
+
+/** The id of the process that serves, by the run file. */
+function process(server) {
+  const folder = join(server.folder, 'run/mixlab/run');
+  const [file] = readdirSync(folder);
+  return file && JSON.parse(readFileSync(join(folder, file), 'utf8')).process;
+}
+
+/** Upgrades by the command; resolves to what it said. */
+async function upgrade(server) {
+  const { code, stdout, stderr } = await server.mixlab('upgrade');
+  assert.deepEqual([code, stderr], [0, ''], server.log());
+  const [, pid] = stdout.match(/^process (\d+) serves\n$/);
+  server.isFollowedBy(Number(pid));
+  return Number(pid);
+}
+
+/** Connects again and again; `ended` resolves to what came of each attempt. */
+function knock(server) {
+  const answers = [];
+  let stops = false;
+  const once = () =>
+    new Promise((resolve) => {
+      const socket = connectTcp(server.port, '127.0.0.1');
+      let text = '';
+      socket.on('error', (error) => resolve(error.code));
+      socket.on('data', (data) => (text += data));
+      socket.on('close', () => resolve(text.split('\r\n')[0]));
+      socket.write('GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n');
+    });
+  const ended = (async () => {
+    while (!stops) answers.push(await once());
+    return answers;
+  })();
+  return { answers, stop: () => ((stops = true), ended) };
+}
+
+test('a new process has the clients, the port and the store of the running one, and nobody is refused', async (t) => {
+  const server = await startServer(t, { plugins: [CONFORMANCE, REMEMBERS], recovery: true });
+  const sockets = await Promise.all(
+    [['websocket'], ['polling']].map((transports) => connect(t, server, { ...AUTO, transports })),
+  );
+  for (const socket of sockets) {
+    await nextEvent(socket, 'auth');
+    await ask(socket, 'join', 'studio');
+  }
+  const ids = sockets.map((socket) => socket.id);
+  const knocking = knock(server);
+  const pids = [server.pid];
+  for (let round = 0; round < 2; round++) {
+    pids.push(await upgrade(server));
+    await until(() => sockets.every((socket) => socket.connected), PATIENCE);
+    assert.deepEqual(sockets.map((socket) => [socket.recovered, socket.id]), ids.map((id) => [true, id]));
+    const { body } = await server.api('POST', '/api/v1/emit', { rooms: ['studio'], event: 'told', arguments: [round] });
+    assert.deepEqual(body, { delivered: 2 });
+    const steps = [{ add: ['rounds', 1] }, { get: 'rounds' }];
+    assert.equal((await ask(sockets[0], 'remembers', null, steps)).at(-1), round + 1);
+  }
+  assert.equal(new Set(pids).size, 3);
+  const answers = await knocking.stop();
+  assert.deepEqual([...new Set(answers)], ['HTTP/1.1 200 OK']);
+  await until(() => sockets.every((socket) => received(socket, 'told').length === 2));
+  await server.stop();
+});
+
+test('SIGUSR2 does the same', async (t) => {
+  const server = await startServer(t, { plugins: [CONFORMANCE], recovery: true });
+  const socket = await connect(t, server, AUTO);
+  await nextEvent(socket, 'auth');
+  server.signal('SIGUSR2');
+  const [, pid] = await server.waitForLog(/another process follows this one.*process=(\d+)/, PATIENCE);
+  server.isFollowedBy(Number(pid));
+  await until(() => process(server) === Number(pid), PATIENCE);
+  await until(() => socket.connected && socket.recovered, PATIENCE);
+  await server.stop();
+});
+
+const BAD = {
+  'whose configuration is none': [(path) => writeFileSync(path, 'nonsense = 7'), /nonsense/],
+  'whose plugin does not load': [
+    (path) => writeFileSync(path, readFileSync(path, 'utf8').replace(/grants = .*/, 'grants = []')),
+    /conformance: /,
+  ],
+};
+for (const [what, [spoil, reason]] of Object.entries(BAD)) {
+  test(`a process ${what} follows nobody: the running one goes on`, async (t) => {
+    const server = await startServer(t, { plugins: [CONFORMANCE], recovery: true });
+    const socket = await connect(t, server);
+    spoil(server.configPath);
+    const { code, stdout, stderr } = await server.mixlab('upgrade');
+    assert.deepEqual([code, stdout], [1, ''], server.log());
+    assert.match(stderr, /^error: the running server goes on: /);
+    assert.match(stderr, reason);
+    assert.ok(socket.connected);
+    assert.equal(await ask(socket, 'id'), socket.id);
+    assert.equal(process(server), server.pid);
+    assert.equal((await fetch(`${server.url}/healthz`)).status, 200);
+  });
+}
+
+test('a process that ends before it is ready follows nobody', async (t) => {
+  const shell = 'if [ "$2" = up ]; then cp "$1" ./program; shift; exec ./program "$@"; else exec "$@"; fi';
+  const server = await startServer(t, { plugins: ['echo'], shell, recovery: true });
+  const socket = await connect(t, server);
+  const program = join(server.folder, 'program');
+  rmSync(program);
+  writeFileSync(program, '#!/bin/sh\nexit 7\n', { mode: 0o755 });
+  const { code, stderr } = await server.mixlab('upgrade');
+  assert.equal(code, 1);
+  assert.match(stderr, /the running server goes on: it ended before it was ready: exit status: 7/);
+  assert.equal(await ask(socket, 'echo', 1), 1);
+});
+
+test('the system hears which process serves by now, in the order in which it wants to', async (t) => {
+  const server = await startHeard(t);
+  const first = server.pid;
+  await until(() => server.heard().includes('READY=1'));
+  const pid = await upgrade(server);
+  await until(() => server.heard().split('READY=1').length === 3, PATIENCE);
+  assert.deepEqual(
+    server.heard().match(/(READY|MAINPID|STOPPING)=\d+/g),
+    ['READY=1', `MAINPID=${pid}`, 'READY=1'],
+  );
+  assert.notEqual(pid, first);
+  await server.stop();
+  await until(() => server.heard().includes('STOPPING=1'));
+});
+
+/** A server that tells the system how far it is. */
+async function startHeard(t) {
+  const path = join('/tmp', `mixlab-notify-${Math.random().toString(36).slice(2)}`);
+  const script = [
+    'import os, socket, sys',
+    's = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)',
+    's.bind(sys.argv[1])',
+    'print("bound", flush=True)',
+    'while True: print(s.recv(4096).decode(), flush=True)',
+  ].join('\n');
+  const listener = spawn(PYTHON, ['-c', script, path]);
+  t.after(() => listener.kill());
+  let heard = '';
+  listener.stdout.setEncoding('utf8').on('data', (text) => (heard += text));
+  await until(() => heard.includes('bound'), PATIENCE);
+  const server = await startServer(t, { plugins: ['echo'], recovery: true, env: { NOTIFY_SOCKET: path } });
+  return { ...server, heard: () => heard };
+}
+
+test('a socket that the system has opened is served on, also by the process that follows', async (t) => {
+  const port = await freePort();
+  const script = [
+    'import os, socket, sys',
+    's = socket.socket()',
+    `s.bind(("127.0.0.1", ${port}))`,
+    's.listen(16)',
+    'os.dup2(s.fileno(), 3)',
+    'os.set_inheritable(3, True)',
+    'os.environ.update(LISTEN_FDS="1", LISTEN_PID=str(os.getpid()))',
+    'os.execv(sys.argv[1], sys.argv[1:])',
+  ].join('; ');
+  const shell = `if [ "$2" = up ]; then exec ${PYTHON} -c '${script}' "$@"; else exec "$@"; fi`;
+  const server = await startServer(t, { plugins: ['echo'], recovery: true, shell, listen: `127.0.0.1:${port}` });
+  const socket = await connect(t, server, AUTO);
+  assert.equal(await ask(socket, 'echo', 1), 1);
+  await upgrade(server);
+  await until(() => socket.connected && socket.recovered, PATIENCE);
+  assert.equal(await ask(socket, 'echo', 2), 2);
+  await server.stop();
+});
