@@ -125,6 +125,46 @@ test('the plugin in C of the documents is built, and does what it says', { timeo
   assert.match(stdout, /Hello, Ada/);
 });
 
+test('a module whose allocator is not there before it has begun, as that of Go, is made a component', { timeout: 120_000 }, async (t) => {
+  const build = 'clang-19 --target=wasm32 -nostdlib -Wl,--no-entry -O1 -o "$MIXLAB_OUT" early.c';
+  const home = withSource(t, { 'early.c': readFileSync(join(ROOT, 'tests/fixtures/early.c')) }, { build });
+  const process = home.start('build');
+  assert.equal(await process.exited, 0, process.stderr());
+  const { code, stdout, stderr } = await home.mixlab('call', 'built/echo.wasm', 'early', '"x"');
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^ack +"x"$/m);
+});
+
+test('what a plugin in C prints overwrites nothing that its call has', { timeout: 120_000 }, async (t) => {
+  const home = makeFolder(t);
+  const made = home.start('new', 'prints', '--lang', 'c');
+  assert.equal(await made.exited, 0, made.stderr());
+  const source = `#include <stdio.h>
+#include <string.h>
+#include "mixlab.h"
+static mx_answer print(const char *arguments) {
+    enum { PARTS = 300, SIZE = 1000 };
+    unsigned char *parts[PARTS];
+    for (int i = 0; i < PARTS; i++) parts[i] = memset(mx_memory(SIZE), 0xa5, SIZE);
+    printf("%s\\n", arguments);
+    fflush(stdout);
+    for (int i = 0; i < PARTS; i++)
+        for (int j = 0; j < SIZE; j++)
+            if (parts[i][j] != 0xa5) mx_fail("the memory of the call was overwritten");
+    return mx_done();
+}
+static const mx_event events[] = {{.name = "print", .access = MX_ANYONE, .handle = print}, {0}};
+MX_PLUGIN(.name = "prints", .version = "0.1.0", .events = events);
+`;
+  writeFileSync(join(home.folder, 'plugins/prints/prints.c'), source);
+  const step = '[[case.step]]\nfrom = "ann"\nsend = ["print", 1]\nack = []\n';
+  writeFileSync(join(home.folder, 'plugins/prints/prints.test.toml'), `[[case]]\nname = "prints"\nclients.ann = {}\n${step.repeat(5)}`);
+  const build = home.start('build');
+  assert.equal(await build.exited, 0, build.stderr());
+  const { code, stdout, stderr } = await home.mixlab('test');
+  assert.equal(code, 0, stdout + stderr);
+});
+
 test('a core module that is no plugin is said to be none', { timeout: 120_000 }, async (t) => {
   const home = withSource(t, {}, { build: 'printf "\\000asm\\001\\000\\000\\000" > "$MIXLAB_OUT"' });
   const process = home.start('build');

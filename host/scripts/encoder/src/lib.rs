@@ -28,6 +28,9 @@ impl Guest for Encoder {
 /// What names the world that a module was made for.
 const WORLD_SECTION: &str = "component-type";
 
+/// What each module has that Go's compiler makes.
+const GO_SECTION: &str = "go:buildid";
+
 /// What plugins export in any case. The world `plugin` has it already.
 const REQUIRED: [&str; 2] = ["lifecycle", "events"];
 
@@ -35,6 +38,7 @@ fn encode(mut module: Vec<u8>, contract: &str) -> Result<Vec<u8>> {
     let Found {
         interfaces,
         has_world,
+        is_of_go,
     } = look(&module)?;
     if !has_world {
         let mut resolve = Resolve::default();
@@ -43,6 +47,9 @@ fn encode(mut module: Vec<u8>, contract: &str) -> Result<Vec<u8>> {
     }
     let mut encoder = ComponentEncoder::default();
     let encoder = encoder.module(&module)?.adapter(WASI, ADAPTER)?;
+    // What brings WASI's second preview takes memory while the module is being initialized, when Go's own allocator is
+    // not there yet. C's takes all memory that is there for its own when it begins, so that it has to be asked.
+    let encoder = encoder.realloc_via_memory_grow(is_of_go);
     // Who loads it does that.
     encoder.validate(false).encode()
 }
@@ -54,6 +61,8 @@ struct Found {
     interfaces: BTreeSet<String>,
     /// Whether it brings its world along.
     has_world: bool,
+    /// Whether Go's own compiler has made it.
+    is_of_go: bool,
 }
 
 fn look(module: &[u8]) -> Result<Found> {
@@ -70,6 +79,7 @@ fn look(module: &[u8]) -> Result<Found> {
             }
             Payload::CustomSection(section) => {
                 found.has_world |= section.name().starts_with(WORLD_SECTION);
+                found.is_of_go |= section.name() == GO_SECTION;
             }
             _ => {}
         }
