@@ -104,7 +104,7 @@ export async function frameSocket(t, server, request = upgrade(server)) {
       socket.head = received.subarray(0, end).toString('latin1');
       received = received.subarray(end + 4);
     }
-    if (/^HTTP\/1.1 101 /.test(socket.head)) received = takeFrames(received, socket.frames);
+    if (/^HTTP\/1.1 101 /.test(socket.head)) received = takeFrames(received, socket.frames, /^sec-websocket-extensions: permessage-deflate/im.test(socket.head));
   });
   await within(once(tcp, opened), 'the server accepts the connection');
   tcp.write(request);
@@ -112,19 +112,21 @@ export async function frameSocket(t, server, request = upgrade(server)) {
   return socket;
 }
 
-/** Adds the frames that are complete; returns the bytes behind them. */
-function takeFrames(bytes, frames) {
+/** Adds the frames that are complete, `deflated` where the server `deflates` and says so; returns the bytes behind them. */
+function takeFrames(bytes, frames, deflates) {
   let rest = bytes;
   for (;;) {
     if (rest.length < 2) return rest;
     const [first, second] = rest;
-    if ((first & 0x70) !== 0 || (second & 0x80) !== 0) throw new Error(`a server sends no such frame: ${rest.toString('hex', 0, 20)}`);
+    const deflated = deflates && (first & 0x40) !== 0;
+    if ((first & (deflates ? 0x30 : 0x70)) !== 0 || (second & 0x80) !== 0) throw new Error(`a server sends no such frame: ${rest.toString('hex', 0, 20)}`);
     const width = { 126: 2, 127: 8 }[second] ?? 0;
     if (rest.length < 2 + width) return rest;
     const length = width === 0 ? second : width === 2 ? rest.readUInt16BE(2) : Number(rest.readBigUInt64BE(2));
     const end = 2 + width + length;
     if (rest.length < end) return rest;
-    frames.push({ fin: first >= 0x80, opcode: first & 0x0f, payload: rest.subarray(2 + width, end) });
+    const payload = rest.subarray(2 + width, end);
+    frames.push({ fin: first >= 0x80, opcode: first & 0x0f, payload, ...(deflated && { deflated }) });
     rest = rest.subarray(end);
   }
 }

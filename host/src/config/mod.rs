@@ -8,6 +8,7 @@
 mod api_key;
 mod budget;
 mod cluster;
+mod compression;
 mod doubts;
 mod environment;
 mod error;
@@ -34,6 +35,7 @@ use std::path::Path;
 pub use api_key::{ApiKey, KeyHash, KnownKey};
 pub use budget::Budget;
 pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
+pub use compression::Compression;
 pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
 pub use error::ConfigError;
 pub use listen::Listen;

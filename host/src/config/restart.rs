@@ -21,6 +21,7 @@ impl Config {
                     ping_timeout,
                     connect_timeout,
                     max_payload,
+                    per_message_deflate,
                     max_attachments,
                     send_buffer,
                     send_buffer_bytes,
@@ -134,6 +135,10 @@ impl Config {
                 *connect_timeout != new.socket.connect_timeout,
             ),
             ("socket.max_payload", *max_payload != new.socket.max_payload),
+            (
+                "socket.per_message_deflate",
+                *per_message_deflate != new.socket.per_message_deflate,
+            ),
             (
                 "socket.max_attachments",
                 *max_attachments != new.socket.max_attachments,

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::{
-    Access, CookieName, Durability, Listen, Network, Origin, RedisUrl, Secret, ServerAddress,
-    TokenHeader,
+    Access, Compression, CookieName, Durability, Listen, Network, Origin, RedisUrl, Secret,
+    ServerAddress, TokenHeader,
 };
 use crate::grant::{Grants, NAMES};
 use crate::units::{Rate, Size};
@@ -22,6 +22,9 @@ const SHIPPED: &str = include_str!("../../../mixlab.toml");
 
 /// A time with a unit, one or several: `1m 30s`.
 const DURATION: &str = r"([0-9][0-9.]*\s*[A-Za-zµ]+\s*)+";
+
+/// A number of bytes with a unit.
+const SIZE: &str = r"^\s*[0-9.]+\s*([KkMmGgTtPpEe][Ii]?)?[Bb]?\s*$";
 
 /// The name of a header or a cookie.
 const TOKEN: &str = r"^[A-Za-z0-9!#$%&'*+.^_`|~\-]{1,256}$";
@@ -237,6 +240,11 @@ written! {
     AlgorithmName = json!({ "enum": [
         "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512",
     ]});
+    Compression = json!({ "anyOf": [
+        { "type": "boolean" },
+        { "type": "integer", "minimum": 0, "maximum": 1_u64 << 40 },
+        text(SIZE),
+    ]});
     CookieName = text(TOKEN);
     Durability = json!({ "anyOf": [
         { "enum": ["commit", "memory"] },
@@ -253,6 +261,6 @@ written! {
     ServerAddress = text("^[Hh][Tt][Tt][Pp][Ss]?://[^@]+$");
     Size = json!({ "anyOf": [
         { "type": "integer", "minimum": 0, "maximum": 1_u64 << 40 },
-        text(r"^\s*[0-9.]+\s*([KkMmGgTtPpEe][Ii]?)?[Bb]?\s*$"),
+        text(SIZE),
     ]});
 }

@@ -9,7 +9,7 @@ use jsonwebtoken::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{ApiKey, Budget, CookieName, Network, Origin, Secret, TokenHeader};
+use super::{ApiKey, Budget, Compression, CookieName, Network, Origin, Secret, TokenHeader};
 pub use crate::access::Access;
 use crate::grant::Grants;
 use crate::http_client::{Destination, UrlPattern};
@@ -313,6 +313,8 @@ pub struct Socket {
     pub connect_timeout: Duration,
     /// The largest message from a client.
     pub max_payload: Size,
+    /// From which size on messages to and from websockets are compressed.
+    pub per_message_deflate: Compression,
     /// How many attachments an event may have, from clients and to them.
     pub max_attachments: usize,
     /// How many packets may wait for a client that reads slowly, at least 1.
@@ -354,6 +356,7 @@ impl Default for Socket {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             max_payload: Size::new(1_000_000),
+            per_message_deflate: Compression::OFF,
             max_attachments: 10,
             send_buffer: 16_384,
             send_buffer_bytes: Size::mib(16),

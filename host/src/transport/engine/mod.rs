@@ -23,4 +23,4 @@ pub(crate) use relay::Relay;
 pub(crate) use session::in_process::Sent;
 pub(crate) use session::{EndReason, Ended, Malformed, Receiver, Session};
 pub(crate) use sessions::{Door, Guest, Policy, Sessions, Task};
-pub(crate) use websocket::{accept, frame, wanted::is_wanted};
+pub(crate) use websocket::{accept, deflate::Forms, frame, wanted::is_wanted};

@@ -23,7 +23,10 @@ use super::{
     sessions::{Policy, Sessions, Task},
     sweep::Due,
     turn::Turn,
-    websocket::frame::{self, CloseCode},
+    websocket::{
+        deflate::Forms,
+        frame::{self, CloseCode},
+    },
 };
 use crate::{
     address::ClientAddress,
@@ -55,6 +58,8 @@ pub struct Session {
     life: AtomicCell<Life>,
     /// The connection of the websocket, once there is one.
     wire: OnceLock<Wire>,
+    /// Whether the client takes messages deflated, once it has a websocket.
+    deflates: AtomicBool,
     /// The task of the websocket.
     task: AtomicWaker,
     /// What goes out.
@@ -223,6 +228,7 @@ impl Session {
             transport: AtomicCell::new(Transport::Polling),
             life: AtomicCell::new(Life::Open),
             wire: OnceLock::new(),
+            deflates: AtomicBool::new(false),
             task: AtomicWaker::new(),
             inbox: OrderedMutex::default(),
             polls: Turn::default(),
@@ -263,12 +269,27 @@ impl Session {
             .ok();
     }
 
-    /// From now on packets travel over this websocket, those first that wait.
-    pub(crate) fn open_websocket(&self, wire: Wire) -> &Wire {
+    /// From now on packets travel over this websocket, those first that wait; deflated, if the client `deflates`.
+    pub(crate) fn open_websocket(&self, wire: Wire, deflates: bool) -> &Wire {
         let wire = self.wire.get_or_init(|| wire);
         self.transport.store(Transport::Websocket);
         self.outbox.open_websocket();
+        // Not before: no poll could read what is deflated.
+        self.deflates.store(deflates, Ordering::Release);
         wire
+    }
+
+    /// From how many bytes on the client takes messages deflated; none if it does not.
+    pub(crate) fn takes_deflated(&self) -> Option<usize> {
+        let threshold = self.policy().per_message_deflate?;
+        self.deflates.load(Ordering::Acquire).then_some(threshold)
+    }
+
+    /// Adds a packet to what goes out, in the form that the client takes. A volatile one is for clients that take it
+    /// now.
+    pub(crate) fn push(&self, packet: &Forms<'_>, is_volatile: bool) -> Pushed {
+        self.outbox
+            .push(packet.for_client(self.takes_deflated()), is_volatile)
     }
 
     /// Its websocket, once it has one.

@@ -54,6 +54,8 @@ pub struct Policy {
     pub capacity: Capacity,
     /// How much may wait from a client while it is let in, or its packet comes in parts.
     pub queue: Capacity,
+    /// From how many bytes on messages to websockets are deflated, where the client agrees; none: never.
+    pub per_message_deflate: Option<usize>,
     /// How many sessions there may be.
     pub max_sessions: usize,
     /// How many of them one address may have.
@@ -80,6 +82,7 @@ impl Policy {
                 packets: socket.queue,
                 bytes: socket.queue_bytes.as_usize(),
             },
+            per_message_deflate: socket.per_message_deflate.threshold(),
             max_sessions: socket.max_sessions(),
             max_sessions_per_address: socket.max_sessions_per_address(),
         }

@@ -491,7 +491,7 @@ mod tests {
         let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
         let session = sessions.begin(address, None).unwrap();
         let (client, tcp) = connected().await;
-        let wire = session.open_websocket(Wire::Plain(tcp));
+        let wire = session.open_websocket(Wire::Plain(tcp), false);
         let waiting = || sessions.sweep.waiting.load(Ordering::Relaxed);
         let before = waiting();
         let packet = Bytes::from(vec![0; 1 << 20]);

@@ -14,7 +14,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use futures_util::Stream as Answers;
 use serde::Serialize;
 use socketioxide_core::adapter::{BroadcastFlags, BroadcastOptions, CoreLocalAdapter};
@@ -37,7 +36,7 @@ use crate::{
     presence::Presence,
     recovery::{Common, Former, Journal, Log, NO_PLACE, Replay, Returning, Stream},
     transport::{
-        engine::{Ended, Pushed, Session},
+        engine::{Ended, Forms, Pushed, Session},
         key::{SessionKey, SocketKey},
     },
     user::UserId,
@@ -207,18 +206,15 @@ impl Adapter {
     ) -> Delivery {
         let encode = |place: Option<&str>| Packet::event(self.namespace(), event, message, place);
         let (Some(journal), Some(stream)) = (&self.journal, stream) else {
-            let pushed = session.outbox.push(encode(None).frames(), volatile);
+            let pushed = session.push(&encode(None).forms(), volatile);
             return self.finish(event, pushed, session);
         };
         let push = |here: SessionKey, packet: &Packet| {
             if here == socket.session {
-                return (session.outbox.push(packet.frames(), volatile), None);
+                return (session.push(&packet.forms(), volatile), None);
             }
             match self.member(here) {
-                Some(session) => (
-                    session.outbox.push(packet.frames(), volatile),
-                    Some(session),
-                ),
+                Some(session) => (session.push(&packet.forms(), volatile), Some(session)),
                 None => (Pushed::Closed, None),
             }
         };
@@ -269,9 +265,10 @@ impl Adapter {
         volatile: bool,
         unlock: impl FnOnce(),
     ) -> Delivery {
+        let forms = packet.forms();
         let pushed: Vec<_> = recipients
             .iter()
-            .map(|(_, session)| session.outbox.push(packet.frames(), volatile))
+            .map(|(_, session)| session.push(&forms, volatile))
             .collect();
         unlock();
         let sessions = recipients.iter().map(|(_, session)| session);
@@ -336,8 +333,9 @@ impl Adapter {
         let asked = recipients.iter().map(|(socket, _)| *socket).collect();
         let (id, answers) = self.asks.open(asked, timeout);
         let packet = Packet::question(self.namespace(), id, event, message);
+        let forms = packet.forms();
         for (_, session) in &recipients {
-            let pushed = session.outbox.push(packet.frames(), false);
+            let pushed = session.push(&forms, false);
             self.finish(event, pushed, session);
         }
         answers
@@ -406,7 +404,7 @@ impl Adapter {
     /// Answers an event that asked for an ack.
     pub fn ack(&self, session: &Arc<Session>, id: i64, message: Message) {
         let packet = Packet::ack(self.namespace(), id, message);
-        let pushed = session.outbox.push(packet.frames(), false);
+        let pushed = session.push(&packet.forms(), false);
         self.finish("(ack)", pushed, session);
     }
 
@@ -584,7 +582,7 @@ impl Adapter {
         // One packet to the outbox: the log bounds how large they are, so their number does not matter.
         let send = |packets: &[Packet]| {
             let frames: Vec<&[u8]> = packets.iter().map(|packet| &packet.frames()[..]).collect();
-            let pushed = session.outbox.push(&Bytes::from(frames.concat()), false);
+            let pushed = session.push(&Forms::new(&frames.concat().into()), false);
             matches!(pushed, Pushed::Taken | Pushed::Waiting)
         };
         let leave = || self.local.del(socket.session, vec![CATCHING_UP.to_owned()]);

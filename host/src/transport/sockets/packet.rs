@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 
 use crate::{
     message::{Message, push_event},
-    transport::engine::frame,
+    transport::engine::{Forms, frame},
 };
 
 /// What makes an Engine.IO message of a Socket.IO packet.
@@ -110,6 +110,11 @@ impl Packet {
     /// As WebSocket frames.
     pub fn frames(&self) -> &Bytes {
         &self.0
+    }
+
+    /// The forms in which clients take it.
+    pub(crate) fn forms(&self) -> Forms<'_> {
+        Forms::new(&self.0)
     }
 
     /// The JSON array of its arguments.

@@ -12,13 +12,13 @@ use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use tungstenite::handshake::derive_accept_key;
 
-use super::{WebSocket, upgrade};
+use super::{WebSocket, extensions, upgrade};
 use crate::transport::{
     engine::{
         origin::Origin,
         refusal::{Refusal, WEBSOCKET_VERSION},
         session::{EndReason, Session},
-        sessions::Sessions,
+        sessions::{Policy, Sessions},
     },
     net,
 };
@@ -32,6 +32,8 @@ pub(crate) struct Accepted {
     pub io: net::Stream,
     /// What the client sent right behind its request.
     pub read: Bytes,
+    /// Whether messages may be deflated, in both directions.
+    pub deflates: bool,
 }
 
 /// Begins a session.
@@ -40,16 +42,18 @@ pub(crate) fn open(
     origin: Origin,
     request: Request,
 ) -> Result<Response, Refusal> {
-    let (response, connection) = answer(request)?;
+    let deflate = extension(&request, &sessions.policy)?;
+    let (mut response, connection) = answer(request)?;
+    let deflates = agree(&mut response, deflate);
     let session = sessions.begin(origin.address, origin.handshake)?;
     // Ends with the handshake: the websocket has a task of its own, which is smaller.
     tokio::spawn(async move {
-        let Some(Accepted { io, read }) = accepted(connection).await else {
+        let Some(Accepted { io, read, .. }) = accepted(connection, deflates).await else {
             session.end_here(EndReason::TransportClose);
             return;
         };
         let (wire, place) = io.into_parts();
-        session.open_websocket(wire);
+        session.open_websocket(wire, deflates);
         session.send(&session.greeting());
         tokio::spawn(WebSocket::new(session, &read, place));
     });
@@ -58,10 +62,12 @@ pub(crate) fn open(
 
 /// Moves a session from polling to a websocket.
 pub(crate) fn upgrade(session: Arc<Session>, request: Request) -> Result<Response, Refusal> {
-    let (response, connection) = answer(request)?;
+    let deflate = extension(&request, session.policy())?;
+    let (mut response, connection) = answer(request)?;
+    let deflates = agree(&mut response, deflate);
     // Ends with the upgrade, which has a deadline.
     tokio::spawn(async move {
-        if let Some(accepted) = accepted(connection).await
+        if let Some(accepted) = accepted(connection, deflates).await
             && let Some(websocket) = upgrade::run(session, accepted).await
         {
             tokio::spawn(websocket);
@@ -72,7 +78,7 @@ pub(crate) fn upgrade(session: Arc<Session>, request: Request) -> Result<Respons
 
 /// The connection, once the answer to the handshake has been sent; none if it ended before. Taken
 /// out of what hyper has wrapped it in, with its buffers, which would last as long.
-async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
+async fn accepted(connection: OnUpgrade, deflates: bool) -> Option<Accepted> {
     let parts = connection.await.ok()?.downcast::<TokioIo<net::Stream>>();
     let Parts { io, read_buf, .. } = parts
         .inspect_err(|_| tracing::error!("not our listener"))
@@ -82,7 +88,23 @@ async fn accepted(connection: OnUpgrade) -> Option<Accepted> {
         unread if unread.is_empty() => read_buf,
         unread => [read_buf, unread].concat().into(),
     };
-    Some(Accepted { io, read })
+    Some(Accepted { io, read, deflates })
+}
+
+/// What the client is answered that offers to deflate messages, where that is switched on.
+fn extension(request: &Request, policy: &Policy) -> Result<Option<HeaderValue>, Refusal> {
+    match policy.per_message_deflate {
+        Some(_) => extensions::deflate(request.headers()),
+        None => Ok(None),
+    }
+}
+
+/// Adds it to the answer; returns whether messages may be deflated.
+fn agree(response: &mut Response, extension: Option<HeaderValue>) -> bool {
+    let extension = extension.map(|agreed| (header::SEC_WEBSOCKET_EXTENSIONS, agreed));
+    let deflates = extension.is_some();
+    response.headers_mut().extend(extension);
+    deflates
 }
 
 /// Checks the handshake and answers it; the connection is there once the response has been sent.

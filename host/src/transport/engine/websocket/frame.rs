@@ -24,6 +24,9 @@ pub(crate) const PONG: OpCode = OpCode::Control(Control::Pong);
 /// The last frame of either side.
 pub(crate) const CLOSE: OpCode = OpCode::Control(Control::Close);
 
+/// The bit of a frame's first byte that marks a message as deflated (RFC 7692, section 6).
+const RSV1: u8 = 0x40;
+
 /// The most that a header takes without a mask, in bytes.
 pub(crate) const MAX_HEADER: usize = 10;
 
@@ -35,6 +38,13 @@ pub(crate) fn push(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
     let (header, size) = header(opcode, payload.len());
     out.extend_from_slice(&header[..size]);
     out.extend_from_slice(payload);
+}
+
+/// Appends a frame whose payload is deflated.
+pub(crate) fn push_deflated(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8]) {
+    let start = out.len();
+    push(out, opcode, payload);
+    out[start] |= RSV1;
 }
 
 /// One frame.

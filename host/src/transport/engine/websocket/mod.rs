@@ -2,6 +2,8 @@
 //! take at once, and keeps no buffer while nothing happens.
 
 pub(crate) mod accept;
+pub(crate) mod deflate;
+mod extensions;
 pub(crate) mod frame;
 mod reader;
 pub(super) mod upgrade;
@@ -63,9 +65,10 @@ impl WebSocket {
     /// The task of a session that has got its websocket. `held` has been read already.
     fn new(session: Arc<Session>, held: &[u8], place: Place) -> Self {
         let max_message = session.policy().max_payload;
+        let inflates = session.takes_deflated().is_some();
         Self {
             session,
-            reader: Reader::new(max_message, held),
+            reader: Reader::new(max_message, inflates, held),
             state: State::Open,
             _place: place,
         }

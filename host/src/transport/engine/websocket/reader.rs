@@ -5,8 +5,11 @@ mod tests;
 
 use std::io::Cursor;
 
-use super::frame::{
-    CLOSE, CloseCode, Control, Data, FrameHeader, MAX_CONTROL, OpCode, PING, PONG, TEXT, unmask,
+use super::{
+    deflate::{Unreadable, inflate},
+    frame::{
+        CLOSE, CloseCode, Control, Data, FrameHeader, MAX_CONTROL, OpCode, PING, PONG, TEXT, unmask,
+    },
 };
 use crate::transport::engine::session::EndReason;
 
@@ -35,6 +38,8 @@ pub(super) enum Stop {
 pub(super) struct Reader {
     /// The largest message, in bytes.
     max_message: usize,
+    /// Whether messages may be deflated.
+    inflates: bool,
     /// A frame whose end is missing.
     held: Vec<u8>,
     /// They came with the handshake.
@@ -45,15 +50,17 @@ pub(super) struct Reader {
 
 struct Fragments {
     is_text: bool,
+    is_deflated: bool,
     bytes: Vec<u8>,
 }
 
 impl Reader {
-    /// A reader of messages up to so many bytes. `held` has been read already. It is copied: as long as
-    /// the websocket lives, a buffer without content would be kept, too.
-    pub(super) fn new(max_message: usize, held: &[u8]) -> Self {
+    /// A reader of messages up to so many bytes, which may be deflated if it `inflates`. `held` has been read
+    /// already. It is copied: as long as the websocket lives, a buffer without content would be kept, too.
+    pub(super) fn new(max_message: usize, inflates: bool, held: &[u8]) -> Self {
         Self {
             max_message,
+            inflates,
             is_unseen: !held.is_empty(),
             held: held.to_vec(),
             message: None,
@@ -143,7 +150,10 @@ impl Reader {
     /// Checks what can be known of a frame before its payload is there; returns its mask.
     fn check(&self, header: &FrameHeader, length: u64) -> Result<[u8; 4], Stop> {
         let mask = header.mask.ok_or_else(protocol_error)?;
-        if header.rsv1 || header.rsv2 || header.rsv3 {
+        // Only the first frame of a message says whether that is deflated.
+        let begins = matches!(header.opcode, OpCode::Data(Data::Text | Data::Binary));
+        let is_marked = header.rsv1 && !(self.inflates && begins);
+        if is_marked || header.rsv2 || header.rsv3 {
             return Err(protocol_error());
         }
         match header.opcode {
@@ -193,18 +203,44 @@ impl Reader {
                 let Some(message) = self.message.take() else {
                     return Err(protocol_error());
                 };
-                return hand_over(message.is_text, &message.bytes, messages);
+                let Fragments {
+                    is_text,
+                    is_deflated,
+                    bytes,
+                } = &*message;
+                return self.hand_over(*is_text, *is_deflated, bytes, messages);
             }
             opcode => opcode == TEXT,
         };
         if header.is_final {
-            return hand_over(is_text, payload, messages);
+            return self.hand_over(is_text, header.rsv1, payload, messages);
         }
         self.message = Some(Box::new(Fragments {
             is_text,
+            is_deflated: header.rsv1,
             bytes: payload.to_vec(),
         }));
         Ok(())
+    }
+
+    fn hand_over(
+        &self,
+        is_text: bool,
+        is_deflated: bool,
+        bytes: &[u8],
+        messages: &mut impl Messages,
+    ) -> Result<(), Stop> {
+        if !is_deflated {
+            return hand_over(is_text, bytes, messages);
+        }
+        let inflated = inflate(bytes, self.max_message);
+        let inflated = inflated.map_err(|unreadable| {
+            Stop::Violation(match unreadable {
+                Unreadable::Corrupt => CloseCode::Invalid,
+                Unreadable::TooLarge => CloseCode::Size,
+            })
+        })?;
+        hand_over(is_text, &inflated, messages)
     }
 }
 

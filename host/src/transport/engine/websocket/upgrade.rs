@@ -43,7 +43,7 @@ const READ_AT_ONCE: usize = 512;
 pub(crate) async fn run(session: Arc<Session>, accepted: Accepted) -> Option<WebSocket> {
     let mut probe = Probe {
         io: accepted.io,
-        reader: Reader::new(MAX_MESSAGE, &accepted.read),
+        reader: Reader::new(MAX_MESSAGE, accepted.deflates, &accepted.read),
         messages: VecDeque::new(),
     };
     if !session.begin_upgrade() {
@@ -59,7 +59,7 @@ pub(crate) async fn run(session: Arc<Session>, accepted: Accepted) -> Option<Web
     }
     let Probe { io, reader, .. } = probe;
     let (wire, place) = io.into_parts();
-    session.open_websocket(wire);
+    session.open_websocket(wire, accepted.deflates);
     session.flush();
     Some(WebSocket::new(session, reader.held(), place))
 }

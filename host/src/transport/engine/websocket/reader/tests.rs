@@ -70,7 +70,7 @@ fn ours(parts: &[&[u8]], is_held: bool) -> Outcome {
         true => parts.next().copied().unwrap_or_default(),
         false => &[],
     };
-    let mut reader = Reader::new(MAX_MESSAGE, held);
+    let mut reader = Reader::new(MAX_MESSAGE, false, held);
     assert_eq!(reader.has_unseen(), !held.is_empty());
     let first: &[u8] = &[];
     for part in std::iter::once(&first).chain(parts) {
@@ -324,5 +324,87 @@ fn the_known_differences_are_those() {
         let (ours, theirs) = (ours(&[&bytes], false), tungstenites(&bytes));
         assert_eq!((ours.stop, theirs.stop), (our, their), "{name}");
         assert!(is_as_tungstenite(&ours, &bytes), "{name}");
+    }
+}
+
+/// A masked frame with these bits before its opcode.
+fn masked(bits: u8, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u16;
+    let mut frame = vec![bits | u8::from(opcode), 0xfe];
+    frame.extend_from_slice(&length.to_be_bytes());
+    // A mask of zeros.
+    frame.extend_from_slice(&[0; 4]);
+    frame.extend_from_slice(payload);
+    frame
+}
+
+#[test]
+fn deflated_messages_are_read_where_they_are_agreed_on() {
+    use crate::transport::engine::websocket::{deflate::deflate, frame::BINARY};
+
+    const FIN: u8 = 0x80;
+    const RSV1: u8 = 0x40;
+    let more = OpCode::Data(Data::Continue);
+    let text = |text: &str| vec![Told::Text(text.to_owned())];
+    let long = "x".repeat(MAX_MESSAGE);
+    let (hello, whole) = (deflate(b"hello"), deflate(long.as_bytes()));
+    let (first, rest) = hello.split_at(3);
+    let too_long = deflate("x".repeat(MAX_MESSAGE + 1).as_bytes());
+    let violation = |code| Some(Stop::Violation(code));
+    for (frames, told, stop) in [
+        (masked(FIN | RSV1, TEXT, &hello), text("hello"), None),
+        (masked(FIN, TEXT, b"plain"), text("plain"), None),
+        (masked(FIN | RSV1, TEXT, &whole), text(&long), None),
+        (
+            [masked(RSV1, TEXT, first), masked(FIN, more, rest)].concat(),
+            text("hello"),
+            None,
+        ),
+        (
+            masked(FIN | RSV1, BINARY, &[0]),
+            vec![Told::Binary(Vec::new())],
+            None,
+        ),
+        (
+            masked(FIN | RSV1, TEXT, &too_long),
+            vec![],
+            violation(CloseCode::Size),
+        ),
+        (
+            masked(FIN | RSV1, TEXT, b"\xff\xff"),
+            vec![],
+            violation(CloseCode::Invalid),
+        ),
+        (
+            masked(FIN | RSV1, TEXT, &deflate(b"\xff")),
+            vec![],
+            violation(CloseCode::Invalid),
+        ),
+        (
+            [masked(RSV1, TEXT, first), masked(FIN | RSV1, more, rest)].concat(),
+            vec![],
+            violation(CloseCode::Protocol),
+        ),
+        (
+            masked(FIN | 0x20, TEXT, &hello),
+            vec![],
+            violation(CloseCode::Protocol),
+        ),
+        (
+            vec![FIN | RSV1 | 0x9, 0x80, 0, 0, 0, 0],
+            vec![],
+            violation(CloseCode::Protocol),
+        ),
+    ] {
+        let mut taken = Vec::new();
+        let mut reader = Reader::new(MAX_MESSAGE, true, &[]);
+        let stopped = reader.take(&mut frames.clone(), &mut taken).err();
+        assert_eq!((taken, stopped), (told, stop), "{frames:x?}");
+        let mut reader = Reader::new(MAX_MESSAGE, false, &[]);
+        let stopped = reader
+            .take(&mut frames.clone(), &mut Vec::<Told>::new())
+            .err();
+        let is_marked = frames[0] & 0x70 != 0;
+        assert_eq!(stopped, is_marked.then(protocol_error), "{frames:x?}");
     }
 }
