@@ -150,7 +150,7 @@ test('a broadcast reaches those that agreed and those that did not', async (t) =
   const all = [agreed, without, polls, other];
   const before = bytesRead(agreed);
   for (const socket of all) await ask(socket, 'join', 'deflated');
-  const body = { room: 'deflated', event: 'told', data: LONG };
+  const body = { rooms: ['deflated'], event: 'told', arguments: [LONG] };
   assert.equal((await server.api('POST', '/api/v1/emit', body)).body.delivered, 4);
   for (const socket of all) assert.deepEqual(await nextEvent(socket, 'told'), [LONG]);
   assert.ok(bytesRead(agreed) - before < 5_000);
@@ -161,7 +161,7 @@ test('who comes back gets what was missed, deflated or not', async (t) => {
   const server = await startServer(t, { config: CONFIG, recovery: true, plugins: [CONFORMANCE] });
   const socket = await connect(t, server, { reconnection: true, reconnectionDelay: 10 });
   await ask(socket, 'join', 'missed');
-  const told = async (data) => server.api('POST', '/api/v1/emit', { room: 'missed', event: 'told', data });
+  const told = async (data) => server.api('POST', '/api/v1/emit', { rooms: ['missed'], event: 'told', arguments: [data] });
   await told('first');
   await nextEvent(socket, 'told');
   socket.io.engine.transport.ws.terminate();

@@ -5,6 +5,7 @@
 //! what it means. Whatever is wrong on the way is a `problem` with the key it is about; the
 //! first in the file becomes the `ConfigError`.
 
+mod affinity;
 mod api_key;
 mod budget;
 mod cluster;
@@ -26,12 +27,14 @@ mod secret;
 mod sections;
 mod shutdown;
 mod tls;
+mod transports;
 
 use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use affinity::AffinityCookie;
 pub use api_key::{ApiKey, KeyHash, KnownKey};
 pub use budget::Budget;
 pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
@@ -53,6 +56,7 @@ pub use sections::{
 };
 pub use shutdown::Shutdown;
 pub use tls::{Certificate, Tls, TlsVersion};
+pub use transports::AllowedTransports;
 
 use environment::Environment;
 use file::ConfigFile;

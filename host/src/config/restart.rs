@@ -21,6 +21,9 @@ impl Config {
                     ping_timeout,
                     connect_timeout,
                     max_payload,
+                    allowed_transports,
+                    cookie,
+                    http_compression,
                     per_message_deflate,
                     max_attachments,
                     send_buffer,
@@ -135,6 +138,15 @@ impl Config {
                 *connect_timeout != new.socket.connect_timeout,
             ),
             ("socket.max_payload", *max_payload != new.socket.max_payload),
+            (
+                "socket.allowed_transports",
+                *allowed_transports != new.socket.allowed_transports,
+            ),
+            ("socket.cookie", *cookie != new.socket.cookie),
+            (
+                "socket.http_compression",
+                *http_compression != new.socket.http_compression,
+            ),
             (
                 "socket.per_message_deflate",
                 *per_message_deflate != new.socket.per_message_deflate,

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::{
-    Access, Compression, CookieName, Durability, Listen, Network, Origin, RedisUrl, Secret,
-    ServerAddress, TokenHeader,
+    Access, AffinityCookie, AllowedTransports, Compression, CookieName, Durability, Listen,
+    Network, Origin, RedisUrl, Secret, ServerAddress, TokenHeader,
 };
 use crate::grant::{Grants, NAMES};
 use crate::units::{Rate, Size};
@@ -237,6 +237,28 @@ written! {
         { "enum": ["anyone", "authenticated"] },
         { "type": "array", "items": { "type": "string" }, "minItems": 1 },
     ]});
+    AffinityCookie = json!({ "anyOf": [
+        text(TOKEN),
+        {
+            "type": "object",
+            "properties": {
+                "name": text(TOKEN),
+                "max_age": text(&format!(r"^\s*{DURATION}$")),
+                "domain": { "type": "string" },
+                "path": { "type": "string" },
+                "http_only": { "type": "boolean" },
+                "secure": { "type": "boolean" },
+                "same_site": { "enum": ["strict", "lax", "none"] },
+            },
+            "required": ["name"],
+            "additionalProperties": false,
+        },
+    ]});
+    AllowedTransports = json!({
+        "type": "array",
+        "items": { "enum": ["polling", "websocket"] },
+        "minItems": 1,
+    });
     AlgorithmName = json!({ "enum": [
         "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256", "HS384", "HS512",
     ]});

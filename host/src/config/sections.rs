@@ -9,7 +9,10 @@ use jsonwebtoken::Algorithm;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error};
 
-use super::{ApiKey, Budget, Compression, CookieName, Network, Origin, Secret, TokenHeader};
+use super::{
+    AffinityCookie, AllowedTransports, ApiKey, Budget, Compression, CookieName, Network, Origin,
+    Secret, TokenHeader,
+};
 pub use crate::access::Access;
 use crate::grant::Grants;
 use crate::http_client::{Destination, UrlPattern};
@@ -313,6 +316,12 @@ pub struct Socket {
     pub connect_timeout: Duration,
     /// The largest message from a client.
     pub max_payload: Size,
+    /// Over which transports clients may come.
+    pub allowed_transports: AllowedTransports,
+    /// What a balancer that is sticky may know a client that polls by.
+    pub cookie: Option<AffinityCookie>,
+    /// From which size on answers to polls are compressed.
+    pub http_compression: Compression,
     /// From which size on messages to and from websockets are compressed.
     pub per_message_deflate: Compression,
     /// How many attachments an event may have, from clients and to them.
@@ -356,6 +365,9 @@ impl Default for Socket {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             max_payload: Size::new(1_000_000),
+            allowed_transports: AllowedTransports::default(),
+            cookie: None,
+            http_compression: Compression::OFF,
             per_message_deflate: Compression::OFF,
             max_attachments: 10,
             send_buffer: 16_384,

@@ -17,14 +17,17 @@ use hyper::{
 };
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use parking_lot::Mutex;
-use socketioxide::{ParserConfig, SocketIo, service::SocketIoService, socket::Sid};
+use socketioxide::{ParserConfig, SocketIo, TransportType, service::SocketIoService, socket::Sid};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     runtime::Handle,
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::{config, transport::Refusal};
+use crate::{
+    config::{self, AllowedTransports},
+    transport::Refusal,
+};
 
 /// The packet by which a client that polls ends its session.
 const CLOSE: &str = "1";
@@ -47,7 +50,16 @@ impl Carrier {
         let parser = ParserConfig::common()
             .max_incoming_binaries(config.max_attachments)
             .max_incoming_binary_buf_size(config.queue_bytes.as_usize());
+        // The same, as often as it takes to have two.
+        let transports = match config.allowed_transports {
+            AllowedTransports {
+                websocket: false, ..
+            } => [TransportType::Polling; 2],
+            AllowedTransports { polling: false, .. } => [TransportType::Websocket; 2],
+            AllowedTransports { .. } => [TransportType::Polling, TransportType::Websocket],
+        };
         let (service, io) = SocketIo::builder()
+            .transports(transports)
             .req_path(path.to_owned())
             .ping_interval(config.ping_interval)
             .ping_timeout(config.ping_timeout)

@@ -60,6 +60,9 @@ impl Front {
     /// In the order of the checks at the plugins' endpoint.
     async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         let query = Query::of(request.uri());
+        if !self.sessions.policy.transports.allow(query.transport) {
+            return Err(Refusal::UnknownTransport);
+        }
         let is_websocket = query.transport == Some("websocket");
         if is_websocket && !is_wanted(request.headers()) {
             return Err(Refusal::BadRequest);

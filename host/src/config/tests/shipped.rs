@@ -135,6 +135,7 @@ fn commented_out_keys_are_the_defaults() {
     config.cors.check_origins = false;
     assert!(config.auth.header.take().is_some());
     assert!(config.runtime.cache.take().is_some());
+    assert!(config.socket.cookie.take().is_some());
     assert!(config.socket.max_sessions.take().is_some());
     assert!(config.socket.max_sessions_per_address.take().is_some());
     assert!(config.socket.max_connections_per_address.take().is_some());

@@ -7,7 +7,7 @@ use axum::{
     Router,
     extract::{Request, State},
     handler::Handler,
-    http::{Method, Uri},
+    http::{Method, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -82,11 +82,10 @@ fn answered(answer: Result<Response, Refusal>) -> Response {
 /// code.
 async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, Refusal> {
     let query = Query::of(request.uri());
-    let is_websocket = match query.transport {
-        Some("websocket") => true,
-        Some("polling") => false,
-        _ => return Err(Refusal::UnknownTransport),
-    };
+    if !sessions.policy.transports.allow(query.transport) {
+        return Err(Refusal::UnknownTransport);
+    }
+    let is_websocket = query.transport == Some("websocket");
     let wants_upgrade = wanted::is_wanted(request.headers());
     if let Some(id) = query.session {
         if let Some(relay) = sessions.relay()
@@ -99,7 +98,8 @@ async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, R
             (true, _) if wants_upgrade => accept::upgrade(session, request),
             (false, _) if session.transport() == Transport::Websocket => Err(Refusal::BadRequest),
             (false, &Method::GET) => {
-                let poll = async { answered(polling::poll(session).await) };
+                let coding = polling::coding(session.policy(), request.headers());
+                let poll = async move { answered(polling::poll(session, coding).await) };
                 Ok(Deferral::answer(request, poll).await)
             }
             (false, &Method::POST) => polling::post(session, request).await,
@@ -120,6 +120,12 @@ async fn answer(sessions: Arc<Sessions>, request: Request) -> Result<Response, R
         accept::open(sessions, origin, request)
     } else {
         let session = sessions.begin(origin.address, origin.handshake)?;
-        Ok(polling::response(session.greeting().into()))
+        let mut response = polling::response(session.greeting().into());
+        // As in Node, not over a websocket: that has no further request for a balancer.
+        let cookie = sessions.policy.cookie.as_ref();
+        let cookie = cookie.map(|cookie| cookie.header(&sessions.id_of(session.id)));
+        let cookie = cookie.map(|cookie| (header::SET_COOKIE, cookie));
+        response.headers_mut().extend(cookie);
+        Ok(response)
     }
 }

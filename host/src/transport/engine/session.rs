@@ -353,8 +353,8 @@ impl Session {
         let greeting = Greeting {
             sid: self.sessions.id_of(self.id),
             upgrades: match self.transport() {
-                Transport::Polling => &["websocket"],
-                Transport::Upgrading | Transport::Websocket => &[],
+                Transport::Polling if policy.transports.websocket => &["websocket"],
+                Transport::Polling | Transport::Upgrading | Transport::Websocket => &[],
             },
             ping_interval: policy.ping_interval.as_millis() as u64,
             ping_timeout: policy.ping_timeout.as_millis() as u64,

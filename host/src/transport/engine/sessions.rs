@@ -54,6 +54,12 @@ pub struct Policy {
     pub capacity: Capacity,
     /// How much may wait from a client while it is let in, or its packet comes in parts.
     pub queue: Capacity,
+    /// Over which transports clients may come.
+    pub transports: config::AllowedTransports,
+    /// What a balancer knows a client that polls by; none: that is nobody's business.
+    pub cookie: Option<config::AffinityCookie>,
+    /// From how many bytes on answers to polls are compressed; none: never.
+    pub http_compression: Option<usize>,
     /// From how many bytes on messages to websockets are deflated, where the client agrees; none: never.
     pub per_message_deflate: Option<usize>,
     /// How many sessions there may be.
@@ -82,6 +88,9 @@ impl Policy {
                 packets: socket.queue,
                 bytes: socket.queue_bytes.as_usize(),
             },
+            transports: socket.allowed_transports,
+            cookie: socket.cookie.clone(),
+            http_compression: socket.http_compression.threshold(),
             per_message_deflate: socket.per_message_deflate.threshold(),
             max_sessions: socket.max_sessions(),
             max_sessions_per_address: socket.max_sessions_per_address(),

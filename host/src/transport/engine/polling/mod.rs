@@ -1,12 +1,13 @@
 //! Long polling: a GET waits for packets, a POST brings some.
 
+mod compression;
 pub(super) mod payload;
 
 use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use axum::{
     extract::Request,
-    http::{HeaderValue, header},
+    http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -15,17 +16,27 @@ use futures_util::StreamExt;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::task::yield_now;
 
+use self::compression::Coding;
 use super::{
     outbox::Polled,
     refusal::Refusal,
     session::{EndReason, Session, Transport},
+    sessions::Policy,
 };
 
 /// So many packets of one body are handled before others get their turn.
 const PACKETS_IN_A_ROW: usize = 64;
 
-/// Waits for packets.
-pub(super) async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
+/// How the client wants large answers compressed, where that is switched on.
+pub(super) fn coding(policy: &Policy, headers: &HeaderMap) -> Option<Coding> {
+    policy.http_compression.and_then(|_| Coding::of(headers))
+}
+
+/// Waits for packets, which come back in this coding if they are many bytes.
+pub(super) async fn poll(
+    session: Arc<Session>,
+    coding: Option<Coding>,
+) -> Result<Response, Refusal> {
     // The client cannot have two open: it does not know which of them is answered first.
     let Some(_poll) = session.polls.begin() else {
         session.end_here(EndReason::TransportError);
@@ -53,7 +64,16 @@ pub(super) async fn poll(session: Arc<Session>) -> Result<Response, Refusal> {
     if session.outbox.is_done() {
         session.end_here(EndReason::TransportClose);
     }
-    polled.map(response)
+    let threshold = session.policy().http_compression;
+    polled.map(|packets| match (coding, threshold) {
+        (Some(coding), Some(threshold)) if packets.len() >= threshold => {
+            let mut response = response(coding.encode(&packets));
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_ENCODING, coding.header());
+            response
+        }
+        _ => response(packets),
+    })
 }
 
 /// Takes packets from the client.
