@@ -46,6 +46,7 @@ mod listing;
 mod memory;
 mod message;
 mod metrics;
+mod msgpack;
 mod namespace;
 pub mod native;
 mod ordered_lock;

@@ -21,7 +21,6 @@ mod asking;
 mod emitters;
 mod ends;
 mod link;
-mod msgpack;
 mod passed_on;
 mod servers;
 mod sessions;

@@ -17,8 +17,9 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{EntryId, ends, link::Link, msgpack, trust::signing::Signing};
+use super::{EntryId, ends, link::Link, trust::signing::Signing};
 use crate::{
+    msgpack,
     recovery::{Carried, Own, OwnEvent, Visit},
     transport::SessionKey,
 };

@@ -21,6 +21,7 @@ impl Config {
                     ping_timeout,
                     connect_timeout,
                     max_payload,
+                    parser,
                     allowed_transports,
                     cookie,
                     http_compression,
@@ -138,6 +139,7 @@ impl Config {
                 *connect_timeout != new.socket.connect_timeout,
             ),
             ("socket.max_payload", *max_payload != new.socket.max_payload),
+            ("socket.parser", *parser != new.socket.parser),
             (
                 "socket.allowed_transports",
                 *allowed_transports != new.socket.allowed_transports,

@@ -12,7 +12,7 @@ use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::{
     Access, AffinityCookie, AllowedTransports, Compression, CookieName, Durability, Listen,
-    Network, Origin, RedisUrl, Secret, ServerAddress, TokenHeader,
+    Network, Origin, Parser, RedisUrl, Secret, ServerAddress, TokenHeader,
 };
 use crate::grant::{Grants, NAMES};
 use crate::units::{Rate, Size};
@@ -276,6 +276,7 @@ written! {
     Listen = text("^.+:[0-9]+$");
     Network = text("^[0-9A-Fa-f:.]+(/[0-9]+)?$");
     Origin = text(r"^[A-Za-z][A-Za-z0-9+.\-]*://[^/?#*@]+$");
+    Parser = json!({ "enum": ["json", "msgpack"] });
     Rate = text(&format!(r"^\s*\+?[0-9]+\s*/\s*{DURATION}$"));
     RedisUrl = text("^[a-z+]+:.+$");
     Secret = json!({ "type": "string" });

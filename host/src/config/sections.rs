@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de::Error};
 
 use super::{
     AffinityCookie, AllowedTransports, ApiKey, Budget, Compression, CookieName, Network, Origin,
-    Secret, TokenHeader,
+    Parser, Secret, TokenHeader,
 };
 pub use crate::access::Access;
 use crate::grant::Grants;
@@ -316,6 +316,8 @@ pub struct Socket {
     pub connect_timeout: Duration,
     /// The largest message from a client.
     pub max_payload: Size,
+    /// How packets are written, for all clients.
+    pub parser: Parser,
     /// Over which transports clients may come.
     pub allowed_transports: AllowedTransports,
     /// What a balancer that is sticky may know a client that polls by.
@@ -365,6 +367,7 @@ impl Default for Socket {
             ping_timeout: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(45),
             max_payload: Size::new(1_000_000),
+            parser: Parser::default(),
             allowed_transports: AllowedTransports::default(),
             cookie: None,
             http_compression: Compression::OFF,

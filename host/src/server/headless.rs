@@ -73,6 +73,10 @@ impl Headless {
             http,
             witness,
         } = outside;
+        // Its clients are in this process, and read text.
+        let mut config = config.clone();
+        config.socket.parser = config::Parser::Json;
+        let config = &config;
         let around = Around {
             engine,
             store: Store::new(config::Store {

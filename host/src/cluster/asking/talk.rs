@@ -8,13 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json, value::RawValue};
 
 use super::described::Described;
-use crate::cluster::{
-    msgpack::{self, Unpacked},
-    stream::entry::{Options, Packet, Unreadable, event_array, kind, not_understood},
+use crate::cluster::stream::entry::{
+    Options, Packet, Unreadable, event_array, kind, not_understood,
 };
 use crate::{
     listing::{Page, Part},
     message::{Arguments, Message},
+    msgpack::{self, Unpacked},
     transport::Selection,
 };
 

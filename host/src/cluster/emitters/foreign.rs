@@ -8,11 +8,11 @@ use serde_json::{Value, value::RawValue};
 
 use crate::cluster::{
     Change, Entry,
-    msgpack::{self, Unpacked},
     stream::entry::{Options, Packet, Room, Unreadable, not_understood},
 };
 use crate::{
     message::{Arguments, Message},
+    msgpack::{self, Unpacked},
     namespace::MAIN_NAMESPACE,
     transport::Selection,
 };

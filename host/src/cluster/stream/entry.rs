@@ -13,11 +13,11 @@ use crate::cluster::{
     asking::elders::{Beat, Elder},
     asking::talk::{Talk, Way},
     emitters::inbound::parse_tag,
-    msgpack::{self, Unpacked},
 };
 use crate::{
     history::Kept,
     message::{Message, push_event, split_event},
+    msgpack::{self, Unpacked},
     presence::{self, News},
     transport::Selection,
 };

@@ -158,8 +158,8 @@ fn split(packed: &[u8]) -> Option<(Vec<u8>, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::msgpack;
     use crate::config::Secret;
+    use crate::msgpack;
 
     fn signing(secret: Option<&str>, unsigned: Unsigned) -> Signing {
         Signing::new(&config::Cluster {

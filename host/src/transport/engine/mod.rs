@@ -1,8 +1,10 @@
 //! Engine.IO v4: sessions over long-polling and websockets.
 
+mod forms;
 mod front;
 mod handshake;
 mod inbox;
+mod msgpack;
 mod origin;
 mod outbox;
 mod polling;
@@ -14,6 +16,7 @@ mod sweep;
 mod turn;
 mod websocket;
 
+pub(crate) use forms::Forms;
 pub(crate) use front::{Query, router, routes};
 pub(crate) use handshake::{Handshake, Part};
 pub(crate) use origin::admit;
@@ -23,4 +26,4 @@ pub(crate) use relay::Relay;
 pub(crate) use session::in_process::Sent;
 pub(crate) use session::{EndReason, Ended, Malformed, Receiver, Session};
 pub(crate) use sessions::{Door, Guest, Policy, Sessions, Task};
-pub(crate) use websocket::{accept, deflate::Forms, frame, wanted::is_wanted};
+pub(crate) use websocket::{accept, frame, wanted::is_wanted};

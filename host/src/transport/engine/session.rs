@@ -16,20 +16,20 @@ use futures_util::task::AtomicWaker;
 use serde::Serialize;
 
 use super::{
+    forms::Forms,
     handshake::Handshake,
     inbox::{Inbox, Kept, LetIn, Received, Routed},
+    msgpack,
     outbox::{Flushed, Outbox, Pushed},
     polling::payload,
     sessions::{Policy, Sessions, Task},
     sweep::Due,
     turn::Turn,
-    websocket::{
-        deflate::Forms,
-        frame::{self, CloseCode},
-    },
+    websocket::frame::{self, CloseCode},
 };
 use crate::{
     address::ClientAddress,
+    config::Parser,
     error::ConnectError,
     ordered_lock::{OrderedMutex, rank},
     transport::{
@@ -288,8 +288,10 @@ impl Session {
     /// Adds a packet to what goes out, in the form that the client takes. A volatile one is for clients that take it
     /// now.
     pub(crate) fn push(&self, packet: &Forms<'_>, is_volatile: bool) -> Pushed {
-        self.outbox
-            .push(packet.for_client(self.takes_deflated()), is_volatile)
+        self.outbox.push(
+            packet.for_client(self.policy().parser, self.takes_deflated()),
+            is_volatile,
+        )
     }
 
     /// Its websocket, once it has one.
@@ -333,6 +335,17 @@ impl Session {
     pub(super) fn send_frame(self: &Arc<Self>, frame: Bytes) {
         let pushed = self.outbox.push_control(frame);
         self.has_pushed(pushed);
+    }
+
+    /// A packet of Socket.IO that the protocol asks for, of the kind with this digit.
+    fn control(&self, kind: &str, namespace: &str, json: &str) -> Bytes {
+        match self.policy().parser {
+            Parser::Json => {
+                let packet = packet(kind, namespace, json);
+                frame::frame(frame::TEXT, packet.as_bytes())
+            }
+            Parser::Msgpack => msgpack::control(kind, namespace, json),
+        }
     }
 
     /// Writes what the protocol asks for and is in the outbox.
@@ -405,14 +418,14 @@ impl Session {
             None => return Err(EndReason::ParseError),
         };
         match kind {
-            "4" => Ok(self.receive_message(message)?),
+            "4" => Ok(self.receive_text(message)?),
             "3" => {
                 self.pinged.store(0, Ordering::Relaxed);
                 Ok(())
             }
             "1" => Err(EndReason::TransportClose),
             "b" => match payload::decode_attachment(message) {
-                Some(attachment) => self.receive_attachment(attachment),
+                Some(bytes) => self.receive_binary(bytes),
                 None => Err(EndReason::ParseError),
             },
             // Only the server pings.
@@ -423,8 +436,28 @@ impl Session {
         }
     }
 
-    /// Takes a binary message from the client: an attachment of the packet before.
-    pub fn receive_attachment(self: &Arc<Self>, attachment: Bytes) -> Result<(), EndReason> {
+    /// Takes a text message from the client: a packet of Socket.IO, unless all of those are binary.
+    pub(super) fn receive_text(self: &Arc<Self>, packet: &str) -> Result<(), Malformed> {
+        match self.policy().parser {
+            Parser::Json => self.receive_message(packet),
+            Parser::Msgpack => Err(Malformed),
+        }
+    }
+
+    /// Takes a binary message from the client: an attachment of the packet before, or a whole packet.
+    pub(super) fn receive_binary(self: &Arc<Self>, bytes: Bytes) -> Result<(), EndReason> {
+        if let Parser::Json = self.policy().parser {
+            return self.receive_attachment(bytes);
+        }
+        let (packet, attachments) = msgpack::read(&bytes).ok_or(Malformed)?;
+        self.receive_message(&packet)?;
+        attachments
+            .into_iter()
+            .try_for_each(|attachment| self.receive_attachment(attachment))
+    }
+
+    /// Takes an attachment of the packet before.
+    pub(super) fn receive_attachment(self: &Arc<Self>, attachment: Bytes) -> Result<(), EndReason> {
         if !self.is_open() {
             return Ok(());
         }
@@ -547,14 +580,12 @@ impl Session {
             return;
         }
         let json = serde_json::to_string(error).expect("texts and JSON always serialise");
-        self.send(&packet("44", namespace, &json));
+        self.send_frame(self.control("4", namespace, &json));
     }
 
     /// Answers the CONNECT of a client that is let in. [`Session::show_introduction`] comes next.
     pub fn introduce(&self, namespace: &str, json: &str) {
-        let packet = packet("40", namespace, json);
-        self.outbox
-            .push_control(frame::frame(frame::TEXT, packet.as_bytes()));
+        self.outbox.push_control(self.control("0", namespace, json));
     }
 
     /// Sends the answer to CONNECT by itself, and what comes up next a little later: who waits for one
@@ -578,10 +609,7 @@ impl Session {
         let mut inbox = self.inbox.lock();
         let receiver = inbox.end(namespace, id)?;
         // Under the lock: the answer to a CONNECT that comes next stands behind it.
-        let packet = packet("41", namespace, "");
-        let pushed = self
-            .outbox
-            .push_control(frame::frame(frame::TEXT, packet.as_bytes()));
+        let pushed = self.outbox.push_control(self.control("1", namespace, ""));
         Some(Ended {
             session: self.clone(),
             namespace: namespace.into(),
@@ -802,8 +830,8 @@ impl Session {
 /// A Socket.IO packet as an Engine.IO message.
 fn packet(kind: &str, namespace: &str, json: &str) -> String {
     match namespace {
-        "/" => [kind, json].concat(),
-        namespace => [kind, namespace, ",", json].concat(),
+        "/" => ["4", kind, json].concat(),
+        namespace => ["4", kind, namespace, ",", json].concat(),
     }
 }
 

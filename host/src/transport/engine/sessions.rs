@@ -54,6 +54,8 @@ pub struct Policy {
     pub capacity: Capacity,
     /// How much may wait from a client while it is let in, or its packet comes in parts.
     pub queue: Capacity,
+    /// How packets are written.
+    pub parser: config::Parser,
     /// Over which transports clients may come.
     pub transports: config::AllowedTransports,
     /// What a balancer knows a client that polls by; none: that is nobody's business.
@@ -88,6 +90,7 @@ impl Policy {
                 packets: socket.queue,
                 bytes: socket.queue_bytes.as_usize(),
             },
+            parser: socket.parser,
             transports: socket.allowed_transports,
             cookie: socket.cookie.clone(),
             http_compression: socket.http_compression.threshold(),

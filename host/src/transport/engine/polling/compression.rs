@@ -11,7 +11,7 @@ use flate2::{
 
 /// A coding of a body, in the order in which they are liked best by the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Coding {
+pub(in crate::transport::engine) enum Coding {
     Gzip,
     /// The format of zlib (RFC 9110, section 8.4.1.2).
     Deflate,

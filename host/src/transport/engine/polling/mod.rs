@@ -135,8 +135,8 @@ pub(super) async fn post(session: Arc<Session>, request: Request) -> Result<Resp
 
 fn receive(session: &Arc<Session>, packet: Packet) -> Result<(), EndReason> {
     match packet {
-        Packet::Message(message) => Ok(session.receive_message(&message)?),
-        Packet::Binary(attachment) => session.receive_attachment(attachment),
+        Packet::Message(message) => Ok(session.receive_text(&message)?),
+        Packet::Binary(bytes) => session.receive_binary(bytes),
         Packet::Close => Err(EndReason::TransportClose),
         other => session.receive(&String::from(other)),
     }

@@ -2,7 +2,7 @@
 //! message for the next one, on either side, so a connection takes no memory for it, and one form is good for all
 //! who are sent the same packet.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 
 use bytes::Bytes;
 use flate2::{Compress, Compression, FlushCompress};
@@ -33,35 +33,8 @@ pub(super) enum Unreadable {
     TooLarge,
 }
 
-/// The forms of a packet that goes to several clients: it is deflated once for all that take it so.
-pub(crate) struct Forms<'a> {
-    frames: &'a Bytes,
-    deflated: OnceCell<Bytes>,
-}
-
-impl<'a> Forms<'a> {
-    /// The packet of these frames.
-    pub(crate) fn new(frames: &'a Bytes) -> Self {
-        Self {
-            frames,
-            deflated: OnceCell::new(),
-        }
-    }
-
-    /// The form for a client that takes messages of so many bytes and more deflated, or none.
-    pub(crate) fn for_client(&self, threshold: Option<usize>) -> &Bytes {
-        match threshold {
-            Some(threshold) if self.frames.len() >= threshold => {
-                let deflated = || deflate_frames(self.frames, threshold);
-                self.deflated.get_or_init(deflated)
-            }
-            _ => self.frames,
-        }
-    }
-}
-
 /// The same frames, those of `threshold` bytes and more deflated where that makes them smaller.
-fn deflate_frames(frames: &Bytes, threshold: usize) -> Bytes {
+pub(in crate::transport::engine) fn deflate_frames(frames: &Bytes, threshold: usize) -> Bytes {
     let mut out = Vec::with_capacity(frames.len());
     for (opcode, payload) in frame::split(frames) {
         let deflated = (payload.len() >= threshold).then(|| deflate(&payload));
@@ -179,10 +152,7 @@ mod tests {
         frame::push(&mut frames, frame::BINARY, &random);
         frame::push(&mut frames, frame::BINARY, b"short");
         let frames = Bytes::from(frames);
-        let forms = Forms::new(&frames);
-        assert_eq!(forms.for_client(None), &frames);
-        assert_eq!(forms.for_client(Some(1 << 20)), &frames);
-        let deflated = forms.for_client(Some(1024));
+        let deflated = &deflate_frames(&frames, 1024);
         let [first, second, third] = frame::split(deflated)
             .collect::<Vec<_>>()
             .try_into()
@@ -190,10 +160,6 @@ mod tests {
         assert_eq!(deflated[0], 0xc1, "a final text, marked");
         assert_eq!(inflate(&first.1, 2000).as_deref(), Ok(long.as_bytes()));
         assert_eq!((&*second.1, &*third.1), (&*random, &b"short"[..]));
-        assert!(
-            std::ptr::eq(deflated, forms.for_client(Some(1024))),
-            "once for all"
-        );
     }
 
     proptest! {

@@ -217,7 +217,7 @@ impl Messages for Incoming<'_> {
     }
 
     fn binary(&mut self, bytes: &[u8]) -> Result<(), Stop> {
-        let received = self.0.receive_attachment(Bytes::copy_from_slice(bytes));
+        let received = self.0.receive_binary(Bytes::copy_from_slice(bytes));
         received.map_err(Stop::Over)
     }
 

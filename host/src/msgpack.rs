@@ -26,7 +26,7 @@ pub(crate) struct Unpacked {
 
 /// Why bytes are no msgpack that is understood.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Malformed {
+pub(crate) enum Malformed {
     #[error(transparent)]
     Encoding(#[from] rmpv::decode::Error),
     #[error("a key is no text")]
@@ -36,7 +36,7 @@ pub(super) enum Malformed {
 }
 
 /// JSON text whose placeholders stand for attachments.
-pub(super) fn pack(json: &str, attachments: &[Bytes]) -> Vec<u8> {
+pub(crate) fn pack(json: &str, attachments: &[Bytes]) -> Vec<u8> {
     let json: Json = serde_json::from_str(json).expect("it was written just now");
     let mut packed = Vec::new();
     rmpv::encode::write_value(&mut packed, &to_value(json, attachments))
@@ -45,7 +45,7 @@ pub(super) fn pack(json: &str, attachments: &[Bytes]) -> Vec<u8> {
 }
 
 /// The inverse of [`pack`].
-pub(super) fn unpack(mut packed: &[u8]) -> Result<Unpacked, Malformed> {
+pub(crate) fn unpack(mut packed: &[u8]) -> Result<Unpacked, Malformed> {
     let value = rmpv::decode::read_value_ref_with_max_depth(&mut packed, MAX_NESTING)?;
     if !packed.is_empty() {
         return Err(Malformed::Rest);

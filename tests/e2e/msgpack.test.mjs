@@ -1,0 +1,141 @@
+// Packets in msgpack: the stock client with socket.io-msgpack-parser, on MixLab and on Node's own server with it.
+import assert from 'node:assert/strict';
+import { after, test } from 'node:test';
+import parser from 'socket.io-msgpack-parser';
+import WebSocket from 'ws';
+import { ask, askAll, connect, disconnected, nextEvent, open, received } from '../support/client.mjs';
+import { startNode } from '../support/node-server.mjs';
+import { rawPolling } from '../support/raw.mjs';
+import { CONFORMANCE, startServer } from '../support/server.mjs';
+import { token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
+
+const PLUGINS = [CONFORMANCE, { wasm: 'capabilities', grants: ['payments', 'notify', 'role:*', 'clients', 'room:own', 'emit:own', 'ask:own', 'handshake', 'find', 'disconnect'] }];
+const server = await startServer({ after }, { config: '[socket]\nparser = "msgpack"\n', plugins: PLUGINS });
+const node = await startNode({ after }, { parser });
+
+const both = (make) => Promise.all([server, node].map(make));
+
+/** What values become whose bytes are compared by their hex. */
+const shown = (value) =>
+  JSON.stringify(value, (_, it) => (it?.type === 'Buffer' ? `bytes ${Buffer.from(it.data).toString('hex')}` : it instanceof Uint8Array ? `bytes ${Buffer.from(it).toString('hex')}` : it));
+
+const MESSAGES = [
+  [],
+  [1, -1, 1.5, 2 ** 40, -(2 ** 40), 0],
+  ['', 'é', '\u0000"\\', 'x'.repeat(70_000)],
+  [null, true, false],
+  [{ a: [1, { b: null }], c: {} }, []],
+  [Buffer.from([1, 2, 3])],
+  [{ deep: [{ bytes: Buffer.alloc(300, 7) }], more: 1 }, 'text', Buffer.alloc(0)],
+];
+
+for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
+  test(`events and acks are what they are with Node: ${transports}`, async (t) => {
+    const seen = await both(async (to) => {
+      const socket = await connect(t, to, { parser, transports });
+      await until(() => socket.io.engine.transport.name === transports.at(-1));
+      const seen = [];
+      for (const message of MESSAGES) {
+        seen.push(shown(await askAll(socket, 'message-with-ack', ...message)));
+        socket.emit('message', ...message);
+        seen.push(shown(await nextEvent(socket, 'message-back')));
+      }
+      return seen;
+    });
+    assert.deepEqual(seen[0], seen[1]);
+    for (const [index, message] of MESSAGES.entries()) {
+      assert.equal(seen[0][2 * index], shown(message));
+      assert.equal(seen[0][2 * index + 1], shown(message));
+    }
+  });
+}
+
+test('namespaces, their ends and what is said on connecting are as with Node', async (t) => {
+  const seen = await both(async (to) => {
+    const auth = { word: 'x', list: [1] };
+    const main = await connect(t, to, { parser, auth });
+    const custom = main.io.socket('/custom', { auth });
+    custom.connect();
+    const [said] = await new Promise((resolve) => custom.once('auth', (...said) => resolve(said)));
+    const answer = await ask(custom, 'message-with-ack', 'here');
+    custom.disconnect();
+    const rest = await ask(main, 'message-with-ack', 'still');
+    return { said, answer, rest, auth: received(main, 'auth')[0] };
+  });
+  assert.deepEqual(seen[0], seen[1]);
+  assert.deepEqual(seen[0].said, { word: 'x', list: [1] });
+});
+
+test('a client without the parser is sent away, as by Node', async (t) => {
+  const ends = await both(async (to) => {
+    const socket = open(t, to, {});
+    return new Promise((resolve) => {
+      socket.io.on('close', resolve);
+      socket.on('connect', () => resolve('connected'));
+    });
+  });
+  assert.deepEqual(ends, ['transport close', 'transport close']);
+});
+
+test('what is no packet ends the session, as with Node', async (t) => {
+  for (const [name, bytes] of [
+    ['no msgpack', Buffer.from([0xc1])],
+    ['no map', Buffer.from([0x93, 1, 2, 3])],
+    ['more behind it', Buffer.from([0x80, 0x80])],
+    ['a text', '40'],
+  ]) {
+    await both(async (to) => {
+      const ws = new WebSocket(`${to.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
+      t.after(() => ws.terminate());
+      ws.on('open', () => ws.send(bytes));
+      await until(() => ws.readyState === WebSocket.CLOSED, { message: () => `${name} ends it on ${to === node ? 'Node' : 'MixLab'}` });
+    });
+  }
+  assert.equal(await ask(await connect(t, server, { parser }), 'message-with-ack', 1), 1);
+});
+
+test('polls have packets as base64', async (t) => {
+  const polls = await rawPolling(server);
+  const [packed] = new parser.Encoder().encode({ type: 0, nsp: '/' });
+  assert.equal((await polls.post(`b${Buffer.from(packed).toString('base64')}`)).text, 'ok');
+  await polls.packet(/^b/);
+});
+
+test('tokens, rooms and emits of backends reach it', async (t) => {
+  const socket = await connect(t, server, { parser, token: token({ sub: '7' }) });
+  assert.equal((await nextEvent(socket, 'authenticated'))[0].user.id, '7');
+  await ask(socket, 'join', 'packed');
+  await server.api('POST', '/api/v1/emit', { rooms: ['packed'], event: 'told', arguments: [{ a: [1, 'é'] }] });
+  assert.deepEqual(await nextEvent(socket, 'told'), [{ a: [1, 'é'] }]);
+  const refused = await connect(t, server, { parser, token: 'bad' }).catch((error) => error);
+  assert.deepEqual([refused.message, refused.data.code], ['unauthorized', 'unauthorized']);
+  const nowhere = await both((to) => connect(t, to, { parser, namespace: '/nowhere' }).catch((error) => error.message));
+  assert.deepEqual(nowhere, ['Invalid namespace', 'Invalid namespace']);
+});
+
+test('who comes back gets what was missed, and messages may be deflated, too', async (t) => {
+  const config = '[socket]\nparser = "msgpack"\nper_message_deflate = true\n';
+  const server = await startServer(t, { config, recovery: true, plugins: [CONFORMANCE] });
+  const socket = await connect(t, server, { parser, reconnection: true, reconnectionDelay: 10 });
+  const long = { bytes: Buffer.alloc(2000, 1), text: 'again and again '.repeat(500) };
+  assert.equal(shown(await ask(socket, 'message-with-ack', long)), shown(long));
+  await ask(socket, 'join', 'missed');
+  const tell = (data) => server.api('POST', '/api/v1/emit', { rooms: ['missed'], event: 'told', arguments: [data] });
+  await tell(0);
+  await nextEvent(socket, 'told');
+  socket.io.engine.transport.ws.terminate();
+  await until(() => !socket.connected);
+  for (const data of [1, 2, long.text]) await tell(data);
+  await until(() => received(socket, 'told').length === 4);
+  assert.equal(socket.recovered, true);
+  assert.deepEqual(received(socket, 'told').map(([data]) => data), [0, 1, 2, long.text]);
+  const { bytesRead } = socket.io.engine.transport.ws._socket;
+  assert.ok(bytesRead < 6000, `${bytesRead}`);
+});
+
+test('a client leaves, and is sent away, as with JSON', async (t) => {
+  const socket = await connect(t, server, { parser, token: token({ sub: 'sent-away' }) });
+  await server.api('POST', '/api/v1/users/sent-away/disconnect');
+  assert.match(await disconnected(socket), /^(io server disconnect|transport close)$/);
+});
