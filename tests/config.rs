@@ -83,7 +83,10 @@ fn toml_blocks(document: &Path) -> Vec<String> {
     let blocks = text.split("```toml\n").skip(1);
     blocks
         .map(|rest| rest.split("```").next().unwrap_or(rest).to_owned())
-        .filter(|block| !block.starts_with("[package]") && !block.contains("[[case"))
+        .filter(|block| {
+            let is_manifest = block.starts_with("[package]") || block.starts_with("[profile.");
+            !is_manifest && !block.contains("[[case")
+        })
         .collect()
 }
 
