@@ -18,7 +18,7 @@ const written = (...languages) => BLOCKS.filter(({ language }) => languages.incl
 /** Of a page that first-plugin.test.mjs follows to the letter. */
 const isFollowed = ({ where }) => where.startsWith('host/docs/start/');
 
-const isManifest = ({ text }) => text.startsWith('[package]');
+const isManifest = ({ text }) => /^\[(package\]|profile\.)/.test(text);
 const isOfTalk = ({ text }) => /^name = "talk"$/m.test(text);
 
 test('every block of code is in a language that is checked', () => {

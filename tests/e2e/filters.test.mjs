@@ -187,7 +187,7 @@ test('a handler whose calls run one after the other does so by what a filter has
   );
   assert.equal((await ask(socket, 'remembers', null, [{ get: 'n' }]))[0], 400);
   const { body } = await server.api('GET', '/metrics');
-  assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'no call ran again');
+  assert.doesNotMatch(body, /mixlab_repeated_calls_total\S* [1-9]/, 'no call ran again');
 });
 
 for (const [how, keys, answer] of [

@@ -67,7 +67,7 @@ for (const what of Object.keys(PLACES)) {
     const client = await connect(t, server);
     assert.equal(await get(client, 'n'), 1000);
     const { body } = await server.api('GET', '/metrics');
-    assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'no call ran again for it');
+    assert.doesNotMatch(body, /mixlab_repeated_calls_total\S* [1-9]/, 'no call ran again for it');
   });
 
   test(`${what}: calls with the same key run one after the other, and never again`, async (t) => {
@@ -78,7 +78,7 @@ for (const what of Object.keys(PLACES)) {
     const held = await steps(client, ...keys.map((key) => ({ get: key })));
     assert.equal(held.reduce((a, b) => a + b), 600);
     const { body } = await server.api('GET', '/metrics');
-    assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'no call ran again');
+    assert.doesNotMatch(body, /mixlab_repeated_calls_total\S* [1-9]/, 'no call ran again');
   });
 
   test(`${what}: nobody takes what another one has taken`, async (t) => {
@@ -436,7 +436,7 @@ for (const [event, how] of [
       }
       if (event === 'remembers:once-in-turn') {
         const metrics = await fetch(`${url}/metrics`);
-        assert.doesNotMatch(await metrics.text(), /mixlab_repeated_calls_total/, 'no call ran again');
+        assert.doesNotMatch(await metrics.text(), /mixlab_repeated_calls_total\S* [1-9]/, 'no call ran again');
       }
       if (round === restarts) {
         await working;

@@ -130,7 +130,7 @@ test('timers with the same key fire one after the other', async (t) => {
   await Promise.all(range(50).map((n) => set(client, `t${n}`, 0, { serial: 'turn' })));
   await until(() => received(client, 'alarms:fired').length === 50, { timeout: 30_000 });
   const { body } = await server.api('GET', '/metrics');
-  assert.doesNotMatch(body, /mixlab_repeated_calls_total/, 'none ran again for another');
+  assert.doesNotMatch(body, /mixlab_repeated_calls_total\S* [1-9]/, 'none ran again for another');
 });
 
 test('a timer that sets itself goes on', async (t) => {
