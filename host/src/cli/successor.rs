@@ -27,7 +27,8 @@ pub(super) const TAKE_OVER: &str = "--take-over";
 
 /// How the process is started that follows this one.
 pub(super) struct Successors {
-    program: PathBuf,
+    /// Unknown where there is no /proc, which nobody needs for anything else.
+    program: io::Result<PathBuf>,
     arguments: Vec<OsString>,
     /// Why there is none.
     none: Option<&'static str>,
@@ -41,13 +42,13 @@ pub(super) struct Successor {
 
 impl Successors {
     /// By the path of this process's program, now: another may be there later.
-    pub(super) fn of_this_process() -> io::Result<Self> {
+    pub(super) fn of_this_process() -> Self {
         let arguments = env::args_os().skip(1);
-        Ok(Self {
-            program: env::current_exe()?,
+        Self {
+            program: env::current_exe(),
             arguments: arguments.filter(|it| it != TAKE_OVER).collect(),
             none: None,
-        })
+        }
     }
 
     /// None can follow, for this reason.
@@ -66,9 +67,11 @@ impl Successors {
         if std::process::id() == 1 {
             return Err("it is the first process of a container, which ends with it".to_owned());
         }
-        let failed = |error: io::Error| format!("{}: {error}", self.program.display());
+        let program = self.program.as_ref();
+        let program = program.map_err(|error| format!("its program is not known: {error}"))?;
+        let failed = |error: io::Error| format!("{}: {error}", program.display());
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
-        let mut child = Command::new(&self.program)
+        let mut child = Command::new(program)
             .args(&self.arguments)
             .arg(TAKE_OVER)
             .stdin(Stdio::from(OwnedFd::from(theirs)))

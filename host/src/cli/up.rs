@@ -160,7 +160,7 @@ impl Up {
         // Whoever reads that the server listens may signal it at once.
         let stop = stop_signal(server.drain())?;
         let mut upgrades = Upgrades {
-            successors: self.successors()?,
+            successors: self.successors(),
             signals: signal(SignalKind::user_defined2())?,
             requests,
             drain: server.drain(),
@@ -213,13 +213,13 @@ impl Up {
     }
 
     /// How the process is started that follows this one.
-    fn successors(&self) -> io::Result<Successors> {
-        let successors = Successors::of_this_process()?;
-        Ok(match (self.watch, &self.record) {
+    fn successors(&self) -> Successors {
+        let successors = Successors::of_this_process();
+        match (self.watch, &self.record) {
             (true, _) => successors.none("it was started with --watch"),
             (_, Some(_)) => successors.none("it was started with --record"),
             (false, None) => successors,
-        })
+        }
     }
 
     /// What writes down calls, if that is asked for.
