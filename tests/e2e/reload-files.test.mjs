@@ -149,7 +149,7 @@ test('a mixlab.toml that takes plugins away is in force when it has stayed so, o
   // One of them is there again.
   replaceFile(own.configPath, CONFIG + tables.stamped);
   await own.waitForLog(/the plugin was switched off plugin="echo"/);
-  assert.equal((await status(own)).config_waiting, null);
+  await until(async () => (await status(own)).config_waiting === null);
   writeFileSync(own.configPath, '');
   await reload(own);
   assert.deepEqual((await status(own)).plugins, [], 'whoever asks means it');
