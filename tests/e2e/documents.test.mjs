@@ -159,7 +159,7 @@ function certificate(t) {
 }
 
 describe('TOML is a configuration that serves, where its plugins are', () => {
-  for (const block of written('toml').filter((block) => !isOfTalk(block) && !isOfCases(block) && !isFollowed(block))) {
+  for (const block of written('toml').filter((block) => ![isManifest, isOfTalk, isOfCases, isFollowed].some((is) => is(block)))) {
     test(block.where, { timeout: 2 * COMPILING }, async (t) => {
       const home = makeFolder(t, { config: block.text, env: { ...SECRETS, ...(isOfTls(block) && certificate(t)) } });
       for (const [, path] of block.text.matchAll(/^path = "(.*\.wasm)"$/gm)) {
