@@ -1,9 +1,9 @@
 // A server on its own that ends and is started again: its clients come back to the next process as if it had
 // never ended.
 import assert from 'node:assert/strict';
-import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
@@ -285,6 +285,19 @@ test('no more is left than `max_bytes`: connections first, then the newest broad
   assert.deepEqual([early.recovered, late.recovered], [false, true]);
   await until(() => texts(late).includes('the last one'));
   assert.deepEqual([texts(late).length, received(late, 'message-back').length], [9, 8]);
+});
+
+test('a disk that is full keeps nothing of what it could not take', async (t) => {
+  // There is room for files of 100 KiB.
+  const all = processes(t, { shell: 'ulimit -f 100; exec "$@"' });
+  const first = await all.start();
+  const back = stayAway(await member(t, first));
+  for (let count = 0; count < 8; count++) await tell(first, 'x'.repeat(20_000));
+  await first.stop();
+  await first.waitForLog(/nothing is left to the process that follows: clients start afresh .*File too large/);
+  assert.deepEqual(readdirSync(dirname(all.path)).filter((name) => name.includes('handover')), []);
+  await all.start();
+  await back();
 });
 
 test('with `durability = "memory"` and without recovery nothing is left', async (t) => {

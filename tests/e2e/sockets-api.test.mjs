@@ -210,6 +210,7 @@ test('what is no cursor of a list, and what is not understood, is refused', asyn
     assertRefused(await get(path), 400, 'invalid_payload', /cursor: it is none of this list/);
   }
   for (const [path, message] of [
+    ['sockets?room=%FF', /the query is not UTF-8/],
     ['sockets?limit=0', /limit: expected 1 to 1000/],
     ['sockets?limit=1001', /limit: expected 1 to 1000/],
     ['sockets?limit=x', /limit: expected/],

@@ -1,9 +1,10 @@
 // `mixlab upgrade`: a new process follows the running server, and no client finds nobody there.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect as connectTcp } from 'node:net';
 import { join } from 'node:path';
+import { kill } from 'node:process';
 import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
 import { PYTHON } from '../support/python.mjs';
@@ -105,7 +106,7 @@ for (const [what, [spoil, reason]] of Object.entries(BAD)) {
     spoil(server.configPath);
     const { code, stdout, stderr } = await server.mixlab('upgrade');
     assert.deepEqual([code, stdout], [1, ''], server.log());
-    assert.match(stderr, /^error: the running server goes on: /);
+    assert.match(stderr, /^error: no process follows the running server: /);
     assert.match(stderr, reason);
     assert.ok(socket.connected);
     assert.equal(await ask(socket, 'id'), socket.id);
@@ -114,17 +115,93 @@ for (const [what, [spoil, reason]] of Object.entries(BAD)) {
   });
 }
 
-test('a process that ends before it is ready follows nobody', async (t) => {
+/** A server whose program can be replaced while it runs, by a script of a shell. */
+async function startReplaceable(t, config = '') {
   const shell = 'if [ "$2" = up ]; then cp "$1" ./program; shift; exec ./program "$@"; else exec "$@"; fi';
-  const server = await startServer(t, { plugins: ['echo'], shell, recovery: true });
-  const socket = await connect(t, server);
+  const server = await startServer(t, { plugins: ['echo'], shell, config, recovery: true });
   const program = join(server.folder, 'program');
-  rmSync(program);
-  writeFileSync(program, '#!/bin/sh\nexit 7\n', { mode: 0o755 });
+  const replace = (script) => {
+    renameSync(program, join(server.folder, 'former'));
+    writeFileSync(program, `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  };
+  return { ...server, replace };
+}
+
+/** One whose next processes go no further than to their program before `letGo` is called. */
+async function startHeld(t, config) {
+  const server = await startReplaceable(t, config);
+  const go = join(server.folder, 'go');
+  server.replace(`while [ ! -e ${go} ]; do sleep 0.02; done; exec ./former "$@"`);
+  return { ...server, letGo: () => writeFileSync(go, '') };
+}
+
+/** The process that is to follow, until it serves. */
+function successor(server) {
+  const isOne = (line) => line.includes(server.configPath) && line.includes('--take-over');
+  const found = readdirSync('/proc').filter((name) => /^\d+$/.test(name)).find((pid) => {
+    try {
+      return isOne(readFileSync(`/proc/${pid}/cmdline`, 'utf8'));
+    } catch {
+      return false;
+    }
+  });
+  return found && Number(found);
+}
+
+test('a process that ends before it is ready follows nobody', async (t) => {
+  const server = await startReplaceable(t);
+  const socket = await connect(t, server);
+  server.replace('exit 7');
   const { code, stderr } = await server.mixlab('upgrade');
   assert.equal(code, 1);
-  assert.match(stderr, /the running server goes on: it ended before it was ready: exit status: 7/);
+  assert.match(stderr, /no process follows the running server: it ended before it was ready: exit status: 7/);
   assert.equal(await ask(socket, 'echo', 1), 1);
+});
+
+test('many who ask at once get one process, and all hear of the same', async (t) => {
+  const key = 'key-of-those-who-deploy';
+  const server = await startHeld(t, `[[api.keys]]\nname = "deploy"\nkey = "${key}"\nrights = ["admin"]\nin_flight = 20\n`);
+  const socket = await connect(t, server, AUTO);
+  const first = server.mixlab('upgrade');
+  const pid = await until(() => successor(server), PATIENCE);
+  const once = (method, path) => server.api(method, path, undefined, key);
+  const insist = async () => {
+    const answer = await once('POST', '/api/v1/upgrade');
+    return answer.status === 429 ? insist() : answer;
+  };
+  const others = Array.from({ length: 20 }, insist);
+  await until(async () => (await once('GET', '/api/v1/clients/count')).status === 429, PATIENCE);
+  server.letGo();
+  const { code, stdout, stderr } = await first;
+  assert.deepEqual([code, stdout], [0, `process ${pid} serves\n`], stderr);
+  server.isFollowedBy(pid);
+  const answers = (await Promise.all(others)).map(({ body }) => body);
+  assert.deepEqual(answers, answers.map(() => ({ process: pid })));
+  await until(() => socket.connected && socket.recovered, PATIENCE);
+  assert.equal(await ask(socket, 'echo', 1), 1);
+});
+
+test('a process that is killed while it loads follows nobody, and the next one does', async (t) => {
+  const server = await startHeld(t);
+  const socket = await connect(t, server, AUTO);
+  const first = server.mixlab('upgrade');
+  kill(await until(() => successor(server), PATIENCE), 'SIGKILL');
+  const { code, stderr } = await first;
+  assert.deepEqual([code, stderr], [1, 'error: no process follows the running server: it ended before it was ready: signal: 9 (SIGKILL)\n']);
+  assert.equal(await ask(socket, 'echo', 1), 1);
+  server.letGo();
+  await upgrade(server);
+  await until(() => socket.connected && socket.recovered, PATIENCE);
+});
+
+test('a server that is stopped while a process loads that is to follow ends with it', async (t) => {
+  const server = await startHeld(t);
+  const asked = server.mixlab('upgrade');
+  await until(() => successor(server), PATIENCE);
+  assert.equal(await server.stop(), 0);
+  const { code, stderr } = await asked;
+  assert.deepEqual([code, stderr], [1, 'error: no process follows the running server: it is about to leave\n']);
+  await until(() => !successor(server), PATIENCE);
 });
 
 test('the system hears which process serves by now, in the order in which it wants to', async (t) => {

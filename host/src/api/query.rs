@@ -1,5 +1,7 @@
 //! What the query of a list says: which list, and which page of it.
 
+use percent_encoding::percent_decode_str;
+
 use super::{
     cursor,
     whom::{Whom, invalid},
@@ -34,6 +36,9 @@ pub(super) struct Query {
 impl Query {
     /// Reads a query that may have these parameters, and `limit` and `cursor` if it is of a list.
     pub(super) fn parse(query: &str, known: &[&str]) -> Result<Self, WireError> {
+        if percent_decode_str(query).decode_utf8().is_err() {
+            return Err(invalid("the query is not UTF-8"));
+        }
         let mut read = Self::default();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             if !known.contains(&&*name) {

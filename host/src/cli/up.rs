@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Write},
+    iter,
     os::fd::{AsFd, OwnedFd},
     path::PathBuf,
     sync::{Arc, Weak},
@@ -266,9 +267,11 @@ impl Upgrades {
                 }
             }
             let is_ready = answer.is_ok();
-            if let Some(request) = request {
+            // Those who have asked meanwhile have asked for the same.
+            let meanwhile = iter::from_fn(|| self.requests.try_recv().ok());
+            for request in request.into_iter().chain(meanwhile) {
                 // Who asked may be gone.
-                let _ = request.send(answer);
+                let _ = request.send(answer.clone());
             }
             if let (Ok(follows), true) = (ready, is_ready) {
                 self.drain.ended().await;

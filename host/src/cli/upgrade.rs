@@ -25,7 +25,7 @@ impl Upgrade {
         let Some(process) = answer["process"].as_u64() else {
             let reason = answer["refused"].as_str().unwrap_or("it does not say why");
             return Err(Failure::from(format!(
-                "the running server goes on: {reason}"
+                "no process follows the running server: {reason}"
             )));
         };
         let since = Instant::now();

@@ -63,17 +63,24 @@ pub(super) fn give(path: &Path, body: &[u8]) -> io::Result<()> {
     }
     let partial = path.with_extension("handover-partial");
     remove(&partial)?;
+    let given = write(&partial, body).and_then(|()| fs::rename(&partial, path));
+    if given.is_err() {
+        // A disk that is full is not to hold what nobody takes.
+        let _ = remove(&partial);
+    }
+    given
+}
+
+fn write(path: &Path, body: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
-        .open(&partial)?;
+        .open(path)?;
     file.write_all(MARK)?;
     file.write_all(&VERSION.to_be_bytes())?;
     file.write_all(&Sha256::digest(body))?;
-    file.write_all(body)?;
-    drop(file);
-    fs::rename(&partial, path)
+    file.write_all(body)
 }
 
 /// Takes what is in the file, if it is there: then it is not, whatever was in it.
