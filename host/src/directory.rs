@@ -209,6 +209,7 @@ mod tests {
     use http::HeaderMap;
 
     use super::*;
+    use crate::audit::Audit;
     use crate::{
         address::ClientAddress,
         admission::RateLimits,
@@ -295,6 +296,7 @@ mod tests {
             namespaces.clone(),
             Arc::new(History::new(config::History::default())),
             metrics,
+            Audit::default(),
             Store::new(config::Store::in_memory()),
             None,
         );

@@ -16,6 +16,7 @@ mod access;
 mod address;
 mod admission;
 mod api;
+mod audit;
 pub mod auth;
 pub mod broadcast;
 mod capability;
@@ -43,6 +44,7 @@ pub mod inspection;
 #[cfg(test)]
 mod interleave;
 mod listing;
+mod log_writer;
 mod memory;
 mod message;
 mod metrics;

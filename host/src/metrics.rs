@@ -355,6 +355,35 @@ pub(crate) fn lost_log_lines() -> IntCounter {
     .expect("the name is valid")
 }
 
+/// How it is counted that a client was let in, or refused with a code or with what a plugin said.
+pub(crate) fn outcome(refused: Option<&str>) -> &'static str {
+    // A plugin may say anything.
+    let known = [
+        "unauthorized",
+        "token_expired",
+        "token_revoked",
+        "issuer_unavailable",
+        "rate_limited",
+        "plugin_timeout",
+        "plugin_error",
+        "plugin_unavailable",
+    ];
+    let known = known.into_iter().find(|code| Some(*code) == refused);
+    match refused {
+        None => "ok",
+        Some(_) => known.unwrap_or("rejected"),
+    }
+}
+
+/// Counts lines that the audit log lacks.
+pub(crate) fn lost_audit_lines() -> IntCounter {
+    IntCounter::new(
+        "mixlab_audit_lines_lost_total",
+        "Lines of the audit log that could not be written",
+    )
+    .expect("the name is valid")
+}
+
 /// Counts calls that a record lacks.
 pub(crate) fn lost_recorded_calls() -> IntCounter {
     IntCounter::new(
@@ -419,22 +448,7 @@ impl Metrics {
 
     /// Counts a connection that was let in, or refused with a code or with what a plugin said.
     pub fn connection(&self, refused: Option<&str>) {
-        // A plugin may say anything.
-        let known = [
-            "unauthorized",
-            "token_expired",
-            "token_revoked",
-            "issuer_unavailable",
-            "rate_limited",
-            "plugin_timeout",
-            "plugin_error",
-            "plugin_unavailable",
-        ];
-        let outcome = match refused {
-            None => "ok",
-            Some(code) if known.contains(&code) => code,
-            Some(_) => "rejected",
-        };
+        let outcome = outcome(refused);
         self.connections.with_label_values(&[outcome]).inc();
     }
 

@@ -21,6 +21,7 @@ pub use {builder::Builder, drain::Drain};
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -40,6 +41,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     admission::RateLimits,
     api::LocalKey,
+    audit::{Audit, Entry},
     auth::{FetchKeys, Providers},
     broadcast::Broadcast,
     cluster::Cluster,
@@ -137,6 +139,14 @@ pub enum StartError {
     /// Clients cannot be shown who the server is.
     #[error("[tls] {0}")]
     Tls(#[from] CertificateError),
+    /// What is to be written down could not be.
+    #[error("the audit log {}: {source}", path.display())]
+    Audit {
+        /// As configured.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The WebAssembly engine does not start on this machine.
     #[error("the WebAssembly engine does not start: {0}")]
     Engine(String),
@@ -321,6 +331,9 @@ impl Server {
         if let Some(handover) = self.handover {
             hand_over(handover, ended).await;
         }
+        dispatcher.audit.write(|| Entry::Stopped {
+            process: std::process::id(),
+        });
         drop((sockets, native));
         result
     }
@@ -470,6 +483,8 @@ struct Around {
     engine: Arc<Engine>,
     /// What plugins remember.
     store: Arc<Store>,
+    /// Who changed what, and who was refused.
+    audit: Audit,
     cluster: Option<Arc<Cluster>>,
     tls: Option<tls::Current>,
     /// What plugins send requests with.
@@ -486,6 +501,7 @@ impl Around {
         Ok(Self {
             engine: start_engine(&config.runtime)?,
             store: Store::of_server(config.store.clone(), &config.cluster),
+            audit: Audit::default(),
             cluster: None,
             tls: None,
             http: HttpClient::on_this_runtime(),
@@ -525,6 +541,7 @@ impl Core {
         let Around {
             engine,
             store,
+            audit,
             cluster,
             tls,
             http,
@@ -551,6 +568,7 @@ impl Core {
             namespaces.clone(),
             history,
             metrics,
+            audit.clone(),
             store,
             cluster.clone(),
         );
@@ -571,6 +589,7 @@ impl Core {
                     recorder,
                 },
                 metrics: dispatcher.metrics.clone(),
+                audit,
                 tls,
                 providers: providers.clone(),
                 revocations: revocations.clone(),

@@ -8,9 +8,10 @@ use axum::{
 };
 use subtle::ConstantTimeEq;
 
-use super::{Api, in_flight::Place};
+use super::{Api, audited::Audited, in_flight::Place};
 use crate::{
     admission::rate_limited,
+    audit::By,
     config::{KeyHash, Secret},
     error::WireError,
     grant::{Grant, Grants},
@@ -79,7 +80,13 @@ where
         let key = sent_key(&parts.headers)
             .ok_or_else(|| WireError::new("unauthorized", "send Authorization: Bearer KEY"))?;
         let hash = KeyHash::of(key.as_bytes());
+        let is = |by: By| {
+            if let Some(audited) = parts.extensions.get::<Audited>() {
+                audited.is_by(by);
+            }
+        };
         if equal(api.local_key.key(), key) {
+            is(By::Local);
             return Ok(Self {
                 key: hash,
                 rights: api.local_key.0.1.clone(),
@@ -98,6 +105,7 @@ where
         }
         let unknown = || WireError::new("unauthorized", "this API key is not known");
         let (caller, known) = found.ok_or_else(unknown)?;
+        is(By::Key(caller.key.name.as_str().into()));
         if known.has_expired(SystemTime::now()) {
             return Err(WireError::new("key_expired", "this API key has expired"));
         }

@@ -7,7 +7,7 @@ use axum::{
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
-use super::{Api, Body};
+use super::{Api, Body, audited::Audited};
 use crate::{error::WireError, message::check_nesting};
 
 /// Any one JSON value within the size limit, whatever the Content-Type says.
@@ -62,7 +62,12 @@ where
     Api: FromRef<S>,
 {
     let max = Api::from_ref(state).settings.load().max_body;
-    whole(request.into_body(), max).await
+    let audited = request.extensions().get::<Audited>().cloned();
+    let body = whole(request.into_body(), max).await?;
+    if let Some(audited) = audited {
+        audited.has(body.clone());
+    }
+    Ok(body)
 }
 
 /// The whole body of a request, which has at most so many bytes.

@@ -1,5 +1,6 @@
 //! The HTTP door for backends: events to clients, and the state of the plugins.
 
+mod audited;
 mod auth;
 mod body;
 mod cursor;
@@ -30,10 +31,12 @@ use tokio::{
 };
 
 use self::{
+    audited::audited,
     auth::Backend,
     body::{JsonBody, Options},
 };
 use crate::{
+    audit::Audit,
     auth::Providers,
     broadcast::{Broadcast, Notification},
     capability::is_reserved_event,
@@ -73,6 +76,8 @@ pub struct Api {
     pub reload: mpsc::Sender<Request>,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
+    /// Who changed what, and who was refused.
+    pub(crate) audit: Audit,
     /// The tasks of the server that are not running.
     pub(crate) down: Down,
     /// Has the server leave.
@@ -142,7 +147,7 @@ impl WantedLines {
 
 /// All routes of the API, health among them.
 pub(crate) fn router(api: Api) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/api/v1/emit", post(emit::emit))
         .route("/api/v1/sockets", get(lists::sockets))
         .route("/api/v1/sockets/{id}", get(lists::socket))
@@ -164,7 +169,8 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/revocations", post(revocations::revoke))
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/upgrade", post(upgrade))
-        .route("/api/{*unknown}", axum::routing::any(not_found))
+        .route("/api/{*unknown}", axum::routing::any(not_found));
+    audited(router, &api)
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

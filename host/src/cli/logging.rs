@@ -11,9 +11,9 @@ use std::{
 use prometheus::IntCounter;
 use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-use super::log_writer::LogWriter;
 use crate::{
     config::{Log, LogFormat},
+    log_writer::LogWriter,
     recent_log::RecentLog,
 };
 
@@ -38,7 +38,7 @@ pub(super) fn start_with(
             "lines of the log were lost: nobody read them, or they could not be written"
         )
     };
-    let writer = LogWriter::start(output, lost, report)?;
+    let writer = LogWriter::start("log", output, lost, report)?;
     let level = config.level.as_str();
     // Each client that breaks TLS would have a line of rustls' own.
     let filter = EnvFilter::new(format!("warn,rustls=off,mixlab={level},plugin={level}"));

@@ -8,7 +8,6 @@ mod contracts;
 mod control;
 mod drain;
 mod key;
-mod log_writer;
 mod logging;
 mod logs;
 mod man;

@@ -19,7 +19,7 @@ use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::sections::some_moment;
 use super::{
-    Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
+    Audit, Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
     Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket, Store,
     TlsVersion, Web,
 };
@@ -34,6 +34,7 @@ pub(super) struct ConfigFile {
     pub listen: Listen,
     pub tls: Table<TlsFile>,
     pub log: Table<Log>,
+    pub audit: Table<Audit>,
     pub auth: Table<Auth>,
     pub payments: Table<Payments>,
     pub cors: Table<Cors>,

@@ -7,6 +7,7 @@
 
 mod affinity;
 mod api_key;
+mod audit;
 mod budget;
 mod cluster;
 mod compression;
@@ -37,6 +38,7 @@ use std::path::Path;
 
 pub use affinity::AffinityCookie;
 pub use api_key::{ApiKey, KeyHash, KnownKey};
+pub use audit::Audit;
 pub use budget::Budget;
 pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
 pub use compression::Compression;
@@ -75,6 +77,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// What is logged.
     pub log: Log,
+    /// Where it is written who changed what and who was refused.
+    pub audit: Audit,
     /// How tokens are checked and read.
     pub auth: Auth,
     /// The payment updates.

@@ -1,7 +1,8 @@
 //! Which changes cannot apply while the server runs.
 
 use super::{
-    Cluster, Config, History, Log, Presence, Recovery, Runtime, Shutdown, Socket, Store, Tls, Web,
+    Audit, Cluster, Config, History, Log, Presence, Recovery, Runtime, Shutdown, Socket, Store,
+    Tls, Web,
 };
 
 impl Config {
@@ -13,6 +14,7 @@ impl Config {
             listen,
             tls,
             log: Log { level, format },
+            audit: Audit { path: audit_path },
             cors: _,
             socket:
                 Socket {
@@ -125,6 +127,7 @@ impl Config {
             ("tls.hsts", differs(tls, &new.tls, |tls| &tls.hsts)),
             ("log.level", *level != new.log.level),
             ("log.format", *format != new.log.format),
+            ("audit.path", *audit_path != new.audit.path),
             ("socket.path", *path != new.socket.path),
             (
                 "socket.ping_interval",

@@ -47,6 +47,7 @@ use crate::{
         Admission, Admitted, Heavy, Limit, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, Sender, admit,
         check_sender, check_shared, rate_limited, too_often,
     },
+    audit::Audit,
     broadcast::Broadcast,
     capability::{self, Recorded},
     clock,
@@ -94,6 +95,8 @@ pub(crate) struct Dispatcher {
     pub broadcast: Broadcast,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
+    /// Who was refused.
+    pub(crate) audit: Audit,
     /// What plugins remember.
     pub(crate) store: Arc<Store>,
     /// Calls that run one after the other.
@@ -149,6 +152,7 @@ impl Dispatcher {
         namespaces: Arc<Namespaces>,
         history: Arc<History>,
         metrics: Arc<Metrics>,
+        audit: Audit,
         store: Arc<Store>,
         cluster: Option<Arc<Cluster>>,
     ) -> Arc<Self> {
@@ -161,6 +165,7 @@ impl Dispatcher {
             connections,
             deadlines: Arc::default(),
             metrics,
+            audit,
             store,
             checks: Checks::default(),
             tasks: TaskTracker::new(),

@@ -53,6 +53,11 @@ where
             let admitted = self.admit(&socket, auth).await;
             let refused = admitted.as_ref().err().map(ToString::to_string);
             self.host.metrics.connection(refused.as_deref());
+            if refused.is_some() {
+                let address = Session::of(&socket).address;
+                let audit = &self.host.audit;
+                audit.client_refused(address, socket.ns(), refused.as_deref());
+            }
             admitted
         })
     }

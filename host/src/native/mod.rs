@@ -21,7 +21,7 @@ use std::sync::Arc;
 
 use tokio_util::task::TaskTracker;
 
-use crate::{deadlines::TokenDeadlines, metrics::Metrics, settings};
+use crate::{audit::Audit, deadlines::TokenDeadlines, metrics::Metrics, settings};
 
 /// What the handlers of all endpoints have of the server.
 pub(crate) struct Host {
@@ -29,6 +29,8 @@ pub(crate) struct Host {
     pub settings: settings::Current,
     /// Counts who does.
     pub metrics: Arc<Metrics>,
+    /// Who was refused.
+    pub audit: Audit,
     /// When the tokens of users expire.
     pub deadlines: Arc<TokenDeadlines>,
     /// The clients that are here.

@@ -36,6 +36,7 @@ use self::{
 };
 use crate::{
     admission::RateLimits,
+    audit::{Audit, Entry, shown},
     auth::Providers,
     config::{self, Config, ConfigError, Overrides},
     metrics::{CONFIG_FILE, Metrics},
@@ -102,6 +103,8 @@ pub(crate) struct Targets {
     pub tls: Option<tls::Current>,
     /// Counts loads.
     pub metrics: Arc<Metrics>,
+    /// Who may do what from now on.
+    pub audit: Audit,
     /// Whose keys are fetched.
     pub providers: Arc<Providers>,
     /// Tokens that are good no more.
@@ -334,6 +337,8 @@ impl Reloader {
         }
         self.targets.metrics.reloaded(CONFIG_FILE, false);
         tracing::error!("the old configuration stays in force: {error}");
+        let reason = &error;
+        self.targets.audit.write(|| Entry::ConfigRefused { reason });
         self.config_error = Some(error);
     }
 
@@ -376,6 +381,7 @@ impl Reloader {
         } = &self.targets;
         let settings = Settings::new(&config, &self.secret, &self.limits, providers, revocations);
         self.targets.settings.store(Arc::new(settings));
+        self.targets.audit.configured(&self.config, &config);
         self.config = config;
         let file = self
             .source
@@ -413,6 +419,8 @@ impl Reloader {
             self.generations
                 .insert(slot.name().to_owned(), slot.generation());
             tracing::info!(plugin = slot.name(), "the plugin was switched off");
+            let plugin = slot.name();
+            self.targets.audit.write(|| Entry::PluginOff { plugin });
         }
         let retired: Vec<_> = former
             .iter()
@@ -472,6 +480,13 @@ impl Reloader {
                     "the plugin serves {} events",
                     served.routes.len()
                 );
+                self.targets.audit.write(|| Entry::PluginServes {
+                    plugin: &name,
+                    version: &served.version,
+                    generation: served.plugin.generation(),
+                    sha256: candidate.hash().to_string(),
+                    grants: shown(slot.grants().iter()),
+                });
                 let done = migrated.as_ref().map(|migrated| migrated.done().clone());
                 let former = slot.serve(candidate, Arc::new(served), done);
                 let replaced = former.is_some();
@@ -503,6 +518,10 @@ impl Reloader {
                 };
                 let reason = refusal.reason();
                 tracing::warn!(plugin = name, "the plugin was refused, {serving}: {reason}");
+                self.targets.audit.write(|| Entry::PluginRefused {
+                    plugin: &name,
+                    reason,
+                });
                 slot.refuse(refusal);
                 Loaded::default()
             }

@@ -66,6 +66,13 @@ pub(super) enum Todo {
     Refuse(Refusal),
 }
 
+impl Candidate {
+    /// What its file is known by.
+    pub(super) fn hash(&self) -> ContentHash {
+        self.code.hash()
+    }
+}
+
 impl Slot {
     /// Nothing loaded yet, after so many generations.
     pub(super) fn new(spec: config::Plugin, generation: u64) -> Self {

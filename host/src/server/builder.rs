@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     api::{self, Api, LocalKey},
+    audit::{Audit, Entry},
     broadcast::Broadcast,
     cluster::Cluster,
     config::{self, Config},
@@ -145,6 +146,7 @@ impl Builder {
             _ => None,
         };
         inherited.close();
+        let audit = open_audit(&config.audit)?;
         let secret = secret(&config);
         let Core {
             namespaces,
@@ -159,12 +161,16 @@ impl Builder {
             source,
             secret.clone(),
             Around {
+                audit: audit.clone(),
                 cluster: Cluster::new(&config.cluster, &config.recovery),
                 tls: tls.clone(),
                 recorder,
                 ..Around::alone(&config)?
             },
         );
+        if let Some(lost) = audit.lost() {
+            dispatcher.metrics.add(lost);
+        }
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
         let sockets = Arc::new(Sockets {
@@ -202,6 +208,7 @@ impl Builder {
             metrics: dispatcher.metrics.clone(),
             namespaces,
             down: tasks.down(),
+            audit: audit.clone(),
             drain: drain.clone(),
             upgrade,
             store: dispatcher.store.clone(),
@@ -273,6 +280,10 @@ impl Builder {
             Arc::new(Handshakes::new(current, config.handshake_timeout, counts))
         });
         let is_secure = handshakes.is_some();
+        audit.write(|| Entry::Started {
+            version: env!("CARGO_PKG_VERSION"),
+            process: std::process::id(),
+        });
         let listener = Listener::new(tcp, bounds, handshakes);
         Ok(Server {
             address,
@@ -303,6 +314,14 @@ impl Builder {
     }
 }
 
+/// Opens the audit log, if there is one.
+fn open_audit(config: &config::Audit) -> Result<Audit, StartError> {
+    Audit::open(config).map_err(|source| StartError::Audit {
+        path: config.path.clone().unwrap_or_default(),
+        source,
+    })
+}
+
 /// Goes on with what the process before has left.
 async fn take_over(handover: Option<Handover>, directory: &Arc<Directory>) -> Option<Handover> {
     let (handover, directory) = (handover?, directory.clone());
@@ -325,6 +344,7 @@ fn open(
     let host = Arc::new(Host {
         settings: dispatcher.settings.clone(),
         metrics: dispatcher.metrics.clone(),
+        audit: dispatcher.audit.clone(),
         deadlines: dispatcher.deadlines.clone(),
         present: broadcast.native().present.clone(),
     });

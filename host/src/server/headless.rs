@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Around, Core, Settle, StartError, TellPresence, Timers, secret};
 use crate::{
+    audit::Audit,
     clock,
     config::{self, Config},
     directory::Directory,
@@ -84,6 +85,7 @@ impl Headless {
                 durability: config::Durability::Trial,
                 ..config.store.clone()
             }),
+            audit: Audit::default(),
             cluster: None,
             tls: None,
             http: HttpClient::canned(http),

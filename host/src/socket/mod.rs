@@ -89,6 +89,10 @@ impl Door for Sockets {
             };
             let refused = admitted.as_ref().err().map(|error| &*error.message);
             self.dispatcher.metrics.connection(refused);
+            if refused.is_some() {
+                let audit = &self.dispatcher.audit;
+                audit.client_refused(session.address, &namespace, refused);
+            }
             match admitted {
                 Ok(admitted) => self.let_in(admitted),
                 Err(error) => session.refuse(&namespace, &error),
@@ -269,6 +273,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::audit::Audit;
     use crate::{
         admission::RateLimits,
         auth::Providers,
@@ -305,6 +310,7 @@ mod tests {
             namespaces.clone(),
             Arc::new(History::new(config::History::default())),
             metrics,
+            Audit::default(),
             crate::store::Store::new(config::Store::in_memory()),
             None,
         );

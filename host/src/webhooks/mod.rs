@@ -20,7 +20,9 @@ use self::answer::refusal;
 use crate::{
     address::ClientAddress,
     admission::{check_shared_address, rate_limited},
-    api, clock,
+    api,
+    audit::Entry,
+    clock,
     config::Scheme,
     dispatch::Dispatcher,
     error::WireError,
@@ -57,6 +59,7 @@ async fn receive(State(dispatcher): State<Arc<Dispatcher>>, request: Request) ->
     let Some(hooked) = hooked else {
         return api::not_found().await.into_response();
     };
+    let address = client(&dispatcher, &request);
     let received = match admit(&dispatcher, &hooked, path, request).await {
         Ok(delivery) => {
             // In a task of its own: a sender that hangs up comes again, and finds what came of it.
@@ -69,6 +72,11 @@ async fn receive(State(dispatcher): State<Arc<Dispatcher>>, request: Request) ->
         Err(error) => {
             let plugin = &*name;
             tracing::debug!(plugin, code = %error.code, "a webhook is refused: {}", error.message);
+            dispatcher.audit.write(|| Entry::WebhookRefused {
+                address: address.ip(),
+                plugin,
+                code: &error.code,
+            });
             Err(error)
         }
     };

@@ -15,8 +15,8 @@ use super::file::{ConfigFile, Table};
 use super::locate::Document;
 use super::problem::{Problems, key};
 use super::{
-    Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES, Presence,
-    Recovery, RedisUrl, Runtime, Secret, Socket, Store, StoreOn, Web,
+    Audit, Breaker, Budget, Cluster, Config, HOW_TO_MAKE_ONE, History, MIN_JWT_SECRET_BYTES,
+    Presence, Recovery, RedisUrl, Runtime, Secret, Socket, Store, StoreOn, Web,
 };
 use crate::units::{Size, duration};
 
@@ -43,6 +43,9 @@ pub(super) fn resolve(
         tls: resolver.tls(file.tls.0, &file.listen),
         listen: file.listen,
         log: file.log.0,
+        audit: Audit {
+            path: resolver.path("audit.path", file.audit.0.path),
+        },
         auth: resolver.auth(file.auth.0),
         payments: file.payments.0,
         cors: file.cors.0,

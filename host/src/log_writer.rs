@@ -1,4 +1,4 @@
-//! Writes the log from a thread of its own, so that nobody who logs ever waits for whoever reads it
+//! Writes a log from a thread of its own, so that nobody who logs ever waits for whoever reads it
 //! or fails with the disk that it is on. Lines that find too many others waiting, or cannot be
 //! written, are lost and counted.
 
@@ -27,7 +27,7 @@ const LAST_LINES: Duration = Duration::from_secs(1);
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Where lines of the log go. When it is dropped, the last ones are written still.
-pub(super) struct LogWriter(Arc<Shared>);
+pub(crate) struct LogWriter(Arc<Shared>);
 
 struct Shared {
     queue: Mutex<Queue>,
@@ -58,9 +58,10 @@ enum Phase {
 }
 
 impl LogWriter {
-    /// Starts the thread, which writes to `output`. When it can write again after lines were lost,
+    /// Starts the thread, which is called so and writes to `output`. When it can write again after lines were lost,
     /// it has `report` log how many; `lost` counts them.
-    pub(super) fn start(
+    pub(crate) fn start(
+        name: &'static str,
         output: impl Write + Send + 'static,
         lost: IntCounter,
         report: impl Fn(u64) + Send + 'static,
@@ -73,13 +74,13 @@ impl LogWriter {
         });
         let writing = shared.clone();
         thread::Builder::new()
-            .name("log".into())
+            .name(name.into())
             .spawn(move || writing.write_all(output, report))?;
         Ok(Self(shared))
     }
 
     /// What the log itself writes to.
-    pub(super) fn lines(&self) -> Lines {
+    pub(crate) fn lines(&self) -> Lines {
         Lines(self.0.clone())
     }
 }
@@ -186,7 +187,7 @@ impl<W: Write> Output<W> {
 
 /// Takes lines, each in one piece.
 #[derive(Clone)]
-pub struct Lines(Arc<Shared>);
+pub(crate) struct Lines(Arc<Shared>);
 
 impl Write for &Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -279,7 +280,7 @@ mod tests {
                     .write_all(format!("{lost} lost\n").as_bytes())
                     .unwrap();
             };
-            let writer = LogWriter::start(output, lost.clone(), report).unwrap();
+            let writer = LogWriter::start("log", output, lost.clone(), report).unwrap();
             *lines.lock() = Some(writer.lines());
             Self {
                 writer: Some(writer),
