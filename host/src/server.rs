@@ -57,7 +57,7 @@ use crate::{
     native,
     plugin::{Engine, Services, Witness},
     record::Recorder,
-    reload::{Reloader, Request, Targets},
+    reload::{PluginStatus, Reloader, Request, Targets},
     revocation::Revocations,
     settings::Settings,
     socket::Sockets,
@@ -656,8 +656,11 @@ pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     core.reloader.refresh().await;
     let (faults, mut doubts) = identity.map_or_else(Default::default, |identity| identity.doubts());
     doubts.extend(store.unseen().map(str::to_owned));
+    let status = core.reloader.status().load_full();
+    let served = status.plugins.iter().filter_map(PluginStatus::serving);
+    doubts.extend(served.filter_map(|plugin| plugin.doubt_of_grants()));
     Ok(Checked {
-        status: core.reloader.status().load_full(),
+        status,
         faults,
         doubts,
     })

@@ -45,6 +45,7 @@ async function firstEvent(t, lang, template) {
   }
   if (/^next: mixlab build/m.test(wrote)) await run(home, 'build', 'first');
   assert.match(await run(home, 'test'), /^1 case passed$/m);
+  assert.doesNotMatch((await home.mixlab('check')).stderr, /looks as if it needs/);
   const readme = readFileSync(join(home.folder, 'plugins/first/README.md'), 'utf8');
   assert.doesNotMatch(readme, /\{\{/);
   const server = home.start('up', '--listen', '127.0.0.1:0');

@@ -527,3 +527,16 @@ test('what runs scripts was built from the sources that are here', () => {
     }
   }
 });
+
+test('check doubts that a script has the grants that its code looks to need', async (t) => {
+  const text = `${HELLO.replace('cx.emit("greeted", name);', 'cx.emit("greeted", name);\n        cx.store.set("last", name);\n        cx.to("hall").emit("greeted", name);')}`;
+  const doubts = async (grants) => {
+    const { code, stderr } = await makeFolder(t, { plugins: [{ script: 'hello.ts', text, grants }] }).mixlab('check');
+    assert.equal(code, 0);
+    return stderr;
+  };
+  const said = (...kinds) => `warning: the script of "hello" looks as if it needs ${kinds.map((it) => `"${it}"`).join(', ')}, and has no grant of that kind\n`;
+  assert.equal(await doubts([]), said('emit:EVENT', 'room:ROOM', 'store'));
+  assert.equal(await doubts(['room:hall']), said('store'));
+  assert.equal(await doubts(['emit:greeted', 'room:*', 'store:names:read']), '');
+});

@@ -17,6 +17,7 @@ mod compile_time;
 mod compiler;
 mod completed;
 mod content;
+mod doubt;
 mod encoder;
 mod engine;
 mod health;

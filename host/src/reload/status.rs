@@ -151,7 +151,8 @@ impl PluginStatus {
         }
     }
 
-    fn serving(&self) -> Option<Arc<Plugin>> {
+    /// The generation that serves, as long as it does.
+    pub(crate) fn serving(&self) -> Option<Arc<Plugin>> {
         self.plugin.as_ref()?.upgrade()
     }
 
