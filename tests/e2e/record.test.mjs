@@ -246,6 +246,105 @@ test('a record has whatever the host answers', async (t) => {
   assert.equal(upstream.requests.length, sent);
 });
 
+describe('requests by wasi:http', () => {
+  /** What a guest asks by them, and ends with. */
+  const requesting = async (t, upstream, options = {}) => {
+    const guest = {
+      wasm: 'wasi_requests',
+      grants: ['store', `http:${upstream.url}`],
+      http: { [upstream.url]: { private: true } },
+      budget: { instances: 1, requests: 1, boundary: '256KiB' },
+    };
+    const server = await recording(t, { plugins: [guest], config: '[budget]\ncpu = "500ms"\nwall = "20s"\n', ...options });
+    const authority = `127.0.0.1:${upstream.port}`;
+    return { server, socket: await connect(t, server), authority, to: (path, more) => ({ authority, path, ...more }) };
+  };
+  const toldAgain = async (server, upstream) => {
+    const sent = upstream.requests.length;
+    const { code, stdout, stderr } = await server.mixlab('replay', 'calls.jsonl');
+    assert.deepEqual([code, stderr], [0, ''], stdout);
+    assert.equal(upstream.requests.length, sent, 'nothing is sent');
+  };
+
+  test('are told again: status, headers, body, and why there was none', async (t) => {
+    const upstream = await startUpstream(t);
+    const { server, socket, to } = await requesting(t, upstream, { args: ['--record-redact', 'payload.card.*'] });
+    const body = JSON.stringify({ item: 'lamp', card: { number: '4111-1111' } });
+    const answers = await ask(socket, 'wasi_requests', [
+      to('/echo?access_token=tkn-1', { method: 'POST', body }),
+      to('/status/404', { headers: [['x-one', 'a']] }),
+      to('/bytes/70000'),
+      to('/cookie'),
+      to('/broken'),
+      to('/held', { timeout_ms: 50 }),
+      to('/bytes/1000000'),
+      to('/echo', { authority: '127.0.0.2:1' }),
+      to('/echo', { authority: undefined }),
+      to('/echo', { method: 'CONNECT' }),
+    ]);
+    assert.deepEqual(answers.map(({ answered, refused }) => answered?.status ?? refused), [
+      200, 404, 200, 200,
+      'ErrorCode::DestinationUnavailable',
+      'ErrorCode::HttpResponseTimeout',
+      'ErrorCode::HttpResponseBodySize(None)',
+      'ErrorCode::HttpRequestDenied',
+      'ErrorCode::HttpRequestUriInvalid',
+      'ErrorCode::HttpRequestMethodInvalid',
+    ]);
+    const [call] = calls(await recorded(server));
+    assert.equal(call.answers.filter(({ ask }) => ask === 'wasi:http').length, 10);
+    const text = JSON.stringify([call.answers, call.came]);
+    for (const secret of ['4111-1111', 's3cret-c00kie']) assert.ok(!text.includes(secret), secret);
+    assert.ok(!JSON.stringify(call.answers.map((it) => it.with)).includes('tkn-1'));
+    assert.ok(text.includes('lamp'));
+    await toldAgain(server, upstream);
+  });
+
+  test('that a call sends together or leaves have each what came of it', async (t) => {
+    const upstream = await startUpstream(t);
+    const { server, socket, authority, to } = await requesting(t, upstream);
+    const came = (number) => until(() => upstream.requests[number], { message: 'the request came' });
+    const together = ask(socket, 'wasi_requests:together', [to('/held'), to('/held'), to('/echo', { method: 'POST', body: 'b' })]);
+    for (const [number, text] of ['one', 'two'].entries()) (await came(number)).response.end(text);
+    assert.deepEqual((await together).slice(0, 2).map(({ answered }) => answered.body).toSorted(), ['one', 'two']);
+    assert.equal(await ask(socket, 'wasi_requests:leave', to('/held')), undefined);
+    assert.deepEqual(await ask(socket, 'wasi_requests:left'), [{ refused: 'ErrorCode::ConnectionTerminated' }]);
+    for (const what of ['endless', 'unfinished', 'short', 'unwanted', 'again']) await ask(socket, 'wasi_requests:odd', authority, what);
+    assert.equal(await ask(socket, 'wasi_requests:count', to('/echo')), 1);
+    assert.equal(calls(await recorded(server)).length, 9);
+    await toldAgain(server, upstream);
+  });
+
+  test('come as late again as they came', async (t) => {
+    const upstream = await startUpstream(t);
+    const { server, socket, to } = await requesting(t, upstream);
+    const late = ask(socket, 'wasi_requests:race', to('/held'), 1);
+    await server.waitForLog(/ready: \[1\]/);
+    (await until(() => upstream.requests[0], { message: 'the request came' })).response.end('late');
+    assert.deepEqual(await late.then(([ready, { answered }]) => [ready, answered.body]), [[1], 'late']);
+    assert.deepEqual((await ask(socket, 'wasi_requests:race', to('/status/201'), 10_000))[0], [0]);
+    const [first] = calls(await recorded(server));
+    assert.deepEqual(first.answers.find(({ ask }) => ask === 'poll'), { ask: 'poll', with: 2, answer: [1] });
+    await toldAgain(server, upstream);
+  });
+
+  test('that the record does not have are named, and so are other bodies', async (t) => {
+    const upstream = await startUpstream(t);
+    const { server, socket, to } = await requesting(t, upstream);
+    await ask(socket, 'wasi_requests', [to('/echo/a', { method: 'POST', body: 'sent' })]);
+    await ask(socket, 'wasi_requests', [to('/status/404')]);
+    await recorded(server);
+    const path = join(server.folder, 'calls.jsonl');
+    const other = readFileSync(path, 'utf8').replace(`"${upstream.url}/status/404"`, `"${upstream.url}/status/500"`);
+    writeFileSync(path, other.replace('"body":"sent","came"', '"body":"other","came"'));
+    const { code, stdout } = await server.mixlab('replay', 'calls.jsonl');
+    assert.equal(code, 1);
+    assert.match(stdout, /^ {2}not in the record\n {6}wasi:http \["POST","http:\S+\/echo\/a"\] with this body$/m);
+    assert.match(stdout, /^ {2}not in the record\n {6}wasi:http \["GET","http:\S+\/status\/404"\]$/m);
+    assert.match(stdout, /^2 calls, 2 differ$/m);
+  });
+});
+
 test('calls that run again for a conflict, on several instances, are run again as they were', async (t) => {
   const plugins = [{ wasm: 'remembers', grants: ['store', 'emit', 'ask', 'everyone'] }];
   const server = await recording(t, { plugins });

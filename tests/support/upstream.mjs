@@ -49,6 +49,8 @@ const ANSWERS = {
     response.writeHead(200, { 'content-length': 100 });
     response.write('x', () => response.destroy());
   },
+  /** What nobody else may know. */
+  cookie: (request, response) => response.writeHead(200, { 'set-cookie': 'session=s3cret-c00kie' }).end(),
   /** Nothing, until a test says so. */
   held: () => {},
 };

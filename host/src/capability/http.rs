@@ -81,10 +81,10 @@ impl guest_http::Host for State {
 
 /// A response as it is recorded.
 #[derive(Serialize, Deserialize)]
-struct Responded {
-    status: u16,
-    headers: Vec<(String, String)>,
-    body: record::Bytes,
+pub(super) struct Responded {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: record::Bytes,
 }
 
 impl From<&guest_http::Response> for Responded {

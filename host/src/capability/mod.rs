@@ -13,6 +13,7 @@ mod log;
 mod meter;
 mod output;
 mod permits;
+mod poll;
 mod presence;
 mod random;
 mod rooms;

@@ -8,7 +8,10 @@ use wasmtime::{
     Config, WasmBacktraceDetails,
     component::{HasSelf, Linker},
 };
-use wasmtime_wasi::p2::bindings::random::{insecure, random};
+use wasmtime_wasi::p2::bindings::{
+    io::poll,
+    random::{insecure, random},
+};
 
 use super::{cache::Cache, compiler::Compiler, script::Scripts, ticker::Ticker};
 use crate::{capability::State, config, guest};
@@ -55,6 +58,8 @@ impl Engine {
         base.allow_shadowing(true);
         random::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         insecure::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
+        // And of what is ready first, a record has to know.
+        poll::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         base.allow_shadowing(false);
         guest::connection::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;
         guest::log::add_to_linker::<_, HasSelf<_>>(&mut base, |state| state)?;

@@ -55,6 +55,12 @@ struct Reel {
     unrecorded: Vec<String>,
 }
 
+impl Reel {
+    fn call(&self) -> Option<u64> {
+        self.begun.as_ref().map(|begun| begun.call)
+    }
+}
+
 /// A call that is under way.
 struct Begun {
     call: u64,
@@ -64,6 +70,13 @@ struct Begun {
     connection: Option<Client>,
     before: Vec<(Key, Write)>,
     reads: Arc<Reads>,
+}
+
+/// Where what comes later is noted.
+pub(crate) struct Place {
+    /// None: the instance describes itself.
+    call: Option<u64>,
+    index: usize,
 }
 
 /// What became of an import.
@@ -186,7 +199,7 @@ impl Tape {
         let Mode::Records { recorder, .. } = &self.mode else {
             return None;
         };
-        let call = self.reel.lock().begun.as_ref()?.call;
+        let call = self.reel.lock().call()?;
         Some(Recording::new(recorder.clone(), call))
     }
 
@@ -245,19 +258,26 @@ impl Tape {
         };
         let mut with = with();
         redaction.payload(&mut with);
-        let mut reel = self.reel.lock();
-        let is_it = |answered: &Answered| answered.ask == ask && answered.with == with;
-        if let Some(index) = reel.answers.iter().position(is_it)
-            && let Some(answered) = reel.answers.remove(index)
-        {
-            return Played::Told(answered.answer);
+        if let Some(answer) = self.told(ask, &with) {
+            return Played::Told(answer);
         }
         let what = match with {
             Value::Null => ask.to_owned(),
             with => format!("{ask} {with}"),
         };
-        reel.unrecorded.push(what);
+        self.unrecorded(what);
         Played::Unrecorded
+    }
+
+    /// What is told for this, if anything is.
+    pub(crate) fn told(&self, ask: &str, with: &Value) -> Option<Value> {
+        if !self.plays() {
+            return None;
+        }
+        let mut reel = self.reel.lock();
+        let is_it = |answered: &Answered| answered.ask == ask && answered.with == *with;
+        let index = reel.answers.iter().position(is_it)?;
+        Some(reel.answers.remove(index)?.answer)
     }
 
     /// Notes what an import returned.
@@ -271,6 +291,41 @@ impl Tape {
             with,
             answer,
         });
+    }
+
+    /// Keeps a place for what comes while the guest goes on. It is null until it comes.
+    pub(crate) fn reserve(&self, ask: &str, with: Value) -> Place {
+        let mut reel = self.reel.lock();
+        let place = Place {
+            call: reel.call(),
+            index: reel.answers.len(),
+        };
+        reel.answers.push_back(Answered {
+            ask: ask.to_owned(),
+            with,
+            answer: Value::Null,
+        });
+        place
+    }
+
+    /// Notes what came, unless the call has ended: then this is false.
+    pub(crate) fn fill(&self, place: &Place, answer: &impl Serialize) -> bool {
+        // A value that has no form in JSON is as one that never came.
+        let answer = serde_json::to_value(answer).unwrap_or_default();
+        let mut reel = self.reel.lock();
+        let is_its_call = reel.call() == place.call;
+        let answered = reel.answers.get_mut(place.index).filter(|_| is_its_call);
+        answered.map(|answered| answered.answer = answer).is_some()
+    }
+
+    /// Whether something is what was recorded, without what was left out.
+    pub(crate) fn is_recorded(&self, found: &impl Serialize, recorded: &impl Serialize) -> bool {
+        let Mode::Plays { redaction, .. } = &self.mode else {
+            return false;
+        };
+        let mut found = serde_json::to_value(found).unwrap_or_default();
+        redaction.payload(&mut found);
+        serde_json::to_value(recorded).is_ok_and(|recorded| recorded == found)
     }
 
     /// A number or the like that the host has for whoever asks; where none is recorded, what `instead` says of the

@@ -133,16 +133,18 @@ fn step(call: &Call) -> Result<Vec<(&'static str, Value)>, String> {
 
 /// A request that was sent, and its answer.
 fn exchange(answered: &Answered) -> Option<Value> {
-    if answered.ask != "http.send" {
-        return None;
-    }
+    let response = match answered.ask.as_str() {
+        "http.send" => &answered.answer["Ok"],
+        "wasi:http" => &answered.answer["came"]["answered"],
+        _ => return None,
+    };
     let line = format!(
         "{} {}",
         answered.with[0].as_str()?,
         answered.with[1].as_str()?
     );
     let mut exchange = json!({ "request": line });
-    if let Some(response) = answered.answer["Ok"].as_object() {
+    if let Some(response) = response.as_object() {
         let headers = response["headers"].as_array().into_iter().flatten();
         let headers =
             headers.filter_map(|pair| Some((pair[0].as_str()?.to_owned(), pair[1].clone())));

@@ -2,11 +2,14 @@
 //! interface. A request is held against the same grants, and sent in the same way. Its parts
 //! (`wasi:http/types`) are those of wasmtime.
 
+mod taped;
+
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Response, header};
 use http_body_util::{BodyExt, Full};
+use serde::{Deserialize, Serialize};
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout_at},
@@ -28,6 +31,7 @@ use wasmtime_wasi_http::{
     },
 };
 
+use self::taped::{Noting, Telling};
 use super::{
     State,
     byte_budget::ByteBudget,
@@ -131,38 +135,51 @@ impl State {
         let options = options.map(|options| self.table.delete(options));
         let timeout = options.transpose()?.and_then(|it| it.first_byte_timeout);
         self.meter.host_call(head_bytes(&request))?;
-        if let Some(tape) = self.tape().filter(|tape| tape.plays()) {
-            // Its answers come while the guest goes on, in an order that no record has.
-            let path = request.path_with_query.as_deref().unwrap_or_default();
-            let method = name(&request.method);
-            tape.unrecorded(format!("wasi:http {method} {path}"));
-            return Ok(Err(ErrorCode::InternalError(None)));
+        let tape = self.tape().cloned();
+        if let Some(tape) = tape.as_ref().filter(|tape| tape.plays()) {
+            let telling = match Telling::begin(tape, &request) {
+                Ok(telling) => telling,
+                Err(code) => return Ok(Err(code)),
+            };
+            let boundary = self.meter.shared_boundary().clone();
+            let ended = self.wasi_http.under_way().ended.clone();
+            let told = telling.answered_until(ended, request.body, boundary);
+            let told = HostFutureIncomingResponse::Pending(wasmtime_wasi::runtime::spawn(told));
+            return Ok(Ok(self.table.push(told)?));
         }
-        match self.start(request, timeout) {
-            Ok(answer) => Ok(Ok(self.table.push(answer)?)),
+        let noting = tape.map(|tape| Noting::begin(&tape, &request));
+        let exchange = match self.permitted_exchange(request, timeout) {
+            Ok(exchange) => exchange,
             Err(Failure { code, error }) => {
+                if let Some(noting) = noting {
+                    noting.refused(&code);
+                }
                 self.http.count(Err(&error));
                 // The code has no room for the reason: it stands where the guest's own words do.
                 let line = format!("wasi:http: {}", in_words(&error));
                 self.write(Level::Warn, line)?;
-                Ok(Err(code))
+                return Ok(Err(code.into()));
             }
-        }
+        };
+        let ended = self.wasi_http.under_way().ended.clone();
+        let sending = exchange.answered_until(ended, self.plugin.clone(), noting);
+        let sending = HostFutureIncomingResponse::Pending(wasmtime_wasi::runtime::spawn(sending));
+        Ok(Ok(self.table.push(sending)?))
     }
 
-    /// Lets a request go its way, if it may.
-    fn start(
+    /// What is to be done for a request, if it may be sent.
+    fn permitted_exchange(
         &mut self,
         request: HostOutgoingRequest,
         timeout: Option<Duration>,
-    ) -> Result<HostFutureIncomingResponse, Failure> {
+    ) -> Result<Exchange, Failure> {
         let deadline = self.request_deadline(timeout).map_err(Failure::internal)?;
         let url = self.granted_url(&url(&request)?);
-        let url = url.map_err(Failure::or(ErrorCode::HttpRequestUriInvalid))?;
+        let url = url.map_err(Failure::or(Code::HttpRequestUriInvalid))?;
         let method = checked_method(name(&request.method));
-        let method = method.map_err(Failure::or(ErrorCode::HttpRequestMethodInvalid))?;
+        let method = method.map_err(Failure::or(Code::HttpRequestMethodInvalid))?;
         check_number(request.headers.len())
-            .map_err(Failure::or(ErrorCode::HttpRequestHeaderSectionSize(None)))?;
+            .map_err(Failure::or(Code::HttpRequestHeaderSectionSize))?;
         let mut headers = HeaderMap::from(request.headers);
         // It is what the body has, and the host says so.
         headers.remove(header::CONTENT_LENGTH);
@@ -170,19 +187,16 @@ impl State {
         self.meter.effect().map_err(Failure::internal)?;
         self.acted = true;
         let kept = self.wasi_http.kept.clone();
-        let UnderWay { ended, turn, .. } = self.wasi_http.under_way();
-        let exchange = Exchange {
+        let turn = self.wasi_http.under_way().turn.clone();
+        Ok(Exchange {
             permitted,
             body: request.body,
-            turn: turn.clone(),
+            turn,
             deadline: deadline.into(),
             http: self.http.clone(),
             boundary: self.meter.shared_boundary().clone(),
             kept,
-        };
-        let sending = exchange.answered_until(ended.clone(), self.plugin.clone());
-        let sending = wasmtime_wasi::runtime::spawn(sending);
-        Ok(HostFutureIncomingResponse::Pending(sending))
+        })
     }
 }
 
@@ -217,27 +231,39 @@ type Answered = Result<
 
 impl Exchange {
     /// What comes of it, until its call has ended.
-    async fn answered_until(self, ended: CancellationToken, plugin: Arc<str>) -> Answered {
+    async fn answered_until(
+        self,
+        ended: CancellationToken,
+        plugin: Arc<str>,
+        noting: Option<Noting>,
+    ) -> Answered {
         let (http, deadline) = (self.http.clone(), self.deadline);
-        let answered = ended.run_until_cancelled(timeout_at(deadline, self.answered()));
-        let Some(answered) = answered.await else {
+        let mut sent = None;
+        let answered = timeout_at(deadline, self.answered(&mut sent));
+        let Some(answered) = ended.run_until_cancelled(answered).await else {
             return Err(WasiError::ConnectionTerminated);
         };
         let answered = answered.unwrap_or(Err(Failure::from(Error::TimedOut)));
+        if let Some(noting) = noting {
+            let came = answered.as_ref().map_err(|failure| &failure.code);
+            if !noting.came(sent, came) {
+                return Err(WasiError::ConnectionTerminated);
+            }
+        }
         let status = answered.as_ref().map(|response| response.status().as_u16());
         http.count(status.map_err(|failure| &failure.error));
         match answered {
-            // All of it is here: nobody has to work on.
-            Ok(response) => Ok((response, wasmtime_wasi::runtime::spawn(async {}))),
+            Ok(response) => Ok(answer(response)),
             Err(Failure { code, error }) => {
                 let (plugin, reason) = (&*plugin, in_words(&error));
                 tracing::debug!(target: "plugin", plugin, "wasi:http: {reason}");
-                Err(code.into())
+                Err(ErrorCode::from(code).into())
             }
         }
     }
 
-    async fn answered(self) -> Result<Response<WasiBody>, Failure> {
+    /// The answer. What was `sent` is there when the guest has written it.
+    async fn answered(self, sent: &mut Option<Bytes>) -> Result<Response<Bytes>, Failure> {
         let Self {
             permitted,
             body,
@@ -252,6 +278,7 @@ impl Exchange {
             Some(body) => collect(body, &boundary).await?,
             None => Bytes::new(),
         };
+        *sent = Some(body.clone());
         let _turn = turn.lock().await;
         let _place = http.place(deadline.into()).await?;
         let max_bytes = boundary.left().min(kept.left());
@@ -261,11 +288,22 @@ impl Exchange {
             headers,
             body,
         } = sending.await?;
-        let mut response = Response::new(Full::from(keep(body, kept)?));
+        let mut response = Response::new(keep(body, kept)?);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
-        Ok(response.map(|body| body.map_err(WasiError::from).boxed_unsync()))
+        Ok(response)
     }
+}
+
+/// An answer as wasmtime has it. All of it is here: nobody has to work on.
+fn answer(
+    response: Response<Bytes>,
+) -> (
+    Response<WasiBody>,
+    wasmtime_wasi::runtime::AbortOnDropJoinHandle<()>,
+) {
+    let response = response.map(|body| Full::from(body).map_err(WasiError::from).boxed_unsync());
+    (response, wasmtime_wasi::runtime::spawn(async {}))
 }
 
 /// Takes in the body of a request while the guest writes it.
@@ -273,7 +311,7 @@ async fn collect(mut body: WasiBody, boundary: &ByteBudget) -> Result<Bytes, Fai
     let mut bytes = Vec::new();
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(|_| Failure {
-            code: ErrorCode::HttpProtocolError,
+            code: Code::HttpProtocolError,
             error: Error::Invalid("body: it was not finished".into()),
         })?;
         // Trailers are left out, as those of answers are.
@@ -281,7 +319,7 @@ async fn collect(mut body: WasiBody, boundary: &ByteBudget) -> Result<Bytes, Fai
             continue;
         };
         let taken = boundary.take(data.len());
-        taken.map_err(Failure::or(ErrorCode::HttpRequestBodySize(None)))?;
+        taken.map_err(Failure::or(Code::HttpRequestBodySize))?;
         bytes.extend_from_slice(&data);
     }
     Ok(bytes.into())
@@ -348,15 +386,50 @@ fn is_forbidden(name: &HeaderName) -> bool {
     is_of_host(name) && *name != header::CONTENT_LENGTH
 }
 
+/// Those of WASI's codes that the host gives, without what it never says with them.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Code {
+    HttpRequestDenied,
+    HttpRequestUriInvalid,
+    HttpRequestMethodInvalid,
+    HttpRequestHeaderSectionSize,
+    HttpRequestBodySize,
+    HttpProtocolError,
+    HttpResponseBodySize,
+    HttpResponseTimeout,
+    ConnectionLimitReached,
+    DestinationUnavailable,
+    InternalError(Option<String>),
+}
+
+impl From<Code> for ErrorCode {
+    fn from(code: Code) -> Self {
+        match code {
+            Code::HttpRequestDenied => Self::HttpRequestDenied,
+            Code::HttpRequestUriInvalid => Self::HttpRequestUriInvalid,
+            Code::HttpRequestMethodInvalid => Self::HttpRequestMethodInvalid,
+            Code::HttpRequestHeaderSectionSize => Self::HttpRequestHeaderSectionSize(None),
+            Code::HttpRequestBodySize => Self::HttpRequestBodySize(None),
+            Code::HttpProtocolError => Self::HttpProtocolError,
+            Code::HttpResponseBodySize => Self::HttpResponseBodySize(None),
+            Code::HttpResponseTimeout => Self::HttpResponseTimeout,
+            Code::ConnectionLimitReached => Self::ConnectionLimitReached,
+            Code::DestinationUnavailable => Self::DestinationUnavailable,
+            Code::InternalError(reason) => Self::InternalError(reason),
+        }
+    }
+}
+
 /// Why there is no answer: as the guest is told, and in words.
 struct Failure {
-    code: ErrorCode,
+    code: Code,
     error: Error,
 }
 
 impl Failure {
     /// With this code, unless it is denied.
-    fn or(code: ErrorCode) -> impl FnOnce(Error) -> Self {
+    fn or(code: Code) -> impl FnOnce(Error) -> Self {
         |error| match error {
             Error::Denied(_) => error.into(),
             error => Self { code, error },
@@ -367,7 +440,7 @@ impl Failure {
     fn internal(error: Error) -> Self {
         let reason = in_words(&error).into_owned();
         Self {
-            code: ErrorCode::InternalError(Some(reason)),
+            code: Code::InternalError(Some(reason)),
             error,
         }
     }
@@ -376,11 +449,11 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let code = match error {
-            Error::Denied(_) => ErrorCode::HttpRequestDenied,
-            Error::OverBudget(_) => ErrorCode::HttpResponseBodySize(None),
-            Error::Busy(_) => ErrorCode::ConnectionLimitReached,
-            Error::TimedOut => ErrorCode::HttpResponseTimeout,
-            Error::Unreachable(_) => ErrorCode::DestinationUnavailable,
+            Error::Denied(_) => Code::HttpRequestDenied,
+            Error::OverBudget(_) => Code::HttpResponseBodySize,
+            Error::Busy(_) => Code::ConnectionLimitReached,
+            Error::TimedOut => Code::HttpResponseTimeout,
+            Error::Unreachable(_) => Code::DestinationUnavailable,
             error => return Self::internal(error),
         };
         Self { code, error }
@@ -410,7 +483,7 @@ fn url(request: &HostOutgoingRequest) -> Result<String, Failure> {
     // Else the path's first segment would be taken for it.
     let Some(authority) = request.authority.as_deref().filter(|it| !it.is_empty()) else {
         let error = Error::Invalid("url: it names no server".into());
-        return Err(Failure::or(ErrorCode::HttpRequestUriInvalid)(error));
+        return Err(Failure::or(Code::HttpRequestUriInvalid)(error));
     };
     let path = request.path_with_query.as_deref().unwrap_or_default();
     Ok(format!("{scheme}://{authority}{path}"))
