@@ -283,7 +283,7 @@ impl Instance {
             let state = store.data_mut();
             let plugin = state.plugin().clone();
             let reads = tape.begin(clock::now(), || given(&job, &plugin), || before(&job));
-            state.note_reads(reads);
+            state.note_reads(Some(reads));
         }
         self.ticker.begin();
         match job {

@@ -1,6 +1,6 @@
 //! What a record has of calls, and calls that are run again.
 
-use std::{pin::pin, sync::Arc, time::Instant};
+use std::{collections::BTreeMap, pin::pin, sync::Arc, time::Instant};
 
 use serde_json::{Value, json, value::RawValue};
 use tokio::time::timeout_at;
@@ -17,13 +17,12 @@ use crate::{
     connection::{Connection, Identity},
     guest::{Message, Outcome, Rejection, Verdict},
     record::{Bytes, Came, Client, Given, Sent, Taken, Tape, User, message},
-    store::{Key, Write},
+    store::{Key, Transaction, Write},
 };
 
-/// What a job is for, and for which connection; none for what is not recorded: a migration, which runs before
-/// anybody is served.
-pub(super) fn given(job: &Job, plugin: &str) -> Option<(Given, Option<Client>)> {
-    Some(match job {
+/// What a job is for, and for which connection.
+pub(super) fn given(job: &Job, plugin: &str) -> (Given, Option<Client>) {
+    match job {
         Job::Event {
             connection,
             identity,
@@ -78,8 +77,14 @@ pub(super) fn given(job: &Job, plugin: &str) -> Option<(Given, Option<Client>)> 
             };
             (given, None)
         }
-        Job::Migrate { .. } => return None,
-    })
+        Job::Migrate { from, cursor, .. } => {
+            let given = Given::Migrate {
+                from: *from,
+                cursor: cursor.clone(),
+            };
+            (given, None)
+        }
+    }
 }
 
 /// What was written for the same event before.
@@ -125,16 +130,21 @@ fn client(connection: &Connection, identity: &Identity, plugin: &str) -> Client 
 /// Notes what the plugin said, and what it wants to happen if that is so.
 pub(super) fn said(taken: Taken, reply: &Reply, recorded: &Recorded) -> Taken {
     let (effects, writes) = match reply.is_yes() {
-        true => (
-            recorded.effects.clone(),
-            recorded
-                .transaction
-                .as_ref()
-                .map_or_else(Default::default, |it| it.writes().clone()),
-        ),
+        true => (recorded.effects.clone(), writes(reply, recorded)),
         false => Default::default(),
     };
     taken.said(outcome(reply), effects, writes)
+}
+
+/// What is to be written to the store; by a batch of a migration, what those before it have not written.
+fn writes(reply: &Reply, recorded: &Recorded) -> BTreeMap<Key, Write> {
+    let Some(transaction) = &recorded.transaction else {
+        return BTreeMap::new();
+    };
+    match reply {
+        Reply::Migrate(_) => transaction.noted_writes(),
+        _ => transaction.writes().clone(),
+    }
 }
 
 /// Notes that it gave no answer.
@@ -208,6 +218,8 @@ pub(crate) struct Rerun {
     pub came: Came,
     /// Why it failed, if it did.
     pub reason: Option<String>,
+    /// What it has read and written.
+    pub transaction: Option<Box<Transaction>>,
 }
 
 impl Plugin {
@@ -226,6 +238,7 @@ impl Plugin {
             instance: None,
             came: Came::new(failure(&error), &[], &Default::default()),
             reason: Some(error.to_string()),
+            transaction: None,
         };
         let (mut instance, reply) = match ended {
             Ok(ended) => ended,
@@ -237,18 +250,15 @@ impl Plugin {
             Err(error) => return none(self.trap(&error)),
         };
         let outcome = outcome(&reply);
-        let transaction = recorded.transaction.as_ref();
-        let came = match (reply.is_yes(), transaction) {
-            (true, Some(transaction)) => {
-                Came::new(outcome, &recorded.effects, transaction.writes())
-            }
-            (true, None) => Came::new(outcome, &recorded.effects, &Default::default()),
-            (false, _) => Came::new(outcome, &[], &Default::default()),
+        let came = match reply.is_yes() {
+            true => Came::new(outcome, &recorded.effects, &writes(&reply, &recorded)),
+            false => Came::new(outcome, &[], &Default::default()),
         };
         Rerun {
             instance: Some(instance),
             came,
             reason: None,
+            transaction: recorded.transaction,
         }
     }
 

@@ -132,6 +132,8 @@ pub(crate) enum Given {
         body: Bytes,
         delivery: Option<String>,
     },
+    /// A batch of a migration, which goes on with what the batches before it have read and written.
+    Migrate { from: u32, cursor: Option<String> },
 }
 
 /// An event as it came.
@@ -217,7 +219,7 @@ pub(crate) struct Came {
     /// What was to happen, in order; nothing if the outcome undoes it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub effects: Vec<Value>,
-    /// What was to be written to the store, timers as well.
+    /// What was to be written to the store, timers as well; of a batch of a migration, by this batch.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub writes: Vec<Value>,
 }

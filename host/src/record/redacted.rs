@@ -122,6 +122,10 @@ impl Redaction {
             Given::Connect(auth) => self.raw(Root::Auth, auth),
             Given::Disconnect(_) => false,
             Given::Timer { payload, .. } => self.raw(Root::Payload, payload),
+            Given::Migrate { cursor, .. } => {
+                let cursor = cursor.as_mut();
+                cursor.is_some_and(|cursor| self.text(Root::Payload, cursor))
+            }
             Given::Webhook {
                 query,
                 headers,

@@ -162,22 +162,22 @@ impl Tape {
         }
     }
 
-    /// A call begins, at this time in milliseconds since 1970. What it reads from the store is to be noted in what
-    /// this returns; none if it is not recorded.
+    /// A call begins, at this time in milliseconds since 1970. What it has of the store is to be noted in what
+    /// this returns.
     pub(crate) fn begin(
         &self,
         at: u64,
-        given: impl FnOnce() -> Option<(Given, Option<Client>)>,
+        given: impl FnOnce() -> (Given, Option<Client>),
         before: impl FnOnce() -> Vec<(Key, Write)>,
-    ) -> Option<Arc<Reads>> {
+    ) -> Arc<Reads> {
+        let reads: Arc<Reads> = Arc::default();
         let Mode::Records {
             recorder, calls, ..
         } = &self.mode
         else {
-            return None;
+            return reads;
         };
-        let (given, connection) = given()?;
-        let reads: Arc<Reads> = Arc::default();
+        let (given, connection) = given();
         let begun = Begun {
             call: recorder.next_call(),
             nth: calls.fetch_add(1, Ordering::Relaxed) + 1,
@@ -191,7 +191,7 @@ impl Tape {
             begun: Some(begun),
             ..Reel::default()
         };
-        Some(reads)
+        reads
     }
 
     /// Where the failure of the call that is under way is recorded; none if it is not recorded.

@@ -1,6 +1,11 @@
 //! What a call reads of what others have committed: noted while it is recorded, and told again in a replay.
 
-use std::{collections::BTreeMap, mem, ops::Bound, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    mem,
+    ops::Bound,
+    sync::Arc,
+};
 
 use parking_lot::Mutex;
 
@@ -18,6 +23,8 @@ pub(crate) struct Noted {
     pub keys: BTreeMap<Key, Option<Value>>,
     /// The ranges, whose keys are among those.
     pub ranges: Vec<NotedRange>,
+    /// What it wrote to.
+    pub written: BTreeSet<Key>,
 }
 
 /// Keys that were read together.
@@ -35,6 +42,15 @@ impl Reads {
     /// All of them.
     pub(crate) fn take(&self) -> Noted {
         mem::take(&mut self.0.lock())
+    }
+
+    /// What it wrote to.
+    pub(super) fn written(&self) -> BTreeSet<Key> {
+        self.0.lock().written.clone()
+    }
+
+    pub(super) fn wrote(&self, key: &Key) {
+        self.0.lock().written.insert(key.clone());
     }
 
     pub(super) fn read(&self, key: &Key, value: Option<&Value>) {
@@ -74,7 +90,7 @@ impl NotedRange {
 /// A store of which nothing is there but what a call has read.
 pub struct Recorded {
     config: config::Store,
-    noted: Noted,
+    noted: Mutex<Noted>,
     missing: Mutex<Vec<String>>,
 }
 
@@ -82,9 +98,16 @@ impl Recorded {
     pub(crate) fn new(config: config::Store, noted: Noted) -> Arc<Self> {
         Arc::new(Self {
             config,
-            noted,
+            noted: Mutex::new(noted),
             missing: Mutex::default(),
         })
+    }
+
+    /// What the next call of the same transaction has read is there as well.
+    pub(crate) fn extend(&self, noted: Noted) {
+        let mut all = self.noted.lock();
+        all.keys.extend(noted.keys);
+        all.ranges.extend(noted.ranges);
     }
 
     /// What was asked and is not there.
@@ -103,9 +126,10 @@ impl Recorded {
 
     pub(super) fn read(&self, key: &Key) -> Result<Option<Value>, CommitError> {
         let seen = |range: &NotedRange| range.covers(key.as_str());
-        match self.noted.keys.get(key) {
+        let noted = self.noted.lock();
+        match noted.keys.get(key) {
             Some(value) => Ok(value.clone()),
-            None if self.noted.ranges.iter().any(seen) => Ok(None),
+            None if noted.ranges.iter().any(seen) => Ok(None),
             None => Err(self.lacks(format!("store.get {} {:?}", key.bucket(), key.name()))),
         }
     }
@@ -117,7 +141,8 @@ impl Recorded {
         most_keys: usize,
     ) -> Result<BTreeMap<Key, Value>, CommitError> {
         let from = (range.from(), Bound::Unbounded);
-        let keys = self.noted.keys.range::<str, _>(from);
+        let noted = self.noted.lock();
+        let keys = noted.keys.range::<str, _>(from);
         let keys = keys.take_while(|(key, _)| range.covers(key.as_str()));
         let found = keys.filter_map(|(key, value)| Some((key.clone(), value.clone()?)));
         let found: BTreeMap<Key, Value> = found.take(most_keys).collect();
@@ -132,7 +157,7 @@ impl Recorded {
             (Some(last), Some(end)) => end <= last,
             (Some(_), None) => false,
         };
-        let mut ranges = self.noted.ranges.iter();
+        let mut ranges = noted.ranges.iter();
         match ranges.any(|noted| begins(noted) && reaches(noted)) {
             true => Ok(found),
             false => Err(self.lacks(format!(
@@ -183,6 +208,7 @@ mod tests {
                     last: last.map(key),
                 })
                 .collect(),
+            written: BTreeSet::new(),
         };
         Recorded::new(config::Store::default(), noted)
     }

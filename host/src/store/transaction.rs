@@ -165,7 +165,7 @@ impl Transaction {
         }
     }
 
-    /// What it reads from now on is noted.
+    /// What it reads and writes from now on is noted.
     pub(crate) fn note(&mut self, reads: Option<Arc<Reads>>) {
         self.noted = reads;
     }
@@ -274,6 +274,9 @@ impl Transaction {
         };
         let less = self.writes.get(&key).map_or(0, size);
         self.set_bytes = self.set_bytes - less + size(&write);
+        if let Some(noted) = &self.noted {
+            noted.wrote(&key);
+        }
         self.writes.insert(key, write);
     }
 
@@ -348,6 +351,15 @@ impl Transaction {
     /// What it writes.
     pub fn writes(&self) -> &BTreeMap<Key, Write> {
         &self.writes
+    }
+
+    /// What was written since it was last to be noted.
+    pub(crate) fn noted_writes(&self) -> BTreeMap<Key, Write> {
+        let written = self.noted.as_ref().map(|noted| noted.written());
+        let written = written.unwrap_or_default().into_iter();
+        written
+            .filter_map(|key| self.writes.get(&key).cloned().map(|write| (key, write)))
+            .collect()
     }
 
     /// The last commit when it began, if it has read anything.

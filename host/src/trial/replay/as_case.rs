@@ -118,6 +118,9 @@ fn step(call: &Call) -> Result<Vec<(&'static str, Value)>, String> {
                 sent.event
             ));
         }
+        Given::Migrate { .. } => {
+            return Err("the call was a batch of a migration, which no step is".to_owned());
+        }
         Given::Timer { name, .. } => {
             return Err(format!(
                 "the call was for the timer {name:?}, which a case has to set by an event before"

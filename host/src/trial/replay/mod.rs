@@ -6,7 +6,11 @@
 mod as_case;
 mod record;
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -96,6 +100,7 @@ pub(crate) async fn run(
         store,
         redaction: Redaction::new(record.head.redact.clone()),
         instances: HashMap::new(),
+        migrating: None,
         replayed: Replayed {
             calls: 0,
             after_gaps: 0,
@@ -125,6 +130,8 @@ struct Replay<'a> {
     redaction: Redaction,
     /// By their numbers in the record.
     instances: HashMap<u64, Playing>,
+    /// What the batches of a migration have read and written so far, on whichever instances they ran.
+    migrating: Option<(Arc<Recorded>, Box<Transaction>)>,
     replayed: Replayed,
 }
 
@@ -158,14 +165,17 @@ impl Replay<'_> {
             self.compare(call, came, Some("no instance".to_owned()), Vec::new());
             return;
         };
-        let recorded = Recorded::new(self.store.clone(), noted(call));
+        let (recorded, transaction) = self.stored(call);
         instance.state().read_from(Open::Recorded(recorded.clone()));
         playing.tape.rewind(call.at, call.answers.clone());
-        let job = self.job(call, &recorded);
+        let job = self.job(call, transaction);
         let rerun = self.plugin.rerun(instance, job).await;
         let mut unrecorded = recorded.take_missing();
         unrecorded.extend(playing.tape.take_unrecorded());
         self.compare(call, rerun.came, rerun.reason, unrecorded);
+        if let Given::Migrate { .. } = call.given {
+            self.migrating = rerun.transaction.map(|it| (recorded, it));
+        }
         playing.instance = rerun.instance;
         // What failed for good took its instance along.
         if call.reason.is_none() {
@@ -211,20 +221,35 @@ impl Replay<'_> {
         });
     }
 
-    fn job(&self, call: &Call, recorded: &Arc<Recorded>) -> Job {
-        let transaction = || {
-            let mut transaction = Transaction::new(Open::Recorded(recorded.clone()));
-            for row in &call.before {
-                let key = Key::stored(&row.bucket, &row.key);
-                match write(row) {
-                    Write::Set(value) => transaction.set(key, value),
-                    Write::Delete => transaction.delete(key),
-                    // It was possible when it was recorded.
-                    Write::Add(by) => _ = transaction.add(key, by),
-                }
+    /// What stands in the store for a call, and what was read and written for it before.
+    fn stored(&mut self, call: &Call) -> (Arc<Recorded>, Box<Transaction>) {
+        let is_next = matches!(
+            &call.given,
+            Given::Migrate {
+                cursor: Some(_),
+                ..
             }
-            (!call.before.is_empty()).then(|| Box::new(transaction))
-        };
+        );
+        if is_next && let Some((recorded, transaction)) = self.migrating.take() {
+            recorded.extend(noted(call));
+            return (recorded, transaction);
+        }
+        let recorded = Recorded::new(self.store.clone(), noted(call));
+        let mut transaction = Box::new(Transaction::new(Open::Recorded(recorded.clone())));
+        for row in &call.before {
+            let key = Key::stored(&row.bucket, &row.key);
+            match write(row) {
+                Write::Set(value) => transaction.set(key, value),
+                Write::Delete => transaction.delete(key),
+                // It was possible when it was recorded.
+                Write::Add(by) => _ = transaction.add(key, by),
+            }
+        }
+        (recorded, transaction)
+    }
+
+    fn job(&self, call: &Call, transaction: Box<Transaction>) -> Job {
+        let before = |transaction| (!call.before.is_empty()).then_some(transaction);
         let connection = || {
             let client = call.connection.as_ref();
             let client = client.cloned().unwrap_or_else(nobody);
@@ -238,7 +263,7 @@ impl Replay<'_> {
                     connection,
                     event: sent.event.as_str().into(),
                     message: Arc::new(guest_message(sent)),
-                    transaction: transaction(),
+                    transaction: before(transaction),
                 }
             }
             Given::Filter(sent) => {
@@ -248,7 +273,7 @@ impl Replay<'_> {
                     connection,
                     event: sent.event.as_str().into(),
                     message: Arc::new(guest_message(sent)),
-                    transaction: transaction(),
+                    transaction: before(transaction),
                 }
             }
             Given::Connect(auth) => Job::Connect {
@@ -287,6 +312,11 @@ impl Replay<'_> {
                     delivery: delivery.clone(),
                 }),
                 client: IpAddr::from([127, 0, 0, 1]).into(),
+            },
+            Given::Migrate { from, cursor } => Job::Migrate {
+                from: *from,
+                cursor: cursor.clone(),
+                transaction,
             },
         }
     }
@@ -356,6 +386,10 @@ fn what(given: &Given) -> String {
         Given::Disconnect(reason) => format!("disconnect ({reason})"),
         Given::Timer { name, .. } => format!("timer {name}"),
         Given::Webhook { method, path, .. } => format!("webhook {method} {path}"),
+        Given::Migrate { from, cursor } => match cursor {
+            None => format!("migrate {from}"),
+            Some(cursor) => format!("migrate {from} {cursor:?}"),
+        },
     }
 }
 
@@ -391,6 +425,7 @@ fn noted(call: &Call) -> Noted {
     Noted {
         keys: keys.collect(),
         ranges: ranges.collect(),
+        written: BTreeSet::new(),
     }
 }
 
