@@ -4,6 +4,7 @@
 //! events, plugins and fixed words only, so that clients cannot make up new series; those of plugins
 //! and events that are gone go with them.
 
+mod counted;
 mod process;
 
 use std::{
@@ -17,6 +18,7 @@ use prometheus::{
     core::{Collector, Metric, MetricVec, MetricVecBuilder},
 };
 
+pub(crate) use self::counted::{Counted, Hits};
 use self::process::Process;
 use crate::{cluster, tls};
 

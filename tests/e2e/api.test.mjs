@@ -167,7 +167,7 @@ const CALLS = {
   'role:student:new_booking': ['POST', roleEvent('student', 'new_booking'), {}],
   'role:student:old_booking': ['POST', roleEvent('student', 'old_booking'), {}],
   clients: ['GET', COUNT],
-  admin: ['GET', '/api/v1/plugins'],
+  inspect: ['GET', '/api/v1/plugins'],
   disconnect: ['POST', disconnect('7')],
 };
 
@@ -181,7 +181,7 @@ const MAY = {
   'role-event': ['role:admin:new_booking'],
   'role-pattern': ['role:student:new_booking'],
   clients: ['clients'],
-  admin: ['admin'],
+  admin: ['inspect'],
   disconnect: ['disconnect'],
   several: ['payments', 'notify:7', 'clients'],
 };

@@ -53,9 +53,9 @@ const OF_MEANING = `
   credentials-of-anonymous-clients-without-check-of-origins duplicate-api-key duplicate-api-key-name
   duplicate-plugin-name empty-build empty-plugin-path guard-no-namespace guard-not-granted
   http-grant-with-bare-suffix http-grant-with-query http-grant-without-host http-header-of-host http-header-value
-  http-header-variable-not-set http-pattern http-right-of-api-key no-connections no-id-claims no-time-to-compile
-  no-time-to-migrate nobody-can-connect payments-room-grant ping-beyond-timers plugin-budget-below-tick
-  plugin-config-without-json rate-beyond-the-clock reserved-room-grant size-beyond-memory slow-tick
+  http-header-variable-not-set http-pattern http-right-of-api-key inspect-grant no-connections no-id-claims no-time-to-compile
+  no-time-to-migrate nobody-can-connect operate-grant payments-room-grant ping-beyond-timers plugin-budget-below-tick
+  plugin-config-without-json plugin-named-reload rate-beyond-the-clock reserved-room-grant size-beyond-memory slow-tick
   store-in-no-redis tls-redirect-from-itself tls-redirect-without-certificate tls-without-key too-many-threads
   wall-below-cpu webhook-remember-below-max-age webhook-secret-without-scheme webhook-without-secret
   zero-ping-timeout zero-send-buffer

@@ -17,10 +17,15 @@ use crate::{
     grant::{Grant, Grants},
 };
 
+/// Who calls with the key of this run.
+const COMMAND_LINE: &str = "this machine's command line";
+
 /// A caller whose key is known.
 pub(super) struct Backend {
     /// Which key it is.
     pub key: KeyHash,
+    /// Whose, for logs.
+    pub name: Arc<str>,
     /// What its key allows.
     pub rights: Grants,
     /// Its request is under way as long as it has this; none for this machine's own command line.
@@ -89,6 +94,7 @@ where
             is(By::Local);
             return Ok(Self {
                 key: hash,
+                name: COMMAND_LINE.into(),
                 rights: api.local_key.0.1.clone(),
                 _place: None,
             });
@@ -115,6 +121,7 @@ where
         }
         Ok(Self {
             key: hash,
+            name: caller.key.name.as_str().into(),
             rights: caller.key.rights.clone(),
             _place: Some(api.in_flight.take(&caller.key.name, caller.key.in_flight)?),
         })

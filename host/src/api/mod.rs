@@ -9,8 +9,10 @@ mod idempotency;
 mod in_flight;
 mod lists;
 mod moves;
+mod plugins;
 mod query;
 mod revocations;
+mod standing;
 mod whom;
 
 use std::sync::Arc;
@@ -19,16 +21,13 @@ use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::{FromRef, FromRequestParts, Path, State, rejection::PathRejection},
-    http::{StatusCode, Uri, header},
+    http::{StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use tokio::{
-    runtime::Handle,
-    sync::{mpsc, oneshot},
-};
+use tokio::sync::mpsc;
 
 use self::{
     audited::audited,
@@ -44,11 +43,10 @@ use crate::{
     metrics::Metrics,
     registry,
     reload::{PluginStatus, Request, Status},
-    server::{Drain, Phase, Upgrade},
+    server::{Drain, Upgrade},
     settings,
     store::Store,
     tasks::Down,
-    timers,
     transport::{Delivery, Namespaces},
     user::{UserId, is_role},
 };
@@ -56,6 +54,7 @@ pub(crate) use auth::LocalKey;
 pub(crate) use body::whole as whole_body;
 pub(crate) use idempotency::{Idempotency, SavedAnswer};
 pub(crate) use in_flight::InFlight;
+pub(crate) use standing::Started;
 
 /// What the handlers need.
 #[derive(Clone, FromRef)]
@@ -73,7 +72,7 @@ pub struct Api {
     /// The state of the plugins.
     pub status: Arc<ArcSwap<Status>>,
     /// Asks for a reload.
-    pub reload: mpsc::Sender<Request>,
+    pub(crate) reload: mpsc::Sender<Request>,
     /// Counts what happens.
     pub metrics: Arc<Metrics>,
     /// Who changed what, and who was refused.
@@ -92,6 +91,8 @@ pub struct Api {
     pub(crate) providers: Arc<Providers>,
     /// The sockets' doors, which count what they drop.
     pub namespaces: Arc<Namespaces>,
+    /// When the server started.
+    pub(crate) started: Started,
 }
 
 /// The answer to a push.
@@ -116,35 +117,6 @@ struct Disconnected {
     disconnected: usize,
 }
 
-/// Which lines of a plugin are wanted.
-#[derive(Default)]
-struct WantedLines {
-    /// Those behind the one of this number.
-    after: u64,
-    /// Those of the failure with this id.
-    trace: Option<String>,
-}
-
-impl WantedLines {
-    fn parse(query: &str) -> Result<Self, WireError> {
-        let mut wanted = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            match &*name {
-                "after" => {
-                    let invalid = |_| WireError::new("invalid_payload", "after: it is no number");
-                    wanted.after = value.parse().map_err(invalid)?;
-                }
-                "trace" => wanted.trace = Some(value.into_owned()),
-                _ => {
-                    let message = "the query has a parameter that is not known here";
-                    return Err(WireError::new("invalid_payload", message));
-                }
-            }
-        }
-        Ok(wanted)
-    }
-}
-
 /// All routes of the API, health among them.
 pub(crate) fn router(api: Api) -> Router {
     let router = Router::new()
@@ -162,17 +134,21 @@ pub(crate) fn router(api: Api) -> Router {
         .route("/api/v1/users/{id}/disconnect", post(disconnect))
         .route("/api/v1/roles/{role}/events/{event}", post(role_event))
         .route("/api/v1/clients/count", get(clients_count))
-        .route("/api/v1/plugins", get(plugins))
-        .route("/api/v1/plugins/reload", post(reload))
-        .route("/api/v1/plugins/{plugin}/log", get(plugin_log))
-        .route("/api/v1/timers", get(timers))
+        .route("/api/v1/plugins", get(plugins::all))
+        .route("/api/v1/plugins/reload", post(plugins::refresh))
+        .route("/api/v1/plugins/{plugin}", get(plugins::one))
+        .route("/api/v1/plugins/{plugin}/log", get(plugins::log))
+        .route("/api/v1/plugins/{plugin}/reload", post(plugins::reload))
+        .route("/api/v1/plugins/{plugin}/rollback", post(plugins::rollback))
+        .route("/api/v1/timers", get(plugins::timers))
+        .route("/api/v1/server", get(standing::server))
         .route("/api/v1/revocations", post(revocations::revoke))
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/upgrade", post(upgrade))
         .route("/api/{*unknown}", axum::routing::any(not_found));
     audited(router, &api)
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(standing::ready))
         .route("/metrics", get(metrics))
         .method_not_allowed_fallback(method_not_allowed)
         .with_state(api)
@@ -258,69 +234,6 @@ async fn clients_count(
     })))
 }
 
-async fn plugins(
-    backend: Backend,
-    State(status): State<Arc<ArcSwap<Status>>>,
-) -> Result<Response, WireError> {
-    backend.may(backend.rights.admin(), "admin")?;
-    Ok(Json(&*status.load_full()).into_response())
-}
-
-/// The last lines of a plugin: what it logged, and its failures.
-async fn plugin_log(
-    backend: Backend,
-    InPath(name): InPath<String>,
-    uri: Uri,
-    State(status): State<Arc<ArcSwap<Status>>>,
-) -> Result<Response, WireError> {
-    backend.may(backend.rights.admin(), "admin")?;
-    let WantedLines { after, trace } = WantedLines::parse(uri.query().unwrap_or_default())?;
-    let status = status.load();
-    let plugin = status.plugins.iter().find(|plugin| plugin.name == name);
-    let unknown = || WireError::new("not_found", "no plugin in mixlab.toml has this name");
-    let plugin = plugin.ok_or_else(unknown)?;
-    let health = plugin.health.as_deref();
-    let lines = health.map(|health| health.journal().since(after, trace.as_deref()));
-    Ok(Json(serde_json::json!({ "lines": lines.unwrap_or_default() })).into_response())
-}
-
-/// The timers of all plugins.
-async fn timers(
-    backend: Backend,
-    State(registry): State<registry::Current>,
-    State(store): State<Arc<Store>>,
-) -> Result<Response, WireError> {
-    backend.may(backend.rights.admin(), "admin")?;
-    let registry = registry.load_full();
-    let listing = tokio::task::spawn_blocking(move || {
-        let mut plugins: Vec<_> = registry.timed().keys().collect();
-        plugins.sort_unstable();
-        Handle::current().block_on(timers::list(&store, plugins))
-    });
-    match listing.await {
-        Ok(Ok(timers)) => Ok(Json(serde_json::json!({ "timers": timers })).into_response()),
-        Ok(Err(error)) => Err(WireError::temporary("internal", error.to_string())),
-        Err(_) => Err(WireError::new("internal", "the server failed")),
-    }
-}
-
-/// Answers when every file has been looked at, with the state after that.
-async fn reload(
-    backend: Backend,
-    State(requests): State<mpsc::Sender<Request>>,
-    State(status): State<Arc<ArcSwap<Status>>>,
-) -> Result<Response, WireError> {
-    backend.may(backend.rights.admin(), "admin")?;
-    let (request, done) = oneshot::channel();
-    let stopping = || WireError::temporary("internal", "the server is shutting down");
-    requests.send(request).await.map_err(|_| stopping())?;
-    done.await.map_err(|_| match requests.is_closed() {
-        true => stopping(),
-        false => WireError::temporary("internal", "the reload failed"),
-    })?;
-    Ok(Json(&*status.load_full()).into_response())
-}
-
 /// Has the server leave, and answers at once how far it is.
 async fn drain(backend: Backend, State(drain): State<Drain>) -> Result<Response, WireError> {
     backend.may(backend.rights.admin(), "admin")?;
@@ -337,67 +250,6 @@ async fn upgrade(backend: Backend, State(upgrade): State<Upgrade>) -> Result<Res
         Err(reason) => serde_json::json!({ "refused": reason }),
     };
     Ok(Json(answer).into_response())
-}
-
-/// Ready means that every plugin that is switched on serves what its file holds, that `mixlab.toml`
-/// is in force, that the store takes what is written, that it is known who is present by other servers, that the
-/// server is not to leave, and that its own tasks run. Paused plugins are named besides: who is not ready gets no clients, and
-/// no client is to bring that about.
-async fn ready(
-    State(status): State<Arc<ArcSwap<Status>>>,
-    State(down): State<Down>,
-    State(store): State<Arc<Store>>,
-    State(broadcast): State<Broadcast>,
-    State(drain): State<Drain>,
-    State(providers): State<Arc<Providers>>,
-    State(settings): State<settings::Current>,
-) -> Response {
-    let status = status.load();
-    let mut problems: Vec<String> = status.problems().into_iter().map(Into::into).collect();
-    let down = down.names().into_iter();
-    problems.extend(down.map(|task| format!("the server's task {task}")));
-    if store.failure().is_some() {
-        problems.push("the store cannot be written".to_owned());
-    }
-    if broadcast
-        .cluster()
-        .is_some_and(|cluster| !cluster.is_connected)
-    {
-        problems.push("the cluster's Redis is not connected".to_owned());
-    }
-    if !broadcast.presence().is_known() {
-        problems.push("who is present by other servers".to_owned());
-    }
-    let settings = settings.load();
-    let verifier = settings.verifier.as_ref();
-    if verifier.is_some_and(|verifier| verifier.revocations().are_unknown()) {
-        problems.push("what is revoked cannot be read".to_owned());
-    }
-    let missing = providers.missing().into_iter();
-    problems.extend(missing.map(|issuer| format!("the keys of {issuer}")));
-    if drain.phase() != Phase::Serving {
-        problems.push("the server leaves".to_owned());
-    }
-    // Names only: the reasons may show paths, and this door needs no key.
-    let (code, mut text) = if problems.is_empty() {
-        (StatusCode::OK, "ready\n".to_owned())
-    } else {
-        let text = format!("not ready: {}\n", problems.join(", "));
-        (StatusCode::SERVICE_UNAVAILABLE, text)
-    };
-    for (what, names) in [
-        ("nobody enters without", status.missing_guards()),
-        ("paused", status.paused(|pauses| pauses.everybody)),
-        (
-            "paused for some addresses",
-            status.paused(|pauses| !pauses.everybody && pauses.addresses > 0),
-        ),
-    ] {
-        if !names.is_empty() {
-            text += &format!("{what}: {}\n", names.join(", "));
-        }
-    }
-    (code, text).into_response()
 }
 
 /// In Prometheus' text format. Like health, it needs no key: keep it from the public in the proxy.
@@ -457,7 +309,7 @@ impl IntoResponse for WireError {
             "permission_denied" => StatusCode::FORBIDDEN,
             "not_found" => StatusCode::NOT_FOUND,
             "method_not_allowed" => StatusCode::METHOD_NOT_ALLOWED,
-            "conflict" => StatusCode::CONFLICT,
+            "conflict" | "plugin_refused" => StatusCode::CONFLICT,
             "idempotency_key_reused" => StatusCode::UNPROCESSABLE_ENTITY,
             "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "rate_limited" => StatusCode::TOO_MANY_REQUESTS,

@@ -55,9 +55,19 @@ pub(super) enum Plugin {
     },
     /// Fetch a component from an OCI registry, by its digest, and write it to a file.
     Pull(Pull),
-    /// Look at all files at once, then list.
+    /// Look at all files at once, then list; or load one plugin's file anew.
     Reload {
+        /// The plugin whose file is loaded anew, even if it is the same, or was rolled back.
+        name: Option<String>,
         /// How to print them.
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
+    /// Have the version serve again that a plugin's serving one has replaced, until its file changes.
+    Rollback {
+        /// The plugin.
+        name: String,
+        /// How to print it.
         #[arg(long, default_value = "text")]
         format: Format,
     },
@@ -70,9 +80,20 @@ impl Plugin {
                 let status = Control::find(global)?.get("/api/v1/plugins")?;
                 show(&status, format, write_status)
             }
-            Self::Reload { format } => {
+            Self::Reload { name: None, format } => {
                 let status = Control::find(global)?.post("/api/v1/plugins/reload")?;
                 show(&status, format, write_status)
+            }
+            Self::Reload {
+                name: Some(name),
+                format,
+            } => {
+                let plugin = Control::find(global)?.post(&path_of(&name, "reload"))?;
+                show(&plugin, format, write_plugin)
+            }
+            Self::Rollback { name, format } => {
+                let plugin = Control::find(global)?.post(&path_of(&name, "rollback"))?;
+                show(&plugin, format, write_plugin)
             }
             Self::Pull(pull) => pull.run(global),
             Self::Inspect {
@@ -108,6 +129,12 @@ impl Plugin {
             }
         }
     }
+}
+
+/// Where the API has what is done with a plugin.
+fn path_of(name: &str, what: &str) -> String {
+    let name: String = form_urlencoded::byte_serialize(name.as_bytes()).collect();
+    format!("/api/v1/plugins/{name}/{what}")
 }
 
 /// Says what is waited for, as there is no log.
@@ -244,66 +271,82 @@ fn write_status(out: &mut dyn Write, status: &Value) -> io::Result<()> {
     if let Some(reason) = status["config_waiting"].as_str() {
         writeln!(out, "mixlab.toml is waited for: {}\n", set_in(reason))?;
     }
-    for plugin in status["plugins"].as_array().into_iter().flatten() {
-        let text = |key: &str| in_one_line(plugin[key].as_str().unwrap_or("-"));
-        let name = text("name");
+    let plugins = status["plugins"].as_array();
+    plugins
+        .into_iter()
+        .flatten()
+        .try_for_each(|plugin| write_plugin(out, plugin))
+}
+
+fn write_plugin(out: &mut dyn Write, plugin: &Value) -> io::Result<()> {
+    let text = |key: &str| in_one_line(plugin[key].as_str().unwrap_or("-"));
+    let name = text("name");
+    writeln!(
+        out,
+        "{}  {}  version {}  generation {}  {} calls  {} failures{}",
+        text("name"),
+        text("state"),
+        text("version"),
+        plugin["generation"],
+        plugin["calls"],
+        plugin["failures"],
+        match plugin["p99_ms"].as_f64() {
+            Some(p99) => format!("  p99 {p99} ms"),
+            None => String::new(),
+        }
+    )?;
+    let names = |key: &str| {
+        let names = plugin[key].as_array().into_iter().flatten();
+        listed(names.filter_map(Value::as_str))
+    };
+    writeln!(out, "    events        {}", names("events"))?;
+    let filters = names("filters");
+    if !filters.is_empty() {
+        writeln!(out, "    filters       {filters}")?;
+    }
+    if plugin["webhooks"] == true {
+        writeln!(out, "    webhooks      /hooks/{}", text("name"))?;
+    }
+    let addresses = plugin["paused_addresses"].as_u64().unwrap_or_default();
+    if plugin["paused"] == true {
+        writeln!(out, "    paused        for everybody")?;
+    } else if addresses > 0 {
         writeln!(
             out,
-            "{}  {}  version {}  generation {}  {} calls  {} failures{}",
-            text("name"),
-            text("state"),
-            text("version"),
-            plugin["generation"],
-            plugin["calls"],
-            plugin["failures"],
-            match plugin["p99_ms"].as_f64() {
-                Some(p99) => format!("  p99 {p99} ms"),
-                None => String::new(),
-            }
+            "    paused        for {addresses} of the clients' addresses"
         )?;
-        let names = |key: &str| {
-            let names = plugin[key].as_array().into_iter().flatten();
-            listed(names.filter_map(Value::as_str))
-        };
-        writeln!(out, "    events        {}", names("events"))?;
-        let filters = names("filters");
-        if !filters.is_empty() {
-            writeln!(out, "    filters       {filters}")?;
-        }
-        if plugin["webhooks"] == true {
-            writeln!(out, "    webhooks      /hooks/{}", text("name"))?;
-        }
-        let addresses = plugin["paused_addresses"].as_u64().unwrap_or_default();
-        if plugin["paused"] == true {
-            writeln!(out, "    paused        for everybody")?;
-        } else if addresses > 0 {
+    }
+    if let Some(version) = plugin["rollback_to"]["version"].as_str() {
+        let version = in_one_line(version);
+        writeln!(out, "    before        version {version}, to roll back to")?;
+    }
+    if plugin["state"] == "rolled-back" {
+        writeln!(
+            out,
+            "    rolled back   until its file changes; mixlab plugin reload {name} loads the file again"
+        )?;
+    }
+    if let Some(reason) = plugin["waiting"].as_str() {
+        writeln!(out, "    waiting       {}", set_in(reason))?;
+    }
+    if let Some(reason) = plugin["refusal"].as_str() {
+        writeln!(out, "    refused       {}", set_in(reason))?;
+    }
+    if let Some(failure) = plugin["last_failure"].as_object() {
+        let text = |key: &str| failure[key].as_str().unwrap_or("-");
+        writeln!(
+            out,
+            "    last failure  {} in {}: {}",
+            in_one_line(text("at")),
+            in_one_line(text("during")),
+            set_in(text("reason"))
+        )?;
+        if let Some(trace) = failure["trace_id"].as_str() {
             writeln!(
                 out,
-                "    paused        for {addresses} of the clients' addresses"
+                "    its lines     mixlab logs --plugin {name} --trace {}",
+                in_one_line(trace)
             )?;
-        }
-        if let Some(reason) = plugin["waiting"].as_str() {
-            writeln!(out, "    waiting       {}", set_in(reason))?;
-        }
-        if let Some(reason) = plugin["refusal"].as_str() {
-            writeln!(out, "    refused       {}", set_in(reason))?;
-        }
-        if let Some(failure) = plugin["last_failure"].as_object() {
-            let text = |key: &str| failure[key].as_str().unwrap_or("-");
-            writeln!(
-                out,
-                "    last failure  {} in {}: {}",
-                in_one_line(text("at")),
-                in_one_line(text("during")),
-                set_in(text("reason"))
-            )?;
-            if let Some(trace) = failure["trace_id"].as_str() {
-                writeln!(
-                    out,
-                    "    its lines     mixlab logs --plugin {name} --trace {}",
-                    in_one_line(trace)
-                )?;
-            }
         }
     }
     Ok(())

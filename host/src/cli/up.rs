@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{mpsc, oneshot},
+    sync::mpsc,
 };
 
 use super::{
@@ -34,7 +34,7 @@ use crate::{
     metrics,
     recent_log::RecentLog,
     record::{Options, Recorder, Redaction, RedactionPath},
-    reload::ConfigSource,
+    reload::{Asked, ConfigSource, Request},
     server::{self, Drain, Inherited, Server, Upgrade, UpgradeRequest},
     units::Size,
     user::{TokenClaims, User, UserId},
@@ -374,7 +374,7 @@ fn reload_on_hangup(server: &Server) -> io::Result<()> {
     let requests = server.reload_requests();
     tokio::spawn(async move {
         while hangups.recv().await.is_some() {
-            let (request, _done) = oneshot::channel();
+            let (request, _done) = Request::new(Asked::Refresh, "SIGHUP");
             if requests.send(request).await.is_err() {
                 return;
             }

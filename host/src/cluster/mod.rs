@@ -49,6 +49,7 @@ use self::{
 pub(crate) use self::{
     asking::channel::{Channel, Found, Serve},
     asking::described::{self, Described},
+    asking::members::Members,
     asking::others::{Elsewhere, Heard, Silent, Unheard},
     asking::talk::Want,
     emitters::inbound::Listener,

@@ -19,9 +19,9 @@ use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::sections::some_moment;
 use super::{
-    Audit, Auth, Breaker, Cluster, Cors, Filter, History, Limits, Listen, Log, OnExcess, OnFailure,
-    Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket, Store,
-    TlsVersion, Web,
+    Audit, Auth, Breaker, Cluster, Console, Cors, Filter, History, Limits, Listen, Log, OnExcess,
+    OnFailure, Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket,
+    Store, TlsVersion, Web,
 };
 use crate::grant::Grants;
 use crate::units::{Rate, Size, duration};
@@ -41,6 +41,7 @@ pub(super) struct ConfigFile {
     pub socket: Table<Socket>,
     pub api: Table<ApiFile>,
     pub web: Table<Web>,
+    pub console: Table<Console>,
     pub runtime: Table<Runtime>,
     pub budget: Table<BudgetFile>,
     pub limits: Table<Limits>,

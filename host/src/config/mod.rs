@@ -11,6 +11,7 @@ mod audit;
 mod budget;
 mod cluster;
 mod compression;
+mod console;
 mod doubts;
 mod environment;
 mod error;
@@ -42,6 +43,7 @@ pub use audit::Audit;
 pub use budget::Budget;
 pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
 pub use compression::Compression;
+pub use console::Console;
 pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
 pub use error::ConfigError;
 pub use listen::Listen;
@@ -91,6 +93,8 @@ pub struct Config {
     pub api: Api,
     /// The static files that are served.
     pub web: Web,
+    /// The page for operators.
+    pub console: Console,
     /// Where and how plugins run.
     pub runtime: Runtime,
     /// What one call of a plugin may use up; each plugin has its own copy, with its overrides.

@@ -1,8 +1,8 @@
 //! Which changes cannot apply while the server runs.
 
 use super::{
-    Audit, Cluster, Config, History, Log, Presence, Recovery, Runtime, Shutdown, Socket, Store,
-    Tls, Web,
+    Audit, Cluster, Config, Console, History, Log, Presence, Recovery, Runtime, Shutdown, Socket,
+    Store, Tls, Web,
 };
 
 impl Config {
@@ -44,6 +44,7 @@ impl Config {
                     queue_bytes: _,
                 },
             web: Web { root, client },
+            console: Console { enabled: console },
             runtime:
                 Runtime {
                     threads,
@@ -197,6 +198,7 @@ impl Config {
             ("socket.max_rooms", *max_rooms != new.socket.max_rooms),
             ("web.root", *root != new.web.root),
             ("web.client", *client != new.web.client),
+            ("console.enabled", *console != new.console.enabled),
             ("runtime.threads", *threads != new.runtime.threads),
             ("runtime.tick", *tick != new.runtime.tick),
             ("runtime.cache", *cache != new.runtime.cache),

@@ -27,7 +27,9 @@
 //! | `header:NAME` | read a header with which a client connected, or those that match |
 //! | `revoke` | take tokens back; for API keys only |
 //! | `claim:NAME` | read a claim of the token of a connection's user, or those that match |
-//! | `admin` | list the plugins; for API keys only |
+//! | `inspect` | see how plugins and the server stand; for API keys only |
+//! | `operate` | reload plugins, and roll them back; for API keys only |
+//! | `admin` | both, and have the server leave or be followed by another process; for API keys only |
 //!
 //! `USER`, `ROLE`, `EVENT`, `ROOM`, `NAME`, `BUCKET` and `/PATH` are names in which `*` stands for any run of
 //! characters.
@@ -119,6 +121,10 @@ pub enum Grant {
     Claim(Pattern),
     /// `revoke`
     Revoke,
+    /// `inspect`
+    Inspect,
+    /// `operate`
+    Operate,
     /// `admin`
     Admin,
 }
@@ -176,6 +182,8 @@ pub(crate) const NAMES: &[&str] = &[
     "header",
     "claim",
     "revoke",
+    "inspect",
+    "operate",
     "admin",
 ];
 
@@ -215,6 +223,8 @@ impl FromStr for Grant {
             ("move", None) => Ok(Grant::Move),
             ("handshake", None) => Ok(Grant::Handshake),
             ("revoke", None) => Ok(Grant::Revoke),
+            ("inspect", None) => Ok(Grant::Inspect),
+            ("operate", None) => Ok(Grant::Operate),
             ("admin", None) => Ok(Grant::Admin),
             ("notify", user) => Ok(Grant::Notify(user.map_or_else(Pattern::any, Pattern::new))),
             ("emit", event) => Ok(Grant::Emit(event.map_or_else(Pattern::any, Pattern::new))),
@@ -362,6 +372,8 @@ impl fmt::Display for Grant {
             Grant::Header(name) => write!(f, "header:{name}"),
             Grant::Claim(name) => write!(f, "claim:{name}"),
             Grant::Revoke => f.write_str("revoke"),
+            Grant::Inspect => f.write_str("inspect"),
+            Grant::Operate => f.write_str("operate"),
             Grant::Admin => f.write_str("admin"),
         }
     }
@@ -406,6 +418,8 @@ impl Grants {
             Grant::Header(Pattern::any()),
             Grant::Claim(Pattern::any()),
             Grant::Revoke,
+            Grant::Inspect,
+            Grant::Operate,
             Grant::Admin,
         ])
     }
@@ -651,7 +665,18 @@ impl Grants {
         self.0.contains(&Grant::Revoke)
     }
 
-    /// Whether the plugins may be listed.
+    /// Whether it may be seen how plugins and the server stand.
+    pub fn inspect(&self) -> bool {
+        self.0.contains(&Grant::Inspect) || self.admin()
+    }
+
+    /// Whether plugins may be reloaded and rolled back.
+    pub fn operate(&self) -> bool {
+        self.0.contains(&Grant::Operate) || self.admin()
+    }
+
+    /// Whether the server may be told to leave, or to be followed by another process; it has the rights of
+    /// `inspect` and `operate`, too.
     pub fn admin(&self) -> bool {
         self.0.contains(&Grant::Admin)
     }

@@ -24,7 +24,7 @@ fn what_is_not_granted_is_denied() {
     assert!(!none.socket() && !none.everyone() && !none.find());
     assert!(!none.emit("x") && !none.ask("x"));
     assert!(!none.http(&url("https://api.example.com/")) && !none.any_http());
-    assert!(!none.clients() && !none.admin());
+    assert!(!none.clients() && !none.inspect() && !none.operate() && !none.admin());
     assert!(!none.disconnect() && !none.handshake() && !none.header("x-a"));
     assert!(!none.claim("tenant"));
     assert!(!none.user("7", Some("x")) && !none.user("7", None) && !none.role("admin", None));
@@ -57,7 +57,8 @@ fn each_grant_allows_its_own_call_only() {
             grants.header("x-a"),
             grants.claim("tenant"),
             grants.revoke(),
-            grants.admin(),
+            grants.inspect(),
+            grants.operate(),
         ]
     };
     let texts = [
@@ -82,7 +83,8 @@ fn each_grant_allows_its_own_call_only() {
         "header:x-a",
         "claim:tenant",
         "revoke",
-        "admin",
+        "inspect",
+        "operate",
     ];
     for (index, text) in texts.into_iter().enumerate() {
         let allowed: Vec<_> = calls(&grants(&[text]))
@@ -92,8 +94,21 @@ fn each_grant_allows_its_own_call_only() {
             .collect();
         assert_eq!(allowed, [(index, true)], "{text}");
     }
-    assert_eq!(calls(&grants(&texts)), [true; 22]);
-    assert_eq!(calls(&Grants::all()), [true; 22]);
+    assert_eq!(calls(&grants(&texts)), [true; 23]);
+    assert_eq!(calls(&Grants::all()), [true; 23]);
+}
+
+#[test]
+fn an_admin_may_inspect_and_operate_and_neither_makes_an_admin() {
+    for (text, expected) in [
+        ("admin", [true, true, true]),
+        ("inspect", [true, false, false]),
+        ("operate", [false, true, false]),
+    ] {
+        let its = grants(&[text]);
+        let may = [its.inspect(), its.operate(), its.admin()];
+        assert_eq!(may, expected, "{text}");
+    }
 }
 
 #[test]
@@ -224,11 +239,11 @@ fn a_wrong_grant_is_refused_with_what_was_meant() {
         ),
         (
             "filesystem",
-            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "claim", "revoke", "admin""#,
+            r#"unknown grant "filesystem"; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "claim", "revoke", "inspect", "operate", "admin""#,
         ),
         (
             "",
-            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "claim", "revoke", "admin""#,
+            r#"unknown grant ""; known: "payments", "notify", "user", "role", "clients", "room", "namespace", "socket", "everyone", "emit", "ask", "store", "timers", "filter", "history", "presence", "webhook", "http", "find", "disconnect", "move", "handshake", "header", "claim", "revoke", "inspect", "operate", "admin""#,
         ),
         (
             "filter",
@@ -346,6 +361,8 @@ fn a_displayed_grant_parses_to_itself() {
         "handshake",
         "header:x-*",
         "claim:https://example.com/*",
+        "inspect",
+        "operate",
         "admin",
     ] {
         let grant: Grant = text.parse().unwrap();

@@ -9,7 +9,7 @@ use super::{
 };
 
 /// One difference.
-#[derive(Debug, Serialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
 pub struct Change {
     /// What differs.
     pub what: String,

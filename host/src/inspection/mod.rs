@@ -194,7 +194,8 @@ impl Stored {
 }
 
 impl Inspection {
-    fn new(description: &Description, plugin: &Plugin) -> Self {
+    /// Of a plugin that has been loaded, and what it said then; nothing is said of what it has stored.
+    pub(crate) fn new(description: &Description, plugin: &Plugin) -> Self {
         let Declared { events, emits } = Declared::of(description);
         let mut namespaces = description.namespaces.clone();
         if namespaces.is_empty() {

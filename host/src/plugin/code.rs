@@ -62,6 +62,14 @@ impl Code {
         })
     }
 
+    /// How many bytes it has.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            Self::Component(content) => content.bytes().len(),
+            Self::Script(files) => files.bytes(),
+        }
+    }
+
     /// What it is known by.
     pub(crate) fn hash(&self) -> ContentHash {
         match self {

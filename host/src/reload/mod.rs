@@ -7,8 +7,10 @@
 mod builds;
 mod certificates;
 mod file;
+mod request;
 mod slot;
 mod status;
+mod versions;
 mod watch;
 
 use std::{
@@ -20,25 +22,30 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    sync::{mpsc, oneshot, watch::Sender as Watched},
+    sync::{mpsc, watch::Sender as Watched},
     time::{MissedTickBehavior, interval, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::builds::{Builds, FailedBuild};
 pub use self::status::Status;
-pub(crate) use self::status::{PluginState, PluginStatus};
 use self::{
     certificates::Certificates,
     file::{EMPTIED_WAIT, Followed, Stamp},
-    slot::{Candidate, Refusal, Slot, Todo},
+    slot::{Candidate, Good, Refusal, Slot, Todo},
     watch::{Changed, Watch},
+};
+pub(crate) use self::{
+    request::{Asked, NotDone, Request},
+    status::{PluginState, PluginStatus},
+    versions::Load,
 };
 use crate::{
     admission::RateLimits,
     audit::{Audit, Entry, shown},
     auth::Providers,
     config::{self, Config, ConfigError, Overrides},
+    inspection::{Inspection, diff},
     metrics::{CONFIG_FILE, Metrics},
     panics::caught,
     plugin::{Engine, LoadError, Migrated, Plugin, Services},
@@ -134,9 +141,6 @@ pub(crate) struct Reloader {
     published: Watched<()>,
 }
 
-/// Asks the reload task to look at all files now; answered when it has.
-pub(crate) type Request = oneshot::Sender<()>;
-
 impl Reloader {
     /// Nothing is loaded yet. `published` tells who cares that plugins have changed.
     pub(crate) fn new(
@@ -180,10 +184,58 @@ impl Reloader {
 
     /// Brings everything in line with the files as they are now.
     pub(crate) async fn refresh(&mut self) {
-        self.follow(Files::All).await;
+        self.follow(Files::All, None).await;
     }
 
-    async fn follow(&mut self, files: Files) {
+    /// Does what somebody asks for.
+    async fn perform(&mut self, asked: &Asked, by: Arc<str>) -> Result<(), NotDone> {
+        let (name, is_rollback) = match asked {
+            Asked::Refresh => {
+                self.follow(Files::All, Some(by)).await;
+                return Ok(());
+            }
+            Asked::Reload(name) => (name, false),
+            Asked::RollBack(name) => (name, true),
+        };
+        let index = self.slots.iter().position(|slot| slot.name() == name);
+        let is_named = |plugin: &config::Plugin| plugin.name == *name;
+        let index = index.ok_or_else(|| match self.config.plugins.iter().any(is_named) {
+            true => NotDone::Disabled,
+            false => NotDone::Unknown,
+        })?;
+        let slot = &mut self.slots[index];
+        let (loaded, problem) = match is_rollback {
+            true => {
+                let former = slot.former().ok_or(NotDone::NoFormer)?;
+                match self.put_in_place(former, index, Some(by.clone())).await {
+                    Ok(loaded) => (loaded, None),
+                    Err(refusal) => {
+                        let reason = refusal.reason().to_owned();
+                        tracing::warn!(plugin = name, by = &*by, "it is not rolled back: {reason}");
+                        self.targets.audit.write(|| Entry::PluginRefused {
+                            plugin: name,
+                            reason: &reason,
+                        });
+                        self.slots[index].rollback_refused(&reason, by);
+                        (Loaded::default(), Some(reason))
+                    }
+                }
+            }
+            false => {
+                slot.start_over();
+                let loaded = self.load(index, Files::All, Some(by)).await;
+                (loaded, self.slots[index].problem().map(str::to_owned))
+            }
+        };
+        self.settle(Matched::default(), loaded, Files::Changed)
+            .await;
+        match problem {
+            None => Ok(()),
+            Some(reason) => Err(NotDone::Refused(reason)),
+        }
+    }
+
+    async fn follow(&mut self, files: Files, by: Option<Arc<str>>) {
         self.follow_config(files).await;
         // Without it, the next start will be without TLS.
         let tls = self.config.tls.as_ref().or(self.started.tls.as_ref());
@@ -194,19 +246,25 @@ impl Reloader {
         if files == Files::All {
             self.slots.iter_mut().for_each(Slot::reconsider);
         }
+        let matched = self.match_slots();
+        let loaded = self.load_all(files, by).await;
+        self.settle(matched, loaded, files).await;
+    }
+
+    /// Publishes what has changed.
+    async fn settle(&mut self, matched: Matched, loaded: Loaded, files: Files) {
         let Matched {
             reordered,
             switched_off,
             regranted,
-        } = self.match_slots();
-        let loaded = self.load_all(files).await;
+        } = matched;
         // Namespaces that are no longer granted are no longer served, whether it loads or not.
         let mut changed = reordered || switched_off || regranted || loaded.any;
         if switched_off || regranted || loaded.replaced {
             for slot in &mut self.slots {
                 slot.unblock();
             }
-            changed |= self.load_all(files).await.any;
+            changed |= self.load_all(files, None).await.any;
         }
         if changed {
             self.publish();
@@ -245,14 +303,14 @@ impl Reloader {
                         certificates.remind(Instant::now());
                     }
                 }
-                Some(request) = requests.recv() => {
-                    self.refresh().await;
+                Some(Request { asked, by, answer }) = requests.recv() => {
+                    let done = self.perform(&asked, by).await;
                     // Whoever asked may have gone.
-                    let _ = request.send(());
+                    let _ = answer.send(done);
                 }
                 () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
                     pending = None;
-                    self.follow(Files::Changed).await;
+                    self.follow(Files::Changed, None).await;
                     watch.follow(self.paths());
                 }
             }
@@ -435,10 +493,10 @@ impl Reloader {
         }
     }
 
-    async fn load_all(&mut self, files: Files) -> Loaded {
+    async fn load_all(&mut self, files: Files, by: Option<Arc<str>>) -> Loaded {
         let mut all = Loaded::default();
         for index in 0..self.slots.len() {
-            let one = self.load(index, files).await;
+            let one = self.load(index, files, by.clone()).await;
             all.any |= one.any;
             all.replaced |= one.replaced;
         }
@@ -446,7 +504,7 @@ impl Reloader {
     }
 
     /// Loads a plugin's file if it is not the one that was loaded last.
-    async fn load(&mut self, index: usize, files: Files) -> Loaded {
+    async fn load(&mut self, index: usize, files: Files, by: Option<Arc<str>>) -> Loaded {
         let wait = match files {
             Files::Changed => EMPTIED_WAIT,
             Files::All => Duration::ZERO,
@@ -456,76 +514,86 @@ impl Reloader {
             .as_ref()
             .and_then(|source| source.builds.clone());
         let found = self.slots[index].look().await;
-        let began = Instant::now();
-        let loaded = match self.slots[index].consider(found, wait, builds.as_deref()) {
+        let todo = self.slots[index].consider(found, wait, builds.as_deref());
+        let refusal = match todo {
             Todo::Nothing => return Loaded::default(),
-            Todo::Refuse(refusal) => Err(refusal),
-            Todo::Try(candidate) => match self.try_out(candidate, index).await {
-                Ok((candidate, served)) => self.migrate(candidate, served, index).await,
-                Err(refusal) => Err(refusal),
+            Todo::Refuse(refusal) => refusal,
+            Todo::Try(candidate) => match self.put_in_place(candidate, index, by.clone()).await {
+                Ok(loaded) => return loaded,
+                Err(refusal) => refusal,
             },
         };
         let slot = &mut self.slots[index];
         let name = slot.name().to_owned();
-        if !matches!(&loaded, Err(refusal) if slot.knows(refusal)) {
-            self.targets.metrics.reloaded(&name, loaded.is_ok());
-        }
-        match loaded {
-            Ok((candidate, served, migrated)) => {
-                tracing::info!(
-                    plugin = name,
-                    version = served.version,
-                    generation = served.plugin.generation(),
-                    took_ms = began.elapsed().as_millis() as u64,
-                    "the plugin serves {} events",
-                    served.routes.len()
-                );
-                self.targets.audit.write(|| Entry::PluginServes {
-                    plugin: &name,
-                    version: &served.version,
-                    generation: served.plugin.generation(),
-                    sha256: candidate.hash().to_string(),
-                    grants: shown(slot.grants().iter()),
-                });
-                let done = migrated.as_ref().map(|migrated| migrated.done().clone());
-                let former = slot.serve(candidate, Arc::new(served), done);
-                let replaced = former.is_some();
-                self.retire(former.into_iter().collect());
-                if let Some(migrated) = migrated {
-                    // Calls of the former version wait for this one.
-                    self.publish();
-                    migrated.hand_over();
+        if !slot.knows(&refusal) {
+            self.targets.metrics.reloaded(&name, false);
+            let (filter, guard) = (slot.absent_filter(), slot.guard());
+            let serving = match (slot.served(), filter.is_some(), guard.is_some()) {
+                (Some(_), ..) => "the old version goes on serving",
+                (None, false, false) => "it does not serve",
+                (None, true, false) => "it does not serve, and what it is to filter is refused",
+                (None, false, true) => "it does not serve, and nobody enters what it guards",
+                (None, true, true) => {
+                    "it does not serve, what it is to filter is refused, and nobody enters what it guards"
                 }
-                Loaded {
-                    any: true,
-                    replaced,
-                }
-            }
-            Err(refusal) if slot.knows(&refusal) => {
-                slot.refuse(refusal);
-                Loaded::default()
-            }
-            Err(refusal) => {
-                let (filter, guard) = (slot.absent_filter(), slot.guard());
-                let serving = match (slot.served(), filter.is_some(), guard.is_some()) {
-                    (Some(_), ..) => "the old version goes on serving",
-                    (None, false, false) => "it does not serve",
-                    (None, true, false) => "it does not serve, and what it is to filter is refused",
-                    (None, false, true) => "it does not serve, and nobody enters what it guards",
-                    (None, true, true) => {
-                        "it does not serve, what it is to filter is refused, and nobody enters what it guards"
-                    }
-                };
-                let reason = refusal.reason();
-                tracing::warn!(plugin = name, "the plugin was refused, {serving}: {reason}");
-                self.targets.audit.write(|| Entry::PluginRefused {
-                    plugin: &name,
-                    reason,
-                });
-                slot.refuse(refusal);
-                Loaded::default()
-            }
+            };
+            let reason = refusal.reason();
+            tracing::warn!(
+                plugin = name,
+                by = by.as_deref(),
+                "the plugin was refused, {serving}: {reason}"
+            );
+            self.targets.audit.write(|| Entry::PluginRefused {
+                plugin: &name,
+                reason,
+            });
         }
+        slot.refuse(refusal, by);
+        Loaded::default()
+    }
+
+    /// Has a candidate serve instead of the version that does, if it is good.
+    async fn put_in_place(
+        &mut self,
+        candidate: Candidate,
+        index: usize,
+        by: Option<Arc<str>>,
+    ) -> Result<Loaded, Refusal> {
+        let began = Instant::now();
+        let (candidate, good) = self.try_out(candidate, index).await?;
+        let (candidate, good, migrated) = self.migrate(candidate, good, index).await?;
+        let slot = &mut self.slots[index];
+        let (name, took) = (slot.name().to_owned(), began.elapsed());
+        self.targets.metrics.reloaded(&name, true);
+        tracing::info!(
+            plugin = name,
+            version = good.served.version,
+            generation = good.served.plugin.generation(),
+            took_ms = took.as_millis() as u64,
+            by = by.as_deref(),
+            "the plugin serves {} events",
+            good.served.routes.len()
+        );
+        self.targets.audit.write(|| Entry::PluginServes {
+            plugin: &name,
+            version: &good.served.version,
+            generation: good.served.plugin.generation(),
+            sha256: candidate.hash().to_string(),
+            grants: shown(slot.grants().iter()),
+        });
+        let done = migrated.as_ref().map(|migrated| migrated.done().clone());
+        let former = slot.serve(candidate, good, done, took, by);
+        let replaced = former.is_some();
+        self.retire(former.into_iter().collect());
+        if let Some(migrated) = migrated {
+            // Calls of the former version wait for this one.
+            self.publish();
+            migrated.hand_over();
+        }
+        Ok(Loaded {
+            any: true,
+            replaced,
+        })
     }
 
     /// Loads a candidate for a slot and holds it against the other plugins.
@@ -533,7 +601,7 @@ impl Reloader {
         &self,
         candidate: Candidate,
         index: usize,
-    ) -> Result<(Candidate, Served), Refusal> {
+    ) -> Result<(Candidate, Good), Refusal> {
         let slot = &self.slots[index];
         let source = slot.source(&candidate, &self.config.breaker);
         let Targets {
@@ -555,11 +623,13 @@ impl Reloader {
         let loaded = caught(async {
             let (plugin, description) = loading.await?;
             let (limits, metrics) = (self.limits.clone(), metrics.clone());
-            Ok(Served::new(plugin, description, limits, metrics).await)
+            let about = Arc::new(Inspection::new(&description, &plugin));
+            let served = Served::new(plugin, description, limits, metrics).await;
+            Ok(served.map(|served| (served, about)))
         });
         let loaded = loaded.await;
-        let served = match loaded.unwrap_or_else(|panic| Err(LoadError::Panicked(panic))) {
-            Ok(Ok(served)) => served,
+        let (served, about) = match loaded.unwrap_or_else(|panic| Err(LoadError::Panicked(panic))) {
+            Ok(Ok(good)) => good,
             Ok(Err(error)) => return Err(Refusal::Content(candidate, reason(&error))),
             Err(error) if error.is_passing() => {
                 let wait = began.elapsed() * RETRY_PACE;
@@ -567,23 +637,37 @@ impl Reloader {
             }
             Err(error) => return Err(Refusal::Content(candidate, reason(&error))),
         };
-        match served.conflict(self.others(index)) {
-            Some(conflict) => Err(Refusal::Conflict(candidate, conflict.to_string())),
-            None => Ok((candidate, served)),
+        if let Some(conflict) = served.conflict(self.others(index)) {
+            return Err(Refusal::Conflict(candidate, conflict.to_string()));
         }
+        let changes = match slot.about() {
+            None => Vec::new(),
+            Some(old) => {
+                // As much to do as plugins have said of themselves.
+                let new = about.clone();
+                let comparing = served.plugin.aside(move || diff(&old, &new));
+                comparing.await.unwrap_or_default()
+            }
+        };
+        let good = Good {
+            served,
+            about,
+            changes,
+        };
+        Ok((candidate, good))
     }
 
     /// Brings what a slot's plugin has stored into the form of a version that is about to serve.
     async fn migrate(
         &self,
         candidate: Candidate,
-        served: Served,
+        good: Good,
         index: usize,
-    ) -> Result<(Candidate, Served, Option<Migrated>), Refusal> {
+    ) -> Result<(Candidate, Good, Option<Migrated>), Refusal> {
         let former = self.slots[index].served().map(|served| &served.plugin);
         let began = Instant::now();
-        match served.plugin.migrate(former).await {
-            Ok(migrated) => Ok((candidate, served, migrated)),
+        match good.served.plugin.migrate(former).await {
+            Ok(migrated) => Ok((candidate, good, migrated)),
             Err(error) => {
                 let reason = shortened(&error, MAX_REASON_CHARS);
                 Err(match error.is_passing() {
@@ -681,6 +765,7 @@ fn loss(former: &Config, new: &Config, is_empty: bool) -> Option<String> {
 }
 
 /// How the slots changed with `mixlab.toml`.
+#[derive(Default)]
 struct Matched {
     reordered: bool,
     switched_off: bool,

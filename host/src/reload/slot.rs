@@ -11,11 +11,13 @@ use arc_swap::ArcSwap;
 use super::{
     builds::Builds,
     file::{Followed, Look, Stamp, look},
-    status::{PluginState, PluginStatus},
+    status::{Detail, PluginState, PluginStatus},
+    versions::{Version, Versions},
 };
 use crate::{
     config,
     grant::Grants,
+    inspection::{Change, Inspection},
     plugin::{Code, ContentHash, Health, Migration, Source},
     registry::{AbsentFilter, Guard, Served},
     units::duration,
@@ -42,6 +44,7 @@ pub(super) struct Slot {
     grants: Arc<ArcSwap<Grants>>,
     generation: u64,
     served: Option<Arc<Served>>,
+    versions: Versions,
     /// What the version that serves did to what was stored, if anything.
     migration: Option<Migration>,
     refusal: Option<String>,
@@ -50,10 +53,34 @@ pub(super) struct Slot {
     health: Arc<Health>,
 }
 
-/// A file's content that has not been tried yet.
+/// What has not been tried yet: a file's content, or a version that serves instead of it.
 pub(super) struct Candidate {
     code: Code,
-    stamp: Stamp,
+    /// What the file holds.
+    file: ContentHash,
+    /// How the file looked; none if that is not known.
+    stamp: Option<Stamp>,
+}
+
+/// A version that was tried out and is good.
+pub(super) struct Good {
+    pub served: Served,
+    /// What it says of itself.
+    pub about: Arc<Inspection>,
+    /// What is different from the version that serves.
+    pub changes: Vec<Change>,
+}
+
+impl Candidate {
+    /// What it is known by.
+    pub(super) fn hash(&self) -> ContentHash {
+        self.code.hash()
+    }
+
+    /// What the file holds, if that is something else.
+    fn instead_of(&self) -> Option<ContentHash> {
+        (self.file != self.code.hash()).then_some(self.file)
+    }
 }
 
 /// What to do about a plugin's file.
@@ -64,13 +91,6 @@ pub(super) enum Todo {
     Try(Candidate),
     /// To say why it does not serve.
     Refuse(Refusal),
-}
-
-impl Candidate {
-    /// What its file is known by.
-    pub(super) fn hash(&self) -> ContentHash {
-        self.code.hash()
-    }
 }
 
 impl Slot {
@@ -84,6 +104,7 @@ impl Slot {
             tried: None,
             generation,
             served: None,
+            versions: Versions::default(),
             migration: None,
             refusal: None,
             waiting: None,
@@ -229,8 +250,30 @@ impl Slot {
                 self.file.dealt_with(Some(stamp));
                 Todo::Nothing
             }
-            _ => Todo::Try(Candidate { code, stamp }),
+            _ => {
+                let file = code.hash();
+                // Under other grants or budgets, what was rolled back to is loaded again.
+                let code = self.versions.instead_of(file).cloned().unwrap_or(code);
+                let stamp = Some(stamp);
+                Todo::Try(Candidate { code, file, stamp })
+            }
         }
+    }
+
+    /// The former version, to serve instead of what the file holds; none if none is kept.
+    pub(super) fn former(&self) -> Option<Candidate> {
+        let (serving, former) = (self.versions.serving()?, self.versions.former()?);
+        let tried = self.tried.as_ref().map(|(tried, _)| *tried);
+        Some(Candidate {
+            code: former.code.clone(),
+            file: tried.unwrap_or_else(|| serving.code.hash()),
+            stamp: self.file.seen().cloned(),
+        })
+    }
+
+    /// What the version that serves says of itself.
+    pub(super) fn about(&self) -> Option<Arc<Inspection>> {
+        Some(self.versions.serving()?.about.clone())
     }
 
     /// Says once why the file is not judged yet. Nothing is wrong with it so far.
@@ -273,14 +316,34 @@ impl Slot {
     pub(super) fn serve(
         &mut self,
         candidate: Candidate,
-        served: Arc<Served>,
+        good: Good,
         migration: Option<Migration>,
+        took: Duration,
+        by: Option<Arc<str>>,
     ) -> Option<Arc<Served>> {
+        let Good {
+            served,
+            about,
+            changes,
+        } = good;
         self.migration = migration;
         self.generation = served.plugin.generation();
         self.refusal = None;
+        let version = Version {
+            code: candidate.code.clone(),
+            version: served.version.clone(),
+            generation: self.generation,
+            about,
+        };
+        let file = candidate.instead_of();
+        self.versions.serve(version, file, changes, took, by);
         self.conclude(candidate, Verdict::Serves);
-        self.served.replace(served)
+        self.served.replace(Arc::new(served))
+    }
+
+    /// The former version cannot be had back. Nothing is wrong with the file, nor with what serves.
+    pub(super) fn rollback_refused(&mut self, reason: &str, by: Arc<str>) {
+        self.versions.refuse(reason, Some(by));
     }
 
     /// Whether this has been said already: each try says the same of a file that did not change.
@@ -290,7 +353,7 @@ impl Slot {
     }
 
     /// Remembers why the newest file does not serve.
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, refusal: Refusal, by: Option<Arc<str>>) {
         if self.knows(&refusal) {
             self.remember(refusal);
             return;
@@ -298,6 +361,7 @@ impl Slot {
         let reason = self.remember(refusal);
         self.health.failed("load", reason.as_str(), None);
         self.health.journal().failed("load", reason.as_str(), None);
+        self.versions.refuse(&reason, by);
         self.refusal = Some(reason);
     }
 
@@ -322,15 +386,18 @@ impl Slot {
                 reason
             }
             Refusal::Passing(candidate, reason, wait) => {
-                self.file.postpone(Some(candidate.stamp), wait);
+                self.file.postpone(candidate.stamp, wait);
                 reason
             }
         }
     }
 
     fn conclude(&mut self, candidate: Candidate, verdict: Verdict) {
-        self.tried = Some((candidate.code.hash(), verdict));
-        self.file.dealt_with(Some(candidate.stamp));
+        if candidate.instead_of().is_none() {
+            self.versions.follow_file();
+        }
+        self.tried = Some((candidate.file, verdict));
+        self.file.dealt_with(candidate.stamp);
     }
 
     /// Others have changed: what another plugin stood in the way of is worth another try.
@@ -349,6 +416,18 @@ impl Slot {
         }
     }
 
+    /// Somebody asked for this plugin: what its file holds is loaded anew, also if it was rolled back.
+    pub(super) fn start_over(&mut self) {
+        self.waiting = None;
+        self.versions.follow_file();
+        self.retry();
+    }
+
+    /// Why the newest file does not serve, if it does not.
+    pub(super) fn problem(&self) -> Option<&str> {
+        self.refusal.as_deref().or(self.waiting.as_deref())
+    }
+
     fn retry(&mut self) {
         self.tried = None;
         self.file.forget();
@@ -360,6 +439,7 @@ impl Slot {
         PluginStatus {
             name: self.spec.name.clone(),
             state: match (served, &self.refusal) {
+                (Some(_), None) if self.versions.is_rolled_back() => PluginState::RolledBack,
                 (Some(_), None) => PluginState::Serving,
                 (Some(_), Some(_)) => PluginState::ServingOld,
                 (None, None) => PluginState::Waiting,
@@ -391,6 +471,15 @@ impl Slot {
             plugin: served.map(|served| Arc::downgrade(&served.plugin)),
             path: self.spec.path.clone(),
             keeps_out: served.is_none() && !self.spec.guards.is_empty(),
+            rollback_to: self.versions.rollback_to(),
+            detail: Some(Arc::new(Detail {
+                grants: self.spec.grants.clone(),
+                guards: self.spec.guards.clone(),
+                budget: self.spec.budget.clone(),
+                code_bytes: self.versions.serving().map(|it| it.code.bytes()),
+                about: self.about(),
+                loads: self.versions.loads(),
+            })),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! What the running server says of its plugins.
 
 use std::{
+    collections::VecDeque,
     path::PathBuf,
     sync::{Arc, Weak},
 };
 
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
+use super::versions::{Former, Load};
 use crate::{
-    config,
+    config::{self, Budget},
+    grant::Grants,
+    inspection::Inspection,
     metrics::PluginSample,
     plugin::{Health, Migration, Pauses, Plugin},
 };
@@ -47,6 +51,13 @@ impl Status {
         missing.map(|plugin| plugin.name.as_str()).collect()
     }
 
+    /// The plugins of which an older version serves than the file's, because somebody wanted that.
+    pub fn rolled_back(&self) -> Vec<&str> {
+        let plugins = self.plugins.iter();
+        let rolled_back = plugins.filter(|plugin| plugin.state == PluginState::RolledBack);
+        rolled_back.map(|plugin| plugin.name.as_str()).collect()
+    }
+
     /// The plugins whose calls are paused in such a way.
     pub fn paused(&self, how: impl Fn(Pauses) -> bool) -> Vec<&str> {
         let paused = self.plugins.iter().filter(|plugin| how(plugin.paused()));
@@ -62,6 +73,8 @@ pub enum PluginState {
     Serving,
     /// An older content serves, since the file's is refused.
     ServingOld,
+    /// An older content serves, since somebody rolled the file's back.
+    RolledBack,
     /// Nothing serves yet, since the file is still to come.
     Waiting,
     /// Nothing serves.
@@ -104,6 +117,26 @@ pub struct PluginStatus {
     pub path: PathBuf,
     /// Whether nobody enters the namespaces that it guards, since no version of it serves.
     pub keeps_out: bool,
+    /// The version that it can be rolled back to.
+    pub(crate) rollback_to: Option<Former>,
+    /// What is shown of one plugin only; none of one that is switched off.
+    pub(crate) detail: Option<Arc<Detail>>,
+}
+
+/// What there is to say of one plugin beside its status.
+pub(crate) struct Detail {
+    /// What `mixlab.toml` grants it.
+    pub grants: Grants,
+    /// The namespaces that it guards.
+    pub guards: Vec<String>,
+    /// What one call may use up.
+    pub budget: Budget,
+    /// How large the file was that serves, with what a script imports.
+    pub code_bytes: Option<usize>,
+    /// What the version that serves says of itself.
+    pub about: Option<Arc<Inspection>>,
+    /// The last loads, the newest first.
+    pub loads: Arc<VecDeque<Load>>,
 }
 
 impl PluginState {
@@ -112,6 +145,7 @@ impl PluginState {
         match self {
             Self::Serving => "serving",
             Self::ServingOld => "serving-old",
+            Self::RolledBack => "rolled-back",
             Self::Waiting => "waiting",
             Self::Refused => "refused",
             Self::Disabled => "disabled",
@@ -175,6 +209,8 @@ impl PluginStatus {
             plugin: None,
             path: plugin.path.clone(),
             keeps_out: false,
+            rollback_to: None,
+            detail: None,
         }
     }
 }
@@ -183,7 +219,7 @@ impl Serialize for PluginStatus {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let health = self.health.as_deref();
         let paused = self.paused();
-        let mut fields = serializer.serialize_struct("plugin", 20)?;
+        let mut fields = serializer.serialize_struct("plugin", 21)?;
         fields.serialize_field("name", &self.name)?;
         fields.serialize_field("state", &self.state)?;
         fields.serialize_field("version", &self.version)?;
@@ -204,6 +240,7 @@ impl Serialize for PluginStatus {
         fields.serialize_field("paused_addresses", &paused.addresses)?;
         fields.serialize_field("memory_bytes", &self.memory_bytes())?;
         fields.serialize_field("path", &self.path)?;
+        fields.serialize_field("rollback_to", &self.rollback_to)?;
         fields.end()
     }
 }

@@ -214,6 +214,7 @@ impl Builder {
             store: dispatcher.store.clone(),
             registry: dispatcher.registry.clone(),
             providers: providers.clone(),
+            started: api::Started::now(),
         };
         let settings = dispatcher.settings.clone();
         let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
@@ -223,6 +224,9 @@ impl Builder {
         let mut router = api::router(api)
             .merge(webhooks::router(dispatcher.clone()))
             .merge(web::router(&config.web, socket_path));
+        if config.console.enabled {
+            router = router.merge(web::console());
+        }
         let bound = socket.address();
         if bound.is_ok_and(|address| web::is_alone_with_it(&config, address)) {
             let registry = dispatcher.registry.clone();

@@ -96,6 +96,12 @@ impl Local {
         Ok(open)
     }
 
+    /// How many keys a bucket has, and how many bytes they and their values take.
+    pub(super) fn holds(&self, bucket: &super::Bucket) -> (u64, u64) {
+        let used = self.state.lock().recent.usage(bucket);
+        (used.keys, used.bytes)
+    }
+
     /// Commits a transaction, and has `follow` performed when that may be told: when it is durable, as
     /// configured, and after what follows former commits. If it cannot be committed, `follow` is given
     /// back.

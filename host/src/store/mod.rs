@@ -181,6 +181,15 @@ impl Open {
         }
     }
 
+    /// How many keys a bucket has, and how many bytes they and their values take. None in Redis, where each commit
+    /// counts anew.
+    pub(crate) fn holds(&self, bucket: &Bucket) -> Option<(u64, u64)> {
+        match self {
+            Self::Disk(local) => Some(local.holds(bucket)),
+            Self::Redis(_) | Self::Recorded(_) => None,
+        }
+    }
+
     /// What it is configured to be.
     pub(crate) fn config(&self) -> &config::Store {
         match self {

@@ -1,7 +1,9 @@
 //! Static files: the example page or whatever `[web] root` names, and the stock client's bundle; and what is
-//! written of the plugins' contracts; and the playground.
+//! written of the plugins' contracts; and the playground, and the console.
 
+mod console;
 mod contracts;
+mod page;
 mod play;
 mod public_folder;
 mod this_machine;
@@ -20,6 +22,7 @@ use tower_http::services::{ServeDir, ServeFile};
 
 use self::public_folder::PublicFolder;
 pub(crate) use self::{
+    console::console,
     contracts::{CONTRACTS_PAGE, contracts},
     play::{PLAYGROUND, Playground, playground},
     this_machine::is_alone_with_it,

@@ -163,7 +163,7 @@ impl Cluster {
     }
 
     /// Returns those that have not answered, if there are some.
-    async fn ask_servers(
+    pub(super) async fn ask_servers(
         &self,
         namespace: &str,
         to: &Selection,

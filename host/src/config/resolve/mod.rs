@@ -55,6 +55,7 @@ pub(super) fn resolve(
             root: resolver.path("web.root", file.web.0.root),
             client: resolver.path("web.client", file.web.0.client),
         },
+        console: file.console.0,
         plugins: resolver.plugins(file.plugins, &budget, &runtime),
         runtime,
         budget,

@@ -59,12 +59,19 @@ impl Resolver<'_> {
             let message =
                 format!("invalid plugin name {name:?}: expected 1 to 64 of a-z, 0-9 and \"-\"");
             self.check(&format!("{at}.name"), is_good, &message);
+            // POST /api/v1/plugins/reload is not about a plugin.
+            let message =
+                format!("{name:?} is no name for a plugin: the API has it for all of them");
+            self.check(&format!("{at}.name"), name != "reload", &message);
         }
         for (index, grant) in written.grants.iter().enumerate() {
             let at = format!("{at}.grants.{index}");
             self.check(
                 &at,
-                !matches!(grant, Grant::Revoke | Grant::Move | Grant::Admin),
+                !matches!(
+                    grant,
+                    Grant::Revoke | Grant::Move | Grant::Inspect | Grant::Operate | Grant::Admin
+                ),
                 &format!("\"{grant}\" is for API keys, not for plugins"),
             );
         }

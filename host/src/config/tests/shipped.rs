@@ -54,6 +54,7 @@ fn every_key_is_in_the_shipped_file() {
         ("socket.", keys_of::<Socket>()),
         ("api.", keys_of::<ApiFile>()),
         ("web.", keys_of::<Web>()),
+        ("console.", keys_of::<Console>()),
         ("runtime.", keys_of::<Runtime>()),
         ("budget.", keys_of::<BudgetFile>()),
         ("limits.", keys_of::<Limits>()),

@@ -96,6 +96,11 @@ impl Files {
         &self.texts
     }
 
+    /// How many bytes all of them have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.texts.values().map(String::len).sum()
+    }
+
     /// What all of it is known by.
     pub(crate) fn hash(&self) -> ContentHash {
         self.hash

@@ -3,6 +3,7 @@
 //
 // A field is { element, read }: read resolves to the value, or throws a Problem. All texts of schemas are set as
 // text, never as HTML.
+import { create, shown } from './text.js';
 
 /** So many fields are made at once, and so deep: schemas may be endless. */
 const MAX_FIELDS = 200;
@@ -26,23 +27,6 @@ export class Problem extends Error {
     super(message);
     this.input = input;
   }
-}
-
-/** An element with these properties. Children may be texts. */
-export function create(tag, properties = {}, ...children) {
-  const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children);
-  return element;
-}
-
-/** Characters that do more than stand there: they turn the direction of what is read, or are not seen at all. */
-const ACTING = /[\p{Cc}\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb\u{e0000}-\u{e007f}]/gu;
-
-/** A text of others in which nothing but what is seen does anything. */
-export function shown(text) {
-  const escaped = (character) =>
-    character === '\n' || character === '\t' ? character : `\\u{${character.codePointAt(0).toString(16)}}`;
-  return String(text).replace(ACTING, escaped);
 }
 
 /** A field for the argument list of an event. Without a schema it is JSON. */

@@ -11,10 +11,6 @@ use axum::{
     Json, Router,
     body::{Body, Bytes},
     extract::{Path, Request, State},
-    http::header::{
-        CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, REFERRER_POLICY,
-        X_CONTENT_TYPE_OPTIONS,
-    },
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -25,7 +21,10 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use self::news::News;
-use super::this_machine;
+use super::{
+    page::{CSS, HTML, JAVASCRIPT, PAGE_CSS, TEXT_JS, file, headers},
+    this_machine,
+};
 use crate::{
     api::{self, LocalKey},
     auth,
@@ -43,15 +42,6 @@ pub(crate) const PLAYGROUND: &str = "/mixlab/play";
 
 /// How long a token is good that the page has asked for.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(24 * 3600);
-
-/// The server's own files run, nothing else does, and no text becomes a script.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
-                      require-trusted-types-for 'script'; trusted-types 'none'";
-
-const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = "text/css; charset=utf-8";
-const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// What the playground shows, and works with.
 #[derive(Clone)]
@@ -72,7 +62,6 @@ pub(crate) struct Playground {
 
 /// The routes, for a server that only this machine reaches.
 pub(crate) fn playground(playground: Playground) -> Router {
-    let file = |media_type, text| get(move || async move { file(media_type, text) });
     let asking = middleware::from_fn_with_state(playground.clone(), require_key);
     let for_those_with_key = Router::new()
         .route("/mixlab/play/news/{after}", get(news))
@@ -80,6 +69,8 @@ pub(crate) fn playground(playground: Playground) -> Router {
         .layer(asking);
     Router::new()
         .route(PLAYGROUND, file(HTML, include_str!("play.html")))
+        .route("/mixlab/play/page.css", file(CSS, PAGE_CSS))
+        .route("/mixlab/play/text.js", file(JAVASCRIPT, TEXT_JS))
         .route("/mixlab/play/play.css", file(CSS, include_str!("play.css")))
         .route(
             "/mixlab/play/play.js",
@@ -129,20 +120,6 @@ async fn require_key(
         return refusal.into_response();
     }
     next.run(request).await
-}
-
-fn file(media_type: &'static str, text: &'static str) -> Response {
-    (headers(media_type), text).into_response()
-}
-
-fn headers(media_type: &'static str) -> [(HeaderName, &'static str); 5] {
-    [
-        (CONTENT_TYPE, media_type),
-        (CACHE_CONTROL, "no-store"),
-        (CONTENT_SECURITY_POLICY, POLICY),
-        (REFERRER_POLICY, "no-referrer"),
-        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    ]
 }
 
 /// What happens, as lines of JSON, until the page has enough or the server stops. Of the log it is what came

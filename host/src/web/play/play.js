@@ -1,6 +1,7 @@
 // The playground: sends events as any user, and shows what comes of them and of what is saved meanwhile. All that
 // plugins, clients and the log say is set as text, never as HTML.
-import { Problem, argumentsAsJson, argumentsField, create, shown } from './form.js';
+import { Problem, argumentsAsJson, argumentsField } from './form.js';
+import { create, shown } from './text.js';
 
 /** So many entries are shown, and so much of each. */
 const MAX_ENTRIES = 500;
