@@ -340,7 +340,7 @@ bool mx_true_at(const char *json, const char *pointer) {
 // ---- Failures ----
 
 void mx_log(mx_level level, const char *line) {
-    text message = borrowed(line);
+    text message = borrowed(line ? line : "(NULL)");
     mixlab_plugin_log_write((mixlab_plugin_log_level_t)level, &message);
 }
 
@@ -360,6 +360,11 @@ static void must(bool is_done, const char *what, const mixlab_plugin_types_error
     bool has_text = error->tag <= MIXLAB_PLUGIN_TYPES_ERROR_UNAVAILABLE || error->tag == MIXLAB_PLUGIN_TYPES_ERROR_UNREACHABLE;
     const char *name = is_known ? names[error->tag] : "refused";
     mx_fail(has_text ? mx_text("%s: %s: %s", what, name, copied(error->val.denied)) : mx_text("%s: %s", what, name));
+}
+
+// Refuses NULL, which is no name and no value: what a pointer found nothing at would be taken for an empty text.
+static void some(const char *given, const char *what, const char *argument) {
+    if (!given) mx_fail(mx_text("%s: the %s is NULL", what, argument));
 }
 
 // ---- Answers ----
@@ -433,10 +438,31 @@ static exports_mixlab_plugin_lifecycle_event_contract_t contract_of(const mx_eve
     return contract;
 }
 
+// An MX_EXPORT_… in the plugin's file says that it is there.
+__attribute__((weak)) bool mx_exports_connections, mx_exports_timers, mx_exports_filter, mx_exports_webhook;
+
+// Why the plugin cannot be what it says; NULL if it can.
+static const char *fault(const mx_plugin *plugin) {
+    // The host would never call what is not exported: not even a `.connect` that lets nobody in.
+    if ((plugin->connect || plugin->disconnect) != mx_exports_connections)
+        return "`.connect` or `.disconnect`, and MX_EXPORT_CONNECTIONS; in the same file: there is one without the other";
+    if ((plugin->timer != NULL) != mx_exports_timers)
+        return "`.timer`, and MX_EXPORT_TIMERS; in the same file: there is one without the other";
+    if ((plugin->filter != NULL) != mx_exports_filter)
+        return "`.filter`, and MX_EXPORT_FILTER; in the same file: there is one without the other";
+    if ((plugin->webhook != NULL) != mx_exports_webhook)
+        return "`.webhook`, and MX_EXPORT_WEBHOOK; in the same file: there is one without the other";
+    for (const mx_event *event = plugin->events; event && event->name; event++) {
+        if (!event->handle) return mx_text("the event \"%s\" has no `.handle`", event->name);
+    }
+    return NULL;
+}
+
 bool exports_mixlab_plugin_lifecycle_describe(text *config, exports_mixlab_plugin_lifecycle_description_t *ret, text *err) {
     begin();
     const mx_plugin *plugin = &mx_the_plugin;
-    const char *refusal = plugin->load ? plugin->load(copied(*config)) : NULL;
+    const char *refusal = fault(plugin);
+    if (!refusal && plugin->load) refusal = plugin->load(copied(*config));
     size_t events = 0, emits = 0, schedules = 0;
     while (plugin->events && plugin->events[events].name) events++;
     while (plugin->emits && plugin->emits[emits].name) emits++;
@@ -632,6 +658,7 @@ static mixlab_plugin_types_message_t message_with(const char *json) {
 }
 
 void mx_emit(const char *event, const char *json) {
+    some(event, "emit", "event");
     mixlab_plugin_types_target_t target = {.tag = MIXLAB_PLUGIN_TYPES_TARGET_SENDER};
     mixlab_plugin_types_message_t message = message_with(json);
     mixlab_plugin_emit_options_t options = {0};
@@ -641,6 +668,7 @@ void mx_emit(const char *event, const char *json) {
 }
 
 void mx_emit_to(mx_to to, const char *event, const char *json) {
+    some(event, "emit", "event");
     if (!to.room && !to.user && !to.role && !to.socket && !to.everyone) mx_fail("emit: for nobody; say .everyone if all are meant");
     mixlab_plugin_types_target_t target = {.tag = MIXLAB_PLUGIN_TYPES_TARGET_SOCKETS};
     target.val.sockets = (mixlab_plugin_types_selection_t){
@@ -661,6 +689,7 @@ void mx_emit_to(mx_to to, const char *event, const char *json) {
 
 // Calls a function of one text.
 static void act(bool (*function)(text *, mixlab_plugin_types_error_t *), const char *argument, const char *what) {
+    some(argument, what, "argument");
     text it = borrowed(argument);
     mixlab_plugin_types_error_t error;
     must(function(&it, &error), what, &error);
@@ -673,6 +702,7 @@ void mx_presence_leave(const char *room) { act(mixlab_plugin_presence_leave, roo
 void mx_timer_cancel(const char *name) { act(mixlab_plugin_timers_cancel, name, "timer_cancel"); }
 
 bool mx_is_in(const char *room) {
+    some(room, "is_in", "room");
     full_plugin_list_string_t rooms;
     mixlab_plugin_types_error_t error;
     must(mixlab_plugin_rooms_joined(&rooms, &error), "is_in", &error);
@@ -689,12 +719,14 @@ void mx_disconnect(bool close) {
 }
 
 void mx_presence_enter(const char *room, const char *json) {
+    some(room, "presence_enter", "room");
     text name = borrowed(room), data = borrowed(json);
     mixlab_plugin_types_error_t error;
     must(mixlab_plugin_presence_enter(&name, &data, &error), "presence_enter", &error);
 }
 
 const char *mx_presence_members(const char *room) {
+    some(room, "presence_members", "room");
     text name = borrowed(room);
     mixlab_plugin_presence_list_member_t members;
     mixlab_plugin_types_error_t error;
@@ -714,6 +746,7 @@ const char *mx_presence_members(const char *room) {
 }
 
 const char *mx_history(const char *topic, const char *position, uint32_t limit) {
+    some(topic, "history", "topic");
     text name = borrowed(topic), from = borrowed(position);
     mixlab_plugin_history_page_t page;
     mixlab_plugin_types_error_t error;
@@ -733,6 +766,7 @@ const char *mx_history(const char *topic, const char *position, uint32_t limit) 
 }
 
 const char *mx_get(const char *bucket, const char *key) {
+    some(key, "get", "key");
     text in = borrowed(bucket), name = borrowed(key);
     full_plugin_option_list_u8_t value;
     mixlab_plugin_types_error_t error;
@@ -741,6 +775,8 @@ const char *mx_get(const char *bucket, const char *key) {
 }
 
 void mx_set(const char *bucket, const char *key, const char *value, uint64_t ttl_ms) {
+    some(key, "set", "key");
+    some(value, "set", "value");
     text in = borrowed(bucket), name = borrowed(key), it = borrowed(value);
     full_plugin_list_u8_t bytes = {it.ptr, it.len};
     mixlab_plugin_types_error_t error;
@@ -748,18 +784,21 @@ void mx_set(const char *bucket, const char *key, const char *value, uint64_t ttl
 }
 
 void mx_delete(const char *bucket, const char *key) {
+    some(key, "delete", "key");
     text in = borrowed(bucket), name = borrowed(key);
     mixlab_plugin_types_error_t error;
     must(mixlab_plugin_store_delete(bucket ? &in : NULL, &name, &error), "delete", &error);
 }
 
 void mx_add(const char *bucket, const char *key, int64_t delta) {
+    some(key, "add", "key");
     text in = borrowed(bucket), name = borrowed(key);
     mixlab_plugin_types_error_t error;
     must(mixlab_plugin_store_add(bucket ? &in : NULL, &name, delta, &error), "add", &error);
 }
 
 void mx_timer_set(const char *name, uint64_t after_ms, const char *payload) {
+    some(name, "timer_set", "name");
     mixlab_plugin_timers_timer_t timer = {
         .name = borrowed(name),
         .due = {.tag = MIXLAB_PLUGIN_TIMERS_WHEN_AFTER, .val = {.after = after_ms}},

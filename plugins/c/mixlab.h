@@ -102,7 +102,7 @@ typedef struct {
 
     // Gets the JSON of `config` in mixlab.toml before anything else. Returns why it is no good, or NULL.
     const char *(*load)(const char *config);
-    // These need an MX_EXPORT_… beside MX_PLUGIN. A connection is refused by mx_reject.
+    // These need an MX_EXPORT_… beside MX_PLUGIN, without which the plugin is refused. A connection is refused by mx_reject.
     mx_answer (*connect)(const char *auth);
     void (*disconnect)(const char *reason);
     mx_answer (*timer)(const char *name, const char *payload, uint32_t attempt);
@@ -214,9 +214,12 @@ void *mx_memory(size_t size);
 
 // ---- What is optional, for the host to see it ----
 
+extern bool mx_exports_connections, mx_exports_timers, mx_exports_filter, mx_exports_webhook;
+
 #define MX_EXPORT(interface, function) __attribute__((export_name("mixlab:plugin/" interface "@0.2.0#" function)))
 
 #define MX_EXPORT_CONNECTIONS \
+    bool mx_exports_connections = true; \
     uint8_t *__wasm_export_exports_mixlab_plugin_connections_on_connect(uint8_t *, size_t); \
     void __wasm_export_exports_mixlab_plugin_connections_on_disconnect(uint8_t *, size_t); \
     MX_EXPORT("connections", "on-connect") uint8_t *mx_export_on_connect(uint8_t *auth, size_t length) { \
@@ -228,6 +231,7 @@ void *mx_memory(size_t size);
     _Static_assert(true, "")
 
 #define MX_EXPORT_TIMERS \
+    bool mx_exports_timers = true; \
     uint8_t *__wasm_export_exports_mixlab_plugin_timer_handler_fire(uint8_t *, size_t, uint8_t *, size_t, int64_t, int32_t); \
     MX_EXPORT("timer-handler", "fire") \
     uint8_t *mx_export_fire(uint8_t *name, size_t l, uint8_t *payload, size_t m, int64_t due, int32_t attempt) { \
@@ -236,6 +240,7 @@ void *mx_memory(size_t size);
     _Static_assert(true, "")
 
 #define MX_EXPORT_FILTER \
+    bool mx_exports_filter = true; \
     uint8_t *__wasm_export_exports_mixlab_plugin_filters_filter(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t); \
     MX_EXPORT("filters", "filter") \
     uint8_t *mx_export_filter(uint8_t *event, size_t l, uint8_t *arguments, size_t m, uint8_t *attachments, size_t n) { \
@@ -244,6 +249,7 @@ void *mx_memory(size_t size);
     _Static_assert(true, "")
 
 #define MX_EXPORT_WEBHOOK \
+    bool mx_exports_webhook = true; \
     uint8_t *__wasm_export_exports_mixlab_plugin_webhooks_handle(uint8_t *, size_t, uint8_t *, size_t, uint8_t *, size_t, \
         uint8_t *, size_t, uint8_t *, size_t, int32_t, uint8_t *, size_t); \
     MX_EXPORT("webhooks", "handle") \

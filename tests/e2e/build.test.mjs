@@ -165,6 +165,60 @@ MX_PLUGIN(.name = "prints", .version = "0.1.0", .events = events);
   assert.equal(code, 0, stdout + stderr);
 });
 
+/** A plugin in C of this source, built as `mixlab new` has it. */
+async function builtOfC(t, name, source, grants = []) {
+  const home = makeFolder(t);
+  const made = home.start('new', name, '--lang', 'c');
+  assert.equal(await made.exited, 0, made.stderr());
+  writeFileSync(join(home.folder, `plugins/${name}/${name}.c`), source);
+  const config = readFileSync(home.configPath, 'utf8').replace(/^grants = .*$/m, `grants = ${JSON.stringify(grants)}`);
+  writeFileSync(home.configPath, config);
+  const build = home.start('build');
+  assert.equal(await build.exited, 0, build.stderr());
+  return home;
+}
+
+test('a plugin in C whose stack overflows is stopped, and has overwritten nothing', { timeout: 120_000 }, async (t) => {
+  const home = await builtOfC(t, 'deep', `#include "mixlab.h"
+static char kept[40000] = "kept";
+static mx_answer deep(const char *arguments) {
+    (void)arguments;
+    volatile char local[90000];
+    for (int i = 0; i < 90000; i++) local[i] = '!';
+    return mx_done();
+}
+static mx_answer see(const char *arguments) { (void)arguments; return mx_reply(mx_json("%s", kept)); }
+static const mx_event events[] = {
+    {.name = "deep", .access = MX_ANYONE, .handle = deep}, {.name = "see", .access = MX_ANYONE, .handle = see}, {0}};
+MX_PLUGIN(.name = "deep", .version = "0.1.0", .events = events);
+`);
+  const steps = '[[case.step]]\nfrom = "ann"\nsend = ["deep"]\nrefused = "plugin_error"\n[[case.step]]\nfrom = "ann"\nsend = ["see"]\nack = ["kept"]\n';
+  writeFileSync(join(home.folder, 'plugins/deep/deep.test.toml'), `[[case]]\nname = "deep"\nclients.ann = {}\n${steps}`);
+  const { code, stdout, stderr } = await home.mixlab('test');
+  assert.equal(code, 0, stdout + stderr);
+});
+
+test('a plugin in C that lacks an export or a handler is refused, and so is NULL for a name or a value', { timeout: 120_000 }, async (t) => {
+  const head = '#include "mixlab.h"\nstatic mx_answer no(const char *auth) { (void)auth; return mx_reject("no", "No"); }\n';
+  const events = (handle) => `static const mx_event events[] = {{.name = "a", .access = MX_ANYONE${handle}}, {0}};\n`;
+  const plugin = (more) => `MX_PLUGIN(.name = "lacks", .version = "0.1.0", .events = events${more});\n`;
+  const build = async (source, grants) => builtOfC(t, 'lacks', head + source, grants);
+  for (const [source, reason] of [
+    [events(', .handle = no') + plugin(', .connect = no'), /`\.connect` or `\.disconnect`, and MX_EXPORT_CONNECTIONS; in the same file/],
+    [`${events(', .handle = no') + plugin('')}MX_EXPORT_TIMERS;\n`, /`\.timer`, and MX_EXPORT_TIMERS; in the same file/],
+    [events('') + plugin(''), /the event "a" has no `\.handle`/],
+  ]) {
+    const { code, stderr } = await (await build(source)).mixlab('check');
+    assert.equal(code, 1, source);
+    assert.match(stderr, reason);
+  }
+  const sets = 'static mx_answer set(const char *arguments) { mx_set(NULL, "k", mx_text_at(arguments, "/0/text"), 0); return mx_done(); }\n';
+  const home = await build(sets + events(', .handle = set') + plugin(''), ['store']);
+  const { stdout } = await home.mixlab('call', 'target/plugins/lacks.wasm', 'a', '{}', '--grant', 'store');
+  assert.match(stdout, /^error +set: the value is NULL$/m);
+  assert.doesNotMatch(stdout, /^store/m);
+});
+
 test('a core module that is no plugin is said to be none', { timeout: 120_000 }, async (t) => {
   const home = withSource(t, {}, { build: 'printf "\\000asm\\001\\000\\000\\000" > "$MIXLAB_OUT"' });
   const process = home.start('build');
