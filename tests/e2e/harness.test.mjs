@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { blocks } from '../support/documents.mjs';
+import { PYTHON } from '../support/python.mjs';
 import { makeFolder, PROGRAM, ROOT } from '../support/server.mjs';
 
 const home = {};
@@ -191,6 +192,29 @@ test('the test in the documents passes, with the plugin there', () => {
   const node = ['--import', join(ROOT, 'tests/support/typescript.mjs'), '--test', '--test-reporter=tap', 'votes.test.mjs'];
   const tested = spawnSync(process.execPath, node, { cwd: folder, env, encoding: 'utf8' });
   assert.match(tested.stdout, /^# pass 1$/m, tested.stdout + tested.stderr);
+});
+
+test('pytest shows what a handler in Python did otherwise, and what a test has wrong', (t) => {
+  const [plugin, greets] = blocks('host/docs/plugins/python.md').filter(({ language, text }) => language === 'python' && /greeter|"greet"/.test(text));
+  const wrong = `
+from mixlab import Selection
+
+
+def test_tells_everyone():
+    fake = Fake(plugin)
+    fake.send("greet", "Ada")
+    assert fake.emitted == [(Selection(rooms=("hall",)), "greeted", ["Bob"])]
+
+
+def test_leaves():
+    Fake(plugin).send("leave")
+`;
+  const { folder } = makeFolder(t, { files: { 'greeter.py': plugin.text, 'test_greeter.py': greets.text + wrong } });
+  const env = { ...process.env, PYTHONPATH: join(ROOT, 'plugins/python') };
+  const tested = spawnSync(PYTHON, ['-m', 'pytest', '-q', '-p', 'no:cacheprovider', 'test_greeter.py'], { cwd: folder, env, encoding: 'utf8' });
+  assert.match(tested.stdout, /^2 failed, 1 passed/m, tested.stdout + tested.stderr);
+  assert.match(tested.stdout, /At index 0 diff: \(Selection\(\), 'greeted', \['Ada'\]\) != \(Selection\(rooms=\('hall',\)\), 'greeted', \['Bob'\]\)/);
+  assert.match(tested.stdout, /the plugin has no event 'leave'; it has: greet$/m);
 });
 
 test('host.d.ts and the documents have what a host has', () => {

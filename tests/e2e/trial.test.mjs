@@ -264,6 +264,15 @@ leaves.bob = ["buyers"]
     assert.match(refused.stdout, /^NOT RUN a\.test\.toml.*\n.*a\.ts:1/m);
   });
 
+  test('a file’s name is one line of what is printed', async (t) => {
+    const name = 'scripts/a\nok      all.test.toml';
+    const home = shop(t, { files: { [name]: `plugin = "shop"\n${ANN}${BUY}\n[[case]]\nname = "two"\nclients.ann = { user = "7" }\n[[case.step]]\nfrom = "ann"\nsend = ["change"]\nrefused = "no"\n` } });
+    const { code, stdout } = await home.mixlab('test', 'scripts');
+    assert.equal(code, 1);
+    assert.match(stdout, /^ok {6}scripts\/a\\nok {6}all\.test\.toml {2}shop: one/m);
+    assert.match(stdout, /^FAILED {2}scripts\/a\\nok {6}all\.test\.toml:\d+ {2}shop: two$/m);
+  });
+
   test('writes what JUnit reads', async (t) => {
     const text = `${ANN}${BUY}\n[[case]]\nname = "<two> & \\"three\\""\nclients.ann = { user = "7" }\n[[case.step]]\nfrom = "ann"\nsend = ["change"]\nrefused = "no"\n`;
     const { code, folder } = await cases(t, text, '--junit', 'report.xml');

@@ -155,7 +155,8 @@ fn run_one(
 }
 
 fn write_one(out: &mut dyn Write, ran: &Ran) -> io::Result<()> {
-    let (file, took) = (ran.file.display(), ran.took.as_millis());
+    let file = ran.file.to_string_lossy();
+    let (file, took) = (in_one_line(&file), ran.took.as_millis());
     match &ran.result {
         Outcome::Passed => writeln!(out, "ok      {file}  {}  ({took} ms)", ran.name),
         Outcome::Failed(failure) => {

@@ -1,6 +1,6 @@
 """What a handler knows, and what it may do."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Callable
 
 from .schema import plain
@@ -21,11 +21,12 @@ class User:
     roles: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Selection:
     """Whom something is for. Nothing happens before one of the last methods is called."""
 
-    host: Any
+    # Two selections of the same are equal, whoever they were made by.
+    host: Any = field(default=None, compare=False)
     namespace: str | None = None
     rooms: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
@@ -35,6 +36,10 @@ class Selection:
     has_sender: bool = False
     is_volatile: bool = False
     topic: str | None = None
+
+    def __repr__(self) -> str:
+        said = ((it.name, getattr(self, it.name)) for it in fields(self) if it.compare and getattr(self, it.name) != it.default)
+        return f"Selection({', '.join(f'{name}={value!r}' for name, value in said)})"
 
     def to(self, *rooms: str) -> "Selection":
         return replace(self, rooms=self.rooms + rooms)

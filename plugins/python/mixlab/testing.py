@@ -10,6 +10,13 @@ from .plugin import Plugin
 from .schema import plain
 
 
+def named(those: dict[str, Any], what: str, name: str) -> Any:
+    """What the plugin has under this name."""
+    if name not in those:
+        raise LookupError(f"the plugin has no {what} {name!r}; it has: {', '.join(sorted(those)) or 'none'}")
+    return those[name]
+
+
 class Fake:
     """Stands for the host. What a handler reads can be set; what it did is in `emitted` and the rest."""
 
@@ -29,13 +36,13 @@ class Fake:
 
     def send(self, event: str, *arguments: Any) -> Any:
         """Calls an event's handler; returns what it answers, and raises what it raises."""
-        handled = self._plugin.events[event]
+        handled = named(self._plugin.events, "event", event)
         read = handled.signature.read(json.loads(json.dumps(plain(arguments))))
         return plain(self._run(handled.handler, *read))
 
     def call(self, hook: str, *arguments: Any) -> Any:
         """Calls a hook: "connect", "disconnect", "timer" or "webhook"."""
-        return self._run(self._plugin.hooks[hook], *arguments)
+        return self._run(named(self._plugin.hooks, "hook", hook), *arguments)
 
     def filter(self, event: str, *arguments: Any) -> Any:
         """Calls the filter that sees an event; returns what it answers, and raises what it raises."""
