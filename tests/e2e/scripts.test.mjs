@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isDeepStrictEqual } from 'node:util';
 import { ask, connect, nextEvent } from '../support/client.mjs';
 import { blocks } from '../support/documents.mjs';
@@ -510,6 +511,52 @@ test('what is there is what mixlab.d.ts and the documents say', async (t) => {
   assert.deepEqual(found.timers.toSorted(), declared('export interface Timers {'));
   assert.deepEqual(found.presence.toSorted(), declared('export interface Presence {'));
   assert.deepEqual(found.plugin.toSorted(), declared('export interface Plugin<'));
+});
+
+test('a script and what it imports, saved half and whole twenty times a second, serve all the time', { timeout: 120_000 }, async (t) => {
+  const main = (version) => `import { event, plugin, t } from "mixlab";
+import { shout } from "./shout.ts";
+export default plugin({ say: event({ access: "anyone", args: [t.string()] }, (cx, text) => ({ version: ${version}, said: shout(text) })) });
+`;
+  const lib = (marks) => `export const shout = (text: string): string => text + "!".repeat(${marks});\n`;
+  const server = await startServer(t, { plugins: [{ script: 'typed.ts', text: main(0) }], files: { 'scripts/shout.ts': lib(1) } });
+  const [script, imported] = ['typed.ts', 'shout.ts'].map((name) => join(server.folder, 'scripts', name));
+  const sockets = await Promise.all(Array.from({ length: 4 }, () => connect(t, server)));
+  const ends = [];
+  for (const socket of sockets) socket.on('disconnect', (reason) => ends.push(reason));
+  const answers = [];
+  let typing = true;
+  const load = sockets.map(async (socket) => {
+    while (typing) answers.push(await ask(socket, 'say', 'x'));
+  });
+  /** What an editor and its author do to the two files, one after the other. */
+  const saves = [
+    (text, number) => writeFileSync(script, text.slice(0, (text.length * (number % 17)) / 17)),
+    (text) => writeFileSync(script, text),
+    () => rmSync(imported),
+    (text) => writeFileSync(script, `${text}// without its import\n`),
+    () => writeFileSync(imported, lib(2).slice(0, 20)),
+    () => writeFileSync(imported, ''),
+    () => writeFileSync(imported, lib(3)),
+    (text) => {
+      writeFileSync(`${script}.tmp`, text);
+      renameSync(`${script}.tmp`, script);
+    },
+    () => rmSync(script),
+    () => writeFileSync(script, ''),
+  ];
+  for (let number = 1; number <= 10 * saves.length; number += 1) {
+    saves[number % saves.length](main(number), number);
+    await sleep(50);
+  }
+  writeFileSync(imported, lib(2));
+  writeFileSync(script, main('"last"'));
+  await until(async () => isDeepStrictEqual(await ask(sockets[0], 'say', 'y'), { version: 'last', said: 'y!!' }), { message: server.log });
+  typing = false;
+  await Promise.all(load);
+  assert.deepEqual(ends, []);
+  assert.deepEqual(answers.filter(({ said }) => !/^x!+$/.test(said)), []);
+  assert.ok(new Set(answers.map(({ version }) => version)).size > 3, 'versions came and went');
 });
 
 test('what runs scripts was built from the sources that are here', () => {
