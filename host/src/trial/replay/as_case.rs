@@ -136,9 +136,12 @@ fn step(call: &Call) -> Result<Vec<(&'static str, Value)>, String> {
 
 /// A request that was sent, and its answer.
 fn exchange(answered: &Answered) -> Option<Value> {
+    let answer = &answered.answer;
     let response = match answered.ask.as_str() {
-        "http.send" => &answered.answer["Ok"],
-        "wasi:http" => &answered.answer["came"]["answered"],
+        // It was refused before it was sent.
+        "wasi:http" if !answer["came"]["refused"].is_null() => return None,
+        "http.send" => &answer["Ok"],
+        "wasi:http" => &answer["came"]["answered"],
         _ => return None,
     };
     let line = format!(
@@ -258,6 +261,43 @@ fn inline(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn requests_are_there_with_their_answers_by_whichever_way_they_were_sent() {
+        let response = json!({ "status": 201, "headers": [["x-a", "1"]], "body": "made" });
+        let answered = |ask: &str, answer: Value| Answered {
+            ask: ask.to_owned(),
+            with: json!(["POST", "https://a.example/b", "sent"]),
+            answer,
+        };
+        let request = "POST https://a.example/b";
+        let whole = json!({
+            "request": request,
+            "answer": { "status": 201, "headers": { "x-a": "1" }, "body": "made" },
+        });
+        let none = json!({ "request": request });
+        for (ask, answer, expected) in [
+            ("http.send", json!({ "Ok": response }), Some(&whole)),
+            (
+                "wasi:http",
+                json!({ "came": { "answered": response } }),
+                Some(&whole),
+            ),
+            ("http.send", json!({ "Err": "TimedOut" }), Some(&none)),
+            (
+                "wasi:http",
+                json!({ "came": { "failed": "http_response_timeout" } }),
+                Some(&none),
+            ),
+            ("wasi:http", Value::Null, Some(&none)),
+            ("clock", json!(1), None),
+        ] {
+            assert_eq!(exchange(&answered(ask, answer)).as_ref(), expected, "{ask}");
+        }
+        // It never left the server: a case that expected it would fail.
+        let refused = json!({ "came": { "refused": "http_request_denied" } });
+        assert_eq!(exchange(&answered("wasi:http", refused)), None);
+    }
 
     #[test]
     fn values_are_read_back_as_they_were() {
