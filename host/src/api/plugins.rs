@@ -122,22 +122,25 @@ async fn operate(
 ) -> Result<(), WireError> {
     backend.may(backend.rights.operate(), "operate")?;
     let by = backend.name.clone();
-    tracing::info!(by = &*by, "an operator asks: {asked}");
-    let (request, answered) = Request::new(asked, by);
+    let (request, answered) = Request::new(asked.clone(), by.clone());
     let stopping = || WireError::temporary("internal", "the server is shutting down");
     requests.send(request).await.map_err(|_| stopping())?;
     let done = answered.await.map_err(|_| match requests.is_closed() {
         true => stopping(),
         false => WireError::temporary("internal", "the reload failed"),
     })?;
-    done.map_err(|reason| {
-        let code = match &reason {
-            NotDone::Unknown => "not_found",
-            NotDone::Disabled | NotDone::NoFormer => "conflict",
-            NotDone::Refused(_) => "plugin_refused",
-        };
-        WireError::new(code, reason.to_string())
-    })
+    done.map_err(refused)?;
+    tracing::info!(by = &*by, "done for an operator: {asked}");
+    Ok(())
+}
+
+fn refused(reason: NotDone) -> WireError {
+    let message = reason.to_string();
+    match reason {
+        NotDone::Unknown => WireError::new("not_found", message),
+        NotDone::Disabled | NotDone::NoFormer => WireError::new("conflict", message),
+        NotDone::Refused(_) => WireError::new("plugin_refused", message),
+    }
 }
 
 fn named<'a>(status: &'a Status, name: &str) -> Result<&'a PluginStatus, WireError> {
