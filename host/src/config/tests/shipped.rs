@@ -48,6 +48,7 @@ fn every_key_is_in_the_shipped_file() {
         ("", keys_of::<ConfigFile>()),
         ("tls.", keys_of::<TlsFile>()),
         ("log.", keys_of::<Log>()),
+        ("audit.", keys_of::<Audit>()),
         ("auth.", keys_of::<Auth>()),
         ("payments.", keys_of::<Payments>()),
         ("cors.", keys_of::<Cors>()),
@@ -135,6 +136,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.auth.cookie.take().is_some());
     config.cors.check_origins = false;
     assert!(config.auth.header.take().is_some());
+    assert!(config.audit.path.take().is_some());
     assert!(config.runtime.cache.take().is_some());
     assert!(config.socket.cookie.take().is_some());
     assert!(config.socket.max_sessions.take().is_some());
