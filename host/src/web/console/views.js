@@ -11,7 +11,9 @@ function bytes(value) {
 
 function duration(ms) {
   if (ms < 1) return `${Math.round(ms * 1000)} µs`;
-  return ms < 1000 ? `${number(ms)} ms` : `${number(ms / 1000)} s`;
+  if (ms < 1000) return `${number(ms)} ms`;
+  const [unit, of] = ms < 120_000 ? ['s', 1000] : ms < 7_200_000 ? ['min', 60_000] : ['h', 3_600_000];
+  return `${number(ms / of)} ${unit}`;
 }
 
 /** So many of something that is called this. */
@@ -177,7 +179,7 @@ export function timers(all) {
   if (!all.length) return text('p', 'none');
   const rows = all.slice(0, 200).map(({ name, due, every, rule, failures, given_up: over }) => {
     const when = over ? text('td', 'given up', 'bad') : create('td', {}, time(new Date(due).toISOString()));
-    const again = rule ?? (every === null ? 'once' : `every ${duration(every)}`);
+    const again = every === null ? (rule ?? 'once') : `every ${duration(every)}`;
     return create('tr', {}, create('td', {}, create('code', { textContent: shown(name) })), when, text('td', again), cell(number(failures)));
   });
   const made = [table(['timer', 'due', 'again', 'failures'], rows)];
