@@ -66,6 +66,31 @@ test('a provider that changes its keys under load is followed, and nobody notice
   assert.equal(await ask(socket, 'echo', 'x'), 'x');
 });
 
+test('under load nobody is lost while the provider is down and comes back with other keys', async (t) => {
+  const provider = await startProvider(t);
+  const server = await trusting(t, provider);
+  const token = await provider.token();
+  const sockets = await Promise.all(Array.from({ length: 50 }, () => connect(t, server, { token })));
+  let isOver = false;
+  const loads = sockets.map(async (socket) => {
+    for (let number = 0; !isOver; number++) assert.equal(await ask(socket, 'echo', number), number);
+  });
+  provider.isDown = true;
+  const many = (one) => Promise.all(Array.from({ length: 30 }, () => told(t, server, one)));
+  assert.deepEqual(new Set(await many(token)), new Set(['it is in']));
+  assert.deepEqual(new Set(await many(withKey(token, 'new'))), new Set([FOR_NOW]));
+  provider.isDown = false;
+  provider.rotate();
+  const fresh = await provider.token();
+  // Whoever asks for a key that is not known is told to come again until the keys have been fetched.
+  await until(async () => (await told(t, server, fresh)) === 'it is in', { timeout: 60_000 });
+  assert.deepEqual(new Set(await many(fresh)), new Set(['it is in']));
+  assert.deepEqual(new Set(await many(token)), new Set(['unauthorized']), 'the former key is gone');
+  isOver = true;
+  await Promise.all(loads);
+  assert.ok(sockets.every((socket) => socket.connected), 'who is in stays');
+});
+
 test('keys that nobody has do not have the provider asked again and again', async (t) => {
   const provider = await startProvider(t);
   const server = await trusting(t, provider);

@@ -207,6 +207,32 @@ test('crowds are cut off, and the others go on', async (t) => {
   assert.deepEqual(await Promise.all(sockets.filter((_, i) => i % 2 === 0).map((socket) => ask(socket, 'echo', 1))), Array(100).fill(1));
 });
 
+test('one after the other is cut off under load, and the others are answered all the time', async (t) => {
+  const sub = (i) => (i % 2 ? `loaded-${i}` : `other-loaded-${i}`);
+  const sockets = await Promise.all(Array.from({ length: 200 }, (_, i) => connect(t, server, { token: token({ sub: sub(i) }) })));
+  let isOver = false;
+  const loads = sockets.map(async (socket, i) => {
+    let answered = 0;
+    for (; !isOver && socket.connected; answered++) {
+      const answer = await ask(socket, 'echo', answered).catch((error) => (socket.connected && i % 2 === 0 ? assert.fail(error) : undefined));
+      if (answer === undefined) break;
+      assert.equal(answer, answered);
+    }
+    return answered;
+  });
+  const times = [];
+  for (let i = 1; i < sockets.length; i += 2) {
+    await revoke({ user: sub(i) });
+    const since = performance.now();
+    await disconnected(sockets[i]);
+    times.push(performance.now() - since);
+  }
+  isOver = true;
+  const answered = (await Promise.all(loads)).reduce((sum, count) => sum + count);
+  assert.ok(sockets.every((socket, i) => socket.connected === (i % 2 === 0)));
+  t.diagnostic(`100 of 200 were cut off at most ${Math.max(...times).toFixed(0)} ms after the answer, among ${answered} echoes`);
+});
+
 test('many that come at once are all in force', async (t) => {
   const users = Array.from({ length: 200 }, (_, i) => `at-once-${i}`);
   await Promise.all(users.map((user) => revoke({ user })));
