@@ -1,5 +1,6 @@
 // Packets in msgpack: the stock client with socket.io-msgpack-parser, on MixLab and on Node's own server with it.
 import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
 import { after, test } from 'node:test';
 import parser from 'socket.io-msgpack-parser';
 import WebSocket from 'ws';
@@ -18,7 +19,7 @@ const both = (make) => Promise.all([server, node].map(make));
 
 /** What values become whose bytes are compared by their hex. */
 const shown = (value) =>
-  JSON.stringify(value, (_, it) => (it?.type === 'Buffer' ? `bytes ${Buffer.from(it.data).toString('hex')}` : it instanceof Uint8Array ? `bytes ${Buffer.from(it).toString('hex')}` : it));
+  JSON.stringify(value, (_, it) => (it instanceof ArrayBuffer ? `bytes ${Buffer.from(it).toString('hex')}` : it?.type === 'Buffer' ? `bytes ${Buffer.from(it.data).toString('hex')}` : it instanceof Uint8Array ? `bytes ${Buffer.from(it).toString('hex')}` : it));
 
 const MESSAGES = [
   [],
@@ -28,6 +29,9 @@ const MESSAGES = [
   [{ a: [1, { b: null }], c: {} }, []],
   [Buffer.from([1, 2, 3])],
   [{ deep: [{ bytes: Buffer.alloc(300, 7) }], more: 1 }, 'text', Buffer.alloc(0)],
+  [new Date(0), { at: new Date(1_700_000_000_123) }, undefined],
+  [new Uint8Array([1, 2, 3, 4, 5, 6, 7, 8]), new Uint8Array(70_000).buffer],
+  [Array.from({ length: 100 }).reduce((inner) => [inner], Buffer.from('deep'))],
 ];
 
 for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']]) {
@@ -50,6 +54,37 @@ for (const transports of [['websocket'], ['polling'], ['polling', 'websocket']])
     }
   });
 }
+
+test('numbers that no double holds are what they are in JSON', async (t) => {
+  const socket = await connect(t, server, { parser });
+  const emit = (text) => server.api('POST', '/api/v1/emit', `{"everyone":true,"event":"told","arguments":${text}}`);
+  assert.equal((await emit('[1e999,-1e999,{"a":[1e-999,-0]}]')).status, 200);
+  assert.deepEqual(await nextEvent(socket, 'told'), [Infinity, -Infinity, { a: [0, -0] }]);
+});
+
+test('a message of very many values takes memory in proportion, and one of too many attachments is none', async (t) => {
+  const rss = () => Number(readFileSync(`/proc/${server.pid}/status`, 'utf8').match(/VmHWM:\s+(\d+)/)[1]);
+  const send = async (data) => {
+    const socket = await connect(t, server, { parser });
+    socket.io.engine.write(data);
+    return socket;
+  };
+  // {"type":2,"nsp":"/","data":["x",[…]]}
+  const event = (values) => Buffer.concat([Buffer.from('83a47479706502a36e7370a12fa46461746192a178dd', 'hex'), values]);
+  const many = (value, count) => {
+    const head = Buffer.alloc(4);
+    head.writeUInt32BE(count);
+    return event(Buffer.concat([head, Buffer.alloc(count * value.length, value)]));
+  };
+  await (await send(many(Buffer.from([0xc0]), 10))).emitWithAck('message-with-ack', 1);
+  const before = rss();
+  const socket = await send(many(Buffer.from([0xc0]), 900_000));
+  assert.equal((await ask(socket, 'message-with-ack', 2)), 2);
+  assert.ok(rss() - before < 100_000, `${rss() - before} KiB more`);
+  const ended = await send(many(Buffer.from([0xc4, 0]), 450_000));
+  await disconnected(ended);
+  assert.ok(rss() - before < 100_000, `${rss() - before} KiB more`);
+});
 
 test('namespaces, their ends and what is said on connecting are as with Node', async (t) => {
   const seen = await both(async (to) => {

@@ -384,7 +384,7 @@ impl Sessions {
     pub(super) fn read(&self, text: &str) -> Option<Carried> {
         let packed = STANDARD.decode(text).ok()?;
         let packed = self.signing.open(SESSION, &packed)?;
-        let json = msgpack::unpack(&packed).ok()?.json;
+        let json = msgpack::unpack(&packed, usize::MAX).ok()?.json;
         let Session {
             sid,
             pid,

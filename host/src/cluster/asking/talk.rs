@@ -171,7 +171,8 @@ fn is_all(want: &Want) -> bool {
 impl Talk {
     /// Reads what came on a channel; none if it is something else.
     pub(crate) fn unpack(packed: &[u8]) -> Result<Option<Self>, Unreadable> {
-        let Unpacked { json, attachments } = msgpack::unpack(packed).map_err(not_understood)?;
+        let Unpacked { json, attachments } =
+            msgpack::unpack(packed, usize::MAX).map_err(not_understood)?;
         let Envelope {
             kind,
             uid,

@@ -90,7 +90,8 @@ impl OneOrMany {
 
 /// What an emitter says of its event, in msgpack: `[uid, packet, options]`. None if it is no event.
 pub(crate) fn emitted(packed: &[u8]) -> Result<Option<Entry>, Unreadable> {
-    let Unpacked { json, attachments } = msgpack::unpack(packed).map_err(not_understood)?;
+    let Unpacked { json, attachments } =
+        msgpack::unpack(packed, usize::MAX).map_err(not_understood)?;
     let (_, packet, options): (String, Box<RawValue>, Options) =
         serde_json::from_str(&json).map_err(not_understood)?;
     #[derive(Deserialize)]

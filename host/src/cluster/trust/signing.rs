@@ -185,7 +185,7 @@ mod tests {
         assert_eq!(ours.open("a", &packed), None);
         assert_eq!(lenient.open("a", &packed).as_deref(), Some(&packed[..]));
         assert_eq!(none.sign("a", packed.clone()), packed);
-        let read = msgpack::unpack(&none.open("a", &signed).unwrap()).unwrap();
+        let read = msgpack::unpack(&none.open("a", &signed).unwrap(), 0).unwrap();
         assert!(read.json.contains(r#""mac""#) && read.json.contains("2.5"));
         for end in 0..signed.len() {
             assert_eq!(ours.open("a", &signed[..end]), None);

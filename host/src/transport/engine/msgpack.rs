@@ -29,9 +29,9 @@ struct Packet<'a> {
     id: Option<u64>,
 }
 
-/// What a client's message is: the text of a packet, and its attachments. None if it is no packet.
-pub(super) fn read(message: &[u8]) -> Option<(String, Vec<Bytes>)> {
-    let Unpacked { json, attachments } = unpack(message).ok()?;
+/// What a client's message is: the text of a packet, and its attachments, `most` at most. None if it is no packet.
+pub(super) fn read(message: &[u8], most: usize) -> Option<(String, Vec<Bytes>)> {
+    let Unpacked { json, attachments } = unpack(message, most).ok()?;
     let Packet {
         kind,
         nsp,
@@ -147,7 +147,7 @@ mod tests {
             (&binary, &[b"x"], &with_attachment),
         ];
         for (json, attachments, text) in cases {
-            let (read, parts) = read(&written(json, attachments)).unwrap();
+            let (read, parts) = read(&written(json, attachments), 1).unwrap();
             assert_eq!(read, text);
             assert_eq!(parts, attachments);
             assert!(PacketHead::parse(&read).is_some(), "{read}");
@@ -169,11 +169,11 @@ mod tests {
             r#"{"type":2,"nsp":"/","data":["a"],"id":-1}"#,
             r#"{"type":2,"nsp":"/","data":["a"],"id":1.5}"#,
         ] {
-            assert_eq!(read(&written(json, &[])), None, "{json}");
+            assert_eq!(read(&written(json, &[]), 1), None, "{json}");
         }
         let connect = format!(r#"{{"type":0,"nsp":"/","data":{{"a":{placeholder}}}}}"#);
-        assert_eq!(read(&written(&connect, &[b"x"])), None);
-        assert_eq!(read(b"4 is no msgpack"), None);
+        assert_eq!(read(&written(&connect, &[b"x"]), 1), None);
+        assert_eq!(read(b"4 is no msgpack", 1), None);
     }
 
     #[test]
@@ -190,7 +190,7 @@ mod tests {
         let written: Vec<_> = frame::split(&frames(&plain.into())).collect();
         let read: Vec<_> = written
             .iter()
-            .map(|(opcode, packed)| (*opcode, read(packed).unwrap()))
+            .map(|(opcode, packed)| (*opcode, read(packed, 1).unwrap()))
             .collect();
         let binary = vec![Bytes::from_static(b"x")];
         assert_eq!(

@@ -449,7 +449,8 @@ impl Session {
         if let Parser::Json = self.policy().parser {
             return self.receive_attachment(bytes);
         }
-        let (packet, attachments) = msgpack::read(&bytes).ok_or(Malformed)?;
+        let (packet, attachments) =
+            msgpack::read(&bytes, self.policy().max_attachments).ok_or(Malformed)?;
         self.receive_message(&packet)?;
         attachments
             .into_iter()
