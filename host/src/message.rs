@@ -18,6 +18,12 @@ use crate::guest;
 /// `serde_json` reads, here and in plugins: what is deeper would only fail later.
 pub(crate) const MAX_NESTING: usize = 127;
 
+/// What stands around what is pushed to clients: the arguments of an event, and the object that it is in there.
+pub(crate) const AROUND_PUSHED: usize = 2;
+
+/// What stands around what plugins say of those who are present in a room, where clients are told of all.
+pub(crate) const AROUND_PRESENT: usize = 4;
+
 /// The checked JSON text of an argument array, e.g. `[{"id":7},"x"]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arguments(String);
@@ -57,8 +63,8 @@ pub enum InvalidArguments {
     #[error("not a JSON array of arguments: {0}")]
     Json(#[from] serde_json::Error),
     /// It is nested too deeply.
-    #[error("nested deeper than {MAX_NESTING} levels")]
-    Nesting,
+    #[error("nested deeper than {0} levels")]
+    Nesting(usize),
     /// It holds half a character.
     #[error("a text in it has half a surrogate pair, which is no character")]
     Surrogate,
@@ -169,7 +175,12 @@ pub(crate) fn split_event(packet: &str) -> Result<(Cow<'_, str>, Arguments), Inv
 
 /// Checks what JSON's parser does not of a valid text that it skips.
 pub(crate) fn check_readable(json: &str) -> Result<(), InvalidArguments> {
-    check_nesting(json)?;
+    check_inside(json, 0)
+}
+
+/// The same of one that will stand inside so many arrays and objects, with which somebody has to read it.
+pub(crate) fn check_inside(json: &str, around: usize) -> Result<(), InvalidArguments> {
+    check_depth(json, MAX_NESTING - around)?;
     match has_lone_surrogate(json) {
         true => Err(InvalidArguments::Surrogate),
         false => Ok(()),
@@ -179,10 +190,14 @@ pub(crate) fn check_readable(json: &str) -> Result<(), InvalidArguments> {
 /// Checks how deep valid JSON is nested. Its parser does not: it skips what nobody looks at
 /// without recursion, however deep that is.
 pub(crate) fn check_nesting(json: &str) -> Result<(), InvalidArguments> {
+    check_depth(json, MAX_NESTING)
+}
+
+fn check_depth(json: &str, most: usize) -> Result<(), InvalidArguments> {
     let json = json.as_bytes();
     // Each level takes two brackets: hardly any text has so many that it must be looked at.
     let opens = |byte: &&u8| matches!(byte, b'[' | b'{');
-    if json.len() <= 2 * MAX_NESTING || json.iter().filter(opens).count() <= MAX_NESTING {
+    if json.len() <= 2 * most || json.iter().filter(opens).count() <= most {
         return Ok(());
     }
     let (mut depth, mut in_string) = (0_usize, false);
@@ -197,8 +212,8 @@ pub(crate) fn check_nesting(json: &str) -> Result<(), InvalidArguments> {
             b']' | b'}' if !in_string => depth -= 1,
             _ => {}
         }
-        if depth > MAX_NESTING {
-            return Err(InvalidArguments::Nesting);
+        if depth > most {
+            return Err(InvalidArguments::Nesting(most));
         }
     }
     Ok(())

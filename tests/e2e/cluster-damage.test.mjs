@@ -27,6 +27,100 @@ const keyOf = (redis, pattern) =>
     return keys[0];
   }, { message: `a key ${pattern}` });
 
+const PUSHES = {
+  script: 'pushes.ts', name: 'pushes', grants: ['role:staff', 'notify', 'payments', 'presence:hall', 'room:hall', 'emit'],
+  text: `
+import { event, plugin } from "mixlab";
+const half = (text) => text.slice(0, 1);
+const calls = {
+  role: (cx, text) => cx.broadcastToRole("staff", "pushed", half(text)),
+  user: (cx, text) => cx.sendUserNotification("42", { title: half(text) }),
+  payment: (cx, text) => cx.broadcastPaymentUpdate({ text: half(text) }),
+  enter: (cx, text) => cx.presence("hall").enter({ text: half(text) }),
+};
+export default plugin({
+  push: event({ access: "anyone" }, async (cx, call, text) => {
+    try {
+      await calls[call](cx, text);
+      return "pushed";
+    } catch (error) {
+      return error.message;
+    }
+  }),
+});`,
+};
+
+test('an entry that nobody can read is passed over, and what its sender sends next is the next', async (t) => {
+  const redis = await startRedis(t);
+  const servers = await startTwo(t, redis, { recovery: true });
+  const sockets = await Promise.all(servers.map((server) => connect(t, server)));
+  const told = (number) => JSON.stringify({ packet: { type: 2, data: ['told', number] }, opts: { rooms: [], except: [], flags: {} } });
+  const unreadable = [
+    '{"packet":{"type":2,"data":["told","\\ud800"]},"opts":{}}',
+    `{"packet":{"type":2,"data":["told",${'['.repeat(200)}${']'.repeat(200)}]},"opts":{}}`,
+    'no base64', '{}}', 'wQ==',
+  ];
+  let sequence = 0;
+  const add = (data) => redis.send('XADD', 'socket.io', '*', 'uid', 'a-member', 'nsp', '/', 'type', '3', 'data', data, 'seq', String((sequence += 1)));
+  await add(told(0));
+  for (const data of unreadable) await add(data);
+  await add(told(1));
+  await until(() => sockets.every((socket) => received(socket, 'told').length === 2));
+  for (const [index, server] of servers.entries()) {
+    assert.deepEqual(received(sockets[index], 'told').map(([number]) => number), [0, 1]);
+    assert.equal(server.log().match(/an entry of the stream is passed over/g).length, unreadable.length);
+    assert.doesNotMatch(server.log(), /entries of the stream are gone/);
+  }
+  assert.ok(sockets.every((socket) => socket.connected));
+});
+
+const RELAY = {
+  script: 'relay.ts', name: 'relay', grants: ['emit', 'everyone'],
+  text: `
+import { event, plugin } from "mixlab";
+export default plugin({ say: event({ access: "anyone" }, (cx, what) => cx.broadcast.includeSender().emit("told", what)) });`,
+};
+
+test('whatever a client may send, all servers can read', async (t) => {
+  const redis = await startRedis(t);
+  const servers = await startTwo(t, redis, { plugins: [RELAY], recovery: true });
+  const sockets = await Promise.all(servers.map((server) => connect(t, server)));
+  const nested = (levels) => Array.from({ length: levels }).reduce((inner) => [inner], Buffer.from('x'));
+  // The arguments, and the placeholder at the bottom, are levels, too.
+  for (const levels of [60, 64, 100, 125]) sockets[0].emit('say', nested(levels));
+  sockets[0].emit('say', 'last');
+  await until(() => sockets.every((socket) => received(socket, 'told').some(([what]) => what === 'last')));
+  for (const socket of sockets) {
+    assert.equal(received(socket, 'told').length, 5);
+    assert.ok(socket.connected);
+  }
+  for (const server of servers) assert.doesNotMatch(server.log(), /passed over|panicked/);
+});
+
+test('whatever a backend or a plugin may push, all servers can read', async (t) => {
+  const redis = await startRedis(t);
+  const servers = await startTwo(t, redis, { plugins: [PUSHES], recovery: true });
+  const role = { token: token({ sub: '42', role: 'staff' }) };
+  const sockets = await Promise.all(servers.map((server) => connect(t, server, role)));
+  const nested = (levels) => '['.repeat(levels) + ']'.repeat(levels);
+  const refused = ['"\\ud800"', '{"a":["x\\udc00"]}', nested(126), nested(500)];
+  for (const path of ['roles/staff/events/pushed', 'users/42/notifications', 'payments/updates', 'emit']) {
+    for (const body of refused) {
+      const { status, body: answer } = await servers[0].api('POST', `/api/v1/${path}`, body);
+      assert.deepEqual([status, answer.error.code], [400, 'invalid_payload'], `${path} ${body.slice(0, 20)}`);
+    }
+  }
+  assert.equal((await servers[0].api('POST', '/api/v1/roles/staff/events/pushed', nested(125))).status, 200);
+  // What a plugin cuts within a character is not pushed.
+  for (const call of ['role', 'user', 'payment', 'enter']) {
+    assert.match(await ask(sockets[0], 'push', call, '😀'), /surrogate/, call);
+  }
+  assert.equal((await servers[1].api('POST', '/api/v1/roles/staff/events/pushed', '"last"')).status, 200);
+  await until(() => sockets.every((socket) => received(socket, 'pushed').length === 2));
+  assert.ok(sockets.every((socket) => socket.connected));
+  for (const server of servers) assert.doesNotMatch(server.log(), /passed over|panicked/);
+});
+
 const LIMITED = {
   wasm: 'contracts', name: 'users', shared_limits: true,
   config: { events: [{ name: 'users', limits: [{ scope: 'user', rate: '6/1000h' }] }], answer: 'ok' },

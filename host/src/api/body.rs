@@ -8,7 +8,10 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::{Api, Body, audited::Audited};
-use crate::{error::WireError, message::check_nesting};
+use crate::{
+    error::WireError,
+    message::{AROUND_PUSHED, check_inside},
+};
 
 /// Any one JSON value within the size limit, whatever the Content-Type says.
 pub(super) struct JsonBody(pub Body);
@@ -86,7 +89,7 @@ fn parse(bytes: &[u8]) -> Result<Body, WireError> {
     let body = serde_json::from_slice::<Body>(bytes).map_err(|error| {
         WireError::new("invalid_payload", format!("the body is not JSON: {error}"))
     })?;
-    check_nesting(body.get())
+    check_inside(body.get(), AROUND_PUSHED)
         .map_err(|error| WireError::new("invalid_payload", format!("the body is {error}")))?;
     Ok(body)
 }

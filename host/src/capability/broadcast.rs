@@ -7,7 +7,7 @@ use crate::{
     broadcast::Notification,
     effect::Effect,
     guest::{Error, broadcast},
-    message::check_nesting,
+    message::{AROUND_PUSHED, check_inside},
     user::UserId,
 };
 
@@ -67,7 +67,7 @@ impl State {
             .ok_or_else(|| Error::Invalid(format!("user-id: {user_id:?} is no user id")))?;
         let fields = Notification::parse(notification)
             .map_err(|error| Error::Invalid(format!("notification: not a JSON object: {error}")))?;
-        nesting("notification", notification)?;
+        readable("notification", notification)?;
         self.record(Effect::Notify {
             user,
             notification: fields,
@@ -94,10 +94,11 @@ impl State {
 fn json(argument: &str, text: String) -> Result<Box<RawValue>, Error> {
     let json = RawValue::from_string(text)
         .map_err(|error| Error::Invalid(format!("{argument}: not a JSON value: {error}")))?;
-    nesting(argument, json.get())?;
+    readable(argument, json.get())?;
     Ok(json)
 }
 
-fn nesting(argument: &str, json: &str) -> Result<(), Error> {
-    check_nesting(json).map_err(|error| Error::Invalid(format!("{argument}: {error}")))
+fn readable(argument: &str, json: &str) -> Result<(), Error> {
+    let readable = check_inside(json, AROUND_PUSHED);
+    readable.map_err(|error| Error::Invalid(format!("{argument}: {error}")))
 }

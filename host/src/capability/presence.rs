@@ -9,7 +9,7 @@ use crate::{
     connection::Connection,
     effect::Effect,
     guest::{Error, presence},
-    message::check_nesting,
+    message::{AROUND_PRESENT, check_inside},
     namespace::MAIN_NAMESPACE,
     presence::Member,
     units::Size,
@@ -82,7 +82,8 @@ impl State {
         // Without white space, which nobody needs to get.
         let json: &RawValue = serde_json::from_str(data)
             .map_err(|error| Error::Invalid(format!("data: not a JSON value: {error}")))?;
-        check_nesting(json.get()).map_err(|error| Error::Invalid(format!("data: {error}")))?;
+        check_inside(json.get(), AROUND_PRESENT)
+            .map_err(|error| Error::Invalid(format!("data: {error}")))?;
         let connection = self.connection()?;
         let place = (connection.namespace(), &*room);
         presence

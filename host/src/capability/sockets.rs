@@ -22,7 +22,7 @@ use crate::{
         sockets::{self, Request, Socket},
         types,
     },
-    message::check_nesting,
+    message::check_readable,
     selected::Selected,
 };
 
@@ -220,7 +220,7 @@ impl State {
         self.meter.data(data.len())?;
         let invalid = |error: &dyn Display| Error::Invalid(format!("data: {error}"));
         let json = RawValue::from_string(data).map_err(|error| invalid(&error))?;
-        check_nesting(json.get()).map_err(|error| invalid(&error))?;
+        check_readable(json.get()).map_err(|error| invalid(&error))?;
         self.record(Effect::SetData {
             plugin: self.plugin.clone(),
             json: Arc::from(json.get()),

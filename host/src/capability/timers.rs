@@ -3,7 +3,7 @@
 use super::{State, denied};
 use crate::{
     guest::{Error, timers},
-    message::check_nesting,
+    message::check_readable,
     store::Key,
     timers::{Kind, MAX_NAME_BYTES, MAX_PAYLOAD_BYTES, Timer, bucket},
 };
@@ -37,7 +37,7 @@ impl State {
             return invalid("payload: at most 64 KiB");
         }
         if serde_json::from_str::<&serde_json::value::RawValue>(&payload).is_err()
-            || check_nesting(&payload).is_err()
+            || check_readable(&payload).is_err()
         {
             return invalid("payload: it is no JSON");
         }

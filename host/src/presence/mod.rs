@@ -38,7 +38,7 @@ pub(crate) use self::{
 };
 use crate::{
     config,
-    message::{Arguments, Message, check_nesting},
+    message::{AROUND_PRESENT, Arguments, Message, check_inside},
     ordered_lock::{OrderedMutex, rank},
     rarely::Rarely,
     reserved::is_reserved,
@@ -542,7 +542,7 @@ async fn until(at: Option<Instant>) {
 
 /// Whether data of a user is JSON that all can read.
 fn is_sound(data: &str) -> bool {
-    check_nesting(data).is_ok() && serde_json::from_str::<&RawValue>(data).is_ok()
+    check_inside(data, AROUND_PRESENT).is_ok() && serde_json::from_str::<&RawValue>(data).is_ok()
 }
 
 /// One who is present, as clients are told.

@@ -32,7 +32,7 @@ impl Receiver for Events {
         let (event, arguments) = match split_event(array) {
             Ok(split) => split,
             Err(InvalidArguments::Json(_)) => return Err(Malformed),
-            Err(error @ (InvalidArguments::Nesting | InvalidArguments::Surrogate)) => {
+            Err(error @ (InvalidArguments::Nesting(_) | InvalidArguments::Surrogate)) => {
                 self.refuse(ack, &error.to_string());
                 return Ok(());
             }

@@ -101,6 +101,8 @@ pub(crate) struct Received {
     pub of: Option<u64>,
     /// What version 0.2 of the adapter asks or answers here.
     pub talk: Option<Talk>,
+    /// Why it is not known what it says, if it says something.
+    pub unreadable: Option<Unreadable>,
     /// What a server with that version says of itself.
     pub beat: Option<(Elder, Beat)>,
 }
@@ -229,7 +231,7 @@ pub(crate) fn decode(data: &str) -> Result<Unpacked, Unreadable> {
         });
     }
     let packed = STANDARD.decode(data).map_err(not_understood)?;
-    msgpack::unpack(&packed).map_err(not_understood)
+    msgpack::unpack(&packed, usize::MAX).map_err(not_understood)
 }
 
 pub(crate) fn not_understood(error: impl std::fmt::Display) -> Unreadable {
@@ -374,27 +376,16 @@ impl Entry {
 }
 
 impl Received {
-    /// Reads an entry of the stream.
+    /// Reads an entry of the stream. What it says may be unreadable: it has been there all the same.
     pub(crate) fn read(entry: &StreamId) -> Result<Self, Unreadable> {
         let field = |name: &'static str| entry.get::<String>(name);
         let needed = |name: &'static str| field(name).ok_or(Unreadable::Missing(name));
         let sender = needed("uid")?;
         let kind = needed("type")?.parse().unwrap_or_default();
-        let (mut entry, mut talk) = (None, None);
-        if let Some(data) = field("data") {
-            let (namespace, data) = (needed("nsp")?, decode(&data)?);
-            match kind {
-                kind::FETCH..=kind::ACK => {
-                    talk = Talk::read(kind, &sender, namespace, Way::Stream, data)?;
-                }
-                kind => {
-                    entry = Entry::read(namespace.clone(), kind, &data)?;
-                    if entry.is_none() {
-                        talk = Talk::read(kind, &sender, namespace, Way::Stream, data)?;
-                    }
-                }
-            }
-        }
+        let (said, unreadable) = match said(entry, kind, &sender) {
+            Ok(said) => (said, None),
+            Err(reason) => (Said::default(), Some(reason)),
+        };
         let sequence = field(SEQUENCE).and_then(|number| number.parse().ok());
         // MixLab's servers say it to them, and are none of them.
         let beat = field("nsp").filter(|_| sequence.is_none());
@@ -407,10 +398,36 @@ impl Received {
             beat,
             sequence,
             of: field(OF).and_then(|tag| parse_tag(&tag)),
-            entry,
-            talk,
+            entry: said.entry,
+            talk: said.talk,
+            unreadable,
         })
     }
+}
+
+/// What the data of an entry says.
+#[derive(Default)]
+struct Said {
+    entry: Option<Entry>,
+    talk: Option<Talk>,
+}
+
+fn said(entry: &StreamId, kind: u8, sender: &str) -> Result<Said, Unreadable> {
+    let Some(data) = entry.get::<String>("data") else {
+        return Ok(Said::default());
+    };
+    let namespace = entry.get::<String>("nsp");
+    let namespace = namespace.ok_or(Unreadable::Missing("nsp"))?;
+    let data = decode(&data)?;
+    let entry = match kind {
+        kind::FETCH..=kind::ACK => None,
+        kind => Entry::read(namespace.clone(), kind, &data)?,
+    };
+    let talk = match entry {
+        Some(_) => None,
+        None => Talk::read(kind, sender, namespace, Way::Stream, data)?,
+    };
+    Ok(Said { entry, talk })
 }
 
 /// The field with the number that an entry's sender has given it. Node's servers ignore it.

@@ -13,7 +13,7 @@ use redis::{
 };
 use tokio::time::{Instant, sleep};
 
-use super::entry::Received;
+use super::entry::{Received, Unreadable};
 use crate::cluster::{
     Change, Cluster, Entry, EntryId,
     asking::talk::Talk,
@@ -437,13 +437,12 @@ fn read(entry: &StreamId, signing: &Signing) -> Option<(EntryId, Received)> {
     if !signing.takes_entry(entry) {
         return None;
     }
-    match Received::read(entry) {
-        Ok(received) => Some((id, received)),
-        Err(reason) => {
-            tracing::warn!(%id, %reason, "an entry of the stream is passed over");
-            None
-        }
-    }
+    let passed_over = |reason: &Unreadable| {
+        tracing::warn!(%id, %reason, "an entry of the stream is passed over");
+    };
+    let received = Received::read(entry).inspect_err(passed_over).ok()?;
+    received.unreadable.iter().for_each(passed_over);
+    Some((id, received))
 }
 
 impl Round {
