@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { connect as connectTcp } from 'node:net';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { open } from '../support/client.mjs';
@@ -155,6 +156,39 @@ test('whoever is refused is in it: backends, clients, webhooks', async (t) => {
   ]);
   const text = readFileSync(join(server.folder, PATH), 'utf8');
   for (const secret of [DEPLOY, 'no-key-that-is-known', 'no.token', 'a-secret-of']) assert.ok(!text.includes(secret), secret);
+});
+
+test('whoever hangs up, or hides what is asked behind blanks, is in it all the same', async (t) => {
+  const server = await startServer(t, { plugins: ['echo'], config: `${AUDIT}${key('deploy', DEPLOY, ['clients', 'move', 'everyone', 'room:*'], 'in_flight = 1')}` });
+  const from = lines(server).length;
+  const padded = `{"everyone":true,${' '.repeat(5_000)}"join":["a"]}`;
+  assert.equal((await server.api('POST', '/api/v1/sockets/join', padded, DEPLOY)).status, 200);
+  const [joined] = await more(server, from, 1);
+  assert.deepEqual(joined.body, { everyone: true, join: ['a'] });
+  // It is under way when its key may do no more, and ends before it is answered.
+  const hangup = connectTcp(server.port, '127.0.0.1');
+  hangup.write(`POST /api/v1/sockets/join HTTP/1.1\r\nhost: x\r\nauthorization: Bearer ${DEPLOY}\r\ncontent-length: 9\r\n\r\n{`);
+  await until(async () => (await server.api('GET', '/api/v1/clients/count', undefined, DEPLOY)).status === 429);
+  hangup.resetAndDestroy();
+  const requested = () => lines(server).slice(from + 1).filter(({ action }) => action === 'requested');
+  const [hungUp] = await until(() => requested().length > 0 && requested());
+  assert.deepEqual([hungUp.path, hungUp.by], ['/api/v1/sockets/join', { key: 'deploy' }]);
+  assert.notEqual(hungUp.status, 200);
+});
+
+test('what clients name freely is shortened, and a line that a process left half is ended', async (t) => {
+  const files = { [PATH]: '{"time":"2026-01-01T00:00:00.000Z","action":"star' };
+  const server = await startServer(t, { plugins: ['echo'], config: AUDIT, files });
+  const [half, ...others] = readFileSync(join(server.folder, PATH), 'utf8').trim().split('\n');
+  assert.equal(half, files[PATH]);
+  assert.ok(others.map((line) => JSON.parse(line)).some(({ action }) => action === 'started'));
+  const from = others.length;
+  const refused = open(t, server, { namespace: `/${'x'.repeat(7_000)}` });
+  await new Promise((resolve) => refused.once('connect_error', resolve));
+  const written = () => readFileSync(join(server.folder, PATH), 'utf8').trim().split('\n').slice(1 + from);
+  const [line] = await until(() => written().length > 0 && written());
+  assert.ok(line.length < 1_000, `${line.length}`);
+  assert.match(JSON.parse(line).namespace, /^\/xxx/);
 });
 
 test('of many refusals a hundred a second are in it, and how many are not', async (t) => {

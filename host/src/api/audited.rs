@@ -1,7 +1,10 @@
 //! What requests of backends leave in the audit log: whatever changes the server or ends connections, and
 //! whatever is refused. Events are neither.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    net::IpAddr,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     Router,
@@ -14,16 +17,16 @@ use axum::{
 
 use super::Api;
 use crate::{
-    audit::{By, Entry},
+    audit::{Audit, By, Entry, MAX_NAME_CHARS},
     shorten::shortened,
     transport::net::Peer,
 };
 
-/// How much is kept of a path, in characters: anybody may ask for any.
-const MAX_PATH_CHARS: usize = 200;
-
-/// The largest body that is kept, in bytes.
+/// The largest body that is kept, in bytes, without what stands between its words.
 const MAX_BODY: usize = 4096;
+
+/// The largest body that is looked at for that.
+const MAX_READ_BODY: usize = 65_536;
 
 /// What becomes known of a request while it is handled; among its extensions.
 #[derive(Clone, Default)]
@@ -67,39 +70,70 @@ async fn audit(State(api): State<Api>, mut request: Request, next: Next) -> Resp
     let address = settings
         .trusted_proxies
         .client(peer.ip(), request.headers());
-    let address = address.ip();
     drop(settings);
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    let changes = !matches!(method, Method::GET | Method::HEAD) && !sends_event(&path);
-
+    let path = request.uri().path();
+    let mut asked = Asked {
+        audit: api.audit,
+        address: address.ip(),
+        changes: !matches!(*request.method(), Method::GET | Method::HEAD) && !sends_event(path),
+        path: shortened(path, MAX_NAME_CHARS),
+        method: request.method().clone(),
+        status: None,
+        audited,
+    };
     let response = next.run(request).await;
-    let is_refused = matches!(
-        response.status(),
-        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS
-    );
-    let path = shortened(&path, MAX_PATH_CHARS);
-    let (method, path, status) = (method.as_str(), &*path, response.status().as_u16());
-    let Known { by, body } = &*audited.0;
-    if is_refused {
-        api.audit.write(|| Entry::RequestRefused {
-            by: by.get().unwrap_or(&By::Unknown),
-            address,
-            method,
-            path,
-            status,
-        });
-    } else if let (true, Some(by)) = (changes, by.get()) {
-        let body = body.get().filter(|body| body.len() <= MAX_BODY);
-        api.audit.write(|| Entry::Requested {
-            by,
-            address,
-            method,
-            path,
-            status,
-            body: body.and_then(|body| serde_json::from_slice(body).ok()),
-        });
-    }
+    asked.status = Some(response.status());
     response
+}
+
+/// A request that is written down when it is over: also if whoever asked has hung up before that.
+struct Asked {
+    audit: Audit,
+    audited: Audited,
+    address: IpAddr,
+    method: Method,
+    path: String,
+    changes: bool,
+    status: Option<StatusCode>,
+}
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        let is_refused = matches!(
+            self.status,
+            Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS)
+        );
+        let (address, method, path) = (self.address, self.method.as_str(), &*self.path);
+        let status = self.status.map(|status| status.as_u16());
+        let Known { by, body } = &*self.audited.0;
+        if is_refused {
+            self.audit.write(|| Entry::RequestRefused {
+                by: by.get().unwrap_or(&By::Unknown),
+                address,
+                method,
+                path,
+                status,
+            });
+        } else if let (true, Some(by)) = (self.changes, by.get()) {
+            self.audit.write(|| Entry::Requested {
+                by,
+                address,
+                method,
+                path,
+                status,
+                body: body.get().and_then(|body| kept(body)),
+            });
+        }
+    }
+}
+
+/// A body that is not long.
+fn kept(body: &[u8]) -> Option<serde_json::Value> {
+    if body.len() > MAX_READ_BODY {
+        return None;
+    }
+    let json: serde_json::Value = serde_json::from_slice(body).ok()?;
+    (json.to_string().len() <= MAX_BODY).then_some(json)
 }
 
 /// Whether a request on this path is an event for clients. All others that are not asked by GET change something.

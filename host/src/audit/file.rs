@@ -2,13 +2,18 @@
 
 use std::{
     fs::{self, OpenOptions},
-    io::{self, Write},
+    io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
+use crate::rarely::Rarely;
+
 /// Opened anew for each write, as there are few: so it may be moved away, or removed, while the server runs.
-pub(super) struct File(PathBuf);
+pub(super) struct File {
+    path: PathBuf,
+    complaints: Rarely,
+}
 
 impl File {
     /// Makes it and its folder, if they are not there. Nobody else can read it.
@@ -16,14 +21,22 @@ impl File {
         if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
             fs::create_dir_all(folder)?;
         }
-        append_to(path)?;
-        Ok(Self(path.to_owned()))
+        end_line(&mut append_to(path)?)?;
+        Ok(Self {
+            path: path.to_owned(),
+            complaints: Rarely::default(),
+        })
     }
 }
 
 impl Write for File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        append_to(&self.0)?.write(bytes)
+        let written = append_to(&self.path).and_then(|mut file| file.write(bytes));
+        written.inspect_err(|error| {
+            let path = self.path.display();
+            self.complaints
+                .say(|| tracing::error!(%path, %error, "the audit log cannot be written"));
+        })
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -33,5 +46,21 @@ impl Write for File {
 
 fn append_to(path: &Path) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
-    options.append(true).create(true).mode(0o600).open(path)
+    let options = options.read(true).append(true).create(true);
+    options.mode(0o600).open(path)
+}
+
+/// A process may have ended within a line.
+fn end_line(file: &mut fs::File) -> io::Result<()> {
+    let is_file = file.metadata()?.is_file();
+    if !is_file || file.seek(SeekFrom::End(0))? == 0 {
+        return Ok(());
+    }
+    file.seek(SeekFrom::End(-1))?;
+    let mut last = [0];
+    file.read_exact(&mut last)?;
+    match last {
+        [b'\n'] => Ok(()),
+        _ => file.write_all(b"\n"),
+    }
 }

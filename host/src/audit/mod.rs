@@ -23,10 +23,14 @@ use crate::{
     config::{self, Config},
     log_writer::{Lines, LogWriter},
     metrics,
+    shorten::shortened,
 };
 
 /// So many refusals are written in a second: whoever is refused must not fill the disk. The others are counted.
 const REFUSALS: u64 = 100;
+
+/// How much is kept of what whoever is refused may name freely, in characters.
+pub(crate) const MAX_NAME_CHARS: usize = 200;
 
 /// For which time they are counted.
 const WINDOW: Duration = Duration::from_secs(1);
@@ -78,7 +82,8 @@ pub(crate) enum Entry<'a> {
         address: IpAddr,
         method: &'a str,
         path: &'a str,
-        status: u16,
+        /// None if whoever asked has hung up before the answer.
+        status: Option<u16>,
         /// What its body says; not if that is long.
         #[serde(skip_serializing_if = "Option::is_none")]
         body: Option<serde_json::Value>,
@@ -89,12 +94,13 @@ pub(crate) enum Entry<'a> {
         address: IpAddr,
         method: &'a str,
         path: &'a str,
-        status: u16,
+        /// None if whoever asked has hung up before the answer.
+        status: Option<u16>,
     },
     /// A client was, by the host or a plugin.
     ClientRefused {
         address: IpAddr,
-        namespace: &'a str,
+        namespace: String,
         /// As `mixlab_connections_total` counts it.
         outcome: &'a str,
     },
@@ -200,7 +206,7 @@ impl Audit {
     ) {
         self.write(|| Entry::ClientRefused {
             address: address.ip(),
-            namespace,
+            namespace: shortened(namespace, MAX_NAME_CHARS),
             outcome: metrics::outcome(refused),
         });
     }
