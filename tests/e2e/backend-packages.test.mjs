@@ -114,6 +114,10 @@ for (const [name, start] of Object.entries(PACKAGES)) {
     const json = (status, body, headers) => (_, response) => response.writeHead(status, { 'content-type': 'application/json', ...headers }).end(JSON.stringify(body));
     const ok = json(200, { delivered: 1, count: 1 });
     const proxy = (_, response) => response.writeHead(503, { 'retry-after': '1' }).end('<h1>busy</h1>');
+    const drip = (_, response) => {
+      const dripping = setInterval(() => response.write(' '), 100);
+      response.on('close', () => clearInterval(dripping));
+    };
     const emit = [['emit', 'x']];
     const notify = [['sendUserNotification', '1', {}]];
     for (const [what, calls, answers, seen, least] of [
@@ -128,6 +132,11 @@ for (const [name, start] of Object.entries(PACKAGES)) {
       ['a wait that is too long', emit, [json(429, { error: { ...busy.error, retry_after_ms: 60_000 } }), ok], 'rate_limited', 0],
       ['no answer in time', emit, [() => {}, ok], 2, 200],
       ['an answer that is none', emit, [(_, response) => response.end('hello'), ok], 'http_200', 0],
+      ['an answer that is nothing', emit, [json(200, null), ok], 'http_200', 0],
+      ["a proxy's answer in JSON", emit, [json(503, { error: 'Service Unavailable' }), ok], 2, 50],
+      ["a proxy's answer in JSON to what has no key", notify, [json(503, { error: { code: 503, message: 'busy' } }), ok], 'http_503', 0],
+      ['a wait that is no number', emit, [json(503, { error: { ...busy.error, retry_after_ms: 'soon' } }), ok], 2, 50],
+      ['an answer that drips', emit, [drip, ok], 2, 1000],
     ]) {
       const requests = [];
       const web = createServer((request, response) => {
@@ -151,6 +160,20 @@ for (const [name, start] of Object.entries(PACKAGES)) {
       assert.equal(keys.size, 1, `${what}: one key for all`);
       assert.equal([...keys][0] !== undefined, calls === emit, what);
       assert.ok(requests.every(({ authorization }) => authorization === `Bearer ${API_KEY}`));
+    }
+  });
+
+  test(`a key from a file is good, and one that is none is never shown: ${name}`, async () => {
+    const count = (key) => start(server.url)([['clientsCount']], { key });
+    assert.equal(typeof (await count(`${API_KEY}\n`)), 'number');
+    for (const key of [' ', 'SECRET\nKEY', 'SECRETKEY\u2013', 'SECRET KEY']) {
+      await assert.rejects(count(key), ({ message }) => /API key/.test(message) && !message.includes('SECRET'));
+    }
+  });
+
+  test(`no name leads to another path: ${name}`, async () => {
+    for (const calls of [['disconnectUser', '..'], ['user', '.'], ['socket', '..'], ['broadcastToRole', 'a', '..', 1], ['sendUserNotification', '..', {}]]) {
+      await assert.rejects(start(server.url)([calls]), /no request can name/, calls[0]);
     }
   });
 

@@ -40,11 +40,13 @@ def call(at, name, args):
 
 asked = json.load(sys.stdin)
 try:
-    at = MixLab(sys.argv[1], sys.argv[2], **asked["options"])
+    at = MixLab(sys.argv[1], **{"key": sys.argv[2], **asked["options"]})
     for name, *args in decode(asked["calls"]):
         at = call(at, name, args)
     answer = {"result": encode(at)}
 except MixLabError as error:
     known = {key: getattr(error, key) for key in ("code", "status", "temporary", "refused", "details")}
     answer = {"error": {"message": str(error), **known}}
+except ValueError as error:
+    answer = {"error": {"message": str(error)}}
 print(json.dumps(answer))

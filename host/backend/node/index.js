@@ -1,5 +1,5 @@
 // A backend's side of MixLab's HTTP API, in the style of Socket.IO's `io`. Types and their docs are in index.d.ts.
-import { Backend } from './request.js';
+import { Backend, segment } from './request.js';
 import { Selection } from './selection.js';
 
 export { MixLabError } from './request.js';
@@ -49,5 +49,3 @@ export class MixLab extends Selection {
     return this.#backend.post(path, data, { repeatable: false }).then(({ delivered }) => delivered);
   }
 }
-
-const segment = (value) => encodeURIComponent(String(value));

@@ -22,9 +22,13 @@ export class Backend {
   #maxWait;
 
   constructor({ url = process.env.MIXLAB_URL ?? 'http://127.0.0.1:3000', key = process.env.MIXLAB_API_KEY, timeout = 10_000, retries = 3, maxWait = 30_000 } = {}) {
-    if (!key) throw new TypeError('there is no API key: say { key }, or set MIXLAB_API_KEY');
+    // A file that a key is read from ends with the end of a line.
+    const trimmed = key?.trim();
+    if (!trimmed) throw new TypeError('there is no API key: say { key }, or set MIXLAB_API_KEY');
+    // What is wrong with it is said without it.
+    if (!/^[\x21-\x7e]+$/.test(trimmed)) throw new TypeError('the API key has characters that no key has');
     this.#url = new URL(url);
-    this.#key = key;
+    this.#key = trimmed;
     this.#timeout = timeout;
     this.#retries = retries;
     this.#maxWait = maxWait;
@@ -87,15 +91,27 @@ export class Backend {
       throw new MixLabError(`no answer: ${cause.cause?.message ?? cause.message}`, { code: 'unreachable', temporary: true }, cause);
     }
     const answer = parsed(text);
-    if (response.ok && answer !== undefined) return answer;
+    const isAnswer = typeof answer === 'object' && answer !== null;
+    if (response.ok && isAnswer) return answer;
     const { status } = response;
+    const refused = isRefusal(answer?.error);
     // A proxy in between may answer in its own words, or in none.
-    const said = answer?.error ?? { code: `http_${status}`, message: `${status} ${response.statusText}, without an answer in JSON`, temporary: [429, 502, 503, 504].includes(status) };
+    const said = refused ? answer.error : { code: `http_${status}`, message: `${status} ${response.statusText}, and no answer of MixLab's`, temporary: [429, 502, 503, 504].includes(status) };
     const after = Number(response.headers.get('retry-after') ?? NaN) * 1000;
-    const retry_after_ms = said.retry_after_ms ?? (Number.isFinite(after) ? after : undefined);
-    throw new MixLabError(said.message, { ...said, status, refused: Boolean(answer?.error), retry_after_ms });
+    const retry_after_ms = [said.retry_after_ms, after].find((wait) => Number.isFinite(wait) && wait >= 0);
+    throw new MixLabError(said.message, { ...said, status, refused, retry_after_ms });
   }
 }
+
+/** One part of a path. `.` and `..` would be taken for folders, however they are written. */
+export function segment(value) {
+  const text = String(value);
+  if (text === '.' || text === '..') throw new TypeError(`no request can name ${JSON.stringify(text)}`);
+  return encodeURIComponent(text);
+}
+
+/** Whether this is how MixLab says no. */
+const isRefusal = (error) => typeof error?.code === 'string' && typeof error.message === 'string';
 
 function parsed(text) {
   try {

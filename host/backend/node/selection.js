@@ -1,5 +1,6 @@
 // Whom something is for: each call adds to a selection and leaves the one that it was made of as it is.
 import { pack } from './binary.js';
+import { segment } from './request.js';
 
 const list = (value) => [value].flat().map(String);
 
@@ -82,11 +83,11 @@ export class Selection {
   }
 
   socket(id, { data = true } = {}) {
-    return this.#one(`sockets/${encodeURIComponent(id)}`, { ...(data ? { data } : {}) });
+    return this.#one(`sockets/${segment(id)}`, { ...(data ? { data } : {}) });
   }
 
   user(id) {
-    return this.#one(`users/${encodeURIComponent(String(id))}`, {});
+    return this.#one(`users/${segment(id)}`, {});
   }
 
   socketsJoin(rooms) {

@@ -7,10 +7,10 @@ import os
 import random
 import time
 import uuid
-from http.client import HTTPException
+from http.client import HTTPException, HTTPResponse
 from typing import Any, Mapping, Sequence
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 # The first pause before a request is tried again without being told when, in seconds; twice as long each time.
@@ -73,9 +73,13 @@ class Backend:
     """Sends requests to a server."""
 
     def __init__(self, url: str | None, key: str | None, timeout: float, retries: int, max_wait: float) -> None:
-        key = key or os.environ.get("MIXLAB_API_KEY")
+        # A file that a key is read from ends with the end of a line.
+        key = (key or os.environ.get("MIXLAB_API_KEY") or "").strip()
         if not key:
             raise ValueError("there is no API key: say `key`, or set MIXLAB_API_KEY")
+        if not all("!" <= character <= "~" for character in key):
+            # What is wrong with it is said without it.
+            raise ValueError("the API key has characters that no key has")
         url = url or os.environ.get("MIXLAB_URL") or "http://127.0.0.1:3000"
         if not url.startswith(("http://", "https://")):
             raise ValueError("the URL begins with http:// or https://")
@@ -121,8 +125,10 @@ class Backend:
         for name, value in {**headers, "Authorization": f"Bearer {self._key}"}.items():
             request.add_header(name, value)
         try:
+            deadline = time.monotonic() + self._timeout
             with self._opener.open(request, timeout=self._timeout) as answer:
-                status, reason, retry_after, text = answer.status, answer.reason, None, answer.read()
+                status, reason, retry_after = answer.status, answer.reason, None
+                text = _read_until(deadline, answer)
         except HTTPError as answer:
             with answer:
                 status, reason, retry_after = answer.code, answer.reason, answer.headers.get("Retry-After")
@@ -134,11 +140,29 @@ class Backend:
             raise MixLabError(f"no answer: {cause}", "unreachable", temporary=True) from error
         try:
             parsed = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             parsed = None
-        if 200 <= status < 300 and parsed is not None:
+        if 200 <= status < 300 and isinstance(parsed, (dict, list)):
             return parsed
         raise _error(status, reason, retry_after, parsed)
+
+
+def segment(value: str | int) -> str:
+    """One part of a path. `.` and `..` would be taken for folders, however they are written."""
+    text = str(value)
+    if text in (".", ".."):
+        raise ValueError(f"no request can name {text!r}")
+    return quote(text, safe="")
+
+
+def _read_until(deadline: float, answer: HTTPResponse) -> bytes:
+    """The body. The timeout of a socket is that of each read, and a server may send a byte now and then."""
+    parts = []
+    while part := answer.read1(65536):
+        parts.append(part)
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return b"".join(parts)
 
 
 def _read(answer: HTTPError) -> bytes:
@@ -151,19 +175,21 @@ def _read(answer: HTTPError) -> bytes:
 def _error(status: int, reason: str, retry_after: str | None, parsed: Any) -> MixLabError:
     said = parsed.get("error") if isinstance(parsed, dict) else None
     wait = float(retry_after) if retry_after and retry_after.isdecimal() else None
-    if not isinstance(said, dict):
+    if not isinstance(said, dict) or not all(isinstance(said.get(name), str) for name in ("code", "message")):
         # A proxy in between may answer in its own words, or in none.
-        message = f"{status} {reason}, without an answer in JSON"
+        message = f"{status} {reason}, and no answer of MixLab's"
         temporary = status in (429, 502, 503, 504)
         return MixLabError(message, f"http_{status}", status=status, temporary=temporary, retry_after=wait)
     milliseconds = said.get("retry_after_ms")
+    if isinstance(milliseconds, (int, float)) and milliseconds >= 0:
+        wait = milliseconds / 1000
     return MixLabError(
         said["message"],
         said["code"],
         status=status,
-        temporary=said.get("temporary", False),
+        temporary=bool(said.get("temporary", False)),
         refused=True,
-        retry_after=wait if milliseconds is None else milliseconds / 1000,
+        retry_after=wait,
         details=said.get("details"),
         trace_id=said.get("trace_id"),
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import base64
 from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, TypeVar
-from urllib.parse import quote
 
-from ._request import Backend, MixLabError
+from ._request import Backend, MixLabError, segment
 
 RoomKind = Literal["room", "user", "role", "payments"]
 Row = TypeVar("Row")
@@ -185,12 +184,12 @@ class Selection:
 
     def socket(self, id: str, *, data: bool = True) -> Socket | None:
         """One socket of the namespace; none if it is not connected."""
-        row = self._one(f"sockets/{quote(id, safe='')}", {"data": "true" if data else None})
+        row = self._one(f"sockets/{segment(id)}", {"data": "true" if data else None})
         return None if row is None else _socket(row)
 
     def user(self, id: str | int) -> User | None:
         """One user of the namespace; none if none of the user's sockets is connected."""
-        row = self._one(f"users/{quote(str(id), safe='')}", {})
+        row = self._one(f"users/{segment(id)}", {})
         return None if row is None else User(**row)
 
     def sockets_join(self, *rooms: str) -> int | None:
@@ -268,7 +267,7 @@ class MixLab(Selection):
 
     def disconnect_user(self, id: str | int, *, close: bool = False) -> int:
         """Ends the connections of a user to all namespaces; how many these were on the server that was asked."""
-        answer = self._backend.post(f"users/{quote(str(id), safe='')}/disconnect", {"close": close})
+        answer = self._backend.post(f"users/{segment(id)}/disconnect", {"close": close})
         return int(answer["disconnected"])
 
     def clients_count(self) -> int:
@@ -280,10 +279,10 @@ class MixLab(Selection):
 
     def send_user_notification(self, id: str | int, notification: Mapping[str, Any]) -> int | None:
         """`notification` to all sockets of a user."""
-        return self._push(f"users/{quote(str(id), safe='')}/notifications", notification)
+        return self._push(f"users/{segment(id)}/notifications", notification)
 
     def broadcast_to_role(self, role: str, event: str, data: Any) -> int | None:
-        return self._push(f"roles/{quote(role, safe='')}/events/{quote(event, safe='')}", data)
+        return self._push(f"roles/{segment(role)}/events/{segment(event)}", data)
 
     def revoke(
         self,
