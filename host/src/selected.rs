@@ -9,6 +9,7 @@ use crate::{
     cluster::{Change, Elsewhere, Unheard, Want},
     connection::Connection,
     grant::Grants,
+    id,
     message::Message,
     transport::{Adapter, Delivery, Selection},
     user::{UserId, is_role, role_room},
@@ -77,6 +78,12 @@ impl Named {
         if !self.sockets.is_empty() && !grants.socket() {
             return Err(Unreachable::NotGranted("socket".to_owned()));
         }
+        // Whoever sees who is left knows who is not.
+        if event.is_none()
+            && let Some(room) = self.except.iter().find(|room| !is_known(room, grants))
+        {
+            return Err(Unreachable::NotGranted(format!("room:{room}")));
+        }
         if let Some(room) = self.rooms.iter().find(|room| !grants.room(room)) {
             return Err(Unreachable::NotGranted(format!("room:{room}")));
         }
@@ -107,6 +114,18 @@ impl Named {
             except_socket: None,
         })
     }
+}
+
+/// Whether these grants name a room, one of a user or a role, or what could be the id of a socket.
+fn is_known(room: &str, grants: &Grants) -> bool {
+    grants.room(room)
+        || grants.socket() && id::is_one(room)
+        || room
+            .strip_prefix("user:")
+            .is_some_and(|user| grants.user(user, None))
+        || room
+            .strip_prefix("role:")
+            .is_some_and(|role| grants.role(role, None))
 }
 
 impl Selected {
