@@ -3,7 +3,8 @@
 
 use std::{
     fmt::Write as _,
-    fs,
+    fs::{self, File},
+    io::Write as _,
     net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
@@ -22,7 +23,7 @@ use ureq::{
 use url::{Host, Url};
 
 use super::{Failure, Global, control::trusted, output::print};
-use crate::{config::Config, tls};
+use crate::{config::Config, id, tls};
 
 /// A registry that does not answer for so long is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -83,6 +84,9 @@ impl FromStr for Reference {
             Url::parse(&format!("https://{host}/")).map_err(|error| error.to_string())?;
         if !registry.username().is_empty() || registry.password().is_some() {
             return Err("credentials belong into the variable of --credentials-env".to_owned());
+        }
+        if host.contains(['?', '#', '\\']) {
+            return Err(format!("{host:?} is no host: {expected}"));
         }
         let registry = match is_loopback(&registry) {
             true => Url::parse(&format!("http://{host}/")).map_err(|error| error.to_string())?,
@@ -204,10 +208,15 @@ fn put(file: &Path, bytes: &[u8]) -> std::io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".part");
+    // One that nobody can have put there.
+    name.push(format!(".{}.part", id::random()));
     let part = file.with_file_name(name);
-    fs::write(&part, bytes)?;
-    fs::rename(&part, file)
+    let mut new = File::create_new(&part)?;
+    let written = new.write_all(bytes).and_then(|()| fs::rename(&part, file));
+    written.inspect_err(|_| {
+        // What was not put in place is of no use.
+        let _ = fs::remove_file(&part);
+    })
 }
 
 /// One name of a registry.
@@ -283,9 +292,10 @@ impl Registry {
         let challenge = challenge
             .and_then(|value| value.to_str().ok())
             .unwrap_or_default();
-        let Some(parameters) = challenge.strip_prefix("Bearer ") else {
+        let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
             return Ok(self.credentials.clone());
-        };
+        }
         let parameter = |name: &str| {
             let (_, rest) = parameters.split_once(&format!("{name}=\""))?;
             rest.split_once('"').map(|(value, _)| value)
@@ -364,6 +374,9 @@ mod tests {
             format!("oci://ghcr.io/A@{digest}"),
             format!("oci:///a@{digest}"),
             format!("oci://user@ghcr.io/a@{digest}"),
+            format!("oci://ghcr.io?x/a@{digest}"),
+            format!("oci://ghcr.io#x/a@{digest}"),
+            format!("oci://\\ghcr.io/a@{digest}"),
         ] {
             assert!(read(&text).is_err(), "{text}");
         }
