@@ -199,6 +199,11 @@ impl Broadcast {
         self.namespaces.get(path)
     }
 
+    /// Whether the host serves a namespace itself.
+    pub(crate) fn is_hosts(&self, path: &str) -> bool {
+        self.namespaces.is_hosts(path)
+    }
+
     /// How many attachments an event may have.
     pub(crate) fn max_attachments(&self) -> usize {
         self.namespaces.sessions().policy.max_attachments

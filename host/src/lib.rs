@@ -14,6 +14,7 @@
 
 mod access;
 mod address;
+mod admin;
 mod admission;
 mod api;
 mod audit;

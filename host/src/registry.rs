@@ -134,6 +134,11 @@ pub enum DescriptionError {
         /// What is wrong.
         reason: String,
     },
+    /// It would serve the pages of `[admin]`.
+    #[error(
+        "it serves {0:?}, which is the namespace of [admin]: set another one there, or in the plugin"
+    )]
+    OfAdmin(String),
     /// A namespace's name is wrong.
     #[error(
         "{0:?} is not a namespace: one begins with /, has one * at most, and neither , nor ? nor #"
@@ -244,6 +249,9 @@ impl Served {
         if let Some(bad) = namespaces.iter().find(|name| !is_namespace(name)) {
             let shown = shortened(bad, MAX_SHOWN_CHARS);
             return Err(DescriptionError::Namespace(shown));
+        }
+        if let Some(taken) = namespaces.iter().find(|name| plugin.is_hosts(name)) {
+            return Err(DescriptionError::OfAdmin(taken.clone()));
         }
         if let Some(ungranted) = namespaces.iter().find(|name| !plugin.may_serve(name)) {
             let shown = shortened(ungranted, MAX_SHOWN_CHARS);

@@ -39,6 +39,7 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    admin::{Admin, TellPages},
     admission::RateLimits,
     api::LocalKey,
     audit::{Audit, Entry},
@@ -103,6 +104,8 @@ pub struct Server {
     providers: Arc<Providers>,
     /// Tokens that are good no more.
     revocations: Arc<Revocations>,
+    /// Tells the pages of `[admin]`.
+    pages: Option<TellPages>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
     drain: Drain,
@@ -283,6 +286,9 @@ impl Server {
         tasks.spawn(Settle(dispatcher.store.clone()));
         let published = self.published.subscribe();
         tasks.spawn(Timers::new(dispatcher.clone(), published));
+        if let Some(pages) = self.pages {
+            tasks.spawn(pages);
+        }
         if let Some(cluster) = &self.cluster {
             members::spawn(&tasks, cluster, &sockets);
         }
@@ -529,6 +535,7 @@ struct Core {
     providers: Arc<Providers>,
     /// Tokens that are good no more.
     revocations: Arc<Revocations>,
+    admin: Option<(Arc<Admin>, TellPages)>,
 }
 
 impl Core {
@@ -572,6 +579,8 @@ impl Core {
             store,
             cluster.clone(),
         );
+        let admin = config.admin.clone();
+        let admin = admin.map(|config| Admin::new(config, &limits, &namespaces, &dispatcher));
         let published = watch::Sender::new(());
         let reloader = Reloader::new(
             config.clone(),
@@ -605,6 +614,7 @@ impl Core {
             cluster,
             providers,
             revocations,
+            admin,
         }
     }
 }

@@ -46,7 +46,8 @@ test('what is valid is of the form', () => {
 
 /** What is wrong with what a value means, with another key, the environment or TOML itself, and not with the form. */
 const OF_MEANING = `
-  admin-grant affinity-cookie-of-other-sites affinity-cookie-with-attributes-in-its-path api-key-variable-not-set api-key-with-both api-key-with-plugin-right api-key-with-spaces
+  admin-grant admin-main-namespace admin-mode-without-login admin-password-in-the-clear
+  admin-password-that-takes-too-long admin-without-password affinity-cookie-of-other-sites affinity-cookie-with-attributes-in-its-path api-key-variable-not-set api-key-with-both api-key-with-plugin-right api-key-with-spaces
   api-key-without-key auth-cookie-nobody-reads auth-cookie-without-check-of-origins auth-header-of-cookies
   auth-header-without-check-of-origins bad-socket-path build-without-source cluster-address-without-cluster
   cluster-address-without-secret cluster-secret-short cookies-without-check-of-origins

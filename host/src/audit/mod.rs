@@ -104,6 +104,23 @@ pub(crate) enum Entry<'a> {
         /// As `mixlab_connections_total` counts it.
         outcome: &'a str,
     },
+    /// An admin page was let in, with the password or with a session that it was given for one.
+    PageAdmitted {
+        page: &'a str,
+        address: IpAddr,
+        by: &'static str,
+    },
+    /// It had something happen to sockets, other than to emit events to them.
+    PageCommanded {
+        page: &'a str,
+        command: &'a str,
+        namespace: &'a str,
+        /// A room, or a socket's id; none for everybody.
+        filter: Option<&'a str>,
+        /// That is joined or left.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<&'a str>,
+    },
     /// Somebody sent a webhook and is not who may.
     WebhookRefused {
         address: IpAddr,

@@ -1,5 +1,6 @@
 //! The command line.
 
+mod admin;
 mod build;
 mod call;
 mod check;
@@ -95,6 +96,9 @@ enum Command {
     /// Make API keys for backends.
     #[command(subcommand)]
     Key(key::Key),
+    /// Make what `[admin]` needs.
+    #[command(subcommand)]
+    Admin(admin::Admin),
     /// Look at the plugins of the running server.
     #[command(subcommand)]
     Plugin(plugin::Plugin),
@@ -164,6 +168,7 @@ pub fn run() -> ExitCode {
         Command::Schema(schema) => schema.run(),
         Command::Token(token) => token.run(&global),
         Command::Key(key) => key.run(),
+        Command::Admin(admin) => admin.run(),
         Command::Plugin(plugin) => plugin.run(&global),
         Command::Logs(logs) => logs.run(&global),
         Command::Drain(drain) => drain.run(&global),

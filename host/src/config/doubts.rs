@@ -16,7 +16,25 @@ impl Config {
         let webhooks = plugins.flat_map(doubts_of_webhooks);
         let auth = self.auth.doubts().into_iter();
         let store = self.doubt_of_store().into_iter();
-        auth.chain(keys).chain(webhooks).chain(store).collect()
+        let admin = self.doubt_of_admin().into_iter();
+        auth.chain(keys)
+            .chain(webhooks)
+            .chain(store)
+            .chain(admin)
+            .collect()
+    }
+
+    /// Passwords can be tried quickly by whoever has the file.
+    fn doubt_of_admin(&self) -> Option<String> {
+        let is_cheap = self
+            .admin
+            .as_ref()
+            .is_some_and(|admin| admin.password.is_cheap());
+        is_cheap.then(|| {
+            "the hash of [admin] password has a cost of less than 10, so that whoever sees it can try many \
+             passwords: `mixlab admin password` makes a better one"
+                .to_owned()
+        })
     }
 
     /// Plugins would find other data on each server.

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
+use super::admin::AdminFile;
 use super::budget::BudgetFile;
 use super::environment::Environment;
 use super::locate::Document;
@@ -40,6 +41,7 @@ pub(super) struct ConfigFile {
     pub cors: Table<Cors>,
     pub socket: Table<Socket>,
     pub api: Table<ApiFile>,
+    pub admin: Table<AdminFile>,
     pub web: Table<Web>,
     pub console: Table<Console>,
     pub runtime: Table<Runtime>,

@@ -5,6 +5,7 @@
 //! what it means. Whatever is wrong on the way is a `problem` with the key it is about; the
 //! first in the file becomes the `ConfigError`.
 
+mod admin;
 mod affinity;
 mod api_key;
 mod audit;
@@ -37,6 +38,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
+pub use admin::{Admin, AdminMode, PasswordHash};
 pub use affinity::AffinityCookie;
 pub use api_key::{ApiKey, KeyHash, KnownKey};
 pub use audit::Audit;
@@ -91,6 +93,8 @@ pub struct Config {
     pub socket: Socket,
     /// The HTTP API for backends.
     pub api: Api,
+    /// The namespace of Socket.IO's admin page, if there is one.
+    pub admin: Option<Admin>,
     /// The static files that are served.
     pub web: Web,
     /// The page for operators.

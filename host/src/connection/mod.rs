@@ -470,6 +470,14 @@ impl Connection {
         self.session.handshake.as_deref()
     }
 
+    /// What its packets travel over, in Socket.IO's words.
+    pub(crate) fn transport(&self) -> &'static str {
+        match self.session.is_over_websocket() {
+            true => "websocket",
+            false => "polling",
+        }
+    }
+
     /// When its client's session began.
     pub(crate) fn began(&self) -> SystemTime {
         self.session.began

@@ -43,6 +43,7 @@ use self::{
     serial::{Entered, Serial},
 };
 use crate::{
+    admin::Watch,
     admission::{
         Admission, Admitted, Heavy, Limit, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, Sender, admit,
         check_sender, check_shared, rate_limited, too_often,
@@ -103,6 +104,8 @@ pub(crate) struct Dispatcher {
     serial: Arc<Serial>,
     /// Checks that take long.
     checks: Checks,
+    /// Tells pages of `[admin]` what happens, if they look.
+    pub(crate) watch: Arc<Watch>,
     /// What goes on after the task that read an event has turned to the next.
     pub tasks: TaskTracker,
 }
@@ -168,6 +171,7 @@ impl Dispatcher {
             audit,
             store,
             checks: Checks::default(),
+            watch: Arc::default(),
             tasks: TaskTracker::new(),
         })
     }

@@ -476,6 +476,11 @@ impl Plugin {
         self.source.grants.load().namespace(namespace)
     }
 
+    /// Whether the host serves a namespace itself.
+    pub(crate) fn is_hosts(&self, namespace: &str) -> bool {
+        self.broadcast.is_hosts(namespace)
+    }
+
     /// What it is granted right now.
     pub fn grants(&self) -> arc_swap::Guard<Arc<Grants>> {
         self.source.grants.load()

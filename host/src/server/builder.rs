@@ -156,6 +156,7 @@ impl Builder {
             cluster,
             providers,
             revocations,
+            admin,
         } = Core::new(
             &config,
             source,
@@ -173,9 +174,11 @@ impl Builder {
         }
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
+        let (admin, pages) = admin.unzip();
         let sockets = Arc::new(Sockets {
             dispatcher: dispatcher.clone(),
             directory: directory.clone(),
+            admin,
         });
         let sessions = namespaces.sessions().clone();
         let door: Arc<dyn Door> = sockets.clone();
@@ -307,6 +310,7 @@ impl Builder {
             cluster,
             providers,
             revocations,
+            pages,
             secret,
             local_key,
             drain,

@@ -100,12 +100,14 @@ impl Headless {
             cluster: _,
             providers: _,
             revocations: _,
+            admin: _,
         } = Core::new(config, None, secret(config), around);
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
         let sockets = Arc::new(Sockets {
             dispatcher: dispatcher.clone(),
             directory: directory.clone(),
+            admin: None,
         });
         let sessions = namespaces.sessions().clone();
         let door: Arc<dyn Door> = sockets.clone();

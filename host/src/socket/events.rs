@@ -44,6 +44,8 @@ impl Receiver for Events {
                 return Ok(());
             }
         };
+        let watch = &self.dispatcher.watch;
+        watch.received(&self.connection, &event, &message);
         let arrival = Arrival::Event {
             event: event.into(),
             message,
@@ -81,6 +83,8 @@ impl Receiver for Events {
 
     fn ended(&self, reason: EndReason) {
         if self.connection.end(reason.may_come_back()) {
+            let watch = &self.dispatcher.watch;
+            watch.ended(&self.connection, reason.text());
             self.dispatcher.farewell(&self.connection, reason.text());
         }
     }

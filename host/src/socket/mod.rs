@@ -16,6 +16,7 @@ pub(crate) use self::{
 };
 use crate::{
     address::ClientAddress,
+    admin::Admin,
     auth::RequestToken,
     cluster::Recalled,
     connection::Connection,
@@ -36,6 +37,8 @@ pub(crate) struct Sockets {
     pub dispatcher: Arc<Dispatcher>,
     /// Which namespaces there are.
     pub directory: Arc<Directory>,
+    /// Takes the pages of `[admin]`, which are none of the others' connections.
+    pub admin: Option<Arc<Admin>>,
 }
 
 /// A client that is let in.
@@ -53,7 +56,8 @@ struct Resumed {
 
 impl Door for Sockets {
     fn keeps(&self, part: Part<'_>) -> bool {
-        self.dispatcher.registry.load().may_read(part)
+        let is_shown = || self.admin.as_ref().is_some_and(|it| it.shows(part));
+        self.dispatcher.registry.load().may_read(part) || is_shown()
     }
 
     fn token(&self, headers: &HeaderMap) -> Option<RequestToken> {
@@ -81,6 +85,9 @@ impl Door for Sockets {
             Err(InvalidAuth::Unreadable(error)) => Err(error),
             Err(InvalidAuth::Malformed) => return Err(Malformed),
         };
+        if let Some(admin) = self.admin.as_ref().filter(|it| it.serves(namespace)) {
+            return Ok(Box::pin(admin.clone().connect(session, auth)));
+        }
         let namespace = namespace.to_owned();
         Ok(Box::pin(async move {
             let admitted = match auth {
@@ -318,6 +325,7 @@ mod tests {
         let sockets = Arc::new(Sockets {
             dispatcher,
             directory,
+            admin: None,
         });
         let door: Arc<dyn Door> = sockets.clone();
         namespaces.sessions().open_door(Arc::downgrade(&door));

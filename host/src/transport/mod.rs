@@ -10,8 +10,8 @@ pub(crate) mod net;
 mod sockets;
 
 pub(crate) use engine::{
-    Door, EndReason, Ended, Handshake, Malformed, Part, Receiver, Sent, Session, Sessions, Task,
-    router,
+    Census, Door, EndReason, Ended, Handshake, Malformed, Part, Receiver, Sent, Session, Sessions,
+    Task, router,
 };
 pub(crate) use engine::{Guest, Query, Refusal, Relay, accept, admit, is_wanted, routes};
 pub(crate) use key::{SessionKey, SocketKey};

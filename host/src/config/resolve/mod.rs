@@ -1,5 +1,6 @@
 //! From what was written to what it means: checks that concern several keys, paths, secrets.
 
+mod admin;
 mod api;
 mod auth;
 mod http;
@@ -51,6 +52,7 @@ pub(super) fn resolve(
         cors: file.cors.0,
         socket: resolver.socket(file.socket.0),
         api: resolver.api(file.api.0),
+        admin: resolver.admin(file.admin.0),
         web: Web {
             root: resolver.path("web.root", file.web.0.root),
             client: resolver.path("web.client", file.web.0.client),

@@ -7,6 +7,7 @@ use figment::error::Kind;
 use figment::value::{Dict, Value};
 use serde::Deserialize;
 
+use super::super::admin::AdminFile;
 use super::super::budget::BudgetFile;
 use super::super::file::{ApiFile, CertificateFile, ConfigFile, KeyFile, PluginFile, TlsFile};
 use super::super::locate::Document;
@@ -54,6 +55,7 @@ fn every_key_is_in_the_shipped_file() {
         ("cors.", keys_of::<Cors>()),
         ("socket.", keys_of::<Socket>()),
         ("api.", keys_of::<ApiFile>()),
+        ("admin.", keys_of::<AdminFile>()),
         ("web.", keys_of::<Web>()),
         ("console.", keys_of::<Console>()),
         ("runtime.", keys_of::<Runtime>()),
@@ -156,6 +158,8 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.limits.connections.take().is_some());
     assert!(config.web.root.take().is_some());
     assert!(config.web.client.take().is_some());
+    let admin = config.admin.take().unwrap();
+    assert!(admin.readonly && admin.namespace == "/admin" && admin.mode == AdminMode::default());
     let tls = config.tls.take().unwrap();
     assert_eq!(tls.certificates.len(), 2);
     assert_eq!(tls.min_version, TlsVersion::default());

@@ -25,5 +25,5 @@ pub(crate) use refusal::Refusal;
 pub(crate) use relay::Relay;
 pub(crate) use session::in_process::Sent;
 pub(crate) use session::{EndReason, Ended, Malformed, Receiver, Session};
-pub(crate) use sessions::{Door, Guest, Policy, Sessions, Task};
+pub(crate) use sessions::{Census, Door, Guest, Policy, Sessions, Task};
 pub(crate) use websocket::{accept, frame, wanted::is_wanted};

@@ -254,6 +254,11 @@ impl Session {
         self.transport.load()
     }
 
+    /// Whether its packets travel over a websocket.
+    pub(crate) fn is_over_websocket(&self) -> bool {
+        self.transport() == Transport::Websocket
+    }
+
     /// Claims the upgrade; false if another websocket has it, or had it.
     pub fn begin_upgrade(&self) -> bool {
         self.transport
@@ -292,6 +297,12 @@ impl Session {
             packet.for_client(self.policy().parser, self.takes_deflated()),
             is_volatile,
         )
+    }
+
+    /// Sends an event, or ends a client that reads too slowly for it.
+    pub(crate) fn send_event(self: &Arc<Self>, packet: &Forms<'_>) {
+        let pushed = self.push(packet, false);
+        self.has_pushed(pushed);
     }
 
     /// Its websocket, once it has one.

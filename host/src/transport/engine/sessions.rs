@@ -139,10 +139,22 @@ pub struct Sessions {
     relay: OnceLock<Arc<Relay>>,
 }
 
+/// How many sessions there are.
+pub(crate) struct Census {
+    /// Also of those that are carried elsewhere.
+    pub count: usize,
+    /// Those that have no websocket.
+    pub polling: usize,
+    /// How many have begun since the start.
+    pub begun: u64,
+}
+
 struct Table {
     sessions: HashMap<SessionKey, Arc<Session>>,
     /// How many there are, also of those that are carried elsewhere.
     count: usize,
+    /// How many have begun since the start.
+    begun: u64,
     shares: Shares,
     /// No new ones.
     is_closed: bool,
@@ -153,6 +165,7 @@ impl Table {
         Self {
             sessions: HashMap::default(),
             count: 0,
+            begun: 0,
             shares: Shares::new(policy.max_sessions_per_address),
             is_closed: false,
         }
@@ -168,6 +181,7 @@ impl Table {
             return Err(Refusal::TooManySessions);
         }
         self.count += 1;
+        self.begun += 1;
         Ok(())
     }
 
@@ -236,6 +250,17 @@ impl Sessions {
     /// How many sessions there are, also of those that are carried elsewhere.
     pub fn count(&self) -> usize {
         self.table.lock().count
+    }
+
+    /// What they travel over, and how many there were.
+    pub(crate) fn census(&self) -> Census {
+        let table = self.table.lock();
+        let polls = |session: &&Arc<Session>| !session.is_over_websocket();
+        Census {
+            count: table.count,
+            polling: table.sessions.values().filter(polls).count(),
+            begun: table.begun,
+        }
     }
 
     /// Counts a session of a client at `address` that is carried elsewhere.

@@ -358,6 +358,11 @@ impl Adapter {
         self.local.rooms(self.options(&Selection::default()))
     }
 
+    /// How many sockets are connected.
+    pub(crate) fn size(&self) -> usize {
+        self.members.read().len()
+    }
+
     /// How many these are.
     pub fn count(&self, selection: &Selection) -> usize {
         let sockets = self.sockets(selection);

@@ -41,6 +41,11 @@ impl Members {
         memory::shrink(&mut self.ids);
     }
 
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
     /// All sockets.
     pub(super) fn all(&self) -> impl Iterator<Item = (&SessionKey, &Arc<Session>)> {
         self.sessions.iter()

@@ -1,7 +1,7 @@
 //! All namespaces that are being served, and what their clients have in common.
 
 use std::sync::{
-    Arc,
+    Arc, OnceLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -35,6 +35,8 @@ pub struct Namespaces {
     unopened: Mutex<Unopened>,
     /// Seen when one is opened or closed.
     changed: watch::Sender<()>,
+    /// The one that the host serves itself, with connections of its own.
+    host: OnceLock<Box<str>>,
 }
 
 /// What becomes of packets that find a client's send buffer full.
@@ -81,7 +83,18 @@ impl Namespaces {
             max_rooms: MaxRooms(socket.max_rooms),
             cluster,
             changed: watch::Sender::new(()),
+            host: OnceLock::new(),
         }
+    }
+
+    /// From now on the host serves this one itself, once and for all.
+    pub(crate) fn keep_for_host(&self, path: &str) {
+        self.host.get_or_init(|| path.into());
+    }
+
+    /// Whether the host serves it itself.
+    pub(crate) fn is_hosts(&self, path: &str) -> bool {
+        self.host.get().is_some_and(|own| **own == *path)
     }
 
     /// The sessions of the clients.
