@@ -1,6 +1,7 @@
 //! The four broadcast primitives, once for plugins, backends and Rust alike.
 
 use std::{
+    borrow::Cow,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,6 +27,7 @@ use crate::{
     native,
     presence::{self, Lost, News, Presence},
     reserved::{PAYMENTS_ROOM, is_reserved},
+    telemetry::{Context, Span, Tracer},
     transport::{Adapter, Broadcasted, Namespaces, Selection},
     user::{UserId, role_room},
 };
@@ -48,6 +50,10 @@ pub struct Broadcast {
     history: Arc<History>,
     /// What goes to all servers of a cluster; none on a server on its own.
     cluster: Option<Arc<Cluster>>,
+    /// Who begins traces; none if nobody does.
+    tracer: Option<Arc<Tracer>>,
+    /// What it is a part of that is sent.
+    context: Context,
 }
 
 /// The fields of a notification: a JSON object, values as they were written.
@@ -62,20 +68,52 @@ impl Notification {
 }
 
 impl Broadcast {
-    /// Over the sockets of `namespaces`; `connections` counts them.
+    /// Over the sockets of `namespaces`.
     pub(crate) fn new(
         namespaces: Arc<Namespaces>,
-        connections: Arc<Connections>,
         history: Arc<History>,
         cluster: Option<Arc<Cluster>>,
     ) -> Self {
         Self {
             namespaces,
-            connections,
+            connections: Arc::default(),
             native: Arc::default(),
             history,
             cluster,
+            tracer: None,
+            context: Context::default(),
         }
+    }
+
+    /// The same, with who begins traces.
+    pub(crate) fn traced_by(self, tracer: Option<Arc<Tracer>>) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// Who begins traces; none if nobody does.
+    pub(crate) fn tracer(&self) -> Option<&Arc<Tracer>> {
+        self.tracer.as_ref()
+    }
+
+    /// The same, for what is sent as a part of this span.
+    pub(crate) fn within(&self, span: &Span) -> Cow<'_, Self> {
+        match span.is_none() {
+            true => Cow::Borrowed(self),
+            false => Cow::Owned(self.within_context(span.context())),
+        }
+    }
+
+    /// The same, for what is sent in this context.
+    pub(crate) fn within_context(&self, context: Context) -> Self {
+        Self {
+            context,
+            ..self.clone()
+        }
+    }
+
+    /// Begins the span of an event on its way to clients of this namespace.
+    pub(crate) fn sends(&self, namespace: &str, event: &str) -> Span {
+        Span::sends(&self.context, namespace, event)
     }
 
     /// Emits `payment_update` with `{"type":"payment_update","data":…,"timestamp":…}` to room
@@ -210,7 +248,7 @@ impl Broadcast {
     }
 
     /// The live connections.
-    pub(crate) fn connections(&self) -> &Connections {
+    pub(crate) fn connections(&self) -> &Arc<Connections> {
         &self.connections
     }
 
@@ -220,8 +258,8 @@ impl Broadcast {
     }
 
     /// The other servers of a cluster, if this server is in one.
-    pub(crate) fn others(&self) -> Option<&Cluster> {
-        self.cluster.as_deref()
+    pub(crate) fn others(&self) -> Option<&Arc<Cluster>> {
+        self.cluster.as_ref()
     }
 
     /// Whether more may be sent to the servers of a cluster.
@@ -247,16 +285,18 @@ impl Broadcast {
         message: Message,
         volatile: bool,
     ) -> Delivery {
+        let span = self.sends(namespace, event);
         if self.cluster.is_some() {
             let change = Change::Emit {
                 event: event.to_owned(),
                 message,
                 volatile,
+                sender: span.id(),
             };
             self.change(namespace, to, change);
             return Delivery::default();
         }
-        match adapter {
+        let delivery = match adapter {
             Some(adapter) => adapter.broadcast(None, to, event, message, volatile),
             None => self
                 .namespaces
@@ -264,7 +304,9 @@ impl Broadcast {
                 .map_or_else(Delivery::default, |adapter| {
                     adapter.broadcast(None, to, event, message, volatile)
                 }),
-        }
+        };
+        span.reached(delivery.delivered);
+        delivery
     }
 
     /// Keeps an event in the history, of all servers of a cluster.
@@ -300,7 +342,9 @@ impl Broadcast {
                 event,
                 message,
                 volatile,
+                sender,
             } => {
+                let _span = Span::delivers(self.tracer(), sender, namespace, &event);
                 if let Some(adapter) = self.namespaces.get(namespace) {
                     adapter.broadcast_alone(to, &event, message, volatile);
                 }
@@ -356,8 +400,11 @@ impl Broadcast {
                 event,
                 message,
                 volatile,
+                sender,
             } => {
-                adapter.broadcast(entry, to, &event, message, volatile);
+                let span = Span::delivers(self.tracer(), sender, namespace, &event);
+                let delivery = adapter.broadcast(entry, to, &event, message, volatile);
+                span.reached(delivery.delivered);
             }
             Change::Tell(message) => {
                 adapter.broadcast(entry, to, presence::EVENT, message, false);
@@ -472,6 +519,7 @@ fn broadcasted(id: EntryId, to: Selection, change: Change) -> Option<Broadcasted
             event,
             message,
             volatile: false,
+            sender: _,
         } => (event, message),
         Change::Tell(message) => (presence::EVENT.to_owned(), message),
         _ => return None,

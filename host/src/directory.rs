@@ -214,6 +214,7 @@ mod tests {
         address::ClientAddress,
         admission::RateLimits,
         auth::{Providers, RequestToken},
+        broadcast::Broadcast,
         config::{self, Config},
         history::History,
         metrics::Metrics,
@@ -293,12 +294,14 @@ mod tests {
                 &Providers::none(),
                 &Arc::default(),
             ),
-            namespaces.clone(),
-            Arc::new(History::new(config::History::default())),
+            Broadcast::new(
+                namespaces.clone(),
+                Arc::new(History::new(config::History::default())),
+                None,
+            ),
             metrics,
             Audit::default(),
             Store::new(config::Store::in_memory()),
-            None,
         );
         let directory = Directory::new(dispatcher, namespaces.clone(), 1);
         let door: Arc<dyn Door> = Arc::new(Open);

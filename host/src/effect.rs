@@ -234,6 +234,7 @@ fn perform_for(effect: Effect, connection: &Connection, broadcast: &Broadcast) {
             if let Some(topic) = keep {
                 broadcast.keep(&topic, &event, &message);
             }
+            let _span = broadcast.sends(connection.namespace(), &event);
             connection.emit(&event, message, volatile);
         }
         Effect::Join { room } => {

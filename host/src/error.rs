@@ -1,6 +1,6 @@
 //! The one error shape that clients and backends see, and who is to blame for it.
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, num::NonZeroU128, time::Duration};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -34,20 +34,33 @@ pub struct WireError {
     pub trace_id: Option<TraceId>,
 }
 
-/// Ties an answer to its log line: 16 hexadecimal digits.
+/// Ties an answer to its log line, and to its trace where there is one: 32 hexadecimal digits, as W3C Trace Context
+/// has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TraceId(u64);
+pub struct TraceId(NonZeroU128);
 
 impl TraceId {
     /// A new, random id.
     pub fn random() -> Self {
-        Self(rand::random())
+        Self(NonZeroU128::new(rand::random()).unwrap_or(NonZeroU128::MIN))
+    }
+
+    /// Reads 32 hexadecimal digits that are not all zero.
+    pub(crate) fn parse(digits: &str) -> Option<Self> {
+        let are_all = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let number = u128::from_str_radix(digits, 16).ok().filter(|_| are_all)?;
+        NonZeroU128::new(number).map(Self)
+    }
+
+    /// Its last 8 bytes, which are random.
+    pub(crate) fn low(self) -> u64 {
+        self.0.get() as u64
     }
 }
 
 impl fmt::Display for TraceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        write!(f, "{:032x}", self.0)
     }
 }
 

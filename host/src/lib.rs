@@ -75,6 +75,7 @@ mod socket;
 mod store;
 mod suggest;
 mod tasks;
+mod telemetry;
 mod timers;
 mod tls;
 mod transport;

@@ -16,6 +16,7 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
     core::{Collector, Metric, MetricVec, MetricVecBuilder},
+    proto::MetricFamily,
 };
 
 pub(crate) use self::counted::{Counted, Hits};
@@ -395,9 +396,18 @@ pub(crate) fn lost_recorded_calls() -> IntCounter {
     .expect("the name is valid")
 }
 
+/// Counts spans of traces that are recorded, by their outcome.
+pub(crate) fn ended_spans() -> IntCounterVec {
+    let opts = Opts::new(
+        "mixlab_telemetry_spans_total",
+        "Spans of recorded traces, by outcome: sent, dropped as too many waited, or failed as the collector did not take them",
+    );
+    IntCounterVec::new(opts, &["outcome"]).expect("the names are valid")
+}
+
 impl Metrics {
-    /// Shows a counter that others count with, too.
-    pub(crate) fn add(&self, counter: IntCounter) {
+    /// Shows what others count with, too.
+    pub(crate) fn add<C: Collector + Clone + 'static>(&self, counter: C) {
         registered(&self.registry, counter);
     }
 
@@ -504,15 +514,15 @@ impl Metrics {
         both(&self.key_fetches, issuer, ["failed", "ok"])[usize::from(ok)].inc();
     }
 
-    /// Everything as text, with what is not counted but looked at.
-    pub(crate) fn render<'a>(
+    /// Everything, with what is not counted but looked at.
+    pub(crate) fn gather<'a>(
         &self,
         clients: usize,
         namespaces: usize,
         dropped_emits: u64,
         cluster: Option<cluster::Sample>,
         plugins: impl IntoIterator<Item = PluginSample<'a>>,
-    ) -> String {
+    ) -> Vec<MetricFamily> {
         self.clients.set(clients as i64);
         self.namespaces.set(namespaces as i64);
         self.process.look();
@@ -555,12 +565,17 @@ impl Metrics {
                 .set(memory_bytes as i64);
             self.plugin_state.with_label_values(&[name, state]).set(1);
         }
-        let mut text = Vec::new();
-        TextEncoder::new()
-            .encode(&self.registry.gather(), &mut text)
-            .expect("metrics always encode into memory");
-        String::from_utf8(text).expect("the text format is UTF-8")
+        self.registry.gather()
     }
+}
+
+/// In Prometheus' text format.
+pub(crate) fn text(families: &[MetricFamily]) -> String {
+    let mut text = Vec::new();
+    TextEncoder::new()
+        .encode(families, &mut text)
+        .expect("metrics always encode into memory");
+    String::from_utf8(text).expect("the text format is UTF-8")
 }
 
 #[cfg(test)]
@@ -602,7 +617,7 @@ mod tests {
         }
         metrics.reloaded(CONFIG_FILE, true);
         metrics.forget_gone(&Live::from([("a", HashSet::from(["stays"]))]));
-        let text = metrics.render(0, 0, 0, None, []);
+        let text = text(&metrics.gather(0, 0, 0, None, []));
         for (series, is_there) in [
             (
                 r#"mixlab_events_total{event="stays",outcome="ok",plugin="a"} 1"#,

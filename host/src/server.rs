@@ -64,6 +64,7 @@ use crate::{
     socket::Sockets,
     store::Store,
     tasks::{Task, Tasks},
+    telemetry::{self, Exporter, Families},
     tls::{self, Identity},
     transport::{Listener, Namespaces, Sessions, serve},
 };
@@ -106,6 +107,8 @@ pub struct Server {
     revocations: Arc<Revocations>,
     /// Tells the pages of `[admin]`.
     pages: Option<TellPages>,
+    /// Sends traces and metrics, and what these are.
+    exporter: Option<(Exporter, Families)>,
     secret: Arc<[u8]>,
     local_key: LocalKey,
     drain: Drain,
@@ -266,6 +269,7 @@ impl Server {
             ..
         } = self;
         let connections = TaskTracker::new();
+        let exporting = self.exporter.map(|(it, families)| it.start(families));
         tasks.spawn(Reload {
             reloader: self.reloader,
             requests: self.reload_requests.1,
@@ -333,6 +337,10 @@ impl Server {
         let ended = timeout(SHUTDOWN_DEADLINE, ended).await.is_ok();
         if !ended {
             tracing::warn!("some connections did not end in time");
+        }
+        if let Some(exporting) = exporting {
+            // Behind all that is traced.
+            exporting.end().await;
         }
         if let Some(handover) = self.handover {
             hand_over(handover, ended).await;
@@ -499,6 +507,8 @@ struct Around {
     witness: Option<Arc<Witness>>,
     /// Writes down each call, if somebody does.
     recorder: Option<Arc<Recorder>>,
+    /// Where traces and metrics go, if they do.
+    telemetry: config::Telemetry,
 }
 
 impl Around {
@@ -513,6 +523,7 @@ impl Around {
             http: HttpClient::on_this_runtime(),
             witness: None,
             recorder: None,
+            telemetry: config::Telemetry::default(),
         })
     }
 }
@@ -536,6 +547,8 @@ struct Core {
     /// Tokens that are good no more.
     revocations: Arc<Revocations>,
     admin: Option<(Arc<Admin>, TellPages)>,
+    /// Sends traces and metrics, if there is a collector.
+    exporter: Option<Exporter>,
 }
 
 impl Core {
@@ -554,6 +567,7 @@ impl Core {
             http,
             witness,
             recorder,
+            telemetry,
         } = around;
         let namespaces = Arc::new(Namespaces::new(
             config.recovery.clone(),
@@ -562,6 +576,7 @@ impl Core {
             cluster.clone(),
         ));
         let metrics: Arc<Metrics> = Arc::default();
+        let (tracer, exporter) = telemetry::start(&telemetry, &http, &metrics).unzip();
         let limits = Arc::new(RateLimits::new(metrics.clone()));
         let providers = Arc::new(Providers::new(&http, metrics.clone()));
         let revocations: Arc<Revocations> = Arc::default();
@@ -570,14 +585,13 @@ impl Core {
             Some(_) => History::of_cluster(config.history.clone()),
             None => History::new(config.history.clone()),
         });
+        let broadcast = Broadcast::new(namespaces.clone(), history, cluster.clone());
         let dispatcher = Dispatcher::new(
             settings,
-            namespaces.clone(),
-            history,
+            broadcast.traced_by(tracer),
             metrics,
             audit.clone(),
             store,
-            cluster.clone(),
         );
         let admin = config.admin.clone();
         let admin = admin.map(|config| Admin::new(config, &limits, &namespaces, &dispatcher));
@@ -615,6 +629,7 @@ impl Core {
             providers,
             revocations,
             admin,
+            exporter,
         }
     }
 }

@@ -253,7 +253,7 @@ const TABLE = {
   log_flood: {
     group: 'memory',
     budget: { log: '4KiB' },
-    fails: [{ code: 'plugin_error', reason: /the budget log = 4.* is used up\s+(?:[0-9a-f]{16} )?its last log lines:(\n\s*(?:[0-9a-f]{16} )?(debug|info|warn|error): .*){10}/ }],
+    fails: [{ code: 'plugin_error', reason: /the budget log = 4.* is used up\s+(?:[0-9a-f]{32} )?its last log lines:(\n\s*(?:[0-9a-f]{32} )?(debug|info|warn|error): .*){10}/ }],
     works: (clients) => assertLogIsBounded(clients, 'log_flood', 4096),
   },
   stdout_flood: {
@@ -617,7 +617,7 @@ const heard = (code) => (['plugin_timeout', 'plugin_unavailable'].includes(code)
 async function assertConnectFails(t, server, { name, code, reason }) {
   assert.equal(await refusal(t, server), heard(code));
   assert.equal(await refusal(t, server, { transports: ['polling'] }), heard(code));
-  const [line] = await server.waitForLog(/^.*event="on-connect".*trace_id=[0-9a-f]{16}$/m);
+  const [line] = await server.waitForLog(/^.*event="on-connect".*trace_id=[0-9a-f]{32}$/m);
   await server.waitForLog(reason);
   assert.match(line, new RegExp(`plugin="${name}"`));
   const { failures, last_failure: last } = await plugin(server, name);

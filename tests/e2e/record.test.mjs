@@ -395,7 +395,7 @@ describe('a call that failed', () => {
     writeFileSync(join(server.folder, 'scripts/votes.ts'), VOTES.replace('votes > 1', 'votes > 3'));
     const mended = await server.mixlab('test');
     assert.equal(mended.code, 0, mended.stdout);
-    const unknown = await server.mixlab('replay', 'calls.jsonl', '--trace', 'f'.repeat(16), '--as-case');
+    const unknown = await server.mixlab('replay', 'calls.jsonl', '--trace', 'f'.repeat(32), '--as-case');
     assert.equal(unknown.code, 2);
   });
 
@@ -413,14 +413,14 @@ describe('a call that failed', () => {
     assert.ok(!one.stdout.includes('about to crash 2'));
     const json = await logs('--trace', error.trace_id, '--format', 'json');
     assert.deepEqual(json.stdout.trimEnd().split('\n').map((line) => JSON.parse(line).level), ['info', 'failed']);
-    const none = await logs('--trace', 'f'.repeat(16));
+    const none = await logs('--trace', 'f'.repeat(32));
     assert.equal(none.code, 1);
     assert.equal((await server.mixlab('logs', '--plugin', 'nobody')).code, 1);
 
     const { plugins: [plugin] } = JSON.parse((await server.mixlab('plugin', 'list', '--format', 'json')).stdout);
     assert.equal(plugin.calls >= 8, true);
     assert.ok(plugin.p99_ms > 0);
-    assert.match(plugin.last_failure.trace_id, /^[0-9a-f]{16}$/);
+    assert.match(plugin.last_failure.trace_id, /^[0-9a-f]{32}$/);
     const { stdout } = await server.mixlab('plugin', 'list');
     assert.match(stdout, /^votes {2}serving .* \d+ calls {2}2 failures {2}p99 [\d.]+ ms$/m);
     assert.match(stdout, new RegExp(`^ {4}its lines {5}mixlab logs --plugin votes --trace ${plugin.last_failure.trace_id}$`, 'm'));

@@ -70,7 +70,7 @@ export async function assertFailed(server, answer, code) {
   assert.ok(answer?.error, `an error and not ${JSON.stringify(answer)}`);
   const { trace_id: traceId, ...told } = answer.error;
   assert.deepEqual(told, { code, ...FAILED[code] });
-  assert.match(traceId, /^[0-9a-f]{16}$/);
+  assert.match(traceId, /^[0-9a-f]{32}$/);
   await server.waitForLog(new RegExp(`${traceId} a call failed[^]*\\n$`));
   const line = /^\d{4}-\d\d-\d\dT\S+ +(?:ERROR|WARN|INFO|DEBUG|TRACE) /m;
   return server

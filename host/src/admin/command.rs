@@ -96,6 +96,7 @@ impl Command {
                     event,
                     message,
                     volatile,
+                    sender: None,
                 };
                 (filter(1)?, emit)
             }
@@ -150,6 +151,7 @@ impl Command {
                 event,
                 message,
                 volatile,
+                sender: _,
             } => {
                 broadcast.emit(None, &namespace, to, &event, message, volatile);
             }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::{
-    Pushed,
+    Pushed, Pushes,
     auth::Backend,
     body::{JsonBody, object},
     check_room,
@@ -74,7 +74,7 @@ struct Emit {
 /// the same again.
 pub(super) async fn emit(
     backend: Backend,
-    State(broadcast): State<Broadcast>,
+    Pushes(broadcast): Pushes,
     State(idempotency): State<Idempotency>,
     key: Option<Key>,
     JsonBody(body): JsonBody,

@@ -15,16 +15,18 @@ mod revocations;
 mod standing;
 mod whom;
 
-use std::sync::Arc;
+use std::{convert::Infallible, sync::Arc};
 
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::{FromRef, FromRequestParts, Path, State, rejection::PathRejection},
-    http::{StatusCode, header},
+    http::{StatusCode, header, request::Parts},
+    middleware,
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
+use prometheus::proto::MetricFamily;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tokio::sync::mpsc;
@@ -40,13 +42,14 @@ use crate::{
     broadcast::{Broadcast, Notification},
     capability::is_reserved_event,
     error::WireError,
-    metrics::Metrics,
+    metrics::{self, Metrics},
     registry,
     reload::{PluginStatus, Request, Status},
     server::{Drain, Upgrade},
     settings,
     store::Store,
     tasks::Down,
+    telemetry::trace_request,
     transport::{Delivery, Namespaces},
     user::{UserId, is_role},
 };
@@ -117,34 +120,76 @@ struct Disconnected {
     disconnected: usize,
 }
 
+impl Api {
+    /// All metrics as they are now.
+    pub(crate) fn gather_metrics(&self) -> Vec<MetricFamily> {
+        let status = self.status.load_full();
+        self.metrics.gather(
+            self.broadcast.clients_here(),
+            self.namespaces.count(),
+            self.namespaces.dropped_emits(),
+            self.broadcast.cluster(),
+            status.plugins.iter().map(PluginStatus::sample),
+        )
+    }
+}
+
+/// What pushes, as a part of the request that asks for it.
+struct Pushes(Broadcast);
+
+impl FromRequestParts<Api> for Pushes {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Infallible> {
+        Ok(Self(match parts.extensions.remove() {
+            Some(context) => api.broadcast.within_context(context),
+            None => api.broadcast.clone(),
+        }))
+    }
+}
+
 /// All routes of the API, health among them.
 pub(crate) fn router(api: Api) -> Router {
-    let router = Router::new()
-        .route("/api/v1/emit", post(emit::emit))
-        .route("/api/v1/sockets", get(lists::sockets))
-        .route("/api/v1/sockets/{id}", get(lists::socket))
-        .route("/api/v1/sockets/join", post(moves::join))
-        .route("/api/v1/sockets/leave", post(moves::leave))
-        .route("/api/v1/sockets/disconnect", post(moves::disconnect))
-        .route("/api/v1/rooms", get(lists::rooms))
-        .route("/api/v1/users", get(lists::users))
-        .route("/api/v1/users/{id}", get(lists::user))
-        .route("/api/v1/payments/updates", post(payment_update))
-        .route("/api/v1/users/{id}/notifications", post(notification))
-        .route("/api/v1/users/{id}/disconnect", post(disconnect))
-        .route("/api/v1/roles/{role}/events/{event}", post(role_event))
-        .route("/api/v1/clients/count", get(clients_count))
-        .route("/api/v1/plugins", get(plugins::all))
-        .route("/api/v1/plugins/reload", post(plugins::refresh))
-        .route("/api/v1/plugins/{plugin}", get(plugins::one))
-        .route("/api/v1/plugins/{plugin}/log", get(plugins::log))
-        .route("/api/v1/plugins/{plugin}/reload", post(plugins::reload))
-        .route("/api/v1/plugins/{plugin}/rollback", post(plugins::rollback))
-        .route("/api/v1/timers", get(plugins::timers))
-        .route("/api/v1/server", get(standing::server))
-        .route("/api/v1/revocations", post(revocations::revoke))
-        .route("/api/v1/drain", post(drain))
-        .route("/api/v1/upgrade", post(upgrade))
+    let traced = |(path, handlers): (&'static str, MethodRouter<Api>)| {
+        let handlers = match api.broadcast.tracer() {
+            Some(tracer) => {
+                let route = (tracer.clone(), path);
+                handlers.layer(middleware::from_fn_with_state(route, trace_request))
+            }
+            None => handlers,
+        };
+        Router::new().route(path, handlers)
+    };
+    let routes = [
+        ("/api/v1/emit", post(emit::emit)),
+        ("/api/v1/sockets", get(lists::sockets)),
+        ("/api/v1/sockets/{id}", get(lists::socket)),
+        ("/api/v1/sockets/join", post(moves::join)),
+        ("/api/v1/sockets/leave", post(moves::leave)),
+        ("/api/v1/sockets/disconnect", post(moves::disconnect)),
+        ("/api/v1/rooms", get(lists::rooms)),
+        ("/api/v1/users", get(lists::users)),
+        ("/api/v1/users/{id}", get(lists::user)),
+        ("/api/v1/payments/updates", post(payment_update)),
+        ("/api/v1/users/{id}/notifications", post(notification)),
+        ("/api/v1/users/{id}/disconnect", post(disconnect)),
+        ("/api/v1/roles/{role}/events/{event}", post(role_event)),
+        ("/api/v1/clients/count", get(clients_count)),
+        ("/api/v1/plugins", get(plugins::all)),
+        ("/api/v1/plugins/reload", post(plugins::refresh)),
+        ("/api/v1/plugins/{plugin}", get(plugins::one)),
+        ("/api/v1/plugins/{plugin}/log", get(plugins::log)),
+        ("/api/v1/plugins/{plugin}/reload", post(plugins::reload)),
+        ("/api/v1/plugins/{plugin}/rollback", post(plugins::rollback)),
+        ("/api/v1/timers", get(plugins::timers)),
+        ("/api/v1/server", get(standing::server)),
+        ("/api/v1/revocations", post(revocations::revoke)),
+        ("/api/v1/drain", post(drain)),
+        ("/api/v1/upgrade", post(upgrade)),
+    ];
+    let routes = routes.map(traced).into_iter();
+    let router = routes
+        .fold(Router::new(), Router::merge)
         .route("/api/{*unknown}", axum::routing::any(not_found));
     audited(router, &api)
         .route("/healthz", get(|| async { "ok\n" }))
@@ -156,7 +201,7 @@ pub(crate) fn router(api: Api) -> Router {
 
 async fn payment_update(
     backend: Backend,
-    State(broadcast): State<Broadcast>,
+    Pushes(broadcast): Pushes,
     JsonBody(data): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
     backend.may(backend.rights.payments(), "payments")?;
@@ -170,7 +215,7 @@ async fn payment_update(
 async fn notification(
     backend: Backend,
     InPath(user): InPath<String>,
-    State(broadcast): State<Broadcast>,
+    Pushes(broadcast): Pushes,
     JsonBody(body): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
     backend.may(backend.rights.notify(&user), format_args!("notify:{user}"))?;
@@ -201,7 +246,7 @@ async fn disconnect(
 async fn role_event(
     backend: Backend,
     InPath((role, event)): InPath<(String, String)>,
-    State(broadcast): State<Broadcast>,
+    Pushes(broadcast): Pushes,
     JsonBody(data): JsonBody,
 ) -> Result<Json<Pushed>, WireError> {
     backend.may(
@@ -254,15 +299,7 @@ async fn upgrade(backend: Backend, State(upgrade): State<Upgrade>) -> Result<Res
 
 /// In Prometheus' text format. Like health, it needs no key: keep it from the public in the proxy.
 async fn metrics(State(api): State<Api>) -> impl IntoResponse {
-    let status = api.status.load_full();
-    let clients = api.broadcast.clients_here();
-    let text = api.metrics.render(
-        clients,
-        api.namespaces.count(),
-        api.namespaces.dropped_emits(),
-        api.broadcast.cluster(),
-        status.plugins.iter().map(PluginStatus::sample),
-    );
+    let text = metrics::text(&api.gather_metrics());
     (
         [(
             header::CONTENT_TYPE,

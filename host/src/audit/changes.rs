@@ -86,6 +86,7 @@ fn tables(former: &Config, new: &Config) -> Vec<&'static str> {
         store,
         cluster,
         shutdown,
+        telemetry,
         reload,
         plugins,
     } = former;
@@ -112,6 +113,7 @@ fn tables(former: &Config, new: &Config) -> Vec<&'static str> {
         ("store", *store != new.store),
         ("cluster", *cluster != new.cluster),
         ("shutdown", *shutdown != new.shutdown),
+        ("telemetry", *telemetry != new.telemetry),
         ("reload", *reload != new.reload),
         ("plugins", *plugins != new.plugins),
     ];

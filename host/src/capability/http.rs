@@ -22,6 +22,7 @@ use crate::{
     http_client::{Answer, Destination, Host, HttpClient, NoAnswer, Reach, is_of_host},
     metrics::CallMetrics,
     record,
+    telemetry::{Context, Span},
 };
 
 /// More than any server takes.
@@ -113,6 +114,8 @@ pub(super) struct Permitted {
     reach: Reach,
     /// The server, for what is said of it.
     server: String,
+    /// What traces the call.
+    context: Context,
 }
 
 impl Permitted {
@@ -126,14 +129,17 @@ impl Permitted {
         deadline: Instant,
     ) -> Result<Answer, Error> {
         let Self {
-            request,
+            mut request,
             reach,
             server,
+            context,
         } = self;
+        let span = Span::requests(&context, &mut request);
         let sending = http
             .client
             .send(request.map(|()| Full::from(body)), reach, max_bytes);
         let sent = timeout_at(deadline.into(), sending).await;
+        span.is_answered(&sent);
         match sent.map_err(|_| Error::TimedOut)? {
             Ok(answer) => boundary.take(answer.bytes()).map(|()| answer),
             Err(NoAnswer::TooLarge) => Err(boundary.full()),
@@ -217,6 +223,7 @@ impl State {
             request,
             reach,
             server,
+            context: self.context.clone(),
         })
     }
 }

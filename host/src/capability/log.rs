@@ -12,21 +12,22 @@ impl log::Host for State {
             .connection
             .as_ref()
             .map(|connection| connection.id.as_str());
+        let trace_id = self.context.trace_id().map(tracing::field::display);
         let level = match level {
             log::Level::Debug => {
-                tracing::debug!(target: "plugin", plugin, socket, "{message}");
+                tracing::debug!(target: "plugin", plugin, socket, trace_id, "{message}");
                 "debug"
             }
             log::Level::Info => {
-                tracing::info!(target: "plugin", plugin, socket, "{message}");
+                tracing::info!(target: "plugin", plugin, socket, trace_id, "{message}");
                 "info"
             }
             log::Level::Warn => {
-                tracing::warn!(target: "plugin", plugin, socket, "{message}");
+                tracing::warn!(target: "plugin", plugin, socket, trace_id, "{message}");
                 "warn"
             }
             log::Level::Error => {
-                tracing::error!(target: "plugin", plugin, socket, "{message}");
+                tracing::error!(target: "plugin", plugin, socket, trace_id, "{message}");
                 "error"
             }
         };

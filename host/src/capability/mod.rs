@@ -53,6 +53,7 @@ use crate::{
     plugin::{Journal, Program},
     record::Tape,
     store::{Open, Reads, Transaction},
+    telemetry::Context,
 };
 
 /// How many things of the host an instance may hold at once: streams, timers. A call that waits holds
@@ -117,6 +118,8 @@ pub struct State {
     tape: Option<Arc<Tape>>,
     /// Where is noted what the call reads from the store.
     reads: Option<Arc<Reads>>,
+    /// What traces the call.
+    context: Context,
 }
 
 impl State {
@@ -175,6 +178,7 @@ impl State {
             program: None,
             tape,
             reads: None,
+            context: Context::default(),
         }
     }
 
@@ -191,6 +195,11 @@ impl State {
         self.acted = false;
         self.reads = None;
         self.meter.reset();
+    }
+
+    /// The call is traced so.
+    pub(crate) fn trace(&mut self, context: Context) {
+        self.context = context;
     }
 
     /// The call is for a connection, of which this is the identity.
@@ -230,6 +239,7 @@ impl State {
         self.connection = None;
         self.identity = None;
         self.given = None;
+        self.context = Context::default();
         self.wasi_http.end_call();
         Recorded {
             effects: std::mem::take(&mut self.effects),

@@ -10,7 +10,10 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Failure, Format, Global, control::Control, output::print};
-use crate::harmless::{in_one_line, indented};
+use crate::{
+    error::TraceId,
+    harmless::{in_one_line, indented},
+};
 
 /// How often it is asked whether there are more.
 const LOOK: Duration = Duration::from_millis(500);
@@ -33,9 +36,8 @@ pub(super) struct Logs {
 
 /// An id as clients and the log are told it, which may stand in a URL.
 fn trace_id(text: &str) -> Result<String, String> {
-    let is_id = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let error = || "an id has 16 hexadecimal digits".to_owned();
-    is_id.then(|| text.to_ascii_lowercase()).ok_or_else(error)
+    let id = TraceId::parse(text).map(|id| id.to_string());
+    id.ok_or_else(|| "an id has 32 hexadecimal digits".to_owned())
 }
 
 impl Logs {

@@ -19,6 +19,7 @@ use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
 use super::sections::some_moment;
+use super::telemetry::TelemetryFile;
 use super::{
     Audit, Auth, Breaker, Cluster, Console, Cors, Filter, History, Limits, Listen, Log, OnExcess,
     OnFailure, Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket,
@@ -54,6 +55,7 @@ pub(super) struct ConfigFile {
     pub store: Table<Store>,
     pub cluster: Table<Cluster>,
     pub shutdown: Table<Shutdown>,
+    pub telemetry: Table<TelemetryFile>,
     pub reload: Table<Reload>,
     pub plugins: Vec<Table<PluginFile>>,
 }

@@ -30,6 +30,7 @@ mod schema;
 mod secret;
 mod sections;
 mod shutdown;
+mod telemetry;
 mod tls;
 mod transports;
 
@@ -63,6 +64,7 @@ pub use sections::{
     Web, Webhook,
 };
 pub use shutdown::Shutdown;
+pub use telemetry::Telemetry;
 pub use tls::{Certificate, Tls, TlsVersion};
 pub use transports::AllowedTransports;
 
@@ -119,6 +121,8 @@ pub struct Config {
     pub cluster: Cluster,
     /// How a server leaves that is told to.
     pub shutdown: Shutdown,
+    /// Where traces and metrics are sent.
+    pub telemetry: Telemetry,
     /// How a changed plugin replaces the one that is running.
     pub reload: Reload,
     /// The plugins in the order of the file, disabled ones too.

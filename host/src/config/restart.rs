@@ -2,7 +2,7 @@
 
 use super::{
     Audit, Cluster, Config, Console, History, Log, Presence, Recovery, Runtime, Shutdown, Socket,
-    Store, Tls, Web,
+    Store, Telemetry, Tls, Web,
 };
 
 impl Config {
@@ -108,6 +108,15 @@ impl Config {
                     serial,
                 },
             shutdown: Shutdown { notice, drain },
+            telemetry:
+                Telemetry {
+                    endpoint,
+                    headers,
+                    sample,
+                    metrics,
+                    interval,
+                    resource,
+                },
             reload: _,
             plugins: _,
         } = self;
@@ -264,6 +273,12 @@ impl Config {
             ("cluster.serial", *serial != new.cluster.serial),
             ("shutdown.notice", *notice != new.shutdown.notice),
             ("shutdown.drain", *drain != new.shutdown.drain),
+            ("telemetry.endpoint", *endpoint != new.telemetry.endpoint),
+            ("telemetry.headers", *headers != new.telemetry.headers),
+            ("telemetry.sample", *sample != new.telemetry.sample),
+            ("telemetry.metrics", *metrics != new.telemetry.metrics),
+            ("telemetry.interval", *interval != new.telemetry.interval),
+            ("telemetry.resource", *resource != new.telemetry.resource),
         ]
         .into_iter()
         .filter_map(|(key, changed)| changed.then_some(key))

@@ -8,6 +8,7 @@ use std::{collections::VecDeque, sync::Arc};
 use crate::{
     message::Message,
     ordered_lock::{OrderedMutex, rank},
+    telemetry::Span,
 };
 
 /// Something that a connection's handlers are called for.
@@ -21,6 +22,8 @@ pub enum Arrival {
         message: Message,
         /// The ack's id, where the client asked for one.
         ack: Option<i64>,
+        /// What traces it.
+        span: Span,
     },
     /// The end of the connection, with Socket.IO's word for the reason.
     Disconnect {

@@ -30,6 +30,7 @@ use crate::{
     presence::{Full, Who},
     recovery::{Former, Lost, Replay, Stream, Visit},
     revocation::Revocations,
+    telemetry::SpanContext,
     transport::{
         Adapter, Delivery, EndReason, Handshake, Receiver, Session, SocketKey, TooManyRooms,
     },
@@ -104,6 +105,11 @@ pub struct Identity {
 }
 
 impl Connection {
+    /// The span that its client was in when it came, if that is known.
+    pub(crate) fn handshake_span(&self) -> Option<SpanContext> {
+        self.session.handshake.as_ref()?.span
+    }
+
     /// A connection of `key` in the namespace of `adapter`.
     pub fn new(
         key: SocketKey,

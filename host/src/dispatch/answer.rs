@@ -15,6 +15,7 @@ use crate::{
     guest,
     message::{Arguments, Message, check_nesting},
     plugin::{CallError, CallKind, Plugin},
+    telemetry::Span,
 };
 
 /// The answer that an event is owed.
@@ -23,6 +24,8 @@ pub(super) struct Answer {
     pub connection: Arc<Connection>,
     /// The event's name.
     pub event: Arc<str>,
+    /// What traces the event, until it is answered.
+    pub span: Span,
     way: Way,
 }
 
@@ -38,10 +41,16 @@ enum Way {
 }
 
 impl Answer {
-    pub(super) fn new(connection: Arc<Connection>, event: Arc<str>, ack: Option<i64>) -> Self {
+    pub(super) fn new(
+        connection: Arc<Connection>,
+        event: Arc<str>,
+        ack: Option<i64>,
+        span: Span,
+    ) -> Self {
         Self {
             connection,
             event,
+            span,
             way: ack.map_or(Way::Event, Way::Ack),
         }
     }
@@ -51,6 +60,7 @@ impl Answer {
         Self {
             connection: self.connection.clone(),
             event: self.event.clone(),
+            span: mem::take(&mut self.span),
             way: mem::replace(&mut self.way, Way::Told),
         }
     }
@@ -94,7 +104,8 @@ impl Answer {
         error: &CallError,
         written: Option<&Written>,
     ) {
-        let during = During::of(kind, &self.event, &self.connection);
+        self.span.has_failed(error.reason());
+        let during = During::of(kind, &self.event, &self.connection).within(&self.span);
         let error = failure::report(plugin, &during, error, written);
         self.tell(&error);
     }
@@ -103,6 +114,7 @@ impl Answer {
         let Self {
             connection, event, ..
         } = self;
+        self.span.is_refused(&error.code);
         tracing::debug!(socket = connection.id, event = &**event, code = %error.code, "refused: {}", error.message);
     }
 
@@ -157,7 +169,7 @@ pub(super) fn refusal(refusal: guest::Refusal) -> Result<ConnectError, CallError
 
 /// Whether this is a code by which a plugin says that the client is not to blame. Why is for the log:
 /// the words are mostly the host's, and name what `mixlab.toml` does not grant or allow.
-fn blames_plugin(code: &str) -> bool {
+pub(crate) fn blames_plugin(code: &str) -> bool {
     matches!(code, "plugin_error" | "internal")
 }
 

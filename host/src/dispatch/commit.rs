@@ -16,6 +16,7 @@ use crate::{
     error::WireError,
     plugin::{CallError, Completed, Job, Lease, Plugin, Reply, Spent},
     store::{CommitError, Committing, Follow, Key, Open, Refused, Tell, Transaction, Unstored},
+    telemetry::Span,
 };
 
 /// A call runs again so often where its event was read. Then it gives way to others, and from then on
@@ -30,6 +31,8 @@ struct Concluding {
     dispatcher: Arc<Dispatcher>,
     ended: Ended,
     verdict: Verdict,
+    /// What traces the commit.
+    span: Span,
     /// Whoever waits for it; none if that was told that it takes too long.
     performing: Option<Performing>,
 }
@@ -40,8 +43,10 @@ impl Follow for Concluding {
             dispatcher,
             ended,
             verdict,
+            span,
             performing,
         } = *self;
+        drop(span);
         match stored {
             Ok(()) => dispatcher.answer(ended, verdict),
             Err(unstored) => dispatcher.refuse_commit(&ended.call, &unstored.to_string()),
@@ -102,6 +107,7 @@ impl Dispatcher {
         let store = transaction.store().clone();
         let (performing, performed) = performed::pending();
         let concluding = Box::new(Concluding {
+            span: ended.call.answer.span.commits(),
             dispatcher: self.clone(),
             ended,
             verdict,
@@ -133,6 +139,9 @@ impl Dispatcher {
                 Progress::until(performed)
             }
             Err((error, concluding)) => {
+                let span = concluding.span;
+                span.is_refused(error.word());
+                drop(span);
                 let mut ended = concluding.ended;
                 if let Some(turn) = turn {
                     ended.call.give_turn(turn);
@@ -217,6 +226,8 @@ struct Following<P> {
     plugin: Arc<Plugin>,
     completed: Completed,
     perform: P,
+    /// What traces the commit.
+    span: Span,
     /// Whoever waits for it; none if that was told that it takes too long.
     done: Option<oneshot::Sender<Result<Completed, Unstored>>>,
 }
@@ -226,9 +237,11 @@ impl<P: FnOnce(&mut Completed, bool) + Send + 'static> Follow for Following<P> {
         let Self {
             mut completed,
             perform,
+            span,
             done,
             ..
         } = *self;
+        drop(span);
         let stored = stored.map(|()| {
             perform(&mut completed, done.is_some());
             completed
@@ -265,6 +278,7 @@ impl Dispatcher {
         about: Option<About>,
         amend: impl Fn(&mut Completed) -> Result<(), CallError>,
         perform: P,
+        span: &Span,
     ) -> Completed
     where
         P: FnOnce(&mut Completed, bool) + Send + 'static,
@@ -275,7 +289,7 @@ impl Dispatcher {
         let mut contended = None;
         let mut plugin = plugin;
         loop {
-            let mut completed = plugin.start(job(), spent).ended().await;
+            let mut completed = plugin.start(job(), spent, span).ended().await;
             if let (Err(CallError::Outdated), Some(successor)) =
                 (&completed.reply, plugin.successor().get())
             {
@@ -314,6 +328,7 @@ impl Dispatcher {
                 plugin: plugin.clone(),
                 completed,
                 perform,
+                span: span.commits(),
                 done: Some(done),
             });
             let error = match store.commit(*transaction, following).known().await {
@@ -322,6 +337,7 @@ impl Dispatcher {
                     return stored(is_done).await;
                 }
                 Err((error, following)) => {
+                    following.span.is_refused(error.word());
                     // Whoever comes before it may wait for its instance.
                     drop((lease, following.completed));
                     perform = following.perform;
@@ -386,6 +402,18 @@ impl From<CommitError> for CallError {
             CommitError::Conflict | CommitError::Outdated => Self::Conflict,
             CommitError::Unavailable(reason) => Self::Store(reason.to_string()),
             error => Self::Invalid(error.to_string()),
+        }
+    }
+}
+
+impl CommitError {
+    /// A fixed word for traces.
+    fn word(&self) -> &'static str {
+        match self {
+            Self::Conflict => "conflict",
+            Self::Outdated => "outdated",
+            Self::Unavailable(_) => "store",
+            _ => "invalid",
         }
     }
 }

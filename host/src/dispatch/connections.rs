@@ -15,6 +15,7 @@ use crate::{
     effect::{self, Effect},
     error::{ConnectError, WireError},
     plugin::{CallError, CallKind, Completed, Job, Lease, Plugin, Reply},
+    telemetry::Span,
     transport::EndReason,
 };
 
@@ -203,23 +204,29 @@ impl Dispatcher {
             connection: connection.clone(),
             reason: reason.into(),
         };
+        let span = Span::of_connection(self.broadcast.tracer(), connection, "disconnect");
         let perform = {
-            let (this, connection) = (self.clone(), connection.clone());
+            let broadcast = self.broadcast.within(&span).into_owned();
+            let connection = connection.clone();
             move |completed: &mut Completed, _: bool| {
                 let mut effects = mem::take(&mut completed.recorded.effects);
                 effects.retain(are_wanted);
                 if completed.reply.is_ok() {
-                    effect::commit(effects, Some(&connection), &this.broadcast, || {});
+                    effect::commit(effects, Some(&connection), &broadcast, || {});
                 }
                 completed.lease = None;
             }
         };
-        let completed = self.transact(plugin, job, None, |_| Ok(()), perform).await;
+        let completed = self
+            .transact(plugin, job, None, |_| Ok(()), perform, &span)
+            .await;
         match completed.reply {
             Ok(_) => plugin.succeeded(CallKind::Disconnect, Some(connection.address)),
             Err(error) => {
+                span.has_failed(error.reason());
                 let written = completed.written.as_deref();
                 let during = During::of(CallKind::Disconnect, ON_DISCONNECT, connection);
+                let during = during.within(&span);
                 failure::report(plugin, &during, &error, written);
             }
         }
@@ -247,6 +254,8 @@ impl Consents {
 
     async fn ask_one(&self, plugin: Arc<Plugin>, auth: String) -> Result<Consent, ConnectError> {
         let connection = &self.connection;
+        let tracer = self.dispatcher.broadcast.tracer();
+        let span = Span::of_connection(tracer, connection, "connect");
         let job = || Job::Connect {
             connection: connection.clone(),
             auth: auth.clone(),
@@ -271,10 +280,11 @@ impl Consents {
             ..
         } = self
             .dispatcher
-            .transact(&plugin, job, None, |_| Ok(()), perform)
+            .transact(&plugin, job, None, |_| Ok(()), perform, &span)
             .await;
         let failed = |error: &CallError| {
-            let during = During::of(CallKind::Connect, ON_CONNECT, connection);
+            span.has_failed(error.reason());
+            let during = During::of(CallKind::Connect, ON_CONNECT, connection).within(&span);
             failure::report(&plugin, &during, error, written.as_deref())
         };
         match reply {

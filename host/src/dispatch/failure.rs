@@ -7,6 +7,7 @@ use crate::{
     error::{TraceId, WireError},
     plugin::{CallError, CallKind, Paused, Plugin},
     shorten::shortened,
+    telemetry::Span,
 };
 
 /// How much of an event's name is logged. Where a plugin takes every event, clients choose it.
@@ -23,6 +24,8 @@ pub(super) struct During<'a> {
     name: &'a str,
     client: Option<ClientAddress>,
     socket: Option<&'a str>,
+    /// The trace that it is of, if it is traced.
+    trace: Option<TraceId>,
 }
 
 impl<'a> During<'a> {
@@ -33,6 +36,7 @@ impl<'a> During<'a> {
             name,
             client: Some(connection.address),
             socket: Some(&connection.id),
+            trace: None,
         }
     }
 
@@ -47,6 +51,15 @@ impl<'a> During<'a> {
             name,
             client,
             socket: None,
+            trace: None,
+        }
+    }
+
+    /// The same, as a part of this span.
+    pub(super) fn within(self, span: &Span) -> Self {
+        Self {
+            trace: span.trace_id(),
+            ..self
         }
     }
 }
@@ -63,6 +76,7 @@ pub(super) fn report(
         kind,
         client,
         socket,
+        trace,
         ..
     } = *during;
     let during = &*shortened(during.name, MAX_EVENT_CHARS);
@@ -85,7 +99,7 @@ pub(super) fn report(
             in_journal += &format!("\n{}", printed.trim_end());
         }
     }
-    let trace_id = TraceId::random();
+    let trace_id = trace.unwrap_or_else(TraceId::random);
     plugin.failed(kind, client, during, error, &reason, &trace_id);
     if let Some(recording) = written.and_then(Written::recording) {
         recording.failed(trace_id, &reason);

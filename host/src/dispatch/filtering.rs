@@ -279,7 +279,8 @@ impl Dispatcher {
     pub(super) fn filter(self: &Arc<Self>, mut call: Call, filter: Arc<Filter>) -> Progress {
         let job = call.filter_job();
         let spent = call.chain.as_ref().map(|chain| chain.spent());
-        match filter.plugin.start(job, spent.unwrap_or_default()) {
+        let spent = spent.unwrap_or_default();
+        match filter.plugin.start(job, spent, &call.answer.span) {
             Started::Done(completed) => self.filtered(call, filter, completed),
             Started::Later(completed) => {
                 let this = self.clone();
@@ -411,7 +412,7 @@ impl Call {
         written: Option<&Written>,
     ) {
         let (connection, event) = (&self.answer.connection, &self.answer.event);
-        let during = During::of(CallKind::Filter, event, connection);
+        let during = During::of(CallKind::Filter, event, connection).within(&self.answer.span);
         failure::report(&filter.plugin, &during, error, written);
     }
 

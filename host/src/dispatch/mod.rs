@@ -19,6 +19,7 @@ mod serial;
 mod timers;
 mod webhooks;
 
+pub(crate) use answer::blames_plugin;
 pub(crate) use connections::{Welcome, unguarded};
 pub(crate) use timers::Timers;
 
@@ -52,7 +53,6 @@ use crate::{
     broadcast::Broadcast,
     capability::{self, Recorded},
     clock,
-    cluster::Cluster,
     config::OnExcess,
     connection::{
         Connection, Connections, Identity,
@@ -61,7 +61,6 @@ use crate::{
     deadlines::TokenDeadlines,
     effect,
     error::WireError,
-    history::History,
     message::Message,
     metrics::{self, Metrics},
     panics::caught,
@@ -70,7 +69,7 @@ use crate::{
     settings::{self, Settings},
     shorten::shortened,
     store::{Store, Transaction},
-    transport::Namespaces,
+    telemetry::Span,
 };
 
 /// How many waiting arrivals of one connection are handled before others get their turn.
@@ -152,20 +151,17 @@ impl Dispatcher {
     /// A dispatcher without plugins and connections.
     pub(crate) fn new(
         settings: Settings,
-        namespaces: Arc<Namespaces>,
-        history: Arc<History>,
+        broadcast: Broadcast,
         metrics: Arc<Metrics>,
         audit: Audit,
         store: Arc<Store>,
-        cluster: Option<Arc<Cluster>>,
     ) -> Arc<Self> {
-        let connections: Arc<Connections> = Arc::default();
         Arc::new(Self {
             registry: Arc::default(),
             settings: Arc::new(ArcSwap::from_pointee(settings)),
-            serial: Arc::new(Serial::new(cluster.clone())),
-            broadcast: Broadcast::new(namespaces, connections.clone(), history, cluster),
-            connections,
+            serial: Arc::new(Serial::new(broadcast.others().cloned())),
+            connections: broadcast.connections().clone(),
+            broadcast,
             deadlines: Arc::default(),
             metrics,
             audit,
@@ -200,7 +196,7 @@ impl Dispatcher {
         ack: Option<i64>,
         error: WireError,
     ) {
-        Answer::new(connection.clone(), "".into(), ack).refuse(error);
+        Answer::new(connection.clone(), "".into(), ack, Span::NONE).refuse(error);
     }
 
     /// Handles an arrival and those that waited behind it.
@@ -275,12 +271,14 @@ impl Dispatcher {
                 event,
                 message,
                 ack,
-            } => self.event(Answer::new(connection.clone(), event, ack), message),
+                span,
+            } => self.event(Answer::new(connection.clone(), event, ack, span), message),
             Arrival::Disconnect { reason } => self.disconnected(connection, reason),
         }
     }
 
     fn event(self: &Arc<Self>, answer: Answer, message: Message) -> Progress {
+        answer.span.enter("admission");
         let identity = answer.connection.identity();
         let now: Now = LazyCell::new(clock::instant);
         let settings = self.settings.load();
@@ -438,6 +436,8 @@ impl Dispatcher {
 
     /// Calls the plugin, and performs what it wants.
     fn call(self: &Arc<Self>, answer: Answer, route: &Arc<Route>, admitted: Admitted) -> Progress {
+        answer.span.leave();
+        answer.span.is_for(route);
         let (message, identity) = admitted.into_parts();
         self.run_in_turn(Call::new(answer, route.clone(), identity, message))
     }
@@ -492,7 +492,8 @@ impl Dispatcher {
             return self.filter(call, filter);
         }
         let (job, spent) = (call.job(), call.spent());
-        match call.route.plugin.start(job, spent) {
+        let started = call.route.plugin.start(job, spent, &call.answer.span);
+        match started {
             Started::Done(completed) => self.settle(call, completed),
             Started::Later(completed) => {
                 let this = self.clone();
@@ -523,14 +524,18 @@ impl Dispatcher {
     /// Refuses an event because too many of its connection wait already.
     fn refuse_for_queue(&self, connection: &Arc<Connection>, arrival: Arrival) {
         // The end of a connection is never refused.
-        let Arrival::Event { event, ack, .. } = arrival else {
+        let Arrival::Event {
+            event, ack, span, ..
+        } = arrival
+        else {
             return;
         };
         let registry = self.registry.load();
         let route = registry.route(connection.namespace(), &event);
         let error = WireError::temporary(RATE_LIMITED, "too many events wait for their turn")
             .with_retry_after(FULL_QUEUE_RETRY);
-        self.refuse(Answer::new(connection.clone(), event, ack), route, error);
+        let answer = Answer::new(connection.clone(), event, ack, span);
+        self.refuse(answer, route, error);
     }
 
     /// Counts an event that was not answered as hoped.
@@ -649,7 +654,8 @@ impl Dispatcher {
             Verdict::Done(reply, effects) => {
                 plugin.succeeded(kind, address);
                 route.answered.inc();
-                effect::commit(effects, Some(&answer.connection), &self.broadcast, || {
+                let broadcast = self.broadcast.within(&answer.span);
+                effect::commit(effects, Some(&answer.connection), &broadcast, || {
                     if let Some(message) = reply {
                         answer.ack(message);
                     }

@@ -23,6 +23,7 @@ use crate::{
     shorten::shortened,
     store::{CommitError, Key, Most, Open, ScanError, Transaction},
     tasks::Task,
+    telemetry::Span,
     timers::{Clock, DueTimer, Kind, Schedule, Timer, bucket, owner},
 };
 
@@ -321,12 +322,14 @@ impl Due {
             }
             Ok(())
         };
+        let tracer = self.dispatcher.broadcast.tracer();
+        let span = Span::of_timer(tracer, plugin.name(), &firing);
         let perform = {
-            let dispatcher = self.dispatcher.clone();
+            let broadcast = self.dispatcher.broadcast.within(&span).into_owned();
             move |completed: &mut Completed, _: bool| {
                 let effects = std::mem::take(&mut completed.recorded.effects);
                 if completed.reply.as_ref().is_ok_and(Reply::is_yes) {
-                    effect::commit(effects, None, &dispatcher.broadcast, || {});
+                    effect::commit(effects, None, &broadcast, || {});
                 }
                 completed.lease = None;
             }
@@ -336,7 +339,7 @@ impl Due {
         let about = Some(About::new(store, key.clone()));
         let completed = self
             .dispatcher
-            .transact(plugin, job, about, amend, perform)
+            .transact(plugin, job, about, amend, perform, &span)
             .await;
         let name = &*firing.name;
         let (attempt, is_last) = (firing.attempt, timer.failed().given_up);
@@ -347,6 +350,7 @@ impl Due {
                     &rejection.code,
                     shortened(&rejection.message, MAX_WORDS_CHARS),
                 );
+                span.is_refused(code);
                 tracing::warn!(plugin = &**plugin.name(), timer = name, attempt, %code, "a timer was not handled: {words}");
             }
             Ok(_) => unreachable!("a timer's call ends with a timer's reply"),
@@ -366,7 +370,9 @@ impl Due {
                 return Err(UNSTORED);
             }
             Err(error) => {
+                span.has_failed(error.reason());
                 let during = During::without_connection(CallKind::Timer, name, None);
+                let during = during.within(&span);
                 failure::report(plugin, &during, &error, completed.written.as_deref());
                 self.write_down(key, &timer, timer.failed_before(next))
                     .await?;

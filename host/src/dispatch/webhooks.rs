@@ -17,7 +17,8 @@ use crate::{
     plugin::{CallError, CallKind, Completed, Job, Reply},
     registry::Hooked,
     store::{Bucket, CommitError, Key, Transaction, Value},
-    webhooks::{Answer, Delivery},
+    telemetry::Span,
+    webhooks::{self, Answer, Delivery},
 };
 
 /// What a failed call is said to have been for.
@@ -87,13 +88,32 @@ impl Dispatcher {
         hooked: &Hooked,
         delivery: Delivery,
     ) -> Result<Answer, WireError> {
+        let (tracer, is_known) = (self.broadcast.tracer(), delivery.known.is_some());
+        let name = hooked.plugin.name();
+        let span = Span::of_webhook(tracer, name, delivery.span, is_known);
+        let answered = self.deliver_within(hooked, delivery, &span).await;
+        span.answers(match &answered {
+            Ok(answer) => answer.status(),
+            Err(error) => webhooks::status(error).as_u16(),
+        });
+        answered
+    }
+
+    async fn deliver_within(
+        self: &Arc<Self>,
+        hooked: &Hooked,
+        delivery: Delivery,
+        span: &Span,
+    ) -> Result<Answer, WireError> {
         let Delivery {
             request,
             client,
             known,
+            span: _,
         } = delivery;
         let failed = |error: &CallError, completed: Option<&Completed>| {
             let during = During::without_connection(CallKind::Webhook, WEBHOOK, Some(client));
+            let during = during.within(span);
             let written = completed.and_then(|completed| completed.written.as_deref());
             failure::report(&hooked.plugin, &during, error, written)
         };
@@ -134,7 +154,7 @@ impl Dispatcher {
                 _ => Ok(()),
             }
         };
-        let broadcast = self.broadcast.clone();
+        let broadcast = self.broadcast.within(span).into_owned();
         let perform = move |completed: &mut Completed, _: bool| {
             if completed.reply.as_ref().is_ok_and(Reply::is_yes) {
                 let effects = std::mem::take(&mut completed.recorded.effects);
@@ -143,7 +163,7 @@ impl Dispatcher {
         };
         let about = memory.as_ref().map(Memory::about);
         let mut completed = self
-            .transact(&hooked.plugin, job, about, amend, perform)
+            .transact(&hooked.plugin, job, about, amend, perform, span)
             .await;
         let reply = std::mem::replace(&mut completed.reply, Err(CallError::Busy));
         let response = match reply {

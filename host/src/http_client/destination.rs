@@ -107,6 +107,21 @@ impl Destination {
         &self.host
     }
 
+    /// Whether it asks for something, behind its path.
+    pub(crate) fn has_query(&self) -> bool {
+        self.query.is_some()
+    }
+
+    /// A path below it, which begins with a slash.
+    pub(crate) fn below(&self, path: &str) -> Uri {
+        let base = self.path.trim_end_matches('/');
+        let below = Self {
+            path: format!("{base}{path}"),
+            ..self.clone()
+        };
+        below.uri()
+    }
+
     /// Whether nobody between here and there can read or change what is sent: it goes over TLS, or never
     /// leaves this machine.
     pub(crate) fn is_safe_from_others(&self) -> bool {

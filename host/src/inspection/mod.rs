@@ -151,7 +151,6 @@ pub async fn inspect(path: &Path, settings: &Settings) -> Result<Inspection, Str
             &config::Socket::default(),
             None,
         )),
-        Arc::default(),
         Arc::new(History::new(config::History::default())),
         None,
     );

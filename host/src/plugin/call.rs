@@ -30,18 +30,32 @@ use super::{
     pool::{Ended, Lease},
     recorded::{failed, said},
 };
-use crate::{address::ClientAddress, capability::Output, error::TraceId};
+use crate::{
+    address::ClientAddress,
+    capability::Output,
+    error::TraceId,
+    telemetry::{Span, Traced},
+};
 
 /// CPU time on the plugin runtime, or time until a trap, that makes a call slow, and its plugin one
 /// that is not started inline for a while.
 const SLOW: Duration = Duration::from_micros(500);
 
 impl Plugin {
-    /// Starts a call on the current task, of which this has been `spent` by former runs.
+    /// Starts a call on the current task, as a part of the `parent`, of which this has been `spent` by former runs.
     /// Whoever started it says how it ended, by [`Plugin::succeeded`] or [`Plugin::failed`].
-    pub fn start(self: &Arc<Self>, job: Job, spent: Spent) -> Started {
-        let admitted = match job.client() {
-            Some(client) => self.breaker().admit(job.kind(), client),
+    pub fn start(self: &Arc<Self>, job: Job, spent: Spent, parent: &Span) -> Started {
+        let span = parent.calls(self, job.kind());
+        let job = Traced {
+            it: job,
+            context: span.context(),
+        };
+        span.until_completed(self.start_within(job, spent), spent.cpu)
+    }
+
+    fn start_within(self: &Arc<Self>, job: Traced<Job>, spent: Spent) -> Started {
+        let admitted = match job.it.client() {
+            Some(client) => self.breaker().admit(job.it.kind(), client),
             None => self.breaker().admit_for_nobody(),
         };
         if let Err(paused) = admitted {
@@ -64,7 +78,7 @@ impl Plugin {
     }
 
     /// Runs a call where it is, as long as it is fast.
-    fn run_at_once(self: &Arc<Self>, mut lease: Lease, job: Job, spent: Spent) -> Started {
+    fn run_at_once(self: &Arc<Self>, mut lease: Lease, job: Traced<Job>, spent: Spent) -> Started {
         let now = Instant::now();
         let deadline = spent.since.unwrap_or(now) + self.budget().wall;
         let call = lease.begin(|instance| instance.run(job, deadline));
@@ -89,7 +103,7 @@ impl Plugin {
 
     /// Waits for an instance where it is, and not among the slow: a call that is fast is to be as fast
     /// when it had to wait.
-    async fn run_when_free(self: Arc<Self>, job: Job, spent: Spent) -> Completed {
+    async fn run_when_free(self: Arc<Self>, job: Traced<Job>, spent: Spent) -> Completed {
         let deadline = spent.since.unwrap_or_else(Instant::now) + self.budget().wall;
         let mut lease = tokio::select! {
             lease = timeout_at(deadline.into(), self.pool().take()) => match lease {
@@ -169,7 +183,7 @@ impl Plugin {
     fn move_away(
         self: &Arc<Self>,
         lease: Option<Lease>,
-        job: Option<Job>,
+        job: Option<Traced<Job>>,
         spent: Spent,
         penalty: bool,
     ) -> Started {
@@ -190,7 +204,12 @@ impl Plugin {
     }
 
     /// Runs the rest of a call that has begun, or the whole of one that has not.
-    async fn go_on(&self, lease: Option<Lease>, job: Option<Job>, spent: Spent) -> Completed {
+    async fn go_on(
+        &self,
+        lease: Option<Lease>,
+        job: Option<Traced<Job>>,
+        spent: Spent,
+    ) -> Completed {
         let _ticking = self.engine().ticker().hold();
         let budget = self.budget();
         let began = spent.since.unwrap_or_else(Instant::now);

@@ -21,6 +21,9 @@ const ENGINE_STACK: &str = "RangeError: the stack is used up within a function o
 const NO_ROOM: &str =
     "out of memory: its files, or what it is sent, do not fit into the budget memory";
 
+/// The reason of one that says so itself.
+pub(crate) const GAVE_UP: &str = "gave_up";
+
 /// Why a plugin gave no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CallError {
@@ -93,7 +96,7 @@ impl CallError {
             Self::Misfit(_) => "types",
             Self::Trap(_) | Self::Script(_) => "trap",
             Self::Invalid(_) => "invalid",
-            Self::GaveUp(_) => "gave_up",
+            Self::GaveUp(_) => GAVE_UP,
             Self::Paused(_) => "paused",
             Self::Busy => "busy",
             Self::Exhausted(_) => "exhausted",

@@ -20,6 +20,7 @@ use crate::{
         FiltersIndices, LifecycleIndices, Message, Migrations, MigrationsIndices, Offered,
         OffersIndices, TimerHandler, TimerHandlerIndices, Verdict, Webhooks, WebhooksIndices,
     },
+    telemetry::Traced,
 };
 
 /// How many epoch ticks a call may take before it yields. One that merely straddles a tick is polled
@@ -268,9 +269,11 @@ impl Instance {
     /// so that the future owns all it needs and can move to another thread.
     pub async fn run(
         mut self: Box<Self>,
-        job: Job,
+        job: Traced<Job>,
         deadline: Instant,
     ) -> (Box<Self>, wasmtime::Result<Reply>) {
+        let Traced { it: job, context } = job;
+        self.state().trace(context);
         let reply = self.reply(job, deadline).await;
         (self, reply)
     }

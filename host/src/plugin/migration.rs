@@ -20,6 +20,7 @@ use crate::{
     capability::Hold,
     guest::Rejection,
     store::{Bucket, CommitError, Key, Open, Transaction, Value},
+    telemetry::Span,
     units::duration,
 };
 
@@ -249,7 +250,7 @@ impl Plugin {
                 cursor,
                 transaction,
             };
-            let completed = self.start(job, Spent::default()).ended().await;
+            let completed = self.start(job, Spent::default(), &Span::NONE).ended().await;
             batches += 1;
             (cursor, transaction) = batch(completed)?;
             let most = store.config().bucket_bytes;

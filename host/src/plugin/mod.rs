@@ -37,7 +37,7 @@ mod weight;
 mod witness;
 
 pub(crate) use breaker::{Paused, Pauses};
-pub(crate) use call_error::CallError;
+pub(crate) use call_error::{CallError, GAVE_UP};
 pub(crate) use code::{Code, Reading, too_large};
 pub(crate) use compiler::WAITS;
 pub(crate) use completed::{Completed, Spent, Started};

@@ -18,6 +18,7 @@ use crate::{
     guest::{Message, Outcome, Rejection, Verdict},
     record::{Bytes, Came, Client, Given, Sent, Taken, Tape, User, message},
     store::{Key, Transaction, Write},
+    telemetry::Traced,
 };
 
 /// What a job is for, and for which connection.
@@ -233,7 +234,9 @@ impl Plugin {
     /// Runs a call on an instance of its own, of which nothing happens.
     pub(crate) async fn rerun(&self, instance: Box<Instance>, job: Job) -> Rerun {
         let deadline = Instant::now() + self.budget().wall;
-        let ended = self.within_budget(instance.run(job, deadline)).await;
+        let ended = self
+            .within_budget(instance.run(Traced::not(job), deadline))
+            .await;
         let none = |error: CallError| Rerun {
             instance: None,
             came: Came::new(failure(&error), &[], &Default::default()),

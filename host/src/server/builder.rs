@@ -32,6 +32,7 @@ use crate::{
     reload::ConfigSource,
     socket::Sockets,
     tasks::Tasks,
+    telemetry::Families,
     tls,
     transport::{self, Bounds, Door, Handshakes, Listener, Relay, Sessions},
     web::{self, Playground},
@@ -157,6 +158,7 @@ impl Builder {
             providers,
             revocations,
             admin,
+            exporter,
         } = Core::new(
             &config,
             source,
@@ -166,6 +168,7 @@ impl Builder {
                 cluster: Cluster::new(&config.cluster, &config.recovery),
                 tls: tls.clone(),
                 recorder,
+                telemetry: config.telemetry.clone(),
                 ..Around::alone(&config)?
             },
         );
@@ -219,6 +222,10 @@ impl Builder {
             providers: providers.clone(),
             started: api::Started::now(),
         };
+        let exporter = exporter.map(|exporter| {
+            let api = api.clone();
+            (exporter, Box::new(move || api.gather_metrics()) as Families)
+        });
         let settings = dispatcher.settings.clone();
         let check_origins = middleware::from_fn_with_state(settings.clone(), origins::check);
         let socket_path = config.socket.path.trim_end_matches('/');
@@ -311,6 +318,7 @@ impl Builder {
             providers,
             revocations,
             pages,
+            exporter,
             secret,
             local_key,
             drain,

@@ -91,6 +91,7 @@ impl Headless {
             http: HttpClient::canned(http),
             witness: Some(witness),
             recorder: None,
+            telemetry: config::Telemetry::default(),
         };
         let Core {
             namespaces,
@@ -101,6 +102,7 @@ impl Headless {
             providers: _,
             revocations: _,
             admin: _,
+            exporter: _,
         } = Core::new(config, None, secret(config), around);
         let max_namespaces = config.socket.max_namespaces;
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);

@@ -9,6 +9,7 @@ use crate::{
     dispatch::Dispatcher,
     error::WireError,
     message::{Arguments, InvalidArguments, InvalidMessage, Message, split_event},
+    telemetry::Span,
     transport::{EndReason, Malformed, Receiver},
 };
 
@@ -46,7 +47,9 @@ impl Receiver for Events {
         };
         let watch = &self.dispatcher.watch;
         watch.received(&self.connection, &event, &message);
+        let tracer = self.dispatcher.broadcast.tracer();
         let arrival = Arrival::Event {
+            span: Span::of_event(tracer, &self.connection, &event),
             event: event.into(),
             message,
             ack,

@@ -25,6 +25,7 @@ use crate::{
     error::{ConnectError, WireError},
     recovery::Replay,
     settings::Settings,
+    telemetry::SpanContext,
     transport::{
         Adapter, Door, EndReason, Malformed, Part, Receiver, Session, SessionKey, SocketKey, Task,
     },
@@ -63,6 +64,11 @@ impl Door for Sockets {
     fn token(&self, headers: &HeaderMap) -> Option<RequestToken> {
         let settings = self.dispatcher.settings.load();
         settings.request_tokens.as_ref()?.of(headers)
+    }
+
+    fn span(&self, headers: &HeaderMap) -> Option<SpanContext> {
+        self.dispatcher.broadcast.tracer()?;
+        SpanContext::of_headers(headers)
     }
 
     fn admit(&self, peer: IpAddr, headers: &HeaderMap) -> Result<ClientAddress, Duration> {
@@ -284,6 +290,7 @@ mod tests {
     use crate::{
         admission::RateLimits,
         auth::Providers,
+        broadcast::Broadcast,
         config::{self, Config},
         history::History,
         metrics::Metrics,
@@ -314,12 +321,14 @@ mod tests {
         );
         let dispatcher = Dispatcher::new(
             settings,
-            namespaces.clone(),
-            Arc::new(History::new(config::History::default())),
+            Broadcast::new(
+                namespaces.clone(),
+                Arc::new(History::new(config::History::default())),
+                None,
+            ),
             metrics,
             Audit::default(),
             crate::store::Store::new(config::Store::in_memory()),
-            None,
         );
         let directory = Directory::new(dispatcher.clone(), namespaces.clone(), 1);
         let sockets = Arc::new(Sockets {

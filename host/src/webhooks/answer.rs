@@ -110,10 +110,22 @@ impl IntoResponse for Answer {
 
 /// The answer of a request that has had no effect. Senders try again what is temporary.
 pub(super) fn refusal(error: WireError) -> Response {
-    let is_plugins_own = error.trace_id.is_none();
     let wait = error.retry_after_ms.map(|wait| wait.div_ceil(1000));
     let wait = wait.or(error.temporary.then_some(RETRY_AFTER));
-    let status = match &*error.code {
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    let mut response = (status(&error), json, error.to_json()).into_response();
+    if let Some(wait) = wait {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, wait.into());
+    }
+    tame(response)
+}
+
+/// The status of such an answer.
+pub(crate) fn status(error: &WireError) -> StatusCode {
+    let is_plugins_own = error.trace_id.is_none();
+    match &*error.code {
         "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
         _ if error.temporary => StatusCode::SERVICE_UNAVAILABLE,
         "invalid_signature" => StatusCode::UNAUTHORIZED,
@@ -122,15 +134,7 @@ pub(super) fn refusal(error: WireError) -> Response {
         "plugin_error" | "plugin_unavailable" | "internal" => StatusCode::INTERNAL_SERVER_ERROR,
         _ if is_plugins_own => StatusCode::BAD_REQUEST,
         _ => StatusCode::INTERNAL_SERVER_ERROR,
-    };
-    let json = [(header::CONTENT_TYPE, "application/json")];
-    let mut response = (status, json, error.to_json()).into_response();
-    if let Some(wait) = wait {
-        response
-            .headers_mut()
-            .insert(header::RETRY_AFTER, wait.into());
     }
-    tame(response)
 }
 
 /// Whatever a plugin answers is no page of this server.

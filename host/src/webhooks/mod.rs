@@ -13,7 +13,7 @@ use axum::{
     routing::post,
 };
 
-pub(crate) use answer::Answer;
+pub(crate) use answer::{Answer, status};
 pub(crate) use verify::is_secret;
 
 use self::answer::refusal;
@@ -29,6 +29,7 @@ use crate::{
     guest::webhooks,
     plugin::Plugin,
     registry::Hooked,
+    telemetry::SpanContext,
     transport::net::Peer,
 };
 
@@ -41,6 +42,8 @@ pub(crate) struct Delivery {
     pub request: webhooks::Request,
     /// Who sent it.
     pub client: ClientAddress,
+    /// The sender's span, if it names one and requests are traced.
+    pub span: Option<SpanContext>,
     /// The delivery's id, and how long it is remembered; none if it is not known who sends.
     pub known: Option<(String, Duration)>,
 }
@@ -125,7 +128,9 @@ async fn admit(
         }
     };
     let scheme = config.verification.as_ref().map(|it| it.scheme);
+    let tracer = dispatcher.broadcast.tracer();
     Ok(Delivery {
+        span: tracer.and_then(|_| SpanContext::of_headers(&head.headers)),
         request: webhooks::Request {
             method: head.method.to_string(),
             path,

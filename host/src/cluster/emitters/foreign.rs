@@ -109,6 +109,7 @@ pub(crate) fn emitted(packed: &[u8]) -> Result<Option<Entry>, Unreadable> {
             event,
             message,
             volatile,
+            sender: None,
         },
     }))
 }
@@ -163,6 +164,7 @@ pub(crate) fn of_python(json: &[u8]) -> Result<Option<Entry>, Unreadable> {
                 event,
                 message,
                 volatile: false,
+                sender: None,
             };
             (namespace, to, change)
         }

@@ -19,6 +19,7 @@ use crate::{
     message::{Message, push_event, split_event},
     msgpack::{self, Unpacked},
     presence::{self, News},
+    telemetry::SpanContext,
     transport::Selection,
 };
 
@@ -68,6 +69,8 @@ pub(crate) enum Change {
         message: Message,
         /// It may be dropped for clients that are not ready.
         volatile: bool,
+        /// The span that sent it, if that is traced.
+        sender: Option<SpanContext>,
     },
     /// They are sent what has changed about who is present in their room.
     Tell(Message),
@@ -159,6 +162,9 @@ struct Data<'a> {
     keep: Option<Keep>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     presence: Option<News>,
+    /// The span that sent the packet, as the value of a header `traceparent`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    traceparent: Option<String>,
     /// The packet tells of who is present.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     tells: bool,
@@ -248,6 +254,7 @@ impl Change {
             close: None,
             keep: None,
             presence: None,
+            traceparent: None,
             tells: false,
             request_id: None,
         };
@@ -258,8 +265,10 @@ impl Change {
                 event,
                 message,
                 volatile,
+                sender,
             } => {
                 data.opts.flags.volatile = *volatile;
+                data.traceparent = sender.map(|sender| sender.to_string());
                 let array = event_array(event, message);
                 data.packet = Some(Packet::of(&array));
                 (kind::BROADCAST, encode(json(&data), &message.attachments))
@@ -321,6 +330,7 @@ impl Entry {
             close,
             keep,
             presence,
+            traceparent,
             tells,
             request_id,
         } = serde_json::from_str(&data.json).map_err(not_understood)?;
@@ -336,6 +346,7 @@ impl Entry {
                         event,
                         message,
                         volatile: opts.flags.volatile,
+                        sender: traceparent.as_deref().and_then(SpanContext::parse),
                     },
                 }
             }
@@ -496,6 +507,7 @@ mod tests {
             event: "ev".to_owned(),
             message,
             volatile,
+            sender: None,
         };
         let entry = |to, change| Entry {
             namespace: "/".to_owned(),

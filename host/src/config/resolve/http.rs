@@ -1,4 +1,4 @@
-//! What is said of the requests of a plugin: the headers that the host puts in, with their secrets.
+//! What is said of the requests of a plugin, and the headers that the host puts into requests, with their secrets.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ impl Resolver<'_> {
         for (urls, Table(written)) in files {
             // A URL has dots, which no other key has.
             let at = [key(at), vec![urls.clone()]].concat();
-            let header = self.headers(&at, written.header);
+            let header = self.headers(&at, "header", written.header);
             match urls.parse() {
                 Ok(urls) => rules.push(HttpRule {
                     urls,
@@ -37,14 +37,15 @@ impl Resolver<'_> {
         rules
     }
 
-    fn headers(
+    pub(super) fn headers(
         &mut self,
         at: &KeyPath,
+        table: &str,
         written: BTreeMap<String, Secret>,
     ) -> Vec<(HeaderName, HeaderValue)> {
         let mut headers = Vec::new();
         for (name, value) in written {
-            let at = [at.clone(), vec!["header".to_owned(), name.clone()]].concat();
+            let at = [at.clone(), vec![table.to_owned(), name.clone()]].concat();
             match self.header(&name, &value) {
                 Ok(header) => headers.push(header),
                 Err(reason) => self.problems.invalid(at, reason),

@@ -5,6 +5,7 @@ mod api;
 mod auth;
 mod http;
 mod plugin;
+mod telemetry;
 mod tls;
 
 use std::ops::RangeInclusive;
@@ -69,6 +70,7 @@ pub(super) fn resolve(
         store: resolver.store(file.store.0, &file.cluster.0),
         cluster: resolver.cluster(file.cluster.0),
         shutdown: file.shutdown.0,
+        telemetry: resolver.telemetry(file.telemetry.0),
         reload: file.reload.0,
     }
 }

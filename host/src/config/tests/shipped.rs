@@ -12,6 +12,7 @@ use super::super::budget::BudgetFile;
 use super::super::file::{ApiFile, CertificateFile, ConfigFile, KeyFile, PluginFile, TlsFile};
 use super::super::locate::Document;
 use super::super::problem::key;
+use super::super::telemetry::TelemetryFile;
 use super::super::*;
 use super::load;
 
@@ -68,6 +69,7 @@ fn every_key_is_in_the_shipped_file() {
         ("store.", keys_of::<Store>()),
         ("cluster.", keys_of::<Cluster>()),
         ("shutdown.", keys_of::<Shutdown>()),
+        ("telemetry.", keys_of::<TelemetryFile>()),
         ("reload.", keys_of::<Reload>()),
         ("plugins.0.", keys_of::<PluginFile>()),
     ];
@@ -128,7 +130,11 @@ fn commented_out_keys_are_the_defaults() {
     let text = switched_on().replace("check_origins = false", "check_origins = true");
     let mut config = load(
         &text,
-        &[("BILLING_KEY", "k"), ("WEBHOOK_SECRET", "whsec_AAAA")],
+        &[
+            ("BILLING_KEY", "k"),
+            ("WEBHOOK_SECRET", "whsec_AAAA"),
+            ("COLLECTOR_TOKEN", "t"),
+        ],
         None,
     )
     .unwrap();
@@ -160,6 +166,9 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.web.client.take().is_some());
     let admin = config.admin.take().unwrap();
     assert!(admin.readonly && admin.namespace == "/admin" && admin.mode == AdminMode::default());
+    assert!(config.telemetry.endpoint.take().is_some());
+    assert_eq!(std::mem::take(&mut config.telemetry.headers).len(), 1);
+    assert_eq!(std::mem::take(&mut config.telemetry.resource).len(), 1);
     let tls = config.tls.take().unwrap();
     assert_eq!(tls.certificates.len(), 2);
     assert_eq!(tls.min_version, TlsVersion::default());

@@ -87,6 +87,7 @@ impl Handlers {
 
 fn event(number: usize) -> Arrival {
     Arrival::Event {
+        span: crate::telemetry::Span::NONE,
         event: number.to_string().into(),
         message: Message::none(),
         ack: None,

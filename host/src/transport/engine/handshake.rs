@@ -3,7 +3,7 @@
 use axum::{extract::Request, http::HeaderName};
 
 use super::{refusal::Refusal, sessions::Sessions};
-use crate::auth::RequestToken;
+use crate::{auth::RequestToken, telemetry::SpanContext};
 
 /// Parameters of the protocol, which mean nothing to others.
 const PROTOCOL: [&str; 5] = ["EIO", "transport", "sid", "t", "b64"];
@@ -21,6 +21,8 @@ pub struct Handshake {
     /// The token, if one is looked for. It is kept as long as its client may ask for more namespaces, and no plugin
     /// reads it here.
     pub(crate) token: Option<RequestToken>,
+    /// The span that the client was in, if events are traced.
+    pub(crate) span: Option<SpanContext>,
 }
 
 /// What may be kept of a client's handshake and of its token, or not.
@@ -39,7 +41,8 @@ impl Handshake {
     pub fn of(request: &Request, sessions: &Sessions) -> Result<Option<Box<Self>>, Refusal> {
         let token = sessions.token(request.headers());
         let is_read = sessions.keeps(Part::Query);
-        if !is_read && token.is_none() {
+        let span = sessions.span(request.headers());
+        if !is_read && token.is_none() && span.is_none() {
             return Ok(None);
         }
         let query = request.uri().query().filter(|_| is_read);
@@ -58,9 +61,10 @@ impl Handshake {
             query: query.collect(),
             headers: headers.collect(),
             token,
+            span,
         };
         match kept.size() {
-            0 if kept.token.is_none() => Ok(None),
+            0 if kept.token.is_none() && kept.span.is_none() => Ok(None),
             0..=MAX_SIZE => Ok(Some(Box::new(kept))),
             _ => Err(Refusal::HeadTooLarge),
         }

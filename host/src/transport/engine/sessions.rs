@@ -26,6 +26,7 @@ use crate::{
     auth::RequestToken,
     config, memory,
     shares::Shares,
+    telemetry::SpanContext,
     transport::key::SessionKey,
 };
 
@@ -111,6 +112,11 @@ pub trait Door: Send + Sync {
 
     /// The token in the head of a request that begins a session, where one is looked for.
     fn token(&self, headers: &HeaderMap) -> Option<RequestToken>;
+
+    /// The span that the head of such a request says it is in, if events are traced.
+    fn span(&self, _: &HeaderMap) -> Option<SpanContext> {
+        None
+    }
 
     /// The address of a client that begins a session, given that of its peer; or how long it has to
     /// wait, if it comes too often.
@@ -238,6 +244,12 @@ impl Sessions {
     pub(super) fn token(&self, headers: &HeaderMap) -> Option<RequestToken> {
         let door = self.door.get().and_then(Weak::upgrade)?;
         door.token(headers)
+    }
+
+    /// The span of a request that begins a session, if events are traced.
+    pub(super) fn span(&self, headers: &HeaderMap) -> Option<SpanContext> {
+        let door = self.door.get().and_then(Weak::upgrade)?;
+        door.span(headers)
     }
 
     /// The address of a client that wants to begin a session, if it may.

@@ -346,6 +346,7 @@ impl<'a> Running<'a> {
                 delivery: verification.map(|_| written.id.clone()),
             },
             client: IpAddr::from(Ipv4Addr::LOCALHOST).into(),
+            span: None,
             known: verification.map(|verified| (written.id.clone(), verified.remember)),
         };
         let answered = dispatcher.deliver(hooked, delivery).await;
