@@ -8,7 +8,7 @@ import { SpanKind } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { BasicTracerProvider, SimpleSpanProcessor } from '@opentelemetry/sdk-trace-base';
 import { ask, connect, nextEvent } from '../support/client.mjs';
-import { startCollector } from '../support/collector.mjs';
+import { startCollector, startRotel } from '../support/collector.mjs';
 import { startMember, startNodeMember } from '../support/cluster.mjs';
 import { notReady } from '../support/plugins.mjs';
 import { startRedis } from '../support/redis.mjs';
@@ -272,6 +272,30 @@ test('an event is one trace over two servers, and Node in between is not disturb
   const instances = new Set(delivered.map(({ resource }) => resource['service.instance.id']));
   assert.equal(instances.size, 2);
   assert.ok(instances.has(root.resource['service.instance.id']));
+});
+
+test('a collector of others understands an event over two servers, and the metrics', async (t) => {
+  const [redis, rotel] = await Promise.all([startRedis(t), startRotel(t)]);
+  const config = `${section(rotel).replace('metrics = false', 'interval = "1s"')}[cluster]\n`;
+  const servers = await Promise.all([1, 2].map(() => startMember(t, redis, { config, plugins: [traced()] })));
+  for (const server of servers) await until(async () => (await notReady(server)).length === 0);
+  const [one, other] = await Promise.all(servers.map((server) => connect(t, server)));
+  assert.equal(await ask(one, 'hello', 'Ada'), 'Hello');
+  await nextEvent(other, 'heard');
+  assert.equal(await ask(one, 'count'), 1);
+  const named = (name, parent, count = 1) =>
+    until(() => {
+      const found = rotel.spans().filter((span) => span.name === name && (parent?.spanId ?? '') === span.parentSpanId);
+      return found.length === count && found;
+    }, { message: () => `${name} in ${rotel.printed()}` });
+  const [hello] = await named('process hello');
+  const [sent] = await named('send heard', hello);
+  const parts = [...(await named('admission', hello)), ...(await named('call traced', hello)), sent, ...(await named('deliver heard', sent, 2))];
+  assert.deepEqual(new Set(parts.map(({ traceId }) => traceId)), new Set([hello.traceId]));
+  assert.deepEqual([hello.kind, sent.kind], ['SPAN_KIND_CONSUMER', 'SPAN_KIND_PRODUCER']);
+  const [counted] = await named('process count');
+  await named('commit', counted);
+  await until(() => /mixlab_events_total/.test(rotel.printed()) && /mixlab_plugin_call_seconds/.test(rotel.printed()), { message: rotel.printed });
 });
 
 test('what waits is sent when the server ends, with the attributes and secret headers of mixlab.toml', async (t) => {

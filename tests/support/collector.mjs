@@ -1,5 +1,11 @@
-// A collector of OpenTelemetry: takes OTLP over HTTP and keeps what comes.
+// Collectors of OpenTelemetry: one that takes OTLP over HTTP and keeps what comes, and Rotel, which is one of others.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { PYTHON } from './python.mjs';
+import { freePort } from './tcp.mjs';
 import { until } from './wait.mjs';
 
 /** An attribute's value. */
@@ -73,4 +79,37 @@ export async function startCollector(t, { answer = () => ({ status: 200, body: '
     return new Map(all.map((metric) => [metric.name, metric]));
   };
   return collector;
+}
+
+/** Rotel, which prints what it has understood: `spans()` has ids, names and parents, `metrics()` names. */
+export async function startRotel(t) {
+  const where = spawnSync(PYTHON, ['-c', 'import os, rotel; print(os.path.dirname(rotel.__file__))'], { encoding: 'utf8' });
+  const folder = mkdtempSync(join(tmpdir(), 'mixlab-rotel-'));
+  const [http, grpc] = [await freePort(), await freePort()];
+  const child = spawn(join(where.stdout.trim(), 'rotel-agent'), [
+    'start', '--exporter', 'blackhole', '--debug-log', 'traces', '--debug-log', 'metrics', '--debug-log-verbosity', 'detailed',
+    '--otlp-http-endpoint', `127.0.0.1:${http}`, '--otlp-grpc-endpoint', `127.0.0.1:${grpc}`,
+    '--pid-file', join(folder, 'pid'), '--log-file', join(folder, 'log'),
+  ], { env: { NO_COLOR: '1' } });
+  t.after(() => {
+    child.kill('SIGKILL');
+    rmSync(folder, { recursive: true, force: true });
+  });
+  let printed = '';
+  for (const output of [child.stdout, child.stderr]) output.setEncoding('utf8').on('data', (text) => (printed += text));
+  const url = `http://127.0.0.1:${http}`;
+  await until(() => fetch(url).then(() => true, () => false), { message: () => `Rotel answers:\n${printed}` });
+  const field = (block, name) => block.match(new RegExp(`^ +${name} *: (.*)$`, 'm'))?.[1];
+  return {
+    url,
+    printed: () => printed,
+    spans: () =>
+      printed.split(/^Span #\d+$/m).slice(1).map((block) => ({
+        traceId: field(block, 'Trace ID'),
+        parentSpanId: field(block, 'Parent ID'),
+        spanId: field(block, 'ID'),
+        name: field(block, 'Name'),
+        kind: field(block, 'Kind'),
+      })),
+  };
 }
