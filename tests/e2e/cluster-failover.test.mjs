@@ -20,6 +20,7 @@ const startTwo = (t, redis, options) => Promise.all([1, 2].map(() => startMember
 
 /** All that servers do over Redis: broadcasts, the store, what they ask each other, clients that come back. */
 async function works(t, [one, other]) {
+  for (const server of [one, other]) await until(async () => (await notReady(server)).length === 0);
   const sockets = [await join(t, one), await join(t, other)];
   const numbers = send(await connect(t, one));
   await numbers.more(20);
