@@ -17,7 +17,7 @@ const WINDOW_BITS: &str = "15";
 pub(super) fn deflate(headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
     for offered in headers.get_all(header::SEC_WEBSOCKET_EXTENSIONS) {
         let offered = offered.to_str().map_err(|_| Refusal::BadRequest)?;
-        // That elements are empty is no list here, as with `ws`, which Node's servers have.
+        // An element that is empty is refused, as by `ws`, which Node's servers are made with.
         let offers: Result<Vec<_>, _> = offered.split(',').map(Offer::parse).collect();
         let mut offers = offers?.into_iter();
         if let Some(answer) = offers.find_map(|offer| offer.accepted()) {
