@@ -1,6 +1,6 @@
 // Components from an OCI registry: by digest, within their bound, and with credentials that nobody sees.
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
@@ -34,7 +34,7 @@ test('what has no digest, or another one, is refused, and the file that was ther
     assert.match(stderr, said);
     assert.equal(code, expected, stderr);
     assert.equal(readFileSync(join(home.folder, 'echo.wasm'), 'utf8'), 'former');
-    assert.ok(!existsSync(join(home.folder, 'echo.wasm.part')));
+    assert.deepEqual(readdirSync(home.folder).filter((name) => name.endsWith('.part')), []);
   };
   await assertRefused(`oci://${registry.address}/echo:latest`, /may be another content tomorrow/, 2);
   await assertRefused(`oci://${registry.address}/echo@sha256:${'0'.repeat(64)}`, /answered with 404/);
@@ -51,6 +51,17 @@ test('what has no digest, or another one, is refused, and the file that was ther
   const { code, stderr } = await pull(reference);
   assert.equal(code, 0, stderr);
   assert.equal(digestOf(readFileSync(join(home.folder, 'echo.wasm'))), layers[0].digest);
+});
+
+test('what somebody has put in the way is neither followed nor overwritten, and nothing half is left', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const home = makeFolder(t, { files: { victim: 'dear' }, links: { 'echo.wasm.part': 'victim' } });
+  assert.equal((await home.mixlab('plugin', 'pull', reference, 'echo.wasm')).code, 0);
+  assert.equal(readFileSync(join(home.folder, 'victim'), 'utf8'), 'dear');
+  mkdirSync(join(home.folder, 'folder.wasm'));
+  assert.equal((await home.mixlab('plugin', 'pull', reference, 'folder.wasm')).code, 1);
+  assert.deepEqual(readdirSync(home.folder).filter((name) => name.includes('folder.wasm')), ['folder.wasm']);
 });
 
 test('what is larger than a component may be is not fetched', async (t) => {
