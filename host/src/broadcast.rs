@@ -437,6 +437,26 @@ impl Broadcast {
         }
     }
 
+    /// Keeps an entry that is not passed on to those who are here, if there is something to keep.
+    fn keep_read(&self, id: EntryId, namespace: &str, to: Selection, change: Option<Change>) {
+        self.namespaces.recovery().has_read(id);
+        self.history.has_read(id);
+        let broadcasted = match change {
+            Some(Change::Keep(kept)) => return self.history.keep_entry(id, kept),
+            change => change.and_then(|change| broadcasted(id, to, change)),
+        };
+        let Some(broadcasted) = broadcasted else {
+            return;
+        };
+        let known = match self.namespaces.get(namespace) {
+            Some(adapter) => Some((adapter, broadcasted)),
+            None => self.namespaces.keep_unopened(namespace, broadcasted),
+        };
+        if let Some((adapter, it)) = known {
+            adapter.remember(it.id, it.to, &it.event, it.message);
+        }
+    }
+
     /// Others have taken this server for gone, and a connection of its for lost: its client connects anew.
     fn begin_anew(&self, lost: &Lost) {
         let Some(adapter) = self.namespaces.get(&lost.namespace) else {
@@ -547,36 +567,29 @@ impl Apply for Broadcast {
     }
 
     fn remember(&self, id: EntryId, entry: Entry) {
-        self.namespaces.recovery().has_read(id);
-        self.history.has_read(id);
-        if let Change::Keep(kept) = entry.change {
-            return self.history.keep_entry(id, kept);
-        }
-        let Some(broadcasted) = broadcasted(id, entry.to, entry.change) else {
-            return;
+        let change = match entry.change {
+            Change::Tell(message) => {
+                let new = self.presence().hear_told_before(&entry.namespace, &message);
+                new.map(Change::Tell)
+            }
+            change => Some(change),
         };
-        let namespace = &*entry.namespace;
-        let adapter = self.namespaces.get(namespace);
-        let known = match adapter {
-            Some(adapter) => Some((adapter, broadcasted)),
-            None => self.namespaces.keep_unopened(namespace, broadcasted),
-        };
-        if let Some((adapter, it)) = known {
-            adapter.remember(it.id, it.to, &it.event, it.message);
-        }
+        self.keep_read(id, &entry.namespace, entry.to, change);
     }
 
     fn is_in(&self, id: EntryId, entry: Entry) {
-        match &entry.change {
+        let change = match entry.change {
             Change::Presence(news) => {
-                self.presence().hear(news.clone());
+                self.presence().hear(news);
+                None
             }
             Change::Tell(message) => {
-                self.presence().hear_told(&entry.namespace, message);
+                let new = self.presence().hear_told(&entry.namespace, &message);
+                new.map(Change::Tell)
             }
-            _ => {}
-        }
-        self.remember(id, entry);
+            change => Some(change),
+        };
+        self.keep_read(id, &entry.namespace, entry.to, change);
     }
 
     fn apply(&self, id: EntryId, entry: Entry) {

@@ -196,6 +196,29 @@ test('who misses events while away gets them, once, also on a server that starte
   await known('r', { away: 1 }, [witness, away], [follower]);
 });
 
+test('what two servers tell at the same moment comes once, also from a server that has started since', async (t) => {
+  const redis = await startRedis(t);
+  const one = await start(t, redis);
+  const away = await user(t, one, 'away', moving);
+  const follower = follow(away, 'r');
+  await enter(away, 'r');
+  await until(() => follower.members.has('away'), { timeout: 20_000 });
+  away.io.reconnection(false);
+  const told = { room: 'r', joined: [{ id: 'away', connections: 1, data: null }], left: [], updated: [] };
+  const data = JSON.stringify({ packet: { type: 2, data: ['presence', told] }, opts: { rooms: ['r'] }, tells: true });
+  await redis.send('XADD', 'socket.io', '*', 'uid', 'another', 'nsp', '/', 'type', 3, 'data', data);
+  drop(away);
+  const late = await start(t, redis);
+  away.io.reconnection(true);
+  away.io.uri = late.url;
+  away.connect();
+  await until(() => away.connected);
+  const guest = await user(t, late, 'guest');
+  await enter(guest, 'r');
+  await until(() => follower.members.has('guest'), { timeout: 20_000 });
+  assert.deepEqual([away.recovered, follower.changes], [true, ['+away', '+guest']]);
+});
+
 test('those of a server that is killed leave when it is known to be gone and their grace is over, once', async (t) => {
   const redis = await startRedis(t);
   const [killed, ...others] = await startMany(t, redis, 3, 'grace = "1s"');

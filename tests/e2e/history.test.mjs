@@ -53,7 +53,8 @@ test('a call does not see what it keeps itself, and a call that fails keeps noth
   assert.deepEqual(texts(page), []);
   const many = Array.from({ length: 11_000 }, () => ({ call: 'count', room: 'x' }));
   const { error } = await call(socket, { call: 'say', room: 'x', topic: 'atomic', message: 2 }, ...many);
-  assert.equal(error.code, 'plugin_error');
+  // Whichever budget is used up first: the calls or, on a busy machine, the time.
+  assert.ok(['plugin_error', 'plugin_timeout'].includes(error.code), error.code);
   assert.deepEqual(texts(await since(socket, 'atomic')), [1]);
 });
 

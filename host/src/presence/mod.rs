@@ -5,6 +5,7 @@
 //!
 //! On a server on its own what is said happens at once; in a cluster when it was read back ([`shared`]).
 
+mod before;
 mod shared;
 mod steps;
 mod table;
@@ -108,6 +109,7 @@ impl Presence {
         recovery: &config::Recovery,
         server: Option<&str>,
     ) -> Self {
+        let shared = server.map(|name| Shared::new(name, bounds.bytes.as_usize()));
         let window = match recovery.enabled {
             true => recovery.max_age,
             false => Duration::ZERO,
@@ -116,7 +118,7 @@ impl Presence {
         Self {
             state: OrderedMutex::new(State {
                 side: Side::new(Table::new(&bounds, grace)),
-                shared: server.map(Shared::new),
+                shared,
             }),
             bounds,
             changed: Notify::new(),
@@ -392,6 +394,13 @@ impl Presence {
     pub(crate) fn hear_told(&self, namespace: &str, message: &Message) -> Option<Message> {
         self.is_told(namespace, message, |shared, side, place, change| {
             shared.is_told(side, place, change, self.bounds.batch)
+        })
+    }
+
+    /// The same of what was told before this server has started.
+    pub(crate) fn hear_told_before(&self, namespace: &str, message: &Message) -> Option<Message> {
+        self.is_told(namespace, message, |shared, _, place, change| {
+            shared.is_told_before(place, change)
         })
     }
 

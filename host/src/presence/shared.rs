@@ -18,6 +18,7 @@ use std::{
 };
 
 use super::{
+    before::Before,
     steps::{Done, Entered, Expired, News, Step},
     table::{Change, Piece, Place, Table},
 };
@@ -55,6 +56,8 @@ pub(super) struct Shared {
     ahead: Option<Side>,
     /// Whether it knows what others have told, as far as anybody has said.
     tells: bool,
+    /// What it has heard of that, until it has known it once.
+    before: Option<Before>,
     /// Whether it knows of everybody, so that others may have its table.
     is_whole: bool,
     catching: Option<Catching>,
@@ -133,7 +136,9 @@ impl Side {
 }
 
 impl Shared {
-    pub(super) fn new(own: &str) -> Self {
+    /// Nothing yet, for the server with this name. Of what others have told it notes at most so many bytes until it
+    /// has a table.
+    pub(super) fn new(own: &str, most: usize) -> Self {
         Self {
             own: own.into(),
             next: 0,
@@ -141,6 +146,7 @@ impl Shared {
             pending: VecDeque::new(),
             ahead: None,
             tells: false,
+            before: Some(Before::new(most)),
             is_whole: false,
             catching: None,
         }
@@ -154,11 +160,12 @@ impl Shared {
     /// Nobody who was asked knows more.
     pub(super) fn tells(&mut self) {
         self.tells = true;
+        self.before = None;
     }
 
     /// It knows of everybody.
     pub(super) fn is_whole(&mut self) {
-        self.tells = true;
+        self.tells();
         self.is_whole = true;
     }
 
@@ -284,7 +291,21 @@ impl Shared {
     ) -> Change {
         let at = self.due(false, batch, Instant::now());
         self.is_behind(Heard::Told(place.clone(), change.clone()));
-        side.is_told(place, change, at)
+        match &mut self.before {
+            Some(before) => {
+                side.is_told(place, change.clone(), at);
+                before.is_told(place, change)
+            }
+            None => side.is_told(place, change, at),
+        }
+    }
+
+    /// The same of what was told before this server has started.
+    pub(super) fn is_told_before(&mut self, place: &Place, change: Change) -> Change {
+        match &mut self.before {
+            Some(before) => before.is_told(place, change),
+            None => change,
+        }
     }
 
     /// The same before it is in the stream.
@@ -472,7 +493,7 @@ mod tests {
         fn new(name: &str) -> Self {
             let table = Table::new(&config::Presence::default(), Duration::from_secs(60));
             Self {
-                shared: Shared::new(name),
+                shared: Shared::new(name, 10_000),
                 side: Side::new(table),
             }
         }

@@ -239,7 +239,7 @@ impl Present {
 }
 
 /// What one who is present takes, as it is or as it was told.
-fn member_bytes(who: &Who, data: &str) -> usize {
+pub(super) fn member_bytes(who: &Who, data: &str) -> usize {
     MEMBER_BYTES + who.id().len() + data.len()
 }
 
