@@ -1,7 +1,7 @@
 // Plugins without a server: `mixlab call` and `mixlab test`.
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
@@ -252,9 +252,9 @@ leaves.bob = ["buyers"]
       [`plugin = "nobody"\n${ANN}`, /there is no plugin "nobody"/],
       ['', /shop\.test\.toml: there is no \[\[case\]\] in it/],
     ]) {
-      const { code, stderr } = await cases(t, text);
-      assert.equal(code, 2, stderr);
-      assert.match(stderr, expected);
+      const { code, stdout } = await cases(t, text);
+      assert.equal(code, 2, stdout);
+      assert.match(stdout, expected);
     }
     const nothing = await makeFolder(t).mixlab('test');
     assert.deepEqual([nothing.code, /there are no cases/.test(nothing.stderr)], [2, true]);
@@ -262,6 +262,25 @@ leaves.bob = ["buyers"]
     const refused = await broken.mixlab('test', 'a.test.toml');
     assert.equal(refused.code, 2, refused.stderr);
     assert.match(refused.stdout, /^NOT RUN a\.test\.toml.*\n.*a\.ts:1/m);
+  });
+
+  test('a file of no use is one case that is not run, and keeps none of the others from it', async (t) => {
+    const files = { 'cases/shop.test.toml': `path = "../scripts/shop.ts"\n${ANN}${BUY}`, 'cases/a.test.toml': '[[case]', 'cases/b.test.toml': '' };
+    const home = shop(t, { files });
+    writeFileSync(join(home.folder, 'cases/b.test.toml'), Buffer.from([0x23, 0xff, 0x0a]));
+    symlinkSync('nowhere', join(home.folder, 'cases/c.test.toml'));
+    symlinkSync('d.test.toml', join(home.folder, 'cases/d.test.toml'));
+    mkdirSync(join(home.folder, 'cases/e.test.toml'));
+    const { code, stdout, stderr } = await home.mixlab('test', 'cases', '--junit', 'report.xml');
+    assert.equal(code, 2);
+    assert.match(stderr, /^error: 4 of 5 cases could not be run$/m);
+    assert.match(stdout, /^ok {6}cases\/shop\.test\.toml {2}shop: one/m);
+    for (const name of ['a', 'b', 'c', 'd']) {
+      assert.match(stdout, new RegExp(`^NOT RUN cases/${name}\\.test\\.toml {2}all cases\\n {2}cases/${name}\\.test\\.toml.*: .`, 'm'));
+    }
+    const xml = readFileSync(join(home.folder, 'report.xml'), 'utf8');
+    assert.match(xml, /tests="5" failures="0" errors="4"/);
+    assert.match(xml, /<testcase classname="cases\/b\.test\.toml" name="all cases" [^>]*><error>.*UTF-8<\/error>/);
   });
 
   test('a file’s name is one line of what is printed', async (t) => {

@@ -15,7 +15,7 @@ use clap::Args;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::layer::SubscriberExt;
 
-use self::select::{Selected, Stamps};
+use self::select::{Selected, Stamps, Unusable};
 use super::{EXIT_BAD_INPUT, Failure, Global, output::print, waits::Waits};
 use crate::{
     config::Config,
@@ -101,7 +101,10 @@ impl Test {
             Ok(selected) => selected,
             Err(reason) => return (files, Err(could_not(reason))),
         };
-        files.extend(selected.iter().flat_map(Selected::files));
+        files.extend(selected.iter().flat_map(|selected| match selected {
+            Ok(selected) => selected.files(),
+            Err(unusable) => vec![unusable.file.clone()],
+        }));
         let ran = run_all(&config, &selected, lines);
         let ran = match ran {
             Ok(ran) => ran,
@@ -117,15 +120,27 @@ impl Test {
     }
 }
 
-fn run_all(config: &Config, selected: &[Selected], lines: &Lines) -> Result<Vec<Ran>, Failure> {
+fn run_all(
+    config: &Config,
+    selected: &[Result<Selected, Unusable>],
+    lines: &Lines,
+) -> Result<Vec<Ran>, Failure> {
     let engine = server::start_engine(&config.runtime)?;
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let mut ran = Vec::new();
+    let mut one = |case: Ran| {
+        let printed = print(|out| write_one(out, &case));
+        ran.push(case);
+        printed
+    };
     for selected in selected {
-        for case in &selected.cases {
-            let case = run_one(&runtime, &engine, selected, case, lines);
-            print(|out| write_one(out, &case))?;
-            ran.push(case);
+        match selected {
+            Ok(selected) => {
+                for case in &selected.cases {
+                    one(run_one(&runtime, &engine, selected, case, lines))?;
+                }
+            }
+            Err(unusable) => one(not_one(unusable))?,
         }
     }
     Ok(ran)
@@ -151,6 +166,16 @@ fn run_one(
         name: in_one_line(&format!("{}: {}", selected.plugin, case.name)).into_owned(),
         result,
         took: began.elapsed(),
+    }
+}
+
+/// A file of which no case can be run is one that is not.
+fn not_one(Unusable { file, reason }: &Unusable) -> Ran {
+    Ran {
+        file: file.clone(),
+        name: "all cases".to_owned(),
+        result: Outcome::Not(reason.clone()),
+        took: Duration::ZERO,
     }
 }
 

@@ -61,8 +61,19 @@ impl Selected {
     }
 }
 
-/// Finds the cases in these files and folders, or else beside the plugins of `config`.
-pub(super) fn select(config: &Config, files: &[PathBuf]) -> Result<Vec<Selected>, String> {
+/// A file whose cases cannot be run, or a folder in which none can be looked for.
+pub(super) struct Unusable {
+    /// As it is shown.
+    pub file: PathBuf,
+    pub reason: String,
+}
+
+/// Finds the cases in these files and folders, or else beside the plugins of `config`. One that is of no use
+/// keeps nobody from the others.
+pub(super) fn select(
+    config: &Config,
+    files: &[PathBuf],
+) -> Result<Vec<Result<Selected, Unusable>>, String> {
     let mut found = Vec::new();
     for file in files {
         if file.is_dir() {
@@ -81,7 +92,15 @@ pub(super) fn select(config: &Config, files: &[PathBuf]) -> Result<Vec<Selected>
             "there are no cases: files with them end with {SUFFIX} and are beside plugins"
         ));
     }
-    found.iter().map(|file| selected(config, file)).collect()
+    let unusable = |file: &Path, reason| Unusable {
+        file: shown(file),
+        reason,
+    };
+    let selected = found.iter().map(|file| {
+        let selected = selected(config, file);
+        selected.map_err(|reason| unusable(file, reason))
+    });
+    Ok(selected.collect())
 }
 
 /// The files with cases that are beside a plugin, or in the folder that it is made from.
@@ -109,11 +128,16 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
     entries.map(|entry| entry.path()).collect()
 }
 
-/// The files with cases below a folder.
+/// The files with cases below a folder, and the folders that cannot be looked into: to read such a one as a
+/// file says why.
 fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
+        if fs::read_dir(&folder).is_err() {
+            found.push(folder);
+            continue;
+        }
         for path in listed(&folder) {
             let name = path.file_name().unwrap_or_default();
             if path.is_dir() && !path.is_symlink() && !SKIPPED.iter().any(|it| name == *it) {
