@@ -52,6 +52,7 @@ mod metrics;
 mod msgpack;
 mod namespace;
 pub mod native;
+mod oci;
 mod ordered_lock;
 mod origins;
 mod panics;

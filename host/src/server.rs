@@ -58,7 +58,7 @@ use crate::{
     native,
     plugin::{Engine, Services, Witness},
     record::Recorder,
-    reload::{PluginStatus, Reloader, Request, Targets},
+    reload::{PluginStatus, Reloader, Request, Targets, pull_missing},
     revocation::Revocations,
     settings::Settings,
     socket::Sockets,
@@ -145,6 +145,9 @@ pub enum StartError {
     /// Clients cannot be shown who the server is.
     #[error("[tls] {0}")]
     Tls(#[from] CertificateError),
+    /// A plugin that is loaded once does not come from where it is.
+    #[error("{0}")]
+    NotPulled(String),
     /// What is to be written down could not be.
     #[error("the audit log {}: {source}", path.display())]
     Audit {
@@ -657,6 +660,7 @@ impl Checked {
 
 /// Loads all plugins, without serving, for what they say of their events.
 pub(crate) async fn contracts(config: &Config) -> Result<(Contracts, Arc<Status>), StartError> {
+    pull_missing(config).await.map_err(StartError::NotPulled)?;
     let around = Around {
         store: Store::rehearsal(config.store.clone()),
         ..Around::alone(config)?
@@ -672,6 +676,7 @@ pub(crate) async fn contracts(config: &Config) -> Result<(Contracts, Arc<Status>
 pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     addresses(config).await?;
     let identity = identity(config).await?;
+    pull_missing(config).await.map_err(StartError::NotPulled)?;
     let store = Store::rehearsal(config.store.clone());
     let around = Around {
         store: store.clone(),

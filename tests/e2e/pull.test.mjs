@@ -5,6 +5,7 @@ import { createServer } from 'node:http';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
+import { editConfig, notReady, plugin, reload } from '../support/plugins.mjs';
 import { digestOf, READER, startRegistry } from '../support/registry.mjs';
 import { makeFolder, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
@@ -138,4 +139,85 @@ test('a token is fetched for the credentials, and where blobs are elsewhere nobo
   assert.ok(readFileSync(join(home.folder, 'echo.wasm')).equals(ECHO));
   assert.deepEqual(seen, [undefined]);
   assert.doesNotMatch(stdout + stderr, /pa55|t0ken/);
+});
+
+/** What is pulled is kept over tests otherwise. */
+const OWN_CACHE = { MIXLAB_RUNTIME__CACHE: 'own-cache' };
+const ofRegistry = (reference, more = '') => `[[plugins]]\nname = "echo"\npath = "${reference}"\n${more}\n`;
+const answers = (client) => until(async () => (await ask(client, 'echo', 1).catch(() => {})) === 1);
+
+test('a plugin whose path is a component of a registry is served, and without the registry from then on', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('plugins/echo', [COMPONENT]);
+  const options = { config: ofRegistry(reference), env: OWN_CACHE };
+  const server = await startServer(t, options);
+  const client = await connect(t, server);
+  await answers(client);
+  const [file] = readdirSync(join(server.folder, 'own-cache/pulled'));
+  assert.equal(file, `${reference.split('sha256:')[1]}.wasm`);
+  assert.ok(readFileSync(join(server.folder, 'own-cache/pulled', file)).equals(ECHO));
+  await registry.stop();
+  await reload(server);
+  assert.equal((await plugin(server, 'echo')).state, 'serving');
+  const { code, stdout, stderr } = await server.mixlab('check');
+  assert.equal(code, 0, stderr);
+  assert.match(stdout, /^echo 1\.0\.0: /m);
+});
+
+test('another digest in mixlab.toml is another version, and one that does not come leaves the old one serving', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const other = await registry.push('other', [{ ...COMPONENT, bytes: readFileSync(wasm('traps')) }]);
+  const server = await startServer(t, { config: ofRegistry(reference), env: OWN_CACHE });
+  const client = await connect(t, server);
+  await answers(client);
+  const missing = reference.replace(/sha256:.*/, `sha256:${'0'.repeat(64)}`);
+  editConfig(server, (text) => text.replace(reference, missing));
+  await until(async () => (await plugin(server, 'echo')).state === 'serving-old');
+  assert.match((await plugin(server, 'echo')).refusal, /no such file; http:.* the registry answered with 404/);
+  assert.equal(await ask(client, 'echo', 1), 1);
+  editConfig(server, (text) => text.replace(missing, other.reference));
+  await until(async () => (await ask(client, 'traps:ping')) === 'pong');
+  assert.ok(client.connected);
+});
+
+test('a plugin waits for a registry that is not there yet, and nobody else waits for it', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const elsewhere = createServer((request, response) => request.socket.destroy()).listen(0, '127.0.0.1');
+  await new Promise((resolve) => elsewhere.once('listening', resolve));
+  t.after(() => elsewhere.close());
+  const { port } = elsewhere.address();
+  const from = reference.replace(registry.address, `127.0.0.1:${port}`);
+  const server = await startServer(t, { config: ofRegistry(from), env: OWN_CACHE, plugins: [{ wasm: 'traps' }] });
+  const { code, stderr } = await server.mixlab('check');
+  assert.equal(code, 1);
+  assert.match(stderr, new RegExp(`echo: http://127\\.0\\.0\\.1:${port}/v2/echo/manifests/sha256:`));
+  await until(async () => (await plugin(server, 'echo')).state === 'refused');
+  assert.deepEqual(await notReady(server), ['echo']);
+  assert.equal((await plugin(server, 'traps')).state, 'serving');
+  elsewhere.removeAllListeners('request');
+  elsewhere.on('request', async ({ url, headers }, response) => {
+    const found = await fetch(`http://${registry.address}${url}`, { headers: { accept: headers.accept } });
+    response.end(Buffer.from(await found.arrayBuffer()));
+  });
+  await answers(await connect(t, server));
+  assert.deepEqual(await notReady(server), []);
+});
+
+test('credentials for a registry are those of a variable, and stand nowhere else', async (t) => {
+  const registry = await startRegistry(t, { secured: true });
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const config = `[log]\nlevel = "trace"\n${ofRegistry(reference, 'credentials_env = "READER"')}`;
+  const server = await startServer(t, { config, env: { ...OWN_CACHE, READER } });
+  await answers(await connect(t, server));
+  const { body } = await server.api('GET', '/api/v1/plugins');
+  assert.doesNotMatch(server.log() + JSON.stringify(body), /pa55/);
+  const missing = await makeFolder(t, { config, env: OWN_CACHE }).mixlab('check');
+  assert.equal(missing.code, 2);
+  assert.match(missing.stderr, /plugins\.echo\.credentials_env: the environment variable READER is not set/);
+  const useless = await makeFolder(t, { config: '[[plugins]]\nname = "a"\npath = "a.wasm"\ncredentials_env = "A"\n' }).mixlab('check');
+  assert.match(useless.stderr, /credentials_env is of no use without a path that begins with oci:/);
+  const tagged = await makeFolder(t, { config: ofRegistry('oci://ghcr.io/a/b:1.0') }).mixlab('check');
+  assert.match(tagged.stderr, /may be another content tomorrow/);
 });

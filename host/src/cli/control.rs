@@ -11,7 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{Failure, Global};
 use crate::{config::KnownKey, server::Server, tls};
@@ -201,7 +201,7 @@ impl Control {
         match &self.named {
             // What is sent stays on this machine, and its key is good for one run of the server.
             None => config.disable_verification(true),
-            Some(_) => config.root_certs(RootCerts::new_with_certs(&trusted())),
+            Some(_) => config.root_certs(RootCerts::new_with_certs(&tls::trusted())),
         }
         .build()
     }
@@ -247,13 +247,4 @@ impl Control {
         }
         Ok(body)
     }
-}
-
-/// The certificates that this machine trusts.
-pub(super) fn trusted() -> Vec<Certificate<'static>> {
-    let found = rustls_native_certs::load_native_certs().certs;
-    found
-        .iter()
-        .map(|certificate| Certificate::from_der(certificate).to_owned())
-        .collect()
 }

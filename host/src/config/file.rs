@@ -124,6 +124,7 @@ pub(super) struct PluginFile {
     #[schemars(regex(pattern = "^[a-z0-9-]{1,64}$"))]
     pub name: Option<String>,
     pub path: Option<PathBuf>,
+    pub credentials_env: Option<String>,
     pub source: Option<PathBuf>,
     pub build: Option<String>,
     pub enabled: Option<bool>,

@@ -60,8 +60,8 @@ pub(crate) use sections::parse_moment;
 pub use sections::{
     Access, Api, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret, History,
     HttpRule, Issuer, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin,
-    Presence, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, StoreOn, Verification,
-    Web, Webhook,
+    Presence, PulledFrom, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, StoreOn,
+    Verification, Web, Webhook,
 };
 pub use shutdown::Shutdown;
 pub use telemetry::Telemetry;

@@ -16,6 +16,7 @@ use super::{
 pub use crate::access::Access;
 use crate::grant::Grants;
 use crate::http_client::{Destination, UrlPattern};
+use crate::oci::{NotPulled, Reference};
 use crate::suggest;
 use crate::units::{Rate, Size, duration};
 
@@ -953,8 +954,10 @@ impl Default for Reload {
 pub struct Plugin {
     /// Unique, `[a-z0-9-]{1,64}`.
     pub name: String,
-    /// The component, a `.wasm` file.
+    /// The component, a `.wasm` file, or the script.
     pub path: PathBuf,
+    /// Where that file is fetched from while it is not there, if it is.
+    pub pulled_from: Option<PulledFrom>,
     /// The folder that it is built from, if known.
     pub source: Option<PathBuf>,
     /// The line of a shell that builds it there, if the folder does not say it by itself.
@@ -989,6 +992,7 @@ impl Plugin {
         Self {
             name,
             path,
+            pulled_from: None,
             source: None,
             build: None,
             enabled: true,
@@ -1004,6 +1008,29 @@ impl Plugin {
             webhook: Webhook::default(),
         }
     }
+
+    /// Fetches its file from where it comes from; how many bytes it has. Nothing is done for one that comes from
+    /// nowhere. It blocks.
+    pub(crate) fn pull(&self) -> Result<usize, NotPulled> {
+        let Some(PulledFrom {
+            reference,
+            credentials,
+        }) = &self.pulled_from
+        else {
+            return Ok(0);
+        };
+        let credentials = credentials.as_ref().map(Secret::expose);
+        reference.pull(&self.path, self.budget.file, credentials)
+    }
+}
+
+/// A component in an OCI registry.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PulledFrom {
+    /// Which one.
+    pub reference: Reference,
+    /// `USER:PASSWORD` for the registry, if it wants to know who asks.
+    pub credentials: Option<Secret>,
 }
 
 /// An entry of `plugins.http`: what is said of requests to some URLs.

@@ -7,6 +7,7 @@
 mod builds;
 mod certificates;
 mod file;
+mod pull;
 mod request;
 mod slot;
 mod status;
@@ -27,8 +28,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use self::builds::{Builds, FailedBuild};
 pub use self::status::Status;
+pub(crate) use self::{
+    builds::{Builds, FailedBuild},
+    pull::pull_missing,
+};
 use self::{
     certificates::Certificates,
     file::{EMPTIED_WAIT, Followed, Stamp},

@@ -11,6 +11,7 @@ use arc_swap::ArcSwap;
 use super::{
     builds::Builds,
     file::{Followed, Look, Stamp, look},
+    pull::Pull,
     status::{Detail, PluginState, PluginStatus},
     versions::{Version, Versions},
 };
@@ -36,6 +37,8 @@ enum Verdict {
 pub(super) struct Slot {
     spec: config::Plugin,
     file: Followed,
+    /// What fetches it, if it comes from a registry and was not there.
+    pull: Option<Pull>,
     /// Other files that belong to it, as far as is known.
     imports: Vec<PathBuf>,
     /// The content that was tried last and what came of it; the same content is not tried twice.
@@ -100,6 +103,7 @@ impl Slot {
             grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
             file: Followed::default(),
+            pull: None,
             imports: Vec::new(),
             tried: None,
             generation,
@@ -118,6 +122,7 @@ impl Slot {
             // Other grants, budgets or settings: to be loaded again, whatever the file holds.
             self.retry();
             self.grants.store(Arc::new(spec.grants.clone()));
+            self.pull = None;
             self.spec = spec;
         }
         self
@@ -219,20 +224,32 @@ impl Slot {
                 Refusal::File(stamp, "the file is empty".to_owned())
             }
             Look::Unfit(stamp, reason) => Refusal::File(stamp, reason),
-            Look::Missing(reason) => match builds.filter(|_| self.spec.source.is_some()) {
+            Look::Missing(reason) => match self.is_made(builds) {
                 None => Refusal::Unreadable(reason),
-                Some(builds) => match builds.failure(&self.spec.name) {
-                    Some(failure) => Refusal::Unreadable(format!("{reason}; {}", failure.reason)),
-                    None => {
-                        // Whether the build has failed meanwhile does not show in the file.
-                        self.file.postpone(None, Duration::ZERO);
-                        return self.wait(waiting, "it is being built".to_owned());
-                    }
-                },
+                Some(Err(failure)) => Refusal::Unreadable(format!("{reason}; {failure}")),
+                Some(Ok(how)) => {
+                    // Whether that has failed meanwhile does not show in the file.
+                    self.file.postpone(None, Duration::ZERO);
+                    return self.wait(waiting, how.to_owned());
+                }
             },
             Look::Unreadable(reason) => Refusal::Unreadable(reason),
         };
         Todo::Refuse(refusal)
+    }
+
+    /// What is being done about the file that is not there, or why that has failed.
+    fn is_made(&mut self, builds: Option<&Builds>) -> Option<Result<&'static str, String>> {
+        if self.pull.as_ref().is_none_or(Pull::is_over) {
+            self.pull = Pull::start(&self.spec);
+        }
+        if let Some(pull) = &self.pull {
+            return Some(pull.failure().map_or(Ok("it is being pulled"), Err));
+        }
+        let failure = builds
+            .filter(|_| self.spec.source.is_some())?
+            .failure(&self.spec.name);
+        Some(failure.map_or(Ok("it is being built"), |failure| Err(failure.reason)))
     }
 
     /// Whatever was tried before, if the same content was not.

@@ -20,7 +20,7 @@ use crate::{
     dispatch::Dispatcher,
     http_client::{Canned, HttpClient},
     plugin::{Engine, Witness},
-    reload::Status,
+    reload::{Status, pull_missing},
     socket::Sockets,
     store::Store,
     tasks::Tasks,
@@ -74,6 +74,7 @@ impl Headless {
             http,
             witness,
         } = outside;
+        pull_missing(config).await.map_err(StartError::NotPulled)?;
         // Its clients are in this process, and read text.
         let mut config = config.clone();
         config.socket.parser = config::Parser::Json;

@@ -109,6 +109,15 @@ impl Identity {
     }
 }
 
+/// The certificates that this machine trusts, for requests of the host's own.
+pub(crate) fn trusted() -> Vec<ureq::tls::Certificate<'static>> {
+    let found = rustls_native_certs::load_native_certs().certs;
+    found
+        .iter()
+        .map(|certificate| ureq::tls::Certificate::from_der(certificate).to_owned())
+        .collect()
+}
+
 /// The cryptography of the server and of the command line.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())

@@ -1,6 +1,6 @@
 //! The plugins and their budgets.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, path::PathBuf};
 
 use figment::value::{Dict, Value};
 
@@ -8,11 +8,15 @@ use super::{MANY, MORE_THAN_ZERO, Resolver};
 use crate::config::budget::BudgetFile;
 use crate::config::file::{OneOrMore, PluginFile, Table, WebhookFile};
 use crate::config::problem::{KeyPath, key};
-use crate::config::{Budget, Plugin, Runtime, Secret, Verification, Webhook};
+use crate::config::{Budget, Plugin, PulledFrom, Runtime, Secret, Verification, Webhook};
 use crate::grant::Grant;
 use crate::namespace::is_namespace;
+use crate::oci::{self, Reference};
 use crate::units::{Size, duration};
 use crate::webhooks::is_secret;
+
+/// The folder of `[runtime] cache` for components from registries.
+const PULLED: &str = "pulled";
 
 impl Resolver<'_> {
     pub(super) fn plugins(
@@ -102,7 +106,7 @@ impl Resolver<'_> {
         }
         let webhook = self.webhook(&format!("{at}.webhook"), written.webhook.0);
         let http = self.http_rules(&format!("{at}.http"), written.http);
-        let path = self.path(&format!("{at}.path"), path);
+        let (path, pulled_from) = self.pulled_from(at, path, written.credentials_env, runtime);
         let build_at = format!("{at}.build");
         let is_blank = |build: &String| build.trim().is_empty();
         let message = "it is empty: say what builds the plugin";
@@ -120,6 +124,7 @@ impl Resolver<'_> {
         Some(Plugin {
             name: name?,
             path: path?,
+            pulled_from,
             source,
             build: written.build,
             enabled: written.enabled.unwrap_or(true),
@@ -134,6 +139,47 @@ impl Resolver<'_> {
             filter: written.filter.0,
             webhook,
         })
+    }
+
+    /// The file of a plugin and where it comes from, if that is a registry.
+    fn pulled_from(
+        &mut self,
+        at: &str,
+        path: Option<PathBuf>,
+        credentials_env: Option<String>,
+        runtime: &Runtime,
+    ) -> (Option<PathBuf>, Option<PulledFrom>) {
+        let (path_at, env_at) = (format!("{at}.path"), format!("{at}.credentials_env"));
+        let text = path.as_ref().and_then(|path| path.to_str());
+        let Some(text) = text.filter(|text| text.starts_with(oci::SCHEME)) else {
+            let message = "credentials_env is of no use without a path that begins with oci://";
+            self.check(&env_at, credentials_env.is_none(), message);
+            return (self.path(&path_at, path), None);
+        };
+        let reference: Reference = match text.parse() {
+            Ok(reference) => reference,
+            Err(reason) => {
+                self.check(&path_at, false, &reason);
+                return (path, None);
+            }
+        };
+        let Some(cache) = &runtime.cache else {
+            let message = "what is pulled has no place: name a folder in [runtime] cache";
+            self.check(&path_at, false, message);
+            return (path, None);
+        };
+        let file = reference.file(&cache.join(PULLED));
+        let credentials = credentials_env.and_then(|variable| {
+            let value = self.environment.get(&variable);
+            let message = format!("the environment variable {variable} is not set");
+            self.check(&env_at, value.is_some(), &message);
+            value.map(|value| Secret::new(value.to_string_lossy()))
+        });
+        let pulled_from = PulledFrom {
+            reference,
+            credentials,
+        };
+        (Some(file), Some(pulled_from))
     }
 
     fn webhook(&mut self, at: &str, written: WebhookFile) -> Webhook {

@@ -1,0 +1,143 @@
+//! One name of a registry, as the OCI distribution specification has it.
+
+use std::time::Duration;
+
+use base64::{Engine, prelude::BASE64_STANDARD};
+use ureq::{
+    Agent, Body,
+    http::{Response, StatusCode, header::WWW_AUTHENTICATE},
+    tls::{RootCerts, TlsConfig},
+};
+use url::Url;
+
+use super::{COMPONENT, Digest, MANIFEST, MAX_JSON_BYTES, Reference, is_loopback};
+use crate::tls;
+
+/// A registry that does not answer for so long is not waited for.
+const TIMEOUT: Duration = Duration::from_secs(120);
+
+/// One name of a registry.
+pub(super) struct Registry {
+    agent: Agent,
+    base: String,
+    /// As HTTP's Basic has it.
+    credentials: Option<String>,
+    /// What was asked for, and is sent from then on.
+    authorization: Option<String>,
+    is_local: bool,
+}
+
+impl Registry {
+    /// Who has this, asked with these credentials if it wants to know who asks.
+    pub(super) fn new(reference: &Reference, credentials: Option<&str>) -> Self {
+        let is_local = reference.registry.scheme() == "http";
+        let tls = TlsConfig::builder()
+            .unversioned_rustls_crypto_provider(tls::provider())
+            .root_certs(RootCerts::new_with_certs(&tls::trusted()));
+        // Blobs may be elsewhere, where nobody is told the credentials.
+        let config = Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            .https_only(!is_local)
+            .max_redirects(3)
+            .tls_config(tls.build())
+            .build();
+        Self {
+            agent: config.into(),
+            base: format!("{}v2/{}", reference.registry, reference.name),
+            credentials: credentials.map(|text| format!("Basic {}", BASE64_STANDARD.encode(text))),
+            authorization: None,
+            is_local,
+        }
+    }
+
+    /// What has this digest, and nothing else.
+    pub(super) fn get(
+        &mut self,
+        kind: &str,
+        digest: &Digest,
+        max_bytes: u64,
+    ) -> Result<Vec<u8>, String> {
+        let url = format!("{}/{kind}/{}", self.base, digest.0);
+        let failed = |reason: String| format!("{url}: {reason}");
+        let mut response = self.ask(&url).map_err(failed)?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
+            self.authorization = self.authorize(&response).map_err(failed)?;
+            response = self.ask(&url).map_err(failed)?;
+        }
+        if response.status() != StatusCode::OK {
+            return Err(failed(format!(
+                "the registry answered with {}",
+                response.status()
+            )));
+        }
+        let bytes = body(&mut response, max_bytes).map_err(failed)?;
+        match Digest::of(&bytes) == *digest {
+            true => Ok(bytes),
+            false => Err(failed("what came has another digest".to_owned())),
+        }
+    }
+
+    fn ask(&self, url: &str) -> Result<Response<Body>, String> {
+        let mut request = self
+            .agent
+            .get(url)
+            .header("accept", format!("{MANIFEST}, {COMPONENT}"));
+        if let Some(authorization) = &self.authorization {
+            request = request.header("authorization", authorization);
+        }
+        request.call().map_err(|error| error.to_string())
+    }
+
+    /// What the registry wants to see: the credentials, or a token that another service has for them.
+    fn authorize(&self, refused: &Response<Body>) -> Result<Option<String>, String> {
+        let challenge = refused.headers().get(WWW_AUTHENTICATE);
+        let challenge = challenge
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default();
+        let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Ok(self.credentials.clone());
+        }
+        let parameter = |name: &str| {
+            let (_, rest) = parameters.split_once(&format!("{name}=\""))?;
+            rest.split_once('"').map(|(value, _)| value)
+        };
+        let realm = parameter("realm").ok_or("the registry does not say who has tokens")?;
+        let mut url = Url::parse(realm).map_err(|error| error.to_string())?;
+        if url.scheme() != "https" && !(self.is_local && is_loopback(&url)) {
+            return Err(format!("tokens are not fetched from {realm}, without TLS"));
+        }
+        for name in ["service", "scope"] {
+            if let Some(value) = parameter(name) {
+                url.query_pairs_mut().append_pair(name, value);
+            }
+        }
+        let mut request = self.agent.get(url.as_str());
+        if let Some(credentials) = &self.credentials {
+            request = request.header("authorization", credentials);
+        }
+        let mut response = request.call().map_err(|error| error.to_string())?;
+        let answer = body(&mut response, MAX_JSON_BYTES)?;
+        let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
+        let token = answer["token"].as_str().or(answer["access_token"].as_str());
+        let token = token.ok_or_else(|| format!("{realm} gave no token"))?;
+        Ok(Some(format!("Bearer {token}")))
+    }
+}
+
+fn body(response: &mut Response<Body>, max_bytes: u64) -> Result<Vec<u8>, String> {
+    // One byte more is one too many.
+    let body = response
+        .body_mut()
+        .with_config()
+        .limit(max_bytes + 1)
+        .read_to_vec();
+    let bytes = body.map_err(|error| error.to_string())?;
+    match bytes.len() as u64 > max_bytes {
+        true => Err(format!(
+            "it is larger than the {max_bytes} bytes that it may have"
+        )),
+        false => Ok(bytes),
+    }
+}
