@@ -189,7 +189,41 @@ for (const [name, start] of Object.entries(PACKAGES)) {
     await assert.rejects(start(`http://127.0.0.1:${web.address().port}`)([['emit', 'x']], { retries: 0 }));
     assert.deepEqual(seen, []);
   });
+
+  test(`a proxy of the environment is not theirs: ${name}`, async (t) => {
+    const { seen, url } = await startProxy(t);
+    for (const variable of ['http_proxy', 'HTTP_PROXY', 'all_proxy']) {
+      const former = process.env[variable];
+      process.env[variable] = url;
+      t.after(() => (former === undefined ? delete process.env[variable] : (process.env[variable] = former)));
+    }
+    assert.equal(typeof (await does(['clientsCount'])), 'number');
+    assert.deepEqual(seen, []);
+  });
 }
+
+/** A proxy that answers itself, and the URLs that it was asked for. */
+async function startProxy(t) {
+  const seen = [];
+  const proxy = createServer((request, response) => {
+    seen.push(request.url);
+    response.end('{"count":7}');
+  });
+  proxy.listen(0, '127.0.0.1');
+  await once(proxy, 'listening');
+  t.after(() => proxy.close());
+  return { seen, url: `http://127.0.0.1:${proxy.address().port}` };
+}
+
+test('requests go through the proxy that is named', async (t) => {
+  const { seen, url: proxy } = await startProxy(t);
+  const nowhere = 'http://mixlab.example:3000';
+  assert.equal(await python(nowhere)([['clientsCount']], { proxy }), 7);
+  assert.deepEqual(seen, [`${nowhere}/api/v1/clients/count`]);
+  const through = (url, options) => fetch(`${proxy}/?${url}`, options);
+  assert.equal(await node(nowhere)([['clientsCount']], { fetch: through }), 7);
+  assert.deepEqual(seen.slice(1), [`/?${nowhere}/api/v1/clients/count`]);
+});
 
 test('bytes among arguments arrive as bytes', async (t) => {
   const socket = await connect(t, server);

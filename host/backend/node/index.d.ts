@@ -10,6 +10,8 @@ export interface Options {
   retries?: number;
   /** A request is not sent again that would have to wait longer than this, in milliseconds; 30,000 if it is left out. */
   maxWait?: number;
+  /** What sends the requests, as behind a proxy; the `fetch` of Node if it is left out. */
+  fetch?: typeof globalThis.fetch;
 }
 
 export interface Socket {

@@ -20,8 +20,9 @@ export class Backend {
   #timeout;
   #retries;
   #maxWait;
+  #fetch;
 
-  constructor({ url = process.env.MIXLAB_URL ?? 'http://127.0.0.1:3000', key = process.env.MIXLAB_API_KEY, timeout = 10_000, retries = 3, maxWait = 30_000 } = {}) {
+  constructor({ url = process.env.MIXLAB_URL ?? 'http://127.0.0.1:3000', key = process.env.MIXLAB_API_KEY, timeout = 10_000, retries = 3, maxWait = 30_000, fetch = globalThis.fetch } = {}) {
     // A file that a key is read from ends with the end of a line.
     const trimmed = key?.trim();
     if (!trimmed) throw new TypeError('there is no API key: say { key }, or set MIXLAB_API_KEY');
@@ -32,6 +33,7 @@ export class Backend {
     this.#timeout = timeout;
     this.#retries = retries;
     this.#maxWait = maxWait;
+    this.#fetch = fetch;
   }
 
   get(path, query = {}) {
@@ -79,6 +81,7 @@ export class Backend {
 
   async #try(url, request) {
     const headers = { authorization: `Bearer ${this.#key}`, ...request.headers };
+    const fetch = this.#fetch;
     let response, text;
     try {
       response = await fetch(url, { ...request, headers, redirect: 'error', signal: AbortSignal.timeout(this.#timeout) });

@@ -11,7 +11,7 @@ from http.client import HTTPException, HTTPResponse
 from typing import Any, Mapping, Sequence
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
-from urllib.request import HTTPRedirectHandler, Request, build_opener
+from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 # The first pause before a request is tried again without being told when, in seconds; twice as long each time.
 PAUSE = 0.2
@@ -72,7 +72,9 @@ class _Stay(HTTPRedirectHandler):
 class Backend:
     """Sends requests to a server."""
 
-    def __init__(self, url: str | None, key: str | None, timeout: float, retries: int, max_wait: float) -> None:
+    def __init__(
+        self, url: str | None, key: str | None, timeout: float, retries: int, max_wait: float, proxy: str | None
+    ) -> None:
         # A file that a key is read from ends with the end of a line.
         key = (key or os.environ.get("MIXLAB_API_KEY") or "").strip()
         if not key:
@@ -88,7 +90,9 @@ class Backend:
         self._timeout = timeout
         self._retries = retries
         self._max_wait = max_wait
-        self._opener = build_opener(_Stay)
+        # A variable that is set for other programs must not send the key elsewhere.
+        proxies = ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
+        self._opener = build_opener(_Stay, proxies)
 
     def get(self, path: str, query: Query | None = None) -> Any:
         pairs = [(name, value) for name, value in (query or {}).items() if value is not None]

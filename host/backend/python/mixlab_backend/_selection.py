@@ -247,6 +247,7 @@ class MixLab(Selection):
 
     `timeout` is how long an answer may take, in seconds, each time that it is tried; a request that failed for a
     passing reason is sent again `retries` times, unless it would have to wait longer than `max_wait` seconds.
+    `proxy` is the URL of a proxy that requests go through; `HTTP_PROXY` and the like are not looked at.
     """
 
     def __init__(
@@ -257,8 +258,9 @@ class MixLab(Selection):
         timeout: float = 10.0,
         retries: int = 3,
         max_wait: float = 30.0,
+        proxy: str | None = None,
     ) -> None:
-        super().__init__(Backend(url, key, timeout, retries, max_wait), _Whom())
+        super().__init__(Backend(url, key, timeout, retries, max_wait, proxy), _Whom())
 
     def emit_all(self, emits: Iterable[Emit]) -> list[int | None]:
         """Emits all events, in order, or none of them."""
