@@ -146,6 +146,10 @@ const REFUSED = {
   'no export': ['wrong.js', 'import "mixlab";\n', /there is no default export: write export default plugin/],
   'another export': ['wrong.js', 'export default { hello() {} };', /the default export is \{hello: \[Function hello\]\}: write/],
   'an event that is none': ['wrong.js', 'import { plugin } from "mixlab";\nexport default plugin({ hello: () => 1 });', /"hello": \[Function hello\] is no event/],
+  'an event that is lost as __proto__': ['wrong.js', 'import { event, plugin } from "mixlab";\nexport default plugin({ "__proto__": event(() => 1) });', /plugin: the object inherits .* \["__proto__"\][^]*wrong\.js:2:/],
+  'an event that is lost so in a function': ['wrong.js', 'import { event, plugin } from "mixlab";\nexport default plugin(() => ({\n    __proto__: event(() => 1),\n}));', /plugin: the object inherits [^]*wrong\.js:3:/],
+  'an emitted event that is lost so': ['wrong.js', 'import { plugin, t } from "mixlab";\nexport default plugin({ emits: { __proto__: [t.string()] } }, {});', /emits: the object inherits [^]*wrong\.js:2:/],
+  'a field that is lost so': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nexport default plugin({ a: event({ args: [t.object({ __proto__: t.string() })] }, () => 1) });', /t\.object: the object inherits [^]*wrong\.js:2:/],
   'an option that is none': ['wrong.js', 'import { event, plugin } from "mixlab";\nexport default plugin({\n    hello: event({ acess: "anyone" }, () => 1),\n});', /event knows no "acess"; it knows args[^]*at .*wrong\.js:3:12/],
   'a schema that is none': ['wrong.js', 'import { event, plugin, t } from "mixlab";\nexport default plugin({ hello: event({ args: [t.schema({ type: "txt" })] }, () => 1) });', /"txt" is not valid|schema/],
   'an argument without a type': ['wrong.js', 'import { event, plugin, t } from "mixlab";\n\nexport default plugin({ hello: event({ args: [t.string] }, () => 1) });', /args, number 1: not a type; make one with t[^]*wrong\.js:3:47/],
@@ -341,6 +345,24 @@ test('whatever an event does to its script ends with that event, and the log has
   const [echoed, admin, keys] = await ask(client, 'echo', JSON.parse('{"__proto__":{"admin":true}}'));
   assert.deepEqual([Object.keys(echoed), admin ?? null, keys], [['__proto__'], null, ['__proto__']]);
   assert.equal((await ask(client, 'secured', {})).error.code, 'unauthorized', 'whatever the script does to all objects');
+});
+
+test('events and fields of scripts may be called as what all objects have', async (t) => {
+  const NAMES = ['__proto__', 'constructor', 'toString', 'hasOwnProperty', 'valueOf'];
+  const text = `
+import { event, plugin, t } from "mixlab";
+const fields = t.object({ ["__proto__"]: t.string(), constructor: t.number() });
+export default plugin({ emits: { ["__proto__"]: [t.string()] } }, {
+${NAMES.map((name) => `    [${JSON.stringify(name)}]: event({ access: "anyone", args: [fields] }, () => ${JSON.stringify(name)}),`).join('\n')}
+});`;
+  const server = await startServer(t, { plugins: [{ script: 'names.js', text, grants: [] }] });
+  const client = await connect(t, server);
+  const fits = JSON.parse('{"__proto__":"a","constructor":1}');
+  for (const name of NAMES) {
+    assert.equal(await ask(client, name, fits), name);
+    const wrong = JSON.parse('{"__proto__":1,"constructor":1}');
+    assert.equal((await ask(client, name, wrong)).error?.code, 'invalid_payload', name);
+  }
 });
 
 /** What a script may do to what is built in, for all calls that follow in its instance. */

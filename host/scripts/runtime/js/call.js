@@ -45,6 +45,17 @@ export class HostError extends Error {
 }
 natives.hostError(HostError);
 
+/** The names and values that a script has written in an object. `"__proto__": …` in one is no name but what the object
+ * inherits from, and nobody would hear of it again: that is refused, with the line, if it is not that of the caller. */
+export function entries(object, where, line) {
+    const inherited = Object.getPrototypeOf(object);
+    if (inherited !== null && !hasOwn(inherited, "constructor")) {
+        const at = line === undefined ? "" : `\n    at ${line}`;
+        throw new TypeError(`${where}: the object inherits what it should have itself; the name __proto__ is written ["__proto__"]${at}`);
+    }
+    return Object.entries(object);
+}
+
 // Bytes on their way: those of the message that is being written.
 let attached;
 

@@ -1,5 +1,5 @@
 // What a plugin is: its events with their contracts, its hooks, and what the host is told of them.
-import { Rejection, milliseconds, place, show } from "mixlab:call";
+import { Rejection, entries, milliseconds, place, show } from "mixlab:call";
 import { reply as replySchema, tuple } from "mixlab:schema";
 
 /** Ends the call with a "no" to the client. */
@@ -153,7 +153,7 @@ class Plugin {
     }
     #schedule(name, rule, handler, options = {}) {
         known(options, ["missed"], "a schedule");
-        const missed = { skip: "Skip", once: "Once" }[options.missed ?? "skip"];
+        const missed = own({ skip: "Skip", once: "Once" }, options.missed ?? "skip");
         if (missed === undefined) throw new TypeError(`missed: ${show(options.missed)} is neither "skip" nor "once"`);
         this.#parts.schedules.push({ name: String(name), rule, missed });
         this.#parts.scheduled.set(String(name), callable(handler, `schedule ${name}`));
@@ -168,6 +168,8 @@ export function plugin(options, events) {
     if (typeof events !== "function" && (events === null || typeof events !== "object")) {
         throw new TypeError(`plugin: ${show(events)} is neither an object of events nor a function that makes one`);
     }
+    if (typeof events !== "function") entries(events, "plugin");
+    entries(own(options, "emits") ?? {}, "emits");
     return new Plugin(options, events);
 }
 
@@ -184,7 +186,7 @@ export function described(exported, config, name) {
     if (made === null || typeof made !== "object") throw new TypeError(`the function of plugin made ${show(made)} and no object of events`);
     const handlers = new Map();
     const contracts = [];
-    for (const [eventName, handled] of Object.entries(made)) {
+    for (const [eventName, handled] of entries(made, "plugin", Object.getPrototypeOf(made)?.where)) {
         if (!(handled instanceof HandledEvent)) throw new TypeError(`${JSON.stringify(eventName)}: ${show(handled, 1)} is no event({ … }, handler)`);
         handlers.set(eventName, handled);
         contracts.push({ name: eventName, ...handled.contract });

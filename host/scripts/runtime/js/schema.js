@@ -1,4 +1,5 @@
 // `t`: what a value is, for the host, which checks it before the script sees it, and for TypeScript.
+import { entries } from "mixlab:call";
 
 /** A type of values, with its JSON Schema. */
 class Type {
@@ -66,12 +67,9 @@ export const t = Object.freeze({
     tuple: (...items) => new Type(tuple(items, "t.tuple")),
     object(fields, options = {}) {
         const { strict } = known(options, ["strict"], "t.object");
-        const properties = {};
-        const required = [];
-        for (const [name, type] of Object.entries(fields)) {
-            properties[name] = schemaOf(type, `t.object, ${name}`);
-            if (!isOptional(type)) required.push(name);
-        }
+        const written = entries(fields, "t.object");
+        const properties = Object.fromEntries(written.map(([name, type]) => [name, schemaOf(type, `t.object, ${name}`)]));
+        const required = written.filter(([, type]) => !isOptional(type)).map(([name]) => name);
         return new Type(only({ type: "object", properties, required, additionalProperties: strict ? false : undefined }));
     },
     record(value, options = {}) {
