@@ -130,6 +130,45 @@ test('what is no packet ends the session, as with Node', async (t) => {
   assert.equal(await ask(await connect(t, server, { parser }), 'message-with-ack', 1), 1);
 });
 
+/** A packet whose id is a float, which the stock encoder writes of fractions alone. */
+function withFloat(packet, id) {
+  const half = Buffer.from('cb3fe0000000000000', 'hex');
+  const written = Buffer.from(new parser.Encoder().encode({ ...packet, id: 0.5 })[0]);
+  const at = written.indexOf(half);
+  assert.ok(at > 0);
+  written.writeDoubleBE(id, at + 1);
+  return written;
+}
+
+test('ids are whole numbers however they are written, and an ack of nothing is no fault, as with Node', async (t) => {
+  const unpacked = (bytes) => new Promise((resolve) => {
+    const decoder = new parser.Decoder();
+    decoder.on('decoded', resolve);
+    decoder.add(bytes);
+  });
+  const [joins] = new parser.Encoder().encode({ type: 0, nsp: '/', data: {} });
+  const seen = await both(async (to) => {
+    const ws = new WebSocket(`${to.url.replace('http', 'ws')}/socket.io/?EIO=4&transport=websocket`);
+    t.after(() => ws.terminate());
+    const packets = [];
+    ws.on('message', async (data, isBinary) => isBinary && packets.push(await unpacked(data)));
+    await new Promise((resolve) => ws.once('message', resolve));
+    ws.send(joins);
+    await until(() => packets.length > 0);
+    const nothing = { type: 3, nsp: '/', data: [1] };
+    for (const id of [-1, 2 ** 60]) ws.send(new parser.Encoder().encode({ ...nothing, id })[0]);
+    for (const id of [7, -3, 1e300]) ws.send(withFloat(nothing, id));
+    ws.send(withFloat({ type: 2, nsp: '/', data: ['message-with-ack', 'x'] }, 7));
+    const answer = () => packets.find(({ type }) => type === 3);
+    await until(() => answer() || ws.readyState === WebSocket.CLOSED);
+    const { nsp, data, id } = answer() ?? {};
+    ws.send(withFloat(nothing, 1.5));
+    await until(() => ws.readyState === WebSocket.CLOSED, { message: () => 'a fraction ends it' });
+    return { nsp, data, id };
+  });
+  assert.deepEqual(seen, [{ nsp: '/', data: ['x'], id: 7 }, { nsp: '/', data: ['x'], id: 7 }]);
+});
+
 test('polls have packets as base64', async (t) => {
   const polls = await rawPolling(server);
   const [packed] = new parser.Encoder().encode({ type: 0, nsp: '/' });

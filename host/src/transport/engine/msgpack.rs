@@ -22,11 +22,42 @@ const ACK: u8 = 3;
 #[derive(Deserialize)]
 struct Packet<'a> {
     #[serde(rename = "type")]
-    kind: u8,
+    kind: Integer,
     nsp: String,
     #[serde(borrow)]
     data: Option<&'a RawValue>,
-    id: Option<u64>,
+    id: Option<Integer>,
+}
+
+/// A number without a fraction, which clients may write as a float, too. `Number.isInteger` decides in the stock parser.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "serde_json::Number")]
+struct Integer(i128);
+
+impl TryFrom<serde_json::Number> for Integer {
+    type Error = &'static str;
+
+    fn try_from(number: serde_json::Number) -> Result<Self, Self::Error> {
+        if let Some(integer) = number.as_i128() {
+            return Ok(Self(integer));
+        }
+        let float = number.as_f64().filter(|float| float.fract() == 0.0);
+        // One that is too large for this becomes the largest.
+        float
+            .map(|float| Self(float as i128))
+            .ok_or("no whole number")
+    }
+}
+
+impl Integer {
+    /// Which event a packet asks an ack for, or which ack it is: those of the server are counted from 0. `None`: no
+    /// packet; `Some(None)`: an ack of nothing, which is of no use and no fault.
+    fn ack(self, kind: u8) -> Option<Option<i64>> {
+        match i64::try_from(self.0) {
+            Ok(id) if id >= 0 => Some(Some(id)),
+            _ => (kind == ACK).then_some(None),
+        }
+    }
 }
 
 /// What a client's message is: the text of a packet, and its attachments, `most` at most. None if it is no packet.
@@ -42,6 +73,11 @@ pub(super) fn read(message: &[u8], most: usize) -> Option<(String, Vec<Bytes>)> 
     if !nsp.starts_with('/') || nsp.contains(',') {
         return None;
     }
+    let kind = u8::try_from(kind.0).ok()?;
+    let id = match id {
+        Some(id) => id.ack(kind)?,
+        None => None,
+    };
     let has_attachments = !attachments.is_empty();
     let digit = match (kind, has_attachments) {
         (CONNECT, false) => '0',
@@ -130,7 +166,7 @@ mod tests {
             r#"{{"type":2,"nsp":"/n","data":["a",{placeholder}],"id":7,"options":{{"compress":true}}}}"#
         );
         let with_attachment = format!(r#"51-/n,7["a",{placeholder}]"#);
-        let cases: [(&str, &[&'static [u8]], &str); 6] = [
+        let cases: [(&str, &[&'static [u8]], &str); 11] = [
             (r#"{"type":0,"nsp":"/","data":null}"#, &[], "0/,"),
             (
                 r#"{"type":0,"nsp":"/n","data":{"token":"x"}}"#,
@@ -144,6 +180,23 @@ mod tests {
                 r#"2/,["a",1.5]"#,
             ),
             (r#"{"type":3,"nsp":"/","data":[],"id":0}"#, &[], "3/,0[]"),
+            (
+                r#"{"type":2.0,"nsp":"/","data":["a"],"id":7.0}"#,
+                &[],
+                r#"2/,7["a"]"#,
+            ),
+            (
+                r#"{"type":3.0,"nsp":"/","data":[],"id":-0.0}"#,
+                &[],
+                "3/,0[]",
+            ),
+            (r#"{"type":3,"nsp":"/","data":[],"id":-1}"#, &[], "3/,[]"),
+            (
+                r#"{"type":3,"nsp":"/","data":[],"id":18446744073709551615}"#,
+                &[],
+                "3/,[]",
+            ),
+            (r#"{"type":3,"nsp":"/","data":[],"id":1e300}"#, &[], "3/,[]"),
             (&binary, &[b"x"], &with_attachment),
         ];
         for (json, attachments, text) in cases {
@@ -168,6 +221,9 @@ mod tests {
             r#"{"type":2,"nsp":"/n,7","data":["a"]}"#,
             r#"{"type":2,"nsp":"/","data":["a"],"id":-1}"#,
             r#"{"type":2,"nsp":"/","data":["a"],"id":1.5}"#,
+            r#"{"type":3,"nsp":"/","data":["a"],"id":1.5}"#,
+            r#"{"type":3,"nsp":"/","data":["a"],"id":"1"}"#,
+            r#"{"type":258,"nsp":"/","data":["a"]}"#,
         ] {
             assert_eq!(read(&written(json, &[]), 1), None, "{json}");
         }
