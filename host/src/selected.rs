@@ -189,7 +189,7 @@ impl Selected {
     }
 
     /// Those of them that other servers of a cluster have, as far as these answer by `until`; no more than so
-    /// many bytes.
+    /// many bytes. Who is named and found is not looked for any further.
     pub(crate) async fn elsewhere(
         &self,
         connection: Option<&Connection>,
@@ -201,8 +201,13 @@ impl Selected {
         let (Some(others), Some(path)) = (broadcast.others(), self.path(connection)) else {
             return Ok(Elsewhere::new());
         };
+        let here = || self.count(connection, broadcast);
+        let most = self.selection.most().map(|most| most - most.min(here()));
+        if most == Some(0) {
+            return Ok(Elsewhere::new());
+        }
         let to = self.clone().portable(connection, broadcast).selection;
-        others.find(path, &to, want, until, max_bytes).await
+        others.find(path, &to, want, most, until, max_bytes).await
     }
 
     /// How many these are.

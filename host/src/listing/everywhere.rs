@@ -4,7 +4,7 @@ use std::panic::resume_unwind;
 
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{Page, Part, Row};
+use super::{Of, Page, Part, Row};
 use crate::{
     broadcast::Broadcast,
     cluster::{Heard, Silent, Unheard, Want},
@@ -25,7 +25,8 @@ pub(crate) struct Listed {
 }
 
 impl Broadcast {
-    /// A page of what there is in a namespace, on this server and on those that answer by `until`.
+    /// A page of what there is in a namespace, on this server and on those that answer by `until`. Nobody is waited
+    /// for when all sockets that are named have been found.
     pub(crate) async fn page(
         &self,
         namespace: &str,
@@ -39,21 +40,24 @@ impl Broadcast {
             let (to, page) = (to.clone(), page.clone());
             move || broadcast.part(&namespace, &to, &page)
         });
-        let (mut parts, mut silent) = (Vec::new(), None);
-        if let Some(others) = self.others() {
+        let named = match page.of {
+            Of::Sockets { .. } => to.most(),
+            Of::Users | Of::Rooms(_) => None,
+        };
+        let here = here.await;
+        let here = here.unwrap_or_else(|error| resume_unwind(error.into_panic()));
+        let most = named.map(|named| named - named.min(here.rows.len()));
+        let (mut parts, mut silent) = (vec![here], None);
+        if let Some(others) = self.others().filter(|_| most != Some(0)) {
             let want = Want::Page(Box::new(page.clone()));
-            let heard = others.heard(namespace, to, want, until, MAX_HEARD).await?;
+            let heard = others.heard(namespace, to, want, most, until, MAX_HEARD);
+            let heard = heard.await?;
             silent = heard.silent;
             parts.extend(heard.answers.into_iter().map(|heard| match heard {
                 Heard::Part(part) => part,
                 Heard::Sockets(sockets) => Part::of_described(sockets, page),
             }));
         }
-        let here = here.await;
-        parts.insert(
-            0,
-            here.unwrap_or_else(|error| resume_unwind(error.into_panic())),
-        );
         let Part { rows, more } = Part::merged(parts, page);
         let last = rows.last().map(|row| row.key().to_owned());
         Ok(Listed {

@@ -1,5 +1,7 @@
 //! Which other servers there are, for operators.
 
+use std::ops::ControlFlow;
+
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -44,7 +46,7 @@ impl Cluster {
             if others.len() < MAX_TOLD {
                 others.push(Member { name, sockets });
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         };
         let everybody = Selection::default();
         let asking = self.ask_servers(MAIN_NAMESPACE, &everybody, Want::Count, until, take);

@@ -1,6 +1,6 @@
 //! What this server asks the others.
 
-use std::time::Duration;
+use std::{ops::ControlFlow, time::Duration};
 
 use futures_util::{Stream, stream};
 use redis::{RedisResult, aio::MultiplexedConnection};
@@ -66,14 +66,23 @@ pub(crate) struct Silent {
     pub names: Vec<String>,
 }
 
+/// Whether others need not be waited for.
+fn enough(found: usize, most: Option<usize>) -> ControlFlow<()> {
+    match most {
+        Some(most) if found >= most => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
 impl Cluster {
-    /// The sockets of other servers: of those that answer by `until`, or that are there at all. No more than
-    /// so many bytes.
+    /// The sockets of other servers: of those that answer by `until`, or that are there at all, or until `most`
+    /// are found. No more than so many bytes.
     pub(crate) async fn find(
         &self,
         namespace: &str,
         to: &Selection,
         want: Want,
+        most: Option<usize>,
         until: Instant,
         max_bytes: usize,
     ) -> Result<Elsewhere, Unheard> {
@@ -91,33 +100,41 @@ impl Cluster {
                 Ok(_) => {}
                 Err(reason) => tracing::warn!(server, %reason, "a server's answer is passed over"),
             }
-            Ok(())
+            Ok(enough(sockets.len(), most))
         };
         self.ask_servers(namespace, to, want, until, take).await?;
         Ok(sockets)
     }
 
-    /// What other servers have of a page, as far as they answer by `until`; no more than so many bytes.
+    /// What other servers have of a page, as far as they answer by `until`, or until there are `most` rows; no more
+    /// than so many bytes.
     pub(crate) async fn heard(
         &self,
         namespace: &str,
         to: &Selection,
         want: Want,
+        most: Option<usize>,
         until: Instant,
         max_bytes: usize,
     ) -> Result<AllHeard, Unheard> {
-        let (mut answers, mut bytes) = (Vec::new(), 0);
+        let (mut answers, mut rows, mut bytes) = (Vec::new(), 0, 0);
         let take = |answer: Answer| {
             bytes += answer.size();
             if bytes > max_bytes {
                 return Err(Unheard::TooLarge);
             }
-            answers.extend(match answer.read() {
-                Ok(Said::Part(part)) => Some(Heard::Part(part)),
-                Ok(Said::Sockets(sockets)) => Some(Heard::Sockets(sockets)),
-                _ => None,
-            });
-            Ok(())
+            match answer.read() {
+                Ok(Said::Part(part)) => {
+                    rows += part.rows.len();
+                    answers.push(Heard::Part(part));
+                }
+                Ok(Said::Sockets(sockets)) => {
+                    rows += sockets.len();
+                    answers.push(Heard::Sockets(sockets));
+                }
+                _ => {}
+            }
+            Ok(enough(rows, most))
         };
         let silent = self.ask_servers(namespace, to, want, until, take).await?;
         Ok(AllHeard { answers, silent })
@@ -155,21 +172,21 @@ impl Cluster {
             if let Ok(said) = answer.read() {
                 take(said);
             }
-            Ok(())
+            Ok(ControlFlow::Continue(()))
         };
         self.ask_servers(namespace, to, Want::Count, until, take)
             .await?;
         Ok(())
     }
 
-    /// Returns those that have not answered, if there are some.
+    /// Asks until `take` has enough. Returns those that have not answered, if there are some.
     pub(super) async fn ask_servers(
         &self,
         namespace: &str,
         to: &Selection,
         want: Want,
         until: Instant,
-        mut take: impl FnMut(Answer) -> Result<(), Unheard>,
+        mut take: impl FnMut(Answer) -> Result<ControlFlow<()>, Unheard>,
     ) -> Result<Option<Silent>, Unheard> {
         let mut speaks = self.channels.speaks().ok_or(Unheard::Lost)?;
         let mut others = self.others(&mut speaks, namespace).await?;
@@ -190,7 +207,9 @@ impl Cluster {
             tokio::select! {
                 Some(answer) = pending.answers.recv() => {
                     heard.push(answer.server.clone());
-                    take(answer)?;
+                    if take(answer)?.is_break() {
+                        return Ok(None);
+                    }
                 }
                 // One that has died does not answer any more, and has no sockets.
                 _ = again.tick() => others = self.others(&mut speaks, namespace).await?,

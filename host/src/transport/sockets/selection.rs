@@ -1,5 +1,7 @@
 //! Whom something is for.
 
+use std::collections::HashSet;
+
 use crate::transport::key::SocketKey;
 
 /// Which sockets of a namespace something is for.
@@ -28,6 +30,12 @@ impl Selection {
     pub fn size(&self) -> usize {
         let names = self.rooms.iter().chain(&self.sockets).chain(&self.except);
         names.map(|name| name.len() + size_of::<String>()).sum()
+    }
+
+    /// How many sockets it is at most, if it names each of them.
+    pub(crate) fn most(&self) -> Option<usize> {
+        let sockets: HashSet<_> = self.sockets.iter().collect();
+        (self.rooms.is_empty() && !sockets.is_empty()).then_some(sockets.len())
     }
 
     /// Whether it is every socket, but for some.
