@@ -84,6 +84,14 @@ test('the file says who may do what, from start to stop', async (t) => {
   for (const secret of [DEPLOY, 'another-key-of-those', 'key-of-billing-here']) assert.ok(!text.includes(secret));
 });
 
+test('what needs a restart is told as that, and not as what is in force', async (t) => {
+  const server = await startServer(t, { plugins: ['echo'], config: AUDIT });
+  editConfig(server, (toml) => toml.replace(PATH, 'elsewhere.jsonl'));
+  assert.deepEqual(await more(server, 2, 1), [{ action: 'config_serves', tables: [], restart: ['audit.path'] }]);
+  editConfig(server, (toml) => `${toml}\n[console]\nenabled = true\n[payments]\nsubscribe = "anyone"\n`);
+  assert.deepEqual(await more(server, 3, 1), [{ action: 'config_serves', tables: ['payments'], restart: ['audit.path', 'console.enabled'] }]);
+});
+
 test('what backends have a server do is in it, and events are not', async (t) => {
   const server = await startServer(t, { plugins: ['echo'], config: `${AUDIT}${key('deploy', DEPLOY, ['admin', 'emit', 'everyone', 'disconnect', 'move', 'room:*', 'revoke', 'find', 'clients'])}` });
   const from = lines(server).length;

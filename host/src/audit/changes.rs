@@ -7,9 +7,15 @@ use crate::{
 };
 
 /// Has `write` write it.
-pub(super) fn between(former: &Config, new: &Config, mut write: impl FnMut(Entry<'_>)) {
+pub(super) fn between(
+    former: &Config,
+    new: &Config,
+    restart: Vec<&'static str>,
+    mut write: impl FnMut(Entry<'_>),
+) {
     write(Entry::ConfigServes {
         tables: tables(former, new),
+        restart,
     });
     for plugin in &new.plugins {
         let same = former.plugins.iter().find(|it| it.name == plugin.name);

@@ -142,8 +142,11 @@ pub(crate) enum Entry<'a> {
     PluginOff { plugin: &'a str },
     /// A configuration is in force.
     ConfigServes {
-        /// The tables that differ from the former one's, by their names in the file.
+        /// The tables of which something else is in force than before, by their names in the file.
         tables: Vec<&'static str>,
+        /// The keys that are in force after a restart only.
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        restart: Vec<&'static str>,
     },
     /// A configuration is not.
     ConfigRefused { reason: &'a str },
@@ -228,10 +231,10 @@ impl Audit {
         });
     }
 
-    /// Writes what is different in a configuration that is in force from now on.
-    pub(crate) fn configured(&self, former: &Config, new: &Config) {
+    /// Writes what is different in a configuration that is in force from now on, and which keys wait for a restart.
+    pub(crate) fn configured(&self, former: &Config, new: &Config, restart: Vec<&'static str>) {
         if let Some(trail) = &self.0 {
-            changes::between(former, new, |entry| trail.write(&entry));
+            changes::between(former, new, restart, |entry| trail.write(&entry));
         }
     }
 }

@@ -286,6 +286,54 @@ impl Config {
     }
 }
 
+impl Config {
+    /// What is in force of `new` on a server that was started with this: all but the keys that need a restart.
+    pub(crate) fn in_force(&self, new: &Config) -> Config {
+        let Config {
+            cors,
+            socket: Socket {
+                queue, queue_bytes, ..
+            },
+            tls,
+            auth,
+            payments,
+            api,
+            budget,
+            limits,
+            breaker,
+            reload,
+            plugins,
+            ..
+        } = new.clone();
+        let tls = self.tls.clone().map(|started| match tls {
+            Some(new) => Tls {
+                certificates: new.certificates,
+                min_version: new.min_version,
+                ..started
+            },
+            None => started,
+        });
+        Config {
+            cors,
+            socket: Socket {
+                queue,
+                queue_bytes,
+                ..self.socket.clone()
+            },
+            tls,
+            auth,
+            payments,
+            api,
+            budget,
+            limits,
+            breaker,
+            reload,
+            plugins,
+            ..self.clone()
+        }
+    }
+}
+
 /// Whether a key of `[tls]` is another one. Where the section itself comes or goes, that is said.
 fn differs<T: PartialEq>(tls: &Option<Tls>, new: &Option<Tls>, key: impl Fn(&Tls) -> &T) -> bool {
     let both = tls.as_ref().zip(new.as_ref());

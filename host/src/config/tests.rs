@@ -411,6 +411,10 @@ fn a_changed_key_that_needs_a_restart_is_named() {
         let new = load(text, &[], None).unwrap();
         assert_ne!(new, old, "{text}");
         assert_eq!(old.restart_needed(&new), keys, "{text}");
+        let in_force = old.in_force(&new);
+        assert!(old.restart_needed(&in_force).is_empty(), "{text}");
+        assert_eq!(in_force.restart_needed(&new), keys, "{text}");
+        assert_eq!(in_force == new, keys.is_empty(), "{text}");
     }
 }
 

@@ -443,7 +443,9 @@ impl Reloader {
         } = &self.targets;
         let settings = Settings::new(&config, &self.secret, &self.limits, providers, revocations);
         self.targets.settings.store(Arc::new(settings));
-        self.targets.audit.configured(&self.config, &config);
+        let in_force = |config| self.started.in_force(config);
+        let (former, now) = (in_force(&self.config), in_force(&config));
+        self.targets.audit.configured(&former, &now, restart);
         self.config = config;
         let file = self
             .source
