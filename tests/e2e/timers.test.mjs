@@ -124,6 +124,30 @@ test('a timer whose bucket is full has failed, is tried again, and fires when th
   await untilFired(await connect(t, again), 'full', 1);
 });
 
+/** A timer for a time that fails, and fills its bucket to the last byte. */
+const FILLS = (name, fails) => `import { event, plugin, reject } from "mixlab";
+export default plugin({ fill: event({ access: "anyone" }, (cx) => {
+    const at = Date.now();
+    const row = (payload) => JSON.stringify({ due: at, at, payload: JSON.stringify(payload), failures: 0, given_up: false });
+    const room = 1024 - ${JSON.stringify(name)}.length - row("").length;
+    cx.timers.set(${JSON.stringify(name)}, "x".repeat(room), { at });
+}) }).onTimer(() => { ${fails} });
+`;
+
+test('a timer for a time that fills its bucket is tried again later and later when it fails, too', async (t) => {
+  const plugins = Object.entries({ rejects: 'reject("no", "not now");', throws: 'throw new Error("no");' }).map(([name, fails]) => ({
+    script: `${name}.js`,
+    text: FILLS(name, fails).replace('fill:', `fill_${name}:`),
+    grants: ['timers'],
+  }));
+  const server = await startServer(t, { config: '[store]\nbucket_bytes = "1KiB"\n', plugins });
+  const client = await connect(t, server);
+  for (const name of ['rejects', 'throws']) assert.equal(await ask(client, `fill_${name}`), undefined);
+  const timers = async () => (await server.api('GET', '/api/v1/timers')).body.timers;
+  const pauses = async () => (await timers()).map(({ at, due, failures }) => failures >= 2 && at > due);
+  await until(async () => (await pauses()).filter(Boolean).length === 2, { timeout: 30_000 });
+});
+
 test('timers with the same key fire one after the other', async (t) => {
   const server = await startServer(t, { plugins: [ALARMS] });
   const client = await connect(t, server);

@@ -394,15 +394,28 @@ impl Due {
 impl Due {
     /// Stores what is left of a timer that failed, where its call's commit was refused and has not done so.
     async fn write_down(&self, key: &Key, timer: &Timer, failed: Timer) -> Result<(), u64> {
-        let store = self.dispatcher.store.opened().ok_or(UNSTORED)?;
+        let stored = match self.replace(key, timer, &failed).await {
+            // What is as long as before fits into a bucket that is full.
+            Err(CommitError::OverQuota { .. }) => {
+                let since = timer.since;
+                self.replace(key, timer, &Timer { since, ..failed }).await
+            }
+            stored => stored,
+        };
+        stored.map_err(|_| UNSTORED)
+    }
+
+    /// Stores what is left of a timer, if that is as it was.
+    async fn replace(&self, key: &Key, timer: &Timer, left: &Timer) -> Result<(), CommitError> {
+        let Some(store) = self.dispatcher.store.opened() else {
+            return Err(CommitError::Unavailable("it is not open".into()));
+        };
         let mut transaction = Transaction::new(store.clone());
-        let there = transaction.get(key).await.map_err(|_| UNSTORED)?;
-        if there != Some(timer.to_value()) {
+        if transaction.get(key).await? != Some(timer.to_value()) {
             return Ok(());
         }
-        transaction.set(key.clone(), failed.to_value());
-        let stored = store.commit_alone(transaction).await;
-        stored.map_err(|_| UNSTORED)
+        transaction.set(key.clone(), left.to_value());
+        store.commit_alone(transaction).await
     }
 }
 
