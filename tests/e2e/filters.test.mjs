@@ -235,6 +235,26 @@ for (const [what, config, steps, why] of [
   });
 }
 
+for (const [what, config, why] of [
+  ['a bucket that others share', 'bucket_keys = 1', /bucket_keys = 1 of the bucket tally/],
+  ['all shared buckets', 'shared_bytes = "150"', /shared_bytes = 150/],
+]) {
+  test(`a filter without which there is no event is to blame where it overfills ${what}, and nobody else`, async (t) => {
+    const steps = [{ increment: 'a' }, { increment: 'b' }];
+    const ends = filter('ends', { 'remembers:add': [...steps, { reply: ['ended'] }] });
+    const server = await startServer(t, {
+      config: `${CONFIG}[store]\n${config}\n`,
+      plugins: [REMEMBERS, filter('passes', { 'remembers:*': ['pass'] }), filter('writes', { 'remembers:increment': steps }), ends],
+    });
+    const socket = await connect(t, server);
+    for (const [event, name] of [['remembers:increment', 'writes'], ['remembers:add', 'ends']]) {
+      await assertFailed(server, await ask(socket, event, 'n'), 'plugin_error');
+      assert.match((await plugin(server, name)).last_failure?.reason ?? '', why, name);
+    }
+    for (const name of ['remembers', 'passes']) assert.equal((await plugin(server, name)).failures, 0, name);
+  });
+}
+
 test('two plugins that filter events of each other do not wait for each other', async (t) => {
   const one = { budget: { instances: 1, asks: 1 } };
   const plugins = [

@@ -1,7 +1,7 @@
 //! Filters: plugins that see an event before its handler does. What they do belongs to the event.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -37,7 +37,9 @@ pub(super) struct Chain {
     transaction: Option<Box<Transaction>>,
     /// What was read and written before a filter that may fail by itself.
     spare: Option<Box<Transaction>>,
-    /// The buckets that those have written to which may fail by themselves, by their filters.
+    /// What they have written to buckets that plugins share.
+    shared: BTreeMap<Key, Write>,
+    /// To which of these each of them has written, and the handler.
     wrote: Vec<BTreeSet<Bucket>>,
     /// Whether one of them did what cannot be taken back.
     acted: bool,
@@ -75,7 +77,8 @@ impl Chain {
         }
         Some(Box::new(Self {
             used: vec![Used::default(); filters.len() + 1],
-            wrote: vec![BTreeSet::new(); filters.len()],
+            wrote: vec![BTreeSet::new(); filters.len() + 1],
+            shared: BTreeMap::new(),
             filters,
             passed: 0,
             given: given.clone(),
@@ -121,37 +124,34 @@ impl Chain {
         self.used[self.passed] = Used::of(spent);
     }
 
-    /// The filter that has written what cannot be committed: one whose own bucket that is for, or the first that
-    /// may fail by itself and has written to it, as the event may be possible without it. It counts as the one
-    /// that has just run.
+    /// The filter that has written what cannot be committed: one whose own bucket that is for; or the first that
+    /// may fail by itself and has written to it, as the event may be possible without it; or whoever has written
+    /// there first. It counts as the one that has just run. None if that is the handler, or nobody knows.
     pub(super) fn blame(&mut self, error: &CommitError) -> Option<Arc<Filter>> {
         let bucket = error.bucket();
         let is_it = |of: &Bucket| bucket.is_none_or(|bucket| of.to_string() == bucket);
         let is_own = |filter: &Arc<Filter>| {
             bucket.is_some() && is_it(&Bucket::of_plugin(filter.plugin.name()))
         };
+        let has_written = |wrote: &BTreeSet<Bucket>| wrote.iter().any(is_it);
+        let mut optional = self.filters.iter().zip(&self.wrote);
+        let optional = optional.position(|(filter, wrote)| filter.lets_on() && has_written(wrote));
         let owner = self.filters.iter().position(is_own);
-        let is_writer =
-            |wrote: &BTreeSet<Bucket>| wrote.iter().any(|of| of.is_shared() && is_it(of));
-        let blamed = owner.or_else(|| self.wrote.iter().position(is_writer));
-        self.passed = blamed?;
+        let first = || self.wrote.iter().position(has_written);
+        self.passed = owner.or(optional).or_else(first)?;
         self.current().cloned()
     }
 
-    /// Notes where the one has written that has just run, if it may fail by itself.
-    fn note_writes(&mut self) {
-        let (Some(filter), Some(after)) = (self.current(), &self.transaction) else {
-            return;
-        };
-        if !filter.lets_on() {
-            return;
+    /// Notes where the one has written that has just run, beside what those before it have.
+    pub(super) fn note_writes(&mut self, transaction: &Transaction) {
+        let writes = transaction.writes().iter();
+        for (key, write) in writes.filter(|(_, write)| **write != Write::Delete) {
+            let bucket = key.bucket();
+            if bucket.is_shared() && self.shared.get(key) != Some(write) {
+                self.shared.insert(key.clone(), write.clone());
+                self.wrote[self.passed].insert(bucket);
+            }
         }
-        let before = self.spare.as_ref().map(|spare| spare.writes());
-        let is_new = |&(key, write): &(&Key, &Write)| {
-            before.and_then(|before| before.get(key)) != Some(write)
-        };
-        let written = after.writes().iter().filter(is_new);
-        self.wrote[self.passed] = written.map(|(key, _)| key.bucket()).collect();
     }
 
     /// The one that has just run takes no part any more.
@@ -169,6 +169,7 @@ impl Chain {
         self.effects.clear();
         self.transaction = None;
         self.spare = None;
+        self.shared.clear();
         self.wrote.iter_mut().for_each(BTreeSet::clear);
         self.given.clone()
     }
@@ -364,7 +365,11 @@ impl Dispatcher {
                 filter.plugin.succeeded(CallKind::Filter, Some(address));
                 if let Some(chain) = &mut call.chain {
                     chain.effects.extend(effects);
-                    chain.note_writes();
+                    let transaction = chain.transaction.take();
+                    if let Some(transaction) = &transaction {
+                        chain.note_writes(transaction);
+                    }
+                    chain.transaction = transaction;
                 }
                 message
             }

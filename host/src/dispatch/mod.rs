@@ -641,7 +641,12 @@ impl Dispatcher {
                 self.answer(ended, verdict);
                 Progress::Done
             }
-            Some(transaction) => self.commit(ended, verdict, *transaction),
+            Some(transaction) => {
+                if let Some(chain) = &mut ended.call.chain {
+                    chain.note_writes(&transaction);
+                }
+                self.commit(ended, verdict, *transaction)
+            }
         }
     }
 
