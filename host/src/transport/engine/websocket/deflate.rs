@@ -72,7 +72,8 @@ pub(super) fn deflate(message: &[u8]) -> Vec<u8> {
     })
 }
 
-/// The message of up to `max` bytes that was deflated.
+/// The message of up to `max` bytes that was deflated. What follows behind a block that says it is the last one is passed
+/// over, as by Node's `ws`.
 pub(super) fn inflate(deflated: &[u8], max: usize) -> Result<Vec<u8>, Unreadable> {
     let whole = [deflated, &TAIL, &LAST_BLOCK].concat();
     // One byte more tells a message that is too large.
@@ -109,6 +110,11 @@ mod tests {
                 "Hello",
             ),
             (&[0x00], ""),
+            // That with BFINAL again, and something behind it.
+            (
+                &[0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00, 0x07, 0xff],
+                "Hello",
+            ),
         ] {
             assert_eq!(
                 inflate(deflated, 5).as_deref(),
