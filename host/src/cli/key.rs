@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::{Failure, Format, output::print};
 use crate::{
-    config::{KeyHash, parse_moment},
+    config::{KeyHash, moment},
     grant::Grant,
     units::Rate,
 };
@@ -29,7 +29,7 @@ pub(super) enum Key {
         #[arg(long = "right", value_name = "RIGHT", required = true)]
         rights: Vec<Grant>,
         /// When the key is good no more, like 2030-01-31T12:00:00Z.
-        #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+        #[arg(long, value_name = "TIME", value_parser = moment::parse)]
         until: Option<SystemTime>,
         /// How often its backend may ask, like 100/1s.
         #[arg(long, value_name = "RATE")]
@@ -125,7 +125,7 @@ mod tests {
     fn what_is_printed_is_what_a_file_takes() {
         let name = "a \"key\"\n\u{7f}ü";
         let rights: Vec<Grant> = ["find", "room:*"].map(|text| text.parse().unwrap()).into();
-        let until = parse_moment("2030-01-31T12:00:00Z").unwrap();
+        let until = moment::parse("2030-01-31T12:00:00Z").unwrap();
         let rate = "5/1s".parse().unwrap();
         let hash = KeyHash::of(b"key");
         let toml = table(name, &hash.to_string(), &rights, Some(until), Some(rate));

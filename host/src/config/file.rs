@@ -13,17 +13,14 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
-use super::admin::AdminFile;
-use super::budget::BudgetFile;
 use super::environment::Environment;
 use super::locate::Document;
 use super::problem::{Fault, Problems};
-use super::sections::some_moment;
-use super::telemetry::TelemetryFile;
+use super::sections::{admin::AdminFile, budget::BudgetFile, telemetry::TelemetryFile};
 use super::{
     Audit, Auth, Breaker, Cluster, Console, Cors, Filter, History, Limits, Listen, Log, OnExcess,
     OnFailure, Payments, Presence, Recovery, Reload, Runtime, Scheme, Secret, Shutdown, Socket,
-    Store, TlsVersion, Web,
+    Store, TlsVersion, Web, moment,
 };
 use crate::grant::Grants;
 use crate::units::{Rate, Size, duration};
@@ -97,7 +94,7 @@ pub(super) struct KeyFile {
     pub name: Option<String>,
     pub key: Option<Secret>,
     pub key_env: Option<String>,
-    #[serde(deserialize_with = "some_moment")]
+    #[serde(deserialize_with = "moment::deserialize_some")]
     #[schemars(with = "Option<String>")]
     pub until: Option<SystemTime>,
     pub former_keys: Vec<Table<FormerKeyFile>>,
@@ -112,7 +109,7 @@ pub(super) struct KeyFile {
 pub(super) struct FormerKeyFile {
     pub key: Option<Secret>,
     pub key_env: Option<String>,
-    #[serde(deserialize_with = "some_moment")]
+    #[serde(deserialize_with = "moment::deserialize_some")]
     #[schemars(with = "Option<String>")]
     pub until: Option<SystemTime>,
 }

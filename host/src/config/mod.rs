@@ -2,23 +2,20 @@
 //!
 //! In the order of the work: `locate` reads the file and keeps its lines, `environment` reads
 //! the variables, `file` holds what was written, `resolve` turns it into `Config`, which is
-//! what it means. Whatever is wrong on the way is a `problem` with the key it is about; the
+//! what it means; `sections` has each of its tables. Whatever is wrong on the way is a `problem` with the key it is about; the
 //! first in the file becomes the `ConfigError`.
 
-mod admin;
 mod affinity;
 mod api_key;
-mod audit;
-mod budget;
-mod cluster;
+mod choice;
 mod compression;
-mod console;
 mod doubts;
 mod environment;
 mod error;
 mod file;
 mod listen;
 mod locate;
+pub(crate) mod moment;
 mod network;
 mod origin;
 mod parser;
@@ -29,9 +26,6 @@ mod restart;
 mod schema;
 mod secret;
 mod sections;
-mod shutdown;
-mod telemetry;
-mod tls;
 mod transports;
 
 use std::ffi::OsString;
@@ -39,14 +33,10 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-pub use admin::{Admin, AdminMode, PasswordHash};
+pub use crate::access::Access;
 pub use affinity::AffinityCookie;
 pub use api_key::{ApiKey, KeyHash, KnownKey};
-pub use audit::Audit;
-pub use budget::Budget;
-pub use cluster::{Accept, Cluster, OnLoss, RedisUrl, Serial, ServerAddress, Unsigned};
 pub use compression::Compression;
-pub use console::Console;
 pub use doubts::{HOW_TO_MAKE_ONE, MIN_JWT_SECRET_BYTES};
 pub use error::ConfigError;
 pub use listen::Listen;
@@ -56,16 +46,7 @@ pub use parser::Parser;
 pub use request_token::{CookieName, TokenHeader};
 pub(crate) use schema::schema;
 pub use secret::Secret;
-pub(crate) use sections::parse_moment;
-pub use sections::{
-    Access, Api, Auth, Breaker, Cors, Durability, Filter, FilterFailure, FormerSecret, History,
-    HttpRule, Issuer, Limits, Log, LogFormat, LogLevel, OnExcess, OnFailure, Payments, Plugin,
-    Presence, PulledFrom, Recovery, Reload, Runtime, Scheme, SlowClient, Socket, Store, StoreOn,
-    Verification, Web, Webhook,
-};
-pub use shutdown::Shutdown;
-pub use telemetry::Telemetry;
-pub use tls::{Certificate, Tls, TlsVersion};
+pub use sections::*;
 pub use transports::AllowedTransports;
 
 use environment::Environment;

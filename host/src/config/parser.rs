@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use crate::suggest;
+use super::choice::choice;
 
 /// `socket.parser`: how packets of Socket.IO are written, for all clients.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -19,13 +19,10 @@ impl TryFrom<String> for Parser {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match &*text {
-            "json" => Ok(Self::Json),
-            "msgpack" => Ok(Self::Msgpack),
-            _ => {
-                let hint = suggest::hint(&text, &["json", "msgpack"]);
-                Err(format!("unknown parser {text:?}{hint}"))
-            }
-        }
+        choice(
+            "parser",
+            &text,
+            &[("json", Self::Json), ("msgpack", Self::Msgpack)],
+        )
     }
 }

@@ -1,7 +1,7 @@
 //! `[admin]`: who may log in, and where.
 
 use super::Resolver;
-use crate::config::admin::AdminFile;
+use crate::config::sections::admin::AdminFile;
 use crate::config::{Admin, PasswordHash, Secret};
 use crate::namespace::{MAIN_NAMESPACE, is_namespace};
 

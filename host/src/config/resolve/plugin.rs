@@ -5,9 +5,9 @@ use std::{collections::HashMap, path::PathBuf};
 use figment::value::{Dict, Value};
 
 use super::{MANY, MORE_THAN_ZERO, Resolver};
-use crate::config::budget::BudgetFile;
 use crate::config::file::{OneOrMore, PluginFile, Table, WebhookFile};
 use crate::config::problem::{KeyPath, key};
+use crate::config::sections::budget::BudgetFile;
 use crate::config::{Budget, Plugin, PulledFrom, Runtime, Secret, Verification, Webhook};
 use crate::grant::Grant;
 use crate::namespace::is_namespace;

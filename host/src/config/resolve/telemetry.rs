@@ -4,7 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::Resolver;
 use crate::config::problem::key;
-use crate::config::telemetry::{Telemetry, TelemetryFile};
+use crate::config::{Telemetry, sections::telemetry::TelemetryFile};
 use crate::http_client::Destination;
 
 /// How often metrics may be sent: not so often that to gather them is what costs.

@@ -7,12 +7,12 @@ use figment::error::Kind;
 use figment::value::{Dict, Value};
 use serde::Deserialize;
 
-use super::super::admin::AdminFile;
-use super::super::budget::BudgetFile;
 use super::super::file::{ApiFile, CertificateFile, ConfigFile, KeyFile, PluginFile, TlsFile};
 use super::super::locate::Document;
 use super::super::problem::key;
-use super::super::telemetry::TelemetryFile;
+use super::super::sections::admin::AdminFile;
+use super::super::sections::budget::BudgetFile;
+use super::super::sections::telemetry::TelemetryFile;
 use super::super::*;
 use super::load;
 

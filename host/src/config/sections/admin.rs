@@ -6,8 +6,7 @@ use bcrypt::HashParts;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Secret;
-use crate::suggest;
+use crate::config::{Secret, choice::choice};
 
 /// `[admin]`, where it is switched on.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,13 +25,13 @@ pub struct Admin {
 
 impl Admin {
     /// Where pages connect to unless the file, and the page's user, say otherwise.
-    pub(super) const NAMESPACE: &str = "/admin";
+    pub(in crate::config) const NAMESPACE: &str = "/admin";
 }
 
 /// `[admin]` as it is written.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct AdminFile {
+pub(in crate::config) struct AdminFile {
     pub username: Option<String>,
     pub password: Option<Secret>,
     pub namespace: Option<String>,
@@ -42,7 +41,7 @@ pub(super) struct AdminFile {
 
 impl AdminFile {
     /// Whether nothing is written.
-    pub(super) fn is_empty(&self) -> bool {
+    pub(in crate::config) fn is_empty(&self) -> bool {
         let Self {
             username,
             password,
@@ -74,14 +73,14 @@ impl TryFrom<String> for AdminMode {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "production" => Ok(Self::Production),
-            "development" => Ok(Self::Development),
-            _ => Err(format!(
-                "unknown mode {text:?}{}",
-                suggest::hint(&text, &["production", "development"])
-            )),
-        }
+        choice(
+            "mode",
+            &text,
+            &[
+                ("production", Self::Production),
+                ("development", Self::Development),
+            ],
+        )
     }
 }
 
@@ -143,7 +142,7 @@ impl PasswordHash {
     }
 
     /// Whether guessing by it is quicker than it has to be.
-    pub(super) fn is_cheap(&self) -> bool {
+    pub(in crate::config) fn is_cheap(&self) -> bool {
         let parts = HashParts::from_str(&self.0);
         parts.is_ok_and(|parts| parts.get_cost() < Self::USUAL_COST)
     }

@@ -84,7 +84,7 @@ impl Default for Budget {
 /// `budget` over `[budget]`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct BudgetFile {
+pub(in crate::config) struct BudgetFile {
     #[serde(deserialize_with = "duration::deserialize_some")]
     pub cpu: Option<Duration>,
     #[serde(deserialize_with = "duration::deserialize_some")]
@@ -107,7 +107,7 @@ pub(super) struct BudgetFile {
 
 impl BudgetFile {
     /// The budget with what was written over `base`.
-    pub(super) fn over(&self, base: &Budget) -> Budget {
+    pub(in crate::config) fn over(&self, base: &Budget) -> Budget {
         Budget {
             cpu: self.cpu.unwrap_or(base.cpu),
             wall: self.wall.unwrap_or(base.wall),

@@ -6,7 +6,7 @@ use http::{HeaderName, HeaderValue};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Secret;
+use crate::config::Secret;
 use crate::{http_client::Destination, units::duration};
 
 /// `[telemetry]`, with its secrets looked up.
@@ -29,7 +29,7 @@ pub struct Telemetry {
 /// `[telemetry]`, as it is written.
 #[derive(Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub(super) struct TelemetryFile {
+pub(in crate::config) struct TelemetryFile {
     pub endpoint: Option<String>,
     pub headers: BTreeMap<String, Secret>,
     pub sample: f64,

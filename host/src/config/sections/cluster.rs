@@ -7,8 +7,8 @@ use serde::Deserialize;
 
 use http::Uri;
 
-use super::Secret;
-use crate::{redis_access::Servers, suggest, units::Size};
+use crate::config::{Secret, choice::choice};
+use crate::{redis_access::Servers, units::Size};
 
 /// `[cluster]`
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
@@ -62,14 +62,11 @@ impl TryFrom<String> for OnLoss {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "local" => Ok(OnLoss::Local),
-            "hold" => Ok(OnLoss::Hold),
-            _ => Err(format!(
-                "unknown policy {text:?}{}",
-                suggest::hint(&text, &["local", "hold"])
-            )),
-        }
+        choice(
+            "policy",
+            &text,
+            &[("local", Self::Local), ("hold", Self::Hold)],
+        )
     }
 }
 
@@ -89,14 +86,11 @@ impl TryFrom<String> for Serial {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "server" => Ok(Self::Server),
-            "cluster" => Ok(Self::Cluster),
-            _ => Err(format!(
-                "unknown policy {text:?}{}",
-                suggest::hint(&text, &["server", "cluster"])
-            )),
-        }
+        choice(
+            "policy",
+            &text,
+            &[("server", Self::Server), ("cluster", Self::Cluster)],
+        )
     }
 }
 
@@ -116,14 +110,11 @@ impl TryFrom<String> for Unsigned {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "refuse" => Ok(Self::Refuse),
-            "accept" => Ok(Self::Accept),
-            _ => Err(format!(
-                "unknown policy {text:?}{}",
-                suggest::hint(&text, &["refuse", "accept"])
-            )),
-        }
+        choice(
+            "policy",
+            &text,
+            &[("refuse", Self::Refuse), ("accept", Self::Accept)],
+        )
     }
 }
 

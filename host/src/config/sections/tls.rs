@@ -6,8 +6,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::Listen;
-use crate::suggest;
+use crate::config::{Listen, choice::choice};
 
 /// `[tls]`
 #[derive(Clone, Debug, PartialEq)]
@@ -59,16 +58,15 @@ impl TryFrom<String> for TlsVersion {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        match text.as_str() {
-            "1.2" => Ok(TlsVersion::Tls12),
-            "1.3" => Ok(TlsVersion::Tls13),
-            "1.0" | "1.1" => Err(format!(
+        if let "1.0" | "1.1" = &*text {
+            return Err(format!(
                 "TLS {text} is not spoken: it is broken (RFC 8996); the oldest is \"1.2\""
-            )),
-            _ => Err(format!(
-                "unknown version {text:?}{}",
-                suggest::hint(&text, &["1.2", "1.3"])
-            )),
+            ));
         }
+        choice(
+            "version",
+            &text,
+            &[("1.2", Self::Tls12), ("1.3", Self::Tls13)],
+        )
     }
 }
