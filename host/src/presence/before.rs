@@ -7,8 +7,8 @@
 use std::collections::HashMap;
 
 use super::{
-    Member,
-    table::{Change, Place, Who, member_bytes},
+    Member, Place, Who,
+    table::{Change, member_bytes},
 };
 
 /// Whom rooms were told of.

@@ -6,9 +6,11 @@
 //! On a server on its own what is said happens at once; in a cluster when it was read back ([`shared`]).
 
 mod before;
+mod place;
 mod shared;
 mod steps;
 mod table;
+mod who;
 
 use std::{
     borrow::Cow,
@@ -29,13 +31,15 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    place::Place,
     shared::{Answered, Shared, Side, entered},
     steps::{Done, Its, Step},
-    table::{Change, Entering, NOBODY, Place, Table},
+    table::{Change, Entering, NOBODY, Table},
 };
 pub(crate) use self::{
     steps::News,
-    table::{Full, Piece, Who},
+    table::{Full, Piece},
+    who::Who,
 };
 use crate::{
     config,

@@ -18,9 +18,10 @@ use std::{
 };
 
 use super::{
+    Place,
     before::Before,
     steps::{Done, Entered, Expired, News, Step},
-    table::{Change, Piece, Place, Table},
+    table::{Change, Piece, Table},
 };
 
 /// What a server does not say is said by another one after this, and up to as much later: not by all at once.
@@ -477,7 +478,7 @@ pub(super) fn entered(place: &Place, connection: &str, who: super::Who, data: &s
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{steps::Its, table::Who},
+        super::{Who, steps::Its},
         *,
     };
     use crate::config;

@@ -6,8 +6,8 @@ use std::{collections::HashSet, time::Instant};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    is_sound,
-    table::{Entering, Full, NOBODY, Piece, Place, State, Table, Who},
+    Place, Who, is_sound,
+    table::{Entering, Full, NOBODY, Piece, State, Table},
 };
 
 /// A step of a server's.

@@ -9,10 +9,12 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Absence, Away, CONNECTION_BYTES, Known, MEMBER_BYTES, Place, Present, ROOM_BYTES, Room, State,
-    Table, Who, member_bytes,
+    Table,
+    away::Away,
+    bounds::{CONNECTION_BYTES, MEMBER_BYTES, member_bytes, room_bytes},
+    room::{Absence, Known, Present, Room, State},
 };
-use crate::presence::{Member, is_sound};
+use crate::presence::{Member, Place, Who, is_sound};
 
 /// A piece is complete with so many bytes.
 const PIECE_BYTES: usize = 64 * 1024;
@@ -134,7 +136,7 @@ impl Table {
         let grace = self.grace;
         let mut aways = Vec::new();
         let its = self.rooms.entry(place.clone()).or_insert_with(|| {
-            self.bytes += ROOM_BYTES + namespace.len() + room.len();
+            self.bytes += room_bytes(&place);
             Arc::default()
         });
         let its = Arc::make_mut(its);
@@ -143,11 +145,7 @@ impl Table {
                 continue;
             }
             self.bytes += member_bytes(&who, &data);
-            let member = Present {
-                here: 0,
-                away: Default::default(),
-                data: data.into(),
-            };
+            let member = Present::new(data.into());
             its.changed.insert(who.clone());
             its.members.insert(who, member);
         }
