@@ -4,6 +4,9 @@ use std::{fmt, sync::Arc};
 
 use tokio::sync::oneshot;
 
+use super::{Files, Reloader, loading::Loaded, matching::Matched};
+use crate::{audit::Entry, config};
+
 /// What somebody wants of the reload task.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Asked {
@@ -61,5 +64,61 @@ impl Request {
         let (answer, answered) = oneshot::channel();
         let by = by.into();
         (Self { asked, by, answer }, answered)
+    }
+}
+
+impl Reloader {
+    /// Does what somebody asks for.
+    pub(super) async fn perform(&mut self, asked: &Asked, by: Arc<str>) -> Result<(), NotDone> {
+        let (loaded, problem) = match asked {
+            Asked::Refresh => {
+                self.follow(Files::All, Some(by)).await;
+                return Ok(());
+            }
+            Asked::Reload(name) => {
+                let index = self.index_of(name)?;
+                self.slots[index].start_over();
+                let loaded = self.load(index, Files::All, Some(by)).await;
+                (loaded, self.slots[index].problem().map(str::to_owned))
+            }
+            Asked::RollBack(name) => self.roll_back(self.index_of(name)?, by).await?,
+        };
+        self.settle(Matched::default(), loaded, Files::Changed)
+            .await;
+        match problem {
+            None => Ok(()),
+            Some(reason) => Err(NotDone::Refused(reason)),
+        }
+    }
+
+    /// Which slot a plugin has that is switched on.
+    fn index_of(&self, name: &str) -> Result<usize, NotDone> {
+        let index = self.slots.iter().position(|slot| slot.name() == name);
+        let is_named = |plugin: &config::Plugin| plugin.name == name;
+        index.ok_or_else(|| match self.config.plugins.iter().any(is_named) {
+            true => NotDone::Disabled,
+            false => NotDone::Unknown,
+        })
+    }
+
+    /// Has the former version serve again; says why if it does not.
+    async fn roll_back(
+        &mut self,
+        index: usize,
+        by: Arc<str>,
+    ) -> Result<(Loaded, Option<String>), NotDone> {
+        let former = self.slots[index].former().ok_or(NotDone::NoFormer)?;
+        let refusal = match self.put_in_place(former, index, Some(by.clone())).await {
+            Ok(loaded) => return Ok((loaded, None)),
+            Err(refusal) => refusal,
+        };
+        let (slot, reason) = (&mut self.slots[index], refusal.reason());
+        let plugin = slot.name();
+        tracing::warn!(plugin, by = &*by, "it is not rolled back: {reason}");
+        self.targets
+            .audit
+            .write(|| Entry::PluginRefused { plugin, reason });
+        slot.rollback_refused(reason, by);
+        Ok((Loaded::default(), Some(reason.to_owned())))
     }
 }
