@@ -13,8 +13,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     call_error::CallError,
     completed::{Completed, Spent},
+    generation::Plugin,
     job::{Job, Reply},
-    load::Plugin,
 };
 use crate::{
     capability::Hold,

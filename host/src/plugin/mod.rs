@@ -1,7 +1,7 @@
 //! Plugins: from a component's bytes to calls that cannot hurt anybody.
 //!
 //! `engine` owns the threads, `compiler` compiles within its `compile_time` and `cache` keeps what came of
-//! it, `load` turns a [`Code`] into a [`Plugin`] whose instances have a `weight`, `pool` keeps those that live, `call` runs
+//! it, `load` turns a `source` into one `generation` of a plugin, with what it can `prepare` and `link`; its instances have a `weight`, `pool` keeps those that live, `call` runs
 //! a `job` on one of them within its budgets and says how it was
 //! `completed`, `metered` and `ticker` count their time, `migration` brings what former versions have stored into the form of a
 //! new one, `script` is for plugins that are no components, `breaker` pauses what keeps failing,
@@ -20,17 +20,22 @@ mod content;
 mod doubt;
 mod encoder;
 mod engine;
+mod generation;
 mod health;
 mod imports;
 mod instance;
 mod job;
 mod journal;
+mod link;
 mod load;
+mod load_error;
 mod metered;
 mod migration;
 mod pool;
+mod prepare;
 mod recorded;
 mod script;
+mod source;
 mod ticker;
 mod tool;
 mod weight;
@@ -44,14 +49,15 @@ pub(crate) use completed::{Completed, Spent, Started};
 pub(crate) use content::ContentHash;
 pub(crate) use encoder::{encoded, is_core_module};
 pub(crate) use engine::Engine;
+pub(crate) use generation::Plugin;
 pub(crate) use health::Health;
 pub(crate) use instance::Instance;
 pub(crate) use job::{CallKind, Firing, Job, Reply};
 pub(crate) use journal::{CallNumber, Journal};
-pub(crate) use load::Services;
-pub(crate) use load::{LoadError, Plugin, Source};
+pub(crate) use load_error::LoadError;
 pub(crate) use metered::is_out_of_time;
 pub(crate) use migration::{Migrated, Migration};
 pub(crate) use pool::Lease;
 pub(crate) use script::{Program, ScriptFailed, is_script};
+pub(crate) use source::{Services, Source};
 pub(crate) use witness::{Witness, Witnessed};

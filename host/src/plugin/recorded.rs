@@ -7,9 +7,9 @@ use tokio::time::timeout_at;
 
 use super::{
     call_error::CallError,
+    generation::Plugin,
     instance::Instance,
     job::{Firing, Job, Reply},
-    load::Plugin,
     metered::{CpuTime, Metered},
 };
 use crate::{

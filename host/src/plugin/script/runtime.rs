@@ -16,7 +16,7 @@ use crate::{
     plugin::{
         compiler::{CompileError, Compiler},
         content::Content,
-        load::link_everything,
+        link::link_everything,
         weight::Weight,
     },
 };
