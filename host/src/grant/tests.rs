@@ -1,4 +1,5 @@
 use super::*;
+use crate::http_client::Destination;
 
 fn grants(texts: &[&str]) -> Grants {
     texts
