@@ -5,11 +5,12 @@ use std::sync::Arc;
 use tokio::sync::oneshot;
 
 use super::{
-    Dispatcher, Progress,
+    Dispatcher,
     call::{Call, Ended, Turns},
     failure::outcome_unknown,
     outcome::Verdict,
     performed::{self, Performed, Performing},
+    progress::Progress,
 };
 use crate::{
     effect::Effect,

@@ -6,9 +6,10 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 
 use super::{
-    Dispatcher, Progress, answer,
+    Dispatcher, answer,
     failure::{self, During},
     host_events::tell_authenticated,
+    progress::Progress,
 };
 use crate::{
     connection::{Connection, lane::Arrival},

@@ -7,10 +7,11 @@ use std::{
 };
 
 use super::{
-    Dispatcher, Progress,
+    Dispatcher,
     call::{Call, Ended},
     failure::{self, During},
     outcome::{self, Verdict},
+    progress::Progress,
 };
 use crate::{
     admission::{Contract, MAX_STEPS, MAX_STEPS_AT_ONCE},

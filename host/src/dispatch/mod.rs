@@ -4,6 +4,7 @@
 //! rest goes on elsewhere and the connection's later arrivals wait in its lane.
 
 mod answer;
+mod arrivals;
 mod call;
 mod checks;
 mod commit;
@@ -13,7 +14,10 @@ mod failure;
 mod filtering;
 pub(crate) mod host_events;
 mod outcome;
+mod outdated;
 mod performed;
+mod progress;
+mod refusals;
 mod revocations;
 mod serial;
 mod timers;
@@ -23,16 +27,9 @@ pub(crate) use answer::blames_plugin;
 pub(crate) use connections::{Welcome, unguarded};
 pub(crate) use timers::Timers;
 
-use std::{
-    cell::LazyCell,
-    panic::{AssertUnwindSafe, catch_unwind},
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{cell::LazyCell, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use tokio::runtime::Handle;
 use tokio_util::task::TaskTracker;
 
 use self::{
@@ -40,40 +37,31 @@ use self::{
     call::{Call, Ended},
     checks::Checks,
     outcome::{Outcome, Verdict},
-    performed::{Lost, Performed},
+    progress::Progress,
     serial::{Entered, Serial},
 };
 use crate::{
     admin::Watch,
     admission::{
         Admission, Admitted, Heavy, Limit, MAX_STEPS_AT_ONCE, Now, RATE_LIMITED, Sender, admit,
-        check_sender, check_shared, rate_limited, too_often,
+        check_sender, check_shared, too_often,
     },
     audit::Audit,
     broadcast::Broadcast,
-    capability::{self, Recorded},
+    capability::Recorded,
     clock,
-    config::OnExcess,
-    connection::{
-        Connection, Connections, Identity,
-        lane::{Arrival, Turn},
-    },
+    connection::{Connections, Identity},
     deadlines::TokenDeadlines,
     effect,
     error::WireError,
     message::Message,
     metrics::{self, Metrics},
-    panics::caught,
     plugin::{CallError, Completed, Started},
     registry::{self, Route},
     settings::{self, Settings},
     shorten::shortened,
     store::{Store, Transaction},
-    telemetry::Span,
 };
-
-/// How many waiting arrivals of one connection are handled before others get their turn.
-const ARRIVALS_IN_A_ROW: usize = 64;
 
 /// How long a client that sent too much at once should wait.
 const FULL_QUEUE_RETRY: Duration = Duration::from_secs(1);
@@ -109,44 +97,6 @@ pub(crate) struct Dispatcher {
     pub tasks: TaskTracker,
 }
 
-/// Whether an arrival has been dealt with.
-enum Progress {
-    Done,
-    /// The rest of it, to be run on the server's runtime.
-    Moved(Pin<Box<dyn Future<Output = ()> + Send>>),
-    /// It is committed. What follows is performed by others when it is durable.
-    Committed(Performed),
-}
-
-impl Progress {
-    /// Of what is committed.
-    fn until(performed: Performed) -> Self {
-        match performed.over() {
-            Some(ended) => {
-                not_lost(ended);
-                Self::Done
-            }
-            None => Self::Committed(performed),
-        }
-    }
-
-    /// Runs the rest, if there is one, or waits for it.
-    async fn end(self) {
-        match self {
-            Self::Done => {}
-            Self::Moved(rest) => rest.await,
-            Self::Committed(performed) => not_lost(performed.wait().await),
-        }
-    }
-}
-
-/// Nobody knows what became of an event when what followed has panicked: so does whoever waits.
-fn not_lost(ended: Result<(), Lost>) {
-    if let Err(Lost) = ended {
-        panic!("what follows a commit has panicked");
-    }
-}
-
 impl Dispatcher {
     /// A dispatcher without plugins and connections.
     pub(crate) fn new(
@@ -172,111 +122,7 @@ impl Dispatcher {
         })
     }
 
-    /// Something arrived from a connection. Called in the order of arrival.
-    pub(crate) fn arrive(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) {
-        let capacity = || self.settings.load().queue;
-        match connection.lane.enter(arrival, capacity) {
-            Turn::Now(arrival) => self.proceed(connection, arrival),
-            Turn::Later | Turn::Over => {}
-            Turn::Full(arrival) => self.refuse_for_queue(connection, arrival),
-        }
-    }
-
-    /// Handles what waited until now, and opens the way for what comes.
-    pub(crate) fn open(self: &Arc<Self>, connection: &Arc<Connection>) {
-        if let Some(arrival) = connection.lane.next() {
-            self.proceed(connection, arrival);
-        }
-    }
-
-    /// A packet came whose arguments cannot be read.
-    pub(crate) fn refuse_packet(
-        &self,
-        connection: &Arc<Connection>,
-        ack: Option<i64>,
-        error: WireError,
-    ) {
-        Answer::new(connection.clone(), "".into(), ack, Span::NONE).refuse(error);
-    }
-
-    /// Handles an arrival and those that waited behind it.
-    fn proceed(self: &Arc<Self>, connection: &Arc<Connection>, first: Arrival) {
-        let handling = AssertUnwindSafe(|| self.handle_in_order(connection, first));
-        if catch_unwind(handling).is_err() {
-            self.give_up(connection);
-        }
-    }
-
-    fn handle_in_order(self: &Arc<Self>, connection: &Arc<Connection>, first: Arrival) {
-        let mut next = Some(first);
-        for _ in 0..ARRIVALS_IN_A_ROW {
-            let Some(arrival) = next else { return };
-            match self.handle(connection, arrival) {
-                Progress::Done => {}
-                Progress::Moved(rest) => return self.proceed_after(rest, connection),
-                Progress::Committed(performed) => {
-                    return self.proceed_when(performed, connection);
-                }
-            }
-            next = connection.lane.next();
-        }
-        if let Some(arrival) = next {
-            let (this, connection) = (self.clone(), connection.clone());
-            self.tasks
-                .spawn(async move { this.proceed(&connection, arrival) });
-        }
-    }
-
-    fn proceed_after(
-        self: &Arc<Self>,
-        rest: impl Future<Output = ()> + Send + 'static,
-        connection: &Arc<Connection>,
-    ) {
-        let (this, connection) = (self.clone(), connection.clone());
-        self.tasks.spawn(async move {
-            match caught(rest).await {
-                Ok(()) => this.open(&connection),
-                Err(_panic) => this.give_up(&connection),
-            }
-        });
-    }
-
-    /// Whoever performs what follows a commit lets the connection's next arrival in, which is handled in a
-    /// task: they may have more to perform.
-    fn proceed_when(self: &Arc<Self>, performed: Performed, connection: &Arc<Connection>) {
-        let (this, connection) = (self.clone(), connection.clone());
-        // They may not be on the server's runtime, which waits for the end of this.
-        let (runtime, under_way) = (Handle::current(), self.tasks.token());
-        performed.then(move |ended| {
-            if let Err(Lost) = ended {
-                end_for_panic(&connection);
-            }
-            if let Some(arrival) = connection.lane.next() {
-                let tasks = this.tasks.clone();
-                tasks.spawn_on(async move { this.proceed(&connection, arrival) }, &runtime);
-            }
-            drop(under_way);
-        });
-    }
-
-    /// After a panic, the lane goes on with the end of the connection.
-    fn give_up(self: &Arc<Self>, connection: &Arc<Connection>) {
-        end_for_panic(connection);
-        self.open(connection);
-    }
-
-    fn handle(self: &Arc<Self>, connection: &Arc<Connection>, arrival: Arrival) -> Progress {
-        match arrival {
-            Arrival::Event {
-                event,
-                message,
-                ack,
-                span,
-            } => self.event(Answer::new(connection.clone(), event, ack, span), message),
-            Arrival::Disconnect { reason } => self.disconnected(connection, reason),
-        }
-    }
-
+    /// An event whose turn it is among those of its connection: comes it too often for the host?
     fn event(self: &Arc<Self>, answer: Answer, message: Message) -> Progress {
         answer.span.enter("admission");
         let identity = answer.connection.identity();
@@ -315,13 +161,6 @@ impl Dispatcher {
             Some(cluster) => check_shared(cluster, limits, &answer.connection, identity).await,
             None => Ok(()),
         }
-    }
-
-    /// Refuses an event for a limit of the host's: of all events, whoever handles them.
-    fn refuse_for_limits(&self, answer: Answer, wait: Duration) {
-        let registry = self.registry.load();
-        let route = registry.route(answer.connection.namespace(), &answer.event);
-        self.refuse(answer, route, rate_limited("events", wait));
     }
 
     /// Checks an event that comes not too often for the host, and calls who handles it; when the key is
@@ -505,45 +344,6 @@ impl Dispatcher {
         }
     }
 
-    /// Tells the client that its event is not handled, but for one over a limit that is to be dropped.
-    fn refuse(&self, answer: Answer, route: Option<&Arc<Route>>, error: WireError) {
-        let plugin = route.map_or(metrics::NO_PLUGIN, |route| route.plugin.name());
-        let event = route.map_or(metrics::OTHER, |route| &route.contract.event);
-        let drops = || {
-            let declared = route.and_then(|route| route.contract.on_excess);
-            self.settings.load().excess.of(plugin, declared) == OnExcess::Drop
-        };
-        if error.code == RATE_LIMITED && !answer.is_asked_for() && drops() {
-            self.metrics.event_failed(plugin, event, "dropped");
-            return;
-        }
-        self.metrics.event_failed(plugin, event, &error.code);
-        answer.refuse(error);
-    }
-
-    /// Refuses an event because too many of its connection wait already.
-    fn refuse_for_queue(&self, connection: &Arc<Connection>, arrival: Arrival) {
-        // The end of a connection is never refused.
-        let Arrival::Event {
-            event, ack, span, ..
-        } = arrival
-        else {
-            return;
-        };
-        let registry = self.registry.load();
-        let route = registry.route(connection.namespace(), &event);
-        let error = WireError::temporary(RATE_LIMITED, "too many events wait for their turn")
-            .with_retry_after(FULL_QUEUE_RETRY);
-        let answer = Answer::new(connection.clone(), event, ack, span);
-        self.refuse(answer, route, error);
-    }
-
-    /// Counts an event that was not answered as hoped.
-    fn count(&self, route: &Route, outcome: &str) {
-        self.metrics
-            .event_failed(route.plugin.name(), &route.contract.event, outcome);
-    }
-
     /// Checks what came of a call, performs what it recorded, then answers: all of it, or nothing.
     /// Only then may the next call have its instance.
     fn settle(self: &Arc<Self>, call: Call, completed: Completed) -> Progress {
@@ -587,40 +387,6 @@ impl Dispatcher {
                     this.count(&route, &error.code);
                     ended.call.answer.refuse(error);
                 }
-            }
-        }))
-    }
-
-    /// Hands a call to the version that has taken the place of one of its plugins, and stores otherwise. As
-    /// nothing of it has happened, it is as if it came now; it has been let in.
-    fn start_over(self: &Arc<Self>, mut call: Call) -> Progress {
-        call.restart();
-        let registry = self.registry.load();
-        let (namespace, event) = (call.answer.connection.namespace(), &call.answer.event);
-        let Some(route) = registry.route(namespace, event).cloned() else {
-            let error = WireError::temporary("plugin_unavailable", "the plugin is not available");
-            self.refuse(call.answer, None, error);
-            return Progress::Done;
-        };
-        let this = self.clone();
-        let most = self.broadcast.max_attachments();
-        Progress::Moved(Box::pin(async move {
-            let client = call.answer.connection.address.network();
-            let check = {
-                let (route, given) = (route.clone(), call.message.clone());
-                move || {
-                    // What the client sent can be read: it was.
-                    let message = capability::checked((*given).clone(), Some(&given), most);
-                    let message =
-                        message.map_err(|_| WireError::new("internal", "the server failed"))?;
-                    // The new version may have another contract.
-                    route.contract.check(&message).map(|()| message)
-                }
-            };
-            let checked = this.checks.run(&route.plugin, client, check).await;
-            match checked.flatten() {
-                Ok(message) => this.run_in_turn(call.by_route(route, message)).end().await,
-                Err(error) => this.refuse(call.answer, Some(&route), error),
             }
         }))
     }
@@ -677,11 +443,10 @@ impl Dispatcher {
             }
         }
     }
-}
 
-/// Ends the transport after a panic: nobody knows what became of the event, and the client has to start
-/// afresh.
-fn end_for_panic(connection: &Connection) {
-    connection.lane.end_events();
-    connection.end_transport();
+    /// Counts an event that was not answered as hoped.
+    fn count(&self, route: &Route, outcome: &str) {
+        self.metrics
+            .event_failed(route.plugin.name(), &route.contract.event, outcome);
+    }
 }
