@@ -126,14 +126,19 @@ fn every_key_of_the_shipped_file_is_explained() {
 
 #[test]
 fn commented_out_keys_are_the_defaults() {
-    // Without it, the examples of [auth] are refused.
-    let text = switched_on().replace("check_origins = false", "check_origins = true");
+    const FILE: &str = "target/plugins/custom-event.wasm";
+    let component = format!("oci://ghcr.io/example/talk@sha256:{}", "0".repeat(64));
+    // Without these, the examples of [auth] and of credentials for a registry are refused.
+    let text = switched_on()
+        .replace("check_origins = false", "check_origins = true")
+        .replace(FILE, &component);
     let mut config = load(
         &text,
         &[
             ("BILLING_KEY", "k"),
             ("WEBHOOK_SECRET", "whsec_AAAA"),
             ("COLLECTOR_TOKEN", "t"),
+            ("GHCR_CREDENTIALS", "user:password"),
         ],
         None,
     )
@@ -183,6 +188,9 @@ fn commented_out_keys_are_the_defaults() {
     assert!(plugins[0].build.take().is_some());
     assert!(plugins[0].on_excess.take().is_some());
     assert!(plugins[0].webhook.verification.take().is_some());
+    let pulled_from = plugins[0].pulled_from.take().unwrap();
+    assert!(pulled_from.credentials.is_some());
+    plugins[0].path = FILE.into();
     assert_eq!(config, Config::default());
     assert_eq!(plugins, load(&shipped(), &[], None).unwrap().plugins);
 }
