@@ -23,11 +23,11 @@ export function join(near, far, open) {
 export async function startProxy(t, server) {
   let passes = true;
   const open = new Set();
-  const waiting = new Set();
+  const waiting = new Map();
   const listener = createServer((near) => {
     if (!passes) return near.destroy();
     const far = connect(server.port, '127.0.0.1');
-    near.on('data', (bytes) => bytes.toString('latin1', 0, 4) === 'GET ' && waiting.add(near));
+    near.on('data', (bytes) => bytes.toString('latin1', 0, 4) === 'GET ' && waiting.set(near, far));
     far.on('data', () => waiting.delete(near));
     near.on('close', () => waiting.delete(near));
     join(near, far, open);
@@ -44,8 +44,8 @@ export async function startProxy(t, server) {
   await once(listener, 'listening');
   return {
     url: `http://127.0.0.1:${listener.address().port}`,
-    /** Whether a GET waits for its answer: with long polling, the server hears of a cut only then. */
-    hasPoll: () => waiting.size > 0,
+    /** Whether a GET waits for its answer at the server: with long polling, that hears of a cut only then. */
+    hasPoll: () => [...waiting.values()].some((far) => !far.connecting && far.writableLength === 0),
     /** Destroys every connection, and those that are yet to come. */
     cut,
     /** Lets connections through again. */
