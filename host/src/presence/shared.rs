@@ -40,7 +40,15 @@ const MOST_BEHIND: usize = 100_000;
 #[derive(Clone)]
 pub(super) struct Side {
     pub table: Table,
-    due: HashMap<Place, Instant>,
+    due: HashMap<Place, Due>,
+}
+
+/// When a room is to be told.
+#[derive(Clone, Copy)]
+struct Due {
+    at: Instant,
+    /// Whether this server has told it what there was, and only waits for that to be read.
+    was_told: bool,
 }
 
 /// What a server of a cluster has beside the table.
@@ -92,8 +100,19 @@ impl Side {
     /// What has changed is to be told at this time.
     fn note(&mut self, at: Instant) {
         for place in self.table.take_changed() {
-            let due = self.due.entry(place).or_insert(at);
-            *due = at.min(*due);
+            self.is_due(place, at);
+        }
+    }
+
+    /// A room is to be told at this time, or before if that was so.
+    fn is_due(&mut self, place: Place, at: Instant) {
+        let new = Due {
+            at,
+            was_told: false,
+        };
+        let due = self.due.entry(place).or_insert(new);
+        if at < due.at {
+            *due = new;
         }
     }
 
@@ -103,28 +122,37 @@ impl Side {
         done
     }
 
-    /// A room is told this; what is still to be told is at this time. Returns what of it is new.
+    /// A room is told this; what is still to be told is at this time, or before if that was so. Returns what of it is
+    /// new.
     fn is_told(&mut self, place: &Place, change: Change, at: Instant) -> Change {
         let new = self.table.is_told(place, change);
+        if self.due.get(place).is_some_and(|due| due.was_told) {
+            self.due.remove(place);
+        }
         match self.table.is_to_be_told(place) {
-            true => self.due.insert(place.clone(), at),
-            false => self.due.remove(place),
-        };
+            true => self.is_due(place.clone(), at),
+            false => {
+                self.due.remove(place);
+            }
+        }
         new
     }
 
     fn take_due(&mut self, now: Instant) -> Vec<(Place, Change)> {
         let mut changes = Vec::new();
         let table = &mut self.table;
-        self.due.retain(|place, at| {
-            if *at > now {
+        self.due.retain(|place, due| {
+            if due.at > now {
                 return true;
             }
             let change = table.change(place);
             if change == Change::default() {
                 return false;
             }
-            *at = now + AGAIN;
+            *due = Due {
+                at: now + AGAIN,
+                was_told: true,
+            };
             changes.push((place.clone(), change));
             true
         });
@@ -132,7 +160,7 @@ impl Side {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        self.due.values().min().copied()
+        self.due.values().map(|due| due.at).min()
     }
 }
 
@@ -545,6 +573,26 @@ mod tests {
         assert_eq!(late.counts(), both);
         asked.hears(&meanwhile);
         assert_eq!(asked.counts(), both);
+    }
+
+    #[test]
+    fn what_another_server_tells_a_room_puts_off_nothing_that_this_one_is_to_tell() {
+        let [mut one, mut other] = ["one", "other"].map(Server::new);
+        for server in [&mut one, &mut other] {
+            server.shared.is_whole();
+        }
+        other.hears(&one.says([enter("1", "ada")]));
+        one.hears(&other.says([enter("2", "bob")]));
+        let told = Change {
+            joined: vec![other.side.table.members(&room()).remove(1)],
+            ..Change::default()
+        };
+        one.shared.is_told(&mut one.side, &room(), told, BATCH);
+        let due = one
+            .shared
+            .next_due(&one.side)
+            .expect("ada is to be told of");
+        assert!(due <= Instant::now() + BATCH);
     }
 
     #[test]
