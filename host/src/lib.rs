@@ -67,6 +67,7 @@ mod registry;
 mod reload;
 mod reserved;
 mod revocation;
+mod secrets;
 mod selected;
 pub mod server;
 mod settings;

@@ -374,7 +374,7 @@ test('pages see no token of a handshake or an event, and of headers the harmless
   const server = await startServer(t, { config, plugins: [CONFORMANCE] });
   const client = await connect(t, server, {
     auth: { key: 'in-auth' },
-    query: { token: 'in-query', lang: 'de' },
+    query: { token: 'in-query', jwt: 'in-query', ticket: 'in-query', sig: 'in-query', code: 'in-query', as: token({ sub: 'in-query' }), lang: 'de' },
     extraHeaders: { authorization: 'Bearer in-header', cookie: 'sid=in-cookie', 'x-api-key': 'in-key', 'user-agent': 'a browser' },
   });
   const page = openAdmin(t, server);

@@ -5,20 +5,32 @@ use std::{collections::BTreeMap, sync::Arc, time::UNIX_EPOCH};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::Connection;
-use crate::cluster::{
-    Described,
-    described::{Handshake, OfMixlab, OfUser, Room, is_hidden},
+use crate::{
+    cluster::{
+        Described,
+        described::{Handshake, OfMixlab, OfUser, Room, is_hidden},
+    },
+    secrets::is_json_web_token,
 };
 
-/// Parameters and headers with such a word in their names are not told: they let somebody in.
-const SECRETS: [&str; 6] = [
+/// Parameters and headers with such a word in their names are not told: they may let somebody in, and nobody misses
+/// one too many.
+const WORDS: [&str; 11] = [
     "token",
     "secret",
-    "password",
-    "authorization",
+    "pass",
+    "auth",
     "cookie",
     "key",
+    "jwt",
+    "credential",
+    "session",
+    "ticket",
+    "signature",
 ];
+
+/// Nor are those of these names.
+const NAMES: [&str; 4] = ["code", "sid", "sig", "state"];
 
 impl From<&Connection> for Described {
     fn from(connection: &Connection) -> Self {
@@ -48,7 +60,8 @@ impl From<&Connection> for Described {
 
 fn handshake(connection: &Connection) -> Handshake {
     let shown = |pairs: &[(String, String)]| {
-        let shown = pairs.iter().filter(|(name, _)| !is_secret(name));
+        let shown = pairs.iter();
+        let shown = shown.filter(|(name, value)| !is_secret(name) && !is_json_web_token(value));
         shown.cloned().collect()
     };
     let said = connection.handshake();
@@ -67,5 +80,5 @@ fn handshake(connection: &Connection) -> Handshake {
 
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    SECRETS.iter().any(|secret| name.contains(secret))
+    WORDS.iter().any(|word| name.contains(word)) || NAMES.contains(&&*name)
 }

@@ -6,27 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, value::RawValue};
 
 use super::line::{Bytes, Call, Given, Instance};
+use crate::secrets::{is_json_web_token, is_secret};
 
 /// What stands in the place of what is left out.
 pub(crate) const REDACTED: &str = "[redacted]";
-
-/// Fields whose names are one of these, or end with one after `_` or `-`, hold secrets, in whatever JSON they are.
-const SECRET_NAMES: [&str; 14] = [
-    "password",
-    "passwd",
-    "passphrase",
-    "secret",
-    "token",
-    "jwt",
-    "authorization",
-    "cookie",
-    "credential",
-    "credentials",
-    "apikey",
-    "api_key",
-    "api-key",
-    "private_key",
-];
 
 /// A path of what is left out besides, like `payload.card.*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -302,17 +285,6 @@ fn leave_out_at(value: &mut Value, fields: &[String]) -> bool {
     }
 }
 
-fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let ends = |secret: &&str| {
-        let before = name.strip_suffix(*secret);
-        before.is_some_and(|before| before.is_empty() || before.ends_with(['_', '-']))
-    };
-    // In one word, as JavaScript has it: `accessToken`.
-    let in_one_word = ["accesstoken", "refreshtoken", "idtoken", "clientsecret"];
-    SECRET_NAMES.iter().any(ends) || in_one_word.contains(&&*name)
-}
-
 /// Whoever has the header could send what it is the header of.
 fn is_signature(name: &str) -> bool {
     name.to_ascii_lowercase().contains("signature")
@@ -324,20 +296,6 @@ fn is_secret_header(pair: &[Value]) -> bool {
         return false;
     };
     is_secret(name) || is_signature(name)
-}
-
-/// Three parts in base64, of which the first is of JSON.
-fn is_json_web_token(text: &str) -> bool {
-    let is_base64 = |part: &str| {
-        let of_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        !part.is_empty() && part.bytes().all(of_alphabet)
-    };
-    let parts: Vec<&str> = text
-        .strip_prefix("Bearer ")
-        .unwrap_or(text)
-        .split('.')
-        .collect();
-    matches!(&*parts, [head, _, _] if head.starts_with("eyJ")) && parts.into_iter().all(is_base64)
 }
 
 #[cfg(test)]
