@@ -158,6 +158,15 @@ test('a process that ends before it is ready follows nobody', async (t) => {
   assert.equal(await ask(socket, 'echo', 1), 1);
 });
 
+test('who waits for a process that was ready and has ended since hears of it', async (t) => {
+  const server = await startReplaceable(t);
+  server.replace(String.raw`printf '"ready"\n' >&0; sleep 0.5; exit 1`);
+  const { code, stderr } = await server.mixlab('upgrade');
+  await server.kill();
+  assert.equal(code, 1);
+  assert.match(stderr, /^error: process \d+ was to follow and has ended: its log says why\n$/);
+});
+
 test('many who ask at once get one process, and all hear of the same', async (t) => {
   const key = 'key-of-those-who-deploy';
   const server = await startHeld(t, `[[api.keys]]\nname = "deploy"\nkey = "${key}"\nrights = ["admin"]\nin_flight = 20\n`);

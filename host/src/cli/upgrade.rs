@@ -6,6 +6,10 @@ use std::{
 };
 
 use clap::Args;
+use rustix::{
+    io::Errno,
+    process::{Pid, test_kill_process},
+};
 
 use super::{Failure, Global, control::Control, output::print, successor};
 
@@ -29,7 +33,17 @@ impl Upgrade {
             )));
         };
         let since = Instant::now();
+        let is_alive = || {
+            let id = i32::try_from(process).ok().and_then(Pid::from_raw);
+            id.is_none_or(|id| test_kill_process(id) != Err(Errno::SRCH))
+        };
         while Control::process(global) != Some(process) {
+            // It may serve by now, and have ended since.
+            if !is_alive() && Control::process(global) != Some(process) {
+                return Err(Failure::from(format!(
+                    "process {process} was to follow and has ended: its log says why"
+                )));
+            }
             if since.elapsed() > PATIENCE {
                 return Err(Failure::from(format!(
                     "process {process} was to follow and does not serve: its log says why"
