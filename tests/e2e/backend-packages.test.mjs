@@ -118,6 +118,7 @@ for (const [name, start] of Object.entries(PACKAGES)) {
       const dripping = setInterval(() => response.write(' '), 100);
       response.on('close', () => clearInterval(dripping));
     };
+    const failDripping = (request, response) => drip(request, response.writeHead(503));
     const emit = [['emit', 'x']];
     const notify = [['sendUserNotification', '1', {}]];
     for (const [what, calls, answers, seen, least] of [
@@ -137,6 +138,7 @@ for (const [name, start] of Object.entries(PACKAGES)) {
       ["a proxy's answer in JSON to what has no key", notify, [json(503, { error: { code: 503, message: 'busy' } }), ok], 'http_503', 0],
       ['a wait that is no number', emit, [json(503, { error: { ...busy.error, retry_after_ms: 'soon' } }), ok], 2, 50],
       ['an answer that drips', emit, [drip, ok], 2, 1000],
+      ['an error that drips', emit, [failDripping, ok], 2, 1000],
     ]) {
       const requests = [];
       const web = createServer((request, response) => {

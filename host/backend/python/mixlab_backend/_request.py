@@ -8,7 +8,7 @@ import random
 import time
 import uuid
 from http.client import HTTPException, HTTPResponse
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping, Sequence, cast
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -128,15 +128,15 @@ class Backend:
         request = Request(f"{self._url}/api/v1/{path}", data=body, method=method)
         for name, value in {**headers, "Authorization": f"Bearer {self._key}"}.items():
             request.add_header(name, value)
+        deadline = time.monotonic() + self._timeout
         try:
-            deadline = time.monotonic() + self._timeout
             with self._opener.open(request, timeout=self._timeout) as answer:
                 status, reason, retry_after = answer.status, answer.reason, None
                 text = _read_until(deadline, answer)
         except HTTPError as answer:
             with answer:
                 status, reason, retry_after = answer.code, answer.reason, answer.headers.get("Retry-After")
-                text = _read(answer)
+                text = _read_if_it_comes(deadline, answer)
         except (OSError, HTTPException) as error:
             cause = error.reason if isinstance(error, URLError) else error
             if isinstance(cause, TimeoutError):
@@ -169,9 +169,10 @@ def _read_until(deadline: float, answer: HTTPResponse) -> bytes:
     return b"".join(parts)
 
 
-def _read(answer: HTTPError) -> bytes:
+def _read_if_it_comes(deadline: float, answer: HTTPError) -> bytes:
+    """The body of an error, or nothing: its status says enough."""
     try:
-        return answer.read()
+        return _read_until(deadline, cast(HTTPResponse, answer.fp))
     except (OSError, HTTPException):
         return b""
 
