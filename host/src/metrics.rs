@@ -405,6 +405,15 @@ pub(crate) fn ended_spans() -> IntCounterVec {
     IntCounterVec::new(opts, &["outcome"]).expect("the names are valid")
 }
 
+/// Counts what is sent of metrics, by its outcome.
+pub(crate) fn exported_data_points() -> IntCounterVec {
+    let opts = Opts::new(
+        "mixlab_telemetry_data_points_total",
+        "Data points of metrics, by outcome: sent to the collector, or failed as it did not take them",
+    );
+    IntCounterVec::new(opts, &["outcome"]).expect("the names are valid")
+}
+
 impl Metrics {
     /// Shows what others count with, too.
     pub(crate) fn add<C: Collector + Clone + 'static>(&self, counter: C) {

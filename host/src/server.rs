@@ -64,7 +64,7 @@ use crate::{
     socket::Sockets,
     store::Store,
     tasks::{Task, Tasks},
-    telemetry::{self, Exporter, Families},
+    telemetry::{self, Exporter, Exporting, Families},
     tls::{self, Identity},
     transport::{Listener, Namespaces, Sessions, serve},
 };
@@ -261,6 +261,19 @@ impl Server {
     /// their end. Clients see the transport close and may reconnect. An error says why the server
     /// could not wait for the `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskFailed> {
+        let (result, exporting) = self.run_and_let_go(shutdown).await;
+        if let Some(exporting) = exporting {
+            exporting.end().await;
+        }
+        result
+    }
+
+    /// The same, but for the last spans and metrics: when it has let go of everything, whoever follows does not wait
+    /// for them. There is nobody to send them if the end took all its time.
+    pub(crate) async fn run_and_let_go(
+        self,
+        shutdown: impl Future<Output = ()>,
+    ) -> (Result<(), TaskFailed>, Option<Exporting>) {
         let Self {
             directory,
             sessions,
@@ -341,10 +354,6 @@ impl Server {
         if !ended {
             tracing::warn!("some connections did not end in time");
         }
-        if let Some(exporting) = exporting {
-            // Behind all that is traced.
-            exporting.end().await;
-        }
         if let Some(handover) = self.handover {
             hand_over(handover, ended).await;
         }
@@ -352,7 +361,7 @@ impl Server {
             process: std::process::id(),
         });
         drop((sockets, native));
-        result
+        (result, exporting.filter(|_| ended))
     }
 }
 

@@ -2,6 +2,7 @@
 // with what others trace; and nothing waits for the collector.
 import assert from 'node:assert/strict';
 import { createHmac, randomBytes } from 'node:crypto';
+import { readdirSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { test } from 'node:test';
 import { SpanKind } from '@opentelemetry/api';
@@ -59,6 +60,16 @@ async function counted(server) {
   const of = (outcome) => Number(body.match(new RegExp(`^mixlab_telemetry_spans_total\\{outcome="${outcome}"\\} (\\d+)$`, 'm'))?.[1]);
   return { sent: of('sent'), dropped: of('dropped'), failed: of('failed') };
 }
+
+/** How many data points of metrics the collector has not taken. */
+async function failedDataPoints(server) {
+  const { body } = await server.api('GET', '/metrics', undefined, null);
+  return Number(body.match(/^mixlab_telemetry_data_points_total\{outcome="failed"\} (\d+)$/m)?.[1]);
+}
+
+const OK = { status: 200, body: '{}' };
+const withMetrics = (collector, interval = '1s') => `${TIMES}[telemetry]\nendpoint = "${collector.url}"\nsample = 1\ninterval = "${interval}"\n`;
+const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };
 
 const nanos = ({ startTimeUnixNano, endTimeUnixNano }) => [BigInt(startTimeUnixNano), BigInt(endTimeUnixNano)];
 
@@ -332,21 +343,114 @@ test('a collector that is away, hangs or fails holds up no event, and what it la
   collector.answer = () => (refused++ < 2 ? { status: 503, body: '' } : { status: 200, body: '{}' });
   await until(async () => (await counted(server)).sent > 0, { timeout: 60_000 });
   assert.ok(refused >= 3);
-  await server.waitForLog(/the collector of \[telemetry\] does not take what it is sent/);
-  await server.waitForLog(/takes what it is sent again/);
-  // Away: the end of the server waits for a while.
+  await server.waitForLog(/the collector of \[telemetry\] does not take traces/);
+  await server.waitForLog(/takes traces again/);
   await collector.close();
   await ask(client, 'hello', 'Ada');
   assert.equal(await server.stop({ timeout: 20_000 }), 0);
 });
 
-test('a collector says how many spans it has not taken', async (t) => {
-  const collector = await startCollector(t, {
-    answer: () => ({ status: 200, body: JSON.stringify({ partialSuccess: { rejectedSpans: '1', errorMessage: 'too old' } }) }),
+test('who follows waits for no collector: clients and the port are left to it before the last is sent', async (t) => {
+  const collector = await startCollector(t);
+  const server = await startServer(t, { config: withMetrics(collector, '1h'), plugins: [traced()], recovery: true });
+  const client = await connect(t, server, AUTO);
+  const handedOver = () => readdirSync(server.folder, { recursive: true }).some((name) => name.endsWith('store.handover'));
+  const last = new Promise((resolve) => {
+    // It leaves the last request without an answer.
+    collector.answer = ({ path }) => (path === '/v1/metrics' ? resolve(handedOver()) : OK);
   });
+  const ended = server.stop();
+  assert.equal(await last, true, 'what clients need is there before the last metrics are sent');
+  await assert.rejects(fetch(`${server.url}/healthz`));
+  assert.equal(await ended, 0);
+  const again = server.start('up', '--listen', server.address);
+  await until(() => client.connected && client.recovered, { message: () => again.stderr() });
+});
+
+test('a collector that hangs makes the gap of an upgrade no longer', async (t) => {
+  const collector = await startCollector(t, { answer: () => undefined });
+  const server = await startServer(t, { config: withMetrics(collector, '1h'), plugins: [traced()], recovery: true });
+  const client = await connect(t, server, AUTO);
+  const { code, stdout, stderr } = await server.mixlab('upgrade');
+  assert.equal(code, 0, stderr);
+  server.isFollowedBy(Number(stdout.match(/^process (\d+) serves\n$/)[1]));
+  await until(() => client.connected && client.recovered);
+  const [, gap] = await server.waitForLog(/gap_ms=(\d+)/);
+  // A server that waits for the last metrics has one of 5 seconds.
+  assert.ok(Number(gap) < 4000, gap);
+});
+
+test('what a collector asks for in Retry-After is waited for, and not by the other signal', async (t) => {
+  const refuse = { status: 503, headers: { 'retry-after': '60' }, body: '' };
+  const collector = await startCollector(t, { answer: ({ path }) => (path === '/v1/traces' ? refuse : OK) });
+  const server = await startServer(t, { config: withMetrics(collector), plugins: [traced()] });
+  const client = await connect(t, server);
+  await ask(client, 'hello', 'Ada');
+  await server.waitForLog(/does not take traces: it answers with status 503/);
+  const of = (wanted) => collector.requests.filter(({ path }) => path === wanted).length;
+  const before = of('/v1/metrics');
+  await until(async () => {
+    await ask(client, 'hello', 'Ada');
+    return of('/v1/metrics') >= before + 4;
+  });
+  assert.equal(of('/v1/traces'), 1);
+  // Nor is it tried at the end.
+  assert.equal(await server.stop(), 0);
+  assert.equal(of('/v1/traces'), 1);
+});
+
+test('a success whose body is too large, cut or late is one: nothing is sent twice', async (t) => {
+  const answers = [
+    { status: 200, body: JSON.stringify({ x: 'x'.repeat(100_000) }) },
+    { status: 200, headers: { 'content-length': '1000' }, body: '{}', isCut: true },
+    { status: 200, headers: { 'content-length': '1000' }, body: '{}' },
+  ];
+  const collector = await startCollector(t);
   const server = await startServer(t, { config: section(collector), plugins: [traced()] });
+  const client = await connect(t, server);
+  for (const answer of answers) {
+    const before = collector.requests.length;
+    collector.answer = () => answer;
+    const { sent } = await counted(server);
+    await ask(client, 'hello', 'Ada');
+    await until(async () => (await counted(server)).sent > sent, { message: () => `${collector.requests.length - before} requests` });
+  }
+  assert.equal((await counted(server)).failed, 0);
+  const ids = collector.spans().map(({ spanId }) => spanId);
+  assert.equal(new Set(ids).size, ids.length);
+});
+
+test('a collector that takes no metrics is said to take none, once, and traces go on', async (t) => {
+  const collector = await startCollector(t, { answer: ({ path }) => (path === '/v1/metrics' ? { status: 404, body: '' } : OK) });
+  const server = await startServer(t, { config: withMetrics(collector), plugins: [traced()] });
+  const client = await connect(t, server);
+  const of = (wanted) => collector.requests.filter(({ path }) => path === wanted).length;
+  await until(async () => {
+    await ask(client, 'hello', 'Ada');
+    return of('/v1/metrics') >= 3 && of('/v1/traces') >= 3;
+  });
+  const said = () => server.log().match(/.*the collector of \[telemetry\].*/g);
+  assert.equal(said().length, 1, said().join('\n'));
+  assert.match(said()[0], /does not take metrics: it answers with status 404/);
+  assert.ok((await failedDataPoints(server)) > 0);
+  collector.answer = () => OK;
+  await server.waitForLog(/takes metrics again/);
+});
+
+test('a collector says how much it has not taken, and why, in one harmless line', async (t) => {
+  const partly = (rejected) => ({ status: 200, body: JSON.stringify({ partialSuccess: { ...rejected, errorMessage: 'too\nold\u001b[2J' } }) });
+  const collector = await startCollector(t, {
+    answer: ({ path }) => partly(path === '/v1/traces' ? { rejectedSpans: '1' } : { rejectedDataPoints: '2' }),
+  });
+  const server = await startServer(t, { config: withMetrics(collector), plugins: [traced()] });
   await ask(await connect(t, server), 'hello', 'Ada');
   await until(async () => (await counted(server)).failed === 1 && (await counted(server)).sent > 0);
+  await until(async () => (await failedDataPoints(server)) >= 4);
+  for (const name of ['traces', 'metrics']) {
+    const lines = server.log().split('\n').filter((line) => line.includes(`says of ${name}: too\\nold\\u001b[2J`));
+    assert.equal(lines.length, 1, server.log());
+    assert.match(lines[0], /WARN.*rejected=/);
+  }
 });
 
 test('metrics go to the collector as /metrics shows them', async (t) => {

@@ -19,7 +19,7 @@ const KINDS = ['UNSPECIFIED', 'INTERNAL', 'SERVER', 'CLIENT', 'PRODUCER', 'CONSU
 
 /**
  * A collector at a free port, ended when `t` ends. `answer` decides what a request is answered with:
- * `{ status, body, headers }`, or nothing to leave it without an answer.
+ * `{ status, body, headers, isCut }`, or nothing to leave it without an answer. One that is cut ends before its body does.
  */
 export async function startCollector(t, { answer = () => ({ status: 200, body: '{}' }) } = {}) {
   const requests = [];
@@ -35,7 +35,10 @@ export async function startCollector(t, { answer = () => ({ status: 200, body: '
     requests.push(taken);
     const answered = collector.answer(taken);
     taken.isTaken = answered?.status === 200;
-    if (answered) response.writeHead(answered.status, { 'content-type': 'application/json', ...answered.headers }).end(answered.body);
+    if (!answered) return;
+    response.writeHead(answered.status, { 'content-type': 'application/json', ...answered.headers });
+    if (answered.isCut) response.write(answered.body, () => response.destroy());
+    else response.end(answered.body);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
   collector.port = server.address().port;

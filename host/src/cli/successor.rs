@@ -109,11 +109,11 @@ impl Successor {
         self.child.id()
     }
 
-    /// Hands these sockets over to it: it goes on when this process has ended.
+    /// Hands these sockets over to it: it goes on, since this process has let go of everything.
     pub(super) fn hand_over(self, sockets: &[OwnedFd], since: u64) -> io::Result<()> {
-        channel::hand_over(&self.channel, sockets, since)?;
-        // It is not to be killed, and the channel is to be open until this process is gone.
-        std::mem::forget(self);
+        channel::hand_over(self.channel, sockets, since)?;
+        // It is not to be killed.
+        std::mem::forget(self.child);
         Ok(())
     }
 }

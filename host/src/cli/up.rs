@@ -173,7 +173,7 @@ impl Up {
             |error| tracing::warn!(address = %server.address(), %error, "the address was not printed"),
         );
         let run_file = RunFile::write(&global.config, &server);
-        let _run_file = run_file
+        let run_file = run_file
             .inspect_err(|error| tracing::warn!("`mixlab plugin` will need an API key: {error}"));
         if self.watch {
             // A thread of its own: it waits for changes for ever, and the runtime waits for its own
@@ -195,10 +195,12 @@ impl Up {
                 it = upgrades.followed() => follows = Some(it),
             }
         };
-        let result = server.run(stop).await;
+        let (result, exporting) = server.run_and_let_go(stop).await;
         if let Some(recorder) = recorder {
             recorder.end();
         }
+        // The process that follows writes its own.
+        drop(run_file);
         if let Some(Follows {
             successor,
             sockets,
@@ -209,6 +211,12 @@ impl Up {
                 tell_system(NotifyState::MainPid(process));
             }
             successor.hand_over(&sockets, since)?;
+        }
+        if let Some(exporting) = exporting {
+            tokio::select! {
+                () = exporting.end() => {}
+                () = end_signal()? => {}
+            }
         }
         Ok(result?)
     }
@@ -387,6 +395,18 @@ fn reload_on_hangup(server: &Server) -> io::Result<()> {
 /// signal is taken, the system ends the process.
 fn outlive_full_files() -> io::Result<()> {
     signal(SignalKind::from_raw(libc::SIGXFSZ)).map(drop)
+}
+
+/// SIGTERM or Ctrl-C, from now on.
+fn end_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }
 
 /// SIGTERM, when the clients have been sent away; or Ctrl-C or a second SIGTERM, at once.

@@ -57,7 +57,7 @@ impl Former {
         self.0.write_all(&line)
     }
 
-    /// Waits until the former process has ended, and returns what it has handed over. Blocks.
+    /// Waits until the former process has let go of everything, and returns what it has handed over. Blocks.
     pub(crate) fn follow(mut self) -> io::Result<Handed> {
         let (mut since, mut space) = ([0; size_of::<u64>()], [MaybeUninit::uninit(); SPACE]);
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -73,7 +73,7 @@ impl Former {
             let gone = "the process that was to hand over has ended without";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, gone));
         }
-        // Its end: what it had open is closed.
+        // It closes the channel, or ends.
         self.0.read_to_end(&mut Vec::new())?;
         let since = u64::from_be_bytes(since);
         Ok(Handed { sockets, since })
@@ -81,8 +81,8 @@ impl Former {
 }
 
 /// Hands over these sockets, at which nobody accepts connections `since` then, in milliseconds since 1970: the
-/// process at the other end goes on when this one has ended.
-pub(crate) fn hand_over(channel: &UnixStream, sockets: &[OwnedFd], since: u64) -> io::Result<()> {
+/// process at the other end goes on.
+pub(crate) fn hand_over(channel: UnixStream, sockets: &[OwnedFd], since: u64) -> io::Result<()> {
     let handed: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -91,6 +91,6 @@ pub(crate) fn hand_over(channel: &UnixStream, sockets: &[OwnedFd], since: u64) -
     }
     let since = since.to_be_bytes();
     let parts = [IoSlice::new(&since)];
-    sendmsg(channel, &parts, &mut control, SendFlags::NOSIGNAL)?;
+    sendmsg(&channel, &parts, &mut control, SendFlags::NOSIGNAL)?;
     Ok(())
 }

@@ -25,7 +25,7 @@ use hyper_util::{
     rt::{TokioExecutor, TokioTimer},
 };
 use parking_lot::Mutex;
-use tokio::{runtime::Handle, sync::OnceCell};
+use tokio::{runtime::Handle, sync::OnceCell, time::timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 pub(crate) use addresses::Reach;
@@ -172,10 +172,51 @@ impl HttpClient {
         };
         let runtime = inner.runtime.clone();
         let sending = async move {
-            let response = inner.pools().await?.of(reach).request(request).await?;
+            let response = inner.request(request, reach).await?;
             read(response, max_bytes).await
         };
-        // Whoever asks may run on a runtime of its own, where guests keep the threads.
+        self.on(&runtime, sending).await
+    }
+
+    /// The same for who goes by the status: a body that is too large, breaks off or does not come in time is none.
+    /// `patience` is for what is before it, and again for the body.
+    pub(crate) async fn send_for_status(
+        &self,
+        request: Request<Full<Bytes>>,
+        reach: Reach,
+        max_bytes: usize,
+        patience: Duration,
+    ) -> Result<Answer, NoAnswer> {
+        let inner = match &self.way {
+            Way::Network(inner) => inner.clone(),
+            Way::Canned(canned) => return canned.answer(request, max_bytes).await,
+        };
+        let runtime = inner.runtime.clone();
+        let sending = async move {
+            let late = |_| NoAnswer::Broken(format!("there was no answer in {patience:?}"));
+            let response = timeout(patience, inner.request(request, reach)).await;
+            let response = response.map_err(late)??;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let read = timeout(patience, read(response, max_bytes)).await;
+            let body = match read {
+                Ok(Ok(whole)) => whole.body,
+                Ok(Err(_)) | Err(_) => Vec::new(),
+            };
+            Ok(Answer {
+                status,
+                headers,
+                body,
+            })
+        };
+        self.on(&runtime, sending).await
+    }
+
+    /// Whoever asks may run on a runtime of its own, where guests keep the threads.
+    async fn on(
+        &self,
+        runtime: &Handle,
+        sending: impl Future<Output = Result<Answer, NoAnswer>> + Send + 'static,
+    ) -> Result<Answer, NoAnswer> {
         let sending = runtime.spawn(self.share.clone().scope(sending));
         let sent = AbortOnDropHandle::new(sending).await;
         sent.unwrap_or_else(|error| Err(NoAnswer::Broken(error.to_string())))
@@ -183,6 +224,14 @@ impl HttpClient {
 }
 
 impl Inner {
+    async fn request(
+        self: &Arc<Self>,
+        request: Request<Full<Bytes>>,
+        reach: Reach,
+    ) -> Result<Response<Incoming>, NoAnswer> {
+        self.pools().await?.of(reach).request(request).await
+    }
+
     async fn pools(self: &Arc<Self>) -> Result<&Pools, NoAnswer> {
         if self.pools.get().is_none() {
             let inner = self.clone();

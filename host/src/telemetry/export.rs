@@ -3,26 +3,24 @@
 use std::{
     collections::BTreeMap,
     mem,
-    sync::atomic::{AtomicBool, Ordering},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, Request, header};
 use http_body_util::Full;
-use prometheus::proto::MetricFamily;
-use serde::{Deserialize, Serialize};
+use prometheus::{IntCounterVec, proto::MetricFamily};
+use serde::Serialize;
 use tokio::{
     sync::mpsc,
-    task::JoinHandle,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
 
 use super::{
-    Counts,
-    metrics::converted,
+    metrics::{Metric, converted},
     otlp::{self, Traces},
+    signal::{Refusal, Signal},
     span::Open,
 };
 use crate::{
@@ -37,7 +35,7 @@ const MAX_BATCH: usize = 512;
 /// How long the first of them waits for others.
 const DELAY: Duration = Duration::from_secs(1);
 
-/// How long a collector may take for an answer.
+/// How long a collector may take for an answer, and again for the rest of it.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a request is tried again that may be taken later.
@@ -46,8 +44,8 @@ const RETRIES: Duration = Duration::from_secs(30);
 /// Pause before the first of these; twice as long after each.
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// How long the end of a server waits for what is still to be sent.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long the end of a process waits for what is still to be sent.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How large an answer may be, in bytes.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -58,45 +56,27 @@ pub(crate) type Families = Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
 /// Who sends, before it does.
 pub(crate) struct Exporter {
     collector: Collector,
+    traces: Signal,
+    metrics: Signal,
     waiting: mpsc::Receiver<Box<Open>>,
-    counts: Counts,
     /// How often metrics are sent; none if they are not.
     interval: Option<Duration>,
     /// Since when they count.
     began: SystemTime,
 }
 
-/// Sends, until it is told to end.
+/// Sends, until it is told to end, or dropped.
 pub(crate) struct Exporting {
     end: CancellationToken,
-    task: JoinHandle<()>,
+    task: AbortOnDropHandle<()>,
 }
 
-/// Where to, and from whom.
+/// How it is sent, and from whom.
 struct Collector {
     http: HttpClient,
-    traces: Uri,
-    metrics: Uri,
     headers: HeaderMap,
     /// What is said of this server.
     resource: BTreeMap<String, String>,
-    /// Whether it did not take what it was sent last.
-    is_down: AtomicBool,
-}
-
-/// What a collector answers that did not take all of it.
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct Taken {
-    partial_success: PartialSuccess,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
-struct PartialSuccess {
-    /// A number, or a text as OTLP's JSON has numbers of 64 bits.
-    rejected_spans: serde_json::Value,
-    error_message: String,
 }
 
 impl Exporter {
@@ -105,7 +85,7 @@ impl Exporter {
         endpoint: &Destination,
         http: HttpClient,
         waiting: mpsc::Receiver<Box<Open>>,
-        counts: Counts,
+        (spans, data_points): (&IntCounterVec, &IntCounterVec),
     ) -> Self {
         let mut headers: HeaderMap = config.headers.iter().cloned().collect();
         headers.insert(
@@ -125,14 +105,12 @@ impl Exporter {
         Self {
             collector: Collector {
                 http,
-                traces: endpoint.below("/v1/traces"),
-                metrics: endpoint.below("/v1/metrics"),
                 headers,
                 resource,
-                is_down: AtomicBool::new(false),
             },
+            traces: Signal::new("traces", endpoint.below("/v1/traces"), spans),
+            metrics: Signal::new("metrics", endpoint.below("/v1/metrics"), data_points),
             waiting,
-            counts,
             interval: config.metrics.then_some(config.interval),
             began: SystemTime::now(),
         }
@@ -141,36 +119,36 @@ impl Exporter {
     /// Begins to send; `families` are the metrics.
     pub(crate) fn start(self, families: Families) -> Exporting {
         let end = CancellationToken::new();
-        let task = tokio::spawn(self.run(families, end.clone()));
+        let task = AbortOnDropHandle::new(tokio::spawn(self.run(families, end.clone())));
         Exporting { end, task }
     }
 
     async fn run(self, families: Families, end: CancellationToken) {
         let Self {
             collector,
+            mut traces,
+            mut metrics,
             mut waiting,
-            counts,
             interval,
             began,
         } = self;
         let metrics = async {
             if let Some(interval) = interval {
                 collector
-                    .send_metrics(interval, began, &families, &end)
+                    .send_metrics(&mut metrics, (interval, began), &families, &end)
                     .await;
             }
         };
-        let traces = collector.send_traces(&mut waiting, &counts, &end);
+        let traces = collector.send_traces(&mut traces, &mut waiting, &end);
         tokio::join!(traces, metrics);
     }
 }
 
 impl Exporting {
-    /// Sends what waits still, for a while.
-    pub(crate) async fn end(mut self) {
+    /// Sends what waits still, for a while: nobody else is to wait for that.
+    pub(crate) async fn end(self) {
         self.end.cancel();
-        if timeout(PATIENCE, &mut self.task).await.is_err() {
-            self.task.abort();
+        if timeout(PATIENCE, self.task).await.is_err() {
             tracing::warn!(
                 "the last spans and metrics are lost: the collector of [telemetry] does not take them"
             );
@@ -181,8 +159,8 @@ impl Exporting {
 impl Collector {
     async fn send_traces(
         &self,
+        traces: &mut Signal,
         waiting: &mut mpsc::Receiver<Box<Open>>,
-        counts: &Counts,
         end: &CancellationToken,
     ) {
         let mut batch = Vec::new();
@@ -209,7 +187,7 @@ impl Collector {
                 () = sleep(DELAY) => {}
                 () = end.cancelled() => {}
             }
-            self.send_batch(mem::take(&mut batch), counts).await;
+            self.send_batch(traces, mem::take(&mut batch), end).await;
         }
         loop {
             while batch.len() < MAX_BATCH
@@ -220,28 +198,28 @@ impl Collector {
             if batch.is_empty() {
                 return;
             }
-            self.send_batch(mem::take(&mut batch), counts).await;
+            self.send_batch(traces, mem::take(&mut batch), end).await;
         }
     }
 
     #[expect(clippy::vec_box, reason = "spans come in their boxes")]
-    async fn send_batch(&self, mut batch: Vec<Box<Open>>, counts: &Counts) {
+    async fn send_batch(
+        &self,
+        traces: &mut Signal,
+        mut batch: Vec<Box<Open>>,
+        end: &CancellationToken,
+    ) {
         let body = encoded(&Traces::new(&self.resource, &mut batch));
-        let all = batch.len() as u64;
+        let count = batch.len() as u64;
         // They take more than their encoding while it may have to be sent again.
         drop(batch);
-        let rejected = match self.send(&self.traces, body).await {
-            Some(answer) => rejected(&answer).min(all),
-            None => all,
-        };
-        counts.failed.inc_by(rejected);
-        counts.sent.inc_by(all - rejected);
+        self.send(traces, body, count, end).await;
     }
 
     async fn send_metrics(
         &self,
-        every: Duration,
-        began: SystemTime,
+        metrics: &mut Signal,
+        (every, began): (Duration, SystemTime),
         families: &Families,
         end: &CancellationToken,
     ) {
@@ -255,55 +233,57 @@ impl Collector {
                 () = end.cancelled() => true,
             };
             let families = families();
-            let metrics = converted(&families, began, SystemTime::now());
-            let body = encoded(&otlp::Metrics::new(&self.resource, metrics));
-            self.send(&self.metrics, body).await;
+            let converted = converted(&families, began, SystemTime::now());
+            let count = converted.iter().map(Metric::data_points).sum();
+            let body = encoded(&otlp::Metrics::new(&self.resource, converted));
+            self.send(metrics, body, count, end).await;
             if is_last {
                 return;
             }
         }
     }
 
-    /// Sends a request, again where that may help. None if it was not taken.
-    async fn send(&self, to: &Uri, body: Bytes) -> Option<Answer> {
+    /// Sends a request with so many spans or data points, again where that may help. When the end has come, it is
+    /// tried once, and not at all where the last one was not taken.
+    async fn send(&self, signal: &mut Signal, body: Bytes, count: u64, end: &CancellationToken) {
         let until = Instant::now() + RETRIES;
         let mut pause = PAUSE;
         loop {
-            let (reason, again) = match self.send_once(to, body.clone()).await {
-                Ok(answer) if answer.status.is_success() => {
-                    if self.is_down.swap(false, Ordering::Relaxed) {
-                        tracing::info!("the collector of [telemetry] takes what it is sent again");
-                    }
-                    return Some(answer);
-                }
-                Ok(answer) => {
-                    let status = answer.status.as_u16();
-                    let again = retry_after(&answer);
-                    (format!("it answers with status {status}"), again)
-                }
-                Err(reason) => (reason, Some(Duration::ZERO)),
+            let sent = tokio::select! {
+                biased;
+                () = end.cancelled(), if signal.is_down() => break,
+                sent = self.send_once(signal, body.clone()) => sent,
             };
-            if !self.is_down.swap(true, Ordering::Relaxed) {
-                tracing::warn!(collector = %to, "the collector of [telemetry] does not take what it is sent: {reason}");
+            let refusal = match sent {
+                Ok(answer) => return signal.was_taken(&answer, count),
+                Err(refusal) => refusal,
+            };
+            signal.was_refused(&refusal);
+            let next = Instant::now() + pause;
+            if !refusal.is_passing || next > until {
+                break;
             }
-            let wait = again?.max(pause);
-            if Instant::now() + wait > until {
-                return None;
-            }
-            sleep(wait).await;
+            signal.wait_until(next);
             pause *= 2;
         }
+        signal.lost(count);
     }
 
-    async fn send_once(&self, to: &Uri, body: Bytes) -> Result<Answer, String> {
+    /// Sends it when that may be done.
+    async fn send_once(&self, signal: &Signal, body: Bytes) -> Result<Answer, Refusal> {
+        sleep_until(signal.not_before()).await;
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = Method::POST;
-        *request.uri_mut() = to.clone();
+        *request.uri_mut() = signal.uri().clone();
         *request.headers_mut() = self.headers.clone();
-        let sending = self.http.send(request, Reach::Private, MAX_ANSWER);
-        match timeout(ANSWER_TIMEOUT, sending).await {
-            Ok(answered) => answered.map_err(|reason| reason.to_string()),
-            Err(_) => Err(format!("there was no answer in {ANSWER_TIMEOUT:?}")),
+        // What is taken is taken, whatever else is answered.
+        let sending =
+            self.http
+                .send_for_status(request, Reach::Private, MAX_ANSWER, ANSWER_TIMEOUT);
+        match sending.await {
+            Ok(answer) if answer.status.is_success() => Ok(answer),
+            Ok(answer) => Err(Refusal::of(&answer)),
+            Err(reason) => Err(Refusal::without_answer(reason.to_string())),
         }
     }
 }
@@ -312,36 +292,4 @@ fn encoded(body: &impl Serialize) -> Bytes {
     let json = serde_json::to_vec(body);
     json.expect("texts, numbers and lists always serialise")
         .into()
-}
-
-/// How long to wait at least before a request is sent again that was answered so; none if that does not help.
-fn retry_after(answer: &Answer) -> Option<Duration> {
-    let is_passing = matches!(
-        answer.status,
-        StatusCode::TOO_MANY_REQUESTS
-            | StatusCode::BAD_GATEWAY
-            | StatusCode::SERVICE_UNAVAILABLE
-            | StatusCode::GATEWAY_TIMEOUT
-    );
-    let asked = answer.headers.get(header::RETRY_AFTER);
-    let seconds = asked.and_then(|value| value.to_str().ok()?.parse().ok());
-    is_passing.then(|| Duration::from_secs(seconds.unwrap_or_default()).min(RETRIES))
-}
-
-/// How many spans a collector has not taken, of those that it was sent.
-fn rejected(answer: &Answer) -> u64 {
-    let taken: Taken = serde_json::from_slice(&answer.body).unwrap_or_default();
-    let PartialSuccess {
-        rejected_spans,
-        error_message,
-    } = taken.partial_success;
-    let text = rejected_spans.as_str().and_then(|text| text.parse().ok());
-    let rejected = text.or_else(|| rejected_spans.as_u64()).unwrap_or_default();
-    if rejected > 0 {
-        tracing::debug!(
-            rejected,
-            "the collector of [telemetry] says: {error_message:?}"
-        );
-    }
-    rejected
 }

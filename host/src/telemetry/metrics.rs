@@ -76,6 +76,15 @@ pub(super) fn converted(
 }
 
 impl<'a> Metric<'a> {
+    /// How many it has.
+    pub(super) fn data_points(&self) -> u64 {
+        let count = match &self.data {
+            Data::Gauge { data_points } | Data::Sum { data_points, .. } => data_points.len(),
+            Data::Histogram { data_points, .. } => data_points.len(),
+        };
+        count as u64
+    }
+
     fn of(
         family: &'a MetricFamily,
         point: impl Fn(&'a proto::Metric) -> Point<'a>,

@@ -13,6 +13,7 @@ mod export;
 mod metrics;
 mod otlp;
 mod request;
+mod signal;
 mod span;
 mod traced;
 
@@ -22,7 +23,7 @@ use prometheus::IntCounter;
 use tokio::sync::mpsc;
 
 pub(crate) use context::{SpanContext, TRACEPARENT};
-pub(crate) use export::{Exporter, Families};
+pub(crate) use export::{Exporter, Exporting, Families};
 pub(crate) use request::trace_request;
 pub(crate) use span::{Context, Kind, Span};
 pub(crate) use traced::Traced;
@@ -31,7 +32,7 @@ use crate::{
     config,
     error::TraceId,
     http_client::HttpClient,
-    metrics::{Metrics, ended_spans},
+    metrics::{Metrics, ended_spans, exported_data_points},
     rarely::Rarely,
 };
 
@@ -43,32 +44,9 @@ pub(crate) struct Tracer {
     ended: mpsc::Sender<Box<span::Open>>,
     /// Traces whose ids end with less are recorded, of those that begin here.
     sample_below: u128,
-    counts: Counts,
-    is_full: Rarely,
-}
-
-/// Counts spans by what became of them.
-#[derive(Clone)]
-struct Counts {
-    sent: IntCounter,
-    /// The queue was full.
+    /// Those for which there was no room.
     dropped: IntCounter,
-    /// The collector did not take them.
-    failed: IntCounter,
-}
-
-impl Counts {
-    fn new(metrics: &Metrics) -> Self {
-        let counters = ended_spans();
-        let of = |outcome| counters.with_label_values(&[outcome]);
-        let counts = Self {
-            sent: of("sent"),
-            dropped: of("dropped"),
-            failed: of("failed"),
-        };
-        metrics.add(counters);
-        counts
-    }
+    is_full: Rarely,
 }
 
 /// What is to be traced, and who sends it; none where no collector is configured.
@@ -79,14 +57,17 @@ pub(crate) fn start(
 ) -> Option<(Arc<Tracer>, Exporter)> {
     let endpoint = config.endpoint.as_ref()?;
     let (ended, waiting) = mpsc::channel(MAX_WAITING);
-    let counts = Counts::new(metrics);
+    let (spans, data_points) = (ended_spans(), exported_data_points());
     let tracer = Tracer {
         ended,
         sample_below: (config.sample * 2_f64.powi(64)) as u128,
-        counts: counts.clone(),
+        dropped: spans.with_label_values(&["dropped"]),
         is_full: Rarely::default(),
     };
-    let exporter = Exporter::new(config, endpoint, http.of_plugin(), waiting, counts);
+    let http = http.of_plugin();
+    let exporter = Exporter::new(config, endpoint, http, waiting, (&spans, &data_points));
+    metrics.add(spans);
+    metrics.add(data_points);
     Some((Arc::new(tracer), exporter))
 }
 
@@ -101,7 +82,7 @@ impl Tracer {
         if self.ended.try_send(ended).is_ok() {
             return;
         }
-        self.counts.dropped.inc();
+        self.dropped.inc();
         self.is_full.say(|| {
             tracing::warn!(
                 "spans are dropped: the collector of [telemetry] is slower than they come"
