@@ -1,8 +1,8 @@
 //! Reaching the clients of this server and, in a cluster, of all: what is emitted, kept and changed goes
 //! through here.
 //!
-//! On a server on its own a change is performed at once ([`perform`]). In a cluster it goes to the stream, and is
-//! performed when it is read there ([`apply`]).
+//! On a server on its own a change is performed at once (`perform.rs`). In a cluster it goes to the stream, and is
+//! performed when it is read there (`apply.rs`).
 
 mod apply;
 mod perform;
