@@ -157,6 +157,30 @@ test('a wrong version is rolled back while clients are connected, and they lose 
   assert.deepEqual(await Promise.all(clients.map((client) => client.end({ '1.0.0': 2, '2.0.0': 200 }))), Array(2).fill(['1.0.0', '2.0.0', '1.0.0']));
 });
 
+test('a roll back of other versions than are meant is refused, and so is one that a new file overtakes', async (t) => {
+  const server = await start(t);
+  const back = (body) => server.api('POST', '/api/v1/plugins/shop/rollback', body, 'key-of-operator');
+  for (const version of ['2.0.0', '3.0.0']) {
+    save(server, shop(version, 3));
+    await stands(server, 'serving', version);
+  }
+  for (const step of [{ from: 2, to: 1 }, { from: 2 }, { to: 1 }]) {
+    assertRefused(await back(step), 409, 'conflict', /generation 3 serves, and would be rolled back to generation 2$/);
+  }
+  for (const body of [{ form: 3 }, { from: -1 }, { from: '3' }, [3, 2]]) assertRefused(await back(body), 400, 'invalid_payload');
+  assert.equal((await one(server)).generation, 3, 'nothing was done');
+
+  // A file is saved while the request is under way.
+  server.signal('SIGSTOP');
+  save(server, shop('4.0.0', 5));
+  const answer = back({ from: 3, to: 2 });
+  server.signal('SIGCONT');
+  assertRefused(await answer, 409, 'conflict', /changed meanwhile|other versions/);
+  const { generation, rollback_to: former } = await stands(server, 'serving', '4.0.0');
+  const done = await back({ from: generation, to: former.generation });
+  assert.deepEqual([done.status, done.body.state, done.body.version], [200, 'rolled-back', former.version]);
+});
+
 test('a roll back lasts until the file changes or is reloaded, whatever else is', async (t) => {
   const server = await start(t);
   const twice = async (version) => {
@@ -354,6 +378,125 @@ test('an operator signs in, sees counters move and a trap, and rolls back', asyn
   await shows(page, '#outcome', /^Version 2\.0\.0 of the file serves\.$/);
   await shows(page, '#state', /^serving$/);
   noErrors(page);
+});
+
+test('a question whether to roll back is withdrawn when another version serves, and names what it is about', async (t) => {
+  const server = await start(t);
+  save(server, shop('2.0.0', 3));
+  await stands(server, 'serving', '2.0.0');
+  const page = await signIn(t, server, 'operator');
+  await page.getByRole('button', { name: 'Roll back to 1.0.0' }).click();
+  await shows(page, '#question', /from version 2\.0\.0 to 1\.0\.0/);
+  save(server, shop('3.0.0', 3));
+  await shows(page, '#outcome', /^Nothing was rolled back: the plugin has been loaded anew meanwhile\.$/);
+  assert.equal(await page.locator('dialog').isVisible(), false);
+  assert.equal((await one(server)).version, '3.0.0');
+
+  await page.getByRole('button', { name: 'Roll back to 2.0.0' }).click();
+  const asked = page.waitForRequest((request) => request.url().endsWith('/shop/rollback'));
+  await page.locator('dialog').getByRole('button', { name: 'Roll back' }).click();
+  assert.deepEqual((await asked).postDataJSON(), { from: 3, to: 2 });
+  await shows(page, '#outcome', /^Version 2\.0\.0 serves again\.$/);
+});
+
+/** Plugins of these names, each with an event of its name that logs a number. */
+const talkers = (...names) => names.map((name) => ({
+  script: `${name}.js`,
+  text: `import { event, plugin } from "mixlab";
+export default plugin({ version: "1.0.0" }, { ${name}: event({ access: "anyone" }, (cx, number) => { console.log("line of ${name} " + number); return number; }) });`,
+}));
+
+/** Has a plugin log these numbers. */
+async function talk(client, name, ...numbers) {
+  for (const number of numbers) await ask(client, name, number);
+}
+
+const shownLines = (page) => page.locator('#lines li').allInnerTexts();
+const ends = (lines) => lines.map((line) => line.match(/line of .*$/)?.[0]);
+
+test('lines of a log are those of the plugin that is shown', async (t) => {
+  const server = await start(t, { plugins: talkers('aaa', 'zzz') });
+  const client = await connect(t, server);
+  await talk(client, 'zzz', 1, 2, 3, 4);
+  await talk(client, 'aaa', 1);
+  const page = await signIn(t, server, 'operator');
+  await page.getByRole('button', { name: 'zzz' }).click();
+  await page.locator('#log summary').click();
+  await shows(page, '#lines', /line of zzz 4/);
+
+  // The chosen one leaves, and comes again.
+  const whole = editConfig(server, (text) => text.replace(/\[\[plugins\]\]\nname = "zzz"[^]*$/, ''));
+  await shows(page, '#name', /^aaa$/);
+  await shows(page, '#lines', /line of aaa 1/);
+  assert.deepEqual(ends(await shownLines(page)), ['line of aaa 1']);
+  editConfig(server, () => whole);
+  await page.getByRole('button', { name: 'zzz' }).click();
+  await talk(client, 'zzz', 5);
+  await shows(page, '#lines', /line of zzz 5/);
+  assert.deepEqual(ends(await shownLines(page)), ['line of zzz 5']);
+
+  // Nothing stays for who signs in next, nor comes of what was asked before.
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route('**/api/v1/plugins', (route) => held.then(() => route.continue()));
+  const asked = page.waitForRequest('**/api/v1/plugins');
+  await asked;
+  await page.getByRole('button', { name: 'Sign out' }).click();
+  const nothing = async () => assert.doesNotMatch(await page.locator('body').evaluate((body) => body.textContent), /aaa|zzz|1\.0\.0/);
+  await nothing();
+  const answered = page.waitForResponse('**/api/v1/plugins');
+  release();
+  await (await answered).finished();
+  await page.evaluate(() => new Promise((resolve) => setTimeout(resolve)));
+  await nothing();
+  await page.unrouteAll({ behavior: 'wait' });
+  await page.getByLabel('API key').fill('key-of-reader');
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await shows(page, '#name', /^aaa$/);
+  await shows(page, '#lines', /line of aaa 1/);
+  assert.deepEqual(ends(await shownLines(page)), ['line of aaa 1']);
+});
+
+test('lines of a server that was started again are shown from the first one', async (t) => {
+  const server = await start(t, { plugins: talkers('aaa') });
+  await talk(await connect(t, server), 'aaa', 1, 2, 3, 4);
+  const page = await signIn(t, server, 'reader');
+  await page.locator('#log summary').click();
+  await shows(page, '#lines', /line of aaa 4/);
+  const journal = async () => (await reader(server, 'GET', '/api/v1/plugins/aaa/log')).body.journal;
+  const before = await journal();
+  await server.stop();
+  const again = server.start('up', '--listen', new URL(server.url).host);
+  await until(() => /listening/.test(again.stdout()), { timeout: 60_000, message: 'it is there again' });
+  await talk(await connect(t, server), 'aaa', 11, 12);
+  await shows(page, '#lines', /line of aaa 12/);
+  assert.deepEqual(ends(await shownLines(page)), ['line of aaa 11', 'line of aaa 12']);
+  assert.notEqual(await journal(), before);
+});
+
+test('with a slow network, each line of a log is shown once and in order', async (t) => {
+  const server = await start(t, { plugins: talkers('aaa') });
+  const client = await connect(t, server);
+  const page = await signIn(t, server, 'reader');
+  await shows(page, '#name', /^aaa$/);
+  await page.route('**/log?*', async (route) => {
+    const response = await route.fetch();
+    await pause(100);
+    await route.fulfill({ response });
+  });
+  const count = 150;
+  const talking = (async () => {
+    for (let number = 1; number <= count; number++) await talk(client, 'aaa', number).then(() => pause(20));
+  })();
+  const toggle = () => page.evaluate(() => (document.getElementById('log').open ^= true));
+  let done = false;
+  talking.finally(() => (done = true));
+  while (!done) await toggle().then(() => pause(30));
+  await talking;
+  await page.evaluate(() => (document.getElementById('log').open = true));
+  await shows(page, '#lines', new RegExp(`line of aaa ${count}$`));
+  assert.deepEqual(ends(await shownLines(page)), Array.from({ length: count }, (_, index) => `line of aaa ${index + 1}`));
+  await page.unrouteAll({ behavior: 'ignoreErrors' });
 });
 
 test('a key that may only look has no buttons, and the server refuses it anyway', async (t) => {

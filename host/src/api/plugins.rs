@@ -13,13 +13,13 @@ use serde::Serialize;
 use serde_json::json;
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Api, InPath, auth::Backend};
+use super::{Api, InPath, auth::Backend, body::Options};
 use crate::{
     config::Budget,
     error::WireError,
     metrics::Counted,
     registry,
-    reload::{Asked, Load, NotDone, PluginStatus, Request, Status},
+    reload::{Asked, Load, NotDone, PluginStatus, Request, Status, Step},
     store::{Bucket, Store},
     timers,
 };
@@ -58,8 +58,13 @@ pub(super) async fn log(
     let WantedLines { after, trace } = WantedLines::parse(uri.query().unwrap_or_default())?;
     let status = status.load();
     let health = named(&status, &name)?.health.as_deref();
-    let lines = health.map(|health| health.journal().since(after, trace.as_deref()));
-    Ok(Json(json!({ "lines": lines.unwrap_or_default() })).into_response())
+    let journal = health.map(|health| health.journal());
+    let lines = journal.map(|journal| journal.since(after, trace.as_deref()));
+    let answer = json!({
+        "journal": journal.map(|journal| journal.id()),
+        "lines": lines.unwrap_or_default(),
+    });
+    Ok(Json(answer).into_response())
 }
 
 /// The timers of all plugins.
@@ -103,14 +108,17 @@ pub(super) async fn reload(
     Ok(Json(named(&status.load_full(), &name)?).into_response())
 }
 
-/// Answers when the plugin's former version serves, with its state after that.
+/// Answers when the plugin's former version serves, with its state after that. Who says which versions are
+/// meant is refused if others are there by now.
 pub(super) async fn rollback(
     backend: Backend,
     InPath(name): InPath<String>,
     State(api): State<Api>,
     State(status): CurrentStatus,
+    Options(step): Options<Step>,
 ) -> Result<Response, WireError> {
-    operate(&backend, &api.reload, Asked::RollBack(name.clone())).await?;
+    let asked = Asked::RollBack(name.clone(), step);
+    operate(&backend, &api.reload, asked).await?;
     Ok(Json(named(&status.load_full(), &name)?).into_response())
 }
 
@@ -138,7 +146,10 @@ fn refused(reason: NotDone) -> WireError {
     let message = reason.to_string();
     match reason {
         NotDone::Unknown => WireError::new("not_found", message),
-        NotDone::Disabled | NotDone::NoFormer => WireError::new("conflict", message),
+        NotDone::Disabled
+        | NotDone::NoFormer
+        | NotDone::OtherVersions { .. }
+        | NotDone::FileChanged => WireError::new("conflict", message),
         NotDone::Refused(_) => WireError::new("plugin_refused", message),
     }
 }

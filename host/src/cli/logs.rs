@@ -49,10 +49,17 @@ impl Logs {
         }
         let trace = self.trace.as_ref();
         let trace = trace.map_or_else(String::new, |trace| format!("&trace={trace}"));
-        let mut after = 0;
+        let (mut after, mut journal) = (0, Value::Null);
         loop {
             let path = format!("/api/v1/plugins/{}/log?after={after}{trace}", self.plugin);
             let answer = control.get(&path)?;
+            let is_other = journal != answer["journal"];
+            journal = answer["journal"].clone();
+            if is_other && after > 0 {
+                // Its lines are counted from 1 anew.
+                after = 0;
+                continue;
+            }
             let lines = answer["lines"].as_array().map_or(&[][..], Vec::as_slice);
             print(|out| lines.iter().try_for_each(|line| self.write(out, line)))?;
             let last = lines.last().and_then(|line| line["number"].as_u64());

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::SystemTime};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::{error::TraceId, shorten::shortened};
+use crate::{error::TraceId, id, shorten::shortened};
 
 /// How many lines are kept.
 const MAX_LINES: usize = 1000;
@@ -18,8 +18,11 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_LINE_CHARS: usize = 8192;
 
 /// The lines, of which the oldest go.
-#[derive(Debug, Default)]
-pub struct Journal(Mutex<Lines>);
+#[derive(Debug)]
+pub struct Journal {
+    id: String,
+    lines: Mutex<Lines>,
+}
 
 #[derive(Debug, Default)]
 struct Lines {
@@ -55,17 +58,32 @@ pub struct Line {
     call: Option<CallNumber>,
 }
 
+impl Default for Journal {
+    fn default() -> Self {
+        Self {
+            id: id::random(),
+            lines: Mutex::default(),
+        }
+    }
+}
+
 impl Journal {
+    /// What it is told by from one that counts its lines from 1 anew: of another process, or of the time
+    /// before the plugin was switched off.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
     /// A number for a call that logs something.
     pub fn next_call(&self) -> CallNumber {
-        let mut lines = self.0.lock();
+        let mut lines = self.lines.lock();
         lines.last_call.0 += 1;
         lines.last_call
     }
 
     /// Keeps a line that a call has logged.
     pub fn logged(&self, call: CallNumber, level: &'static str, text: &str) {
-        self.0.lock().push(Line {
+        self.lines.lock().push(Line {
             call: Some(call),
             ..Line::new(level, text)
         });
@@ -73,12 +91,12 @@ impl Journal {
 
     /// Keeps what was printed.
     pub fn printed(&self, text: &str) {
-        self.0.lock().push(Line::new("info", text));
+        self.lines.lock().push(Line::new("info", text));
     }
 
     /// Keeps a failure.
     pub fn failed(&self, during: &str, reason: &str, trace_id: Option<TraceId>) {
-        self.0.lock().push(Line {
+        self.lines.lock().push(Line {
             during: Some(during.to_owned()),
             trace_id,
             ..Line::new("failed", reason)
@@ -87,7 +105,7 @@ impl Journal {
 
     /// What the call has logged belongs to a failure.
     pub fn trace(&self, call: CallNumber, trace_id: TraceId) {
-        let mut lines = self.0.lock();
+        let mut lines = self.lines.lock();
         let its = lines.kept.iter_mut().rev();
         for line in its.filter(|line| line.call == Some(call)) {
             line.trace_id = Some(trace_id);
@@ -96,7 +114,7 @@ impl Journal {
 
     /// The lines behind the one of this number, in order; those of one failure, if its id is given.
     pub fn since(&self, number: u64, trace_id: Option<&str>) -> Vec<Line> {
-        let lines = self.0.lock();
+        let lines = self.lines.lock();
         let is_wanted = |line: &&Line| {
             let is_of = |trace: &str| line.trace_id.is_some_and(|id| id.to_string() == trace);
             line.number > number && trace_id.is_none_or(is_of)

@@ -28,7 +28,7 @@ pub use self::status::Status;
 pub(crate) use self::{
     builds::{Builds, FailedBuild},
     pull::pull_missing,
-    request::{Asked, NotDone, Request},
+    request::{Asked, NotDone, Request, Step},
     status::{PluginState, PluginStatus},
     versions::Load,
 };

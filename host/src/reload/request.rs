@@ -2,6 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
+use serde::Deserialize;
 use tokio::sync::oneshot;
 
 use super::{Files, Reloader, loading::Loaded, matching::Matched};
@@ -15,7 +16,17 @@ pub(crate) enum Asked {
     /// To load this plugin's file anew, whatever came of it before.
     Reload(String),
     /// To have the version serve that this plugin's serving one has replaced.
-    RollBack(String),
+    RollBack(String, Step),
+}
+
+/// Which versions a roll back is meant for, by their generations, as far as that is said.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Step {
+    /// The one that serves.
+    from: Option<u64>,
+    /// The one that it has replaced.
+    to: Option<u64>,
 }
 
 /// Asks the reload task for something; it is answered when that is done.
@@ -40,6 +51,19 @@ pub(crate) enum NotDone {
          started, and until it was rolled back"
     )]
     NoFormer,
+    /// It was meant for others.
+    #[error(
+        "other versions are there by now: generation {from} serves, and would be rolled back to generation {to}"
+    )]
+    OtherVersions {
+        /// The one that serves.
+        from: u64,
+        /// The one that it has replaced.
+        to: u64,
+    },
+    /// It was rolled back, but what serves is newer.
+    #[error("the plugin's file has changed meanwhile, and its new version serves")]
+    FileChanged,
     /// It cannot be loaded.
     #[error("the plugin was refused: {0}")]
     Refused(String),
@@ -50,7 +74,7 @@ impl fmt::Display for Asked {
         match self {
             Self::Refresh => f.write_str("all files are looked at"),
             Self::Reload(name) => write!(f, "the plugin {name} is reloaded"),
-            Self::RollBack(name) => write!(f, "the plugin {name} is rolled back"),
+            Self::RollBack(name, _) => write!(f, "the plugin {name} is rolled back"),
         }
     }
 }
@@ -81,7 +105,9 @@ impl Reloader {
                 let loaded = self.load(index, Files::All, Some(by)).await;
                 (loaded, self.slots[index].problem().map(str::to_owned))
             }
-            Asked::RollBack(name) => self.roll_back(self.index_of(name)?, by).await?,
+            Asked::RollBack(name, step) => {
+                return self.roll_back(self.index_of(name)?, step, by).await;
+            }
         };
         self.settle(Matched::default(), loaded, Files::Changed)
             .await;
@@ -101,24 +127,41 @@ impl Reloader {
         })
     }
 
-    /// Has the former version serve again; says why if it does not.
-    async fn roll_back(
-        &mut self,
-        index: usize,
-        by: Arc<str>,
-    ) -> Result<(Loaded, Option<String>), NotDone> {
-        let former = self.slots[index].former().ok_or(NotDone::NoFormer)?;
-        let refusal = match self.put_in_place(former, index, Some(by.clone())).await {
-            Ok(loaded) => return Ok((loaded, None)),
-            Err(refusal) => refusal,
-        };
-        let (slot, reason) = (&mut self.slots[index], refusal.reason());
-        let plugin = slot.name();
-        tracing::warn!(plugin, by = &*by, "it is not rolled back: {reason}");
-        self.targets
-            .audit
-            .write(|| Entry::PluginRefused { plugin, reason });
-        slot.rollback_refused(reason, by);
-        Ok((Loaded::default(), Some(reason.to_owned())))
+    /// Has the former version serve again, if it is this step back; says why if it does not.
+    async fn roll_back(&mut self, index: usize, step: &Step, by: Arc<str>) -> Result<(), NotDone> {
+        let slot = &self.slots[index];
+        let (former, to) = slot
+            .former()
+            .zip(slot.rollback_to())
+            .ok_or(NotDone::NoFormer)?;
+        let (from, to) = (slot.generation(), to.generation);
+        if step.from.is_some_and(|it| it != from) || step.to.is_some_and(|it| it != to) {
+            return Err(NotDone::OtherVersions { from, to });
+        }
+        match self.put_in_place(former, index, Some(by.clone())).await {
+            Ok(loaded) => {
+                let generation = self.slots[index].generation();
+                // A file that was saved meanwhile is loaded with it.
+                self.settle(Matched::default(), loaded, Files::Changed)
+                    .await;
+                match self.slots[index].generation() == generation {
+                    true => Ok(()),
+                    false => Err(NotDone::FileChanged),
+                }
+            }
+            Err(refusal) => {
+                let (slot, reason) = (&mut self.slots[index], refusal.reason());
+                let plugin = slot.name();
+                tracing::warn!(plugin, by = &*by, "it is not rolled back: {reason}");
+                self.targets
+                    .audit
+                    .write(|| Entry::PluginRefused { plugin, reason });
+                slot.rollback_refused(reason, by);
+                let reason = reason.to_owned();
+                self.settle(Matched::default(), Loaded::default(), Files::Changed)
+                    .await;
+                Err(NotDone::Refused(reason))
+            }
+        }
     }
 }

@@ -13,7 +13,7 @@ use super::{
     file::{Followed, Look, Stamp, look},
     pull::Pull,
     status::{Detail, PluginState, PluginStatus},
-    versions::{Version, Versions},
+    versions::{Former, Version, Versions},
 };
 use crate::{
     config,
@@ -288,6 +288,11 @@ impl Slot {
         })
     }
 
+    /// The version that can be rolled back to, for operators.
+    pub(super) fn rollback_to(&self) -> Option<Former> {
+        self.versions.rollback_to()
+    }
+
     /// What the version that serves says of itself.
     pub(super) fn about(&self) -> Option<Arc<Inspection>> {
         Some(self.versions.serving()?.about.clone())
@@ -488,7 +493,7 @@ impl Slot {
             plugin: served.map(|served| Arc::downgrade(&served.plugin)),
             path: self.spec.path.clone(),
             keeps_out: served.is_none() && !self.spec.guards.is_empty(),
-            rollback_to: self.versions.rollback_to(),
+            rollback_to: self.rollback_to(),
             detail: Some(Arc::new(Detail {
                 grants: self.spec.grants.clone(),
                 guards: self.spec.guards.clone(),

@@ -79,7 +79,7 @@ pub(crate) struct Load {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Former {
     version: String,
-    generation: u64,
+    pub(super) generation: u64,
 }
 
 impl Versions {

@@ -24,12 +24,24 @@ class Refusal extends Error {
   }
 }
 
-async function api(method, path, patience = PATIENCE_MS) {
+async function request(method, path, { body, patience = PATIENCE_MS } = {}) {
   const headers = { authorization: `Bearer ${sessionStorage.getItem(KEY) ?? ''}` };
-  const response = await fetch(path, { method, headers, cache: 'no-store', signal: AbortSignal.timeout(patience) });
-  const body = await response.json();
-  if (!response.ok) throw new Refusal(response.status, body.error);
-  return body;
+  const response = await fetch(path, { method, headers, body, cache: 'no-store', signal: AbortSignal.timeout(patience) });
+  const answer = await response.json();
+  if (!response.ok) throw new Refusal(response.status, answer.error);
+  return answer;
+}
+
+/** The session that runs, counted: with each, what the one before still waits for is nobody's any more. */
+let session = 0;
+
+/** Asks the API. Whoever asked in a session that has ended meanwhile is told nothing. */
+function api(...args) {
+  const asked = session;
+  return new Promise((resolve, reject) => {
+    const inSession = (settle) => (outcome) => asked === session && settle(outcome);
+    request(...args).then(inSession(resolve), inSession(reject));
+  });
 }
 
 const pathOf = (name, more = '') => `/api/v1/plugins/${encodeURIComponent(name)}${more}`;
@@ -46,10 +58,19 @@ function draw(target, view, ...values) {
   target.replaceChildren(...[view(...values)].flat().filter(Boolean));
 }
 
+function clear(ids) {
+  for (const id of ids) {
+    drawn.delete(element(id));
+    element(id).replaceChildren();
+  }
+}
+
 /** What was fetched last. */
 let status;
 let standing;
+/** The name of the plugin that is looked at, and how it stood last. */
 let chosen;
+let looked;
 let mayOperate = false;
 /** Reloads and roll backs that are under way, by plugin. */
 const busy = new Set();
@@ -86,6 +107,8 @@ function drawPlugins() {
 }
 
 function drawPlugin(plugin) {
+  looked = plugin;
+  if (isOutdated()) element('confirm').close('outdated');
   element('plugin').hidden = false;
   element('name').textContent = shown(plugin.name);
   element('state').className = 'state';
@@ -108,16 +131,19 @@ function drawServer() {
   draw(element('server'), server, standing);
 }
 
-/** Another plugin is looked at. */
-function choose(name) {
-  if (name !== chosen) {
-    element('plugin').hidden = true;
-    say('');
-    element('lines').replaceChildren();
-    traced = null;
-    lastLine = 0;
-  }
+/** Another plugin is looked at, or none: nothing stays of the one before. */
+function look(name) {
   chosen = name;
+  looked = undefined;
+  element('plugin').hidden = true;
+  element('confirm').close('no');
+  clear(['name', 'state', 'facts', 'failure', 'budget', 'events', 'grants', 'loads', 'timer-list', 'rollback', 'question']);
+  say('');
+  beginLog(null);
+}
+
+function choose(name) {
+  if (name !== chosen) look(name);
   drawPlugins();
   fetchPlugin().catch(failed);
 }
@@ -127,10 +153,7 @@ function choose(name) {
 async function fetchPlugins() {
   status = await api('GET', '/api/v1/plugins');
   measure(status.plugins);
-  if (!status.plugins.some(({ name }) => name === chosen)) {
-    chosen = status.plugins[0]?.name;
-    element('plugin').hidden = true;
-  }
+  if (!status.plugins.some(({ name }) => name === chosen)) look(status.plugins[0]?.name);
   drawPlugins();
   if (chosen) await fetchPlugin();
 }
@@ -145,34 +168,46 @@ async function fetchPlugin() {
     const all = await api('GET', '/api/v1/timers');
     if (name === chosen) draw(element('timer-list'), timers, all.timers.filter((timer) => timer.plugin === name));
   }
-  if (element('log').open) await fetchLog(name);
+  if (element('log').open) await fetchLog();
 }
 
-/** The number of the last line that is shown, and the failure whose lines are, if not all. */
-let lastLine = 0;
-let traced = null;
+/**
+ * The log that is shown: of which plugin, and of which failure if not all of it; which journal of the server it is,
+ * as far as that is known, and the number of its last line.
+ */
+let log;
 
-async function fetchLog(name) {
-  const trace = traced;
-  const query = `?after=${lastLine}${trace ? `&trace=${encodeURIComponent(trace)}` : ''}`;
-  const fresh = (await api('GET', pathOf(name, `/log${query}`))).lines;
-  if (name !== chosen || trace !== traced) return;
+function beginLog(trace) {
+  log = { name: chosen, trace, journal: undefined, last: 0 };
+  clear(['lines']);
   element('log-of').hidden = !trace;
   element('log-of').firstChild.textContent = `Lines of the call that failed with ${trace}.`;
-  const last = fresh.at(-1)?.number ?? 0;
-  if (last <= lastLine) return;
-  lastLine = last;
+}
+
+async function fetchLog() {
+  const asked = log;
+  const query = `?after=${asked.last}${asked.trace ? `&trace=${encodeURIComponent(asked.trace)}` : ''}`;
+  const answer = await api('GET', pathOf(asked.name, `/log${query}`));
+  if (asked !== log) return;
+  // A server that was started again counts its lines anew, and so does a plugin that was switched off meanwhile.
+  if (asked.journal && answer.journal !== asked.journal) {
+    beginLog(asked.trace);
+    return fetchLog();
+  }
+  log.journal = answer.journal;
+  // Two of these may be under way at once.
+  const fresh = answer.lines.filter(({ number }) => number > log.last);
+  if (!fresh.length) return;
+  log.last = fresh.at(-1).number;
   element('lines').append(...lines(fresh.slice(-MAX_LINES)));
   while (element('lines').childElementCount > MAX_LINES) element('lines').firstChild.remove();
   element('lines').scrollTop = element('lines').scrollHeight;
 }
 
 function showLogOf(trace) {
-  traced = trace;
-  lastLine = 0;
-  element('lines').replaceChildren();
+  beginLog(trace);
   element('log').open = true;
-  fetchLog(chosen).catch(failed);
+  fetchLog().catch(failed);
 }
 
 async function fetchServer() {
@@ -195,19 +230,15 @@ function failed(error) {
   showFresh('late', `Not up to date: ${shown(reason)}`);
 }
 
-/** The loops that run: each ends when another has begun. */
-let running = 0;
-
-async function follow(run, fetchIt) {
-  while (run === running) {
+async function follow(fetchIt) {
+  const begun = session;
+  while (begun === session) {
     if (!document.hidden) {
       try {
         await fetchIt();
-        if (run !== running) return;
         if (status && standing) draw(element('notices'), notices, status, standing.problems);
         if (fetchIt === fetchPlugins) showFresh('on', `As of ${new Date().toLocaleTimeString()}`);
       } catch (error) {
-        if (run !== running) return;
         failed(error);
       }
     }
@@ -222,12 +253,13 @@ function say(text, kind = 'good') {
   element('outcome').textContent = shown(text);
 }
 
-async function operate(name, what, done) {
+async function operate(name, what, done, told) {
   busy.add(name);
   element('reload').disabled = element('rollback').disabled = true;
   if (name === chosen) say('…');
   try {
-    const plugin = await api('POST', pathOf(name, `/${what}`), WORK_PATIENCE_MS);
+    const body = told && JSON.stringify(told);
+    const plugin = await api('POST', pathOf(name, `/${what}`), { body, patience: WORK_PATIENCE_MS });
     if (name === chosen) say(done(plugin));
   } catch (error) {
     if (name === chosen) say(error instanceof Refusal ? error.message : 'The server did not answer.', 'bad');
@@ -240,10 +272,16 @@ element('reload').addEventListener('click', () => {
   operate(chosen, 'reload', ({ version }) => `Version ${version} of the file serves.`);
 });
 
+/** The roll back that is asked about: from which generation to which. */
+let step;
+
+/** Whether what is asked about is not what would be done. */
+const isOutdated = () => step && (looked.generation !== step.from || looked.rollback_to?.generation !== step.to);
+
 element('rollback').addEventListener('click', async () => {
-  const name = chosen;
-  const { version, rollback_to: to } = status.plugins.find((plugin) => plugin.name === name);
+  const { name, version, generation, rollback_to: to } = looked;
   if (!to) return;
+  step = { from: generation, to: to.generation };
   element('question').textContent = shown(`Roll ${name} back from version ${version} to ${to.version}?`);
   element('consequence').textContent =
     'The former version serves until the file changes, or Reload loads the file again. The file stays as it is: after a start of the server its version serves.';
@@ -251,7 +289,10 @@ element('rollback').addEventListener('click', async () => {
   dialog.returnValue = 'no';
   dialog.showModal();
   await new Promise((resolve) => dialog.addEventListener('close', resolve, { once: true }));
-  if (dialog.returnValue === 'yes') operate(name, 'rollback', (plugin) => `Version ${plugin.version} serves again.`);
+  const asked = step;
+  step = undefined;
+  if (dialog.returnValue === 'outdated') say('Nothing was rolled back: the plugin has been loaded anew meanwhile.', 'bad');
+  if (dialog.returnValue === 'yes') operate(name, 'rollback', (plugin) => `Version ${plugin.version} serves again.`, asked);
 });
 
 element('whole-log').addEventListener('click', () => showLogOf(null));
@@ -260,11 +301,13 @@ for (const id of ['timers', 'log']) element(id).addEventListener('toggle', () =>
 // Who looks.
 
 function signOut(reason = '') {
-  running += 1;
+  session += 1;
   sessionStorage.removeItem(KEY);
-  [status, standing, chosen, mayOperate] = [undefined, undefined, undefined, false];
+  [status, standing, mayOperate] = [undefined, undefined, false];
+  for (const known of [busy, counts, rates]) known.clear();
   element('signed-in').hidden = element('sign-out').hidden = true;
-  element('about').textContent = '';
+  look(undefined);
+  clear(['about', 'notices', 'server', 'plugins']);
   showFresh('on', '');
   element('refusal').textContent = shown(reason);
   element('sign-in').hidden = false;
@@ -274,9 +317,9 @@ function signOut(reason = '') {
 function begin() {
   element('sign-in').hidden = true;
   element('signed-in').hidden = element('sign-out').hidden = false;
-  running += 1;
-  follow(running, fetchServer);
-  follow(running, fetchPlugins);
+  session += 1;
+  follow(fetchServer);
+  follow(fetchPlugins);
 }
 
 element('sign-in').addEventListener('submit', async (submitted) => {
