@@ -491,5 +491,14 @@ test('what mixlab.toml says wrong of it is refused with its line', async (t) => 
     assert.notEqual(code, 0, text);
     assert.match(stderr, reason, text);
   }
+  // What cannot work is doubted.
+  for (const [endpoint, doubt] of [
+    ['http://127.0.0.1:4318/v1/traces', /ends with \/v1\/traces/],
+    ['http://127.0.0.1:4317', /gRPC/],
+    ['http://169.254.1.1:4318', /no request is sent to/],
+  ]) {
+    const { stdout, stderr } = await check(`endpoint = "${endpoint}"`);
+    assert.match(stdout + stderr, doubt, endpoint);
+  }
   assert.equal((await check('endpoint = "https://collector.example.com"\nheaders = { Authorization = "Bearer env:OF_ENV" }', { OF_ENV: 'x' })).code, 0);
 });

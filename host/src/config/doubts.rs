@@ -1,12 +1,19 @@
 //! What is allowed and is likely a mistake.
 
 use super::{ApiKey, Auth, Config, Plugin, Secret, StoreOn, Verification};
+use crate::http_client::{Host, Reach};
 
 /// A secret for HS256 has at least as many bytes as the hash (RFC 7518, section 3.2).
 pub const MIN_JWT_SECRET_BYTES: usize = 32;
 
 /// Shorter keys of backends can be guessed: so many characters of base64 are 96 bits.
 const MIN_API_KEY_BYTES: usize = 16;
+
+/// What follows the address of a collector.
+const OTLP_PATHS: [&str; 2] = ["/v1/traces", "/v1/metrics"];
+
+/// Where a collector takes gRPC by default.
+const OTLP_GRPC_PORT: u16 = 4317;
 
 impl Config {
     /// What is allowed and is likely a mistake, each in a sentence for the log. It holds no secret.
@@ -17,10 +24,12 @@ impl Config {
         let auth = self.auth.doubts().into_iter();
         let store = self.doubt_of_store().into_iter();
         let admin = self.doubt_of_admin().into_iter();
+        let collector = self.doubt_of_collector().into_iter();
         auth.chain(keys)
             .chain(webhooks)
             .chain(store)
             .chain(admin)
+            .chain(collector)
             .collect()
     }
 
@@ -34,6 +43,33 @@ impl Config {
             "the hash of [admin] password has a cost of less than 10, so that whoever sees it can try many \
              passwords: `mixlab admin password` makes a better one"
                 .to_owned()
+        })
+    }
+
+    /// Nothing would take OTLP over HTTP there.
+    fn doubt_of_collector(&self) -> Option<String> {
+        let endpoint = self.telemetry.endpoint.as_ref()?;
+        if let Host::Address(address) = endpoint.host()
+            && !Reach::Private.permits(*address)
+        {
+            return Some(format!(
+                "[telemetry] endpoint is {address}, which no request is sent to: the collector needs one of \
+                 this machine, of the network or of the internet"
+            ));
+        }
+        let uri = endpoint.uri();
+        let path = uri.path().trim_end_matches('/');
+        if let Some(added) = OTLP_PATHS.iter().find(|added| path.ends_with(*added)) {
+            return Some(format!(
+                "[telemetry] endpoint ends with {added}, which is added to it: leave that out"
+            ));
+        }
+        let is_grpc = uri.port_u16() == Some(OTLP_GRPC_PORT);
+        is_grpc.then(|| {
+            format!(
+                "[telemetry] endpoint has the port {OTLP_GRPC_PORT}, where collectors take gRPC: for HTTP \
+                 it is 4318"
+            )
         })
     }
 
@@ -140,7 +176,7 @@ impl Secret {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::KnownKey, grant::Grants};
+    use crate::{config::KnownKey, grant::Grants, http_client::Destination};
 
     const GOOD: &str = "0123456789abcdef0123456789abcdef";
 
@@ -183,6 +219,29 @@ mod tests {
             }
         }
         assert!(doubts("\n", false).is_empty(), "nothing is checked with it");
+    }
+
+    #[test]
+    fn an_address_of_a_collector_that_takes_no_http_is_doubted() {
+        for (endpoint, word) in [
+            ("http://127.0.0.1:4318", None),
+            (
+                "http://127.0.0.1:4318/v1/traces/",
+                Some("ends with /v1/traces"),
+            ),
+            ("http://127.0.0.1/otlp/v1/metrics", Some("/v1/metrics")),
+            ("http://127.0.0.1:4317", Some("gRPC")),
+            ("http://169.254.1.1:4318", Some("no request is sent to")),
+        ] {
+            let mut config = Config::default();
+            config.telemetry.endpoint = Destination::parse(endpoint).ok();
+            let doubt = config.doubt_of_collector();
+            assert_eq!(doubt.is_some(), word.is_some(), "{endpoint}: {doubt:?}");
+            assert!(
+                doubt.unwrap_or_default().contains(word.unwrap_or_default()),
+                "{endpoint}"
+            );
+        }
     }
 
     #[test]
