@@ -102,6 +102,17 @@ test('namespaces, their ends and what is said on connecting are as with Node', a
   assert.deepEqual(seen[0].said, { word: 'x', list: [1] });
 });
 
+test('what is nested too deep is answered, and its client stays', async (t) => {
+  const socket = await connect(t, server, { parser });
+  const nested = (levels) => Array.from({ length: levels }).reduce((inner) => [inner], 1);
+  assert.deepEqual(await askAll(socket, 'message-with-ack', nested(100)), [nested(100)]);
+  for (const levels of [128, 129, 1000]) {
+    const { error } = await ask(socket, 'message-with-ack', nested(levels));
+    assert.deepEqual([error?.code, error?.message], ['invalid_payload', 'nested deeper than 127 levels'], `${levels}`);
+  }
+  assert.ok(socket.connected);
+});
+
 test('a client without the parser is sent away, as by Node', async (t) => {
   const ends = await both(async (to) => {
     const socket = open(t, to, {});

@@ -30,8 +30,6 @@ pub(crate) enum Malformed {
     End,
     #[error("it has a byte that stands for nothing")]
     Reserved,
-    #[error("it is nested deeper than {0} levels")]
-    Nesting(usize),
     #[error("a key is no text")]
     Key,
     #[error("it has more than {0} attachments")]

@@ -7,10 +7,6 @@ use rmp::Marker;
 use serde::Serialize;
 
 use super::{Malformed, NUMBER, PLACEHOLDER, Unpacked};
-use crate::message::MAX_NESTING;
-
-/// How deep it may be nested: as deep as a message, and what is around one.
-const MAX_DEPTH: usize = MAX_NESTING + 3;
 
 /// Milliseconds and nanoseconds since 1970, as msgpack's own extension.
 const TIMESTAMP: i8 = -1;
@@ -22,15 +18,17 @@ const OF_JAVASCRIPT: i8 = 0;
 /// What a vector takes, it takes.
 const WRITTEN: &str = "a vector takes everything";
 
-/// The inverse of [`super::pack`], if there are `most` attachments in it at most.
+/// The inverse of [`super::pack`], if there are `most` attachments in it at most. However deep it is nested: what is too
+/// deep for a message is refused as that of one that came as JSON.
 pub(crate) fn unpack(packed: &[u8], most: usize) -> Result<Unpacked, Malformed> {
     let mut unpacking = Unpacking {
         packed,
         most,
         json: Vec::with_capacity(packed.len()),
         attachments: Vec::new(),
+        open: Vec::new(),
     };
-    unpacking.value(0)?;
+    unpacking.all()?;
     if !unpacking.packed.is_empty() {
         return Err(Malformed::Rest);
     }
@@ -46,10 +44,41 @@ struct Unpacking<'a> {
     most: usize,
     json: Vec<u8>,
     attachments: Vec<Bytes>,
+    /// The lists and maps that the next value is in.
+    open: Vec<Open>,
+}
+
+/// A list or a map of which so many values are still to come.
+struct Open {
+    rest: u32,
+    is_map: bool,
 }
 
 impl<'a> Unpacking<'a> {
-    fn value(&mut self, depth: usize) -> Result<(), Malformed> {
+    /// One value with all that is in it.
+    fn all(&mut self) -> Result<(), Malformed> {
+        self.value()?;
+        while let Some(inner) = self.open.last_mut() {
+            let is_map = inner.is_map;
+            if inner.rest == 0 {
+                self.open.pop();
+                self.push(if is_map { "}" } else { "]" });
+                continue;
+            }
+            inner.rest -= 1;
+            if !matches!(self.json.last(), Some(b'[' | b'{')) {
+                self.push(",");
+            }
+            if is_map {
+                self.key()?;
+            }
+            self.value()?;
+        }
+        Ok(())
+    }
+
+    /// One value; of a list or a map only its beginning.
+    fn value(&mut self) -> Result<(), Malformed> {
         let marker = Marker::from_u8(self.number::<1>()? as u8);
         match marker {
             Marker::Null => self.push("null"),
@@ -75,12 +104,10 @@ impl<'a> Unpacking<'a> {
                 self.write(&number);
             }
             Marker::FixArray(_) | Marker::Array16 | Marker::Array32 => {
-                let count = self.count(marker)?;
-                self.list(count, depth)?;
+                self.begin(marker, false)?;
             }
             Marker::FixMap(_) | Marker::Map16 | Marker::Map32 => {
-                let count = self.count(marker)?;
-                self.map(count, depth)?;
+                self.begin(marker, true)?;
             }
             Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
                 let count = self.count(marker)?;
@@ -126,34 +153,24 @@ impl<'a> Unpacking<'a> {
         Ok(count as usize)
     }
 
-    fn list(&mut self, count: usize, depth: usize) -> Result<(), Malformed> {
-        check_depth(depth)?;
-        self.push("[");
-        for index in 0..count {
-            self.push(if index > 0 { "," } else { "" });
-            self.value(depth + 1)?;
-        }
-        self.push("]");
+    fn begin(&mut self, marker: Marker, is_map: bool) -> Result<(), Malformed> {
+        let rest = self.count(marker)?;
+        let rest = u32::try_from(rest).map_err(|_| Malformed::End)?;
+        self.open.push(Open { rest, is_map });
+        self.push(if is_map { "{" } else { "[" });
         Ok(())
     }
 
-    fn map(&mut self, count: usize, depth: usize) -> Result<(), Malformed> {
-        check_depth(depth)?;
-        self.push("{");
-        for index in 0..count {
-            self.push(if index > 0 { "," } else { "" });
-            let marker = Marker::from_u8(self.number::<1>()? as u8);
-            match marker {
-                Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
-                    let count = self.count(marker)?;
-                    self.text(count)?;
-                }
-                _ => return Err(Malformed::Key),
+    fn key(&mut self) -> Result<(), Malformed> {
+        let marker = Marker::from_u8(self.number::<1>()? as u8);
+        match marker {
+            Marker::FixStr(_) | Marker::Str8 | Marker::Str16 | Marker::Str32 => {
+                let count = self.count(marker)?;
+                self.text(count)?;
             }
-            self.push(":");
-            self.value(depth + 1)?;
+            _ => return Err(Malformed::Key),
         }
-        self.push("}");
+        self.push(":");
         Ok(())
     }
 
@@ -235,13 +252,6 @@ impl<'a> Unpacking<'a> {
     }
 }
 
-fn check_depth(depth: usize) -> Result<(), Malformed> {
-    match depth < MAX_DEPTH {
-        true => Ok(()),
-        false => Err(Malformed::Nesting(MAX_DEPTH)),
-    }
-}
-
 /// msgpack's own, if it is behind 1970.
 fn timestamp(bytes: &[u8]) -> Option<Duration> {
     let number = |bytes: &[u8]| bytes.iter().fold(0, |it, byte| it << 8 | u64::from(*byte));
@@ -283,12 +293,15 @@ mod tests {
         ] {
             assert_eq!(json(bytes), Err(expected), "{bytes:?}");
         }
-        let deep = |levels| [&vec![0x91; levels][..], &[0xc0]].concat();
-        assert!(json(&deep(MAX_DEPTH)).is_ok());
-        assert_eq!(
-            json(&deep(MAX_DEPTH + 1)),
-            Err(Malformed::Nesting(MAX_DEPTH))
-        );
+    }
+
+    #[test]
+    fn what_is_nested_deep_takes_no_stack() {
+        let packed = [&vec![0x91; 1_000_000][..], &[0xc0]].concat();
+        let (begin, end) = ("[".repeat(1_000_000), "]".repeat(1_000_000));
+        assert_eq!(json(&packed).unwrap(), format!("{begin}null{end}"));
+        let packed = [&b"\x81\xa1a".repeat(3)[..], b"\x92\x80\x90"].concat();
+        assert_eq!(json(&packed).unwrap(), r#"{"a":{"a":{"a":[{},[]]}}}"#);
     }
 
     #[test]
