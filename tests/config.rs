@@ -108,8 +108,13 @@ fn examples_in_the_documents_load() {
             count += 1;
             let path = folder.path().join("mixlab.toml");
             fs::write(&path, &block).expect("the folder can be written to");
-            let secrets = [("PAYMENTS_SECRET".into(), "whsec_AAAA".into())];
-            if let Err(error) = Config::load_with(&path, Overrides::default(), secrets) {
+            let variables = [
+                ("HOME", "/home/me"),
+                ("PAYMENTS_SECRET", "whsec_AAAA"),
+                ("GHCR_CREDENTIALS", "me:secret"),
+            ];
+            let variables = variables.map(|(name, value)| (name.into(), value.into()));
+            if let Err(error) = Config::load_with(&path, Overrides::default(), variables) {
                 panic!("{}: {error}\n{block}", document.display());
             }
         }
