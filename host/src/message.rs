@@ -66,7 +66,7 @@ pub enum InvalidArguments {
     #[error("nested deeper than {0} levels")]
     Nesting(usize),
     /// It holds half a character.
-    #[error("a text in it has half a surrogate pair, which is no character")]
+    #[error("not good JSON: a text in it has half a surrogate pair, which is no character")]
     Surrogate,
 }
 

@@ -142,17 +142,21 @@ test('who is refused, let in, and what pages change is in the audit log', async 
   assert.equal(await outcome(page), 'connected');
   const [sessionId] = await nextEvent(page, 'session');
   assert.equal(await outcome(openAdmin(t, server, { sessionId })), 'connected');
+  page.emit('join', '/', 'user:7', id);
+  page.emit('x'.repeat(1000));
   page.emit('emit', '/', undefined, 'hello', 'a message');
   page.emit('join', '/', 'vip', id);
   page.emit('_disconnect', '/', true);
   const entries = () => text().trim().split('\n').slice(from).map((line) => JSON.parse(line));
-  const written = await until(() => entries().length >= 5 && entries(), { message: text });
+  const written = await until(() => entries().length >= 7 && entries(), { message: text });
   const other = written[2].page;
   const commanded = { action: 'page_commanded', page: page.id, namespace: '/' };
   assert.deepEqual(written.map(({ time, ...entry }) => entry), [
     { action: 'client_refused', address: '127.0.0.1', namespace: '/admin', outcome: 'unauthorized' },
     { action: 'page_admitted', page: page.id, address: '127.0.0.1', by: 'password' },
     { action: 'page_admitted', page: other, address: '127.0.0.1', by: 'session' },
+    { action: 'page_refused', page: page.id, command: 'join', reason: 'the server keeps the room itself' },
+    { action: 'page_refused', page: page.id, command: `${'x'.repeat(200)}…`, reason: 'no command' },
     { ...commanded, command: 'join', filter: id, room: 'vip' },
     { ...commanded, command: 'disconnect', filter: null },
   ]);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, renameSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { connect as connectTcp } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { open } from '../support/client.mjs';
 import { editConfig, plugin, reload, replaceFile } from '../support/plugins.mjs';
@@ -223,6 +223,9 @@ test('the file may be moved away, and a disk that is full loses lines that are c
   const [requested] = await until(() => existsSync(path) && lines(server).length === 1 && lines(server));
   assert.equal(requested.action, 'requested');
   assert.equal(lines(server, `${PATH}.1`).at(-1).action, 'started');
+  rmSync(dirname(path), { recursive: true });
+  await reload(server);
+  await until(() => existsSync(path) && lines(server).length === 1);
   // No file can be where a folder is.
   rmSync(path);
   mkdirSync(path);

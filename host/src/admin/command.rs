@@ -1,13 +1,14 @@
 //! What pages may do to sockets, unless they may only look.
 
 use serde_json::value::RawValue;
+use tokio::sync::mpsc;
 
 use super::Admin;
 use crate::{
     audit::Entry,
     broadcast::Broadcast,
     capability::{check_room_name, is_reserved_event},
-    cluster::Change,
+    cluster::{self, Change},
     message::{Arguments, Message},
     namespace::is_namespace,
     reserved::is_reserved,
@@ -44,6 +45,19 @@ enum Invalid {
     Namespace,
     #[error("the event is one of Socket.IO's own, or of the host's")]
     Event,
+}
+
+/// Why a page does not get what it wants.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    #[error("pages may only look")]
+    ReadOnly,
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    Full(#[from] cluster::Full),
+    #[error("too many commands wait")]
+    Waiting,
 }
 
 impl Command {
@@ -163,24 +177,16 @@ impl Command {
 impl Admin {
     /// Has it done what a page wants, if it may, after what was wanted before.
     pub(super) fn obey(&self, page: &str, event: &str, message: Message) {
-        if self.config.readonly {
-            tracing::debug!(page, "an admin page that may only look sent an event");
-            return;
-        }
-        let command = match Command::read(event, message) {
-            Ok(command) => command,
-            Err(reason) => {
-                tracing::warn!(page, "an admin page's event is passed over: {reason}");
+        let (command, place) = match self.accept(event, message) {
+            Ok(accepted) => accepted,
+            Err(refused) => {
+                match refused {
+                    Refused::ReadOnly => tracing::debug!(page, "{refused}"),
+                    _ => tracing::warn!(page, "an admin page's event is passed over: {refused}"),
+                }
+                self.audit.page_refused(page, event, &refused);
                 return;
             }
-        };
-        if let Err(full) = self.broadcast.check_room() {
-            tracing::warn!(page, "an admin page's command is refused: {full}");
-            return;
-        }
-        let Ok(place) = self.commands.try_reserve() else {
-            tracing::warn!(page, "an admin page's command is refused: too many wait");
-            return;
         };
         let namespace = &command.namespace;
         let (filter, room) = (command.filter.as_deref(), command.room());
@@ -203,5 +209,20 @@ impl Admin {
             });
         }
         place.send(command);
+    }
+
+    /// What a page wants, and a place for it among those that wait, if it may.
+    fn accept(
+        &self,
+        event: &str,
+        message: Message,
+    ) -> Result<(Command, mpsc::Permit<'_, Command>), Refused> {
+        if self.config.readonly {
+            return Err(Refused::ReadOnly);
+        }
+        let command = Command::read(event, message)?;
+        self.broadcast.check_room()?;
+        let place = self.commands.try_reserve();
+        Ok((command, place.map_err(|_| Refused::Waiting)?))
     }
 }

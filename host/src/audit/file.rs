@@ -9,7 +9,8 @@ use std::{
 
 use crate::rarely::Rarely;
 
-/// Opened anew for each write, as there are few: so it may be moved away, or removed, while the server runs.
+/// Opened anew for each write, as there are few: so it may be moved away, or removed with its folder, while the server
+/// runs.
 pub(super) struct File {
     path: PathBuf,
     complaints: Rarely,
@@ -18,9 +19,6 @@ pub(super) struct File {
 impl File {
     /// Makes it and its folder, if they are not there. Nobody else can read it.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        if let Some(folder) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-            fs::create_dir_all(folder)?;
-        }
         end_line(&mut append_to(path)?)?;
         Ok(Self {
             path: path.to_owned(),
@@ -44,10 +42,17 @@ impl Write for File {
     }
 }
 
+/// Makes it and its folder, if they are not there.
 fn append_to(path: &Path) -> io::Result<fs::File> {
     let mut options = OpenOptions::new();
-    let options = options.read(true).append(true).create(true);
-    options.mode(0o600).open(path)
+    let options = options.read(true).append(true).create(true).mode(0o600);
+    match (options.open(path), path.parent()) {
+        (Err(error), Some(folder)) if error.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(folder)?;
+            options.open(path)
+        }
+        (opened, _) => opened,
+    }
 }
 
 /// A process may have ended within a line.

@@ -121,6 +121,12 @@ pub(crate) enum Entry<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         room: Option<&'a str>,
     },
+    /// It wanted something that it may not, or that makes no sense.
+    PageRefused {
+        page: &'a str,
+        command: String,
+        reason: String,
+    },
     /// Somebody sent a webhook and is not who may.
     WebhookRefused {
         address: IpAddr,
@@ -186,6 +192,7 @@ impl Entry<'_> {
             self,
             Entry::RequestRefused { .. }
                 | Entry::ClientRefused { .. }
+                | Entry::PageRefused { .. }
                 | Entry::WebhookRefused { .. }
         )
     }
@@ -228,6 +235,15 @@ impl Audit {
             address: address.ip(),
             namespace: shortened(namespace, MAX_NAME_CHARS),
             outcome: metrics::outcome(refused),
+        });
+    }
+
+    /// Writes that an admin page was refused what it wanted by an event.
+    pub(crate) fn page_refused(&self, page: &str, event: &str, reason: &dyn std::fmt::Display) {
+        self.write(|| Entry::PageRefused {
+            page,
+            command: shortened(event.trim_start_matches('_'), MAX_NAME_CHARS),
+            reason: shortened(reason, MAX_NAME_CHARS),
         });
     }
 
