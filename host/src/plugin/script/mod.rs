@@ -12,8 +12,8 @@ pub(crate) use files::{Files, Found, is_script};
 pub(super) use runtime::Scripts;
 
 /// How much CPU time more than its budget a call of a script has: enough for it to say where it was when it
-/// had used that up.
-pub(super) const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(20);
+/// had used that up, also where the engine looks through all of its memory meanwhile.
+pub(super) const LAST_WORDS: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// A script that can be run: all of its files are JavaScript.
 #[derive(Debug)]
