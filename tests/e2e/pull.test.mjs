@@ -221,3 +221,15 @@ test('credentials for a registry are those of a variable, and stand nowhere else
   const tagged = await makeFolder(t, { config: ofRegistry('oci://ghcr.io/a/b:1.0') }).mixlab('check');
   assert.match(tagged.stderr, /may be another content tomorrow/);
 });
+
+test('the end of a server does not wait for a registry that does not answer', async (t) => {
+  const asked = [];
+  const silent = createServer((request) => asked.push(request.url)).listen(0, '127.0.0.1');
+  await new Promise((resolve) => silent.once('listening', resolve));
+  t.after(() => silent.close() && silent.closeAllConnections());
+  const config = ofRegistry(`oci://127.0.0.1:${silent.address().port}/echo@sha256:${'0'.repeat(64)}`);
+  const server = await startServer(t, { config, env: OWN_CACHE });
+  await until(() => asked.length > 0);
+  assert.match((await plugin(server, 'echo')).waiting, /it is being pulled/);
+  assert.equal(await server.stop(), 0);
+});

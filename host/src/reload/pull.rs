@@ -2,11 +2,12 @@
 
 use std::{
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use parking_lot::Mutex;
-use tokio::{task::spawn_blocking, time::sleep};
+use tokio::{sync::oneshot, time::sleep};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::config::{self, Config};
@@ -51,12 +52,8 @@ pub(crate) async fn pull_missing(config: &Config) -> Result<(), String> {
     let missing = config.plugins.iter();
     let missing = missing.filter(|it| it.enabled && it.pulled_from.is_some() && !it.path.exists());
     for plugin in missing {
-        let (name, plugin) = (plugin.name.clone(), plugin.clone());
-        let pulled = spawn_blocking(move || plugin.pull()).await;
-        let pulled = pulled.map_err(|error| error.to_string());
-        pulled
-            .and_then(|pulled| pulled.map_err(|error| error.to_string()))
-            .map_err(|reason| format!("{name}: {reason}"))?;
+        let pulled = pull_once(Arc::new(plugin.clone())).await;
+        pulled.map_err(|reason| format!("{}: {reason}", plugin.name))?;
     }
     Ok(())
 }
@@ -66,20 +63,11 @@ async fn pull(plugin: config::Plugin, failure: Arc<Mutex<Option<String>>>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let began = Instant::now();
-        let pulling = spawn_blocking({
-            let plugin = plugin.clone();
-            move || plugin.pull()
-        });
-        let pulled = pulling.await.map_err(|error| error.to_string());
-        match pulled.and_then(|pulled| pulled.map_err(|error| error.to_string())) {
+        match pull_once(plugin.clone()).await {
             Ok(bytes) => {
                 let took_ms = began.elapsed().as_millis() as u64;
-                tracing::info!(
-                    plugin = plugin.name,
-                    bytes,
-                    took_ms,
-                    "the component was pulled"
-                );
+                let plugin = &plugin.name;
+                tracing::info!(plugin, bytes, took_ms, "the component was pulled");
                 return;
             }
             Err(reason) => *failure.lock() = Some(reason),
@@ -87,4 +75,17 @@ async fn pull(plugin: config::Plugin, failure: Arc<Mutex<Option<String>>>) {
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// How many bytes came, or why none did. On a thread of its own: the end of the process does not wait for a registry,
+/// as it would for a task that blocks.
+async fn pull_once(plugin: Arc<config::Plugin>) -> Result<usize, String> {
+    let (tell, told) = oneshot::channel();
+    let pulling = move || {
+        // Nobody may wait for it any more.
+        let _ = tell.send(plugin.pull().map_err(|error| error.to_string()));
+    };
+    let thread = thread::Builder::new().name("pull".to_owned());
+    thread.spawn(pulling).map_err(|error| error.to_string())?;
+    told.await.map_err(|error| error.to_string())?
 }
