@@ -227,7 +227,10 @@ fn put(file: &Path, bytes: &[u8]) -> io::Result<()> {
     name.push(format!(".{}.part", id::random()));
     let part = file.with_file_name(name);
     let mut new = File::create_new(&part)?;
-    let written = new.write_all(bytes).and_then(|()| fs::rename(&part, file));
+    let written = new.write_all(bytes);
+    // It is asked for no more once it is there: after a loss of power it is whole, or not there.
+    let written = written.and_then(|()| new.sync_all());
+    let written = written.and_then(|()| fs::rename(&part, file));
     written.inspect_err(|_| {
         // What was not put in place is of no use.
         let _ = fs::remove_file(&part);
