@@ -18,7 +18,7 @@ import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { ask, connect } from '../support/client.mjs';
 import { takeDescriptors } from '../support/limits.mjs';
-import { editConfig, notReady, plugin, reload, replaceFile, stamped, status } from '../support/plugins.mjs';
+import { editConfig, notReady, plugin, ready, reload, replaceFile, stamped, status } from '../support/plugins.mjs';
 import { makeFolder, pluginTable, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -33,7 +33,7 @@ test('a plugin that changes while no file can be opened is served when one can',
   assert.deepEqual(await ask(socket, 'stamped', 0), { version: 1, data: 0 });
   giveBack();
   await until(async () => (await ask(socket, 'stamped', 0)).version === 2, { message: () => own.log() });
-  assert.deepEqual(await notReady(own), []);
+  await ready(own);
   assert.equal(own.log().match(/stamped\.wasm: Too many open files/g).length, 1, 'it is said once');
 });
 
@@ -45,7 +45,7 @@ test('a mixlab.toml that changes while no file can be opened is in force when on
   await own.waitForLog(/the old configuration stays in force: .*mixlab\.toml.*Too many open files/);
   giveBack();
   await until(async () => (await ask(socket, 'versioned')).version === 2, { message: () => own.log() });
-  assert.deepEqual(await notReady(own), []);
+  await ready(own);
 });
 
 test('SIGHUP reads all files, also those that look as they did when they could not be read', async (t) => {
@@ -82,7 +82,7 @@ test('a folder in the place of a file, or one on the way that is gone, is no rea
   await refused(/stamped\.wasm: Not a directory/);
   renameSync(folder, `${folder}-file`);
   renameSync(`${folder}-away`, folder);
-  await until(async () => (await notReady(own)).length === 0, { message: () => own.log() });
+  await ready(own);
   assert.equal((await plugin(own, 'stamped')).generation, 1, 'the same content is not loaded again');
 });
 
@@ -174,7 +174,7 @@ test('a .wasm file without a byte is waited for, and then refused', async (t) =>
   await until(async () => (await plugin(own, 'stamped')).refusal === 'the file is empty', { message: () => own.log() });
   assert.equal((await plugin(own, 'stamped')).state, 'serving-old');
   writeFileSync(path, stamped(2));
-  await until(async () => (await notReady(own)).length === 0);
+  await ready(own);
   writeFileSync(path, '');
   await reload(own);
   assert.equal((await plugin(own, 'stamped')).refusal, 'the file is empty', 'whoever asks gets an answer');

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { nextEvent } from './client.mjs';
 import { wasm } from './server.mjs';
+import { until } from './wait.mjs';
 
 /** The state of all plugins: `{ config_error, plugins: [{ name, state, generation, … }] }`. */
 export const status = async (server) => (await server.api('GET', '/api/v1/plugins')).body;
@@ -27,6 +28,13 @@ export async function notReady(server) {
   assert.equal(status, 503);
   return body.match(/^not ready: (.*)\n/)[1].split(', ');
 }
+
+/**
+ * Waits until a server is ready. Events see a new version a moment before the server tells of it, so who waited
+ * for an answer of the new version waits for this, too.
+ */
+export const ready = (server) =>
+  until(async () => (await notReady(server)).length === 0, { message: () => server.log() });
 
 /** Puts a file in place as a whole, as an editor or a build does. */
 export function replaceFile(path, content) {
