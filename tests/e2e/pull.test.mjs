@@ -1,5 +1,6 @@
 // Components from an OCI registry: by digest, within their bound, and with credentials that nobody sees.
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { join } from 'node:path';
@@ -232,4 +233,85 @@ test('the end of a server does not wait for a registry that does not answer', as
   await until(() => asked.length > 0);
   assert.match((await plugin(server, 'echo')).waiting, /it is being pulled/);
   assert.equal(await server.stop(), 0);
+});
+
+const KINDS = { 'ECDSA P-256': ['ec', { namedCurve: 'P-256' }], 'Ed25519': ['ed25519'], 'RSA': ['rsa', { modulusLength: 2048 }] };
+
+const makeKey = (kind = 'ECDSA P-256') => {
+  const { privateKey, publicKey } = generateKeyPairSync(...KINDS[kind]);
+  const pem = publicKey.export({ type: 'spki', format: 'pem' });
+  return { privateKey, pem, line: pem.split('\n').slice(1, -2).join('') };
+};
+
+for (const kind of Object.keys(KINDS)) {
+  test(`a component that must be signed is taken with a signature by that key: ${kind}`, async (t) => {
+    const registry = await startRegistry(t);
+    const { reference } = await registry.push('plugins/echo', [COMPONENT]);
+    const [meant, other] = [makeKey(kind), makeKey(kind)];
+    const home = makeFolder(t, { files: { 'meant.pub': meant.pem, 'none.pub': 'none' } });
+    const assertRefused = async (said, key = 'meant.pub') => {
+      const { code, stderr } = await home.mixlab('plugin', 'pull', reference, 'echo.wasm', '--signed-by', key);
+      assert.equal(code, 1);
+      assert.match(stderr, said);
+      assert.ok(!existsSync(join(home.folder, 'echo.wasm')));
+    };
+    const digest = reference.split('@')[1].replace(':', '-');
+    await assertRefused(/none\.pub: expected a public key, as PEM/, 'none.pub');
+    await assertRefused(/absent\.pub: No such file/, 'absent.pub');
+    await assertRefused(new RegExp(`nobody has signed it: there is no ${digest}\\.sig`));
+    await registry.sign(reference, [other.privateKey]);
+    await assertRefused(/no signature of sha256-.* is by the key of signed_by/);
+    // What the key has signed is about something else.
+    const elsewhere = await registry.push('plugins/echo', [{ ...COMPONENT, bytes: readFileSync(wasm('traps')) }]);
+    await registry.sign(reference, [meant.privateKey], { about: elsewhere.reference });
+    await assertRefused(/no signature of/);
+    await registry.sign(reference, [meant.privateKey], { type: 'something else' });
+    await assertRefused(/no signature of/);
+    await registry.sign(reference, Array(33).fill(meant.privateKey));
+    await assertRefused(/has more than 32 signatures/);
+    await registry.sign(reference, [...Array(31).fill(other.privateKey), meant.privateKey]);
+    const { code, stderr } = await home.mixlab('plugin', 'pull', reference, 'echo.wasm', '--signed-by', 'meant.pub');
+    assert.equal(code, 0, stderr);
+    assert.ok(readFileSync(join(home.folder, 'echo.wasm')).equals(ECHO));
+  });
+}
+
+test('signed_by holds for what was pulled without it, and another key for what was pulled by this one', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const [first, second] = [makeKey(), makeKey()];
+  const server = await startServer(t, { config: ofRegistry(reference), env: OWN_CACHE });
+  await answers(await connect(t, server));
+  const path = `path = "${reference}"\n`;
+  const sign = (from, to) => editConfig(server, (text) => text.replace(path + from, path + to));
+  const refused = async () => {
+    await until(async () => (await plugin(server, 'echo')).state === 'serving-old');
+    return (await plugin(server, 'echo')).refusal;
+  };
+  const byFirst = `signed_by = "${first.line}"\n`;
+  const bySecond = `signed_by = '''\n${second.pem}'''\n`;
+  sign('', byFirst);
+  assert.match(await refused(), /nobody has signed it/);
+  await registry.sign(reference, [first.privateKey]);
+  await until(async () => (await plugin(server, 'echo')).state === 'serving');
+  sign(byFirst, bySecond);
+  assert.match(await refused(), /no signature of .* is by the key of signed_by/);
+  await registry.sign(reference, [first.privateKey, second.privateKey]);
+  await until(async () => (await plugin(server, 'echo')).state === 'serving');
+  await registry.stop();
+  sign(bySecond, byFirst);
+  await reload(server);
+  assert.equal((await plugin(server, 'echo')).state, 'serving', 'what was checked once is kept');
+  assert.equal(readdirSync(join(server.folder, 'own-cache/pulled')).length, 3);
+});
+
+test('a signed_by that is no key, or of no use, is refused', async (t) => {
+  const check = async (config) => (await makeFolder(t, { config }).mixlab('check')).stderr;
+  const { line } = makeKey();
+  const reference = `oci://ghcr.io/a/b@sha256:${'0'.repeat(64)}`;
+  for (const key of ['', 'cosign.pub', line.slice(4), `${line}AAAA`]) {
+    assert.match(await check(ofRegistry(reference, `signed_by = "${key}"`)), /plugins\.echo\.signed_by: expected a public key, as PEM/, key);
+  }
+  const useless = `[[plugins]]\nname = "a"\npath = "a.wasm"\nsigned_by = "${line}"\n`;
+  assert.match(await check(useless), /plugins\.a\.signed_by: signed_by is of no use without a path that begins with oci:/);
 });

@@ -1,11 +1,17 @@
 //! `mixlab plugin pull`: a component from an OCI registry, by its digest.
 
-use std::path::PathBuf;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 
 use super::{Failure, Global, output::print};
-use crate::{config::Config, oci::Reference};
+use crate::{
+    config::Config,
+    oci::{Reference, Signer},
+};
 
 #[derive(Args)]
 pub(super) struct Pull {
@@ -16,6 +22,9 @@ pub(super) struct Pull {
     /// The environment variable that holds USER:PASSWORD for the registry.
     #[arg(long, value_name = "VARIABLE")]
     credentials_env: Option<String>,
+    /// A file with the public key, as PEM, of who must have signed it with cosign.
+    #[arg(long, value_name = "FILE")]
+    signed_by: Option<PathBuf>,
 }
 
 impl Pull {
@@ -28,12 +37,22 @@ impl Pull {
             })
         });
         let credentials = credentials.transpose()?;
-        let pulled = self
-            .from
-            .pull(&self.file, max_bytes, credentials.as_deref());
+        let signed_by = self.signed_by.as_deref().map(signer).transpose()?;
+        let pulled = self.from.pull(
+            &self.file,
+            max_bytes,
+            credentials.as_deref(),
+            signed_by.as_ref(),
+        );
         let bytes = pulled.map_err(Failure::from)?;
         Ok(print(|out| {
             writeln!(out, "wrote {}: {bytes} bytes", self.file.display())
         })?)
     }
+}
+
+fn signer(file: &Path) -> Result<Signer, Failure> {
+    let failed = |reason: &str| Failure::from(format!("{}: {reason}", file.display()));
+    let text = fs::read_to_string(file).map_err(|error| failed(&error.to_string()))?;
+    text.parse().map_err(failed)
 }

@@ -122,6 +122,7 @@ pub(super) struct PluginFile {
     pub name: Option<String>,
     pub path: Option<PathBuf>,
     pub credentials_env: Option<String>,
+    pub signed_by: Option<String>,
     pub source: Option<PathBuf>,
     pub build: Option<String>,
     pub enabled: Option<bool>,

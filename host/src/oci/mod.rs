@@ -2,6 +2,7 @@
 //! the media type `application/wasm`.
 
 mod registry;
+mod signature;
 
 use std::{
     fmt::{self, Write as _},
@@ -16,7 +17,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
-use self::registry::Registry;
+pub(crate) use self::signature::Signer;
+use self::{registry::Registry, signature::Annotations};
 use crate::{id, units::Size};
 
 /// How a reference begins, in `mixlab.toml` and on the command line.
@@ -55,10 +57,14 @@ impl From<String> for NotPulled {
 }
 
 impl Reference {
-    /// The file of its component among those that were pulled into this folder.
-    pub(crate) fn file(&self, folder: &Path) -> PathBuf {
-        let digits = self.digest.0.trim_start_matches(DIGEST);
-        folder.join(format!("{digits}.wasm"))
+    /// The file of its component among those that were pulled into this folder. One that somebody must have signed has
+    /// another file: what is there was checked.
+    pub(crate) fn file(&self, folder: &Path, signed_by: Option<&Signer>) -> PathBuf {
+        let digits = self.digest.digits();
+        folder.join(match signed_by {
+            None => format!("{digits}.wasm"),
+            Some(signer) => format!("{digits}.{}.wasm", signer.fingerprint()),
+        })
     }
 
     /// Puts its component, of at most so many bytes, into a file, by the credentials `USER:PASSWORD`; how many bytes it
@@ -68,9 +74,13 @@ impl Reference {
         file: &Path,
         max_bytes: Size,
         credentials: Option<&str>,
+        signed_by: Option<&Signer>,
     ) -> Result<usize, NotPulled> {
         let mut registry = Registry::new(self, credentials);
         let manifest = registry.get("manifests", &self.digest, MAX_JSON_BYTES)?;
+        if let Some(signer) = signed_by {
+            signer.check(&mut registry, &self.digest)?;
+        }
         let layer = component(&manifest)?;
         if layer.size > max_bytes.bytes() {
             return Err(NotPulled(format!(
@@ -178,6 +188,10 @@ impl Digest {
         }
         Self(text)
     }
+
+    fn digits(&self) -> &str {
+        self.0.trim_start_matches(DIGEST)
+    }
 }
 
 /// As far as it is looked at.
@@ -193,13 +207,20 @@ struct Layer {
     media_type: String,
     digest: String,
     size: u64,
+    #[serde(default)]
+    annotations: Annotations,
+}
+
+impl Manifest {
+    fn read(bytes: &[u8]) -> Result<Self, String> {
+        serde_json::from_slice(bytes).map_err(|error| format!("the manifest is none: {error}"))
+    }
 }
 
 /// The layer of a manifest that is the component.
 fn component(manifest: &[u8]) -> Result<Layer, String> {
-    let manifest: Manifest = serde_json::from_slice(manifest)
-        .map_err(|error| format!("the manifest is none: {error}"))?;
-    let [layer] = <[Layer; 1]>::try_from(manifest.layers).map_err(|layers| {
+    let Manifest { layers } = Manifest::read(manifest)?;
+    let [layer] = <[Layer; 1]>::try_from(layers).map_err(|layers| {
         format!(
             "the artifact has {} layers and not one, the component",
             layers.len()

@@ -60,21 +60,35 @@ impl Registry {
     ) -> Result<Vec<u8>, String> {
         let url = format!("{}/{kind}/{}", self.base, digest.0);
         let failed = |reason: String| format!("{url}: {reason}");
-        let mut response = self.ask(&url).map_err(failed)?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
-            self.authorization = self.authorize(&response).map_err(failed)?;
-            response = self.ask(&url).map_err(failed)?;
-        }
-        if response.status() != StatusCode::OK {
-            return Err(failed(format!(
-                "the registry answered with {}",
-                response.status()
-            )));
-        }
-        let bytes = body(&mut response, max_bytes).map_err(failed)?;
+        let found = self.fetch(&url, max_bytes).map_err(failed)?;
+        let bytes = found.map_err(|status| failed(not_found(status)))?;
         match Digest::of(&bytes) == *digest {
             true => Ok(bytes),
             false => Err(failed("what came has another digest".to_owned())),
+        }
+    }
+
+    /// The manifest that has this tag, if one has. It may be another one tomorrow.
+    pub(super) fn tagged(&mut self, tag: &str, max_bytes: u64) -> Result<Option<Vec<u8>>, String> {
+        let url = format!("{}/manifests/{tag}", self.base);
+        let failed = |reason: String| format!("{url}: {reason}");
+        match self.fetch(&url, max_bytes).map_err(failed)? {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StatusCode::NOT_FOUND) => Ok(None),
+            Err(status) => Err(failed(not_found(status))),
+        }
+    }
+
+    /// What is there, or the status that is answered instead.
+    fn fetch(&mut self, url: &str, max_bytes: u64) -> Result<Result<Vec<u8>, StatusCode>, String> {
+        let mut response = self.ask(url)?;
+        if response.status() == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
+            self.authorization = self.authorize(&response)?;
+            response = self.ask(url)?;
+        }
+        match response.status() {
+            StatusCode::OK => body(&mut response, max_bytes).map(Ok),
+            status => Ok(Err(status)),
         }
     }
 
@@ -124,6 +138,10 @@ impl Registry {
         let token = token.ok_or_else(|| format!("{realm} gave no token"))?;
         Ok(Some(format!("Bearer {token}")))
     }
+}
+
+fn not_found(status: StatusCode) -> String {
+    format!("the registry answered with {status}")
 }
 
 fn body(response: &mut Response<Body>, max_bytes: u64) -> Result<Vec<u8>, String> {

@@ -1,6 +1,6 @@
 //! The plugins and their budgets.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf, str::FromStr};
 
 use figment::value::{Dict, Value};
 
@@ -11,7 +11,7 @@ use crate::config::sections::budget::BudgetFile;
 use crate::config::{Budget, Plugin, PulledFrom, Runtime, Secret, Verification, Webhook};
 use crate::grant::Grant;
 use crate::namespace::is_namespace;
-use crate::oci::{self, Reference};
+use crate::oci::{self, Reference, Signer};
 use crate::units::{Size, duration};
 use crate::webhooks::is_secret;
 
@@ -106,7 +106,13 @@ impl Resolver<'_> {
         }
         let webhook = self.webhook(&format!("{at}.webhook"), written.webhook.0);
         let http = self.http_rules(&format!("{at}.http"), written.http);
-        let (path, pulled_from) = self.pulled_from(at, path, written.credentials_env, runtime);
+        let (path, pulled_from) = self.pulled_from(
+            at,
+            path,
+            written.credentials_env,
+            written.signed_by,
+            runtime,
+        );
         let build_at = format!("{at}.build");
         let is_blank = |build: &String| build.trim().is_empty();
         let message = "it is empty: say what builds the plugin";
@@ -147,13 +153,17 @@ impl Resolver<'_> {
         at: &str,
         path: Option<PathBuf>,
         credentials_env: Option<String>,
+        signed_by: Option<String>,
         runtime: &Runtime,
     ) -> (Option<PathBuf>, Option<PulledFrom>) {
         let (path_at, env_at) = (format!("{at}.path"), format!("{at}.credentials_env"));
+        let signed_at = format!("{at}.signed_by");
         let text = path.as_ref().and_then(|path| path.to_str());
         let Some(text) = text.filter(|text| text.starts_with(oci::SCHEME)) else {
             let message = "credentials_env is of no use without a path that begins with oci://";
             self.check(&env_at, credentials_env.is_none(), message);
+            let message = "signed_by is of no use without a path that begins with oci://";
+            self.check(&signed_at, signed_by.is_none(), message);
             return (self.path(&path_at, path), None);
         };
         let reference: Reference = match text.parse() {
@@ -168,7 +178,14 @@ impl Resolver<'_> {
             self.check(&path_at, false, message);
             return (path, None);
         };
-        let file = reference.file(&cache.join(PULLED));
+        let signed_by = match signed_by.as_deref().map(Signer::from_str).transpose() {
+            Ok(signed_by) => signed_by,
+            Err(reason) => {
+                self.check(&signed_at, false, reason);
+                return (path, None);
+            }
+        };
+        let file = reference.file(&cache.join(PULLED), signed_by.as_ref());
         let credentials = credentials_env.and_then(|variable| {
             let value = self.environment.get(&variable);
             let message = format!("the environment variable {variable} is not set");
@@ -178,6 +195,7 @@ impl Resolver<'_> {
         let pulled_from = PulledFrom {
             reference,
             credentials,
+            signed_by,
         };
         (Some(file), Some(pulled_from))
     }

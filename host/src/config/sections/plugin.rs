@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::config::{Budget, Filter, OnExcess, Secret, Webhook, choice::choice};
 use crate::grant::Grants;
 use crate::http_client::UrlPattern;
-use crate::oci::{NotPulled, Reference};
+use crate::oci::{NotPulled, Reference, Signer};
 
 /// `[[plugins]]`
 #[derive(Clone, Debug, PartialEq)]
@@ -77,12 +77,14 @@ impl Plugin {
         let Some(PulledFrom {
             reference,
             credentials,
+            signed_by,
         }) = &self.pulled_from
         else {
             return Ok(0);
         };
         let credentials = credentials.as_ref().map(Secret::expose);
-        reference.pull(&self.path, self.budget.file, credentials)
+        let max_bytes = self.budget.file;
+        reference.pull(&self.path, max_bytes, credentials, signed_by.as_ref())
     }
 }
 
@@ -93,6 +95,8 @@ pub struct PulledFrom {
     pub reference: Reference,
     /// `USER:PASSWORD` for the registry, if it wants to know who asks.
     pub credentials: Option<Secret>,
+    /// Who must have signed it, if anybody must.
+    pub signed_by: Option<Signer>,
 }
 
 /// An entry of `plugins.http`: what is said of requests to some URLs.
