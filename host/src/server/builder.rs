@@ -12,8 +12,12 @@ use tokio::{runtime::Handle, sync::mpsc, task::spawn_blocking};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Around, Core, Drain, Inherited, Server, StartError, Upgrade, bind, hsts, identity,
-    listen_error, origins, random_word, redirect::Redirect, secret, warn_of_few_files,
+    Drain, Inherited, Server, StartError, Upgrade,
+    addresses::{bind, listen_error},
+    core::{Around, Core},
+    hsts, identity, origins, random_word,
+    redirect::Redirect,
+    secret, warn_of_few_files,
 };
 use crate::{
     api::{self, Api, LocalKey},

@@ -11,13 +11,18 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Around, Core, Settle, StartError, TellPresence, Timers, secret};
+use super::{
+    StartError,
+    core::{Around, Core},
+    secret,
+    tasks::{Settle, TellPresence},
+};
 use crate::{
     audit::Audit,
     clock,
     config::{self, Config},
     directory::Directory,
-    dispatch::Dispatcher,
+    dispatch::{Dispatcher, Timers},
     http_client::{Canned, HttpClient},
     plugin::{Engine, Witness},
     reload::{Status, pull_missing},

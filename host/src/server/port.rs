@@ -5,7 +5,8 @@ use std::{io, net::SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
-use super::BACKLOG;
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A socket that clients will come to.
 pub(super) enum Port {

@@ -20,7 +20,11 @@ use axum::{
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Inherited, StartError, listen_error, port::Port, resolve};
+use super::{
+    Inherited, StartError,
+    addresses::{listen_error, resolve},
+    port::Port,
+};
 use crate::{
     config::{self, Listen},
     host_header,

@@ -13,9 +13,13 @@ use tokio::{
     time::{interval, sleep},
 };
 
-use super::*;
+use super::{
+    core::{Around, Core},
+    *,
+};
 use crate::{
     config::{self, Overrides},
+    store::Store,
     transport::Bounds,
     units::{self, Rate, Size},
 };
