@@ -117,6 +117,7 @@ test('an answer says which servers have not answered, and says nothing that may 
   assert.deepEqual(ids(sockets), [here.id]);
   assert.equal(silent.servers, 1);
   assert.ok(silent.names.length <= 1, `${silent.names}`);
+  await asked.waitForLog(/servers do not answer in time/);
   const waits = () => asked.log().split('servers do not answer in time').length;
   const before = waits();
   const live = await connect(t, mixlab[1]);

@@ -147,6 +147,7 @@ describe('a record', () => {
     const lines = await recorded(server);
     assert.equal(lines.at(-1), 'full');
     assert.ok(statSync(join(server.folder, 'calls.jsonl')).size <= 20_000);
+    await server.waitForLog(/the record is full/);
     assert.equal(server.log().match(/the record is full: nothing more is recorded/g).length, 1);
     const { code, stdout } = await server.mixlab('replay', 'calls.jsonl');
     assert.equal(code, 0, stdout);

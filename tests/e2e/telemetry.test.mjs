@@ -447,6 +447,7 @@ test('a collector says how much it has not taken, and why, in one harmless line'
   await until(async () => (await counted(server)).failed === 1 && (await counted(server)).sent > 0);
   await until(async () => (await failedDataPoints(server)) >= 4);
   for (const name of ['traces', 'metrics']) {
+    await until(() => server.log().includes(`says of ${name}: `));
     const lines = server.log().split('\n').filter((line) => line.includes(`says of ${name}: too\\nold\\u001b[2J`));
     assert.equal(lines.length, 1, server.log());
     assert.match(lines[0], /WARN.*rejected=/);
