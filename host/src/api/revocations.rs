@@ -30,7 +30,7 @@ struct Asked {
     user: Option<serde_json::Value>,
     token_id: Option<String>,
     session: Option<String>,
-    /// For how long; as long as the tokens live, at least.
+    /// For how long, and the leeway of tokens; as long as the tokens live, at least.
     #[serde(
         default,
         rename = "for",
@@ -63,7 +63,10 @@ pub(super) async fn revoke(
         return Err(WireError::new("invalid_payload", message));
     };
     let at = get_current_timestamp();
-    let until = at + asked.kept.unwrap_or(KEPT).as_secs();
+    // Whole seconds, and not too few; a token is good for the leeway after its expiry, too.
+    let kept = asked.kept.unwrap_or(KEPT);
+    let seconds = kept.as_secs() + u64::from(kept.subsec_nanos() > 0);
+    let until = at + seconds + verifier.leeway();
     let what = asked.what()?;
     let revocation = Revocation { what, at, until };
     let revocations = verifier.revocations().clone();

@@ -64,6 +64,11 @@ impl Reader {
         }
     }
 
+    /// In seconds.
+    pub(super) fn leeway(&self) -> u64 {
+        self.leeway
+    }
+
     /// Whose a token with these claims is, if it is good at `now`, in seconds since 1970.
     pub(super) fn user(&self, claims: &Map<String, Value>, now: u64) -> Result<User, TokenError> {
         self.check_issuer(claims)?;

@@ -143,6 +143,11 @@ impl Verifier {
         self.revocations.have(user, get_current_timestamp())
     }
 
+    /// So many seconds after its expiry a token is good still.
+    pub(crate) fn leeway(&self) -> u64 {
+        self.own.claims.leeway()
+    }
+
     /// What is revoked.
     pub(crate) fn revocations(&self) -> &Arc<Revocations> {
         &self.revocations
