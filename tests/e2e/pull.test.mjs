@@ -127,7 +127,8 @@ test('a token is fetched for the credentials, and where blobs are elsewhere nobo
     }
     if (headers.authorization !== 'Bearer t0ken') {
       const challenge = `Bearer realm="http://${headers.host}/token",service="front",scope="repository:echo:pull"`;
-      return response.writeHead(401, { 'www-authenticate': challenge }).end();
+      // Several may stand in one line, and in several.
+      return response.writeHead(401, { 'www-authenticate': ['Basic realm="front"', `Digest realm="front", ${challenge}`] }).end();
     }
     if (url.includes('/blobs/')) return response.writeHead(307, { location: `http://${blobs}${url}` }).end();
     const found = await fetch(`http://${registry.address}${url}`, { headers: { accept: headers.accept } });
@@ -139,7 +140,9 @@ test('a token is fetched for the credentials, and where blobs are elsewhere nobo
   assert.equal(code, 0, stderr);
   assert.ok(readFileSync(join(home.folder, 'echo.wasm')).equals(ECHO));
   assert.deepEqual(seen, [undefined]);
-  assert.doesNotMatch(stdout + stderr, /pa55|t0ken/);
+  const refused = await home.mixlab('plugin', 'pull', from, 'echo.wasm');
+  assert.match(refused.stderr, new RegExp(`/v2/echo/manifests/sha256:.*: no token came from http://${front}/token: it answers with 403`));
+  assert.doesNotMatch(stdout + stderr + refused.stderr, /pa55|t0ken/);
 });
 
 /** What is pulled is kept over tests otherwise. */

@@ -105,20 +105,19 @@ impl Registry {
 
     /// What the registry wants to see: the credentials, or a token that another service has for them.
     fn authorize(&self, refused: &Response<Body>) -> Result<Option<String>, String> {
-        let challenge = refused.headers().get(WWW_AUTHENTICATE);
-        let challenge = challenge
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
-        if !scheme.eq_ignore_ascii_case("bearer") {
+        let challenges = refused.headers().get_all(WWW_AUTHENTICATE).iter();
+        // There may be others beside it, of which nothing is known here.
+        let mut bearer = challenges.filter_map(|it| parameters("bearer", it.to_str().ok()?));
+        let Some(parameters) = bearer.next() else {
             return Ok(self.credentials.clone());
-        }
+        };
         let parameter = |name: &str| {
             let (_, rest) = parameters.split_once(&format!("{name}=\""))?;
             rest.split_once('"').map(|(value, _)| value)
         };
         let realm = parameter("realm").ok_or("the registry does not say who has tokens")?;
-        let mut url = Url::parse(realm).map_err(|error| error.to_string())?;
+        let failed = |reason: String| format!("no token came from {realm}: {reason}");
+        let mut url = Url::parse(realm).map_err(|error| failed(error.to_string()))?;
         if url.scheme() != "https" && !(self.is_local && is_loopback(&url)) {
             return Err(format!("tokens are not fetched from {realm}, without TLS"));
         }
@@ -131,17 +130,32 @@ impl Registry {
         if let Some(credentials) = &self.credentials {
             request = request.header("authorization", credentials);
         }
-        let mut response = request.call().map_err(|error| error.to_string())?;
-        let answer = body(&mut response, MAX_JSON_BYTES)?;
+        let response = request.call();
+        let mut response = response.map_err(|error| failed(error.to_string()))?;
+        if response.status() != StatusCode::OK {
+            return Err(failed(format!("it answers with {}", response.status())));
+        }
+        let answer = body(&mut response, MAX_JSON_BYTES).map_err(failed)?;
         let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap_or_default();
         let token = answer["token"].as_str().or(answer["access_token"].as_str());
-        let token = token.ok_or_else(|| format!("{realm} gave no token"))?;
+        let token = token.ok_or_else(|| failed("none is in its answer".to_owned()))?;
         Ok(Some(format!("Bearer {token}")))
     }
 }
 
 fn not_found(status: StatusCode) -> String {
     format!("the registry answered with {status}")
+}
+
+/// What stands behind a scheme in a list of challenges.
+fn parameters<'a>(scheme: &str, challenges: &'a str) -> Option<&'a str> {
+    let lower = challenges.to_ascii_lowercase();
+    let mut found = lower.match_indices(scheme).map(|(at, _)| at);
+    let at = found.find(|at| {
+        let before = lower[..*at].trim_end();
+        before.is_empty() || before.ends_with(',')
+    })?;
+    challenges[at + scheme.len()..].strip_prefix(' ')
 }
 
 fn body(response: &mut Response<Body>, max_bytes: u64) -> Result<Vec<u8>, String> {
