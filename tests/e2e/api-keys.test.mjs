@@ -93,6 +93,8 @@ test('mixlab key new prints a key once, and lines that a server takes', async (t
     [['key', 'new', 'a'], /--right/],
     [['key', 'new', 'a', '--right', 'paymens'], /did you mean "payments"/],
     [['key', 'new', 'a', '--right', 'find', '--until', 'x'], /is no time like/],
+    [['key', 'new', 'a', '--right', 'find', '--until', '2001-01-31T12:00:00Z'], /this time is over/],
+    [['key', 'new', '', '--right', 'find'], /a value is required for '<NAME>'/],
   ]) {
     const { code: refused, stderr } = await folder.mixlab(...wrong);
     assert.equal(refused, 2);

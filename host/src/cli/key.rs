@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use clap::Subcommand;
+use clap::{Subcommand, builder::NonEmptyStringValueParser};
 use serde::Serialize;
 
 use super::{Failure, Format, output::print};
@@ -24,12 +24,13 @@ pub(super) enum Key {
     /// Print a new key, which is not kept anywhere, and the lines for mixlab.toml.
     New {
         /// What the key is called in mixlab.toml and in the log.
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         name: String,
         /// What its backend may do, as in mixlab.toml; may be given several times.
         #[arg(long = "right", value_name = "RIGHT", required = true)]
         rights: Vec<Grant>,
         /// When the key is good no more, like 2030-01-31T12:00:00Z.
-        #[arg(long, value_name = "TIME", value_parser = moment::parse)]
+        #[arg(long, value_name = "TIME", value_parser = later)]
         until: Option<SystemTime>,
         /// How often its backend may ask, like 100/1s.
         #[arg(long, value_name = "RATE")]
@@ -78,6 +79,15 @@ impl Key {
             })?,
         }
         Ok(())
+    }
+}
+
+/// A time that is not over.
+fn later(text: &str) -> Result<SystemTime, String> {
+    let time = moment::parse(text)?;
+    match time > SystemTime::now() {
+        true => Ok(time),
+        false => Err("this time is over".to_owned()),
     }
 }
 
