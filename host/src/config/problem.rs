@@ -209,7 +209,11 @@ fn wanted(expected: &str) -> &str {
         "a map" => "a table",
         "a boolean" => "true or false",
         "path string" => "a string",
-        "usize" => "a whole number that is not negative",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "f64" => "a number",
+        // By the name of its type, which is nobody's business.
+        other if other.starts_with("struct ") => "a table",
         other => other,
     }
 }

@@ -161,6 +161,16 @@ fn a_wrong_variable_is_refused_by_its_name() {
             "MIXLAB_SOCKET__QUEUE: must be more than 0",
         ),
         (
+            "MIXLAB_TLS__REDIRECT_PORT",
+            "many",
+            "MIXLAB_TLS__REDIRECT_PORT: expected a whole number from 0 to 65535, found a string",
+        ),
+        (
+            "MIXLAB_AUTH__ISSUERS",
+            "[1]",
+            "MIXLAB_AUTH__ISSUERS: expected a table, found the number 1",
+        ),
+        (
             "MIXLAB_AUTH__ID_CLAIMS",
             "sub",
             "MIXLAB_AUTH__ID_CLAIMS: expected a list, found a string",
