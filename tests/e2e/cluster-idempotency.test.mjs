@@ -5,6 +5,7 @@ import { connect, received } from '../support/client.mjs';
 import { startMember } from '../support/cluster.mjs';
 import { notReady } from '../support/plugins.mjs';
 import { startRedis } from '../support/redis.mjs';
+import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
 
 const startTwo = (t, redis) => Promise.all([1, 2].map(() => startMember(t, redis)));
@@ -66,6 +67,20 @@ test('a request that comes again on another server has the same answer and is do
   assert.equal(refused.status, 400);
   assert.equal((await emit(one, 'b', 3)).status, 200, 'what was refused has done nothing');
   assert.deepEqual(await told(one, socket), [1, 3]);
+});
+
+test('a notification that comes again on another server is told once', async (t) => {
+  const [one, other] = await startTwo(t, await startRedis(t));
+  const socket = await connect(t, other, { token: token({ sub: 'ada' }) });
+  await share(one, other);
+  const notify = (server, user, key) =>
+    server.api('POST', `/api/v1/users/${user}/notifications`, { title: key }, undefined, { 'idempotency-key': key });
+  for (const server of [one, other, one]) assert.deepEqual((await notify(server, 'ada', 'a')).body, { delivered: null });
+  assert.equal((await notify(other, 'bob', 'a')).status, 422);
+  await notify(one, 'ada', 'last');
+  const titles = () => received(socket, 'notification').map(([{ title }]) => title);
+  await until(() => titles().includes('last'));
+  assert.deepEqual(titles(), ['a', 'last']);
 });
 
 test('of requests that come to both servers at once each is done once', async (t) => {

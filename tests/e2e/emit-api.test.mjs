@@ -242,3 +242,46 @@ for (const [name, headers] of Object.entries({
     assertRefused(answer, 400, 'invalid_payload', /send one Idempotency-Key of 1 to 255 visible characters/);
   });
 }
+
+test('whatever sends an event happens once with an Idempotency-Key', async (t) => {
+  const { ada, bob } = await crowd(t);
+  const post = (path, body, key) => server.api('POST', `/api/v1/${path}`, body, undefined, { 'idempotency-key': key });
+  await ask(bob, 'subscribe:payments');
+  for (const [path, other, event] of [
+    ['users/bob/notifications', 'users/ada/notifications', 'notification'],
+    ['roles/agent/events/hired', 'roles/admin/events/hired', 'hired'],
+    ['payments/updates', 'emit', 'payment_update'],
+  ]) {
+    for (let times = 0; times < 3; times++) {
+      const { status, headers, body } = await post(path, { n: 1 }, event);
+      assert.deepEqual([status, headers.get('content-type'), body], [200, 'application/json', { delivered: 1 }]);
+    }
+    // The path says whom it is for.
+    for (const [where, body] of [[path, { n: 2 }], [other, { n: 1 }]]) assertRefused(await post(where, body, event), 422, 'idempotency_key_reused', /another body or path/);
+    assertRefused(await post(path, { n: 1 }, ''), 400, 'invalid_payload', /send one Idempotency-Key/);
+    await who({ ada, bob }, event);
+    assert.deepEqual([received(ada, event).length, received(bob, event).length], [0, 1], path);
+    await post(path, { n: 1 }, `${event} again`);
+    await who({ bob }, event);
+    assert.equal(received(bob, event).length, 2, path);
+  }
+});
+
+test('a body that is compressed is refused, and how it is taken is said', async () => {
+  const send = (path, encoding) => server.api('POST', path, { everyone: true, event: 'x' }, undefined, { 'content-encoding': encoding });
+  for (const path of [EMIT, '/api/v1/payments/updates', '/api/v1/users/1/disconnect']) {
+    for (const encoding of ['gzip', 'br', 'gzip, identity', 'x']) {
+      const answer = await send(path, encoding);
+      assertRefused(answer, 415, 'unsupported_encoding', /without Content-Encoding/);
+      assert.equal(answer.headers.get('accept-encoding'), 'identity');
+    }
+  }
+  assert.equal((await send(EMIT, 'Identity')).status, 200);
+});
+
+test('what can be no namespace is not taken for one where nobody is', async () => {
+  for (const namespace of ['', 'staff', '/a,b', '/a?b', '/a\nb']) {
+    assertRefused(await emit({ namespace, everyone: true, event: 'x' }), 400, 'invalid_payload', /namespace: expected a path like "\/staff"/);
+  }
+  assert.deepEqual((await emit({ namespace: '/nowhere', everyone: true, event: 'x' })).body, { delivered: 0 });
+});

@@ -3,6 +3,7 @@
 use axum::{
     body::{Bytes, to_bytes},
     extract::{FromRef, FromRequest, Request},
+    http::{HeaderMap, header::CONTENT_ENCODING},
 };
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -64,6 +65,7 @@ async fn read<S>(request: Request, state: &S) -> Result<Bytes, WireError>
 where
     Api: FromRef<S>,
 {
+    check_encoding(request.headers())?;
     let max = Api::from_ref(state).settings.load().max_body;
     let audited = request.extensions().get::<Audited>().cloned();
     let body = whole(request.into_body(), max).await?;
@@ -71,6 +73,18 @@ where
         audited.has(body.clone());
     }
     Ok(body)
+}
+
+/// Refuses a body that is compressed: nothing here unpacks it.
+fn check_encoding(headers: &HeaderMap) -> Result<(), WireError> {
+    let mut named = headers.get_all(CONTENT_ENCODING).iter();
+    match named.all(|name| name.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        true => Ok(()),
+        false => Err(WireError::new(
+            "unsupported_encoding",
+            "the body is taken as it is: send it without Content-Encoding",
+        )),
+    }
 }
 
 /// The whole body of a request, which has at most so many bytes.

@@ -1,23 +1,18 @@
 //! `POST /api/v1/emit`: events of any name to rooms, users, roles, sockets or everybody; one, or a list
 //! of which all are emitted or none.
 
-use std::{borrow::Cow, sync::Arc};
+use std::borrow::Cow;
 
-use axum::{
-    extract::State,
-    http::header::CONTENT_TYPE,
-    response::{IntoResponse, Response},
-};
+use axum::response::Response;
 use base64::{Engine, engine::general_purpose::STANDARD};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::{
-    Pushed, Pushes,
     auth::Backend,
     body::{JsonBody, object},
     check_room,
-    idempotency::{Idempotency, Key},
+    push::{Push, Pushed},
     whom::{Whom, invalid},
 };
 use crate::{
@@ -70,55 +65,29 @@ struct Emit {
     keep: Option<String>,
 }
 
-/// Emits what the body says. With an `Idempotency-Key`, what came of it is the answer to whoever asks for
-/// the same again.
-pub(super) async fn emit(
-    backend: Backend,
-    Pushes(broadcast): Pushes,
-    State(idempotency): State<Idempotency>,
-    key: Option<Key>,
-    JsonBody(body): JsonBody,
-) -> Result<Response, WireError> {
-    // A list is emitted without a pause: a backend that hangs up would leave the rest of it behind.
-    let answer = match key {
-        Some(key) if broadcast.is_clustered() => {
-            emit_once(idempotency, key, backend, broadcast, body).await?
-        }
-        Some(key) => {
-            let emit_all = || push(&backend, &broadcast, &body);
-            idempotency.once(&backend.key, key, body.get(), emit_all)?
-        }
-        None => push(&backend, &broadcast, &body)?.into(),
-    };
-    Ok(([(CONTENT_TYPE, "application/json")], answer.to_string()).into_response())
+/// The answer to an event, or to a list of events.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Answer {
+    One(Pushed),
+    List(Vec<Pushed>),
 }
 
-/// Emits what no server has emitted by this key. In a task of its own: the others are to know what came of it, also
-/// when the backend has hung up meanwhile.
-async fn emit_once(
-    idempotency: Idempotency,
-    key: Key,
-    backend: Backend,
-    broadcast: Broadcast,
-    body: Box<RawValue>,
-) -> Result<Arc<str>, WireError> {
-    let task = tokio::spawn(async move {
-        let emit_all = || push(&backend, &broadcast, &body);
-        let (backend, body) = (&backend.key, body.get());
-        let once = idempotency.once_among_all(&broadcast, backend, key, body, emit_all);
-        once.await
-    });
-    let failed = |_| Err(WireError::new("internal", "the server failed"));
-    task.await.unwrap_or_else(failed)
+/// Emits what the body says.
+pub(super) async fn emit(push: Push, JsonBody(body): JsonBody) -> Result<Response, WireError> {
+    push.perform(body, emit_all).await
 }
 
-/// Emits an event or a list of events, if all of them may be; the answer is as the body is, in JSON.
-fn push(backend: &Backend, broadcast: &Broadcast, body: &RawValue) -> Result<String, WireError> {
+/// Emits an event or a list of events, if all of them may be; the answer is as the body is.
+fn emit_all(
+    backend: &Backend,
+    broadcast: &Broadcast,
+    body: &RawValue,
+) -> Result<Answer, WireError> {
     check_room(broadcast)?;
-    let json = |answer: serde_json::Result<String>| answer.expect("numbers always serialise");
     if !body.get().starts_with('[') {
         let emit = Emit::read(body, backend, broadcast)?;
-        return Ok(json(serde_json::to_string(&emit.perform(broadcast))));
+        return Ok(Answer::One(emit.perform(broadcast)));
     }
     let written: Vec<&RawValue> = serde_json::from_str(body.get()).map_err(not_understood)?;
     if written.len() > MAX_EMITS {
@@ -128,11 +97,9 @@ fn push(backend: &Backend, broadcast: &Broadcast, body: &RawValue) -> Result<Str
     }
     let read = |written: &&RawValue| Emit::read(written, backend, broadcast);
     let emits = all(written.iter().map(read).collect())?;
-    let answers: Vec<_> = emits
-        .into_iter()
-        .map(|emit| emit.perform(broadcast))
-        .collect();
-    Ok(json(serde_json::to_string(&answers)))
+    let emits = emits.into_iter();
+    let answers = emits.map(|emit| emit.perform(broadcast)).collect();
+    Ok(Answer::List(answers))
 }
 
 /// All events of a list, or what is wrong with each, with the code of the first that is refused.

@@ -267,7 +267,7 @@ impl UnderWay<'_> {
 }
 
 fn reused() -> WireError {
-    let message = "this Idempotency-Key was sent with another body";
+    let message = "this Idempotency-Key was sent with another body or path";
     WireError::new("idempotency_key_reused", message)
 }
 

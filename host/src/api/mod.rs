@@ -10,18 +10,19 @@ mod in_flight;
 mod lists;
 mod moves;
 mod plugins;
+mod push;
 mod query;
 mod revocations;
 mod standing;
 mod whom;
 
-use std::{convert::Infallible, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use axum::{
     Json, Router,
     extract::{FromRef, FromRequestParts, Path, State, rejection::PathRejection},
-    http::{StatusCode, header, request::Parts},
+    http::{StatusCode, header},
     middleware,
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -35,6 +36,7 @@ use self::{
     audited::audited,
     auth::Backend,
     body::{JsonBody, Options},
+    push::{Push, Pushed},
 };
 use crate::{
     audit::Audit,
@@ -50,7 +52,7 @@ use crate::{
     store::Store,
     tasks::Down,
     telemetry::trace_request,
-    transport::{Delivery, Namespaces},
+    transport::Namespaces,
     user::{UserId, is_role},
 };
 pub(crate) use auth::LocalKey;
@@ -98,13 +100,6 @@ pub struct Api {
     pub(crate) started: Started,
 }
 
-/// The answer to a push.
-#[derive(Serialize)]
-struct Pushed {
-    /// Sockets that it was delivered to; not known in a cluster, where others deliver it, too.
-    delivered: Option<usize>,
-}
-
 /// How connections of a user end.
 #[derive(Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -131,20 +126,6 @@ impl Api {
             self.broadcast.cluster(),
             status.plugins.iter().map(PluginStatus::sample),
         )
-    }
-}
-
-/// What pushes, as a part of the request that asks for it.
-struct Pushes(Broadcast);
-
-impl FromRequestParts<Api> for Pushes {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Infallible> {
-        Ok(Self(match parts.extensions.remove() {
-            Some(context) => api.broadcast.within_context(context),
-            None => api.broadcast.clone(),
-        }))
     }
 }
 
@@ -199,36 +180,33 @@ pub(crate) fn router(api: Api) -> Router {
         .with_state(api)
 }
 
-async fn payment_update(
-    backend: Backend,
-    Pushes(broadcast): Pushes,
-    JsonBody(data): JsonBody,
-) -> Result<Json<Pushed>, WireError> {
-    backend.may(backend.rights.payments(), "payments")?;
-    check_room(&broadcast)?;
-    Ok(Json(Pushed::new(
-        &broadcast,
-        broadcast.broadcast_payment_update(&data),
-    )))
+async fn payment_update(push: Push, JsonBody(data): JsonBody) -> Result<Response, WireError> {
+    let send = |backend: &Backend, broadcast: &Broadcast, data: &RawValue| {
+        backend.may(backend.rights.payments(), "payments")?;
+        check_room(broadcast)?;
+        let delivery = broadcast.broadcast_payment_update(data);
+        Ok(Pushed::new(broadcast, delivery))
+    };
+    push.perform(data, send).await
 }
 
 async fn notification(
-    backend: Backend,
+    push: Push,
     InPath(user): InPath<String>,
-    Pushes(broadcast): Pushes,
     JsonBody(body): JsonBody,
-) -> Result<Json<Pushed>, WireError> {
-    backend.may(backend.rights.notify(&user), format_args!("notify:{user}"))?;
-    let user = user_in_path(&user)?;
-    let notification = Notification::parse(body.get()).map_err(|error| {
-        WireError::new(
-            "invalid_payload",
-            format!("the body is not a JSON object: {error}"),
-        )
-    })?;
-    check_room(&broadcast)?;
-    let delivery = broadcast.send_user_notification(&user, notification);
-    Ok(Json(Pushed::new(&broadcast, delivery)))
+) -> Result<Response, WireError> {
+    let send = move |backend: &Backend, broadcast: &Broadcast, body: &RawValue| {
+        backend.may(backend.rights.notify(&user), format_args!("notify:{user}"))?;
+        let user = user_in_path(&user)?;
+        let notification = Notification::parse(body.get()).map_err(|error| {
+            let message = format!("the body is not a JSON object: {error}");
+            WireError::new("invalid_payload", message)
+        })?;
+        check_room(broadcast)?;
+        let delivery = broadcast.send_user_notification(&user, notification);
+        Ok(Pushed::new(broadcast, delivery))
+    };
+    push.perform(body, send).await
 }
 
 async fn disconnect(
@@ -244,28 +222,28 @@ async fn disconnect(
 }
 
 async fn role_event(
-    backend: Backend,
+    push: Push,
     InPath((role, event)): InPath<(String, String)>,
-    Pushes(broadcast): Pushes,
     JsonBody(data): JsonBody,
-) -> Result<Json<Pushed>, WireError> {
-    backend.may(
-        backend.rights.role(&role, Some(&event)),
-        format_args!("role:{role}:{event}"),
-    )?;
-    if !is_role(&role) {
-        let message = "the role in the path is not valid";
-        return Err(WireError::new("invalid_payload", message));
-    }
-    if is_reserved_event(&event) {
-        let message = format!("the event name {event:?} is reserved");
-        return Err(WireError::new("invalid_payload", message));
-    }
-    check_room(&broadcast)?;
-    Ok(Json(Pushed::new(
-        &broadcast,
-        broadcast.broadcast_to_role(&role, &event, &data),
-    )))
+) -> Result<Response, WireError> {
+    let send = move |backend: &Backend, broadcast: &Broadcast, data: &RawValue| {
+        backend.may(
+            backend.rights.role(&role, Some(&event)),
+            format_args!("role:{role}:{event}"),
+        )?;
+        if !is_role(&role) {
+            let message = "the role in the path is not valid";
+            return Err(WireError::new("invalid_payload", message));
+        }
+        if is_reserved_event(&event) {
+            let message = format!("the event name {event:?} is reserved");
+            return Err(WireError::new("invalid_payload", message));
+        }
+        check_room(broadcast)?;
+        let delivery = broadcast.broadcast_to_role(&role, &event, data);
+        Ok(Pushed::new(broadcast, delivery))
+    };
+    push.perform(data, send).await
 }
 
 async fn clients_count(
@@ -320,14 +298,6 @@ fn check_room(broadcast: &Broadcast) -> Result<(), WireError> {
     room.map_err(|full| WireError::temporary("cluster_unavailable", full.to_string()))
 }
 
-impl Pushed {
-    fn new(broadcast: &Broadcast, delivery: Delivery) -> Self {
-        Self {
-            delivered: (!broadcast.is_clustered()).then_some(delivery.delivered),
-        }
-    }
-}
-
 /// The answer where nothing is.
 pub(crate) async fn not_found() -> WireError {
     WireError::new("not_found", "there is nothing at this path")
@@ -350,6 +320,7 @@ impl IntoResponse for WireError {
             "idempotency_key_reused" => StatusCode::UNPROCESSABLE_ENTITY,
             "payload_too_large" => StatusCode::PAYLOAD_TOO_LARGE,
             "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
+            "unsupported_encoding" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "cluster_unavailable" | "store_unavailable" => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::INTERNAL_SERVER_ERROR,
         };
@@ -364,6 +335,10 @@ impl IntoResponse for WireError {
             response
                 .headers_mut()
                 .insert(header::WWW_AUTHENTICATE, scheme);
+        }
+        if status == StatusCode::UNSUPPORTED_MEDIA_TYPE {
+            let none = header::HeaderValue::from_static("identity");
+            response.headers_mut().insert(header::ACCEPT_ENCODING, none);
         }
         if let Some(milliseconds) = self.retry_after_ms {
             // In whole seconds, and not too early.

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::auth::Backend;
 use crate::{
     error::WireError,
-    namespace::MAIN_NAMESPACE,
+    namespace::{MAIN_NAMESPACE, is_namespace},
     selected::{Named, Selected, Unreachable},
 };
 
@@ -58,6 +58,9 @@ pub(super) fn granted_namespace(
     namespace: Option<String>,
 ) -> Result<String, WireError> {
     let namespace = namespace.unwrap_or_else(|| MAIN_NAMESPACE.to_owned());
+    if !is_namespace(&namespace) {
+        return Err(invalid("namespace: expected a path like \"/staff\""));
+    }
     let right = format_args!("namespace:{namespace}");
     backend.may(backend.rights.namespace(&namespace), right)?;
     Ok(namespace)
