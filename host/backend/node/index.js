@@ -45,7 +45,6 @@ export class MixLab extends Selection {
   }
 
   #push(path, data) {
-    // Nobody knows whether one that has no answer has happened.
-    return this.#backend.post(path, data, { repeatable: false }).then(({ delivered }) => delivered);
+    return this.#backend.post(path, data, { once: true }).then(({ delivered }) => delivered);
   }
 }

@@ -6,6 +6,9 @@ import { setTimeout as pause } from 'node:timers/promises';
 const PAUSE_MS = 200;
 const MAX_PAUSE_MS = 5_000;
 
+/** Timers take no more. */
+const MAX_TIMEOUT_MS = 2 ** 31 - 1;
+
 export class MixLabError extends Error {
   constructor(message, { status, code, temporary = false, refused = false, retry_after_ms, details, trace_id }, cause) {
     super(message, cause && { cause });
@@ -28,11 +31,11 @@ export class Backend {
     if (!trimmed) throw new TypeError('there is no API key: say { key }, or set MIXLAB_API_KEY');
     // What is wrong with it is said without it.
     if (!/^[\x21-\x7e]+$/.test(trimmed)) throw new TypeError('the API key has characters that no key has');
-    this.#url = new URL(url);
+    this.#url = address(url);
     this.#key = trimmed;
-    this.#timeout = timeout;
-    this.#retries = retries;
-    this.#maxWait = maxWait;
+    this.#timeout = inRange('timeout', timeout, 1, MAX_TIMEOUT_MS);
+    this.#retries = inRange('retries', retries, 0);
+    this.#maxWait = inRange('maxWait', maxWait, 0);
     this.#fetch = fetch;
   }
 
@@ -41,16 +44,16 @@ export class Backend {
     for (const [name, value] of Object.entries(query)) {
       for (const one of [value ?? []].flat()) url.searchParams.append(name, one);
     }
-    return this.#send(url, { method: 'GET' }, true);
+    return this.#send(url, { method: 'GET' });
   }
 
   /**
    * `once`: it has an Idempotency-Key, this `key` or one of its own, with which it happens once however often it is
-   * sent. `repeatable`: without one, whether it may happen twice.
+   * sent. Without one, it does no harm twice.
    */
-  post(path, body, { once = false, key = randomUUID(), repeatable = true } = {}) {
+  post(path, body, { once = false, key = randomUUID() } = {}) {
     const headers = { 'content-type': 'application/json', ...(once ? { 'idempotency-key': key } : {}) };
-    return this.#send(this.#to(path), { method: 'POST', headers, body: JSON.stringify(body) }, once || repeatable);
+    return this.#send(this.#to(path), { method: 'POST', headers, body: JSON.stringify(body) });
   }
 
   silent(silent) {
@@ -63,7 +66,7 @@ export class Backend {
     return new URL(`${base}/api/v1/${path}`, this.#url);
   }
 
-  async #send(url, request, repeatable) {
+  async #send(url, request) {
     for (let tries = 0; ; tries++) {
       let error;
       try {
@@ -71,10 +74,8 @@ export class Backend {
       } catch (thrown) {
         error = thrown;
       }
-      // What was refused has not happened; what has no answer may have.
-      const isWorthIt = error.temporary && (error.refused || repeatable);
       const wait = error.retryAfterMs ?? Math.min(PAUSE_MS * 2 ** tries, MAX_PAUSE_MS) * (0.5 + Math.random() / 2);
-      if (!isWorthIt || tries >= this.#retries || wait > this.#maxWait) throw error;
+      if (!error.temporary || tries >= this.#retries || wait > this.#maxWait) throw error;
       await pause(wait);
     }
   }
@@ -84,7 +85,7 @@ export class Backend {
     const fetch = this.#fetch;
     let response, text;
     try {
-      response = await fetch(url, { ...request, headers, redirect: 'error', signal: AbortSignal.timeout(this.#timeout) });
+      response = await fetch(url, { ...request, headers, redirect: 'manual', signal: AbortSignal.timeout(this.#timeout) });
       text = await response.text();
     } catch (cause) {
       if (cause.name === 'TimeoutError') {
@@ -106,9 +107,35 @@ export class Backend {
   }
 }
 
+/** Where the server is. What is wrong with it is said without it: it may hold a password. */
+function address(url) {
+  let read;
+  try {
+    read = new URL(url);
+  } catch {
+    throw new TypeError('the URL is none');
+  }
+  if (!/^https?:$/.test(read.protocol)) throw new TypeError('the URL begins with http:// or https://');
+  if (read.username || read.password || read.search || read.hash) throw new TypeError('the URL has a user, a query or a fragment, which nobody would be sent');
+  return read;
+}
+
+/** A number that an option may be. */
+function inRange(option, value, least, most = Infinity) {
+  if (typeof value === 'number' && value >= least && value <= most) return value;
+  throw new TypeError(`${option}: expected a number from ${least}${most === Infinity ? '' : ` to ${most}`}`);
+}
+
+/** What somebody or something is called. */
+export function named(value) {
+  // It would be a name like any other: of nobody who was meant.
+  if (value === undefined || value === null) throw new TypeError(`${value} is no name`);
+  return String(value);
+}
+
 /** One part of a path. `.` and `..` would be taken for folders, however they are written. */
 export function segment(value) {
-  const text = String(value);
+  const text = named(value);
   if (text === '.' || text === '..') throw new TypeError(`no request can name ${JSON.stringify(text)}`);
   return encodeURIComponent(text);
 }

@@ -1,8 +1,8 @@
 // Whom something is for: each call adds to a selection and leaves the one that it was made of as it is.
 import { pack } from './binary.js';
-import { segment } from './request.js';
+import { named, segment } from './request.js';
 
-const list = (value) => [value].flat().map(String);
+const list = (value) => [value].flat().map(named);
 
 export class Selection {
   #backend;
@@ -50,6 +50,7 @@ export class Selection {
   }
 
   idempotencyKey(key) {
+    if (!/^[\x20-\x7e]{1,255}$/.test(named(key))) throw new TypeError('an Idempotency-Key has 1 to 255 visible characters');
     return this.#with({ key });
   }
 

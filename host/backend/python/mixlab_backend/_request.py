@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import socket
+import ssl
 import time
 import uuid
-from http.client import HTTPException, HTTPResponse
-from typing import Any, Mapping, Sequence, cast
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from io import BufferedReader, RawIOBase
+from typing import Any, Mapping, Sequence, TypeVar
 from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
-from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from urllib.parse import quote, urlencode, urlsplit
+from urllib.request import HTTPHandler, HTTPRedirectHandler, HTTPSHandler, ProxyHandler, Request, build_opener
 
 # The first pause before a request is tried again without being told when, in seconds; twice as long each time.
 PAUSE = 0.2
 MAX_PAUSE = 5.0
+
+# Sockets take no more everywhere, in seconds.
+MAX_TIMEOUT = 2_000_000.0
+
+Number = TypeVar("Number", int, float)
 
 Query = Mapping[str, "str | Sequence[str] | None"]
 
@@ -69,6 +78,61 @@ class _Stay(HTTPRedirectHandler):
         return None
 
 
+class _Received(RawIOBase):
+    """What a socket receives until a deadline. Its timeout is that of each read, and a server may send a byte now and
+    then."""
+
+    def __init__(self, connection: socket.socket, deadline: float) -> None:
+        self._connection = connection
+        self._deadline = deadline
+        self._file = connection.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left)
+        return self._file.readinto(buffer)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    """An answer that has to be there, its head and its body, within the timeout of its connection."""
+
+    def __init__(self, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self.fp.close()
+        self.fp = BufferedReader(_Received(sock, time.monotonic() + (sock.gettimeout() or 0)))
+
+
+class _HttpConnection(HTTPConnection):
+    response_class = _Response
+
+
+class _HttpsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Http(HTTPHandler):
+    def http_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_HttpConnection, req)
+
+
+class _Https(HTTPSHandler):
+    def __init__(self) -> None:
+        self._tls = ssl.create_default_context()
+        super().__init__(context=self._tls)
+
+    def https_open(self, req: Request) -> HTTPResponse:
+        return self.do_open(_HttpsConnection, req, context=self._tls)
+
+
 class Backend:
     """Sends requests to a server."""
 
@@ -82,44 +146,39 @@ class Backend:
         if not all("!" <= character <= "~" for character in key):
             # What is wrong with it is said without it.
             raise ValueError("the API key has characters that no key has")
-        url = url or os.environ.get("MIXLAB_URL") or "http://127.0.0.1:3000"
-        if not url.startswith(("http://", "https://")):
-            raise ValueError("the URL begins with http:// or https://")
-        self._url = url.rstrip("/")
+        self._url = _address(url or os.environ.get("MIXLAB_URL") or "http://127.0.0.1:3000")
         self._key = key
-        self._timeout = timeout
-        self._retries = retries
-        self._max_wait = max_wait
+        self._timeout = _in_range("timeout", timeout, 0.001, MAX_TIMEOUT)
+        self._retries = _in_range("retries", retries, 0)
+        self._max_wait = _in_range("max_wait", max_wait, 0)
         # A variable that is set for other programs must not send the key elsewhere.
         proxies = ProxyHandler({"http": proxy, "https": proxy} if proxy else {})
-        self._opener = build_opener(_Stay, proxies)
+        self._opener = build_opener(_Stay, _Http, _Https(), proxies)
 
     def get(self, path: str, query: Query | None = None) -> Any:
         pairs = [(name, value) for name, value in (query or {}).items() if value is not None]
         text = urlencode(pairs, doseq=True)
-        return self._send("GET", f"{path}?{text}" if text else path, None, {}, True)
+        return self._send("GET", f"{path}?{text}" if text else path, None, {})
 
-    def post(self, path: str, body: Any, *, once: bool = False, key: str | None = None, repeatable: bool = True) -> Any:
+    def post(self, path: str, body: Any, *, once: bool = False, key: str | None = None) -> Any:
         """`once`: it has an Idempotency-Key, this `key` or one of its own, with which it happens once however often it
-        is sent. `repeatable`: without one, whether it may happen twice."""
+        is sent. Without one, it does no harm twice."""
         headers = {"Content-Type": "application/json"}
         if once:
             headers["Idempotency-Key"] = key or str(uuid.uuid4())
         text = json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
-        return self._send("POST", path, text, headers, once or repeatable)
+        return self._send("POST", path, text, headers)
 
-    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str], repeatable: bool) -> Any:
+    def _send(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Any:
         tries = 0
         while True:
             try:
                 return self._try(method, path, body, headers)
             except MixLabError as error:
-                # What was refused has not happened; what has no answer may have.
-                is_worth_it = error.temporary and (error.refused or repeatable)
                 wait = error.retry_after
                 if wait is None:
                     wait = min(PAUSE * 2**tries, MAX_PAUSE) * random.uniform(0.5, 1)
-                if not is_worth_it or tries >= self._retries or wait > self._max_wait:
+                if not error.temporary or tries >= self._retries or wait > self._max_wait:
                     raise
             time.sleep(wait)
             tries += 1
@@ -128,15 +187,14 @@ class Backend:
         request = Request(f"{self._url}/api/v1/{path}", data=body, method=method)
         for name, value in {**headers, "Authorization": f"Bearer {self._key}"}.items():
             request.add_header(name, value)
-        deadline = time.monotonic() + self._timeout
         try:
             with self._opener.open(request, timeout=self._timeout) as answer:
                 status, reason, retry_after = answer.status, answer.reason, None
-                text = _read_until(deadline, answer)
+                text = answer.read()
         except HTTPError as answer:
             with answer:
                 status, reason, retry_after = answer.code, answer.reason, answer.headers.get("Retry-After")
-                text = _read_if_it_comes(deadline, answer)
+                text = _read_if_it_comes(answer)
         except (OSError, HTTPException) as error:
             cause = error.reason if isinstance(error, URLError) else error
             if isinstance(cause, TimeoutError):
@@ -151,28 +209,47 @@ class Backend:
         raise _error(status, reason, retry_after, parsed)
 
 
+def _address(url: str) -> str:
+    """Where the server is. What is wrong with it is said without it: it may hold a password."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_whole = False
+    if not is_whole or not all("!" <= character <= "~" for character in url):
+        raise ValueError("the URL begins with http:// or https:// and a host")
+    if "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("the URL has a user, a query or a fragment, which nobody would be sent")
+    return url.rstrip("/")
+
+
+def _in_range(option: str, value: Number, least: float, most: float = math.inf) -> Number:
+    """A number that an option may be."""
+    if isinstance(value, (int, float)) and least <= value <= most:
+        return value
+    raise ValueError(f"{option}: expected a number from {least}" + ("" if most == math.inf else f" to {most}"))
+
+
+def named(value: str | int) -> str:
+    """What somebody or something is called."""
+    if value is None:
+        # It would be a name like any other: of nobody who was meant.
+        raise ValueError("None is no name")
+    return str(value)
+
+
 def segment(value: str | int) -> str:
     """One part of a path. `.` and `..` would be taken for folders, however they are written."""
-    text = str(value)
+    text = named(value)
     if text in (".", ".."):
         raise ValueError(f"no request can name {text!r}")
     return quote(text, safe="")
 
 
-def _read_until(deadline: float, answer: HTTPResponse) -> bytes:
-    """The body. The timeout of a socket is that of each read, and a server may send a byte now and then."""
-    parts = []
-    while part := answer.read1(65536):
-        parts.append(part)
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return b"".join(parts)
-
-
-def _read_if_it_comes(deadline: float, answer: HTTPError) -> bytes:
+def _read_if_it_comes(answer: HTTPError) -> bytes:
     """The body of an error, or nothing: its status says enough."""
     try:
-        return _read_until(deadline, cast(HTTPResponse, answer.fp))
+        return answer.read()
     except (OSError, HTTPException):
         return b""
 

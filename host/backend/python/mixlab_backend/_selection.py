@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, TypeVar
+from dataclasses import dataclass, fields, replace
+from typing import Any, Callable, Iterable, Iterator, Literal, Mapping, TypeVar, cast
 
-from ._request import Backend, MixLabError, segment
+from ._request import Backend, MixLabError, named, segment
 
 RoomKind = Literal["room", "user", "role", "payments"]
 Row = TypeVar("Row")
@@ -111,7 +111,7 @@ class Selection:
 
     def to_user(self, *ids: str | int) -> Selection:
         """And those of these users."""
-        return self._with(users=(self._whom.users or ()) + tuple(map(str, ids)))
+        return self._with(users=(self._whom.users or ()) + tuple(map(named, ids)))
 
     def to_role(self, *roles: str) -> Selection:
         """And those of users with these roles."""
@@ -141,6 +141,8 @@ class Selection:
     def idempotency_key(self, key: str) -> Selection:
         """What is emitted happens once with this key, whoever sends it how often. Each emit has one of its own
         otherwise."""
+        if not 1 <= len(key) <= 255 or not all(" " <= character <= "~" for character in key):
+            raise ValueError("an Idempotency-Key has 1 to 255 visible characters")
         return self._with(key=key)
 
     def event(self, name: str, *args: Any) -> Emit:
@@ -173,14 +175,14 @@ class Selection:
 
     def users(self, *, limit: int | None = None) -> Iterator[User]:
         """The users of the sockets."""
-        return self._list("users", self._whom.query(), limit, lambda row: User(**row))
+        return self._list("users", self._whom.query(), limit, lambda row: _row(User, row))
 
     def rooms(
         self, *, prefix: str | None = None, kinds: Iterable[RoomKind] = (), limit: int | None = None
     ) -> Iterator[Room]:
         """The rooms of the namespace. Whom the selection names does not matter."""
         query = {"namespace": self._whom.namespace, "prefix": prefix, "kind": tuple(kinds)}
-        return self._list("rooms", query, limit, lambda row: Room(**row), is_of_selection=False)
+        return self._list("rooms", query, limit, lambda row: _row(Room, row), is_of_selection=False)
 
     def socket(self, id: str, *, data: bool = True) -> Socket | None:
         """One socket of the namespace; none if it is not connected."""
@@ -190,7 +192,7 @@ class Selection:
     def user(self, id: str | int) -> User | None:
         """One user of the namespace; none if none of the user's sockets is connected."""
         row = self._one(f"users/{segment(id)}", {})
-        return None if row is None else User(**row)
+        return None if row is None else _row(User, row)
 
     def sockets_join(self, *rooms: str) -> int | None:
         return self._move("join", {"join": rooms})
@@ -306,8 +308,7 @@ class MixLab(Selection):
         return int(answer["at"]), int(answer["until"])
 
     def _push(self, path: str, data: Any) -> int | None:
-        # Nobody knows whether one that has no answer has happened.
-        return _count(self._backend.post(path, data, repeatable=False)["delivered"])
+        return _count(self._backend.post(path, data, once=True)["delivered"])
 
 
 def _packed(value: Any, attachments: list[str]) -> Any:
@@ -324,7 +325,13 @@ def _packed(value: Any, attachments: list[str]) -> Any:
 
 def _socket(row: dict[str, Any]) -> Socket:
     user = row["user"]
-    return Socket(**{**row, "user": None if user is None else Person(**user)})
+    return _row(Socket, {**row, "user": None if user is None else _row(Person, user)})
+
+
+def _row(kind: Callable[..., Row], row: dict[str, Any]) -> Row:
+    """What is known here of a row: a newer server may tell more."""
+    known = {field.name for field in fields(cast(Any, kind))}
+    return kind(**{name: value for name, value in row.items() if name in known})
 
 
 def _count(value: Any) -> int | None:
