@@ -66,6 +66,22 @@ test('a provider that changes its keys under load is followed, and nobody notice
   assert.equal(await ask(socket, 'echo', 'x'), 'x');
 });
 
+test('a provider whose keys have no names is followed, too', async (t) => {
+  const provider = await startProvider(t);
+  provider.isNameless = true;
+  const server = await trusting(t, provider);
+  const before = await provider.token();
+  for (let times = 0; times < 2; times++) assert.equal(await told(t, server, before), 'it is in');
+  assert.equal(provider.fetches, 1, 'what is here is not fetched');
+  provider.rotate();
+  const token = await provider.token();
+  const forged = `${token.split('.').slice(0, 2).join('.')}.${'A'.repeat(342)}`;
+  const answers = await Promise.all([token, token, forged].map((one) => told(t, server, one)));
+  assert.deepEqual(answers, ['it is in', 'it is in', 'unauthorized']);
+  assert.equal(await told(t, server, before), 'unauthorized', 'the former key is gone');
+  assert.ok(provider.fetches <= 3, `${provider.fetches} times`);
+});
+
 test('under load nobody is lost while the provider is down and comes back with other keys', async (t) => {
   const provider = await startProvider(t);
   const server = await trusting(t, provider);

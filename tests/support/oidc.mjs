@@ -30,14 +30,15 @@ function providerOf(issuer, key) {
 
 /**
  * A provider on this machine, closed when `t` ends. `fetches` counts how often its keys were asked for;
- * while it `isDown`, it answers nothing but errors.
+ * while it `isDown`, it answers nothing but errors; while it `isNameless`, its keys are published without their ids.
  */
 export async function startProvider(t) {
-  const provider = { fetches: 0, isDown: false };
-  let answer;
+  const provider = { fetches: 0, isDown: false, isNameless: false };
+  let answer, nameless;
   const server = http.createServer((request, response) => {
     if (request.url === '/jwks') provider.fetches += 1;
     if (provider.isDown) return response.writeHead(503).end();
+    if (provider.isNameless && request.url === '/jwks') return response.end(JSON.stringify({ keys: [nameless] }));
     return answer(request, response);
   });
   await new Promise((resolve) => server.listen(0, '127.0.0.1', resolve));
@@ -47,7 +48,12 @@ export async function startProvider(t) {
   });
   const issuer = `http://127.0.0.1:${server.address().port}`;
   /** From now on it signs by another key, and knows the former one no more. */
-  const rotate = () => (answer = providerOf(issuer, newKey()));
+  const rotate = () => {
+    const key = newKey();
+    const { kty, n, e } = key;
+    nameless = { kty, n, e };
+    answer = providerOf(issuer, key);
+  };
   rotate();
   /** A token as a client of it gets one. */
   const token = async () => {

@@ -106,6 +106,13 @@ impl KeySet {
         listed(&self.algorithms)
     }
 
+    /// Whether a key of this name is here.
+    pub(super) fn has_named(&self, id: &str, algorithm: Algorithm) -> bool {
+        let is_it =
+            |key: &Key| key.id.as_deref() == Some(id) && key.algorithms.contains(&algorithm);
+        self.keys.iter().any(is_it)
+    }
+
     /// The keys that a token may be of that names `id`, if it names one.
     pub(super) fn find(
         &self,

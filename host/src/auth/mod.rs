@@ -195,18 +195,26 @@ impl Verifier {
     /// take long, whoever answers or not.
     pub(crate) fn wait_for_key(
         &self,
-        token: &str,
+        text: &str,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         if !self.fetches {
             return None;
         }
-        let token = Unchecked::read(token).ok()?;
+        let token = Unchecked::read(text).ok()?;
         let trust = self.issuers.get(token.issuer()?)?;
         let Keys::Fetched(provider) = &trust.keys else {
             return None;
         };
-        let (id, algorithm) = token.named_key()?;
-        provider.wait(id, algorithm)
+        let algorithm = token.named_algorithm()?;
+        let has_key =
+            |token: &Unchecked<'_>, keys: &KeySet| token.has_key(keys, get_current_timestamp());
+        if !provider.may_have(algorithm) || provider.has(|keys| has_key(&token, keys)) {
+            return None;
+        }
+        let text = text.to_owned();
+        let is_here =
+            move |keys: &KeySet| Unchecked::read(&text).is_ok_and(|token| has_key(&token, keys));
+        Some(provider.wait(is_here))
     }
 }
 

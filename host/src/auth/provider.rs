@@ -11,7 +11,7 @@ use arc_swap::ArcSwapOption;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use http_body_util::Full;
-use jsonwebtoken::{Algorithm, get_current_timestamp};
+use jsonwebtoken::Algorithm;
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, watch},
@@ -20,7 +20,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::keys::{KeySet, NoKey};
+use super::keys::KeySet;
 use crate::{
     config,
     http_client::{Answer, Destination, HttpClient, Reach},
@@ -263,26 +263,30 @@ impl Provider {
         self.plan.lock().failures > 0
     }
 
-    /// What to wait for before a token can be checked that names a key; none if its key is here, or none of
-    /// this issuer.
-    pub(super) fn wait(
+    /// Whether a key of it may be for this algorithm.
+    pub(super) fn may_have(&self, algorithm: Algorithm) -> bool {
+        self.source.algorithms.contains(&algorithm)
+    }
+
+    /// Whether the keys are there, and are what is looked for.
+    pub(super) fn has(&self, is_here: impl FnOnce(&KeySet) -> bool) -> bool {
+        self.keys().is_some_and(|fetched| is_here(&fetched.keys))
+    }
+
+    /// Has the keys fetched, and waits until they are what is looked for; not for long.
+    pub(super) fn wait<F: Fn(&KeySet) -> bool + Send + Sync>(
         self: &Arc<Self>,
-        id: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Option<impl Future<Output = ()> + Send + use<>> {
-        if !self.source.algorithms.contains(&algorithm) || self.has(id, algorithm) {
-            return None;
-        }
-        let (provider, id) = (self.clone(), id.map(str::to_owned));
+        is_here: F,
+    ) -> impl Future<Output = ()> + Send + use<F> {
+        let provider = self.clone();
         let mut ended = self.ended.subscribe();
         // One that is under way may have been answered before the key was there.
         let others = self.keys().is_some();
         let wanted = self.plan.lock().want(others);
         self.changed.notify_one();
-        Some(async move {
+        async move {
             let has_come = async {
-                while *ended.borrow_and_update() < wanted && !provider.has(id.as_deref(), algorithm)
-                {
+                while *ended.borrow_and_update() < wanted && !provider.has(&is_here) {
                     provider.plan.lock().want(others);
                     provider.changed.notify_one();
                     if ended.changed().await.is_err() {
@@ -291,14 +295,7 @@ impl Provider {
                 }
             };
             timeout(WAIT, has_come).await.ok();
-        })
-    }
-
-    fn has(&self, id: Option<&str>, algorithm: Algorithm) -> bool {
-        self.keys().is_some_and(|fetched| {
-            let found = fetched.keys.find(id, algorithm, get_current_timestamp());
-            !matches!(found, Err(NoKey::Unknown))
-        })
+        }
     }
 
     fn begin(&self, now: Instant) -> bool {
@@ -465,13 +462,14 @@ mod tests {
                 outage,
             };
             let provider = Provider::new(source, Arc::default());
-            assert!(!provider.has(Some("a"), Algorithm::EdDSA));
+            let has = |id| provider.has(|keys| keys.has_named(id, Algorithm::EdDSA));
+            assert!(!has("a"));
             let keys = KeySet::of_jwks(KEYS, &[Algorithm::EdDSA]).unwrap();
             let at = Instant::now();
             provider.keys.store(Some(Arc::new(Fetched { keys, at })));
             while at.elapsed().is_zero() {}
-            assert_eq!(provider.has(Some("a"), Algorithm::EdDSA), is_there);
-            assert!(!provider.has(Some("b"), Algorithm::EdDSA));
+            assert_eq!(has("a"), is_there);
+            assert!(!has("b"));
         }
     }
 

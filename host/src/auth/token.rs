@@ -4,7 +4,7 @@
 use std::fmt;
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use jsonwebtoken::{Algorithm, crypto};
+use jsonwebtoken::{Algorithm, DecodingKey, crypto};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
@@ -40,9 +40,24 @@ impl<'a> Unchecked<'a> {
         self.claims.as_ref()?.get("iss")?.as_str()
     }
 
-    /// The key that it names, if it names one, and the algorithm, if it can be read.
-    pub(super) fn named_key(&self) -> Option<(Option<&str>, Algorithm)> {
-        Some((self.key_id().ok()?, self.named_algorithm()?))
+    /// The algorithm that it says it is signed by, if that can be read.
+    pub(super) fn named_algorithm(&self) -> Option<Algorithm> {
+        self.header.get("alg")?.as_str()?.parse().ok()
+    }
+
+    /// Whether its key is among these: one that it names, or, where nothing is named, one that has signed it.
+    pub(super) fn has_key(&self, keys: &KeySet, now: u64) -> bool {
+        let (Ok(id), Some(algorithm)) = (self.key_id(), self.named_algorithm()) else {
+            return false;
+        };
+        if id.is_some_and(|id| keys.has_named(id, algorithm)) {
+            return true;
+        }
+        match keys.find(id, algorithm, now) {
+            Ok(mut found) => found.any(|key| self.is_signed_with(key, algorithm) == Ok(true)),
+            Err(NoKey::Ambiguous) => true,
+            Err(NoKey::Unknown) => false,
+        }
     }
 
     /// The claims, if one of the keys has signed them.
@@ -60,13 +75,13 @@ impl<'a> Unchecked<'a> {
                 NoKey::Ambiguous => "it does not say which key it was signed with (kid)".into(),
             })?;
         for key in found {
-            match crypto::verify(self.signature, self.signed.as_bytes(), key, algorithm) {
+            match self.is_signed_with(key, algorithm) {
                 Ok(true) => {
                     let claims = self.claims;
                     return Ok(claims.ok_or("its claims are not a JSON object")?);
                 }
                 Ok(false) => {}
-                Err(_) => return Err("its signature is not base64url".into()),
+                Err(NoBase64) => return Err("its signature is not base64url".into()),
             }
         }
         Err("its signature was made with another key".into())
@@ -79,8 +94,9 @@ impl<'a> Unchecked<'a> {
         allowed.ok_or_else(|| format!("it is not signed with {}", keys.algorithms()))
     }
 
-    fn named_algorithm(&self) -> Option<Algorithm> {
-        self.header.get("alg")?.as_str()?.parse().ok()
+    fn is_signed_with(&self, key: &DecodingKey, algorithm: Algorithm) -> Result<bool, NoBase64> {
+        let signed = self.signed.as_bytes();
+        crypto::verify(self.signature, signed, key, algorithm).map_err(|_| NoBase64)
     }
 
     fn key_id(&self) -> Result<Option<&str>, &'static str> {
@@ -91,6 +107,10 @@ impl<'a> Unchecked<'a> {
         }
     }
 }
+
+/// A signature cannot be read.
+#[derive(PartialEq, Eq)]
+struct NoBase64;
 
 /// Why a token is none.
 #[derive(Debug)]
