@@ -1,6 +1,6 @@
 //! Requests that send events to clients. One with an `Idempotency-Key` happens once, however often it comes.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use axum::{
     extract::FromRequestParts,
@@ -110,10 +110,10 @@ impl Push {
 
 impl Once {
     /// All that the request says.
-    fn what(&self, body: &RawValue) -> String {
+    fn what<'a>(&self, body: &'a RawValue) -> Cow<'a, str> {
         match &*self.path {
-            EMIT => body.get().to_owned(),
-            path => format!("{path}\n{}", body.get()),
+            EMIT => body.get().into(),
+            path => format!("{path}\n{}", body.get()).into(),
         }
     }
 }
