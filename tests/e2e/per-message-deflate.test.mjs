@@ -217,6 +217,17 @@ test('a message of exactly max_payload is taken, in one frame and in many', asyn
   await socket.text(/^437\[1\]$/);
 });
 
+test('messages that become very large are all answered, in their order, however many come at once', async (t) => {
+  const socket = await joinedFrames(t, server, offering());
+  const arguments_ = `${'1,'.repeat(MAX_PAYLOAD / 2 - 100)}1`;
+  const events = await Promise.all([...Array(20).keys()].map((i) => deflated(`42${i}["nothing",${arguments_}]`)));
+  assert.ok(Buffer.concat(events).length < 65_536, 'they are read in a row');
+  socket.write(events.map((event) => frame(TEXT, event, { rsv: 4 })), frame(TEXT, '4220["message-with-ack",1]'));
+  await socket.text(/^4320\[1\]$/);
+  const acks = socket.texts().map((text) => text.match(/^43(\d+)\[/)?.[1]).filter(Boolean);
+  assert.deepEqual(acks, [...Array(21).keys()].map(String));
+});
+
 test('Chromium agrees on it and understands', async (t) => {
   const browser = await launch(t);
   const page = await openPage(t, browser, `${server.url}/healthz`);

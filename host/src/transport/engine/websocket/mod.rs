@@ -12,14 +12,17 @@ pub(super) mod wanted;
 use std::{
     cell::RefCell,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::time::{Sleep, sleep};
+use tokio::{
+    task::yield_now,
+    time::{Sleep, sleep},
+};
 
 use self::reader::{Messages, Reader, Stop};
 use super::session::{EndReason, Session};
@@ -76,27 +79,36 @@ impl WebSocket {
 
     /// Reads and writes as far as that goes.
     fn go_on(&mut self, wire: &Wire, cx: &mut Context<'_>) -> io::Result<()> {
-        if self.reader.has_unseen() {
-            // What came right behind the handshake.
-            self.read(&mut []);
-        }
         for _ in 0..READS_IN_A_ROW {
             self.write(wire, cx)?;
-            if self.session.has_ended() || wire.poll_read_ready(cx)?.is_pending() {
+            if self.session.has_ended() {
                 return Ok(());
             }
-            READ.with_borrow_mut(|buffer| match wire.try_read(buffer) {
-                Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(length) => {
-                    self.read(&mut buffer[..length]);
-                    Ok(())
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
-                Err(error) => Err(error),
-            })?;
+            if self.reader.has_unseen() {
+                self.read(&mut []);
+            } else if wire.poll_read_ready(cx)?.is_ready() {
+                self.read_from(wire)?;
+            } else {
+                return Ok(());
+            }
+            if self.reader.has_unseen() {
+                break;
+            }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Ok(())
+    }
+
+    fn read_from(&mut self, wire: &Wire) -> io::Result<()> {
+        READ.with_borrow_mut(|buffer| match wire.try_read(buffer) {
+            Ok(0) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => {
+                self.read(&mut buffer[..length]);
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) => Err(error),
+        })
     }
 
     /// Deals with bytes from the client.
@@ -162,9 +174,16 @@ impl WebSocket {
                 Err(_) => return Poll::Ready(()),
             }
         }
-        cx.waker().wake_by_ref();
+        give_way(cx);
         Poll::Pending
     }
+}
+
+/// Has the task come back when others had their turn, also those for whom something has come meanwhile that the
+/// runtime has not seen.
+fn give_way(cx: &mut Context<'_>) {
+    // Its first answer is that it is not over.
+    let _ = pin!(yield_now()).poll(cx);
 }
 
 impl Future for WebSocket {

@@ -13,6 +13,10 @@ use super::{
 };
 use crate::transport::engine::session::EndReason;
 
+/// How many bytes may be made of deflated messages in a row, beside the last of them: as much as is read in a row. A
+/// kilobyte of a client's can be a megabyte of work.
+const INFLATED_IN_A_ROW: usize = 64 * 1024;
+
 /// Who takes what a reader has read.
 pub(super) trait Messages {
     /// A whole text.
@@ -42,8 +46,10 @@ pub(super) struct Reader {
     inflates: bool,
     /// A frame whose end is missing.
     held: Vec<u8>,
-    /// They came with the handshake.
+    /// Whole messages may be in it: they came with the handshake, or behind as many as are dealt with in a row.
     is_unseen: bool,
+    /// How many bytes the last deflated messages have become that were dealt with in a row.
+    inflated: usize,
     /// The message under way, if it came in several frames.
     message: Option<Box<Fragments>>,
 }
@@ -63,6 +69,7 @@ impl Reader {
             inflates,
             is_unseen: !held.is_empty(),
             held: held.to_vec(),
+            inflated: 0,
             message: None,
         }
     }
@@ -77,14 +84,20 @@ impl Reader {
         &self.held
     }
 
-    /// Takes bytes from the client, and hands over the messages that are whole with them. The bytes
-    /// lose their masks where they are.
+    /// Takes bytes from the client, and hands over the messages that are whole with them, unless deflated ones
+    /// become too much at once: then it [`Self::has_unseen`]. The bytes lose their masks where they are.
     pub(super) fn take(
         &mut self,
         bytes: &mut [u8],
         messages: &mut impl Messages,
     ) -> Result<(), Stop> {
-        self.is_unseen = false;
+        self.inflated = 0;
+        let result = self.take_whole(bytes, messages);
+        self.is_unseen = self.has_enough() && !self.held.is_empty();
+        result
+    }
+
+    fn take_whole(&mut self, bytes: &mut [u8], messages: &mut impl Messages) -> Result<(), Stop> {
         if self.held.is_empty() {
             let (done, result) = self.deal(bytes, messages);
             self.held.extend_from_slice(&bytes[done..]);
@@ -101,21 +114,26 @@ impl Reader {
         result
     }
 
-    /// Deals with whole frames; returns how many bytes those were, and why it stopped if others are to
-    /// stay.
+    fn has_enough(&self) -> bool {
+        self.inflated >= INFLATED_IN_A_ROW
+    }
+
+    /// Deals with whole frames, as many as may be in a row; returns how many bytes those were, and why it stopped if
+    /// others are to stay.
     fn deal(
         &mut self,
         bytes: &mut [u8],
         messages: &mut impl Messages,
     ) -> (usize, Result<(), Stop>) {
         let mut done = 0;
-        loop {
+        while !self.has_enough() {
             match self.deal_with_one(&mut bytes[done..], messages) {
                 Ok(0) => return (done, Ok(())),
                 Ok(length) => done += length,
                 Err((length, stop)) => return (done + length, Err(stop)),
             }
         }
+        (done, Ok(()))
     }
 
     /// Deals with the frame that the bytes begin with. Returns its length; 0 if its end is missing.
@@ -224,7 +242,7 @@ impl Reader {
     }
 
     fn hand_over(
-        &self,
+        &mut self,
         is_text: bool,
         is_deflated: bool,
         bytes: &[u8],
@@ -240,6 +258,7 @@ impl Reader {
                 Unreadable::TooLarge => CloseCode::Size,
             })
         })?;
+        self.inflated += inflated.len();
         hand_over(is_text, &inflated, messages)
     }
 }

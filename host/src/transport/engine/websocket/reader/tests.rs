@@ -21,7 +21,7 @@ use tungstenite::{
 };
 
 use super::*;
-use crate::transport::engine::websocket::frame::MAX_HEADER;
+use crate::transport::engine::websocket::{deflate::deflate, frame::MAX_HEADER};
 
 /// The largest message, in bytes. Larger than a control frame may be, and so small that some are larger.
 const MAX_MESSAGE: usize = 300;
@@ -338,12 +338,13 @@ fn masked(bits: u8, opcode: OpCode, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+const FIN: u8 = 0x80;
+const RSV1: u8 = 0x40;
+
 #[test]
 fn deflated_messages_are_read_where_they_are_agreed_on() {
-    use crate::transport::engine::websocket::{deflate::deflate, frame::BINARY};
+    use crate::transport::engine::websocket::frame::BINARY;
 
-    const FIN: u8 = 0x80;
-    const RSV1: u8 = 0x40;
     let more = OpCode::Data(Data::Continue);
     let text = |text: &str| vec![Told::Text(text.to_owned())];
     let long = "x".repeat(MAX_MESSAGE);
@@ -407,4 +408,29 @@ fn deflated_messages_are_read_where_they_are_agreed_on() {
         let is_marked = frames[0] & 0x70 != 0;
         assert_eq!(stopped, is_marked.then(protocol_error), "{frames:x?}");
     }
+}
+
+#[test]
+fn what_takes_long_to_inflate_is_dealt_with_message_by_message() {
+    let message = "x".repeat(INFLATED_IN_A_ROW);
+    let [large, small] = [&*message, "y"].map(|text| deflate(text.as_bytes()));
+    let frame = |payload: &[u8]| masked(FIN | RSV1, TEXT, payload);
+    let mut sent = [&large, &small, &large, &small]
+        .map(|it| frame(it))
+        .concat();
+    sent.extend(&frame(&small)[..1]);
+    let mut reader = Reader::new(INFLATED_IN_A_ROW, true, &[]);
+    let mut taken: Vec<Told> = Vec::new();
+    let mut counts = Vec::new();
+    reader.take(&mut sent, &mut taken).unwrap();
+    counts.push(taken.len());
+    while reader.has_unseen() {
+        reader.take(&mut [], &mut taken).unwrap();
+        counts.push(taken.len());
+    }
+    assert_eq!(counts, [1, 3, 4]);
+    let text = |text: &str| Told::Text(text.to_owned());
+    let both = [text(&message), text("y")];
+    assert_eq!(taken, [both.clone(), both].concat());
+    assert_eq!(reader.held().len(), 1, "half a header is no message");
 }
