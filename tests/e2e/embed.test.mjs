@@ -333,6 +333,7 @@ test('the handshake says what mixlab.toml does', async (t) => {
   const response = await fetch(`${own.url}/native.io/?EIO=4&transport=polling`);
   const { pingInterval, pingTimeout, maxPayload, upgrades } = JSON.parse((await response.text()).slice(1));
   assert.deepEqual([pingInterval, pingTimeout, maxPayload, upgrades], [3000, 2000, 10_000, ['websocket']]);
+  assert.equal(response.headers.get('cache-control'), 'no-store');
 });
 
 test('a client that stops reading is evicted', async (t) => {

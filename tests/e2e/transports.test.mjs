@@ -119,6 +119,22 @@ test('no cookie is sent unless one is named', async (t) => {
   assert.equal((await fetched(endpoint(server, 'polling'))).headers['set-cookie'], undefined);
 });
 
+// Caches
+
+test('nobody keeps what polls and posts are answered, as with Node', async (t) => {
+  const server = await serve(t, '');
+  const node = await startNode(t);
+  for (const to of [server, node]) {
+    const opened = await fetched(endpoint(to, 'polling'));
+    const url = endpoint(to, 'polling', `&sid=${JSON.parse(opened.body.toString().slice(1)).sid}`);
+    const posted = await fetched(url, {}, 'POST', '40');
+    const polled = await fetched(url);
+    const said = [opened, posted, polled].map(({ headers }) => headers['cache-control']);
+    assert.deepEqual(said, ['no-store', 'no-store', 'no-store']);
+    await leave(to, opened);
+  }
+});
+
 // Compressed polls
 
 const LONG = 'all work and no play makes a dull event. '.repeat(100);

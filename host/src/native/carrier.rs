@@ -26,7 +26,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
     config::{self, AllowedTransports},
-    transport::Refusal,
+    transport::{Refusal, UNCACHED},
 };
 
 /// The packet by which a client that polls ends its session.
@@ -94,7 +94,8 @@ impl Carrier {
     pub(super) async fn answer(&self, request: Request) -> Result<Response, Refusal> {
         tokio::select! {
             answer = self.service.call(request) => {
-                let Ok(answer) = answer;
+                let Ok(mut answer) = answer;
+                answer.headers_mut().extend([UNCACHED]);
                 Ok(answer.map(Body::new))
             }
             // A poll would wait for packets that nobody sends any more.

@@ -13,7 +13,7 @@ pub(crate) use engine::{
     Census, Door, EndReason, Ended, Handshake, Malformed, Part, Receiver, Sent, Session, Sessions,
     Task, router,
 };
-pub(crate) use engine::{Guest, Query, Refusal, Relay, accept, admit, is_wanted, routes};
+pub(crate) use engine::{Guest, Query, Refusal, Relay, UNCACHED, accept, admit, is_wanted, routes};
 pub(crate) use key::{SessionKey, SocketKey};
 pub(crate) use net::{Bounds, Handshakes, Listener, serve};
 pub use sockets::Delivery;

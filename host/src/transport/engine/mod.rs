@@ -21,6 +21,7 @@ pub(crate) use front::{Query, router, routes};
 pub(crate) use handshake::{Handshake, Part};
 pub(crate) use origin::admit;
 pub(super) use outbox::Pushed;
+pub(crate) use polling::UNCACHED;
 pub(crate) use refusal::Refusal;
 pub(crate) use relay::Relay;
 pub(crate) use session::in_process::Sent;

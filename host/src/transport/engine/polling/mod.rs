@@ -7,7 +7,7 @@ use std::{future::poll_fn, pin::pin, sync::Arc, task::Poll};
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderValue, header},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -142,10 +142,15 @@ fn receive(session: &Arc<Session>, packet: Packet) -> Result<(), EndReason> {
     }
 }
 
+/// What answers to polls say to caches, as by Node: the first has the secret of a session in it, and no client is to get
+/// another one's.
+pub(crate) const UNCACHED: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+
 /// A payload as a response.
 pub(super) fn response(packets: Bytes) -> Response {
     const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=UTF-8");
-    ([(header::CONTENT_TYPE, TEXT)], packets).into_response()
+    ([(header::CONTENT_TYPE, TEXT), UNCACHED], packets).into_response()
 }
 
 /// Ends a session if the client goes away in the middle of a request: nobody knows what it has got.
