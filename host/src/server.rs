@@ -11,6 +11,7 @@ mod members;
 mod origins;
 mod port;
 mod redirect;
+mod rest;
 mod start_error;
 mod tasks;
 #[cfg(test)]
@@ -22,6 +23,7 @@ pub(crate) use core::start_engine;
 pub(crate) use drain::Phase;
 pub(crate) use headless::{Headless, Outside, Restless};
 pub(crate) use port::Inherited;
+pub(crate) use rest::Rest;
 pub(crate) use upgrade::{Request as UpgradeRequest, Upgrade};
 pub use {builder::Builder, drain::Drain, start_error::StartError};
 
@@ -38,9 +40,9 @@ use tokio::{
     net::TcpListener,
     sync::{mpsc, watch},
     task::spawn_blocking,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout_at},
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use self::{
     drain::SendAway,
@@ -66,9 +68,9 @@ use crate::{
     revocation::Revocations,
     socket::Sockets,
     tasks::Tasks,
-    telemetry::{Exporter, Exporting, Families},
+    telemetry::{Exporter, Families},
     tls::Identity,
-    transport::{Listener, Sessions},
+    transport::{Connections, Listener, Sessions},
 };
 pub use crate::{
     reload::{ConfigSource, Status},
@@ -201,19 +203,16 @@ impl Server {
     /// their end. Clients see the transport close and may reconnect. An error says why the server
     /// could not wait for the `shutdown`.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), TaskFailed> {
-        let (result, exporting) = self.run_and_let_go(shutdown).await;
-        if let Some(exporting) = exporting {
-            exporting.end().await;
-        }
+        let (result, rest) = self.run_and_let_go(shutdown).await;
+        rest.end().await;
         result
     }
 
-    /// The same, but for the last spans and metrics: when it has let go of everything, whoever follows does not wait
-    /// for them. There is nobody to send them if the end took all its time.
+    /// The same, but for the [`Rest`]: when it has let go of everything, whoever follows does not wait for that.
     pub(crate) async fn run_and_let_go(
         self,
         shutdown: impl Future<Output = ()>,
-    ) -> (Result<(), TaskFailed>, Option<Exporting>) {
+    ) -> (Result<(), TaskFailed>, Rest) {
         let Self {
             directory,
             sessions,
@@ -224,7 +223,7 @@ impl Server {
             stop,
             ..
         } = self;
-        let connections = TaskTracker::new();
+        let connections = Connections::default();
         let exporting = self.exporter.map(|(it, families)| it.start(families));
         tasks.spawn(Reload {
             reloader: self.reloader,
@@ -286,11 +285,11 @@ impl Server {
             }
             dispatcher.broadcast.native().ended().await;
             tasks.ended().await;
-            connections.close();
-            connections.wait().await;
+            connections.handled().await;
             until_ended(&clients).await;
         };
-        let ended = timeout(SHUTDOWN_DEADLINE, ended).await.is_ok();
+        let deadline = Instant::now() + SHUTDOWN_DEADLINE;
+        let ended = timeout_at(deadline, ended).await.is_ok();
         if !ended {
             tracing::warn!("some connections did not end in time");
         }
@@ -301,7 +300,12 @@ impl Server {
             process: std::process::id(),
         });
         drop((sockets, native));
-        (result, exporting.filter(|_| ended))
+        let rest = Rest {
+            connections,
+            deadline,
+            exporting: exporting.filter(|_| ended),
+        };
+        (result, rest)
     }
 }
 

@@ -1,7 +1,7 @@
 // `mixlab upgrade`: a new process follows the running server, and no client finds nobody there.
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { connect as connectTcp } from 'node:net';
 import { join } from 'node:path';
 import { kill } from 'node:process';
@@ -9,7 +9,7 @@ import { test } from 'node:test';
 import { ask, connect, nextEvent, received } from '../support/client.mjs';
 import { PYTHON } from '../support/python.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
-import { freePort } from '../support/tcp.mjs';
+import { freePort, head, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
 const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 200 };
@@ -22,6 +22,8 @@ function process(server) {
   const [file] = readdirSync(folder);
   return file && JSON.parse(readFileSync(join(folder, file), 'utf8')).process;
 }
+
+const isAlive = (pid) => existsSync(`/proc/${pid}`);
 
 /** Upgrades by the command; resolves to what it said. */
 async function upgrade(server) {
@@ -77,6 +79,31 @@ test('a new process has the clients, the port and the store of the running one, 
   const answers = await knocking.stop();
   assert.deepEqual([...new Set(answers)], ['HTTP/1.1 200 OK']);
   await until(() => sockets.every((socket) => received(socket, 'told').length === 2));
+  await server.stop();
+});
+
+test('a client that takes its time with an answer keeps nobody waiting, and gets all of it', async (t) => {
+  const size = 40_000_000;
+  const files = { 'web/large.txt': 'x'.repeat(size) };
+  const server = await startServer(t, { plugins: [CONFORMANCE], recovery: true, config: '[web]\nroot = "web"\n', files });
+  const slow = await tcp(t, server);
+  slow.socket.pause();
+  slow.write(head('GET', '/large.txt', 'connection: close'));
+  const client = await connect(t, server, AUTO);
+  await nextEvent(client, 'auth');
+  const { id } = client;
+  // More than the system keeps for it is on its way.
+  await until(() => slow.socket.readableLength > 0);
+  const before = server.pid;
+  const after = await upgrade(server);
+  await until(() => client.connected && client.recovered, PATIENCE);
+  assert.equal(client.id, id);
+  assert.doesNotMatch(server.log(), /in time|start afresh/);
+  assert.ok(isAlive(before) && isAlive(after), 'the answer is sent by the process that began to');
+  slow.socket.resume();
+  const { length } = await slow.end();
+  assert.ok(length > size, `${length} bytes`);
+  await until(() => !isAlive(before), { message: 'it has nothing left to do' });
   await server.stop();
 });
 

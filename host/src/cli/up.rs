@@ -195,7 +195,7 @@ impl Up {
                 it = upgrades.followed() => follows = Some(it),
             }
         };
-        let (result, exporting) = server.run_and_let_go(stop).await;
+        let (result, rest) = server.run_and_let_go(stop).await;
         if let Some(recorder) = recorder {
             recorder.end();
         }
@@ -212,11 +212,9 @@ impl Up {
             }
             successor.hand_over(&sockets, since)?;
         }
-        if let Some(exporting) = exporting {
-            tokio::select! {
-                () = exporting.end() => {}
-                () = end_signal()? => {}
-            }
+        tokio::select! {
+            () = rest.end() => {}
+            () = end_signal()? => {}
         }
         Ok(result?)
     }

@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use tokio::net::TcpListener;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Inherited, StartError,
@@ -30,7 +30,7 @@ use crate::{
     host_header,
     tasks::Task,
     tls,
-    transport::{Bounds, Listener, serve},
+    transport::{Bounds, Connections, Listener, serve},
 };
 
 /// The port that URLs with `https` leave out.
@@ -103,7 +103,7 @@ impl Redirecting {
         self,
         request_timeout: Duration,
         accepting: CancellationToken,
-        connections: TaskTracker,
+        connections: Connections,
     ) -> impl Task {
         Redirects {
             accepting,
@@ -120,7 +120,7 @@ struct Redirects {
     listener: Listener,
     router: Router,
     request_timeout: Duration,
-    connections: TaskTracker,
+    connections: Connections,
 }
 
 impl Task for Redirects {

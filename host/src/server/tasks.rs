@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::sync::{mpsc, watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     broadcast::Broadcast,
@@ -14,7 +14,7 @@ use crate::{
     revocation::Revocations,
     store::Store,
     tasks::Task,
-    transport::{Listener, Sessions, serve},
+    transport::{Connections, Listener, Sessions, serve},
 };
 
 /// Keeps plugins and `mixlab.toml` current.
@@ -117,7 +117,7 @@ pub(super) struct Accept {
     pub(super) request_timeout: Duration,
     /// Until this is cancelled.
     pub(super) accepting: CancellationToken,
-    pub(super) connections: TaskTracker,
+    pub(super) connections: Connections,
 }
 
 impl Task for Accept {

@@ -15,7 +15,7 @@ pub(crate) use engine::{
 };
 pub(crate) use engine::{Guest, Query, Refusal, Relay, UNCACHED, accept, admit, is_wanted, routes};
 pub(crate) use key::{SessionKey, SocketKey};
-pub(crate) use net::{Bounds, Handshakes, Listener, serve};
+pub(crate) use net::{Bounds, Connections, Handshakes, Listener, serve};
 pub use sockets::Delivery;
 pub(crate) use sockets::{
     Adapter, Broadcasted, Namespaces, Packet, Selection, TooManyRooms, Unanswered,

@@ -10,5 +10,5 @@ mod wire;
 pub(crate) use deferred::Deferral;
 pub(crate) use handshake::Handshakes;
 pub(crate) use listener::{Bounds, Listener, Peer, Place, Stream};
-pub(crate) use serve::serve;
+pub(crate) use serve::{Connections, serve};
 pub(crate) use wire::Wire;

@@ -32,7 +32,10 @@ use hyper_util::{
 };
 use parking_lot::Mutex;
 use tokio::time::sleep;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TaskTrackerToken},
+};
 
 use super::{
     deferred::{Deferral, Deferred},
@@ -48,6 +51,29 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a connection between two requests keeps what serves them.
 const REST: Duration = Duration::from_millis(500);
 
+/// The connections of a server, for its end.
+#[derive(Clone, Default)]
+pub(crate) struct Connections {
+    all: TaskTracker,
+    /// Those over which a request may be handled, still or at all.
+    busy: TaskTracker,
+}
+
+impl Connections {
+    /// Waits until no request is handled any more, once the server stops. Answers may be on their way to clients that
+    /// take their time.
+    pub(crate) async fn handled(&self) {
+        self.busy.close();
+        self.busy.wait().await;
+    }
+
+    /// Waits until all have ended.
+    pub(crate) async fn ended(&self) {
+        self.all.close();
+        self.all.wait().await;
+    }
+}
+
 /// Accepts `connections` until `accepting` is cancelled. With `stop` they end when the requests that are there then are answered. A
 /// request that has not come in full by then is dropped.
 pub(crate) async fn serve(
@@ -55,7 +81,7 @@ pub(crate) async fn serve(
     router: &Router,
     request_timeout: Duration,
     (accepting, stop): (&CancellationToken, &CancellationToken),
-    connections: &TaskTracker,
+    connections: &Connections,
 ) {
     loop {
         let Accepted {
@@ -73,13 +99,15 @@ pub(crate) async fn serve(
             request_timeout,
             stop: stop.clone(),
             requests: Arc::default(),
+            busy: Mutex::new(Some(connections.busy.token())),
             _share: share,
         };
         match listener.tls() {
-            None => connections.spawn(connection.run(stream)),
+            None => connections.all.spawn(connection.run(stream)),
             Some(handshakes) => {
                 let handshakes = handshakes.clone();
-                connections.spawn(connection.run_secure(stream, handshakes))
+                let secured = connection.run_secure(stream, handshakes);
+                connections.all.spawn(secured)
             }
         };
     }
@@ -91,10 +119,20 @@ struct Connection {
     peer: Peer,
     request_timeout: Duration,
     stop: CancellationToken,
-    /// Requests that are being answered.
-    requests: Arc<AtomicUsize>,
+    requests: Arc<Requests>,
+    /// Until the last request has been handled, if the server stops meanwhile.
+    busy: Mutex<Option<TaskTrackerToken>>,
     /// Given back when the connection ends or becomes a websocket.
     _share: Option<Share>,
+}
+
+/// The requests of a connection.
+#[derive(Default)]
+struct Requests {
+    /// Those that are being answered.
+    under_way: AtomicUsize,
+    /// Those among them that have been handled: their answers are being sent.
+    handled: AtomicUsize,
 }
 
 impl Connection {
@@ -164,7 +202,12 @@ impl Connection {
             biased;
             served = serve_until(&mut connection, is_deferred) => served,
             () = self.stop.cancelled() => {
+                // No request comes behind the one that is under way.
                 Pin::new(&mut connection).graceful_shutdown();
+                let is_deferred = || {
+                    self.note_handled();
+                    is_deferred()
+                };
                 tokio::select! {
                     served = serve_until(&mut connection, is_deferred) => served,
                     () = self.is_idle() => return None,
@@ -211,7 +254,15 @@ impl Connection {
     }
 
     fn under_way(&self) -> usize {
-        self.requests.load(Ordering::Acquire)
+        self.requests.under_way.load(Ordering::Acquire)
+    }
+
+    /// Once the server stops: it need not wait for an answer that is only being sent.
+    fn note_handled(&self) {
+        let under_way = self.under_way();
+        if under_way > 0 && under_way == self.requests.handled.load(Ordering::Acquire) {
+            self.busy.lock().take();
+        }
     }
 
     /// Waits for a while; whether there was none of the `requests` in it, but one before.
@@ -284,20 +335,22 @@ impl Pause {
 struct Over;
 
 /// A request that is being answered.
-struct UnderWay(Arc<AtomicUsize>);
+struct UnderWay(Arc<Requests>);
 
 impl UnderWay {
-    fn new(requests: &Arc<AtomicUsize>) -> Self {
-        requests.fetch_add(1, Ordering::AcqRel);
+    fn new(requests: &Arc<Requests>) -> Self {
+        requests.under_way.fetch_add(1, Ordering::AcqRel);
         Self(requests.clone())
     }
 
     /// The response, which keeps the request under way until all of it is sent.
     fn until_sent(self, response: Response) -> Response {
+        self.0.handled.fetch_add(1, Ordering::AcqRel);
+        let request = Handled(self);
         response.map(|body| {
             Body::new(Departing {
                 body,
-                _request: self,
+                _request: request,
             })
         })
     }
@@ -305,14 +358,23 @@ impl UnderWay {
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.0.under_way.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// A request whose answer is being sent.
+struct Handled(UnderWay);
+
+impl Drop for Handled {
+    fn drop(&mut self) {
+        self.0.0.handled.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 /// The body of a response.
 struct Departing {
     body: Body,
-    _request: UnderWay,
+    _request: Handled,
 }
 
 impl HttpBody for Departing {
