@@ -18,11 +18,14 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    address::ClientNetwork,
+    config,
     dispatch::Dispatcher,
     memory::{self, Arrivals, Crowd},
     namespace::MAIN_NAMESPACE,
     ordered_lock::{OrderedMutex, OrderedMutexGuard, rank},
     registry::Registry,
+    shares::Shares,
     transport::{Adapter, Ended, Namespaces, Sessions},
 };
 
@@ -48,8 +51,21 @@ pub(crate) struct Directory {
     namespaces: Arc<Namespaces>,
     /// How many may be open for a pattern's namespace to be opened.
     max: usize,
-    /// When each was asked for last.
-    open: OrderedMutex<{ rank::DIRECTORY }, HashMap<String, Instant>>,
+    open: OrderedMutex<{ rank::DIRECTORY }, Open>,
+}
+
+/// The namespaces that are open.
+struct Open {
+    by_path: HashMap<String, Asked>,
+    /// Of namespaces that match a pattern.
+    shares: Shares,
+}
+
+/// Who has asked for a namespace.
+struct Asked {
+    last: Instant,
+    /// Whose share it is of: that of the first to ask, if it matches a pattern.
+    first: Option<ClientNetwork>,
 }
 
 /// Why a namespace is not there.
@@ -66,15 +82,18 @@ impl Directory {
     pub(crate) fn new(
         dispatcher: Arc<Dispatcher>,
         namespaces: Arc<Namespaces>,
-        max: usize,
+        socket: &config::Socket,
     ) -> Arc<Self> {
         let directory = Arc::new(Self {
             dispatcher,
             namespaces,
-            max,
-            open: OrderedMutex::default(),
+            max: socket.max_namespaces,
+            open: OrderedMutex::new(Open {
+                by_path: HashMap::new(),
+                shares: Shares::new(socket.max_namespaces_per_address()),
+            }),
         });
-        directory.open(&mut directory.lock(), MAIN_NAMESPACE);
+        directory.open(&mut directory.lock(), MAIN_NAMESPACE, None);
         directory
     }
 
@@ -104,23 +123,30 @@ impl Directory {
 
     /// Whether a namespace is open, or would be for a client that may come in.
     pub(crate) fn knows(&self, path: &str) -> bool {
-        self.lock().contains_key(path) || self.registry().serves(path)
+        self.lock().by_path.contains_key(path) || self.registry().serves(path)
     }
 
-    /// A client that may come in asks for a namespace.
-    pub(crate) fn ask(&self, path: &str) -> Result<Arc<Adapter>, Unopened> {
+    /// A client of this network that may come in asks for a namespace, or the server itself does.
+    pub(crate) fn ask(
+        &self,
+        path: &str,
+        client: Option<ClientNetwork>,
+    ) -> Result<Arc<Adapter>, Unopened> {
         let mut open = self.lock();
-        match open.get_mut(path) {
-            Some(asked) => *asked = Instant::now(),
+        match open.by_path.get_mut(path) {
+            Some(asked) => asked.last = Instant::now(),
             None => {
                 let registry = self.registry();
                 if !registry.serves(path) {
                     return Err(Unopened::Unknown);
                 }
-                if open.len() >= self.max && !registry.names(path) {
+                let is_named = registry.names(path);
+                let first = client.filter(|_| !is_named);
+                let is_full = open.by_path.len() >= self.max && !is_named;
+                if is_full || first.is_some_and(|client| !open.shares.take(client)) {
                     return Err(Unopened::TooMany);
                 }
-                self.open(&mut open, path);
+                self.open(&mut open, path, first);
             }
         }
         self.namespaces.get(path).ok_or(Unopened::Unknown)
@@ -146,16 +172,20 @@ impl Directory {
         let mut open = self.lock();
         let registry = self.registry();
         for path in registry.namespaces() {
-            if !open.contains_key(path) {
-                self.open(&mut open, path);
+            if !open.by_path.contains_key(path) {
+                self.open(&mut open, path, None);
             }
         }
-        open.retain(|path, asked| {
+        let Open { by_path, shares } = &mut *open;
+        by_path.retain(|path, asked| {
             let is_wanted = path == MAIN_NAMESPACE
                 || registry.names(path)
-                || (registry.serves(path) && (asked.elapsed() < LINGER || self.is_used(path)));
+                || (registry.serves(path) && (asked.last.elapsed() < LINGER || self.is_used(path)));
             if !is_wanted {
                 ended.extend(self.namespaces.close(path));
+                if let Some(client) = asked.first {
+                    shares.give_back(client);
+                }
             }
             is_wanted
         });
@@ -184,16 +214,17 @@ impl Directory {
         adapter.is_some_and(|adapter| adapter.is_used())
     }
 
-    fn open(&self, open: &mut HashMap<String, Instant>, path: &str) {
+    fn open(&self, open: &mut Open, path: &str, first: Option<ClientNetwork>) {
         self.namespaces.open(path);
-        open.insert(path.to_owned(), Instant::now());
+        let last = Instant::now();
+        open.by_path.insert(path.to_owned(), Asked { last, first });
     }
 
     fn registry(&self) -> arc_swap::Guard<Arc<Registry>> {
         self.dispatcher.registry.load()
     }
 
-    fn lock(&self) -> OrderedMutexGuard<'_, { rank::DIRECTORY }, HashMap<String, Instant>> {
+    fn lock(&self) -> OrderedMutexGuard<'_, { rank::DIRECTORY }, Open> {
         self.open.lock()
     }
 }
@@ -215,7 +246,7 @@ mod tests {
         admission::RateLimits,
         auth::{Providers, RequestToken},
         broadcast::Broadcast,
-        config::{self, Config},
+        config::Config,
         history::History,
         metrics::Metrics,
         settings::Settings,
@@ -303,12 +334,12 @@ mod tests {
             Audit::default(),
             Store::new(config::Store::in_memory()),
         );
-        let directory = Directory::new(dispatcher, namespaces.clone(), 1);
+        let directory = Directory::new(dispatcher, namespaces.clone(), &config::Socket::default());
         let door: Arc<dyn Door> = Arc::new(Open);
         namespaces.sessions().open_door(Arc::downgrade(&door));
 
         // Nobody serves it.
-        directory.open(&mut directory.lock(), ROOM);
+        directory.open(&mut directory.lock(), ROOM, None);
         let address = IpAddr::from(Ipv4Addr::LOCALHOST).into();
         let session = namespaces.sessions().begin(address, None).unwrap();
         session.receive(&format!("40{ROOM},")).unwrap();

@@ -1,7 +1,7 @@
 // Namespaces as plugins declare them, through the stock client.
 import assert from 'node:assert/strict';
 import { after, test } from 'node:test';
-import { FOR_NOW, TRANSPORTS, ask, connect, disconnected, open, received } from '../support/client.mjs';
+import { FOR_NOW, TRANSPORTS, ask, connect, connectFrom, disconnected, open, received } from '../support/client.mjs';
 import { editConfig, nextArgument, plugin, reload, replaceFile } from '../support/plugins.mjs';
 import { rawSocket } from '../support/raw.mjs';
 import { CONFORMANCE, startServer } from '../support/server.mjs';
@@ -156,7 +156,7 @@ const openNamespacesAre = (server, count) =>
 const rooms = await startServer(
   { after },
   {
-    config: '[socket]\nmax_namespaces = 20',
+    config: '[socket]\nmax_namespaces = 20\nmax_namespaces_per_address = 20',
     plugins: [
       places('rooms', '/room-*'),
       places('rooms-eu', '/room-*-eu'),
@@ -226,6 +226,23 @@ for (const transport of TRANSPORTS) {
     assert.deepEqual(await answer(t, own, '/room-3', options), ['rooms', '/room-3']);
   });
 }
+
+test('clients of one address open no more namespaces than are their share, and leave room for others', async (t) => {
+  const own = await startServer(t, {
+    config: '[socket]\nmax_namespaces = 8\nmax_namespaces_per_address = 2',
+    plugins: [places('rooms', '/named', '/room-*')],
+  });
+  const join = (namespace, address = '127.0.0.1') => connectFrom(t, own, address, { namespace });
+  const [first] = [await join('/room-1'), await join('/room-2')];
+  await assert.rejects(join('/room-3'), { message: FOR_NOW });
+  for (const namespace of ['/room-4', '/room-5']) await join(namespace, '127.0.0.2');
+  await assert.rejects(join('/room-6', '127.0.0.2'), { message: FOR_NOW });
+  for (const namespace of ['/named', '/room-2', '/room-4']) await join(namespace);
+  first.disconnect();
+  await openNamespacesAre(own, 5);
+  await assert.rejects(join('/room-6', '127.0.0.2'), { message: FOR_NOW });
+  await join('/room-3');
+});
 
 test('who may not come in opens no namespace', async (t) => {
   const own = await startServer(t, {

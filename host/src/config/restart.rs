@@ -39,6 +39,7 @@ impl Config {
                     max_sessions,
                     max_sessions_per_address,
                     max_namespaces,
+                    max_namespaces_per_address,
                     max_rooms,
                     queue: _,
                     queue_bytes: _,
@@ -204,6 +205,10 @@ impl Config {
             (
                 "socket.max_namespaces",
                 *max_namespaces != new.socket.max_namespaces,
+            ),
+            (
+                "socket.max_namespaces_per_address",
+                *max_namespaces_per_address != new.socket.max_namespaces_per_address,
             ),
             ("socket.max_rooms", *max_rooms != new.socket.max_rooms),
             ("admin", *admin != new.admin),

@@ -76,7 +76,7 @@ impl Handover {
         let mut lost = 0;
         for (log, broadcasts) in state.logs {
             // A plugin that served it may be gone.
-            if let Ok(adapter) = directory.ask(&log.namespace)
+            if let Ok(adapter) = directory.ask(&log.namespace, None)
                 && let Some(journal) = adapter.journal()
             {
                 journal.restore(&log, broadcasts, now);

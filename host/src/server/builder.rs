@@ -179,8 +179,7 @@ impl Builder {
         if let Some(lost) = audit.lost() {
             dispatcher.metrics.add(lost);
         }
-        let max_namespaces = config.socket.max_namespaces;
-        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
+        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), &config.socket);
         let (admin, pages) = admin.unzip();
         let sockets = Arc::new(Sockets {
             dispatcher: dispatcher.clone(),

@@ -110,8 +110,7 @@ impl Headless {
             admin: _,
             exporter: _,
         } = Core::new(config, None, secret(config), around);
-        let max_namespaces = config.socket.max_namespaces;
-        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), max_namespaces);
+        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), &config.socket);
         let sockets = Arc::new(Sockets {
             dispatcher: dispatcher.clone(),
             directory: directory.clone(),

@@ -149,8 +149,7 @@ async fn build(config: &Config) {
         core.dispatcher.metrics.refused_connections(),
     );
     Listener::new(tcp, bounds, None);
-    let max_namespaces = config.socket.max_namespaces;
-    Directory::new(core.dispatcher, core.namespaces, max_namespaces);
+    Directory::new(core.dispatcher, core.namespaces, &config.socket);
 
     Semaphore::new(config.budget.instances);
     Semaphore::new(config.budget.asks());

@@ -14,7 +14,7 @@ impl Sockets {
             return carried;
         }
         // It may have been open on that server only.
-        let Ok(adapter) = self.directory.ask(&lost.namespace) else {
+        let Ok(adapter) = self.directory.ask(&lost.namespace, None) else {
             return carried;
         };
         let session = self.directory.sessions().past(lost.address);

@@ -142,7 +142,10 @@ impl Sockets {
         let user = user_of(token.as_deref(), &is_granted, &settings, session.address).await?;
         let resume = auth.take_resume();
         // Who may not come in opens nothing.
-        let adapter = self.directory.ask(namespace).map_err(refusal)?;
+        let adapter = self
+            .directory
+            .ask(namespace, Some(session.address.network()));
+        let adapter = adapter.map_err(refusal)?;
         if let Some(resume) = &resume {
             let end = |former| self.end_former(former, namespace, user.as_ref());
             adapter.supersede(&resume.pid, session.id, end).await;
@@ -330,7 +333,11 @@ mod tests {
             Audit::default(),
             crate::store::Store::new(config::Store::in_memory()),
         );
-        let directory = Directory::new(dispatcher.clone(), namespaces.clone(), 1);
+        let directory = Directory::new(
+            dispatcher.clone(),
+            namespaces.clone(),
+            &config::Socket::default(),
+        );
         let sockets = Arc::new(Sockets {
             dispatcher,
             directory,

@@ -156,6 +156,10 @@ impl Resolver<'_> {
                 "socket.max_sessions_per_address",
                 socket.max_sessions_per_address,
             ),
+            (
+                "socket.max_namespaces_per_address",
+                socket.max_namespaces_per_address,
+            ),
         ] {
             self.check_count(name, count.unwrap_or(1), 1..=MANY);
         }

@@ -60,6 +60,8 @@ pub struct Socket {
     pub max_sessions_per_address: Option<usize>,
     /// How many namespaces may be open when one more is asked for that matches a pattern.
     pub max_namespaces: usize,
+    /// How many of them clients of one address may have had opened; none: a quarter of all, and 8 at least.
+    pub max_namespaces_per_address: Option<usize>,
     /// How many rooms plugins may put one connection into.
     pub max_rooms: usize,
     /// How many events of one socket may wait while an earlier one is handled, at least 1.
@@ -92,6 +94,7 @@ impl Default for Socket {
             max_sessions: None,
             max_sessions_per_address: None,
             max_namespaces: 1_000,
+            max_namespaces_per_address: None,
             max_rooms: 1_000,
             queue: 8_192,
             queue_bytes: Size::mib(16),
@@ -99,8 +102,8 @@ impl Default for Socket {
     }
 }
 
-/// So many sessions may any client address have, unless the configuration says otherwise, however few
-/// there are.
+/// So many sessions, and namespaces of patterns, may any client address have, unless the configuration says otherwise,
+/// however few there are.
 const LEAST_SHARE: usize = 8;
 
 /// And so many connections: a browser opens several for a page and more for each that polls.
@@ -128,6 +131,12 @@ impl Socket {
     pub fn max_sessions_per_address(&self) -> usize {
         let share = self.max_sessions_per_address;
         share.unwrap_or((self.max_sessions() / 4).max(LEAST_SHARE))
+    }
+
+    /// How many namespaces of patterns clients of one address may have had opened, at least 1.
+    pub fn max_namespaces_per_address(&self) -> usize {
+        let share = self.max_namespaces_per_address;
+        share.unwrap_or((self.max_namespaces / 4).max(LEAST_SHARE))
     }
 
     /// How many sessions there may be.

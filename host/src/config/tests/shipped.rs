@@ -154,6 +154,7 @@ fn commented_out_keys_are_the_defaults() {
     assert!(config.socket.cookie.take().is_some());
     assert!(config.socket.max_sessions.take().is_some());
     assert!(config.socket.max_sessions_per_address.take().is_some());
+    assert!(config.socket.max_namespaces_per_address.take().is_some());
     assert!(config.socket.max_connections_per_address.take().is_some());
     assert!(config.presence.grace.take().is_some());
     assert!(config.cluster.url.take().is_some());
