@@ -5,8 +5,10 @@ use std::{
     collections::VecDeque,
     net::{IpAddr, Ipv4Addr},
     sync::Weak,
+    time::Duration,
 };
 
+use bytes::Bytes;
 use http::HeaderMap;
 use parking_lot::Mutex;
 use proptest::{collection::vec, prelude::*, sample::select};
@@ -15,6 +17,7 @@ use super::*;
 use crate::{
     auth::RequestToken,
     config,
+    error::ConnectError,
     interleave::{point, run},
     transport::engine::{Door, Part, Task},
 };
