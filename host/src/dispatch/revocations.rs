@@ -43,7 +43,11 @@ impl Dispatcher {
         }
     }
 
-    async fn read_revocations(&self, revocations: &Arc<Revocations>) -> Result<(), NotKept> {
+    /// Has what the store says be in force.
+    pub(crate) async fn read_revocations(
+        &self,
+        revocations: &Arc<Revocations>,
+    ) -> Result<(), NotKept> {
         revocations.expire(get_current_timestamp());
         if revocations.are_complete() {
             return Ok(());

@@ -284,6 +284,9 @@ impl Builder {
         }
         directory.settle();
         let handover = take_over(handover, &directory).await;
+        // Whoever comes with a revoked token is to be refused from the first on. Where the store does not say what is
+        // revoked, that is said, and asked again.
+        let _ = dispatcher.read_revocations(&revocations).await;
         // Only now: who connects gets an answer, and a proxy sees until then that nobody is there.
         let tcp = socket.listen();
         let address = tcp.and_then(|tcp| Ok((tcp.local_addr()?, tcp)));
