@@ -113,20 +113,21 @@ test('an answer says which servers have not answered, and says nothing that may 
   await until(async () => (await get(asked, `sockets?${of([here, there])}`)).sockets.length === 2);
   held.signal('SIGSTOP');
   t.after(() => held.signal('SIGCONT'));
+  const began = performance.now();
   const { sockets, silent } = await get(asked, `sockets?${of([here, there])}`);
+  const waited = performance.now() - began;
   assert.deepEqual(ids(sockets), [here.id]);
   assert.equal(silent.servers, 1);
   assert.ok(silent.names.length <= 1, `${silent.names}`);
-  await asked.waitForLog(/servers do not answer in time/);
-  const waits = () => asked.log().split('servers do not answer in time').length;
-  const before = waits();
   const live = await connect(t, mixlab[1]);
+  const next = performance.now();
   for (const { id } of [here, live]) assert.equal((await get(asked, `sockets/${id}`)).id, id, 'one that is found is told all the same');
   const named = await get(asked, `sockets?${of([here, live])}`);
   assert.deepEqual([ids(named.sockets), named.silent], [ids([here, live]), null]);
   const found = await ask(here, 'capabilities', [{ call: 'find', sockets: [here.id, live.id] }]);
   assert.ok(JSON.stringify(found).includes(live.id), JSON.stringify(found));
-  assert.equal(waits(), before, 'and nobody waits for the others');
+  // All four together take less than one that waits.
+  assert.ok(performance.now() - next < waited, 'and nobody waits for the others');
   const { status, body } = await asked.api('GET', `/api/v1/sockets/${there.id}`);
   assert.deepEqual([status, body.error.code, body.error.temporary, body.error.details.servers], [503, 'cluster_unavailable', true, 1]);
   held.signal('SIGCONT');
