@@ -207,8 +207,7 @@ struct Layer {
     media_type: String,
     digest: String,
     size: u64,
-    #[serde(default)]
-    annotations: Annotations,
+    annotations: Option<Annotations>,
 }
 
 impl Manifest {

@@ -68,7 +68,7 @@ impl Signer {
 
 /// The signature of a layer, if it is one.
 fn signature(layer: &Layer) -> Option<Vec<u8>> {
-    let text = layer.annotations.get(SIGNATURE);
+    let text = layer.annotations.as_ref()?.get(SIGNATURE);
     let text = text.filter(|_| layer.media_type == SIGNED)?;
     BASE64_STANDARD.decode(text).ok()
 }
