@@ -213,6 +213,16 @@ test('requests that a call sends together are sent one after the other', async (
   assert.deepEqual([held.answered.body, echoed(echo).body, missing.answered.status], ['late', 'b', 404]);
 });
 
+test('requests that a call sends together go out in the order in which they were sent', async (t) => {
+  const { socket } = await serving(t, { grants: [`http:${upstream.url}`] });
+  for (let round = 0; round < 20; round += 1) {
+    const before = upstream.requests.length;
+    const paths = [200, 201, 202, 203, 205, 206].map((status) => `/status/${status}`);
+    await ask(socket, 'wasi_requests:together', paths.map((path) => to(path)));
+    assert.deepEqual(upstream.requests.slice(before).map(({ url }) => url), paths);
+  }
+});
+
 test('a call that sent a request by wasi:http is not run again when what it read has changed', async (t) => {
   const { own, socket } = await serving(t, { grants: [`http:${upstream.url}`] });
   const other = await connect(t, own);

@@ -4,14 +4,21 @@
 
 mod taped;
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::future::{FutureExt as _, MaybeDone, maybe_done};
 use http::{HeaderMap, HeaderName, Response, header};
 use http_body_util::{BodyExt, Full};
 use serde::{Deserialize, Serialize};
 use tokio::{
-    sync::Mutex,
+    sync::{Mutex, OwnedMutexGuard},
     time::{Instant, timeout_at},
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -85,8 +92,9 @@ pub(super) struct WasiHttp {
 struct UnderWay {
     ended: CancellationToken,
     _end: DropGuard,
-    /// They are sent one after the other: a call waits for one server at a time.
-    turn: Arc<Mutex<()>>,
+    /// They are sent one after the other, those with a body when the guest has written it: a call waits for one
+    /// server at a time.
+    line: Arc<Mutex<()>>,
 }
 
 impl WasiHttp {
@@ -113,7 +121,7 @@ impl WasiHttp {
             UnderWay {
                 _end: ended.clone().drop_guard(),
                 ended,
-                turn: Arc::default(),
+                line: Arc::default(),
             }
         })
     }
@@ -187,7 +195,10 @@ impl State {
         self.meter.effect().map_err(Failure::internal)?;
         self.acted = true;
         let kept = self.wasi_http.kept.clone();
-        let turn = self.wasi_http.under_way().turn.clone();
+        let mut turn = Turn::after(&self.wasi_http.under_way().line);
+        if request.body.is_none() {
+            turn.stand_in_line();
+        }
         Ok(Exchange {
             permitted,
             body: request.body,
@@ -210,11 +221,29 @@ impl WasiHttpView for State {
     }
 }
 
+/// When a request may be sent among those of its call. It is held for as long as this is there.
+struct Turn(MaybeDone<Pin<Box<dyn Future<Output = OwnedMutexGuard<()>> + Send>>>);
+
+impl Turn {
+    fn after(line: &Arc<Mutex<()>>) -> Self {
+        Self(maybe_done(Box::pin(line.clone().lock_owned())))
+    }
+
+    /// Its place is behind those that stand there now, whichever of their tasks runs first.
+    fn stand_in_line(&mut self) {
+        let _ = self.0.poll_unpin(&mut Context::from_waker(Waker::noop()));
+    }
+
+    async fn come(&mut self) {
+        (&mut self.0).await;
+    }
+}
+
 /// A request on its way.
 struct Exchange {
     permitted: Permitted,
     body: Option<WasiBody>,
-    turn: Arc<Mutex<()>>,
+    turn: Turn,
     deadline: Instant,
     http: Arc<HttpAccess>,
     boundary: Arc<ByteBudget>,
@@ -267,7 +296,7 @@ impl Exchange {
         let Self {
             permitted,
             body,
-            turn,
+            mut turn,
             deadline,
             http,
             boundary,
@@ -279,7 +308,7 @@ impl Exchange {
             None => Bytes::new(),
         };
         *sent = Some(body.clone());
-        let _turn = turn.lock().await;
+        turn.come().await;
         let _place = http.place(deadline.into()).await?;
         let max_bytes = boundary.left().min(kept.left());
         let sending = permitted.send(body, &http, &boundary, max_bytes, deadline.into());
