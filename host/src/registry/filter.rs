@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{DescriptionError, Emits, MAX_DECLARED, MAX_SHOWN_CHARS};
+use super::{
+    DescriptionError, Emits,
+    served::{MAX_DECLARED, MAX_SHOWN_CHARS},
+};
 use crate::{
     config::{self, FilterFailure},
     grant::Pattern,
