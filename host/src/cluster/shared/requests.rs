@@ -140,15 +140,26 @@ end";
 impl Cluster {
     /// What is known of a request of a backend; none if Redis does not say. One that is the first is to be ended.
     pub(crate) async fn begin_request(&self, request: &Request, bounds: Bounds) -> Option<Begun> {
+        let asked = Instant::now();
+        let begun = self.try_to_begin(request, bounds).await;
+        let is_to_be_done = matches!(begun, Some(Begun::First) | None);
+        if !is_to_be_done || asked.elapsed() < HELD_UP {
+            return begun;
+        }
+        // Another server may have it by now, and only Redis knows: without its word it is not done.
+        let begun = timeout(HELD_UP, self.begin_behind_others(request, bounds)).await;
+        Some(begun.unwrap_or(Begun::Before))
+    }
+
+    /// What Redis says, when it does.
+    async fn begin_behind_others(&self, request: &Request, bounds: Bounds) -> Begun {
         loop {
+            self.redis_is_back().await;
             let asked = Instant::now();
-            let begun = self.try_to_begin(request, bounds).await;
-            let is_to_be_done = matches!(begun, Some(Begun::First) | None);
-            if !is_to_be_done || asked.elapsed() < HELD_UP {
-                return begun;
+            match self.try_to_begin(request, bounds).await {
+                Some(begun) if begun != Begun::First || asked.elapsed() < HELD_UP => return begun,
+                _ => {}
             }
-            // If Redis is away, it is not waited for.
-            let _ = timeout(HELD_UP, self.redis_is_back()).await;
         }
     }
 
