@@ -116,12 +116,13 @@ redis.call('ZADD', came, now, key)
 note(table.concat({'way', id, string.format('%.0f', now + lease), body}, ' '))
 return {'first'}";
 
-/// Says what came of a request, unless another one has begun since. ARGV, beside those: the answer, if there is one.
+/// Says what came of a request. If another one has begun since, only that it was done counts. ARGV, beside those: the
+/// answer, if there is one.
 const END: &str = r"
-if known and string.match(known, '^way (%S+) ') ~= id then return end
 local answer = ARGV[7]
+if known and string.match(known, '^done %d+ %x+ ') then return end
 if not answer then
-    forget(key)
+    if known and string.match(known, '^way (%S+) ') == id then forget(key) end
     return
 end
 if not known then redis.call('ZADD', came, now, key) end
