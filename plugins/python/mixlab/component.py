@@ -2,7 +2,6 @@
 
 import json
 import traceback
-from fnmatch import fnmatchcase
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -197,21 +196,18 @@ class Events(exports.Events):
 
 class Filters(exports.Filters):
     def filter(self, event: str, message: types.Message) -> filters.Verdict:
-        for pattern, handler in Plugin.current.filters:
-            if not fnmatchcase(event, pattern):
-                continue
-            answer = _call(handler, event, json.loads(message.arguments))
-            if answer is DONE:
-                return filters.Verdict_Done()
-            if answer is NO_ACK:
-                return filters.Verdict_NoAck()
-            if isinstance(answer, Replace):
-                return filters.Verdict_Replace(types.Message(_reply(answer).arguments, message.attachments))
-            if isinstance(answer, Reply):
-                return filters.Verdict_Reply(_reply(answer))
-            if answer is not PASS:
-                raise _rejection(TypeError(f"a filter answered {answer!r}: it answers PASS, DONE, NO_ACK, Replace or Reply"))
-        return filters.Verdict_Pass()
+        answer = _call(Plugin.current.filter_of(event), event, json.loads(message.arguments))
+        if answer is PASS:
+            return filters.Verdict_Pass()
+        if answer is DONE:
+            return filters.Verdict_Done()
+        if answer is NO_ACK:
+            return filters.Verdict_NoAck()
+        if isinstance(answer, Replace):
+            return filters.Verdict_Replace(types.Message(_reply(answer).arguments, message.attachments))
+        if isinstance(answer, Reply):
+            return filters.Verdict_Reply(_reply(answer))
+        raise _rejection(TypeError(f"a filter answered {answer!r}: it answers PASS, DONE, NO_ACK, Replace or Reply"))
 
 
 class Connections(exports.Connections):

@@ -129,6 +129,12 @@ class Plugin:
               limit: dict | None = None, max_bytes: int | None = None, serial_by: str | None = None) -> Callable:
         """An event. Its schema is that of the function's parameters behind the context."""
         def add(handler: Callable) -> Callable:
+            if name in self.events:
+                raise TypeError(f"the event {name!r} is there already")
+            if anyone and roles is not None:
+                raise TypeError(f"the event {name!r}: it is for anyone, or for roles")
+            if isinstance(roles, str):
+                raise TypeError(f"the event {name!r}: roles is a list")
             schema = None if reply is None else tuple_schema([reply])
             self.events[name] = Event(
                 name, handler, Signature(handler), anyone, roles, schema, _limits(limit or {}), max_bytes, serial_by
@@ -164,3 +170,11 @@ class Plugin:
             self.filters.append((pattern, handler))
             return handler
         return add
+
+    def filter_of(self, event: str) -> Callable | None:
+        """The filter that sees an event: the first whose pattern matches, as the host has patterns, in which only `*` stands
+        for something else."""
+        for pattern, handler in self.filters:
+            if re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), event, re.DOTALL):
+                return handler
+        return None

@@ -2,11 +2,10 @@
 
 import copy
 import json
-from fnmatch import fnmatchcase
 from typing import Any, Callable
 
 from .context import Context, User
-from .plugin import Plugin
+from .plugin import DONE, NO_ACK, Plugin, Reply
 from .schema import plain
 
 
@@ -15,6 +14,12 @@ def named(those: dict[str, Any], what: str, name: str) -> Any:
     if name not in those:
         raise LookupError(f"the plugin has no {what} {name!r}; it has: {', '.join(sorted(those)) or 'none'}")
     return those[name]
+
+
+def told(value: Any) -> Any:
+    """What the host is told and tells: a value of its own, of JSON. One that JSON cannot say is a TypeError or ValueError, as
+    behind a server."""
+    return json.loads(json.dumps(plain(value), allow_nan=False))
 
 
 class Fake:
@@ -36,9 +41,9 @@ class Fake:
 
     def send(self, event: str, *arguments: Any) -> Any:
         """Calls an event's handler; returns what it answers, and raises what it raises."""
-        handled = named(self._plugin.events, "event", event)
-        read = handled.signature.read(json.loads(json.dumps(plain(arguments))))
-        return plain(self._run(handled.handler, *read))
+        events = self._plugin.events
+        handled = named(events, "event", event if event in events or "*" not in events else "*")
+        return self._run(lambda *given: _answered(handled.handler(*given)), *handled.signature.read(told(arguments)))
 
     def call(self, hook: str, *arguments: Any) -> Any:
         """Calls a hook: "connect", "disconnect", "timer" or "webhook"."""
@@ -46,16 +51,15 @@ class Fake:
 
     def filter(self, event: str, *arguments: Any) -> Any:
         """Calls the filter that sees an event; returns what it answers, and raises what it raises."""
-        seen = (handler for pattern, handler in self._plugin.filters if fnmatchcase(event, pattern.replace("[", "[[]")))
-        handler = next(seen, None)
+        handler = self._plugin.filter_of(event)
         if handler is None:
             raise KeyError(f"no filter sees {event!r}")
-        return self._run(handler, event, json.loads(json.dumps(plain(arguments))))
+        return self._run(handler, event, told(arguments))
 
     def _run(self, handler: Callable, *arguments: Any) -> Any:
         """Runs a handler. One that raises has done nothing, as behind a server."""
         effects = ("emitted", "joined", "kept_data", "stored", "timers", "present", "is_connected")
-        before = {name: copy.copy(getattr(self, name)) for name in effects}
+        before = {name: copy.deepcopy(getattr(self, name)) for name in effects}
         try:
             return handler(Context(self, self.config), *arguments)
         except BaseException:
@@ -77,22 +81,24 @@ class Fake:
         return self._user
 
     def rooms(self) -> list[str]:
-        return self.joined
+        return list(self.joined)
 
     def join(self, room: str) -> None:
-        self.joined.append(room)
+        if room not in self.joined:
+            self.joined.append(room)
 
     def leave(self, room: str) -> None:
-        self.joined.remove(room)
+        if room in self.joined:
+            self.joined.remove(room)
 
     def data(self) -> Any:
-        return self.kept_data
+        return copy.deepcopy(self.kept_data)
 
     def set_data(self, value: Any) -> None:
-        self.kept_data = value
+        self.kept_data = told(value)
 
     def emit(self, selection: Any, event: str, arguments: Any) -> None:
-        self.emitted.append((selection, event, list(arguments)))
+        self.emitted.append((selection, event, told(arguments)))
 
     def ask(self, event: str, arguments: Any, timeout_ms: int) -> Any:
         return self.answers[event]
@@ -104,10 +110,11 @@ class Fake:
         self.is_connected = self.is_connected and selection is not None
 
     def presence_enter(self, room: str, data: Any) -> None:
-        self.joined.append(room)
+        told(data)
+        self.join(room)
 
     def presence_leave(self, room: str) -> None:
-        self.joined.remove(room)
+        self.leave(room)
 
     def presence_members(self, room: str) -> list[dict]:
         return self.present.get(room, [])
@@ -116,10 +123,10 @@ class Fake:
         return {"events": [], "position": "", "gap": False, "more": False}
 
     def store_get(self, bucket: str | None, key: str, default: Any) -> Any:
-        return self.stored.get((bucket, key), default)
+        return copy.deepcopy(self.stored.get((bucket, key), default))
 
     def store_set(self, bucket: str | None, key: str, value: Any, ttl_ms: int | None) -> None:
-        self.stored[bucket, key] = value
+        self.stored[bucket, key] = told(value)
 
     def store_delete(self, bucket: str | None, key: str) -> None:
         self.stored.pop((bucket, key), None)
@@ -128,7 +135,14 @@ class Fake:
         self.stored[bucket, key] = self.stored.get((bucket, key), 0) + delta
 
     def timer_set(self, name: str, payload: Any, after_ms: int, every_ms: int | None) -> None:
-        self.timers[name] = (payload, after_ms)
+        self.timers[name] = (told(payload), after_ms)
 
     def timer_cancel(self, name: str) -> None:
         self.timers.pop(name, None)
+
+
+def _answered(answer: Any) -> Any:
+    """What the client would be answered."""
+    if answer is DONE or answer is NO_ACK:
+        return answer
+    return Reply(*told(answer.arguments)) if isinstance(answer, Reply) else told(answer)
