@@ -19,6 +19,7 @@ memory = "16MiB"
 effects = 100
 host_calls = 500
 log = "2KiB"
+boundary = "2MiB"
 [breaker]
 failures = 1000
 [store]
@@ -44,7 +45,7 @@ const DEEDS = [
   [{ writes: 1_000_000 }, 'plugin_error', /the budget effects = 100 is used up/],
   [{ writes: 90 }, 'plugin_error', /the budget bucket_keys = 50 of the bucket plugin\/misbehaves is used up/],
   [{ deletes: 1_000_000 }, 'plugin_error', /the budget effects = 100 is used up/],
-  [{ fills: [90, 1_000_000] }, 'plugin_error', /the budget boundary = 8.* is used up/],
+  [{ fills: [90, 1_000_000] }, 'plugin_error', /the budget boundary = 2.* is used up/],
   [{ fills: [2, 600_000] }, 'plugin_error', /the budget bucket_bytes = 1.* of the bucket plugin\/misbehaves is used up/],
   [{ scans: [1_000_000, 1000] }, 'plugin_error', /the budget host_calls = 500 is used up/],
   [{ buckets: 1_000_000 }, 'plugin_error', /the budget effects = 100 is used up/],
