@@ -105,11 +105,49 @@ test('values that cannot be meant are refused by name', () => {
     [['service.port=0'], /service\.port/],
     [['shutdown.drain=30s'], /shutdown\.drain: Invalid type/],
     [['persistence.size=lots'], /persistence\.size/],
+    [['persistence.storageClass=-'], /persistence\.storageClass: Does not match/],
+    [['shutdown.drain=null'], /shutdown: drain is required/],
+    [['cluster=null'], /cluster is required/],
+    [['podLabels.app\\.kubernetes\\.io/name=mine'], /podLabels\.app\.kubernetes\.io\/name/],
+    [['env[0].name=MIXLAB_SHUTDOWN__DRAIN', 'env[0].value=1h'], /env\.0\.name/],
+    [['env[0].name=A', 'env[0].valu=b'], /env\.0: Additional property valu is not allowed/],
   ]) {
     const { code, stderr } = helm('template', values);
     assert.notEqual(code, 0, String(values));
     assert.match(stderr, said);
   }
+});
+
+test('whatever a release is called, its objects have names that they may have', () => {
+  for (const [release, name] of [
+    ['chat', 'chat-mixlab'],
+    ['mixlab', 'mixlab'],
+    ['chat.one', 'chat-one-mixlab'],
+    ['1.2', 'r-1-2-mixlab'],
+    ['7mixlab', 'r-7mixlab'],
+    ['a'.repeat(53), `${'a'.repeat(53)}-mixlab`],
+  ]) {
+    const { code, stdout, stderr } = helm('template', ['config=[server]', 'ingress.enabled=true'], [release]);
+    assert.equal(code, 0, stderr);
+    const made = byKind(stdout);
+    assert.match(name, /^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$/);
+    assert.deepEqual([...new Set(Object.values(made).map(({ metadata }) => metadata.name))], [name]);
+    assert.equal(made.Service.spec.selector['app.kubernetes.io/instance'], release);
+  }
+});
+
+test('what looks like a number or a word of YAML is passed on as the text that it is', (t) => {
+  const { folder } = makeFolder(t, {
+    files: { 'values.yml': 'image: { tag: 20261128 }\nsecret: "1234"\nreplicas: 1000000\ncluster: { enabled: true }\nshutdown: { notice: 0, drain: 2000000 }\n' },
+  });
+  const { stdout } = helm('template', [], ['mixlab', '-f', join(folder, 'values.yml')]);
+  const made = byKind(stdout);
+  const { image, env, envFrom } = containerOf(made);
+  assert.equal(image, 'registry.example.com/mixlab:20261128');
+  assert.deepEqual(envFrom, [{ secretRef: { name: '1234' } }]);
+  assert.deepEqual(env.slice(-2).map(({ value }) => value), ['0s', '2000000s']);
+  assert.equal(made.Deployment.spec.replicas, 1000000);
+  assert.match(stdout, /replicas: 1000000\n/);
 });
 
 test('the text of mixlab.toml comes as it is, and running servers take a change of it', async (t) => {

@@ -1,15 +1,19 @@
+{{/* The name of a Service, which has no dots and begins with a letter, as that of a release need not. */}}
 {{- define "mixlab.name" -}}
-{{- if contains "mixlab" .Release.Name -}}
-{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
-{{- else -}}
-{{- printf "%s-mixlab" .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- $name := .Release.Name | replace "." "-" -}}
+{{- if not (contains "mixlab" $name) -}}
+{{- $name = printf "%s-mixlab" $name -}}
 {{- end -}}
+{{- if not (regexMatch "^[a-z]" $name) -}}
+{{- $name = printf "r-%s" $name -}}
+{{- end -}}
+{{- $name | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
 {{/* What tells this release's pods from all others. */}}
 {{- define "mixlab.selector" -}}
 app.kubernetes.io/name: mixlab
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end -}}
 
 {{- define "mixlab.labels" -}}
@@ -19,11 +23,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* A text as it is, and a number without an exponent: to Helm, numbers of a file of values are floating. */}}
+{{- define "mixlab.text" -}}
+{{- if kindIs "string" . }}{{ . }}{{ else }}{{ int64 . }}{{ end -}}
+{{- end -}}
+
 {{- define "mixlab.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
 {{- else -}}
-{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{ .Values.image.repository }}:{{ include "mixlab.text" .Values.image.tag | default .Chart.AppVersion }}
 {{- end -}}
 {{- end -}}
 
