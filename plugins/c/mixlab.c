@@ -81,10 +81,19 @@ static text borrowed(const char *it) {
     return (text){(uint8_t *)it, it ? strlen(it) : 0};
 }
 
+// In UTF-8, what stands where a character cannot.
+#define NO_CHARACTER "\xef\xbf\xbd"
+
 static const char *copied(text it) {
-    char *copy = take(it.len + 1, 1);
-    if (it.len) memcpy(copy, it.ptr, it.len);
-    copy[it.len] = 0;
+    size_t nuls = 0;
+    for (size_t i = 0; i < it.len; i++) nuls += it.ptr[i] == 0;
+    char *copy = take(it.len + nuls * (sizeof NO_CHARACTER - 2) + 1, 1), *to = copy;
+    for (size_t i = 0; i < it.len; i++) {
+        // A NUL would end it: an event or a room would pass for the one that its name begins with.
+        if (it.ptr[i] == 0) to = (char *)memcpy(to, NO_CHARACTER, sizeof NO_CHARACTER - 1) + sizeof NO_CHARACTER - 1;
+        else *to++ = (char)it.ptr[i];
+    }
+    *to = 0;
     return copy;
 }
 
@@ -111,6 +120,7 @@ static void put(buffer *to, const char *bytes, size_t length) {
 }
 
 static void put_text(buffer *to, const char *it) {
+    if (!it) mx_fail("a value of a format, or an answer, is NULL");
     put(to, it, strlen(it));
 }
 
@@ -262,8 +272,9 @@ static const char *unquoted(const char *at) {
                     at += 6;
                 }
             }
-            // Half a pair is no character.
-            put_code_point(&made, code >= 0xd800 && code < 0xe000 ? 0xfffd : code);
+            // Half a pair is no character, and a NUL would end the text: "text\0" is not the name "text".
+            if (code == 0 || (code >= 0xd800 && code < 0xe000)) put_text(&made, NO_CHARACTER);
+            else put_code_point(&made, code);
             break;
         }
         default: put(&made, at, 1);
@@ -300,7 +311,8 @@ static const char *found(const char *json, const char *pointer) {
         if (!is_object && (*name == 0 || *rest)) return NULL;
         at = blank(at + 1);
         const char *value = NULL;
-        for (unsigned long index = 0; *at && *at != '}' && *at != ']' && !value; index++) {
+        // Of a name that is there twice, the host has checked the last, as all clients take it.
+        for (unsigned long index = 0; *at && *at != '}' && *at != ']' && (is_object || !value); index++) {
             bool is_it = index == wanted;
             if (is_object) {
                 is_it = strcmp(unquoted(at), name) == 0;

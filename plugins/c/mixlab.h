@@ -1,8 +1,8 @@
 // Plugins in C. `mixlab new NAME --lang c` makes one to begin with, and host/docs/plugins/c.md tells of it.
 //
-// Texts end with a NUL and are in UTF-8. What is handed to a handler, and what these functions return, lives until
-// the call is over: nothing has to be freed. A function that the host refuses ends the call: nothing of what it did
-// happens, the client is told that it failed, and the log has the reason.
+// Texts end with a NUL and are in UTF-8; where one of a client has a NUL within, it has U+FFFD here. What is handed to a
+// handler, and what these functions return, lives until the call is over: nothing has to be freed. A function that the host
+// refuses ends the call: nothing of what it did happens, the client is told that it failed, and the log has the reason.
 #ifndef MIXLAB_H
 #define MIXLAB_H
 
@@ -119,7 +119,8 @@ extern const mx_plugin mx_the_plugin;
 // JSON text: %s is a text as a JSON string (NULL: null), %j JSON as it is, %d an int, %l an int64_t, %f a double,
 // %b true or false, %% a percent sign.
 const char *mx_json(const char *format, ...);
-// What a JSON Pointer points at, such as "/0/room"; NULL if nothing is there.
+// What a JSON Pointer points at, such as "/0/room"; NULL if nothing is there. Of a name that an object has twice, the last
+// counts, which is what the host has checked.
 const char *mx_at(const char *json, const char *pointer);
 // The text there; NULL if there is none.
 const char *mx_text_at(const char *json, const char *pointer);

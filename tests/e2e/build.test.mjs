@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
 import { blocks } from '../support/documents.mjs';
+import { rawSocket } from '../support/raw.mjs';
 import { makeFolder, pluginTable, ROOT, startServer, wasm } from '../support/server.mjs';
 import { until } from '../support/wait.mjs';
 
@@ -166,12 +167,13 @@ MX_PLUGIN(.name = "prints", .version = "0.1.0", .events = events);
 });
 
 /** A plugin in C of this source, built as `mixlab new` has it. */
-async function builtOfC(t, name, source, grants = []) {
+async function builtOfC(t, name, source, { grants = [], path = `target/plugins/${name}.wasm` } = {}) {
   const home = makeFolder(t);
   const made = home.start('new', name, '--lang', 'c');
   assert.equal(await made.exited, 0, made.stderr());
   writeFileSync(join(home.folder, `plugins/${name}/${name}.c`), source);
-  const config = readFileSync(home.configPath, 'utf8').replace(/^grants = .*$/m, `grants = ${JSON.stringify(grants)}`);
+  const keys = { grants: JSON.stringify(grants), path: JSON.stringify(path) };
+  const config = readFileSync(home.configPath, 'utf8').replace(/^(grants|path) = .*$/gm, (_, key) => `${key} = ${keys[key]}`);
   writeFileSync(home.configPath, config);
   const build = home.start('build');
   assert.equal(await build.exited, 0, build.stderr());
@@ -202,7 +204,7 @@ test('a plugin in C that lacks an export or a handler is refused, and so is NULL
   const head = '#include "mixlab.h"\nstatic mx_answer no(const char *auth) { (void)auth; return mx_reject("no", "No"); }\n';
   const events = (handle) => `static const mx_event events[] = {{.name = "a", .access = MX_ANYONE${handle}}, {0}};\n`;
   const plugin = (more) => `MX_PLUGIN(.name = "lacks", .version = "0.1.0", .events = events${more});\n`;
-  const build = async (source, grants) => builtOfC(t, 'lacks', head + source, grants);
+  const build = async (source, grants) => builtOfC(t, 'lacks', head + source, { grants });
   for (const [source, reason] of [
     [events(', .handle = no') + plugin(', .connect = no'), /`\.connect` or `\.disconnect`, and MX_EXPORT_CONNECTIONS; in the same file/],
     [`${events(', .handle = no') + plugin('')}MX_EXPORT_TIMERS;\n`, /`\.timer`, and MX_EXPORT_TIMERS; in the same file/],
@@ -217,6 +219,51 @@ test('a plugin in C that lacks an export or a handler is refused, and so is NULL
   const { stdout } = await home.mixlab('call', 'target/plugins/lacks.wasm', 'a', '{}', '--grant', 'store');
   assert.match(stdout, /^error +set: the value is NULL$/m);
   assert.doesNotMatch(stdout, /^store/m);
+});
+
+test('a plugin in C finds what the host has checked, whatever else stands beside it', { timeout: 120_000 }, async (t) => {
+  const path = 'with blanks/strict.wasm';
+  const grants = ['room:*'];
+  const home = await builtOfC(t, 'strict', `#include "mixlab.h"
+static mx_answer pay(const char *arguments) {
+    const char *to = mx_text_at(arguments, "/0/to");
+    return mx_reply(mx_json("[%f,%s]", mx_number_at(arguments, "/0/amount", -1), to));
+}
+static mx_answer close(const char *arguments) { (void)arguments; return mx_reply("\\"closed\\""); }
+static mx_answer any(const char *arguments) { (void)arguments; return mx_reply("\\"any\\""); }
+static mx_answer reply(const char *arguments) { return mx_reply(mx_at(arguments, "/0/nothing")); }
+static mx_answer greet(const char *arguments) { return mx_reply(mx_json("%s", mx_text("Hello, %s", mx_text_at(arguments, "/0")))); }
+#define PAY MX_JSON({"type": "array", "minItems": 1, "maxItems": 1, "prefixItems": [{"type": "object", \
+    "properties": {"amount": {"type": "integer", "maximum": 10}, "to": {"type": "string", "maxLength": 5}}, "required": ["amount", "to"]}]})
+static const char *const roles[] = {"admin", NULL};
+static const mx_event events[] = {
+    {.name = "pay", .access = MX_ANYONE, .arguments = PAY, .handle = pay},
+    {.name = "close", .roles = roles, .handle = close},
+    {.name = "reply", .access = MX_ANYONE, .handle = reply},
+    {.name = "greet", .access = MX_ANYONE, .handle = greet},
+    {.name = "*", .access = MX_ANYONE, .handle = any},
+    {0}};
+MX_PLUGIN(.name = "strict", .version = "0.1.0", .events = events);
+`, { path, grants });
+  const server = await startServer(t, { config: readFileSync(home.configPath, 'utf8').replace(path, join(home.folder, path)) });
+  const socket = await rawSocket(t, server);
+  for (const [name, json, answer] of [
+    ['pay', '{"amount":99,"to":"mallory","amount":1,"to":"ann"}', '[1,"ann"]'],
+    ['pay', '{"amount\\u0000":99,"to\\u0000":"mallory","amount":1,"to":"ann"}', '[1,"ann"]'],
+    ['pay', '{"amount":1,"to":"a\\u0000b"}', '[1,"a\ufffdb"]'],
+    ['close\\u0000x', '1', '"any"'],
+  ]) {
+    socket.frames.length = 0;
+    socket.send(`421["${name}",${json}]`);
+    const [, ack] = await socket.frame(/^431\[(.*)\]$/);
+    assert.equal(ack, answer, json);
+  }
+  // What was not found is no value of an answer or a format.
+  for (const event of ['reply', 'greet']) {
+    socket.frames.length = 0;
+    socket.send(`422["${event}",{}]`);
+    await socket.frame(/^432\[\{"error":\{"code":"plugin_error"/);
+  }
 });
 
 test('a core module that is no plugin is said to be none', { timeout: 120_000 }, async (t) => {
