@@ -65,7 +65,7 @@ declare module "mixlab" {
         schema<T = any>(schema: object | boolean): Type<T>;
     };
 
-    /** Milliseconds, or a text like `"250ms"`, `"5s"`, `"10m"`, `"1h"`, `"2d"`. */
+    /** Milliseconds, or a text like `"250ms"`, `"5s"`, `"10m"`, `"1h"`, `"2d"`, without a space. */
     export type Duration = number | `${number}${"ms" | "s" | "m" | "h" | "d"}`;
     /** `"100/10s"`, or that with how many may come at once: `"100/10s burst 20"`. */
     export type Rate = string;
@@ -272,7 +272,7 @@ declare module "mixlab" {
     }
 
     interface Selecting {
-        /** Sockets in one of these rooms, without the sender. Grant: `room:ROOM`. */
+        /** Sockets in one of these rooms, of which there has to be one, without the sender. Grant: `room:ROOM`. */
         to(...rooms: string[]): Selection;
         toUser(...ids: (string | number)[]): Selection;
         toRole(...roles: string[]): Selection;
@@ -318,11 +318,12 @@ declare module "mixlab" {
         exists(key: string): Promise<boolean>;
         /** At most `limit` (100, up to 1000) of the keys that begin with `prefix` and come behind `after`. */
         scan<T = any>(prefix: string, options?: { after?: string; limit?: number }): Promise<{ key: string; value: T }[]>;
-        set(key: string, value: unknown, options?: { ttl?: Duration }): void;
+        /** Bytes, or JSON, which `undefined` and functions are not. */
+        set(key: string, value: {} | null, options?: { ttl?: Duration }): void;
         delete(key: string): void;
         /** Adds to a whole number, without reading it. */
         add(key: string, delta?: number): void;
-        /** Reads, changes and writes. */
+        /** Reads, changes and writes what `change` returns. */
         update<T = any>(key: string, change: (value: T | undefined) => Maybe<T>, options?: { ttl?: Duration }): Promise<T>;
     }
     /** Grant: `timers`. */

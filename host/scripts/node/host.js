@@ -1,6 +1,7 @@
 // Handlers without a host, for node:test, vitest and the like: a plugin's module runs in this process, what its
 // handlers did is recorded, and what they read is what the test puts there.
-import { HostError, Refusal, Rejection, milliseconds, read, show, write } from "./call.js";
+import { milliseconds } from "./arguments.js";
+import { HostError, Refusal, Rejection, read, show, write } from "./call.js";
 import * as entry from "./entry.js";
 import { fetch } from "./http.js";
 import { missing } from "./missing.js";
@@ -107,7 +108,7 @@ export class Host {
     }
 
     async advance(duration) {
-        const end = this.#state.now + milliseconds(duration);
+        const end = this.#state.now + milliseconds(duration, "advance");
         for (;;) {
             const due = [...this.#state.effects.timers].filter(([, timer]) => timer.due <= end);
             const [next] = due.toSorted(([, a], [, b]) => a.due - b.due);

@@ -1,4 +1,5 @@
-// What calls have in common: messages, durations, and the errors that end them.
+// What calls have in common: messages, and the errors that end them.
+import { boolean, known, milliseconds, string } from "mixlab:arguments";
 import * as natives from "mixlab:natives";
 
 // Scripts may change what is built in. What this module does with what clients send must not depend on that.
@@ -7,14 +8,18 @@ const { isArray } = Array;
 const { defineProperty, hasOwn, keys } = Object;
 const Bytes = Uint8Array;
 const AnyError = Error;
+const AnyAggregateError = AggregateError;
 
-/** A "no" to the client. */
+const REJECTION_OPTIONS = ["temporary", "retryAfter", "details"];
+
+/** A "no" to the client. `where` is the function that the script has called. */
 export class Rejection extends Error {
-    constructor(code, message = "", { temporary, retryAfter, details } = {}) {
-        super(message);
-        this.code = String(code);
-        this.retryAfter = retryAfter === undefined ? undefined : milliseconds(retryAfter);
-        this.temporary = temporary ?? retryAfter !== undefined;
+    constructor(code, message = "", options = {}, where = "Rejection") {
+        super(string(message, where, "message"));
+        const { temporary, retryAfter, details } = known(options, REJECTION_OPTIONS, where);
+        this.code = string(code, where, "code");
+        this.retryAfter = retryAfter === undefined ? undefined : milliseconds(retryAfter, `${where}: retryAfter`);
+        this.temporary = temporary === undefined ? retryAfter !== undefined : boolean(temporary, where, "temporary");
         this.details = details;
     }
     get name() {
@@ -25,7 +30,7 @@ export class Rejection extends Error {
 /** Why a client is not let in, in words of the plugin's own. */
 export class Refusal extends Error {
     constructor(message, data) {
-        super(message);
+        super(string(message, "Refusal", "message"));
         this.data = data;
     }
     get name() {
@@ -105,18 +110,6 @@ function filled(value, attachments) {
 /** The bytes of what is bytes in any way. */
 export const view = (bytes) => (bytes instanceof Uint8Array ? bytes : ArrayBuffer.isView(bytes) ? new Uint8Array(bytes.buffer, bytes.byteOffset, bytes.byteLength) : new Uint8Array(bytes ?? 0));
 
-const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** Milliseconds of a number of them, or of a text like "250ms", "5s", "10m", "1h" or "2d". */
-export function milliseconds(duration) {
-    if (typeof duration === "number" && duration >= 0) return Math.round(duration);
-    const [, count, unit] = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)$/.exec(duration) ?? [];
-    if (unit === undefined) {
-        throw new TypeError(`${show(duration)} is no duration: write milliseconds as a number, or "250ms", "5s", "10m", "1h", "2d"`);
-    }
-    return Math.round(Number(count) * UNITS[unit]);
-}
-
 /** A value as it is shown to people: in the log, and in errors. */
 export function show(value, depth = 3) {
     if (typeof value === "string") return stringify(value);
@@ -136,14 +129,33 @@ export function show(value, depth = 3) {
     return `{${keys(value).slice(0, 100).map((key) => `${key}: ${inner(value[key])}`).join(", ")}}`;
 }
 
-/** An error with the lines of the script that it passed. Those of this component tell its author nothing. */
-export function told(error) {
+/** How many errors are told of one, with its causes and those that it has collected. */
+const TOLD = 20;
+
+/** An error with the lines of the script that it passed, and the errors within. The lines of this component tell its
+ * author nothing. */
+export function told(error, before = new Set()) {
+    before.add(error);
     const stack = typeof error.stack === "string" ? error.stack : "";
     const lines = stack.split("\n").filter((line) => line.trim() !== "" && !/\(?mixlab(:[a-z]+)?:\d+:\d+\)?$|\(native\)$/.test(line));
-    const head = error instanceof AnyError ? String(error) : show(error);
-    const text = [head, ...lines.map((line) => line.trimEnd())].join("\n");
-    return error.cause === undefined ? text : `${text}\nCaused by: ${error.cause instanceof AnyError ? told(error.cause) : show(error.cause)}`;
+    const parts = [String(error), ...lines.map((line) => line.trimEnd())];
+    if (error instanceof AnyAggregateError && isArray(error.errors)) {
+        const { errors } = error;
+        for (let i = 0; i < errors.length && before.size < TOLD; i++) {
+            parts.push(`Error ${i + 1} of ${errors.length}: ${within(errors[i], before)}`.replaceAll("\n", "\n    "));
+        }
+    }
+    if (error.cause !== undefined) parts.push(`Caused by: ${within(error.cause, before)}`);
+    return parts.join("\n");
 }
+
+function within(error, before) {
+    if (!(error instanceof AnyError)) return show(error);
+    return before.has(error) || before.size >= TOLD ? `${error} …` : told(error, before);
+}
+
+/** What was thrown, which may be anything. */
+export const thrown = (error) => (error instanceof AnyError ? told(error) : `${show(error)} was thrown, which is no Error`);
 
 /** Where in the script this is called from, like `chat.ts:12:5`; none if it is called from elsewhere. */
 export function place() {

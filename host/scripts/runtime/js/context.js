@@ -1,6 +1,7 @@
 // `cx`: what a handler knows, and what it may do.
 import * as natives from "mixlab:natives";
-import { milliseconds, read, write } from "mixlab:call";
+import { callable, count, id, isText, json, jsonOrNull, known, milliseconds, some, string, strings, time, wait, wrong } from "mixlab:arguments";
+import { read, write } from "mixlab:call";
 
 const { parse, stringify } = JSON;
 
@@ -22,8 +23,6 @@ function live(cx) {
     if (cx !== current) throw new Error("this cx is of a call that has ended");
 }
 
-const json = (value) => stringify(value === undefined ? null : value);
-
 /** Whom something is for, or about. It is made by `cx`, and does nothing until one of its methods is called. */
 class Selection {
     #cx;
@@ -35,29 +34,29 @@ class Selection {
         this.#how = how;
     }
     #with(list, names) {
-        return new Selection(this.#cx, { ...this.#who, [list]: [...this.#who[list], ...names.map(String)] }, this.#how);
+        return new Selection(this.#cx, { ...this.#who, [list]: [...this.#who[list], ...names] }, this.#how);
     }
     #text() {
         live(this.#cx);
         return stringify(this.#who);
     }
     of(namespace) {
-        return new Selection(this.#cx, { ...this.#who, namespace: String(namespace) }, this.#how);
+        return new Selection(this.#cx, { ...this.#who, namespace: string(namespace, "selection.of", "namespace") }, this.#how);
     }
     to(...rooms) {
-        return this.#with("rooms", rooms);
+        return this.#with("rooms", some(rooms, "selection.to", "room"));
     }
     toUser(...ids) {
-        return this.#with("users", ids);
+        return this.#with("users", users(ids, "selection.toUser"));
     }
     toRole(...roles) {
-        return this.#with("roles", roles);
+        return this.#with("roles", some(roles, "selection.toRole", "role"));
     }
     toSocket(...ids) {
-        return this.#with("sockets", ids);
+        return this.#with("sockets", some(ids, "selection.toSocket", "id"));
     }
     except(...rooms) {
-        return this.#with("except", rooms);
+        return this.#with("except", strings(rooms, "selection.except", "room"));
     }
     includeSender() {
         return new Selection(this.#cx, { ...this.#who, include_sender: true }, this.#how);
@@ -66,17 +65,19 @@ class Selection {
         return new Selection(this.#cx, this.#who, { ...this.#how, volatile: true });
     }
     keep(topic) {
-        return new Selection(this.#cx, this.#who, { ...this.#how, keep: String(topic) });
+        return new Selection(this.#cx, this.#who, { ...this.#how, keep: string(topic, "selection.keep", "topic") });
     }
     timeout(duration) {
-        return new Selection(this.#cx, this.#who, { ...this.#how, timeout: milliseconds(duration) });
+        return new Selection(this.#cx, this.#who, { ...this.#how, timeout: wait(duration, "selection.timeout") });
     }
     emit(event, ...args) {
+        string(event, "selection.emit", "event");
         const { volatile, keep } = this.#how;
         const { text, bytes } = write(args);
         natives.emit(this.#text(), event, text, bytes, volatile, keep);
     }
     async ask(event, ...args) {
+        string(event, "selection.ask", "event");
         const { text, bytes } = write(args);
         const asked = natives.askSockets(this.#text(), event, text, bytes, this.#how.timeout);
         const answers = asked[0].map(([socket, text, bytes]) => ({ socket, reply: read(text, bytes)[0] }));
@@ -93,10 +94,10 @@ class Selection {
         return natives.count(this.#text());
     }
     join(room) {
-        natives.joinSockets(this.#text(), room);
+        natives.joinSockets(this.#text(), string(room, "selection.join", "room"));
     }
     leave(room) {
-        natives.leaveSockets(this.#text(), room);
+        natives.leaveSockets(this.#text(), string(room, "selection.leave", "room"));
     }
     disconnect() {
         natives.disconnect(this.#text(), false);
@@ -105,6 +106,8 @@ class Selection {
         natives.disconnect(this.#text(), true);
     }
 }
+
+const users = (ids, where) => some(ids.map((one) => id(one, where, "id")), where, "id");
 
 const person = ({ user, ...rest }) => ({ ...rest, user: named(user) });
 const named = (user) => (user === null ? undefined : Object.freeze({ ...user, username: user.username ?? undefined }));
@@ -124,35 +127,59 @@ class Store {
         live(this.#cx);
         return this.#bucket;
     }
+    /** The name of a method, as the script has called it. */
+    #where(method) {
+        return this.#bucket === undefined ? `cx.store.${method}` : `cx.bucket(${stringify(this.#bucket)}).${method}`;
+    }
+    #key(key, method) {
+        return isText(key) ? key : string(key, this.#where(method), "key");
+    }
+    #ttl(options, method) {
+        if (options === undefined) return undefined;
+        const where = this.#where(method);
+        const { ttl } = known(options, ["ttl"], where);
+        return ttl === undefined ? undefined : milliseconds(ttl, `${where}: ttl`);
+    }
+    #set(key, value, ttl, method, name) {
+        const stored = value instanceof Uint8Array ? value : json(value, this.#where(method), name, "JSON or a Uint8Array");
+        natives.storeSet(this.#live(), key, stored, ttl);
+    }
     async get(key) {
-        return parsed(natives.storeGet(this.#live(), key, false));
+        return parsed(natives.storeGet(this.#live(), this.#key(key, "get"), false));
     }
     async getBytes(key) {
-        return natives.storeGet(this.#live(), key, true) ?? undefined;
+        return natives.storeGet(this.#live(), this.#key(key, "getBytes"), true) ?? undefined;
     }
     async exists(key) {
-        return natives.storeExists(this.#live(), key);
+        return natives.storeExists(this.#live(), this.#key(key, "exists"));
     }
-    async scan(prefix, { after, limit = 100 } = {}) {
-        const list = natives.storeScan(this.#live(), prefix, after, limit, false);
+    async scan(prefix, options = {}) {
+        const where = this.#where("scan");
+        string(prefix, where, "prefix");
+        const { after, limit = 100 } = known(options, ["after", "limit"], where);
+        if (after !== undefined && after !== null) string(after, where, "after");
+        const list = natives.storeScan(this.#live(), prefix, after, count(limit, where, "limit"), false);
         const entries = [];
         for (let i = 0; i < list.length; i += 2) entries.push({ key: list[i], value: parsed(list[i + 1]) });
         return entries;
     }
-    set(key, value, { ttl } = {}) {
-        const stored = value instanceof Uint8Array ? value : json(value);
-        natives.storeSet(this.#live(), key, stored, ttl === undefined ? undefined : milliseconds(ttl));
+    set(key, value, options) {
+        this.#set(this.#key(key, "set"), value, this.#ttl(options, "set"), "set", "value");
     }
     delete(key) {
-        natives.storeDelete(this.#live(), key);
+        natives.storeDelete(this.#live(), this.#key(key, "delete"));
     }
     add(key, delta = 1) {
-        if (!Number.isSafeInteger(delta)) throw new TypeError("store.add adds whole numbers");
+        this.#key(key, "add");
+        if (!Number.isSafeInteger(delta)) throw wrong(this.#where("add"), "delta", "a whole number", delta);
         natives.storeAdd(this.#live(), key, delta);
     }
     async update(key, change, options) {
+        this.#key(key, "update");
+        callable(change, this.#where("update"), "change");
+        const ttl = this.#ttl(options, "update");
         const value = await change(await this.get(key));
-        this.set(key, value, options);
+        this.#set(key, value, ttl, "update", "what change returns");
         return value;
     }
 }
@@ -174,23 +201,29 @@ class Timers {
     constructor(cx) {
         this.#cx = cx;
     }
-    set(name, payload, { after, at, every, serial } = {}) {
+    set(name, payload, options = {}) {
         live(this.#cx);
-        if (after !== undefined && at !== undefined) throw new TypeError("timers.set: either after or at");
-        const due = at !== undefined ? { At: Math.round(Number(at)) } : { After: milliseconds(after ?? every ?? 0) };
+        string(name, "cx.timers.set", "name");
+        const { after, at, every, serial } = known(options, ["after", "at", "every", "serial"], "cx.timers.set");
+        if (after !== undefined && at !== undefined) throw new TypeError("cx.timers.set: either after or at");
+        const interval = every === undefined ? null : milliseconds(every, "cx.timers.set: every");
+        const due =
+            at !== undefined
+                ? { At: time(at, "cx.timers.set", "at") }
+                : { After: after === undefined ? (interval ?? 0) : milliseconds(after, "cx.timers.set: after") };
         natives.timerSet(
             stringify({
                 name,
                 due,
-                payload: json(payload),
-                every_ms: every === undefined ? null : milliseconds(every),
-                serial: serial ?? null,
+                payload: jsonOrNull(payload, "cx.timers.set", "payload"),
+                every_ms: interval,
+                serial: serial === undefined || serial === null ? null : string(serial, "cx.timers.set", "serial"),
             }),
         );
     }
     cancel(name) {
         live(this.#cx);
-        natives.timerCancel(name);
+        natives.timerCancel(string(name, "cx.timers.cancel", "name"));
     }
 }
 
@@ -204,7 +237,7 @@ class Presence {
     }
     enter(data) {
         live(this.#cx);
-        natives.presenceEnter(this.#room, json(data));
+        natives.presenceEnter(this.#room, jsonOrNull(data, "presence.enter", "data"));
     }
     leave() {
         live(this.#cx);
@@ -267,7 +300,7 @@ export class Context {
     }
     set data(value) {
         live(this);
-        natives.setData(json(value));
+        natives.setData(jsonOrNull(value, "cx.data", "what it is set to"));
     }
     get handshake() {
         live(this);
@@ -276,19 +309,23 @@ export class Context {
     }
     join(...rooms) {
         live(this);
+        strings(rooms, "cx.join", "room");
         for (const room of rooms) natives.join(room);
     }
     leave(...rooms) {
         live(this);
+        strings(rooms, "cx.leave", "room");
         for (const room of rooms) natives.leave(room);
     }
     emit(event, ...args) {
         live(this);
+        string(event, "cx.emit", "event");
         const { text, bytes } = write(args);
         natives.emit(null, event, text, bytes, false, undefined);
     }
     volatileEmit(event, ...args) {
         live(this);
+        string(event, "cx.volatileEmit", "event");
         const { text, bytes } = write(args);
         natives.emit(null, event, text, bytes, true, undefined);
     }
@@ -296,23 +333,23 @@ export class Context {
         return asked(this, ASK_MS, event, args);
     }
     timeout(duration) {
-        const ms = milliseconds(duration);
+        const ms = wait(duration, "cx.timeout");
         return { ask: async (event, ...args) => asked(this, ms, event, args) };
     }
     to(...rooms) {
-        return new Selection(this, { ...NOBODY, rooms: rooms.map(String) }, PLAIN);
+        return new Selection(this, { ...NOBODY, rooms: some(rooms, "cx.to", "room") }, PLAIN);
     }
     toUser(...ids) {
-        return new Selection(this, { ...NOBODY, users: ids.map(String) }, PLAIN);
+        return new Selection(this, { ...NOBODY, users: users(ids, "cx.toUser") }, PLAIN);
     }
     toRole(...roles) {
-        return new Selection(this, { ...NOBODY, roles: roles.map(String) }, PLAIN);
+        return new Selection(this, { ...NOBODY, roles: some(roles, "cx.toRole", "role") }, PLAIN);
     }
     toSocket(...ids) {
-        return new Selection(this, { ...NOBODY, sockets: ids.map(String) }, PLAIN);
+        return new Selection(this, { ...NOBODY, sockets: some(ids, "cx.toSocket", "id") }, PLAIN);
     }
     of(namespace) {
-        return new Selection(this, { ...NOBODY, namespace: String(namespace) }, PLAIN);
+        return new Selection(this, { ...NOBODY, namespace: string(namespace, "cx.of", "namespace") }, PLAIN);
     }
     get broadcast() {
         return new Selection(this, NOBODY, PLAIN);
@@ -321,17 +358,20 @@ export class Context {
         return new Store(this, undefined);
     }
     bucket(name) {
-        return new Store(this, String(name));
+        return new Store(this, string(name, "cx.bucket", "name"));
     }
     get timers() {
         return new Timers(this);
     }
     presence(room) {
-        return new Presence(this, String(room));
+        return new Presence(this, string(room, "cx.presence", "room"));
     }
-    async history(topic, { position, limit = 50 } = {}) {
+    async history(topic, options = {}) {
         live(this);
-        const page = parse(natives.since(topic, position ?? undefined, limit));
+        string(topic, "cx.history", "topic");
+        const { position, limit = 50 } = known(options, ["position", "limit"], "cx.history");
+        if (position !== undefined && position !== null) string(position, "cx.history", "position");
+        const page = parse(natives.since(topic, position ?? undefined, count(limit, "cx.history", "limit")));
         const events = page.entries.map(({ message, ...entry }) => ({
             ...entry,
             arguments: read(message.arguments, message.attachments.length === 0 ? undefined : message.attachments.map((bytes) => Uint8Array.from(bytes))),
@@ -340,15 +380,17 @@ export class Context {
     }
     broadcastPaymentUpdate(data) {
         live(this);
-        natives.paymentUpdate(json(data));
+        natives.paymentUpdate(jsonOrNull(data, "cx.broadcastPaymentUpdate", "data"));
     }
     sendUserNotification(userId, notification) {
         live(this);
-        natives.userNotification(String(userId), json(notification));
+        natives.userNotification(id(userId, "cx.sendUserNotification", "userId"), jsonOrNull(notification, "cx.sendUserNotification", "notification"));
     }
     broadcastToRole(role, event, data) {
         live(this);
-        natives.toRole(role, event, json(data));
+        string(role, "cx.broadcastToRole", "role");
+        string(event, "cx.broadcastToRole", "event");
+        natives.toRole(role, event, jsonOrNull(data, "cx.broadcastToRole", "data"));
     }
     async connectedClientsCount() {
         live(this);
@@ -369,6 +411,7 @@ export class Context {
 
 function asked(cx, ms, event, args) {
     live(cx);
+    string(event, "cx.ask", "event");
     const { text, bytes } = write(args);
     const [reply, attached] = natives.ask(event, text, bytes, ms);
     return read(reply, attached)[0];

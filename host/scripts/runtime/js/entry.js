@@ -1,6 +1,7 @@
 // Where calls of the host come in.
 import * as natives from "mixlab:natives";
-import { HostError, Refusal, Rejection, place, read, show, told, write } from "mixlab:call";
+import { object, wellFormed, wrong } from "mixlab:arguments";
+import { HostError, Refusal, Rejection, place, read, show, thrown, write } from "mixlab:call";
 
 export { place };
 import { Context, enter, underWay } from "mixlab:context";
@@ -11,6 +12,7 @@ const { parse, stringify } = JSON;
 const { apply } = Reflect;
 const { then: whenSettled } = Promise.prototype;
 const AnyError = Error;
+const AnyPromise = Promise;
 
 let script;
 
@@ -31,7 +33,7 @@ function begin(event) {
 }
 
 /** What `answered` makes of a value, now or when it is there. */
-const then = (value, answered) => (value instanceof Promise ? apply(whenSettled, value, [answered]) : answered(value));
+const then = (value, answered) => (value instanceof AnyPromise ? apply(whenSettled, value, [answered]) : answered(value));
 
 /** Calls a handler with its context and the arguments of a message. */
 function call(handler, cx, text, attachments) {
@@ -113,13 +115,17 @@ export function webhook(method, path, query, headers, body, delivery) {
 }
 
 function answer(response = {}) {
+    object(response, "onWebhook", "what it answers");
     const headers = Object.entries(response.headers ?? {}).map(([name, value]) => [name, String(value)]);
     let { body = "" } = response;
     if (response.json !== undefined) {
         body = stringify(response.json);
         headers.push(["content-type", "application/json"]);
     }
-    return [response.status ?? 200, stringify(headers), body instanceof Uint8Array ? body : natives.encode(body)];
+    if (typeof body !== "string" && !(body instanceof Uint8Array)) throw wrong("onWebhook", "the body of its answer", "a string or a Uint8Array", body);
+    const status = response.status ?? 200;
+    if (!Number.isInteger(status) || status < 100 || status > 599) throw wrong("onWebhook", "the status of its answer", "a whole number from 100 to 599", status);
+    return [status, stringify(headers), typeof body === "string" ? natives.encode(wellFormed(body)) : body];
 }
 
 export function migrate(stored, cursor) {
@@ -151,26 +157,26 @@ export function tell(error, wasStopped, isOutOfTime) {
     try {
         return telling(error, wasStopped, isOutOfTime);
     } catch (inner) {
-        return stringify({ text: placed(told(inner)) });
+        return stringify({ text: placed(thrown(inner)) });
     }
 }
 
 function telling(error, wasStopped, isOutOfTime) {
-    const text = () => placed(told(error));
+    const text = () => placed(thrown(error));
     const isOutOfMemory = error instanceof AnyError && error.name === "InternalError" && error.message === "out of memory";
     // Without time there is no more memory, either.
     if (wasStopped || (isOutOfMemory && isOutOfTime)) return stringify({ text: `the budget of CPU time is used up, here:\n${text().split("\n").slice(1).join("\n")}`, is_final: true });
     if (error instanceof Rejection) {
         return stringify({
-            code: error.code || "rejected",
-            text: error.message,
-            temporary: error.temporary,
-            retry_after_ms: error.retryAfter,
+            code: wellFormed(String(error.code)) || "rejected",
+            text: wellFormed(String(error.message)),
+            temporary: error.temporary === true,
+            retry_after_ms: Number.isSafeInteger(error.retryAfter) ? error.retryAfter : undefined,
             details: error.details === undefined ? undefined : stringify(error.details),
         });
     }
     if (error instanceof Refusal) {
-        return stringify({ code: "", text: error.message, details: error.data === undefined ? undefined : stringify(error.data) });
+        return stringify({ code: "", text: wellFormed(String(error.message)), details: error.data === undefined ? undefined : stringify(error.data) });
     }
     if (error instanceof HostError && Object.hasOwn(PASSING, error.code)) {
         const [code, text] = PASSING[error.code];
@@ -183,5 +189,5 @@ function telling(error, wasStopped, isOutOfTime) {
  * when there was no memory left, or what is thrown and is no error. */
 function placed(text) {
     const where = script?.handlers.get(underWay())?.where;
-    return text.includes("\n") || where === undefined ? text : `${text}\n    at ${where}`;
+    return wellFormed(/\n\s+at /.test(text) || where === undefined ? text : `${text}\n    at ${where}`);
 }

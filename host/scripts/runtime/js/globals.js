@@ -1,6 +1,7 @@
 // What scripts find without an import, beside the language itself. What is not here is missing on purpose,
 // and says so.
 import * as natives from "mixlab:natives";
+import { wellFormed } from "mixlab:arguments";
 import { show, view } from "mixlab:call";
 import { Headers, fetch } from "mixlab:http";
 import { missing } from "mixlab:missing";
@@ -10,7 +11,7 @@ function define(object, name, value) {
     Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: false });
 }
 
-const line = (parts) => parts.map((part) => (typeof part === "string" ? part : show(part))).join(" ");
+const line = (parts) => wellFormed(parts.map((part) => (typeof part === "string" ? part : show(part))).join(" "));
 const counts = new Map();
 define(globalThis, "console", {
     debug: (...parts) => natives.log("debug", line(parts)),
@@ -24,7 +25,7 @@ define(globalThis, "console", {
     assert: (holds, ...parts) => holds || natives.log("error", line(["assertion failed:", ...parts])),
     count: (label = "default") => {
         counts.set(label, (counts.get(label) ?? 0) + 1);
-        natives.log("info", `${label}: ${counts.get(label)}`);
+        natives.log("info", line([`${label}: ${counts.get(label)}`]));
     },
 });
 
@@ -36,13 +37,13 @@ define(globalThis, "TextEncoder", class TextEncoder {
         return "utf-8";
     }
     encode(text = "") {
-        return natives.encode(text);
+        return natives.encode(wellFormed(String(text)));
     }
     encodeInto(text, into) {
         let read = 0;
         let written = 0;
         for (const character of String(text)) {
-            const bytes = natives.encode(character);
+            const bytes = natives.encode(wellFormed(character));
             if (written + bytes.length > into.length) break;
             into.set(bytes, written);
             written += bytes.length;

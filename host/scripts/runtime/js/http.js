@@ -1,6 +1,7 @@
 // `fetch`, and what goes with it.
 import * as natives from "mixlab:natives";
-import { milliseconds, view } from "mixlab:call";
+import { string, wait, wellFormed, wrong } from "mixlab:arguments";
+import { view } from "mixlab:call";
 
 /** The headers of a request or an answer. */
 export class Headers {
@@ -70,15 +71,16 @@ class Response {
 }
 
 export async function fetch(url, { method = "GET", headers, body, timeout } = {}) {
+    if (typeof url !== "string" && !(url instanceof URL)) throw wrong("fetch", "url", "a string or a URL", url);
     const sent = new Headers(headers ?? []);
     let bytes;
     if (body === undefined || body === null) bytes = new Uint8Array();
     else if (body instanceof ArrayBuffer || ArrayBuffer.isView(body)) bytes = view(body);
     else {
         if (body instanceof URLSearchParams && !sent.has("content-type")) sent.set("content-type", "application/x-www-form-urlencoded;charset=UTF-8");
-        bytes = natives.encode(String(body));
+        bytes = natives.encode(wellFormed(String(body)));
     }
-    const wait = timeout === undefined ? undefined : milliseconds(timeout);
-    const [status, answered, answer] = natives.http(method.toUpperCase(), String(url), JSON.stringify([...sent]), bytes, wait);
+    const waits = timeout === undefined ? undefined : wait(timeout, "fetch: timeout");
+    const [status, answered, answer] = natives.http(string(method, "fetch", "method").toUpperCase(), wellFormed(String(url)), JSON.stringify([...sent]), bytes, waits);
     return new Response(String(url), status, JSON.parse(answered), answer);
 }

@@ -1,10 +1,11 @@
 // What a plugin is: its events with their contracts, its hooks, and what the host is told of them.
-import { Rejection, entries, milliseconds, place, show } from "mixlab:call";
+import { boolean, callable, count, known, milliseconds, object, string, strings, wrong } from "mixlab:arguments";
+import { Rejection, entries, place, show } from "mixlab:call";
 import { reply as replySchema, tuple } from "mixlab:schema";
 
 /** Ends the call with a "no" to the client. */
 export function reject(code, message, options) {
-    throw new Rejection(code, message, options);
+    throw new Rejection(code, message, options, "reject");
 }
 
 /** What a handler or a filter may answer, beside a value. */
@@ -23,18 +24,6 @@ export const replace = (...args) => new Answer("replace", args);
 
 const own = (object, name) => (Object.hasOwn(object, name) ? object[name] : undefined);
 
-function known(options, names, where) {
-    if (options === null || typeof options !== "object") throw new TypeError(`${where}: ${show(options)} is no object`);
-    for (const name of Object.keys(options)) {
-        if (!names.includes(name)) throw new TypeError(`${where} knows no ${JSON.stringify(name)}; it knows ${names.join(", ")}`);
-    }
-}
-
-function callable(handler, where) {
-    if (typeof handler !== "function") throw new TypeError(`${where}: ${show(handler)} is no function`);
-    return handler;
-}
-
 /** An event's contract and its handler. */
 class HandledEvent {
     constructor(contract, handler, where) {
@@ -50,7 +39,7 @@ const EVENT_OPTIONS = ["args", "reply", "access", "roles", "limit", "onExcess", 
 export function event(options, handler) {
     if (typeof options === "function") return event({}, options);
     known(options, EVENT_OPTIONS, "event");
-    callable(handler, "event");
+    callable(handler, "event", "handler");
     const [args, answer, maxBytes] = [own(options, "args"), own(options, "reply"), own(options, "maxBytes")];
     const contract = {
         access: access(own(options, "access"), own(options, "roles")),
@@ -58,9 +47,9 @@ export function event(options, handler) {
         reply: answer === undefined ? null : JSON.stringify(replySchema(answer, "reply")),
         limits: limits(own(options, "limit") ?? {}),
         on_excess: excess(own(options, "onExcess")),
-        max_bytes: maxBytes ?? null,
+        max_bytes: (maxBytes ?? null) === null ? null : count(maxBytes, "event", "maxBytes"),
         serial_by: serial(own(options, "serialBy")),
-        repeatable: own(options, "repeatable") ?? false,
+        repeatable: boolean(own(options, "repeatable") ?? false, "event", "repeatable"),
     };
     return new HandledEvent(contract, handler, place());
 }
@@ -68,7 +57,8 @@ export function event(options, handler) {
 function access(who, roles) {
     if (roles !== undefined) {
         if (who !== undefined) throw new TypeError("event: either access or roles");
-        return { Roles: roles.map(String) };
+        if (!Array.isArray(roles)) throw wrong("event", "roles", "an array", roles);
+        return { Roles: strings(roles, "event", "a role") };
     }
     if (who === undefined || who === "authenticated") return "Authenticated";
     if (who === "anyone") return "Anyone";
@@ -78,7 +68,7 @@ function access(who, roles) {
 const SCOPES = { socket: "Socket", user: "User", ip: "Ip", role: "Role", event: "Event" };
 
 function limits(limit) {
-    known(limit, Object.keys(SCOPES), "limit");
+    known(limit, Object.keys(SCOPES), "event: limit", "it");
     return Object.entries(limit).flatMap(([scope, rates]) => [rates].flat().map((rate) => ({ scope: SCOPES[scope], ...bucket(rate) })));
 }
 
@@ -86,7 +76,7 @@ function limits(limit) {
 function bucket(rate) {
     const [, count, every, unit, burst] = /^(\d+)\s*\/\s*(\d*)\s*(ms|s|m|h)(?:\s+burst\s+(\d+))?$/.exec(rate) ?? [];
     if (unit === undefined) throw new TypeError(`limit: ${show(rate)} is no rate; write it like "100/10s" or "100/10s burst 20"`);
-    return { count: Number(count), interval_ms: milliseconds(`${every || 1}${unit}`), burst: burst === undefined ? null : Number(burst) };
+    return { count: Number(count), interval_ms: milliseconds(`${every || 1}${unit}`, "limit"), burst: burst === undefined ? null : Number(burst) };
 }
 
 function excess(word) {
@@ -126,37 +116,37 @@ class Plugin {
         return this;
     }
     onConnect(hook) {
-        return this.#once("onConnect", callable(hook, "onConnect"));
+        return this.#once("onConnect", callable(hook, "onConnect", "hook"));
     }
     onDisconnect(hook) {
-        return this.#once("onDisconnect", callable(hook, "onDisconnect"));
+        return this.#once("onDisconnect", callable(hook, "onDisconnect", "hook"));
     }
     onTimer(handler) {
-        return this.#once("onTimer", callable(handler, "onTimer"));
+        return this.#once("onTimer", callable(handler, "onTimer", "handler"));
     }
     onWebhook(handler) {
-        return this.#once("onWebhook", callable(handler, "onWebhook"));
+        return this.#once("onWebhook", callable(handler, "onWebhook", "handler"));
     }
     migration(version, migrate) {
-        if (!Number.isInteger(version) || version < 1) throw new TypeError(`migration: ${show(version)} is no version of data, which count from 1`);
-        return this.#once("migration", { version, migrate: callable(migrate, "migration") });
+        if (count(version, "migration", "version") === 0) throw new TypeError("migration: versions of data count from 1");
+        return this.#once("migration", { version, migrate: callable(migrate, "migration", "migrate") });
     }
     filter(pattern, filter) {
-        this.#parts.filters.push([String(pattern), callable(filter, "filter")]);
+        this.#parts.filters.push([string(pattern, "filter", "event"), callable(filter, "filter", "filter")]);
         return this;
     }
     every(name, interval, handler, options) {
-        return this.#schedule(name, { Every: milliseconds(interval) }, handler, options);
+        return this.#schedule("every", name, { Every: milliseconds(interval, "every: interval") }, handler, options);
     }
     cron(name, expression, handler, options) {
-        return this.#schedule(name, { Cron: String(expression) }, handler, options);
+        return this.#schedule("cron", name, { Cron: string(expression, "cron", "expression") }, handler, options);
     }
-    #schedule(name, rule, handler, options = {}) {
-        known(options, ["missed"], "a schedule");
+    #schedule(where, name, rule, handler, options = {}) {
+        known(options, ["missed"], where);
         const missed = own({ skip: "Skip", once: "Once" }, options.missed ?? "skip");
         if (missed === undefined) throw new TypeError(`missed: ${show(options.missed)} is neither "skip" nor "once"`);
-        this.#parts.schedules.push({ name: String(name), rule, missed });
-        this.#parts.scheduled.set(String(name), callable(handler, `schedule ${name}`));
+        this.#parts.schedules.push({ name: string(name, where, "name"), rule, missed });
+        this.#parts.scheduled.set(name, callable(handler, where, "handler"));
         return this;
     }
 }
@@ -169,7 +159,9 @@ export function plugin(options, events) {
         throw new TypeError(`plugin: ${show(events)} is neither an object of events nor a function that makes one`);
     }
     if (typeof events !== "function") entries(events, "plugin");
-    entries(own(options, "emits") ?? {}, "emits");
+    for (const name of ["name", "version"]) string(own(options, name) ?? "", "plugin", name);
+    strings([own(options, "namespaces") ?? []].flat(), "plugin", "a namespace");
+    entries(object(own(options, "emits") ?? {}, "plugin", "emits"), "emits");
     return new Plugin(options, events);
 }
 

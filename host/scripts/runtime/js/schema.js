@@ -1,4 +1,5 @@
 // `t`: what a value is, for the host, which checks it before the script sees it, and for TypeScript.
+import { count, known, object, wrong } from "mixlab:arguments";
 import { entries } from "mixlab:call";
 
 /** A type of values, with its JSON Schema. */
@@ -23,11 +24,17 @@ function schemaOf(type, where) {
 
 const isOptional = (type) => type instanceof Type && type.isOptional;
 
-function known(options, names, where) {
-    for (const name of Object.keys(options)) {
-        if (!names.includes(name)) throw new TypeError(`${where} knows no ${JSON.stringify(name)}; it knows ${names.join(", ")}`);
-    }
+/** Options of which some are counts of characters or of items. */
+function counted(options, names, where, counts = ["min", "max"]) {
+    known(options, names, where);
+    for (const name of counts) if (options[name] !== undefined) count(options[name], where, name);
     return options;
+}
+
+/** A value that is there in JSON as it is; of anything else, the schema would say less than was written. */
+function scalar(value, where) {
+    if (value === null || typeof value === "string" || typeof value === "boolean" || Number.isFinite(value)) return value;
+    throw wrong(where, "value", "a string, a number, a boolean or null", value);
 }
 
 /** A list that nothing fits if it is empty. */
@@ -43,12 +50,15 @@ function only(schema) {
 
 const number = (type, where) => (options = {}) => {
     const { min, max, above, below, multipleOf } = known(options, ["min", "max", "above", "below", "multipleOf"], where);
+    for (const [name, value] of Object.entries(options)) {
+        if (value !== undefined && !Number.isFinite(value)) throw wrong(where, name, "a number", value);
+    }
     return new Type(only({ type, minimum: min, maximum: max, exclusiveMinimum: above, exclusiveMaximum: below, multipleOf }));
 };
 
 export const t = Object.freeze({
     string(options = {}) {
-        const { min, max, pattern } = known(options, ["min", "max", "pattern"], "t.string");
+        const { min, max, pattern } = counted(options, ["min", "max", "pattern"], "t.string");
         // What is a pattern of a script's is one of a schema's, but for its flags.
         const text = pattern instanceof RegExp ? pattern.source : pattern;
         return new Type(only({ type: "string", minLength: min, maxLength: max, pattern: text }));
@@ -58,22 +68,22 @@ export const t = Object.freeze({
     boolean: () => new Type({ type: "boolean" }),
     null: () => new Type({ type: "null" }),
     any: () => new Type({}),
-    literal: (value) => new Type({ const: value }),
-    enum: (...values) => new Type({ enum: some(values, "t.enum") }),
+    literal: (value) => new Type({ const: scalar(value, "t.literal") }),
+    enum: (...values) => new Type({ enum: some(values, "t.enum").map((value) => scalar(value, "t.enum")) }),
     array(item, options = {}) {
-        const { min, max, unique } = known(options, ["min", "max", "unique"], "t.array");
+        const { min, max, unique } = counted(options, ["min", "max", "unique"], "t.array");
         return new Type(only({ type: "array", items: schemaOf(item, "t.array"), minItems: min, maxItems: max, uniqueItems: unique }));
     },
     tuple: (...items) => new Type(tuple(items, "t.tuple")),
     object(fields, options = {}) {
         const { strict } = known(options, ["strict"], "t.object");
-        const written = entries(fields, "t.object");
+        const written = entries(object(fields, "t.object", "fields"), "t.object");
         const properties = Object.fromEntries(written.map(([name, type]) => [name, schemaOf(type, `t.object, ${name}`)]));
         const required = written.filter(([, type]) => !isOptional(type)).map(([name]) => name);
         return new Type(only({ type: "object", properties, required, additionalProperties: strict ? false : undefined }));
     },
     record(value, options = {}) {
-        const { max } = known(options, ["max"], "t.record");
+        const { max } = counted(options, ["max"], "t.record", ["max"]);
         return new Type(only({ type: "object", additionalProperties: schemaOf(value, "t.record"), maxProperties: max }));
     },
     union: (...types) => new Type({ anyOf: some(types, "t.union").map((type) => schemaOf(type, "t.union")) }),

@@ -1,5 +1,8 @@
 // `URL` and `URLSearchParams`. Reading a URL is the host language's; this changes its parts.
+import { wellFormed } from "mixlab:arguments";
 import * as natives from "mixlab:natives";
+
+const parsed = (url, base) => natives.parseUrl(wellFormed(String(url)), base === undefined ? undefined : wellFormed(String(base)));
 
 const PARTS = ["href", "protocol", "username", "password", "hostname", "port", "pathname", "search", "hash", "origin"];
 
@@ -7,12 +10,12 @@ export class URL {
     #parts;
     #params;
     constructor(url, base) {
-        const parts = natives.parseUrl(String(url), base === undefined ? undefined : String(base));
+        const parts = parsed(url, base);
         if (parts === undefined || parts === null) throw new TypeError(`Invalid URL: ${url}`);
         this.#set(parts);
     }
     static canParse(url, base) {
-        const parts = natives.parseUrl(String(url), base === undefined ? undefined : String(base));
+        const parts = parsed(url, base);
         return parts !== undefined && parts !== null;
     }
     static parse(url, base) {

@@ -11,8 +11,9 @@ use std::{cell::RefCell, collections::HashMap, rc::Rc};
 use crate::{mixlab::script::source, natives};
 
 /// What is a part of this component. Scripts may import the first; the others are between these modules.
-const OWN: [(&str, &str); 10] = [
+const OWN: [(&str, &str); 11] = [
     ("mixlab", include_str!("../js/mixlab.js")),
+    ("mixlab:arguments", include_str!("../js/arguments.js")),
     ("mixlab:call", include_str!("../js/call.js")),
     ("mixlab:context", include_str!("../js/context.js")),
     ("mixlab:entry", include_str!("../js/entry.js")),

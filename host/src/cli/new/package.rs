@@ -26,7 +26,8 @@ macro_rules! file {
     };
 }
 
-const FILES: [(&str, &str); 12] = [
+const FILES: [(&str, &str); 13] = [
+    module!("arguments"),
     module!("call"),
     module!("context"),
     module!("entry"),
