@@ -318,3 +318,32 @@ test('a signed_by that is no key, or of no use, is refused', async (t) => {
   const useless = `[[plugins]]\nname = "a"\npath = "a.wasm"\nsigned_by = "${line}"\n`;
   assert.match(await check(useless), /plugins\.a\.signed_by: signed_by is of no use without a path that begins with oci:/);
 });
+
+test('whom a registry sends to for a blob gets no credentials, whatever it asks for', async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const seen = [];
+  const listen = async (answer) => {
+    const server = createServer(answer).listen(0, '127.0.0.1');
+    await new Promise((resolve) => server.once('listening', resolve));
+    t.after(() => server.close());
+    return `127.0.0.1:${server.address().port}`;
+  };
+  const blobs = await listen(({ url, headers }, response) => {
+    seen.push(headers.authorization);
+    if (url.startsWith('/token')) return response.end(JSON.stringify({ token: 't0ken' }));
+    response.writeHead(401, { 'www-authenticate': `Bearer realm="http://${headers.host}/token"` }).end();
+  });
+  // Manifests are for everybody.
+  const front = await listen(async ({ url, headers }, response) => {
+    if (url.includes('/blobs/')) return response.writeHead(307, { location: `http://${blobs}${url}` }).end();
+    const found = await fetch(`http://${registry.address}${url}`, { headers: { accept: headers.accept } });
+    response.end(Buffer.from(await found.arrayBuffer()));
+  });
+  const home = makeFolder(t, { env: { READER } });
+  const from = reference.replace(registry.address, front);
+  const { code, stderr } = await home.mixlab('plugin', 'pull', from, 'echo.wasm', '--credentials-env', 'READER');
+  assert.equal(code, 1);
+  assert.match(stderr, /answered with 401/);
+  assert.deepEqual(seen, [undefined]);
+});

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use base64::{Engine, prelude::BASE64_STANDARD};
 use ureq::{
-    Agent, Body,
-    http::{Response, StatusCode, header::WWW_AUTHENTICATE},
+    Agent, Body, ResponseExt,
+    http::{Response, StatusCode, Uri, header::WWW_AUTHENTICATE},
     tls::{RootCerts, TlsConfig},
 };
 use url::Url;
@@ -82,7 +82,10 @@ impl Registry {
     /// What is there, or the status that is answered instead.
     fn fetch(&mut self, url: &str, max_bytes: u64) -> Result<Result<Vec<u8>, StatusCode>, String> {
         let mut response = self.ask(url)?;
-        if response.status() == StatusCode::UNAUTHORIZED && self.authorization.is_none() {
+        // Where the registry has sent on to, nobody is told the credentials, nor where tokens are had for them.
+        let is_registry = response.get_uri().authority() == url.parse::<Uri>().ok().as_ref().and_then(Uri::authority);
+        let is_asked = response.status() == StatusCode::UNAUTHORIZED && is_registry;
+        if is_asked && self.authorization.is_none() {
             self.authorization = self.authorize(&response)?;
             response = self.ask(url)?;
         }
