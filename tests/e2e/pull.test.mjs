@@ -347,3 +347,23 @@ test('whom a registry sends to for a blob gets no credentials, whatever it asks 
   assert.match(stderr, /answered with 401/);
   assert.deepEqual(seen, [undefined]);
 });
+
+test('a signed_by that no signature could be by is refused: two keys, and kinds that are not known', async (t) => {
+  const { pem } = makeKey();
+  const of = (...kind) => generateKeyPairSync(...kind).publicKey.export({ type: 'spki', format: 'pem' });
+  for (const [text, said] of [
+    [pem + makeKey().pem, /has more than one key/],
+    [of('x25519'), /of no kind that is known/],
+    [of('ec', { namedCurve: 'P-521' }), /of no kind that is known/],
+    [of('ec', { namedCurve: 'secp256k1' }), /of no kind that is known/],
+    [of('dsa', { modulusLength: 2048, divisorLength: 256 }), /of no kind that is known/],
+    [of('ed448'), /of no kind that is known/],
+    [generateKeyPairSync('ed25519').privateKey.export({ type: 'pkcs8', format: 'pem' }), /expected a public key, as PEM/],
+  ]) {
+    const home = makeFolder(t, { files: { 'key.pub': text } });
+    const reference = `oci://127.0.0.1:1/a@sha256:${'0'.repeat(64)}`;
+    const { code, stderr } = await home.mixlab('plugin', 'pull', reference, 'a.wasm', '--signed-by', 'key.pub');
+    assert.equal(code, 1);
+    assert.match(stderr, said, text);
+  }
+});

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use rustls::pki_types::{SubjectPublicKeyInfoDer, pem::PemObject};
 use serde::Deserialize;
-use webpki::RawPublicKeyEntity;
+use webpki::{Error, RawPublicKeyEntity};
 
 use super::{Digest, Layer, MAX_JSON_BYTES, Manifest, registry::Registry};
 use crate::tls;
@@ -66,6 +66,17 @@ impl Signer {
     }
 }
 
+/// Whether anything could be signed by a key that is taken: an algorithm for it says what is wrong with the signature,
+/// and not with the key.
+fn is_of_known_kind(key: &SubjectPublicKeyInfoDer<'_>) -> Result<bool, Error> {
+    let key = RawPublicKeyEntity::try_from(key)?;
+    let algorithms = tls::provider().signature_verification_algorithms;
+    Ok(algorithms.all.iter().any(|algorithm| {
+        let error = key.verify_signature(*algorithm, &[], &[]).err();
+        !matches!(error, Some(Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)))
+    }))
+}
+
 /// The signature of a layer, if it is one.
 fn signature(layer: &Layer) -> Option<Vec<u8>> {
     let text = layer.annotations.as_ref()?.get(SIGNATURE);
@@ -108,15 +119,24 @@ impl FromStr for Signer {
         let expected = "expected a public key, as PEM: -----BEGIN PUBLIC KEY-----";
         let key = match text.contains("-----BEGIN") {
             true => {
-                SubjectPublicKeyInfoDer::from_pem_slice(text.as_bytes()).map_err(|_| expected)?
+                let mut keys = SubjectPublicKeyInfoDer::pem_slice_iter(text.as_bytes());
+                let key = keys.next().and_then(Result::ok).ok_or(expected)?;
+                // Whether one of them will do, or all must have signed, is not for the host to guess.
+                if keys.next().is_some() {
+                    return Err("it has more than one key");
+                }
+                key
             }
             false => BASE64_STANDARD
                 .decode(text.trim())
                 .map_err(|_| expected)?
                 .into(),
         };
-        match RawPublicKeyEntity::try_from(&key) {
-            Ok(_) => Ok(Self(key)),
+        match is_of_known_kind(&key) {
+            Ok(true) => Ok(Self(key)),
+            Ok(false) => {
+                Err("the key is of no kind that is known: ECDSA with P-256 or P-384, Ed25519, RSA")
+            }
             Err(_) => Err(expected),
         }
     }
