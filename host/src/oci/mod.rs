@@ -1,14 +1,16 @@
 //! Components from OCI registries, by their digests, in the form of `wkg` and `oras`: an artifact whose one layer is of
 //! the media type `application/wasm`.
 
+mod kept;
 mod registry;
 mod signature;
 
 use std::{
     fmt::{self, Write as _},
-    fs::{self, File},
+    fs::{self, DirBuilder, OpenOptions},
     io::{self, Write as _},
     net::IpAddr,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -17,7 +19,10 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use url::{Host, Url};
 
-pub(crate) use self::signature::Signer;
+pub(crate) use self::{
+    kept::{doubt, touch},
+    signature::Signer,
+};
 use self::{registry::Registry, signature::Annotations};
 use crate::{id, units::Size};
 
@@ -65,6 +70,23 @@ impl Reference {
             None => format!("{digits}.wasm"),
             Some(signer) => format!("{digits}.{}.wasm", signer.fingerprint()),
         })
+    }
+
+    /// Pulls into the file of a folder where such files are kept, and makes room there for others to come.
+    pub(crate) fn keep(
+        &self,
+        file: &Path,
+        max_bytes: Size,
+        credentials: Option<&str>,
+        signed_by: Option<&Signer>,
+    ) -> Result<usize, NotPulled> {
+        let bytes = self.pull(file, max_bytes, credentials, signed_by)?;
+        if let Some(folder) = file.parent()
+            && let Err(error) = kept::make_room(folder)
+        {
+            tracing::warn!(folder = %folder.display(), %error, "the folder is not cleaned up");
+        }
+        Ok(bytes)
     }
 
     /// Puts its component, of at most so many bytes, into a file, by the credentials `USER:PASSWORD`; how many bytes it
@@ -234,19 +256,24 @@ fn component(manifest: &[u8]) -> Result<Layer, String> {
     }
 }
 
-/// Puts the whole file there at once: a server may be looking.
+/// Puts the whole file there at once: a server may be looking. Others may read it, and not write to it.
 fn put(file: &Path, bytes: &[u8]) -> io::Result<()> {
     if let Some(folder) = file
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
     {
-        fs::create_dir_all(folder)?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(folder)?;
     }
     let mut name = file.file_name().unwrap_or_default().to_owned();
     // One that nobody can have put there.
-    name.push(format!(".{}.part", id::random()));
+    name.push(format!(".{}{}", id::random(), kept::UNFINISHED));
     let part = file.with_file_name(name);
-    let mut new = File::create_new(&part)?;
+    let mut options = OpenOptions::new();
+    let options = options.write(true).create_new(true).mode(0o644);
+    let mut new = options.open(&part)?;
     let written = new.write_all(bytes);
     // It is asked for no more once it is there: after a loss of power it is whole, or not there.
     let written = written.and_then(|()| new.sync_all());

@@ -83,7 +83,8 @@ impl Registry {
     fn fetch(&mut self, url: &str, max_bytes: u64) -> Result<Result<Vec<u8>, StatusCode>, String> {
         let mut response = self.ask(url)?;
         // Where the registry has sent on to, nobody is told the credentials, nor where tokens are had for them.
-        let is_registry = response.get_uri().authority() == url.parse::<Uri>().ok().as_ref().and_then(Uri::authority);
+        let is_registry = response.get_uri().authority()
+            == url.parse::<Uri>().ok().as_ref().and_then(Uri::authority);
         let is_asked = response.status() == StatusCode::UNAUTHORIZED && is_registry;
         if is_asked && self.authorization.is_none() {
             self.authorization = self.authorize(&response)?;

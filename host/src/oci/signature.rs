@@ -73,7 +73,10 @@ fn is_of_known_kind(key: &SubjectPublicKeyInfoDer<'_>) -> Result<bool, Error> {
     let algorithms = tls::provider().signature_verification_algorithms;
     Ok(algorithms.all.iter().any(|algorithm| {
         let error = key.verify_signature(*algorithm, &[], &[]).err();
-        !matches!(error, Some(Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_)))
+        !matches!(
+            error,
+            Some(Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_))
+        )
     }))
 }
 

@@ -42,6 +42,7 @@ mod weight;
 mod witness;
 
 pub(crate) use breaker::{Paused, Pauses};
+pub(crate) use cache::{Distrust, check_file};
 pub(crate) use call_error::{CallError, GAVE_UP};
 pub(crate) use code::{Code, Reading, too_large};
 pub(crate) use compiler::WAITS;

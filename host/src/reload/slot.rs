@@ -19,10 +19,18 @@ use crate::{
     config,
     grant::Grants,
     inspection::{Change, Inspection},
+    oci,
     plugin::{Code, ContentHash, Health, Migration, Source},
     registry::{AbsentFilter, Guard, Served},
     units::duration,
 };
+
+/// Files that were pulled make room for others in the order in which they were used.
+fn use_from_now_on(spec: &config::Plugin) {
+    if spec.pulled_from.is_some() {
+        oci::touch(&spec.path);
+    }
+}
 
 /// What came of a content.
 #[derive(Clone)]
@@ -99,6 +107,7 @@ pub(super) enum Todo {
 impl Slot {
     /// Nothing loaded yet, after so many generations.
     pub(super) fn new(spec: config::Plugin, generation: u64) -> Self {
+        use_from_now_on(&spec);
         Self {
             grants: Arc::new(ArcSwap::from_pointee(spec.grants.clone())),
             spec,
@@ -123,6 +132,7 @@ impl Slot {
             self.retry();
             self.grants.store(Arc::new(spec.grants.clone()));
             self.pull = None;
+            use_from_now_on(&spec);
             self.spec = spec;
         }
         self
@@ -190,8 +200,13 @@ impl Slot {
     pub(super) async fn look(&self) -> Look {
         let (path, limit) = (self.spec.path.clone(), self.spec.budget.file);
         let (seen, imports) = (self.file.seen().cloned(), self.imports.clone());
-        let looking =
-            tokio::task::spawn_blocking(move || look(&path, limit, seen.as_ref(), &imports));
+        let is_pulled = self.spec.pulled_from.is_some();
+        let looking = tokio::task::spawn_blocking(move || {
+            match is_pulled.then(|| oci::doubt(&path)).flatten() {
+                Some(reason) => Look::Unreadable(reason),
+                None => look(&path, limit, seen.as_ref(), &imports),
+            }
+        });
         let looked = looking.await;
         looked.unwrap_or_else(|error| Look::Unreadable(error.to_string()))
     }

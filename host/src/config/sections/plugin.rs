@@ -84,7 +84,7 @@ impl Plugin {
         };
         let credentials = credentials.as_ref().map(Secret::expose);
         let max_bytes = self.budget.file;
-        reference.pull(&self.path, max_bytes, credentials, signed_by.as_ref())
+        reference.keep(&self.path, max_bytes, credentials, signed_by.as_ref())
     }
 }
 

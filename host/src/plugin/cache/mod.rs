@@ -20,10 +20,8 @@ use std::{
 use sha2::{Digest, Sha256};
 use wasmtime::{Engine, component::Component};
 
-use self::{
-    key::{Key, TAG_BYTES},
-    trust::Distrust,
-};
+use self::key::{Key, TAG_BYTES};
+pub(crate) use self::trust::{Distrust, check_file};
 use super::content::ContentHash;
 
 /// Where in the configured folder compiled components are. Whatever is in it and is no entry is

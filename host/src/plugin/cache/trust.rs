@@ -1,7 +1,8 @@
 //! Whether anybody else could put something into a folder.
 
 use std::{
-    fs, io,
+    fs::{self, Metadata},
+    io,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
 };
@@ -72,9 +73,41 @@ pub(super) fn check(folder: &Path) -> Result<(), Distrust> {
     }
 }
 
+/// Whether nobody but this user and root can change this file and the folder that it is in. Wherever that is: who puts
+/// another folder in its place owns that one.
+pub(crate) fn check_file(file: &Path) -> Result<(), Distrust> {
+    for path in file.parent().into_iter().chain([file]) {
+        let unknown = |source| Distrust::Unknown {
+            path: path.to_owned(),
+            source,
+        };
+        let link = fs::symlink_metadata(path).map_err(unknown)?;
+        check_owner(path, &link)?;
+        let metadata = fs::metadata(path).map_err(unknown)?;
+        check_owner(path, &metadata)?;
+        let mode = metadata.mode() & 0o777;
+        if mode & OTHERS_WRITE != 0 {
+            let path = path.to_owned();
+            return Err(Distrust::Writable { path, mode });
+        }
+    }
+    Ok(())
+}
+
 /// Whether nobody else can put another folder in the place of this one.
 pub(super) fn check_above(folder: &Path) -> Result<(), Distrust> {
     walk(folder, &mut 0)
+}
+
+fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), Distrust> {
+    let owner = metadata.uid();
+    match owner == 0 || owner == rustix::process::geteuid().as_raw() {
+        true => Ok(()),
+        false => Err(Distrust::Owner {
+            path: path.to_owned(),
+            owner,
+        }),
+    }
 }
 
 /// From the root down to the folder, and so along each link.
@@ -87,11 +120,8 @@ fn walk(folder: &Path, links: &mut usize) -> Result<(), Distrust> {
             source,
         };
         let metadata = fs::symlink_metadata(path).map_err(unknown)?;
-        let (owner, mode) = (metadata.uid(), metadata.mode());
-        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
-            let path = path.to_owned();
-            return Err(Distrust::Owner { path, owner });
-        }
+        let mode = metadata.mode();
+        check_owner(path, &metadata)?;
         if metadata.is_symlink() {
             *links += 1;
             if *links > MAX_LINKS {
