@@ -108,7 +108,7 @@ export class Host {
     }
 
     async advance(duration) {
-        const end = this.#state.now + milliseconds(duration, "advance");
+        const end = this.#state.now + milliseconds(duration, "advance", "duration");
         for (;;) {
             const due = [...this.#state.effects.timers].filter(([, timer]) => timer.due <= end);
             const [next] = due.toSorted(([, a], [, b]) => a.due - b.due);

@@ -4,7 +4,8 @@
 // Scripts may change what is built in. What their arguments are taken for does not depend on that.
 const { stringify } = JSON;
 const { isArray } = Array;
-const { isFinite, isInteger, isNaN } = Number;
+const { isFinite, isInteger, isNaN, MAX_SAFE_INTEGER: LONGEST } = Number;
+const { round } = Math;
 const { keys } = Object;
 const { call } = Function.prototype;
 const isWellFormed = call.bind(String.prototype.isWellFormed);
@@ -86,8 +87,11 @@ export function object(value, where, name) {
 
 /** Options, of which one by another name would be lost. */
 export function known(options, names, where, name = "options") {
-    for (const key of keys(object(options, where, name))) {
-        if (!names.includes(key)) throw new TypeError(`${where} knows no ${stringify(key)}; it knows ${names.join(", ")}`);
+    const written = keys(object(options, where, name));
+    for (let i = 0; i < written.length; i++) {
+        let known = 0;
+        while (known < names.length && names[known] !== written[i]) known++;
+        if (known === names.length) throw new TypeError(`${where} knows no ${stringify(written[i])}; it knows ${names.join(", ")}`);
     }
     return options;
 }
@@ -104,27 +108,29 @@ export function json(value, where, name, expected = "JSON") {
 export const jsonOrNull = (value, where, name) => (value === undefined ? "null" : json(value, where, name));
 
 const UNITS = { ms: 1, s: 1000, m: 60_000, h: 3_600_000, d: 86_400_000 };
+const DURATION = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/;
+const parsed = call.bind(DURATION.exec, DURATION);
 
 /** Milliseconds of a number of them, or of a text like "250ms", "5s", "10m", "1h" or "2d". */
-export function milliseconds(duration, where, most = Number.MAX_SAFE_INTEGER) {
+export function milliseconds(duration, where, name, most = LONGEST) {
     let ms = duration;
     if (typeof duration === "string") {
-        const [, count, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(duration) ?? [];
-        ms = count * UNITS[unit];
+        const parts = parsed(duration);
+        ms = parts === null ? undefined : parts[1] * UNITS[parts[2]];
     }
     if (!isFinite(ms) || ms < 0) {
-        throw new TypeError(`${where}: ${named(duration)} is no duration: write milliseconds as a number, or "250ms", "5s", "10m", "1h", "2d"`);
+        throw new TypeError(`${where}: ${name}: ${named(duration)} is no duration: write milliseconds as a number, or "250ms", "5s", "10m", "1h", "2d"`);
     }
-    if (ms > most) throw new TypeError(`${where}: ${named(duration)} is too long: it may be ${most} ms`);
-    return Math.round(ms);
+    if (ms > most) throw new TypeError(`${where}: ${name}: ${named(duration)} is too long: it may be ${most} ms`);
+    return round(ms);
 }
 
 /** The same where the host counts them in 32 bits. */
-export const wait = (duration, where) => milliseconds(duration, where, MOST);
+export const wait = (duration, where, name) => milliseconds(duration, where, name, MOST);
 
 /** The time of a `Date`, or of milliseconds since 1970. */
 export function time(value, where, name) {
     const ms = value instanceof AnyDate ? value.getTime() : value;
-    if (isFinite(ms) && ms >= 0 && ms <= Number.MAX_SAFE_INTEGER) return Math.round(ms);
+    if (isFinite(ms) && ms >= 0 && ms <= LONGEST) return round(ms);
     throw wrong(where, name, "a Date or milliseconds since 1970", value);
 }

@@ -18,7 +18,7 @@ export class Rejection extends Error {
         super(string(message, where, "message"));
         const { temporary, retryAfter, details } = known(options, REJECTION_OPTIONS, where);
         this.code = string(code, where, "code");
-        this.retryAfter = retryAfter === undefined ? undefined : milliseconds(retryAfter, `${where}: retryAfter`);
+        this.retryAfter = retryAfter === undefined ? undefined : milliseconds(retryAfter, where, "retryAfter");
         this.temporary = temporary === undefined ? retryAfter !== undefined : boolean(temporary, where, "temporary");
         this.details = details;
     }

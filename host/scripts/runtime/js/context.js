@@ -68,7 +68,7 @@ class Selection {
         return new Selection(this.#cx, this.#who, { ...this.#how, keep: string(topic, "selection.keep", "topic") });
     }
     timeout(duration) {
-        return new Selection(this.#cx, this.#who, { ...this.#how, timeout: wait(duration, "selection.timeout") });
+        return new Selection(this.#cx, this.#who, { ...this.#how, timeout: wait(duration, "selection.timeout", "duration") });
     }
     emit(event, ...args) {
         string(event, "selection.emit", "event");
@@ -115,6 +115,9 @@ const named = (user) => (user === null ? undefined : Object.freeze({ ...user, us
 const NOBODY = Object.freeze({ namespace: null, rooms: [], users: [], roles: [], sockets: [], except: [], include_sender: false });
 const PLAIN = Object.freeze({ volatile: false, keep: undefined, timeout: ASK_MS });
 
+const STORE_OPTIONS = ["ttl"];
+const SCAN_OPTIONS = ["after", "limit"];
+
 /** What the plugin remembers. */
 class Store {
     #cx;
@@ -137,8 +140,8 @@ class Store {
     #ttl(options, method) {
         if (options === undefined) return undefined;
         const where = this.#where(method);
-        const { ttl } = known(options, ["ttl"], where);
-        return ttl === undefined ? undefined : milliseconds(ttl, `${where}: ttl`);
+        const { ttl } = known(options, STORE_OPTIONS, where);
+        return ttl === undefined ? undefined : milliseconds(ttl, where, "ttl");
     }
     #set(key, value, ttl, method, name) {
         const stored = value instanceof Uint8Array ? value : json(value, this.#where(method), name, "JSON or a Uint8Array");
@@ -156,7 +159,7 @@ class Store {
     async scan(prefix, options = {}) {
         const where = this.#where("scan");
         string(prefix, where, "prefix");
-        const { after, limit = 100 } = known(options, ["after", "limit"], where);
+        const { after, limit = 100 } = known(options, SCAN_OPTIONS, where);
         if (after !== undefined && after !== null) string(after, where, "after");
         const list = natives.storeScan(this.#live(), prefix, after, count(limit, where, "limit"), false);
         const entries = [];
@@ -195,6 +198,8 @@ function parsed(stored) {
     }
 }
 
+const TIMER_OPTIONS = ["after", "at", "every", "serial"];
+
 /** Calls at a time that the plugin says. */
 class Timers {
     #cx;
@@ -204,13 +209,13 @@ class Timers {
     set(name, payload, options = {}) {
         live(this.#cx);
         string(name, "cx.timers.set", "name");
-        const { after, at, every, serial } = known(options, ["after", "at", "every", "serial"], "cx.timers.set");
+        const { after, at, every, serial } = known(options, TIMER_OPTIONS, "cx.timers.set");
         if (after !== undefined && at !== undefined) throw new TypeError("cx.timers.set: either after or at");
-        const interval = every === undefined ? null : milliseconds(every, "cx.timers.set: every");
+        const interval = every === undefined ? null : milliseconds(every, "cx.timers.set", "every");
         const due =
             at !== undefined
                 ? { At: time(at, "cx.timers.set", "at") }
-                : { After: after === undefined ? (interval ?? 0) : milliseconds(after, "cx.timers.set: after") };
+                : { After: after === undefined ? (interval ?? 0) : milliseconds(after, "cx.timers.set", "after") };
         natives.timerSet(
             stringify({
                 name,
@@ -252,6 +257,8 @@ class Presence {
         return natives.presenceCount(this.#room);
     }
 }
+
+const HISTORY_OPTIONS = ["position", "limit"];
 
 export class Context {
     #event;
@@ -333,7 +340,7 @@ export class Context {
         return asked(this, ASK_MS, event, args);
     }
     timeout(duration) {
-        const ms = wait(duration, "cx.timeout");
+        const ms = wait(duration, "cx.timeout", "duration");
         return { ask: async (event, ...args) => asked(this, ms, event, args) };
     }
     to(...rooms) {
@@ -369,7 +376,7 @@ export class Context {
     async history(topic, options = {}) {
         live(this);
         string(topic, "cx.history", "topic");
-        const { position, limit = 50 } = known(options, ["position", "limit"], "cx.history");
+        const { position, limit = 50 } = known(options, HISTORY_OPTIONS, "cx.history");
         if (position !== undefined && position !== null) string(position, "cx.history", "position");
         const page = parse(natives.since(topic, position ?? undefined, count(limit, "cx.history", "limit")));
         const events = page.entries.map(({ message, ...entry }) => ({

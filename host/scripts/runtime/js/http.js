@@ -80,7 +80,7 @@ export async function fetch(url, { method = "GET", headers, body, timeout } = {}
         if (body instanceof URLSearchParams && !sent.has("content-type")) sent.set("content-type", "application/x-www-form-urlencoded;charset=UTF-8");
         bytes = natives.encode(wellFormed(String(body)));
     }
-    const waits = timeout === undefined ? undefined : wait(timeout, "fetch: timeout");
+    const waits = timeout === undefined ? undefined : wait(timeout, "fetch", "timeout");
     const [status, answered, answer] = natives.http(string(method, "fetch", "method").toUpperCase(), wellFormed(String(url)), JSON.stringify([...sent]), bytes, waits);
     return new Response(String(url), status, JSON.parse(answered), answer);
 }

@@ -76,7 +76,7 @@ function limits(limit) {
 function bucket(rate) {
     const [, count, every, unit, burst] = /^(\d+)\s*\/\s*(\d*)\s*(ms|s|m|h)(?:\s+burst\s+(\d+))?$/.exec(rate) ?? [];
     if (unit === undefined) throw new TypeError(`limit: ${show(rate)} is no rate; write it like "100/10s" or "100/10s burst 20"`);
-    return { count: Number(count), interval_ms: milliseconds(`${every || 1}${unit}`, "limit"), burst: burst === undefined ? null : Number(burst) };
+    return { count: Number(count), interval_ms: milliseconds(`${every || 1}${unit}`, "event", "limit"), burst: burst === undefined ? null : Number(burst) };
 }
 
 function excess(word) {
@@ -136,7 +136,7 @@ class Plugin {
         return this;
     }
     every(name, interval, handler, options) {
-        return this.#schedule("every", name, { Every: milliseconds(interval, "every: interval") }, handler, options);
+        return this.#schedule("every", name, { Every: milliseconds(interval, "every", "interval") }, handler, options);
     }
     cron(name, expression, handler, options) {
         return this.#schedule("cron", name, { Cron: string(expression, "cron", "expression") }, handler, options);
