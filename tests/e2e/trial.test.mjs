@@ -33,6 +33,11 @@ export default plugin({ version: "1.0.0" }, (config) => ({
         cx.timers.cancel("remind");
     }),
     sure: event({}, (cx) => cx.ask("really")),
+    keep: event({}, (cx) => { cx.data = { seen: true }; }),
+    large: event({}, () => 9007199254740992),
+    tidy: event({}, async (cx) => {
+        for (const key of ["a", "a!"]) await cx.store.delete(key);
+    }),
     crash: event({}, () => { throw new Error("out of order"); }),
     quiet: event({ access: "anyone" }, () => noAck),
 })).onTimer(async (cx, timer) => {
@@ -245,12 +250,37 @@ leaves.bob = ["buyers"]
     assert.equal(expected.code, 0, expected.stdout);
   });
 
+  test('a case fails where nothing would happen, and sees what the plugin keeps and what is a number', async (t) => {
+    const send = (event, from = 'ann') => `[[case.step]]\nfrom = "${from}"\nsend = ["${event}"]\n`;
+    const both = `${ANN}clients.eve = { user = "9" }\nstored = { a = 1, "a!" = 2 }\n`;
+    const leave = '[[case.step]]\ndisconnect = "ann"\n';
+    for (const [steps, expected] of [
+      [`${send('keep')}data.ann = { seen = true }\n${send('keep')}`, /1 case passed/],
+      [send('keep'), /data\.ann\n +expected +nothing\n +found +\{"seen":true\}/],
+      [`${send('keep')}data.ann = 1\n`, /data\.ann\n +expected +1\n/],
+      [`${send('large')}ack = [9007199254740992]\n`, /1 case passed/],
+      [`${send('large')}ack = [9007199254740993]\n`, /ack\[0\]\n +expected +9007199254740993\n +found +9007199254740992/],
+      [leave + send('keep'), /ann is connected\n +expected +true\n +found +false/],
+      [leave + leave, /ann is connected\n +expected +true/],
+      [`${send('keep', 'eve')}[[case.step]]\nconnect = "eve"\n`, /eve is connected\n +expected +true/],
+      ['[[case.step]]\nconnect = "eve"\ngets.eve = [["authenticated", "$any"]]\n'.repeat(2), /eve is connected\n +expected +false/],
+      [`${send('tidy')}deletes = ["a", "a!"]\n`, /1 case passed/],
+    ]) {
+      const { code, stdout } = await cases(t, both + steps);
+      assert.match(stdout, expected, steps);
+      assert.equal(code, stdout.includes('FAILED') ? 1 : 0, steps);
+    }
+  });
+
   test('ends with 2 where nothing can be run', async (t) => {
     for (const [text, expected] of [
       ['[[case]]\n', /shop\.test\.toml:1: missing field `name`/],
       [`${ANN}[[case.step]]\nsend = ["buy"]\n`, /shop\.test\.toml:4: send and from belong together/],
-      [`plugin = "nobody"\n${ANN}`, /there is no plugin "nobody"/],
+      [`plugin = "nobody"\n${ANN}${BUY}`, /there is no plugin "nobody"/],
       ['', /shop\.test\.toml: there is no \[\[case\]\] in it/],
+      [ANN, /shop\.test\.toml:1: there is no \[\[case\.step\]\] in it/],
+      [`${ANN}[[case.step]]\nfrom = "ann"\nsend = ["change"]\nack = 1\n`, /shop\.test\.toml:4: ack: invalid type/],
+      [`${ANN}[[case.step]]\nadvance = "1s"\ngets.ann = ["x"]\n`, /shop\.test\.toml:4: gets\.ann\[0\]: invalid type/],
     ]) {
       const { code, stdout } = await cases(t, text);
       assert.equal(code, 2, stdout);
@@ -258,7 +288,7 @@ leaves.bob = ["buyers"]
     }
     const nothing = await makeFolder(t).mixlab('test');
     assert.deepEqual([nothing.code, /there are no cases/.test(nothing.stderr)], [2, true]);
-    const broken = makeFolder(t, { files: { 'a.ts': 'export default 1 +', 'a.test.toml': ANN } });
+    const broken = makeFolder(t, { files: { 'a.ts': 'export default 1 +', 'a.test.toml': ANN + BUY } });
     const refused = await broken.mixlab('test', 'a.test.toml');
     assert.equal(refused.code, 2, refused.stderr);
     assert.match(refused.stdout, /^NOT RUN a\.test\.toml.*\n.*a\.ts:1/m);

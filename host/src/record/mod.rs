@@ -17,5 +17,5 @@ pub(crate) use line::{
 };
 pub(crate) use recorder::{Options, Recorder, Recording, Taken};
 pub(crate) use redacted::{REDACTED, Redaction, RedactionPath};
-pub(crate) use shown::{Shown, attach, message, shown, stored, written};
+pub(crate) use shown::{BYTES, Shown, attach, message, shown, stored, written};
 pub(crate) use tape::{Place, Played, Tape};

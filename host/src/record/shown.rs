@@ -135,6 +135,9 @@ fn arguments(sent: &Message) -> Value {
     message(sent.arguments.as_str(), &sent.attachments)
 }
 
+/// The key of an object that stands for bytes: `{"$bytes": "…"}`, in base64.
+pub(crate) const BYTES: &str = "$bytes";
+
 /// A message as cases have it: with its bytes in their places, as `{"$bytes": "…"}` in base64. A text that is no
 /// JSON is shown as it is.
 pub(crate) fn message(arguments: &str, attachments: &[impl AsRef<[u8]>]) -> Value {
@@ -151,7 +154,7 @@ pub(crate) fn attach(value: &mut Value, attachments: &[impl AsRef<[u8]>]) {
     let number = value["num"].as_u64().filter(|_| is_place);
     let number = number.and_then(|number| usize::try_from(number).ok());
     if let Some(bytes) = number.and_then(|number| attachments.get(number)) {
-        *value = json!({ "$bytes": BASE64_STANDARD.encode(bytes) });
+        *value = json!({ BYTES: BASE64_STANDARD.encode(bytes) });
         return;
     }
     match value {

@@ -8,13 +8,10 @@ use serde_json::{Value, json};
 
 use crate::{
     connection::Connections,
-    record::attach,
+    record::{BYTES, attach},
     transport::{Sent, Session},
     user::User,
 };
-
-/// The key of an object that stands for bytes: `{"$bytes": "…"}`, in base64.
-const BYTES: &str = "$bytes";
 
 /// Who connects, and how.
 #[derive(Debug, Clone, Default)]
@@ -174,6 +171,18 @@ impl Client {
     pub(crate) fn rooms(&self, connections: &Connections) -> Vec<String> {
         let connection = connections.get(self.session.id, &self.namespace);
         connection.map_or_else(Vec::new, |connection| connection.rooms())
+    }
+
+    /// Whether it is connected.
+    pub(crate) fn is_connected(&self, connections: &Connections) -> bool {
+        connections.get(self.session.id, &self.namespace).is_some()
+    }
+
+    /// What a plugin keeps with it; none if that is nothing.
+    pub(crate) fn kept(&self, connections: &Connections, plugin: &str) -> Option<Value> {
+        let connection = connections.get(self.session.id, &self.namespace)?;
+        let kept = connection.data.get(plugin)?;
+        serde_json::from_str(&kept).ok()
     }
 
     /// What the answer to [`Client::ask`] was; the rest of what it got stays in `received`.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use crate::harmless::in_one_line;
 
@@ -49,32 +49,61 @@ fn is_of_kind(word: &str, found: &Value) -> Option<bool> {
     })
 }
 
+/// How what is expected is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// Words that begin with `$` stand for values of a kind, or say that there may be more.
+    Written,
+    /// They are what has been there.
+    Recorded,
+}
+
 /// Adds the places where something differs.
 pub(crate) fn compare(
+    how: Expected,
     place: &str,
     expected: &Value,
     found: &Value,
     differences: &mut Vec<Difference>,
 ) {
+    let is_written = how == Expected::Written;
     match (expected, found) {
-        (Value::String(word), found) if is_of_kind(word, found) == Some(true) => {}
-        (Value::Number(expected), Value::Number(found)) if expected.as_f64() == found.as_f64() => {}
+        (Value::String(word), found) if is_written && is_of_kind(word, found) == Some(true) => {}
+        (Value::Number(expected), Value::Number(found)) if is_same(expected, found) => {}
         (Value::Array(expected), Value::Array(found)) => {
             for index in 0..expected.len().max(found.len()) {
                 let place = format!("{place}[{index}]");
-                one(&place, expected.get(index), found.get(index), differences);
+                one(
+                    how,
+                    &place,
+                    expected.get(index),
+                    found.get(index),
+                    differences,
+                );
             }
         }
         (Value::Object(expected), Value::Object(found)) => {
-            let may_have_more = expected.get(MORE).is_some_and(|more| more == true);
-            let names = expected.keys().filter(|name| *name != MORE);
+            let may_have_more = is_written && expected.get(MORE).is_some_and(|more| more == true);
+            let names = expected.keys().filter(|name| !is_written || *name != MORE);
             for name in names {
                 let place = within(place, name);
-                one(&place, expected.get(name), found.get(name), differences);
+                one(
+                    how,
+                    &place,
+                    expected.get(name),
+                    found.get(name),
+                    differences,
+                );
             }
             let more = found.keys().filter(|name| !expected.contains_key(*name));
             for name in more.filter(|_| !may_have_more) {
-                one(&within(place, name), None, found.get(name), differences);
+                one(
+                    how,
+                    &within(place, name),
+                    None,
+                    found.get(name),
+                    differences,
+                );
             }
         }
         (expected, found) if expected == found => {}
@@ -86,14 +115,21 @@ pub(crate) fn compare(
     }
 }
 
+/// Whether numbers are the same: 1 is 1.0, and whole ones are compared digit by digit.
+fn is_same(expected: &Number, found: &Number) -> bool {
+    let is_whole = !expected.is_f64() && !found.is_f64();
+    expected == found || (!is_whole && expected.as_f64() == found.as_f64())
+}
+
 fn one(
+    how: Expected,
     place: &str,
     expected: Option<&Value>,
     found: Option<&Value>,
     differences: &mut Vec<Difference>,
 ) {
     match (expected, found) {
-        (Some(expected), Some(found)) => compare(place, expected, found, differences),
+        (Some(expected), Some(found)) => compare(how, place, expected, found, differences),
         (None, None) => {}
         (expected, found) => differences.push(Difference {
             place: place.to_owned(),
@@ -120,6 +156,11 @@ mod tests {
     fn every_place_that_differs_is_named() {
         for (expected, found, places) in [
             (json!({ "a": [1, "x"] }), json!({ "a": [1.0, "x"] }), vec![]),
+            (
+                json!([9_007_199_254_740_993_u64, -9_007_199_254_740_993_i64]),
+                json!([9_007_199_254_740_992_u64, -9_007_199_254_740_993_i64]),
+                vec!["[0]"],
+            ),
             (json!(["$any", "$null"]), json!([{}, null]), vec![]),
             (json!(["$string"]), json!([1]), vec!["[0]"]),
             (json!("$number"), json!(1), vec![]),
@@ -142,9 +183,21 @@ mod tests {
             (json!(1), json!("1"), vec![""]),
         ] {
             let mut differences = Vec::new();
-            compare("", &expected, &found, &mut differences);
+            compare(Expected::Written, "", &expected, &found, &mut differences);
             let found_at: Vec<_> = differences.iter().map(|it| it.place.as_str()).collect();
             assert_eq!(found_at, places, "{expected} {found}");
+        }
+    }
+    #[test]
+    fn what_was_recorded_stands_for_itself() {
+        for (expected, found) in [
+            (json!("$any"), json!("x")),
+            (json!({ "$more": true }), json!({ "$more": true, "a": 1 })),
+            (json!({ "$more": true }), json!({})),
+        ] {
+            let mut differences = Vec::new();
+            compare(Expected::Recorded, "", &expected, &found, &mut differences);
+            assert_eq!(differences.len(), 1, "{expected} {found}");
         }
     }
 }

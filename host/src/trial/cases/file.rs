@@ -7,10 +7,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use serde::{Deserialize, Deserializer, de::Error};
+use serde::{
+    Deserialize, Deserializer,
+    de::{DeserializeOwned, Error},
+};
 use serde_json::{Map, Value};
 use toml_edit::{Item, TableLike};
 
+use super::checks;
 use crate::{grant::Grants, units::duration};
 
 /// What the names of such files end with.
@@ -128,6 +132,8 @@ pub(crate) struct Step {
     pub joins: BTreeMap<String, Vec<String>>,
     /// Who is not any more in which rooms.
     pub leaves: BTreeMap<String, Vec<String>>,
+    /// What the plugin keeps with whose connection from then on.
+    pub data: BTreeMap<String, Value>,
     /// Whom the server disconnects.
     pub disconnects: Vec<String>,
     /// What the plugin stores.
@@ -258,26 +264,28 @@ impl CaseFile {
             Some(Value::Array(cases)) => cases,
             Some(_) => return Err(invalid(None, "cases begin with [[case]]".to_owned())),
         };
-        let written = serde_json::from_value(Value::Object(rest));
-        let mut written: Written = written.map_err(|error| invalid(None, error.to_string()))?;
+        let written = parsed(Value::Object(rest));
+        let mut written: Written = written.map_err(|reason| invalid(None, reason))?;
         for (index, mut case) in cases.into_iter().enumerate() {
             let (line, step_lines) = lines.get(index).cloned().unwrap_or_default();
             let steps = case
                 .as_object_mut()
                 .and_then(|case| case.remove("step"))
                 .unwrap_or_else(|| Value::Array(Vec::new()));
-            let case = serde_json::from_value(case);
-            let mut case: Case = case.map_err(|error| invalid(Some(line), error.to_string()))?;
+            let mut case: Case = parsed(case).map_err(|reason| invalid(Some(line), reason))?;
             case.line = line;
             case.file = path.to_owned();
             let Value::Array(steps) = steps else {
                 let reason = "steps begin with [[case.step]]".to_owned();
                 return Err(invalid(Some(line), reason));
             };
+            checks::case(&case, steps.len()).map_err(|reason| invalid(Some(line), reason))?;
             for (index, step) in steps.into_iter().enumerate() {
                 let line = step_lines.get(index).copied().unwrap_or(line);
-                let read = serde_json::from_value(step).map_err(|error| error.to_string());
-                let step = read.and_then(|step: Step| step.checked(&case));
+                let step = parsed(step).and_then(|step: Step| {
+                    checks::step(&step, &case)?;
+                    Ok(step)
+                });
                 let step = step.map_err(|reason| invalid(Some(line), reason))?;
                 case.step.push(Step { line, ..step });
             }
@@ -294,41 +302,16 @@ impl CaseFile {
     }
 }
 
-impl Step {
-    /// One thing happens in it, to clients that there are.
-    fn checked(self, case: &Case) -> Result<Self, String> {
-        let happens = [
-            self.send.is_some(),
-            self.webhook.is_some(),
-            self.connect.is_some(),
-            self.disconnect.is_some(),
-            self.advance.is_some(),
-        ];
-        if happens.into_iter().filter(|it| *it).count() != 1 {
-            return Err(
-                "a step has one of send, webhook, connect, disconnect and advance".to_owned(),
-            );
+/// What a table says; or what is wrong, behind the key that it is wrong at.
+fn parsed<T: DeserializeOwned>(table: Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(table).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.inner());
+        match key.as_str() {
+            // The table itself, of which the reason names the key.
+            "." => reason.to_string(),
+            key => format!("{key}: {reason}"),
         }
-        if self.send.is_some() != self.from.is_some() {
-            return Err("send and from belong together".to_owned());
-        }
-        let name = self.send.as_ref().map(|send| send.first());
-        if let Some(None | Some(Value::Null | Value::Bool(_) | Value::Number(_))) = name {
-            return Err("send is a list of an event's name and its arguments".to_owned());
-        }
-        let clients = [&self.from, &self.connect, &self.disconnect];
-        let clients = clients.into_iter().flatten();
-        let unknown = clients
-            .chain(self.gets.keys())
-            .chain(self.joins.keys())
-            .chain(self.leaves.keys())
-            .chain(&self.disconnects)
-            .find(|name| !case.clients.contains_key(*name));
-        match unknown {
-            Some(name) => Err(format!("there is no client {name:?} in the case")),
-            None => Ok(self),
-        }
-    }
+    })
 }
 
 /// The lines on which cases begin, each with those of its steps.
@@ -436,12 +419,20 @@ mod tests {
             ("", ": there is no [[case]] in it"),
             ("plugin = 'a'", ": there is no [[case]] in it"),
             ("x", ":1: "),
-            ("plugins = ['a']", ": unknown field `plugins`"),
+            ("plugins = ['a']", ": plugins: unknown field `plugins`"),
             ("case = 1", ": cases begin with [[case]]"),
             ("[[case]]\nclients.a = {}", ":1: missing field `name`"),
             (
+                "[[case]]\nname = 'a'",
+                ":1: there is no [[case.step]] in it",
+            ),
+            (
+                "[[case]]\nname = 'a'\nstored.'' = 1\n[[case.step]]\nadvance = '1s'",
+                ":1: stored \"\": a key has 1 to",
+            ),
+            (
                 "[[case]]\nname = 'a'\nat = 'noon'",
-                ":1: \"noon\": expected a time",
+                ":1: at: \"noon\": expected a time",
             ),
             (
                 &step("advance = '1m'\ndisconnect = 'ann'"),
@@ -458,9 +449,40 @@ mod tests {
                 ":4: there is no client \"bob\"",
             ),
             (&step("advance = 1"), ":4: "),
+            (&step("advance = '1s'\ntimes = 2"), ":4: times is how often"),
+            (
+                &step("from = 'ann'\nsend = ['x']\ntimes = 0"),
+                ":4: times is how often",
+            ),
+            (
+                &step("from = 'ann'\nsend = ['$null']"),
+                ":4: send is a list",
+            ),
+            (
+                &step("from = 'ann'\nsend = ['x', [{ a = '$id:bob' }]]"),
+                ":4: \"$id:bob\": there is no client \"bob\"",
+            ),
+            (
+                &step("from = 'ann'\nsend = ['x', { '$bytes' = '?' }]"),
+                ":4: {\"$bytes\":\"?\"}: expected base64",
+            ),
+            (
+                &step("advance = '1s'\nhttp = [{ request = 'GET x', answer = { status = 9999 } }]"),
+                ":4: http: 9999 is no status",
+            ),
+            (
+                &step(
+                    "advance = '1s'\nhttp = [{ request = 'GET x', answer = { headers = { 'a b' = 'c' } } }]",
+                ),
+                ":4: http: \"a b\": \"c\" is no header",
+            ),
+            (
+                &step("advance = '1m'\ndata.bob = 1"),
+                ":4: there is no client \"bob\"",
+            ),
             (
                 &step("advance = '1m'\nget.ann = []"),
-                ":4: unknown field `get`",
+                ":4: get: unknown field `get`",
             ),
         ] {
             let error = read(text).unwrap_err();

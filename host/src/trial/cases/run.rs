@@ -12,7 +12,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{
-    differences::{Difference, compare},
+    checks::ID,
+    differences::{Difference, Expected, compare},
     file::{AnswerWritten, Case, ClientWritten, Exchange, Step, WebhookWritten, body},
 };
 use crate::{
@@ -83,6 +84,8 @@ struct Running<'a> {
 /// What can be seen of a case between two steps.
 struct Seen {
     rooms: BTreeMap<String, BTreeSet<String>>,
+    /// What the plugin keeps with clients that are connected.
+    data: BTreeMap<String, Value>,
     timers: BTreeMap<String, Timing>,
 }
 
@@ -152,7 +155,7 @@ impl<'a> Running<'a> {
                     written.rooms.clone(),
                     written.data.as_ref(),
                 );
-                self.ids.insert(id, format!("$id:{name}"));
+                self.ids.insert(id, format!("{ID}{name}"));
                 self.clients.insert(name, client);
                 Ok(None)
             }
@@ -161,6 +164,9 @@ impl<'a> Running<'a> {
     }
 
     async fn step(&mut self, step: &Step) -> Result<Vec<Difference>, TrialError> {
+        if let Some(difference) = self.who_is_not_there(step) {
+            return Ok(vec![difference]);
+        }
         for exchange in &step.http {
             self.answer_with(exchange);
         }
@@ -255,12 +261,17 @@ impl<'a> Running<'a> {
         put(
             "disconnects",
             some_list(&step.disconnects),
-            list(disconnects),
+            sorted(disconnects),
         );
         let after = self.see();
         let (joins, leaves) = moved(&before, &after);
         put("joins", Some(rooms(&step.joins)), Some(joins));
         put("leaves", Some(rooms(&step.leaves)), Some(leaves));
+        let data = after.data.iter();
+        let data: BTreeMap<_, _> = data
+            .filter(|(name, kept)| before.data.get(*name) != Some(*kept))
+            .collect();
+        put("data", Some(json!(step.data)), Some(json!(data)));
         let stored = self.look_at_store();
         put("stores", Some(json!(step.stores)), Some(json!(stored.own)));
         put(
@@ -268,14 +279,14 @@ impl<'a> Running<'a> {
             Some(json!(step.shared)),
             Some(json!(stored.shared)),
         );
-        put("deletes", some_list(&step.deletes), list(stored.deleted));
+        put("deletes", some_list(&step.deletes), sorted(stored.deleted));
         let (set, cancelled) = timed(&before, &after);
         put(
             "timers",
             Some(json!(wanted_timers(&step.timers))),
             Some(json!(set)),
         );
-        put("cancels", some_list(&step.cancels), list(cancelled));
+        put("cancels", some_list(&step.cancels), sorted(cancelled));
         let sent = self.trial.http.take();
         put(
             "http",
@@ -289,8 +300,35 @@ impl<'a> Running<'a> {
         let mut found = Value::Object(found);
         self.put_names(&mut found);
         let mut differences = Vec::new();
-        compare("", &Value::Object(expected), &found, &mut differences);
+        let expected = Value::Object(expected);
+        compare(Expected::Written, "", &expected, &found, &mut differences);
         Ok(differences)
+    }
+
+    /// That a client sends, leaves or is named in what is sent and has gone or is yet to come, or that it comes and is there
+    /// already: nothing would happen.
+    fn who_is_not_there(&self, step: &Step) -> Option<Difference> {
+        let connections = &self.trial.server.dispatcher.connections;
+        let is_there = |name: &str| {
+            let client = self.clients.get(name);
+            client.is_some_and(|client| client.is_connected(connections))
+        };
+        let mut named = Vec::new();
+        let sent = step.send.iter().flatten();
+        sent.for_each(|value| names_in(value, &mut named));
+        // The id of one that has gone is known.
+        named.retain(|name| !self.clients.contains_key(name));
+        let here = step.from.iter().chain(&step.disconnect);
+        let here = here.map(String::as_str).filter(|name| !is_there(name));
+        let away = here.chain(named).map(|name| (name, true)).next();
+        let come = step.connect.as_deref().filter(|name| is_there(name));
+        let (name, wanted) = away.or(come.map(|name| (name, false)))?;
+        let place = format!("{name} is connected");
+        Some(difference(
+            &place,
+            Some(json!(wanted)),
+            Some(json!(!wanted)),
+        ))
     }
 
     fn client_written(&self, name: &str) -> (&'a str, &'a ClientWritten) {
@@ -373,13 +411,13 @@ impl<'a> Running<'a> {
         else {
             return self.trial.http.push_silence();
         };
-        let status = StatusCode::from_u16(*status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let status = StatusCode::from_u16(*status).expect("the file was read");
         let headers: HeaderMap = headers
             .iter()
-            .filter_map(|(name, value)| {
-                let name: HeaderName = name.parse().ok()?;
-                let value: HeaderValue = value.parse().ok()?;
-                Some((name, value))
+            .map(|(name, value)| {
+                let name: HeaderName = name.parse().expect("the file was read");
+                let value: HeaderValue = value.parse().expect("the file was read");
+                (name, value)
             })
             .collect();
         self.trial
@@ -406,8 +444,12 @@ impl<'a> Running<'a> {
             };
             (name, timing)
         });
+        let data = self.clients.iter().filter_map(|(name, client)| {
+            Some(((*name).to_owned(), client.kept(connections, self.plugin)?))
+        });
         Seen {
             rooms: rooms.collect(),
+            data: data.collect(),
             timers: timers.collect(),
         }
     }
@@ -425,10 +467,7 @@ impl<'a> Running<'a> {
         });
         let mut transaction = Transaction::new(store.clone());
         for (bucket, (key, value)) in own.chain(shared) {
-            // A key that is none stands nowhere.
-            let Ok(key) = Key::new(&bucket, key) else {
-                continue;
-            };
+            let key = Key::new(&bucket, key).expect("the file was read");
             let value = store::Value {
                 bytes: value.to_string().into_bytes().into(),
                 expires: None,
@@ -531,6 +570,16 @@ fn difference(place: &str, expected: Option<Value>, found: Option<Value>) -> Dif
     }
 }
 
+/// The clients whose ids are to be sent.
+fn names_in<'a>(value: &'a Value, names: &mut Vec<&'a str>) {
+    match value {
+        Value::String(text) => names.extend(text.strip_prefix(ID)),
+        Value::Array(values) => values.iter().for_each(|value| names_in(value, names)),
+        Value::Object(fields) => fields.values().for_each(|value| names_in(value, names)),
+        _ => {}
+    }
+}
+
 /// Replaces texts.
 fn replace(value: &mut Value, by: &impl Fn(&str) -> Option<Value>) {
     match value {
@@ -557,8 +606,12 @@ fn rooms(rooms: &BTreeMap<String, Vec<String>>) -> Value {
     json!(sorted.collect::<BTreeMap<_, _>>())
 }
 
+/// Names whose order says nothing.
 fn some_list(names: &[String]) -> Option<Value> {
-    let mut names: Vec<_> = names.iter().map(|name| json!(name)).collect();
+    sorted(names.iter().map(|name| json!(name)).collect())
+}
+
+fn sorted(mut names: Vec<Value>) -> Option<Value> {
     names.sort_by_key(Value::to_string);
     list(names)
 }
