@@ -1,7 +1,7 @@
 //! What looks like a secret, in what others have named.
 
 /// Fields whose names are one of these, or end with one after `_` or `-`, hold secrets, in whatever JSON they are.
-const SECRET_NAMES: [&str; 14] = [
+const SECRET_NAMES: [&str; 16] = [
     "password",
     "passwd",
     "passphrase",
@@ -16,18 +16,34 @@ const SECRET_NAMES: [&str; 14] = [
     "api_key",
     "api-key",
     "private_key",
+    "secret_key",
+    "secret_access_key",
 ];
 
 /// Whether what has this name is a secret, as far as names tell.
 pub(crate) fn is_secret(name: &str) -> bool {
-    let name = name.to_ascii_lowercase();
+    let name = with_underscores(name);
     let ends = |secret: &&str| {
         let before = name.strip_suffix(*secret);
         before.is_some_and(|before| before.is_empty() || before.ends_with(['_', '-']))
     };
-    // In one word, as JavaScript has it: `accessToken`.
+    // In one word.
     let in_one_word = ["accesstoken", "refreshtoken", "idtoken", "clientsecret"];
     SECRET_NAMES.iter().any(ends) || in_one_word.contains(&&*name)
+}
+
+/// In lower case, with `_` before what begins with a capital: `newPassword` is `new_password`.
+fn with_underscores(name: &str) -> String {
+    let mut text = String::with_capacity(name.len() + 4);
+    let mut may_end = false;
+    for character in name.chars() {
+        if may_end && character.is_ascii_uppercase() {
+            text.push('_');
+        }
+        may_end = character.is_ascii_lowercase() || character.is_ascii_digit();
+        text.push(character.to_ascii_lowercase());
+    }
+    text
 }
 
 /// Three parts in base64, of which the first is of JSON.

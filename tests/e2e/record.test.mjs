@@ -140,6 +140,22 @@ describe('a record', () => {
     assert.match(stdout, /^2 had something left out of the record, and ran without it$/m);
   });
 
+  test('has no secrets in names, URLs and bytes as others write them, and compares nothing that is made of what was left out', async (t) => {
+    const text = VOTES.replace('(cx, auth) => {', '(cx, auth) => { cx.data = { kept: auth.pin };');
+    const server = await recording(t, { args: ['--record-redact', 'auth.pin'], plugins: [{ ...PLUGIN, text }] });
+    const socket = await connect(t, server, { auth: { pin: 'pin-1234' } });
+    const order = { newPassword: 'secret-1', csrfToken: 'secret-2', home: 'https://ann:secret-3@shop.example/#id_token=secret-4' };
+    assert.deepEqual(await ask(socket, 'pay', order), order);
+    await ask(socket, 'pay', Buffer.from('{"password":"secret-5"}'));
+    const lines = JSON.stringify(await recorded(server));
+    assert.doesNotMatch(lines, /secret-\d/);
+    assert.ok(!lines.includes(Buffer.from('{"password":"secret-5"}').toString('base64')));
+    // The plugin has made something else of it, which no path names.
+    assert.match(lines, /"kept":"pin-1234"/);
+    const { code, stdout } = await server.mixlab('replay', 'calls.jsonl');
+    assert.equal(code, 0, stdout);
+  });
+
   test('stops growing at its bound, with one line in the log', async (t) => {
     const server = await recording(t, { args: ['--record-size', '20KB'] });
     const socket = await connect(t, server);

@@ -99,6 +99,7 @@ impl Replay {
             (Some(name), ..) => name.clone(),
             (None, _, Some(only)) => (*only).to_owned(),
             (None, Some(name), None) if names.contains(&*name) => name,
+            _ if names.is_empty() => return Err("the record has no calls".to_owned()),
             _ => {
                 let names = listed(names);
                 return Err(format!(

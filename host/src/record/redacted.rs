@@ -2,10 +2,14 @@
 
 use std::{fmt, str::FromStr};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, value::RawValue};
+use serde_json::{Map, Value, value::RawValue};
 
-use super::line::{Bytes, Call, Given, Instance};
+use super::{
+    line::{Bytes, Call, Given, Instance},
+    shown::BYTES,
+};
 use crate::secrets::{is_json_web_token, is_secret};
 
 /// What stands in the place of what is left out.
@@ -100,7 +104,11 @@ impl Redaction {
     pub(super) fn call(&self, call: &mut Call) {
         let mut redacted = match &mut call.given {
             Given::Event(sent) | Given::Filter(sent) => {
-                self.raw(Root::Payload, &mut sent.arguments)
+                let mut redacted = self.raw(Root::Payload, &mut sent.arguments);
+                for attachment in &mut sent.attachments {
+                    redacted |= self.bytes(attachment);
+                }
+                redacted
             }
             Given::Connect(auth) => self.raw(Root::Auth, auth),
             Given::Disconnect(_) => false,
@@ -183,6 +191,7 @@ impl Redaction {
     fn visit(&self, root: Root, value: &mut Value, redacted: &mut bool) {
         match value {
             Value::Object(fields) => {
+                *redacted |= self.attachment(fields);
                 for (name, value) in fields.iter_mut() {
                     match is_secret(name) {
                         true => *redacted |= leave_out(value),
@@ -204,6 +213,19 @@ impl Redaction {
         for path in self.0.iter().filter(|path| path.root == root) {
             *redacted |= leave_out_at(value, &path.fields);
         }
+    }
+
+    /// JSON and texts that stand as bytes: `{"$bytes": "…"}`, in base64.
+    fn attachment(&self, fields: &mut Map<String, Value>) -> bool {
+        let Some(Value::String(base64)) = fields.get_mut(BYTES) else {
+            return false;
+        };
+        let mut bytes = Bytes(BASE64_STANDARD.decode(&*base64).unwrap_or_default());
+        let redacted = self.bytes(&mut bytes);
+        if redacted {
+            *base64 = BASE64_STANDARD.encode(&bytes.0);
+        }
+        redacted
     }
 
     /// JSON in a text, and tokens.
@@ -229,22 +251,39 @@ impl Redaction {
     }
 }
 
-/// Parameters that are called like secrets. True if there was one.
+/// Parameters that are called like secrets, also behind `#`, and who asks. True if there was one.
 fn leave_out_of_url(url: &mut String) -> bool {
-    let Some((before, query)) = url.split_once('?') else {
+    let Some((scheme, rest)) = url.split_once("://") else {
         return false;
     };
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, rest) = rest.split_at(end);
     let mut redacted = false;
-    let pairs = query.split('&').map(|pair| match pair.split_once('=') {
-        Some((name, value)) if is_secret(name) && value != REDACTED => {
+    let authority = match authority.rsplit_once('@') {
+        Some((who, host)) if who != REDACTED => {
             redacted = true;
-            format!("{name}={REDACTED}")
+            format!("{REDACTED}@{host}")
         }
-        _ => pair.to_owned(),
-    });
-    let pairs: Vec<String> = pairs.collect();
+        _ => authority.to_owned(),
+    };
+    let mut without = format!("{scheme}://{authority}");
+    let mut is_path = true;
+    for part in rest.split_inclusive(['?', '#', '&']) {
+        let pair = part.trim_end_matches(['?', '#', '&']);
+        let value = pair
+            .split_once('=')
+            .filter(|(name, _)| !is_path && is_secret(name));
+        match value {
+            Some((name, value)) if value != REDACTED => {
+                redacted = true;
+                without += &format!("{name}={REDACTED}{}", &part[pair.len()..]);
+            }
+            _ => without += part,
+        }
+        is_path &= !part.ends_with(['?', '#']);
+    }
     if redacted {
-        *url = format!("{before}?{}", pairs.join("&"));
+        *url = without;
     }
     redacted
 }
@@ -342,11 +381,14 @@ mod tests {
             "access_token",
             "X-Api-Key",
             "clientSecret",
+            "newPassword",
+            "csrfToken",
+            "privateKey",
         ] {
             let value = redacted(&[], json!({ name: "x" }));
             assert_eq!(value, json!({ name: REDACTED }), "{name}");
         }
-        for name in ["tokens_left", "key", "secretary", "author"] {
+        for name in ["tokens_left", "key", "secretary", "author", "tokenCount"] {
             let value = json!({ name: "x" });
             assert_eq!(redacted(&[], value.clone()), value, "{name}");
         }
@@ -365,6 +407,34 @@ mod tests {
             ),
             json!(["POST", "https://a.example/b?x=1&access_token=[redacted]"])
         );
+    }
+
+    #[test]
+    fn secrets_are_left_out_of_urls_and_of_bytes() {
+        for (url, expected) in [
+            ("https://a.example/b=token", "https://a.example/b=token"),
+            (
+                "https://a.example/b#x=1&id_token=s",
+                "https://a.example/b#x=1&id_token=[redacted]",
+            ),
+            (
+                "https://a.example?token=s#y",
+                "https://a.example?token=[redacted]#y",
+            ),
+            (
+                "https://ann:s@a.example/b@c",
+                "https://[redacted]@a.example/b@c",
+            ),
+        ] {
+            assert_eq!(redacted(&[], json!(url)), json!(expected));
+            assert_eq!(redacted(&[], json!(expected)), json!(expected));
+        }
+        let bytes = |text: &str| json!([{ "$bytes": BASE64_STANDARD.encode(text) }]);
+        assert_eq!(
+            redacted(&[], bytes(r#"{"password":"s"}"#)),
+            bytes(r#"{"password":"[redacted]"}"#)
+        );
+        assert_eq!(redacted(&[], bytes("x")), bytes("x"));
     }
 
     #[test]
