@@ -49,6 +49,8 @@ test('what a build lacks is said, and what was built before stays', async (t) =>
   symlinkSync('/bin/sh', join(bare, 'sh'));
   for (const [build, files, expected] of [
     ['exit 3', {}, /plugin "echo" is not built: "exit 3" ended with exit status: 3/],
+    [': > "$MIXLAB_OUT"', {}, /plugin "echo" makes no component: the file is empty/],
+    ['echo text > "$MIXLAB_OUT"', {}, /plugin "echo" makes no component: it is not WebAssembly/],
     ['true', {}, /plugin "echo" is not built: "true" has not written \$MIXLAB_OUT \(.*echo\.wasm\)/],
     [undefined, {}, /in \S*source is no Cargo\.toml, .*Makefile; say in mixlab\.toml with `build`/],
     [undefined, { Makefile: '' }, /"make" cannot be run: install make/],
@@ -64,6 +66,9 @@ test('what a build lacks is said, and what was built before stays', async (t) =>
     assert.deepEqual(readFileSync(join(other.folder, 'built/echo.wasm')), readFileSync(wasm('echo')));
   }
   assert.equal(readFileSync(home.configPath, 'utf8'), config);
+  const lost = makeFolder(t, { plugins: [TABLE] });
+  const { code, stderr } = await lost.mixlab('build');
+  assert.deepEqual([code, stderr], [1, `error: plugin "echo": its source ${join(lost.folder, 'source')} is no folder\n`]);
 });
 
 test('a plugin is built again when an author writes, and not because of what its build writes', async (t) => {

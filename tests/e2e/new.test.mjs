@@ -171,6 +171,14 @@ test('what is there already is left as it is', async (t) => {
   assert.equal(readFileSync(home.configPath, 'utf8'), config);
 });
 
+test('several that are made at once are all there', async (t) => {
+  const home = makeFolder(t);
+  const names = ['a', 'b', 'c', 'd', 'e', 'f'];
+  await Promise.all(names.map((name) => run(home, 'new', name, '--lang', 'js')));
+  const config = readFileSync(home.configPath, 'utf8');
+  assert.deepEqual([...config.matchAll(/^name = "(.*)"$/gm)].map(([, name]) => name).sort(), names);
+});
+
 test('a configuration that no table can follow is said, and left as it is', async (t) => {
   const config = 'plugins = []\n';
   const home = makeFolder(t, { config });

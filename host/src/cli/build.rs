@@ -15,7 +15,7 @@ use clap::Args;
 use super::{Failure, Global, output::say};
 use crate::{
     config::{Config, Plugin, Runtime},
-    plugin::{encoded, is_core_module},
+    plugin::{encoded, is_core_module, is_script, why_no_component},
 };
 
 pub(super) use self::{kit::FOLDER, recipe::Recipe, words::Words};
@@ -87,11 +87,18 @@ pub(super) fn build<'a>(
     }
     for (plugin, source, recipe) in wanted {
         let mut component = recipe.follow(plugin, source, words)?;
+        let none = |reason: &str| {
+            let name = &plugin.name;
+            BuildError::Source(format!("plugin {name:?} makes no component: {reason}"))
+        };
         if is_core_module(&component) {
-            component = encoded(&component, runtime).map_err(|reason| {
-                let name = &plugin.name;
-                BuildError::Source(format!("plugin {name:?} makes no component: {reason}"))
-            })?;
+            component = encoded(&component, runtime).map_err(|reason| none(&reason))?;
+        }
+        // A build may make a script, too.
+        if !is_script(&plugin.path)
+            && let Some(reason) = why_no_component(&component)
+        {
+            return Err(none(reason));
         }
         put(&component, &plugin.path)
             .map_err(|error| BuildError::Other(format!("{}: {error}", plugin.path.display())))?;

@@ -136,6 +136,9 @@ impl New {
             reason,
         };
         self.check_name().map_err(bad_input)?;
+        let base = global.config.parent().unwrap_or(Path::new(""));
+        // Of two that add to one file at once, the second would write what it read before the first had written.
+        let _turn = turn(folder_or_here(base))?;
         // A configuration that cannot be read is not made worse.
         let config = Config::load_if_there(&global.config, global.overrides());
         let config = config.map_err(Failure::bad_input)?;
@@ -146,7 +149,6 @@ impl New {
                 self.name
             )));
         }
-        let base = global.config.parent().unwrap_or(Path::new(""));
         let folder = base.join(FOLDER).join(&self.name);
         if folder.exists() {
             return Err(bad_input(format!("{} is there already", folder.display())));
@@ -241,7 +243,6 @@ impl New {
         // `plugins` may be written in a way that no table can follow.
         let folder = path.parent().unwrap_or(Path::new(""));
         let trial = tempfile_beside(folder);
-        fs::create_dir_all(folder_or_here(folder))?;
         fs::write(&trial, &text)?;
         let read = Config::load(&trial, Overrides::default());
         let _ = fs::remove_file(&trial);
@@ -359,6 +360,15 @@ fn folder_or_here(folder: &Path) -> &Path {
         true => Path::new("."),
         false => folder,
     }
+}
+
+/// A turn in this folder, which lasts as long as the value: nobody else has one meanwhile.
+fn turn(folder: &Path) -> Result<fs::File, Failure> {
+    let failed = |error: io::Error| Failure::from(format!("{}: {error}", folder.display()));
+    fs::create_dir_all(folder).map_err(failed)?;
+    let turn = fs::File::open(folder).map_err(failed)?;
+    turn.lock().map_err(failed)?;
+    Ok(turn)
 }
 
 /// A file that nobody has.

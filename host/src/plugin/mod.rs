@@ -59,6 +59,7 @@ pub(crate) use load_error::LoadError;
 pub(crate) use metered::is_out_of_time;
 pub(crate) use migration::{Migrated, Migration};
 pub(crate) use pool::Lease;
+pub(crate) use prepare::why_no_component;
 pub(crate) use script::{Program, ScriptFailed, is_script};
 pub(crate) use source::{Services, Source};
 pub(crate) use witness::{Witness, Witnessed};

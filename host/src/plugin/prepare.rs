@@ -52,17 +52,24 @@ pub(super) async fn prepare_component(
 
 /// Says in plain words what the usual wrong files are, before the compiler sees them.
 fn check_header(bytes: &[u8]) -> Result<(), LoadError> {
+    let reason = why_no_component(bytes).map(|reason| LoadError::NotAComponent(reason.to_owned()));
+    reason.map_or(Ok(()), Err)
+}
+
+/// Why these bytes are no component, as far as their beginning tells; none if they may be one.
+pub(crate) fn why_no_component(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: &[u8] = b"\0asm";
-    let reason = if bytes.is_empty() {
-        "the file is empty"
+    if bytes.is_empty() {
+        Some("the file is empty")
     } else if !bytes.starts_with(MAGIC) {
-        "it is not WebAssembly: the file does not begin with \\0asm"
+        Some("it is not WebAssembly: the file does not begin with \\0asm")
     } else if is_core_module(bytes) {
-        "it is a core module and not a component: build it for wasm32-wasip2, or with `mixlab build`"
+        Some(
+            "it is a core module and not a component: build it for wasm32-wasip2, or with `mixlab build`",
+        )
     } else {
-        return Ok(());
-    };
-    Err(LoadError::NotAComponent(reason.to_owned()))
+        None
+    }
 }
 
 fn prepare(

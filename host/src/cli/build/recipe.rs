@@ -52,6 +52,12 @@ const MANIFESTS: [(&str, Recipe<'static>); 6] = [
 impl<'a> Recipe<'a> {
     /// The one for this plugin.
     pub(in crate::cli) fn of(plugin: &'a Plugin, source: &Path) -> Result<Self, BuildError> {
+        if !source.is_dir() {
+            let (name, source) = (&plugin.name, source.display());
+            return Err(BuildError::Source(format!(
+                "plugin {name:?}: its source {source} is no folder"
+            )));
+        }
         if let Some(line) = &plugin.build {
             return Ok(Self::Shell(line));
         }
@@ -118,7 +124,7 @@ impl<'a> Recipe<'a> {
             None => command.stdout(io::stderr()).status(),
         };
         let status = status.map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound if source.is_dir() => {
+            io::ErrorKind::NotFound => {
                 BuildError::Other(format!("{shown:?} cannot be run: install {install}"))
             }
             _ => BuildError::Other(format!("{shown:?} cannot be run: {error}")),
