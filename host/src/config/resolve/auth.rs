@@ -36,6 +36,14 @@ impl Resolver<'_> {
             auth.enabled || auth.anonymous,
             "nobody could connect: with enabled = false, every client is anonymous",
         );
+        for (at, expected) in [
+            ("auth.issuer", &auth.issuer),
+            ("auth.audience", &auth.audience),
+        ] {
+            let is_one = expected.as_ref().is_none_or(|name| !name.is_empty());
+            let message = "must not be empty: no token names that; leave it out to take any";
+            self.check(at, is_one, message);
+        }
         for (at, is_read) in [
             ("auth.cookie", auth.cookie.is_some()),
             ("auth.header", auth.header.is_some()),
