@@ -242,9 +242,17 @@ test('without it nothing is written or counted; where it cannot be written, no s
   const server = await startServer(t, { plugins: ['echo'] });
   assert.ok(!(await (await fetch(`${server.url}/metrics`)).text()).includes('audit'));
   const folder = makeFolder(t, { config: AUDIT, files: { logs: 'a file' }, plugins: ['echo'] });
-  const { code, stderr } = await folder.mixlab('up', '--listen', '127.0.0.1:0');
-  assert.equal(code, 1);
-  assert.match(stderr, /error: the audit log .*logs\/audit\.jsonl: /);
+  const inTheWay = makeFolder(t, { config: AUDIT, files: { [`${PATH}/x`]: 'its folder is where the file should be' }, plugins: ['echo'] });
+  for (const home of [folder, inTheWay]) {
+    for (const command of [['check'], ['up', '--listen', '127.0.0.1:0']]) {
+      const { code, stderr } = await home.mixlab(...command);
+      assert.equal(code, 1, command[0]);
+      assert.match(stderr, /error: the audit log .*logs\/audit\.jsonl: /);
+    }
+  }
+  const good = makeFolder(t, { config: AUDIT, plugins: ['echo'] });
+  assert.equal((await good.mixlab('check')).code, 0);
+  assert.ok(!existsSync(join(good.folder, dirname(PATH))), 'a look makes nothing');
   const empty = makeFolder(t, { config: '[audit]\npath = ""\n' });
   assert.match((await empty.mixlab('check')).stderr, /audit\.path: must not be empty/);
 });

@@ -255,13 +255,20 @@ test('the system hears which process serves by now, in the order in which it wan
   await until(() => server.heard().includes('STOPPING=1'));
 });
 
-/** A server that tells the system how far it is. */
-async function startHeard(t) {
-  const path = join('/tmp', `mixlab-notify-${Math.random().toString(36).slice(2)}`);
+test('the system hears by a name that is no path, too', async (t) => {
+  const server = await startHeard(t, '@');
+  await until(() => server.heard().includes('READY=1'));
+  await server.stop();
+  await until(() => server.heard().includes('STOPPING=1'));
+});
+
+/** A server that tells the system how far it is, at a path or at a name in Linux' abstract namespace. */
+async function startHeard(t, kind = '/tmp/') {
+  const path = `${kind}mixlab-notify-${Math.random().toString(36).slice(2)}`;
   const script = [
     'import os, socket, sys',
     's = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)',
-    's.bind(sys.argv[1])',
+    's.bind(sys.argv[1].replace("@", "\\0"))',
     'print("bound", flush=True)',
     'while True: print(s.recv(4096).decode(), flush=True)',
   ].join('\n');

@@ -4,8 +4,10 @@ use std::{
     fs::{self, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
     os::unix::fs::OpenOptionsExt,
-    path::{Path, PathBuf},
+    path::{self, Path, PathBuf},
 };
+
+use rustix::fs::Access;
 
 use crate::rarely::Rarely;
 
@@ -24,6 +26,21 @@ impl File {
             path: path.to_owned(),
             complaints: Rarely::default(),
         })
+    }
+}
+
+/// Whether it could be opened, without making anything.
+pub(super) fn rehearse(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().read(true).append(true).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // What is missing of its folders would be made in the last one that is there.
+            let path = path::absolute(path)?;
+            let mut above = path.ancestors().skip(1);
+            let folder = above.find(|folder| folder.exists()).unwrap_or(&path);
+            let rights = Access::WRITE_OK | Access::EXEC_OK;
+            Ok(rustix::fs::access(folder, rights)?)
+        }
+        opened => opened.map(drop),
     }
 }
 

@@ -207,6 +207,11 @@ impl Audit {
         Ok(Self(Some(Arc::new(Trail::start(File::open(path)?)?))))
     }
 
+    /// Whether [`open`](Self::open) would; nothing is made.
+    pub(crate) fn rehearse(config: &config::Audit) -> io::Result<()> {
+        config.path.as_deref().map_or(Ok(()), file::rehearse)
+    }
+
     /// Counts the lines that could not be written.
     pub(crate) fn lost(&self) -> Option<IntCounter> {
         self.0.as_ref().map(|trail| trail.lost.clone())

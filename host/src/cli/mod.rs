@@ -13,6 +13,7 @@ mod logging;
 mod logs;
 mod man;
 mod new;
+mod notify;
 mod output;
 mod plugin;
 mod products;

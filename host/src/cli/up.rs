@@ -12,7 +12,6 @@ use std::{
 use clap::Args;
 use listenfd::ListenFd;
 use prometheus::IntCounter;
-use sd_notify::NotifyState;
 use tokio::{
     net::TcpListener,
     signal::unix::{Signal, SignalKind, signal},
@@ -23,6 +22,7 @@ use super::{
     Failure, Global, build,
     control::RunFile,
     logging,
+    notify::{State, tell_system},
     output::print,
     successor::{Successor, Successors},
     watch::watch,
@@ -180,7 +180,7 @@ impl Up {
             // threads before it ends.
             std::thread::Builder::new().spawn(move || watch(&config, &source, built_at))?;
         }
-        tell_system(NotifyState::Ready);
+        tell_system(&State::Ready);
         if let Some(since) = since {
             let gap_ms = clock::now().saturating_sub(since);
             tracing::info!(
@@ -208,7 +208,7 @@ impl Up {
         }) = follows
         {
             if let Some(process) = successor.id() {
-                tell_system(NotifyState::MainPid(process));
+                tell_system(&State::MainPid(process));
             }
             successor.hand_over(&sockets, since)?;
         }
@@ -240,13 +240,6 @@ impl Up {
             redaction: Redaction::new(self.record_redact.clone()),
         };
         Ok(Some(Recorder::start(options, lost)?))
-    }
-}
-
-/// Tells systemd how far the server is, if that has started it as `Type=notify`.
-fn tell_system(state: NotifyState<'_>) {
-    if let Err(error) = sd_notify::notify(&[state]) {
-        tracing::warn!(%error, "systemd was not told how far the server is");
     }
 }
 
@@ -414,7 +407,7 @@ fn stop_signal(drain: Drain) -> io::Result<impl Future<Output = ()>> {
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {
-                tell_system(NotifyState::Stopping);
+                tell_system(&State::Stopping);
                 drain.begin();
             }
             _ = interrupt.recv() => return,

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
@@ -338,10 +339,15 @@ impl Builder {
 
 /// Opens the audit log, if there is one.
 fn open_audit(config: &config::Audit) -> Result<Audit, StartError> {
-    Audit::open(config).map_err(|source| StartError::Audit {
+    Audit::open(config).map_err(|source| unusable_audit(config, source))
+}
+
+/// What is wrong if it cannot be opened.
+pub(super) fn unusable_audit(config: &config::Audit, source: io::Error) -> StartError {
+    StartError::Audit {
         path: config.path.clone().unwrap_or_default(),
         source,
-    })
+    }
 }
 
 /// Goes on with what the process before has left.

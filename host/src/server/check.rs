@@ -5,10 +5,12 @@ use std::sync::Arc;
 use super::{
     StartError,
     addresses::addresses,
+    builder::unusable_audit,
     core::{Around, Core},
     identity, secret,
 };
 use crate::{
+    audit::Audit,
     config::Config,
     contracts::Contracts,
     reload::{PluginStatus, Status, pull_missing},
@@ -54,6 +56,7 @@ pub(crate) async fn contracts(config: &Config) -> Result<(Contracts, Arc<Status>
 pub(crate) async fn check(config: &Config) -> Result<Checked, StartError> {
     addresses(config).await?;
     let identity = identity(config).await?;
+    Audit::rehearse(&config.audit).map_err(|source| unusable_audit(&config.audit, source))?;
     pull_missing(config).await.map_err(StartError::NotPulled)?;
     let store = Store::rehearsal(config.store.clone());
     let around = Around {
