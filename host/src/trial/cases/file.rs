@@ -398,7 +398,7 @@ mod tests {
         let file = read(
             "plugin = 'a'\n\n[[case]]\nname = 'one'\nclients.ann = {}\n\n[[case.step]]\nfrom = 'ann'\n\
              send = ['x', 1]\n\n[[case.step]]\nadvance = '1m'\n\n[[case]]\nname = 'two'\n\
-             at = '2026-01-01T00:00:01Z'\n",
+             at = '2026-01-01T00:00:01Z'\n[[case.step]]\nadvance = '1s'\n",
         );
         let cases = file.unwrap().written.case;
         assert_eq!(
