@@ -48,7 +48,7 @@ test('what is valid is of the form', () => {
 const OF_MEANING = `
   admin-grant admin-main-namespace admin-mode-without-login admin-password-in-the-clear
   admin-password-that-takes-too-long admin-without-password affinity-cookie-of-other-sites affinity-cookie-with-attributes-in-its-path api-key-variable-not-set api-key-with-both api-key-with-plugin-right api-key-with-spaces
-  api-key-without-key auth-cookie-nobody-reads auth-cookie-without-check-of-origins auth-header-of-cookies
+  api-key-without-key auth-cookie-nobody-reads auth-cookie-without-check-of-origins auth-empty-audience auth-empty-issuer auth-header-of-cookies
   auth-header-without-check-of-origins bad-socket-path build-without-source cluster-address-without-cluster
   cluster-address-without-secret cluster-secret-short cookies-without-check-of-origins
   credentials-of-anonymous-clients-without-check-of-origins duplicate-api-key duplicate-api-key-name
