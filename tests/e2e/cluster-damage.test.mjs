@@ -1,5 +1,6 @@
 // What a Redis has lost, or what somebody has put there, harms nobody but those whom it is about.
 import assert from 'node:assert/strict';
+import { readdirSync, readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
 import { startMember } from '../support/cluster.mjs';
@@ -19,6 +20,10 @@ async function startTwo(t, redis, options) {
   for (const server of servers) await until(async () => (await notReady(server)).length === 0);
   return servers;
 }
+
+/** Whether a process does nothing until it gets a SIGCONT: all its threads. */
+const isStopped = (pid) =>
+  readdirSync(`/proc/${pid}/task`).every((thread) => / T [^)]*$/.test(readFileSync(`/proc/${pid}/task/${thread}/stat`, 'utf8')));
 
 /** The only key that matches. */
 const keyOf = (redis, pattern) =>
@@ -268,6 +273,8 @@ test('a request is not done by a server that was held up while another one has d
     // It waits for Redis by then, mostly.
     await new Promise((resolve) => setTimeout(resolve, 300));
     held.signal('SIGSTOP');
+    // Else it would have the answer, and do what it is asked for, before it is held up.
+    await until(() => isStopped(held.pid), { message: 'it is held up' });
     redis.resume();
     isHeld = await had('way', { timeout: 1000 }).then(() => true, () => false);
     if (!isHeld) held.signal('SIGCONT');
