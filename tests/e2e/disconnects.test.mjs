@@ -314,8 +314,9 @@ for (const way of WAYS) {
     const raw = await client(t, server, way);
     await raw.goOn();
     await raw.send('427["dismisses",false]', ...SENT['an ack'], '41', '40');
-    await raw.until(DISMISSED);
-    await raw.until(/^40/);
+    // The answer to an event that is under way may come behind the next connection.
+    const messages = await raw.until(DISMISSED);
+    if (!messages.some((message) => message.startsWith('40'))) await raw.until(/^40/);
     await raw.isInOther();
   });
 
