@@ -153,6 +153,17 @@ test('a mixlab.toml that takes plugins away is in force when it has stayed so, o
   writeFileSync(own.configPath, '');
   await reload(own);
   assert.deepEqual((await status(own)).plugins, [], 'whoever asks means it');
+
+  // What is in force is not waited for when the file is looked at again.
+  const waitedFor = /mixlab\.toml is waited for: it is empty/g;
+  const before = own.log().match(waitedFor)?.length;
+  const reloads = async () =>
+    Number((await own.api('GET', '/metrics')).body.match(/^mixlab_reloads_total\{result="ok",what="mixlab\.toml"\} (\d+)$/m)[1]);
+  const looks = await reloads();
+  writeFileSync(own.configPath, '');
+  await until(async () => (await reloads()) > looks, { message: () => own.log() });
+  assert.equal((await status(own)).config_waiting, null);
+  assert.equal(own.log().match(waitedFor)?.length, before);
 });
 
 test('a .wasm file without a byte is waited for, and then refused', async (t) => {
@@ -178,4 +189,16 @@ test('a .wasm file without a byte is waited for, and then refused', async (t) =>
   writeFileSync(path, '');
   await reload(own);
   assert.equal((await plugin(own, 'stamped')).refusal, 'the file is empty', 'whoever asks gets an answer');
+});
+
+test('a .wasm file that was refused without a byte is not waited for when it is looked at again', async (t) => {
+  const own = await startServer(t, { config: CONFIG, plugins: ['stamped', 'echo'] });
+  const [path, next] = ['stamped.wasm', 'echo.wasm'].map((name) => join(own.folder, name));
+  writeFileSync(path, '');
+  await reload(own);
+  writeFileSync(path, '');
+  writeFileSync(next, '(component)');
+  await until(async () => /it is not WebAssembly/.test((await plugin(own, 'echo')).refusal), { message: () => own.log() });
+  const { state, refusal, waiting } = await plugin(own, 'stamped');
+  assert.deepEqual([state, refusal, waiting], ['serving-old', 'the file is empty', null]);
 });

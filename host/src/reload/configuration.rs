@@ -65,6 +65,7 @@ impl Reloader {
         self.config_error = None;
         let is_empty = stamp.as_ref().is_some_and(Stamp::is_empty);
         if files == Files::Changed
+            && config != self.config
             && let Some(loss) = loss(&self.config, &config, is_empty)
             && !self.config_file.postpone(stamp.clone(), EMPTIED_WAIT)
         {

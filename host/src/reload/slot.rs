@@ -32,6 +32,9 @@ fn use_from_now_on(spec: &config::Plugin) {
     }
 }
 
+/// Why a file without a byte is refused.
+const EMPTY: &str = "the file is empty";
+
 /// What came of a content.
 #[derive(Clone)]
 enum Verdict {
@@ -230,13 +233,14 @@ impl Slot {
             }
             Look::Content(stamp, code) => return self.consider_content(stamp, code),
             Look::Empty(stamp) => {
-                if !self.file.postpone(Some(stamp.clone()), wait) {
+                // One that was refused for it was waited for, or somebody did not want that.
+                let is_refused = self.refusal.as_deref() == Some(EMPTY);
+                if !is_refused && !self.file.postpone(Some(stamp.clone()), wait) {
                     let wait = duration::display(wait);
-                    let reason =
-                        format!("the file is empty, and is refused if it stays so for {wait}");
+                    let reason = format!("{EMPTY}, and is refused if it stays so for {wait}");
                     return self.wait(waiting, reason);
                 }
-                Refusal::File(stamp, "the file is empty".to_owned())
+                Refusal::File(stamp, EMPTY.to_owned())
             }
             Look::Unfit(stamp, reason) => Refusal::File(stamp, reason),
             Look::Missing(reason) => match self.is_made(builds) {
