@@ -1,12 +1,12 @@
 // Plugins without a server: `mixlab call` and `mixlab test`.
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { makeFolder, PROGRAM, ROOT } from '../support/server.mjs';
-import { until } from '../support/wait.mjs';
+import { PATIENCE, until } from '../support/wait.mjs';
 
 const run = promisify(execFile);
 
@@ -333,8 +333,7 @@ leaves.bob = ["buyers"]
 
   test('with --watch, runs them again when the plugin or the cases change', async (t) => {
     const home = shop(t, { files: { 'scripts/shop.test.toml': ANN + BUY } });
-    const watching = home.start('test', '--watch');
-    const rounds = (count) => until(() => watching.stdout().split('waiting for changes').length > count, { message: watching.stdout });
+    const { watching, rounds } = watch(home);
     await rounds(1);
     assert.match(watching.stdout(), /^1 case passed$/m);
     writeFileSync(join(home.folder, 'scripts/shop.ts'), SHOP.replace('"buyers").emit', '"buyers").includeSender().emit'));
@@ -344,7 +343,72 @@ leaves.bob = ["buyers"]
     await rounds(3);
     assert.match(watching.stdout(), /1 case passed\nwaiting for changes\n$/);
   });
+
+  test('with --watch, runs them again when the first cases are there, and others', async (t) => {
+    const home = shop(t);
+    const { watching, rounds } = watch(home);
+    await rounds(1);
+    assert.match(watching.stdout(), /^there are no cases/);
+    writeFileSync(join(home.folder, 'scripts/shop.test.toml'), 'cases = "../all.toml"\n');
+    await rounds(2);
+    assert.match(watching.stdout(), /all\.toml.*No such file/);
+    writeFileSync(join(home.folder, 'all.toml'), ANN + BUY);
+    await rounds(3);
+    assert.match(watching.stdout(), /1 case passed\nwaiting for changes\n$/);
+    writeFileSync(join(home.folder, 'all.toml'), ANN + BUY.replace('"buy"', '"steal"'));
+    await rounds(4);
+    assert.match(watching.stdout(), /1 of 1 cases failed\nwaiting for changes\n$/);
+  });
+
+  test('with --watch, runs them again when a folder has more of them, or their plugin is there', async (t) => {
+    const home = shop(t, { files: { 'more/one.test.toml': 'plugin = "shop"\n' + ANN + BUY } });
+    const { watching, rounds } = watch(home, 'more');
+    await rounds(1);
+    mkdirSync(join(home.folder, 'more/below'));
+    writeFileSync(join(home.folder, 'more/below/late.test.toml'), ANN + BUY);
+    await rounds(2);
+    assert.match(watching.stdout(), /there is no plugin "late"/);
+    writeFileSync(join(home.folder, 'more/below/late.ts'), 'export default 1;\n');
+    await rounds(3);
+    assert.doesNotMatch(watching.stdout().split('waiting for changes')[2], /there is no plugin "late"/);
+  });
+
+  test('with --watch, runs them again when what a script imports changes', async (t) => {
+    const files = {
+      'scripts/shop.ts': `import "./parts/first";\n${SHOP}`,
+      'scripts/parts/first.ts': 'export const one = 1;\n',
+      'scripts/shop.test.toml': ANN + BUY,
+    };
+    const home = shop(t, { files });
+    const { watching, rounds } = watch(home);
+    await rounds(1);
+    assert.match(watching.stdout(), /^1 case passed$/m);
+    writeFileSync(join(home.folder, 'scripts/parts/first.ts'), 'throw new Error("the first part");\n');
+    await rounds(2);
+    assert.match(watching.stdout(), /the first part/);
+  });
+
+  test('with --watch, sees what has changed while they ran', async (t) => {
+    const home = shop(t, { files: { 'scripts/shop.test.toml': ANN + BUY } });
+    const report = join(home.folder, 'report.xml');
+    // Nobody reads it: they run until somebody does.
+    execFileSync('mkfifo', [report]);
+    const { watching, rounds } = watch(home, '--junit', report);
+    await until(() => /^ok /m.test(watching.stdout()), { message: watching.stdout });
+    writeFileSync(join(home.folder, 'scripts/shop.test.toml'), ANN + BUY.replace('"buy"', '"steal"'));
+    const read = async () => (await run('cat', [report], { timeout: PATIENCE })).stdout;
+    assert.match(await read(), /failures="0"/);
+    assert.match(await read(), /failures="1"/);
+    await rounds(2);
+  });
 });
+
+/** `mixlab test --watch`, and what waits until it has run so many times. */
+function watch(home, ...args) {
+  const watching = home.start('test', '--watch', ...args);
+  const rounds = (count) => until(() => watching.stdout().split('waiting for changes').length > count, { message: watching.stdout });
+  return { watching, rounds };
+}
 
 /** A component with a section that means nothing, so that it is as large as one in Python. */
 function enlarged(name) {

@@ -2,6 +2,7 @@
 
 mod junit;
 mod select;
+mod watched;
 
 use std::{
     io::{self, Write},
@@ -15,7 +16,10 @@ use clap::Args;
 use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::layer::SubscriberExt;
 
-use self::select::{Selected, Stamps, Unusable};
+use self::{
+    select::{Selected, Unusable},
+    watched::Watched,
+};
 use super::{EXIT_BAD_INPUT, Failure, Global, output::print, waits::Waits};
 use crate::{
     config::Config,
@@ -39,7 +43,8 @@ pub(super) struct Test {
     /// Files with cases (`*.test.toml`), or folders with such files; without, those that are beside the
     /// plugins of mixlab.toml.
     files: Vec<PathBuf>,
-    /// Run them again whenever a plugin or a file with cases changes.
+    /// Run them again whenever something changes that they depend on: a plugin, what it imports, a file with
+    /// cases, mixlab.toml; or another file with cases is there.
     #[arg(long)]
     watch: bool,
     /// Write what came of it to this file, as JUnit has it.
@@ -69,54 +74,48 @@ impl Test {
             .with(lines.clone())
             .with(Waits);
         tracing::subscriber::set_global_default(subscriber)?;
+        let mut watched = Watched::default();
         if !self.watch {
-            return self.once(global, &lines).1;
+            return self.once(global, &lines, &mut watched);
         }
         loop {
-            let (files, result) = self.once(global, &lines);
-            if let Err(Failure { reason, .. }) = result {
+            // What changes while they run shows behind it.
+            watched.look();
+            if let Err(Failure { reason, .. }) = self.once(global, &lines, &mut watched) {
                 print(|out| writeln!(out, "{reason}"))?;
             }
-            let stamps = Stamps::of(&files);
             print(|out| writeln!(out, "waiting for changes"))?;
-            while stamps == Stamps::of(&files) {
+            while !watched.have_changed() {
                 sleep(LOOK);
             }
         }
     }
 
-    /// Runs all cases, and says what they depend on.
-    fn once(&self, global: &Global, lines: &Lines) -> (Vec<PathBuf>, Result<(), Failure>) {
+    /// Runs all cases. What they depend on is `watched` before it is read.
+    fn once(&self, global: &Global, lines: &Lines, watched: &mut Watched) -> Result<(), Failure> {
         let could_not = |reason: String| Failure {
             code: EXIT_BAD_INPUT,
             reason,
         };
-        let mut files = vec![global.config.clone()];
-        files.extend(self.files.iter().cloned());
-        let config = match Config::load_if_there(&global.config, global.overrides()) {
-            Ok(config) => config,
-            Err(error) => return (files, Err(Failure::bad_input(error))),
-        };
-        let selected = match select::select(&config, &self.files) {
-            Ok(selected) => selected,
-            Err(reason) => return (files, Err(could_not(reason))),
-        };
-        files.extend(selected.iter().flat_map(|selected| match selected {
-            Ok(selected) => selected.files(),
-            Err(unusable) => vec![unusable.file.clone()],
-        }));
-        let ran = run_all(&config, &selected, lines);
-        let ran = match ran {
-            Ok(ran) => ran,
-            Err(failure) => return (files, Err(failure)),
-        };
+        let given = || [&global.config].into_iter().chain(&self.files).cloned();
+        watched.add(given());
+        let config = Config::load_if_there(&global.config, global.overrides());
+        let config = config.map_err(Failure::bad_input)?;
+        let places = || select::places(&config, &self.files);
+        watched.add(places());
+        let selected = select::select(&config, &self.files).map_err(could_not)?;
+        let files = selected.iter().flat_map(|selected| match selected {
+            Ok(selected) => &selected.files,
+            Err(unusable) => &unusable.files,
+        });
+        watched.only(given().chain(places()).chain(files.cloned()));
+        let ran = run_all(&config, &selected, lines)?;
         if let Some(path) = &self.junit
             && let Err(error) = std::fs::write(path, junit::report(&ran))
         {
-            let reason = format!("{}: {error}", path.display());
-            return (files, Err(could_not(reason)));
+            return Err(could_not(format!("{}: {error}", path.display())));
         }
-        (files, summary(&ran))
+        summary(&ran)
     }
 }
 
@@ -170,7 +169,7 @@ fn run_one(
 }
 
 /// A file of which no case can be run is one that is not.
-fn not_one(Unusable { file, reason }: &Unusable) -> Ran {
+fn not_one(Unusable { file, reason, .. }: &Unusable) -> Ran {
     Ran {
         file: file.clone(),
         name: "all cases".to_owned(),

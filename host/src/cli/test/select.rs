@@ -1,16 +1,15 @@
 //! Which cases are run, and with which plugins.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    time::SystemTime,
 };
 
 use super::shown;
 use crate::{
     config::{self, Config},
     grant::Grants,
+    plugin::{Code, is_script},
     trial::{
         self,
         cases::{Case, CaseFile, SUFFIX},
@@ -25,11 +24,11 @@ const ENDINGS: [&str; 5] = ["ts", "mts", "js", "mjs", "wasm"];
 
 /// The cases of a file, and what they are run with.
 pub(super) struct Selected {
-    /// The file, as it is shown.
-    pub file: PathBuf,
     /// The name of the plugin that they are about.
     pub plugin: String,
     pub cases: Vec<Case>,
+    /// What comes of the cases depends on these files, whether they are there or not.
+    pub files: Vec<PathBuf>,
     config: Config,
 }
 
@@ -44,21 +43,6 @@ impl Selected {
         }
         config
     }
-
-    /// The files that what comes of the cases depends on.
-    pub(super) fn files(&self) -> Vec<PathBuf> {
-        let mut files = vec![self.file.clone()];
-        for plugin in &self.config.plugins {
-            files.push(plugin.path.clone());
-            // A script may import what is beside it.
-            if crate::plugin::is_script(&plugin.path)
-                && let Some(folder) = plugin.path.parent()
-            {
-                files.extend(listed(folder));
-            }
-        }
-        files
-    }
 }
 
 /// A file whose cases cannot be run, or a folder in which none can be looked for.
@@ -66,6 +50,19 @@ pub(super) struct Unusable {
     /// As it is shown.
     pub file: PathBuf,
     pub reason: String,
+    /// The reason may lie in these, whether they are there or not.
+    pub files: Vec<PathBuf>,
+}
+
+/// Where cases are looked for: the folders and files in which there may be some, whether they are there or not.
+pub(super) fn places(config: &Config, files: &[PathBuf]) -> Vec<PathBuf> {
+    if !files.is_empty() {
+        return files.to_vec();
+    }
+    let plugins = config.plugins.iter();
+    let places =
+        plugins.flat_map(|plugin| [own_cases(plugin)].into_iter().chain(plugin.source.clone()));
+    places.collect()
 }
 
 /// Finds the cases in these files and folders, or else beside the plugins of `config`. One that is of no use
@@ -92,22 +89,23 @@ pub(super) fn select(
             "there are no cases: files with them end with {SUFFIX} and are beside plugins"
         ));
     }
-    let unusable = |file: &Path, reason| Unusable {
-        file: shown(file),
-        reason,
-    };
     let selected = found.iter().map(|file| {
-        let selected = selected(config, file);
-        selected.map_err(|reason| unusable(file, reason))
+        let mut files = vec![file.clone()];
+        match selected(config, file, &mut files) {
+            Ok(selected) => Ok(Selected { files, ..selected }),
+            Err(reason) => Err(Unusable {
+                file: shown(file),
+                reason,
+                files,
+            }),
+        }
     });
     Ok(selected.collect())
 }
 
 /// The files with cases that are beside a plugin, or in the folder that it is made from.
 fn beside(plugin: &config::Plugin) -> Vec<PathBuf> {
-    let stem = plugin.path.file_stem().unwrap_or_default();
-    let own = format!("{}{SUFFIX}", stem.to_string_lossy());
-    let own = plugin.path.with_file_name(own);
+    let own = own_cases(plugin);
     let source = plugin.source.iter().flat_map(|folder| listed(folder));
     let in_source = source.filter(|path| is_case_file(path));
     own.is_file()
@@ -115,6 +113,13 @@ fn beside(plugin: &config::Plugin) -> Vec<PathBuf> {
         .into_iter()
         .chain(in_source)
         .collect()
+}
+
+/// The file with cases that is called like a plugin's file, and beside it.
+fn own_cases(plugin: &config::Plugin) -> PathBuf {
+    let stem = plugin.path.file_stem().unwrap_or_default();
+    let name = format!("{}{SUFFIX}", stem.to_string_lossy());
+    plugin.path.with_file_name(name)
 }
 
 fn is_case_file(path: &Path) -> bool {
@@ -130,7 +135,7 @@ fn listed(folder: &Path) -> Vec<PathBuf> {
 
 /// The files with cases below a folder, and the folders that cannot be looked into: to read such a one as a
 /// file says why.
-fn below(folder: &Path) -> Vec<PathBuf> {
+pub(super) fn below(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -150,13 +155,16 @@ fn below(folder: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
+/// What a file with cases says is run; and the `files` that this depends on.
+fn selected(config: &Config, path: &Path, files: &mut Vec<PathBuf>) -> Result<Selected, String> {
     let file = CaseFile::read(path).map_err(|error| error.to_string())?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let mut plugin = plugin(config, &file, folder)?;
+    let mut plugin = plugin(config, &file, folder, files)?;
     let mut cases = file.written.case;
     if let Some(others) = &file.written.cases {
-        let others = CaseFile::read(&folder.join(others)).map_err(|error| error.to_string())?;
+        let others = folder.join(others);
+        files.push(others.clone());
+        let others = CaseFile::read(&others).map_err(|error| error.to_string())?;
         cases.splice(0..0, others.written.case);
     }
     if let Some(own) = file.written.config {
@@ -183,6 +191,7 @@ fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
         if plugins.iter().any(|plugin| plugin.name == *name) {
             continue;
         }
+        files.push(path.clone());
         if !path.is_file() {
             let file = file.path.display();
             return Err(format!(
@@ -200,10 +209,18 @@ fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
         .count();
     plugins.insert(before, plugin);
     plugins.extend(beside);
+    for plugin in &plugins {
+        files.push(plugin.path.clone());
+        if is_script(&plugin.path)
+            && let Ok(reading) = Code::read(&plugin.path, plugin.budget.file)
+        {
+            files.extend(reading.imports);
+        }
+    }
     Ok(Selected {
-        file: shown(path),
         plugin: name,
         cases,
+        files: Vec::new(),
         config: Config {
             plugins,
             ..config.clone()
@@ -213,15 +230,19 @@ fn selected(config: &Config, path: &Path) -> Result<Selected, String> {
 
 /// The plugin that a file is about: as it says; or the script or component beside it that is called like it;
 /// or the plugin of `mixlab.toml` that is.
-fn plugin(config: &Config, file: &CaseFile, folder: &Path) -> Result<config::Plugin, String> {
+fn plugin(
+    config: &Config,
+    file: &CaseFile,
+    folder: &Path,
+    files: &mut Vec<PathBuf>,
+) -> Result<config::Plugin, String> {
     let known = |name: &str| config.plugins.iter().find(|plugin| plugin.name == name);
     let file_name = file.path.file_name().unwrap_or_default().to_string_lossy();
     let stem = file_name.strip_suffix(SUFFIX).unwrap_or_default();
-    let beside = || {
-        let mut paths = ENDINGS
-            .iter()
-            .map(|ending| folder.join(format!("{stem}.{ending}")));
-        paths.find(|path| path.is_file())
+    let mut beside = || {
+        let paths = ENDINGS.map(|ending| folder.join(format!("{stem}.{ending}")));
+        files.extend(paths.iter().cloned());
+        paths.into_iter().find(|path| path.is_file())
     };
     let path = match (&file.written.path, &file.written.plugin) {
         (Some(path), _) => Some(folder.join(path)),
@@ -248,21 +269,5 @@ fn plugin(config: &Config, file: &CaseFile, folder: &Path) -> Result<config::Plu
              none is beside it",
             file.path.display()
         )),
-    }
-}
-
-/// How files looked.
-#[derive(PartialEq)]
-pub(super) struct Stamps(BTreeMap<PathBuf, Option<(SystemTime, u64)>>);
-
-impl Stamps {
-    /// How these files look now.
-    pub(super) fn of(files: &[PathBuf]) -> Self {
-        let stamp = |path: &PathBuf| {
-            let metadata = fs::metadata(path).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        };
-        let stamps = files.iter().map(|path| (path.clone(), stamp(path)));
-        Self(stamps.collect())
     }
 }
