@@ -876,7 +876,7 @@ for (const [key, [guest, own, enough, tooMuch, reason]] of Object.entries(BUDGET
   test(`a plugin's own budget ${key} counts, for it alone`, async (t) => {
     const grants = { capabilities: ALL_GRANTS };
     const server = await startServer(t, {
-      config: '[budget]\ncpu = "1s"\n',
+      config: '[budget]\ncpu = "1s"\nwall = "20s"\n',
       plugins: [CUSTOM_EVENT, { wasm: guest, grants: grants[guest] ?? [], budget: own }, 'handler_loops'],
     });
     const socket = await connect(t, server);
