@@ -144,7 +144,8 @@ async function poller(server) {
   const { url, sid } = await rawPolling(server);
   await fetched(url, {}, 'POST', '40');
   const poll = (headers) => fetched(url, headers);
-  await until(async () => /40\{/.test((await poll({})).body.toString()), { message: 'it has joined' });
+  // The plugin's word to who has come is the last, and need not be in the answer that lets it in.
+  await until(async () => /42\["auth"/.test((await poll({})).body.toString()), { message: 'it has joined' });
   return { url, sid, poll, post: (body, headers) => fetched(url, headers, 'POST', body) };
 }
 
