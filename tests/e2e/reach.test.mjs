@@ -4,6 +4,7 @@ import { after, test } from 'node:test';
 import { ask, connect, disconnected, received } from '../support/client.mjs';
 import { startServer } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
 
 const GRANTS = ['payments', 'notify', 'role:*', 'user:*', 'clients', 'room:*', 'socket', 'everyone', 'emit', 'ask', 'handshake', 'find', 'disconnect', 'namespace:/staff'];
 
@@ -27,7 +28,9 @@ const user = (t, sub, role, options = {}) => connect(t, server, { token: token({
 const who = (sockets, event) =>
   Object.entries(sockets).flatMap(([name, socket]) => received(socket, event).map(() => name));
 
+/** Clients, and nobody of another test any more. */
 async function crowd(t) {
+  await until(async () => (await server.api('GET', '/api/v1/clients/count')).body.count === 0, { message: 'the clients of other tests are gone' });
   return {
     ada: await user(t, 'ada', 'admin'),
     tab: await user(t, 'ada', 'admin'),
