@@ -156,6 +156,8 @@ test('who stays away for too long recovers nothing', async (t) => {
   const server = await serve(t, '[recovery]\nmax_age = "200ms"');
   const socket = await member(t, server);
   await cut(socket);
+  // Its time counts from when the server has noticed.
+  await until(async () => (await server.api('GET', '/api/v1/clients/count')).body.count === 0);
   const left = performance.now();
   await until(() => performance.now() - left > 300);
   await resume(socket);

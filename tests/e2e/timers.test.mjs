@@ -46,11 +46,12 @@ test('what sets a timer and is rejected sets none; what is cancelled or replaced
   const server = await startServer(t, { plugins: [ALARMS] });
   const client = await connect(t, server);
   assert.equal((await set(client, 'rejected', 0, {}, true)).error.code, 'no');
-  await set(client, 'cancelled', 400);
+  // Late enough to be cancelled before, on a slow machine, too.
+  await set(client, 'cancelled', 3000);
   await ask(client, 'alarms:cancel', 'cancelled');
   await set(client, 'replaced', 1);
   await set(client, 'replaced', 500);
-  await set(client, 'last', 900);
+  await set(client, 'last', 3500);
   await untilFired(client, 'last', 1);
   const names = received(client, 'alarms:fired').map(([name]) => name);
   assert.ok(!names.includes('rejected') && !names.includes('cancelled'), `${names}`);
