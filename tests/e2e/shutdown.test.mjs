@@ -4,6 +4,7 @@ import { once } from 'node:events';
 import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { ask, connect, disconnected, nextEvent, open, received, TRANSPORTS } from '../support/client.mjs';
+import { plugin } from '../support/plugins.mjs';
 import { rawPolling, rawSocket } from '../support/raw.mjs';
 import { API_KEY, makeFolder, ROOT, startServer } from '../support/server.mjs';
 import { head, tcp } from '../support/tcp.mjs';
@@ -103,10 +104,7 @@ test('an event under way is finished and answered before the end', async (t) => 
   const server = await startServer(t, { plugins: [{ wasm: 'slow', budget: { cpu: '5s', wall: '10s' } }] });
   const socket = await connect(t, server);
   const answer = ask(socket, 'slow', 700);
-  // The slow call has begun once the server has read it; its answer to a ping on the same
-  // socket would come later.
-  await until(() => socket.io.engine.writeBuffer.length === 0);
-  await server.api('GET', '/healthz');
+  await until(async () => (await plugin(server, 'slow')).calls === 1, { message: 'the call has begun' });
   await stopCleanly(server);
   assert.equal(await answer, 700);
   assert.equal(await disconnected(socket), 'transport close');
