@@ -77,8 +77,7 @@ for (const [name, server] of Object.entries(SERVERS)) {
         await probed(t, server, client);
         const turns = await race(make(client), make(neighbour));
         t.diagnostic(`${turns} turns of a neighbour`);
-        t.diagnostic(`${turns} turns of a neighbour`);
-      assert.ok(turns < LEAD, `${turns} turns of a neighbour for ${ROUNDS}`);
+        assert.ok(turns < LEAD, `${turns} turns of a neighbour for ${ROUNDS}`);
       });
     }
 
