@@ -1,6 +1,6 @@
 // What was pulled from a registry and is kept: by nobody else's hand, and not for ever.
 import assert from 'node:assert/strict';
-import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, statSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
@@ -40,6 +40,24 @@ test('a file that others may write to is not taken either', async (t) => {
   assert.match(stderr, /echo: others may write to .*\.wasm \(mode 666\)/);
   chmodSync(file, 0o644);
   assert.equal((await home.mixlab('check')).code, 0);
+});
+
+const asRoot = { skip: process.getuid() === 0 ? false : 'only root may give a file away' };
+
+test('a file or a folder of another user is not taken either', asRoot, async (t) => {
+  const registry = await startRegistry(t);
+  const { reference } = await registry.push('echo', [COMPONENT]);
+  const home = makeFolder(t, { config: ofRegistry(reference), env });
+  assert.equal((await home.mixlab('check')).code, 0);
+  const pulled = join(home.folder, 'own-cache/pulled');
+  for (const path of [pulled, join(pulled, `${digitsOf(reference)}.wasm`)]) {
+    chownSync(path, 65_534, 65_534);
+    const { code, stderr } = await home.mixlab('check');
+    assert.equal(code, 1);
+    assert.ok(stderr.includes(`${path} belongs to user 65534`), stderr);
+    chownSync(path, 0, 0);
+    assert.equal((await home.mixlab('check')).code, 0);
+  }
 });
 
 test('what was pulled and is used no more makes room, and what was used lately stays', async (t) => {
