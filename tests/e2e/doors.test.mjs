@@ -1,28 +1,16 @@
 // Who knocks is answered: while the server starts, and from pages of other sites.
 import assert from 'node:assert/strict';
-import { once } from 'node:events';
-import { createServer } from 'node:net';
 import { test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
 import { connect, nextEvent, open } from '../support/client.mjs';
 import { CONFORMANCE, makeFolder, startServer } from '../support/server.mjs';
-import { head, tcp } from '../support/tcp.mjs';
+import { freePort, head, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
 /** Takes seconds to compile where nothing is cached. */
 const MANY = [CONFORMANCE, 'echo', 'slow', 'sleeps', 'named', 'asks', 'votes', 'places'].map((plugin) =>
   typeof plugin === 'string' ? { wasm: plugin, grants: [], enabled: ['echo', 'slow', 'sleeps'].includes(plugin) } : plugin,
 );
-
-/** A port that is free. */
-async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
-}
 
 test('until the server is ready, its port is closed or says so', async (t) => {
   const home = makeFolder(t, { plugins: MANY, env: { MIXLAB_RUNTIME__CACHE: undefined, XDG_CACHE_HOME: undefined } });

@@ -2,15 +2,13 @@
 // has, recovers by itself, or ends with a reason.
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { createServer } from 'node:net';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { once } from 'node:events';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
 import { notReady, plugin, stamped } from '../support/plugins.mjs';
 import { makeFolder, startServer } from '../support/server.mjs';
-import { tcp } from '../support/tcp.mjs';
+import { freePort, tcp } from '../support/tcp.mjs';
 import { PATIENCE, until } from '../support/wait.mjs';
 
 const can = (program, ...args) => {
@@ -161,11 +159,7 @@ test('on a disk that is full it compiles, serves and ends as always', async (t) 
 });
 
 test('while it starts nobody can connect', async (t) => {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address();
-  probe.close();
-  await once(probe, 'close');
+  const port = await freePort();
   const config = '[budget]\ncpu = "1h"\nwall = "1h"';
   const folder = makeFolder(t, { config, plugins: ['describe_loops'] });
   const child = folder.start('up', '--listen', `127.0.0.1:${port}`);

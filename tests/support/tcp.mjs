@@ -43,14 +43,20 @@ export async function tcp(t, server, text = '', { host = '127.0.0.1', localAddre
   };
 }
 
-/** A port of this machine that nobody has right now. */
+/** Below the ports that Linux gives to whoever asks for any: whoever wants one of these names it. */
+const NAMED_PORTS = { from: 10_000, count: 22_000 };
+
+/** A port of this machine that nobody has right now, nor gets by chance before it is used. */
 export async function freePort() {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address();
-  server.close();
-  await once(server, 'close');
-  return port;
+  for (;;) {
+    const port = NAMED_PORTS.from + Math.floor(Math.random() * NAMED_PORTS.count);
+    const server = createServer().listen(port, '127.0.0.1');
+    const isFree = await once(server, 'listening').then(() => true, () => false);
+    if (!isFree) continue;
+    server.close();
+    await once(server, 'close');
+    return port;
+  }
 }
 
 /** The text of a request without its body. */
