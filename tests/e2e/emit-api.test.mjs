@@ -4,6 +4,7 @@ import { after, test } from 'node:test';
 import { ask, connect, received } from '../support/client.mjs';
 import { startServer } from '../support/server.mjs';
 import { token } from '../support/tokens.mjs';
+import { until } from '../support/wait.mjs';
 
 const RIGHTS = {
   nothing: [],
@@ -37,7 +38,11 @@ const EMIT = '/api/v1/emit';
 const emit = (body, { as, key } = {}) =>
   server.api('POST', EMIT, typeof body === 'string' ? body : JSON.stringify(body), as && `key-of-${as}`, key && { 'idempotency-key': key });
 
+/** Waits until the clients of earlier tests are gone, who would get what everybody gets. */
+const alone = () => until(async () => (await server.api('GET', '/api/v1/clients/count')).body.count === 0, { message: 'earlier clients are gone' });
+
 async function crowd(t) {
+  await alone();
   const user = (sub, role, options) => connect(t, server, { token: token({ sub, role }), ...options });
   const sockets = {
     ada: await user('ada', 'admin'),
@@ -86,6 +91,7 @@ test('a backend emits to rooms, users, roles, sockets and everybody, and hears h
 });
 
 test('arguments travel as they were written, none and binary ones too', async (t) => {
+  await alone();
   const socket = await connect(t, server);
   const text = '[12345678901234567890.10, {"b":1,"a":2}]';
   assert.equal((await emit(`{"everyone":true,"event":"as-written","arguments":${text}}`)).status, 200);
@@ -115,6 +121,7 @@ const CALLS = {
 
 for (const [right, [body, may]] of Object.entries(CALLS)) {
   test(`to emit ${JSON.stringify(body)} needs the right ${right}`, async () => {
+    await alone();
     for (const as of Object.keys(RIGHTS)) {
       const answer = await emit(body, { as });
       if (may.includes(as)) assert.deepEqual([as, answer.body], [as, { delivered: 0 }]);
@@ -221,6 +228,7 @@ test('what was refused may be sent again with the same key', async (t) => {
 });
 
 test('many at once with one key do it once', async (t) => {
+  await alone();
   const socket = await connect(t, server);
   const body = Array(100).fill({ everyone: true, event: 'together' });
   const answers = await Promise.all(Array.from({ length: 20 }, () => emit(body, { key: 'k3' })));
