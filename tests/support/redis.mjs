@@ -54,7 +54,8 @@ export async function startWatchedRedis(t, tls) {
 
 /** A master and its replica. `turn` has them change places, as for maintenance. */
 function withTurns(url, master, replica, turn) {
-  const is = async (redis, role) => (await redis.send('ROLE')).includes(role);
+  // One that changes its place ends connections.
+  const is = (redis, role) => redis.send('ROLE').then((said) => said.includes(role), () => false);
   return {
     url,
     master,
@@ -156,6 +157,7 @@ class Redis {
       const socket = connect(this.port, '127.0.0.1', () => socket.write(command(words)));
       socket.once('data', (answer) => resolve(String(answer)) ?? socket.destroy());
       socket.once('error', reject);
+      socket.once('close', () => reject(new Error(`${words[0]} was not answered`)));
     });
 
   async remove() {
