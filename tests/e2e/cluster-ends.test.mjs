@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ask, connect } from '../support/client.mjs';
-import { startMember } from '../support/cluster.mjs';
+import { startMember, written } from '../support/cluster.mjs';
 import { startRedis } from '../support/redis.mjs';
 import { token } from '../support/tokens.mjs';
 import { until } from '../support/wait.mjs';
@@ -35,13 +35,6 @@ const range = (count) => Array.from({ length: count }, (_, index) => index);
 const start = (t, redis, options) => startMember(t, redis, { plugins: [BOOK], ...options });
 
 const book = async (socket) => Object.fromEntries(await ask(socket, 'book'));
-
-/** Waits until other servers know of a client that it is in this room. */
-const written = (redis, socket, room) =>
-  until(async () => {
-    const [, session = ''] = (await redis.send('GET', `sio:session:${socket._pid}`)).split('\r\n');
-    return Buffer.from(session, 'base64').includes(room);
-  });
 
 /** Those of these ids that the book says of, and how often. */
 const noted = (pages, what, ids) => ids.map((id) => pages[`${what}:${id}`]).filter((count) => count !== undefined);

@@ -67,8 +67,16 @@ for (const [what, start] of Object.entries(WAYS)) {
     await emit(20);
     await assertAll(sockets, sent);
     await ready();
-    await until(async () => (await steps(writer, { add: ['sum', 1] })).error === undefined, { timeout: 30_000 });
-    assert.deepEqual(await steps(sender, { get: 'sum' }), [2]);
+    // Of an attempt of which nobody knows what became, it may be stored.
+    let unknown = 0;
+    const add = async () => {
+      const { error } = await steps(writer, { add: ['sum', 1] });
+      unknown += error?.code === 'outcome_unknown' ? 1 : 0;
+      return error === undefined;
+    };
+    await until(add, { timeout: 30_000 });
+    const [sum] = await steps(sender, { get: 'sum' });
+    assert.ok(sum >= 2 && sum <= 2 + unknown, `${sum}, and of ${unknown} nobody knows`);
 
     // Clients come back by what the replica has of them.
     sockets[0].io.uri = servers[1].url;
@@ -102,7 +110,7 @@ for (const [what, start] of Object.entries(BY_TLS)) {
       await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 0 });
       await assertAll([socket], 1);
     }
-    const [mistrusts] = await startTwo(t, redis);
+    const [mistrusts] = await startTwo(t, redis, { connects: false });
     await mistrusts.waitForLog(/UnknownIssuer|invalid peer certificate|is lost/);
     assert.ok((await notReady(mistrusts)).some((it) => it.includes('Redis')));
   });

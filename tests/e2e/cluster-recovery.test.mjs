@@ -1,7 +1,7 @@
 // A client that loses its server, or the way to it, has its connection back on any other of the cluster.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PLUGIN, startMember, startNodeMember } from '../support/cluster.mjs';
+import { PLUGIN, startMember, startNodeMember, written } from '../support/cluster.mjs';
 import { ask, connect, received } from '../support/client.mjs';
 import { assertAll, numbers, send } from '../support/numbers.mjs';
 import { startRedis } from '../support/redis.mjs';
@@ -90,14 +90,15 @@ test('a client of a server that is killed has its connection back on another', a
   const [one, other] = [await startMember(t, redis), await startMember(t, redis)];
   const socket = await join(t, one);
   const sender = await connect(t, other);
-  await call(socket, { call: 'join', room: 'r' });
+  await call(socket, { call: 'join', room: 'its-room' });
   for (const data of ['a', 'b']) await call(socket, { call: 'emit', event: 'told', data });
-  await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 'c' });
+  await call(sender, { call: 'emit', rooms: ['its-room'], event: 'told', data: 'c' });
   await until(() => told(socket).length === 3);
+  await written(redis, socket, 'its-room');
   const { id } = socket;
   await moveTo(socket, other, { lose: () => one.kill() });
   assert.deepEqual([socket.recovered, socket.id], [true, id]);
-  await call(sender, { call: 'emit', rooms: ['r'], event: 'told', data: 'd' });
+  await call(sender, { call: 'emit', rooms: ['its-room'], event: 'told', data: 'd' });
   await until(() => told(socket).length === 4);
   assert.deepEqual(told(socket), ['a', 'b', 'c', 'd']);
 });

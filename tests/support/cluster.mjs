@@ -2,6 +2,7 @@
 import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
+import { notReady } from './plugins.mjs';
 import { startServer } from './server.mjs';
 import { until } from './wait.mjs';
 
@@ -19,15 +20,22 @@ export const PLUGIN = {
   ],
 };
 
-/** A MixLab server of the cluster around a Redis. */
-export const startMember = (t, redis, { config = '', env, ...options } = {}) =>
-  startServer(t, {
+/**
+ * A MixLab server of the cluster around a Redis, when it is connected to that: before, it counts, keeps and takes turns by
+ * itself. `connects: false` is for one that will never be.
+ */
+export async function startMember(t, redis, { config = '', env, connects = true, ...options } = {}) {
+  const server = await startServer(t, {
     plugins: [PLUGIN],
     recovery: true,
     config: config.includes('[cluster]') ? config : `${config}\n[cluster]\n`,
     env: { MIXLAB_CLUSTER__URL: redis.url, ...env },
     ...options,
   });
+  const isConnected = async () => !(await notReady(server)).some((it) => it.includes('Redis'));
+  if (connects) await until(isConnected, { message: () => `it is connected to Redis:\n${server.log()}` });
+  return server;
+}
 
 /** A Node server of it, with this version of the adapter. */
 export async function startNodeMember(t, redis, { adapter = '0.3' } = {}) {
@@ -64,3 +72,10 @@ export async function startNodeMember(t, redis, { adapter = '0.3' } = {}) {
 
 /** Waits until all of these servers hear of each other: `heard` says whether the last one was. */
 export const settled = (heard) => until(heard, { message: 'the members hear of each other' });
+
+/** Waits until other servers know of a client that it is in this room: they do a moment after it is. */
+export const written = (redis, socket, room) =>
+  until(async () => {
+    const [, session = ''] = (await redis.send('GET', `sio:session:${socket._pid}`)).split('\r\n');
+    return Buffer.from(session, 'base64').includes(room);
+  }, { message: `it is written that it is in ${room}` });
