@@ -174,7 +174,10 @@ test('clients of a server that was behind for longer than entries are kept start
   }
   await until(() => told(clients[0]).length === 500);
   process.kill(servers[1].pid, 'SIGCONT');
-  await until(() => clients[1].connected && clients[1].id !== ids[1], { timeout: 30_000 });
+  await until(() => clients[1].connected && clients[1].id !== ids[1], {
+    timeout: 30_000,
+    message: () => `it starts afresh: ${clients[1].connected} ${clients[1].endReason} ${told(clients[1]).length}\n${servers[1].log()}`,
+  });
   assert.equal(clients[1].recovered, false);
   assert.equal(clients[0].id, ids[0]);
 });

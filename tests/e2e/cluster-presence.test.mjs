@@ -139,7 +139,9 @@ test('changes come in the same order everywhere, also beside what else is emitte
     guest.disconnect();
   }
   await until(() => orders.every((order) => order.includes('-g9')));
-  assert.deepEqual(orders[0].filter((it) => it !== '+w1'), orders[1].filter((it) => it !== '+w1'));
+  // Of those who watch, each may have been told before it was listened to.
+  const [first, second] = orders.map((order) => order.filter((it) => !it.startsWith('+w')));
+  assert.deepEqual(first, second);
 });
 
 test('a client that comes back on another server, and a page that is loaded again there, leaves nobody', async (t) => {
@@ -176,6 +178,8 @@ test('who misses events while away gets them, once, also on a server that starte
   const stays = await user(t, other, 'stays');
   await enter(stays, 'r');
   await known('r', { away: 1, stays: 1 }, [away], [follower]);
+  // Each server tells of its own.
+  assert.deepEqual(follower.changes.splice(0).toSorted(), ['+away', '+stays']);
   away.io.reconnection(false);
   drop(away);
   await known('r', { away: 0, stays: 1 }, [stays]);
@@ -189,7 +193,7 @@ test('who misses events while away gets them, once, also on a server that starte
   away.io.uri = late.url;
   away.connect();
   await known('r', { away: 1, guest: 1, stays: 1 }, [stays, witness], [follower]);
-  assert.deepEqual([away.recovered, follower.changes], [true, ['+away', '+stays', '+guest']]);
+  assert.deepEqual([away.recovered, follower.changes], [true, ['+guest']]);
   // What was read from another server goes on here.
   stays.disconnect();
   guest.disconnect();

@@ -126,12 +126,12 @@ test("Node's emits with acks reach the clients of all servers", async (t) => {
   assert.equal(late, false);
   assert.deepEqual(answers.map(({ index }) => index).sort(), [0, 1, 2, 3]);
   all[0].off('question');
-  const again = await node[1].tell('ask', { rooms: [name], timeout: 300 }, 'question', 'x');
+  const again = await node[1].tell('ask', { rooms: [name], timeout: 3000 }, 'question', 'x');
   assert.deepEqual([again.late, again.answers.map(({ index }) => index).sort()], [true, [1, 2, 3]]);
 });
 
 test("Node's serverSideEmit waits for no server of MixLab's", async () => {
-  node[1].tell('answerServers', 'hello', 'world');
+  await node[1].tell('answerServers', 'hello', 'world');
   const answers = await node[0].tell('askServers', 'hello');
   assert.deepEqual(answers.sort(), ['world', null, null].sort());
 });
@@ -164,7 +164,7 @@ test('servers with version 0.2 of the adapter ask and are asked, in the stream',
     return mine.every((id) => found.some((it) => it.id === id)) && found;
   });
   assert.ok(fetched.length >= mine.length);
-  const { answers } = await elder.tell('ask', { rooms: mine, timeout: 2000 }, 'question', 'x');
+  const { answers } = await elder.tell('ask', { rooms: mine, timeout: 5000 }, 'question', 'x');
   assert.deepEqual(answers.map(([index]) => index).sort(), [0, 1, 2]);
 });
 

@@ -9,7 +9,10 @@ import { startRedis } from '../support/redis.mjs';
 import { makeFolder } from '../support/server.mjs';
 import { PATIENCE, until } from '../support/wait.mjs';
 
-const REMEMBERS = { wasm: 'remembers', grants: ['store', 'store:shared', 'emit', 'ask', 'everyone'] };
+/** With time for a machine that does much else. */
+const REMEMBERS = {
+  wasm: 'remembers', grants: ['store', 'store:shared', 'emit', 'ask', 'everyone'], budget: { cpu: '1s', wall: '15s' },
+};
 const ALARMS = { wasm: 'alarms', grants: ['timers', 'store', 'emit', 'everyone'] };
 const range = (count) => Array.from({ length: count }, (_, index) => index);
 
@@ -22,11 +25,11 @@ const startTwo = (t, redis, options) =>
 /** So many sockets of these servers in turn. */
 const sockets = (t, servers, count) => Promise.all(range(count).map((n) => connect(t, servers[n % servers.length])));
 
-/** Has this done. Who has met too many conflicts, or waited too long for a turn or an instance, is told, and has done nothing. */
+/** Has this done. Who has met too many conflicts, or waited too long for a turn, an instance or Redis, is told, and has done nothing. */
 async function persist(client, ...event) {
   const answer = await ask(client, ...event);
   if (answer?.error === undefined) return answer;
-  assert.ok(['conflict', 'rate_limited', 'plugin_unavailable'].includes(answer.error.code), JSON.stringify(answer));
+  assert.ok(['conflict', 'rate_limited', 'plugin_unavailable', 'plugin_timeout'].includes(answer.error.code), JSON.stringify(answer));
   return persist(client, ...event);
 }
 
@@ -58,7 +61,7 @@ test('200 sockets of two servers count exactly, by adding and by reading and wri
   const servers = await startTwo(t, await startRedis(t));
   const clients = await sockets(t, servers, 200);
   const times = 5;
-  await race(clients, times, (client) => ask(client, 'remembers:add', 'added'));
+  await race(clients, times, (client) => persist(client, 'remembers:add', 'added'));
   assert.deepEqual(await steps(clients[0], { get: 'added' }), [200 * times]);
   await race(clients, times, (client, time) => persist(client, 'remembers:serial', `s${time % 3}`));
   const sums = await steps(clients[1], { get: 's0' }, { get: 's1' }, { get: 's2' });
@@ -153,8 +156,10 @@ test('a timer fires on one server, once, and so do those that a plugin declares'
   await until(all, { message: 'each has fired', timeout: 4 * PATIENCE });
   await until(async () => (await fired(one, 'declared')) >= 4, { timeout: 4 * PATIENCE });
   const told = (client) => received(client, 'alarms:fired').map(([name]) => name);
+  // What one server tells may come behind what another one has told later.
+  await until(() => [one, other].every((client) => names.every((name) => told(client).includes(name))));
   const before = await fired(one, 'declared');
-  await until(() => told(other).filter((name) => name === 'declared').length >= before);
+  await until(() => [one, other].every((client) => told(client).filter((name) => name === 'declared').length >= before));
   for (const name of names) {
     for (const client of [one, other]) {
       assert.equal(told(client).filter((it) => it === name).length, 1, `${name} is told of once`);
