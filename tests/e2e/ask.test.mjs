@@ -177,7 +177,7 @@ test('every socket of a room is asked, and those that do not answer are named', 
     }),
   );
   const ids = voters.map(({ socket, id }) => id ?? socket.id);
-  const { given, missing } = await ask(asker, 'votes', room, 1_500);
+  const { given, missing } = await ask(asker, 'votes', room, 3_500);
   const expected = voters.map(({ answer }, index) => [ids[index], answer]).filter(([, answer]) => answer);
   assert.deepEqual(given.sort(), expected.sort());
   assert.deepEqual(missing.sort(), ids.filter((_, index) => !voters[index].answer).sort());
@@ -229,7 +229,8 @@ test('clients that never answer leave a plugin to the others', async (t) => {
   // Half of the instances wait for clients, as many calls as there are instances for them.
   const refused = await Promise.race(answers);
   assert.deepEqual(refused, [{ busy: BUSY }]);
-  assert.equal(asked().length, 2);
+  // What they are asked goes other ways than the refusal.
+  await until(() => asked().length === 2, { message: 'two are asked' });
 
   const other = await connect(t, patient);
   for (let number = 0; number < 20; number += 1) assert.equal(await ask(other, 'asks:ping'), 'pong');
@@ -246,13 +247,13 @@ test('clients that never answer leave a plugin to the others', async (t) => {
 
 test('an ask that finds no place waits for one, and for no longer than the budget allows', async (t) => {
   const narrow = await startServer(t, {
-    config: `${CONFIG}wall = "2s"\n`,
+    config: `${CONFIG}wall = "4s"\n`,
     plugins: [{ wasm: 'asks', grants: GRANTS, budget: { instances: 2 } }],
   });
   const [first, second, third] = await Promise.all([1, 2, 3].map(() => connect(t, narrow)));
   let reply;
   first.on('question', (ack) => (reply = ack));
-  const held = ask(first, 'asks', [question('question', [], 1_500)]);
+  const held = ask(first, 'asks', [question('question', [], 3_000)]);
   await until(() => reply, { message: 'the first is asked' });
   answering(second, () => 'second');
   const waiting = ask(second, 'asks', [question('question', [], 100)]);
@@ -264,14 +265,14 @@ test('an ask that finds no place waits for one, and for no longer than the budge
 
   // One that keeps the only place for longer than others may wait.
   first.removeAllListeners('question');
-  first.emit('asks', [question('question', [], 1_800)]);
+  first.emit('asks', [question('question', [], 3_000)]);
   await until(() => received(first, 'question').length === 2);
   assert.deepEqual(await ask(second, 'asks', [question('question', [], 1_500)]), [{ busy: BUSY }]);
 });
 
 test('an ask that is refused for now is worth another try to the client', async (t) => {
   const narrow = await startServer(t, {
-    config: `${CONFIG}wall = "3200ms"\n`,
+    config: `${CONFIG}wall = "4s"\n`,
     plugins: [{ wasm: 'asks', grants: GRANTS, budget: { instances: 2 } }],
   });
   const [first, second] = [await connect(t, narrow), await connect(t, narrow)];

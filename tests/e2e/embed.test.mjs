@@ -372,7 +372,7 @@ test('a client that never asks for a namespace goes, and one whose upgrade fails
   const upgrade = new WebSocket(failing.url.replace('http', 'ws').replace('polling', 'websocket'));
   upgrade.on('open', () => upgrade.send('nonsense')).on('error', () => {});
   await until(async () => (await failing.get()).status === 400);
-  assert.equal((await own.api('GET', '/api/v1/clients/count')).body.count, 0);
+  await until(async () => (await own.api('GET', '/api/v1/clients/count')).body.count === 0);
 });
 
 // The end
