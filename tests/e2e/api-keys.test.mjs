@@ -115,14 +115,14 @@ test('mixlab check warns of a key in a file that others can read, and of no hash
 });
 
 test('a key may be used as often as its limit says, and its backend hears when again', async (t) => {
-  const config = table('limited', GOOD, 'limit = "3/2s"') + table('free', 'another-key-of-mine');
+  const config = table('limited', GOOD, 'limit = "3/9s"') + table('free', 'another-key-of-mine');
   const server = await startServer(t, { config });
   for (let times = 0; times < 3; times++) assert.equal((await count(server, GOOD)).status, 200);
   const refused = await count(server, GOOD);
   assertRefused(refused, 429, 'rate_limited', /too many requests with this API key/);
   const { retry_after_ms: wait, temporary } = refused.body.error;
-  assert.ok(temporary && wait > 0 && wait <= 667, `${wait}`);
-  assert.equal(refused.headers.get('retry-after'), '1');
+  assert.ok(temporary && wait > 0 && wait <= 3000, `${wait}`);
+  assert.equal(refused.headers.get('retry-after'), String(Math.ceil(wait / 1000)));
   for (let times = 0; times < 10; times++) assert.equal((await count(server, 'another-key-of-mine')).status, 200);
   // A reload fills nobody's bucket.
   editConfig(server, (toml) => `${toml}\n# the same\n`);
