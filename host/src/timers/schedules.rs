@@ -97,6 +97,7 @@ impl Schedule {
                 ..answered.clone()
             }
             .answered(),
+            When::Cron(_) if answered.is_of_a_former_clock(now()) => self.timer(now()),
             // However late it was: each time is told once.
             When::Cron(_) => self.timer(now().max(answered.due)),
         }
@@ -192,6 +193,18 @@ mod tests {
         };
         assert!(late(Missed::Once).is_none());
         assert!(late(Missed::Skip).unwrap().due > now());
+    }
+
+    #[test]
+    fn what_was_called_before_the_clock_has_gone_back_counts_by_the_clock_of_now() {
+        let daily = cron("0 12 * * *").unwrap();
+        let ahead = |ms| Timer::new(now() + ms, "null".into());
+        let day = 86_400_000;
+        assert!(daily.next(&ahead(30 * day)).unwrap().due <= now() + day);
+        // By so little clocks are put right all the time, and no time is told twice.
+        let next = daily.timer(now()).unwrap();
+        let told = ahead(5_000);
+        assert!(daily.next(&told).unwrap().due > told.due.max(next.due - 1));
     }
 
     #[test]

@@ -126,8 +126,16 @@ impl Timer {
         let now = now();
         // Of the times that have passed meanwhile, it was called for all at once.
         let passed = now.saturating_sub(self.due) / every;
-        let due = self.due.saturating_add(every.saturating_mul(passed + 1));
+        let due = match self.is_of_a_former_clock(now) {
+            true => now.saturating_add(every),
+            false => self.due.saturating_add(every.saturating_mul(passed + 1)),
+        };
         Some(Self::due_again(self, due))
+    }
+
+    /// Whether it was called before the clock has gone back, and is due at a time that is to come again.
+    pub fn is_of_a_former_clock(&self, now: u64) -> bool {
+        self.due.saturating_sub(now) > JUMP.as_millis() as u64
     }
 
     /// The same, due then.
@@ -194,6 +202,12 @@ mod tests {
         let again = timer.answered().unwrap();
         assert_eq!(again.due, first + 3_000);
         assert_eq!(Timer::new(first, "1".into()).answered(), None);
+        // The clock has gone back while it was called.
+        let ahead = Timer {
+            due: now() + 86_400_000,
+            ..timer
+        };
+        assert!(ahead.answered().unwrap().due <= now() + 1_000);
     }
 
     #[test]
