@@ -16,11 +16,16 @@ const AUTO = { reconnection: true, reconnectionDelay: 50, reconnectionDelayMax: 
 const REMEMBERS = { wasm: 'remembers', grants: ['store', 'emit', 'ask', 'everyone'] };
 const PATIENCE = { timeout: 120_000 };
 
-/** The id of the process that serves, by the run file. */
+/** The id of the process that serves, by the run file; none between two of them. */
 function process(server) {
   const folder = join(server.folder, 'run/mixlab/run');
-  const [file] = readdirSync(folder);
-  return file && JSON.parse(readFileSync(join(folder, file), 'utf8')).process;
+  const file = readdirSync(folder).find((name) => name.endsWith('.json'));
+  try {
+    return file && JSON.parse(readFileSync(join(folder, file), 'utf8')).process;
+  } catch (error) {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  }
 }
 
 const isAlive = (pid) => existsSync(`/proc/${pid}`);

@@ -54,13 +54,6 @@ impl RunFile {
                 .mode(0o700)
                 .create(folder)?;
         }
-        // A new file: the mode is set only when one is made.
-        let _ = fs::remove_file(&path);
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)?;
         let control = Control {
             address: server.address(),
             key: server.local_key().to_owned(),
@@ -69,9 +62,23 @@ impl RunFile {
             is_secure: server.is_secure(),
             named: None,
         };
-        file.write_all(&serde_json::to_vec(&control)?)?;
+        put(&path, &serde_json::to_vec(&control)?)?;
         Ok(Self { path })
     }
+}
+
+/// Writes a file that its owner only may read. Who looks at this moment finds the former one, or all of it.
+fn put(path: &Path, content: &[u8]) -> io::Result<()> {
+    let unfinished = path.with_extension(std::process::id().to_string());
+    // A new file: the mode is set only when one is made.
+    let _ = fs::remove_file(&unfinished);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&unfinished)?;
+    file.write_all(content)?;
+    fs::rename(&unfinished, path)
 }
 
 impl Drop for RunFile {
@@ -246,5 +253,29 @@ impl Control {
             )));
         }
         Ok(body)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt, thread};
+
+    use super::*;
+
+    #[test]
+    fn who_looks_while_the_file_is_written_finds_all_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        let write = || put(&path, b"whole").unwrap();
+        write();
+        thread::scope(|scope| {
+            let writing = scope.spawn(|| (0..1000).for_each(|_| write()));
+            while !writing.is_finished() {
+                assert_eq!(fs::read(&path).unwrap(), b"whole");
+            }
+        });
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }
