@@ -252,6 +252,7 @@ impl Server {
             members::spawn(&tasks, cluster, &sockets);
         }
         tasks.spawn(Accept {
+            cluster: self.cluster.clone(),
             listener: self.listener,
             router: self.router,
             request_timeout: self.request_timeout,

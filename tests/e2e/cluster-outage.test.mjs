@@ -1,12 +1,15 @@
 // Redis goes, and comes back with what it had or without; servers are held up: every client gets every event once
 // and in its sender's order, or starts afresh.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { test } from 'node:test';
 import { startMember } from '../support/cluster.mjs';
-import { ask, connect, received } from '../support/client.mjs';
+import { ask, connect, open, received } from '../support/client.mjs';
 import { FULL } from '../support/full.mjs';
 import { notReady } from '../support/plugins.mjs';
+import { startProxy } from '../support/proxy.mjs';
 import { startRedis } from '../support/redis.mjs';
+import { freePort, tcp } from '../support/tcp.mjs';
 import { until } from '../support/wait.mjs';
 
 const told = (socket) => received(socket, 'told').map(([data]) => data);
@@ -225,4 +228,49 @@ test('a client that got something before it was in the stream begins afresh else
   if (!socket.recovered) await call(socket, { call: 'emit', event: 'told', data: 'last' });
   await until(() => told(socket).includes('last'));
   assert.deepEqual([told(socket), socket.recovered], [['early', 'first', 'last'], false]);
+});
+
+test('clients that came to a server before it had Redis start afresh when it has', async (t) => {
+  const redis = await startRedis(t);
+  const other = await startMember(t, redis);
+  await redis.stop();
+  const late = await startMember(t, redis, { connects: false });
+  const early = await connect(t, late, { reconnection: true, reconnectionDelay: 50 });
+  const { id } = early;
+  await redis.start();
+  await until(() => early.connected && early.id !== id, { message: () => `it starts afresh:\n${late.log()}` });
+  assert.equal(early.recovered, false);
+  await lost([late, other], false);
+  await call(await connect(t, other), { call: 'emit', rooms: [], event: 'told', data: 'all' });
+  await until(() => told(early).includes('all'));
+});
+
+test('a client that comes to a server as it starts misses nothing of what others send from then on', async (t) => {
+  const redis = await startRedis(t);
+  const sender = await connect(t, await startMember(t, redis));
+  // It does not find Redis at once.
+  const way = await startProxy(t, redis);
+  way.cut();
+  const port = await freePort();
+  const starting = startMember(t, { url: way.url.replace('http:', 'redis:') }, { listen: `127.0.0.1:${port}`, connects: false });
+  const client = open(t, { url: `http://127.0.0.1:${port}` }, { reconnection: true, reconnectionDelay: 20, reconnectionDelayMax: 20 });
+  let [sent, from, isOver] = [0, 0, false];
+  client.on('connect', () => (from = client.recovered ? from : sent + 1));
+  const sending = (async () => {
+    while (!isOver) await call(sender, { call: 'emit', rooms: [], event: 'told', data: sent }).then(() => (sent += 1));
+  })();
+  const isOpen = () => tcp(t, { port }).then(() => true, () => false);
+  await until(isOpen, { message: 'the server listens' });
+  // As long as it may wait for Redis, or what comes of it if it does not.
+  await Promise.race([once(client, 'connect'), new Promise((resolve) => setTimeout(resolve, 300))]);
+  way.mend();
+  const server = await starting;
+  await until(() => client.connected);
+  const begun = sent;
+  await until(() => sent > begun + 50);
+  isOver = true;
+  await sending;
+  await until(() => told(client).includes(sent - 1), { message: () => server.log() });
+  const numbers = Array.from({ length: sent - from }, (_, index) => from + index);
+  assert.deepEqual(told(client).filter((number) => number >= from), numbers);
 });

@@ -19,9 +19,17 @@ impl Apply for Broadcast {
         self.history.begin(first_kept);
         self.namespaces.recovery().has_read(first);
         self.namespaces.begin(Some(first.number()));
+        // Whoever came while Redis was away has not got what other servers have sent since.
+        let early = self.connections.all();
         for adapter in self.namespaces.all() {
+            if !early.is_empty() {
+                adapter.interrupt();
+            }
             adapter.start_at(first);
         }
+        early
+            .iter()
+            .for_each(|connection| connection.end_transport());
     }
 
     fn remember(&self, id: EntryId, entry: Entry) {

@@ -126,7 +126,7 @@ const LOOK: Duration = Duration::from_millis(10);
 /// before.
 const WRITTEN_WITHIN: Duration = Duration::from_millis(100);
 
-/// How long a client that is back waits for a server that has just started, or lost Redis for a moment.
+/// How long clients wait for a server that has just started, and those that are back for one that lost Redis for a moment.
 const CAUGHT_UP_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long it may take to find out what a client had. After that it starts afresh.
@@ -224,9 +224,7 @@ impl Cluster {
         if self.sessions.is_waiting(pid) {
             return Ok(Recalled::Here);
         }
-        let mut rounds = self.link.round.subscribe();
-        let has_caught_up = rounds.wait_for(|round| round.has_caught_up);
-        if timeout(CAUGHT_UP_WITHIN, has_caught_up).await.is_err() {
+        if !self.catches_up().await {
             return Ok(Recalled::Nowhere);
         }
         let mut redis = self.link.shared().await?;
@@ -280,6 +278,13 @@ impl Cluster {
             sleep(LOOK).await;
         }
         Ok(Recalled::Elsewhere(Box::new(kept)))
+    }
+
+    /// Waits until all was read that there is in the stream. False if that takes too long: Redis is away.
+    pub(crate) async fn catches_up(&self) -> bool {
+        let mut rounds = self.link.round.subscribe();
+        let has_caught_up = rounds.wait_for(|round| round.has_caught_up);
+        timeout(CAUGHT_UP_WITHIN, has_caught_up).await.is_ok()
     }
 
     /// Writes what changes about connections; see [`Sessions::run`].

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     broadcast::Broadcast,
+    cluster::Cluster,
     directory::Directory,
     dispatch::Dispatcher,
     reload::{Reloader, Request},
@@ -112,6 +113,7 @@ impl Task for Settle {
 
 /// Lets clients in. When it ends, the port is closed.
 pub(super) struct Accept {
+    pub(super) cluster: Option<Arc<Cluster>>,
     pub(super) listener: Listener,
     pub(super) router: Router,
     pub(super) request_timeout: Duration,
@@ -125,12 +127,17 @@ impl Task for Accept {
 
     async fn run(&mut self, stop: &CancellationToken) {
         let Self {
+            cluster,
             listener,
             router,
             request_timeout,
             accepting,
             connections,
         } = self;
+        if let Some(cluster) = cluster {
+            // Whoever came before would not get what other servers send meanwhile.
+            cluster.catches_up().await;
+        }
         let ends = (&*accepting, stop);
         serve(listener, router, *request_timeout, ends, connections).await;
         stop.cancelled().await;

@@ -41,7 +41,8 @@ pub(crate) trait Apply: Send + Sync + 'static {
     /// Redis' clock shows this.
     fn redis_shows(&self, time: SystemTime);
 
-    /// All entries from this place on follow; of events that are kept, all from `first_kept` on.
+    /// All entries from this place on follow; of events that are kept, all from `first_kept` on. Clients that are here
+    /// already start afresh.
     fn begin(&self, first: EntryId, first_kept: EntryId);
 
     /// This entry was there before this server, whose clients may come here with what they have seen.
