@@ -489,12 +489,16 @@ for (const [what, resume, isStored] of [
     const [one, other] = await startTwo(t, redis, { plugins: [COUNTS], config: '[store]\ncommit_timeout = "500ms"\n[cluster]\non_loss = "hold"\n' });
     const sockets = await Promise.all(range(10).map(() => connect(t, one)));
     const witness = await connect(t, other);
-    // A machine that does much else may not commit it in time.
-    await until(async () => (await ask(sockets[0], 'says', 'warm')) === 'warm');
-    redis.pause();
-    const answers = await Promise.all(sockets.map((socket, number) => ask(socket, 'says', number)));
-    // Others waited for an instance, and have done nothing.
-    const codes = answers.map(({ error }) => error.code).filter((code) => code !== 'plugin_unavailable');
+    let codes = [];
+    while (codes.length === 0) {
+      // A machine that does much else may not commit it in time.
+      await until(async () => (await ask(sockets[0], 'says', 'warm')) === 'warm');
+      redis.pause();
+      const answers = await Promise.all(sockets.map((socket, number) => ask(socket, 'says', number)));
+      // Others waited for an instance, or for what their server had just asked Redis for, and have done nothing.
+      codes = answers.map(({ error }) => error.code).filter((code) => code !== 'plugin_unavailable');
+      if (codes.length === 0) redis.resume();
+    }
     assert.deepEqual(new Set(codes), new Set(['outcome_unknown']));
     await resume(redis);
     await until(async () => (await ask(sockets[0], 'says', 'last')) === 'last', { timeout: 4 * PATIENCE });
