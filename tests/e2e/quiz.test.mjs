@@ -18,7 +18,8 @@ const room = 'friday';
 const join = (socket, name) => ask(socket, 'quiz:join', { room, name });
 
 test('who is right gets points, and the rounds end by themselves', async (t) => {
-  const server = await startServer(t, { plugins: [{ ...QUIZ, config: config(400) }] });
+  // Long enough for both answers on a slow machine.
+  const server = await startServer(t, { plugins: [{ ...QUIZ, config: config(2_000) }] });
   const [ada, bob] = await Promise.all([connect(t, server), connect(t, server)]);
   assert.equal((await ask(ada, 'quiz:answer', { room, choice: 0 })).error.code, 'not_joined');
   await join(ada, 'ada');
