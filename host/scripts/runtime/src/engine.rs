@@ -54,7 +54,7 @@ impl Doors {
             let made = LAST_PROMISE.take();
             let stuck = self.stuck.clone().restore(ctx);
             let text =
-                stuck.and_then(|stuck| stuck.call::<_, String>((made, failure::was_stopped())));
+                stuck.and_then(|stuck| stuck.call::<_, String>((made, failure::is_over())));
             text.unwrap_or_else(|error| error.to_string())
         })
     }
@@ -179,11 +179,25 @@ fn finish<'js>(ctx: &Ctx<'js>, promise: &Promise<'js>) -> Result<Value<'js>> {
         PromiseState::Pending => Err(rquickjs::Error::WouldBlock),
         _ => promise.finish(),
     };
+    let result = result.map_err(|error| match error {
+        rquickjs::Error::Exception => unless_over(ctx),
+        error => error,
+    });
     let unheard = UNHEARD.take();
     let value = result?;
     match unheard.into_iter().next() {
         Some((_, reason)) => Err(ctx.throw(reason.restore(ctx)?)),
         None => Ok(value),
+    }
+}
+
+/// The exception that a promise was rejected with. Without time there is no more memory, and what fails for want of
+/// that for its own error, too, is rejected with null: the script is stopped a moment before the engine notices.
+fn unless_over(ctx: &Ctx<'_>) -> rquickjs::Error {
+    let reason = ctx.catch();
+    match reason.is_null() && failure::is_over() {
+        true => rquickjs::Error::WouldBlock,
+        false => ctx.throw(reason),
     }
 }
 

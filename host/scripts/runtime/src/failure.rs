@@ -28,6 +28,11 @@ pub fn was_stopped() -> bool {
     STOPPED.get()
 }
 
+/// Whether the script has been stopped, or is about to be.
+pub fn is_over() -> bool {
+    was_stopped() || source::is_out_of_time()
+}
+
 /// What `js/` makes of an error.
 #[derive(Default, Deserialize)]
 struct Told {
@@ -52,7 +57,10 @@ pub fn rejection<'js>(
     tell: &Persistent<Function<'static>>,
     stuck: impl FnOnce(&Ctx<'js>) -> String,
 ) -> Rejection {
-    let was_stopped = STOPPED.get();
+    let was_stopped = match &error {
+        CaughtError::Error(rquickjs::Error::WouldBlock) => is_over(),
+        _ => was_stopped(),
+    };
     let told = match error {
         CaughtError::Error(rquickjs::Error::WouldBlock) => failed(stuck(ctx)),
         CaughtError::Error(error) => failed(error.to_string()),
