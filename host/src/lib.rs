@@ -58,6 +58,7 @@ mod origins;
 mod panics;
 mod plugin;
 mod presence;
+mod private_file;
 mod rarely;
 mod recent_log;
 mod record;

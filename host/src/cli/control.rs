@@ -4,7 +4,7 @@ use std::{
     fs, io,
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use ureq::tls::{RootCerts, TlsConfig};
 
 use super::{Failure, Global};
-use crate::{config::KnownKey, server::Server, tls};
+use crate::{config::KnownKey, private_file, server::Server, tls};
 
 /// A server that does not answer for so long is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,15 +70,13 @@ impl RunFile {
 /// Writes a file that its owner only may read. Who looks at this moment finds the former one, or all of it.
 fn put(path: &Path, content: &[u8]) -> io::Result<()> {
     let unfinished = path.with_extension(std::process::id().to_string());
-    // A new file: the mode is set only when one is made.
-    let _ = fs::remove_file(&unfinished);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
-    file.write_all(content)?;
-    fs::rename(&unfinished, path)
+    let written = private_file::create(&unfinished)
+        .and_then(|mut file| file.write_all(content))
+        .and_then(|()| fs::rename(&unfinished, path));
+    written.inspect_err(|_| {
+        // A disk that is full is not to keep what is of no use.
+        let _ = fs::remove_file(&unfinished);
+    })
 }
 
 impl Drop for RunFile {
@@ -276,6 +274,15 @@ mod tests {
         });
         let mode = fs::metadata(&path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_cannot_be_put_in_place_is_not_left_behind() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("run.json");
+        fs::create_dir(&path).unwrap();
+        assert!(put(&path, b"whole").is_err());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
     }
 }

@@ -11,6 +11,8 @@ use std::{
 use rustix::process::geteuid;
 use sha2::{Digest, Sha256};
 
+use crate::private_file;
+
 const MARK: &[u8; 8] = b"mixlab>>";
 
 /// The version of what is in it.
@@ -62,7 +64,6 @@ pub(super) fn give(path: &Path, body: &[u8]) -> io::Result<()> {
         fs::create_dir_all(folder)?;
     }
     let partial = path.with_extension("handover-partial");
-    remove(&partial)?;
     let given = write(&partial, body).and_then(|()| fs::rename(&partial, path));
     if given.is_err() {
         // A disk that is full is not to hold what nobody takes.
@@ -72,11 +73,7 @@ pub(super) fn give(path: &Path, body: &[u8]) -> io::Result<()> {
 }
 
 fn write(path: &Path, body: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = private_file::create(path)?;
     file.write_all(MARK)?;
     file.write_all(&VERSION.to_be_bytes())?;
     file.write_all(&Sha256::digest(body))?;

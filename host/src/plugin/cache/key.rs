@@ -11,6 +11,8 @@ use std::{
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
+use crate::private_file;
+
 /// The length of a code.
 pub(super) const TAG_BYTES: usize = 32;
 
@@ -77,12 +79,7 @@ fn read(path: &Path) -> io::Result<Option<Key>> {
 /// Puts a new key there, as a whole and unless another process was faster: all processes have one key.
 fn make(path: &Path) -> io::Result<()> {
     let unfinished = path.with_extension(format!("{}.new", process::id()));
-    let _ = fs::remove_file(&unfinished);
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&unfinished)?;
+    let mut file = private_file::create(&unfinished)?;
     let key: [u8; KEY_BYTES] = rand::random();
     file.write_all(&key)?;
     drop(file);

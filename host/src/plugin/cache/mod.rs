@@ -23,6 +23,7 @@ use wasmtime::{Engine, component::Component};
 use self::key::{Key, TAG_BYTES};
 pub(crate) use self::trust::{Distrust, check_file};
 use super::content::ContentHash;
+use crate::private_file;
 
 /// Where in the configured folder compiled components are. Whatever is in it and is no entry is
 /// removed, so it is one where nobody else puts anything.
@@ -156,13 +157,7 @@ impl Cache {
         let mut unfinished = path.clone().into_os_string();
         unfinished.push(format!(".{}{UNFINISHED}", process::id()));
         let unfinished = PathBuf::from(unfinished);
-        // One of a process that had this number before.
-        let _ = fs::remove_file(&unfinished);
-        let written = fs::OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&unfinished)
+        let written = private_file::create(&unfinished)
             .and_then(|mut file| {
                 file.write_all(&tag)?;
                 file.write_all(&took)?;
