@@ -136,7 +136,7 @@ impl Task for Accept {
         } = self;
         if let Some(cluster) = cluster {
             // Whoever came before would not get what other servers send meanwhile.
-            cluster.catches_up().await;
+            stop.run_until_cancelled(cluster.catches_up()).await;
         }
         let ends = (&*accepting, stop);
         serve(listener, router, *request_timeout, ends, connections).await;
